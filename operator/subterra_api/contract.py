@@ -1,0 +1,217 @@
+"""What passes between the operator and its jobs: input file, result, exit codes, artifact keys, progress."""
+
+from enum import IntEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from subterra_api.digest import HASH_VERSION, sha256
+from subterra_api.v1alpha1.base import ApiModel
+from subterra_api.v1alpha1.compilerun import (
+    BaseModelSource,
+    CompileInputs,
+    EvaluationSettings,
+    GenerationSettings,
+    Provider,
+    Scores,
+    TrainingSettings,
+)
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+
+INPUT_FILE = "/etc/subterra/input.json"
+STORE_MOUNT = "/store"
+PROGRESS_PORT = 8787
+EXPORTER_PORT = 8788
+VLLM_PORT = 8000
+TERMINATION_LOG = "/dev/termination-log"
+RESULT_LIMIT = 4096
+"""Bytes of a termination message that kubelet keeps."""
+
+Stage = Literal["generate", "train", "evaluate"]
+STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
+ARTIFACT_KIND: dict[Stage, str] = {"generate": "datasets", "train": "models", "evaluate": "reports"}
+
+
+class ExitCode(IntEnum):
+    """How a job ended. The operator retries 13 and 14 by itself, nothing else."""
+
+    SUCCEEDED = 0
+    INTERNAL = 1
+    INVALID_INPUT = 10
+    BUDGET_EXCEEDED = 11
+    PROVIDER_BLOCKED = 12
+    PROVIDER_UNAVAILABLE = 13
+    INFRASTRUCTURE = 14
+
+
+RETRIED = frozenset({ExitCode.PROVIDER_UNAVAILABLE, ExitCode.INFRASTRUCTURE})
+
+
+class Generation(ApiModel):
+    """Effective generation settings."""
+
+    teacher: Provider
+    conversations: int
+    seeds: tuple[int, ...]
+    held_out_percent: int
+
+
+class Training(ApiModel):
+    """Effective training settings."""
+
+    optimizer: Literal["adamw", "muon"]
+    learning_rate: float
+    epochs: int
+    max_steps: int | None
+    batch_size: int
+    max_length: int
+    zero_stage: int
+    seed: int
+    checkpoint_steps: int
+
+
+class Evaluation(ApiModel):
+    """Effective evaluation settings."""
+
+    simulator: Provider
+    judge: Provider
+    scenarios: int
+    seed: int
+
+
+class ArtifactKeys(ApiModel):
+    """Content addresses: the digest of everything that determines each artifact."""
+
+    dataset: str
+    model: str
+    report: str
+
+    def of(self, stage: Stage) -> str:
+        """The key of what ``stage`` makes."""
+        return {"generate": self.dataset, "train": self.model, "evaluate": self.report}[stage]
+
+
+class RunIdentity(ApiModel):
+    name: str
+    namespace: str
+    uid: str
+
+
+class RunInput(ApiModel):
+    """The frozen input of all stages of a run: every effective default is in it."""
+
+    contract: Literal[1] = 1
+    run: RunIdentity
+    procedure: ProcedureSpec
+    procedure_digest: str
+    base_model: BaseModelSource
+    generation: Generation
+    training: Training
+    evaluation: Evaluation
+    keys: ArtifactKeys
+    store: str
+    """fsspec URI of the namespace's prefix, such as ``file:///store``."""
+    max_usd: str | None = None
+    ranks: int = 1
+    banner: str | None = None
+
+
+class StageResult(ApiModel):
+    """A job's termination message."""
+
+    stage: Stage
+    key: str
+    """Content address of the artifact."""
+    digest: str = ""
+    """Digest of the artifact's manifest."""
+    path: str = ""
+    """Where it is, relative to the store."""
+    usd: str = "0"
+    tokens: int = 0
+    reused: bool = False
+    """True when the artifact was there already and nothing was paid."""
+    message: str = ""
+    scores: Scores | None = None
+
+
+class Progress(ApiModel):
+    """What a job says on its progress port."""
+
+    stage: Stage
+    done: int = 0
+    planned: int = 0
+    unit: str = "steps"
+    percent: int = Field(default=0, ge=0, le=100)
+    eta_seconds: int | None = None
+    usd: str = "0"
+    tokens: int = 0
+    message: str = ""
+
+
+_PRETRAINED = Training(
+    optimizer="adamw", learning_rate=2e-5, epochs=4, max_steps=None, batch_size=16, max_length=4096, zero_stage=3, seed=42,
+    checkpoint_steps=100,
+)  # fmt: skip
+_SCRATCH = Training(
+    optimizer="muon", learning_rate=0.012, epochs=2, max_steps=900, batch_size=8, max_length=1024, zero_stage=2, seed=42,
+    checkpoint_steps=150,
+)  # fmt: skip
+
+
+def _filled(defaults: dict[str, Any], given: ApiModel) -> dict[str, Any]:
+    return defaults | {name: value for name, value in given if value is not None}
+
+
+def generation_of(given: GenerationSettings, scratch: bool) -> Generation:
+    """Generation settings with defaults: a tiny model from scratch needs more conversations, which cost nothing."""
+    defaults = {"conversations": 4000 if scratch else 2125, "seeds": (42,), "held_out_percent": 5 if scratch else 10}
+    return Generation.model_validate(_filled(defaults, given))
+
+
+def training_of(given: TrainingSettings, scratch: bool) -> Training:
+    """Training settings with the defaults of the base model's kind."""
+    return Training.model_validate(_filled(dict(_SCRATCH if scratch else _PRETRAINED), given))
+
+
+def evaluation_of(given: EvaluationSettings) -> Evaluation:
+    """Evaluation settings with defaults."""
+    return Evaluation.model_validate(_filled({"scenarios": 200, "seed": 7}, given))
+
+
+def resolve(
+    inputs: CompileInputs, procedure: ProcedureSpec, procedure_digest: str, run: RunIdentity, *, store: str,
+    max_usd: str | None = None, ranks: int = 1,
+) -> RunInput:  # fmt: skip
+    """The frozen input of a run: what its stages will do, whatever defaults a later version has."""
+    scratch = inputs.base_model.uri == "scratch"
+    generation, training = generation_of(inputs.generation, scratch), training_of(inputs.training, scratch)
+    evaluation = evaluation_of(inputs.evaluation)
+    dataset = sha256([HASH_VERSION, procedure_digest, generation.dump()])
+    model = sha256([dataset, inputs.base_model.uri, training.dump()])
+    report = sha256([model, evaluation.dump()])
+    return RunInput(
+        run=run, procedure=procedure, procedure_digest=procedure_digest, base_model=inputs.base_model, generation=generation,
+        training=training, evaluation=evaluation, keys=ArtifactKeys(dataset=dataset, model=model, report=report), store=store,
+        max_usd=max_usd, ranks=ranks, banner=banner(inputs),
+    )  # fmt: skip
+
+
+def banner(inputs: CompileInputs) -> str | None:
+    """What the figures of such a run are no evidence for; none when every part is real."""
+    parts = []
+    if inputs.generation.teacher.name == "scripted":
+        parts.append("scripted teacher")
+    if inputs.evaluation.simulator.name == "scripted":
+        parts.append("scripted user")
+    if inputs.evaluation.judge.name == "scripted":
+        parts.append("rule judge")
+    if inputs.base_model.uri == "scratch":
+        parts.append("hand-constructed initialisation")
+    if not parts:
+        return None
+    return f"{', '.join(parts).capitalize()}: scores and price show that the mechanism works; they are no evidence for the paper's claims."
+
+
+def artifact_path(stage: Stage, key: str) -> str:
+    """Where an artifact is, relative to the store: ``models/<hex>``."""
+    return f"{ARTIFACT_KIND[stage]}/{key.removeprefix('sha256:')[:32]}"

@@ -1,0 +1,54 @@
+"""Prices of providers and of hardware, in Decimal dollars."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True)
+class TokenPrice:
+    """US dollars per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cache_write: Decimal
+    cache_read: Decimal
+
+
+PRICES: dict[str, TokenPrice] = {
+    # Source: the provider's published list price, $3 in and $15 out, as quoted by the paper (arXiv 2605.22502); cache write 1.25 x, read 0.1 x.
+    "claude-sonnet-4-5": TokenPrice(Decimal("3"), Decimal("15"), Decimal("3.75"), Decimal("0.30")),
+}
+
+
+class UnknownModelError(ValueError):
+    """No price is known, so no budget can be kept."""
+
+
+def price_of(model: str) -> TokenPrice:
+    """The price of a provider's model, dated suffixes ignored. Raises UnknownModelError."""
+    for name, price in PRICES.items():
+        if model == name or model.startswith(name + "-"):
+            return price
+    known = ", ".join(sorted(PRICES))
+    raise UnknownModelError(f"no price is known for model {model!r}; use one of: {known}")
+
+
+def call_cost(price: TokenPrice, input_tokens: int, output_tokens: int, cache_write: int = 0, cache_read: int = 0) -> Decimal:
+    """Dollars for one call."""
+    parts = input_tokens * price.input + output_tokens * price.output + cache_write * price.cache_write + cache_read * price.cache_read
+    return parts / MILLION
+
+
+def money(amount: Decimal) -> str:
+    """Six decimals at most, no exponent, as `Money` fields want it."""
+    text = f"{amount:.6f}".rstrip("0").rstrip(".")
+    return text or "0"
+
+
+def usd_per_conversation(usd_per_hour: Decimal, seconds: float, conversations: float) -> Decimal | None:
+    """Dollars of hardware time per conversation; none before the first conversation."""
+    if conversations <= 0:
+        return None
+    return usd_per_hour * Decimal(str(seconds)) / Decimal(3600) / Decimal(str(conversations))

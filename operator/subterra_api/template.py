@@ -1,0 +1,21 @@
+"""``{{variable}}`` substitution: the whole template language, so that an untrusted prompt can run nothing."""
+
+import re
+from collections.abc import Mapping
+
+_VARIABLE = re.compile(r"\{\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}\}")
+
+
+def variables_of(text: str) -> tuple[str, ...]:
+    """Names of the variables in ``text``, in order, repeated ones once."""
+    return tuple(dict.fromkeys(_VARIABLE.findall(text)))
+
+
+def render(text: str, values: Mapping[str, str]) -> str:
+    """``text`` with every variable replaced. Raises KeyError for one without a value."""
+    return _VARIABLE.sub(lambda match: values[match.group(1)], text)
+
+
+def split(text: str) -> list[str]:
+    """Alternating literal text and variable names: ``["to ", "city", "!"]``; literals are at even places."""
+    return _VARIABLE.split(text)

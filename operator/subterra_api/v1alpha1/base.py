@@ -1,0 +1,47 @@
+"""What all resource models share: camelCase on the wire, unknown fields refused, defaults left out when hashed."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Money = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
+"""US dollars as a decimal string: JSON numbers lose cents."""
+
+
+class ApiModel(BaseModel):
+    """A part of a resource. ``dump()`` gives the JSON that Kubernetes stores."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-ready dict in wire names; unset and null fields are left out, so defaults never enter a digest."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+class LocalReference(ApiModel):
+    """An object in the same namespace."""
+
+    name: Name
+
+
+class SecretKeyReference(ApiModel):
+    """One key of a Secret in the same namespace. The operator never reads it; kubelet hands it to the job."""
+
+    name: Name
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "apiKey"
+
+
+class Condition(ApiModel):
+    """A Kubernetes condition, as in ``metav1.Condition``."""
+
+    type: Annotated[str, StringConstraints(max_length=316)]
+    status: Annotated[str, StringConstraints(pattern="^(True|False|Unknown)$")]
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
+    message: Annotated[str, StringConstraints(max_length=32768)] = ""
+    last_transition_time: str
+    observed_generation: int = Field(default=0, ge=0)

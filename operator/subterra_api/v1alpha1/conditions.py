@@ -1,0 +1,81 @@
+"""Condition types and reasons, and the one way to set a condition."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from subterra_api.v1alpha1.base import Condition
+
+
+class Type(StrEnum):
+    """Condition types of all kinds."""
+
+    ACCEPTED = "Accepted"
+    READY = "Ready"
+    UP_TO_DATE = "UpToDate"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SUCCEEDED = "Succeeded"
+    GENERATED = "Generated"
+    TRAINED = "Trained"
+    EVALUATED = "Evaluated"
+    PROMOTABLE = "Promotable"
+
+
+class Reason(StrEnum):
+    """Why a condition has its status."""
+
+    VALID = "Valid"
+    INVALID_PROCEDURE = "InvalidProcedure"
+    INVALID_SPEC = "InvalidSpec"
+    PROCEDURE_NOT_FOUND = "ProcedureNotFound"
+    PROCEDURE_CHANGED = "ProcedureChanged"
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    SUSPENDED = "Suspended"
+    SUPERSEDED = "Superseded"
+    INVALID_INPUT = "InvalidInput"
+    BUDGET_EXCEEDED = "BudgetExceeded"
+    PROVIDER_BLOCKED = "ProviderBlocked"
+    PROVIDER_UNAVAILABLE = "ProviderUnavailable"
+    INFRASTRUCTURE = "Infrastructure"
+    INTERNAL_ERROR = "InternalError"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    GATE_PASSED = "GatePassed"
+    GATE_FAILED = "GateFailed"
+    GATE_INCONCLUSIVE = "GateInconclusive"
+    COMPILING = "Compiling"
+    COMPILE_FAILED = "CompileFailed"
+    STARTING = "Starting"
+    SERVING = "Serving"
+    NOT_SERVING = "NotServing"
+    SERVING_FAILED = "ServingFailed"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    PINNED = "Pinned"
+    UP_TO_DATE = "UpToDate"
+    UNKNOWN = "Unknown"
+
+
+def timestamp(now: datetime) -> str:
+    """``now`` (UTC) as Kubernetes writes times, to the second."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def condition(
+    kind: Type,
+    status: bool | None,
+    reason: Reason,
+    message: str,
+    *,
+    previous: Sequence[Condition],
+    generation: int,
+    now: datetime,
+) -> Condition:
+    """A condition whose transition time moves only when its status does; ``None`` means Unknown."""
+    word = {True: "True", False: "False", None: "Unknown"}[status]
+    before = next((c for c in previous if c.type == kind), None)
+    since = before.last_transition_time if before and before.status == word else timestamp(now)
+    return Condition(
+        type=kind, status=word, reason=reason, message=message, last_transition_time=since, observed_generation=generation
+    )

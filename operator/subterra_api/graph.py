@@ -4,6 +4,7 @@ A *path* runs from the start to a terminal and visits no node more often than it
 earlier decisions. A *turn* is an uninterrupted stretch of one speaker. A *hub* has several ways out.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,19 @@ from typing import Literal
 import networkx as nx
 
 from subterra_api.template import variables_of
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
 
 PATH_LIMIT = 20_000
 """Counting stops here and says "more than"."""
 
 Path = tuple[str, ...]
+
+_FORMAT = {
+    "integer": re.compile(r"([^{}]|\{value(:,)?\})*"),
+    "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*)?\})*"),
+    "string": re.compile(r"[^{}]*"),
+}
+"""What a variable's format may hold: no attribute access, so that a procedure cannot reach into the writer."""
 
 
 @dataclass(frozen=True)
@@ -217,22 +225,19 @@ def _variables(spec: ProcedureSpec) -> Iterator[Finding]:
     for variable in spec.variables:
         if variable.name not in used:
             yield Finding("warning", f"variable {variable.name}", "is not used by any node; remove it or mention it")
-        yield from _range(variable.name, _missing_range(spec, variable.name))
+        for problem in _variable(variable):
+            yield _error(f"variable {variable.name}", problem)
 
 
-def _missing_range(spec: ProcedureSpec, name: str) -> str | None:
-    variable = next(v for v in spec.variables if v.name == name)
+def _variable(variable: Variable) -> Iterator[str]:
     if variable.type == "string" and not variable.values:
-        return "has no values; list some"
+        yield "has no values; list some"
     if variable.type == "integer" and (variable.minimum is None or variable.maximum is None or variable.minimum > variable.maximum):
-        return "needs minimum and maximum, minimum first"
+        yield "needs minimum and maximum, minimum first"
     if variable.type == "dateRange" and (not variable.from_ or not variable.to or variable.from_ > variable.to):
-        return "needs from and to, the earlier day first"
+        yield "needs from and to, the earlier day first"
     if variable.type == "dateRange" and variable.min_days > variable.max_days:
-        return "has minDays above maxDays; swap them"
-    return None
-
-
-def _range(name: str, problem: str | None) -> Iterator[Finding]:
-    if problem:
-        yield _error(f"variable {name}", problem)
+        yield "has minDays above maxDays; swap them"
+    for text in variable.formats:
+        if not _FORMAT[variable.type].fullmatch(text):
+            yield f"has the format {text!r}, which is not understood; use {{value}} or {{value:,}} for integers, {{start:%-d %B}} for dates"

@@ -1,0 +1,1 @@
+"""What the stages share: artifact store, typed errors, progress, scenarios and the scripted writer."""

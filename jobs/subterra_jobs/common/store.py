@@ -1,0 +1,95 @@
+"""The artifact store: immutable directories under content addresses, on a volume or in S3, through fsspec.
+
+An artifact exists once its ``manifest.json`` does: that file is written last and holds the SHA-256 of every other file.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from subterra_api.digest import sha256
+
+from subterra_jobs.common.errors import InfrastructureError
+
+MANIFEST = "manifest.json"
+
+
+def file_digest(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ArtifactStore:
+    """One namespace's prefix. Paths are relative, such as ``datasets/0a1b…``."""
+
+    def __init__(self, uri: str) -> None:
+        self.fs, self.root = fsspec.url_to_fs(uri)
+        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+
+    def _at(self, *parts: str) -> str:
+        return str(PurePosixPath(self.root, *parts))
+
+    def manifest(self, path: str) -> dict[str, Any] | None:
+        """The manifest of a finished artifact; none when it is missing or unfinished."""
+        try:
+            loaded: dict[str, Any] = json.loads(self.fs.cat_file(self._at(path, MANIFEST)))
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError:
+            return None
+        return loaded
+
+    def digest(self, path: str) -> str | None:
+        """Digest of a finished artifact's manifest."""
+        manifest = self.manifest(path)
+        return None if manifest is None else sha256(manifest)
+
+    def publish(self, path: str, source: Path, about: dict[str, Any]) -> str:
+        """Copies a directory into the store and gives its digest; what is in the store already is left alone."""
+        if (existing := self.digest(path)) is not None:
+            return existing
+        files = sorted(file for file in source.rglob("*") if file.is_file() and file.name != MANIFEST)
+        hashes = {str(file.relative_to(source)): file_digest(file) for file in files}
+        for name in hashes:
+            target = self._at(path, name)
+            self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+            self.fs.put_file(str(source / name), target)
+        manifest = {"files": hashes, "about": about}
+        self._put_last(self._at(path, MANIFEST), json.dumps(manifest, sort_keys=True, indent=1).encode())
+        return sha256(manifest)
+
+    def _put_last(self, target: str, content: bytes) -> None:
+        """Writes in one step, so that a reader sees the whole file or none."""
+        if not self.is_local:
+            self.fs.pipe_file(target, content)
+            return
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(target + ".partial")
+        partial.write_bytes(content)
+        partial.rename(target)
+
+    def local(self, path: str) -> Path:
+        """A directory with the artifact's files: the store's own when it is a volume, else a download."""
+        manifest = self.manifest(path)
+        if manifest is None:
+            raise InfrastructureError(f"artifact {path} is not in the store; run the stage that makes it again")
+        if self.is_local:
+            return Path(self._at(path))
+        target = Path(tempfile.mkdtemp(prefix="artifact-"))
+        for name in [*manifest["files"], MANIFEST]:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get_file(self._at(path, name), str(target / name))
+        return target
+
+    def verify(self, path: str) -> str:
+        """The artifact's digest, after checking every file against its manifest. Raises InfrastructureError."""
+        directory = self.local(path)
+        manifest = json.loads((directory / MANIFEST).read_text())
+        for name, expected in manifest["files"].items():
+            if file_digest(directory / name) != expected:
+                raise InfrastructureError(f"{path}/{name} does not match its manifest; delete {path} from the store and run again")
+        return sha256(manifest)

@@ -209,7 +209,8 @@ def banner(inputs: CompileInputs) -> str | None:
         parts.append("hand-constructed initialisation")
     if not parts:
         return None
-    return f"{', '.join(parts).capitalize()}: scores and price show that the mechanism works; they are no evidence for the paper's claims."
+    made_of = ", ".join(parts).capitalize()
+    return f"{made_of}: scores and price show that the mechanism works; they are no evidence for the paper's claims."
 
 
 def artifact_path(stage: Stage, key: str) -> str:

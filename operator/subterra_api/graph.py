@@ -139,7 +139,8 @@ def analyse(spec: ProcedureSpec, limit: int = PATH_LIMIT) -> Analysis:
     )
     if any(f.severity == "error" for f in findings):
         return Analysis(tuple(findings), *sizes)
-    graph, turns, truncated = Graph(spec), [], False
+    graph, truncated = Graph(spec), False
+    turns: list[int] = []
     for path in graph.paths():
         if len(turns) == limit:
             truncated = True
@@ -164,7 +165,7 @@ def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
     if spec.start not in known:
         yield _error("spec.start", f"there is no node {spec.start!r}; name one of the nodes")
         return
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(known)
     for node in spec.nodes:
         for edge in node.next:
@@ -178,7 +179,9 @@ def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
         if node.id not in reachable:
             yield _error(f"node {node.id}", "cannot be reached from the start; add an edge to it or remove it")
         elif node.next and not ends & nx.descendants(graph, node.id):
-            yield _error(f"node {node.id}", "leads to no terminal: a loop without a way out; add an edge that ends the conversation")
+            yield _error(
+                f"node {node.id}", "leads to no terminal: a loop without a way out; add an edge that ends the conversation"
+            )
 
 
 def _nodes(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -203,12 +206,16 @@ def _edges(node: Node, hubs: set[str], where: str) -> Iterator[Finding]:
             yield _error(where, f"branches to {edge.to} without saying when; set when on that edge")
         for guard in edge.guards:
             if guard.hub not in hubs:
-                yield _error(where, f"guards the edge to {edge.to} by {guard.hub!r}, which is no hub; name a node with several edges")
+                yield _error(
+                    where, f"guards the edge to {edge.to} by {guard.hub!r}, which is no hub; name a node with several edges"
+                )
     whens = [edge.when.strip().lower() for edge in node.next if edge.when]
     if len(set(whens)) < len(whens):
         yield _error(where, "has two branches with the same when; make their conditions differ")
     if node.id in hubs and node.role == "agent" and node.decided_by == "customer":
-        yield _error(where, "is the agent's turn, so no customer decides there; move the branch to the customer's node or set decidedBy")
+        yield _error(
+            where, "is the agent's turn, so no customer decides there; move the branch to the customer's node or set decidedBy"
+        )
 
 
 def _variables(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -240,4 +247,5 @@ def _variable(variable: Variable) -> Iterator[str]:
         yield "has minDays above maxDays; swap them"
     for text in variable.formats:
         if not _FORMAT[variable.type].fullmatch(text):
-            yield f"has the format {text!r}, which is not understood; use {{value}} or {{value:,}} for integers, {{start:%-d %B}} for dates"
+            hint = "use {value} or {value:,} for integers, {start:%-d %B} and {end:%-d %B} for date ranges"
+            yield f"has the format {text!r}, which is not understood; {hint}"

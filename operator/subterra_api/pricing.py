@@ -17,7 +17,7 @@ class TokenPrice:
 
 
 PRICES: dict[str, TokenPrice] = {
-    # Source: the provider's published list price, $3 in and $15 out, as quoted by the paper (arXiv 2605.22502); cache write 1.25 x, read 0.1 x.
+    # List price as quoted by the paper (arXiv 2605.22502): $3 in, $15 out; cache write 1.25 x, cache read 0.1 x of input.
     "claude-sonnet-4-5": TokenPrice(Decimal("3"), Decimal("15"), Decimal("3.75"), Decimal("0.30")),
 }
 
@@ -37,7 +37,9 @@ def price_of(model: str) -> TokenPrice:
 
 def call_cost(price: TokenPrice, input_tokens: int, output_tokens: int, cache_write: int = 0, cache_read: int = 0) -> Decimal:
     """Dollars for one call."""
-    parts = input_tokens * price.input + output_tokens * price.output + cache_write * price.cache_write + cache_read * price.cache_read
+    parts = (
+        input_tokens * price.input + output_tokens * price.output + cache_write * price.cache_write + cache_read * price.cache_read
+    )
     return parts / MILLION
 
 

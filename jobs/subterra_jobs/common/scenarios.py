@@ -12,14 +12,14 @@ from string import ascii_lowercase
 
 from subterra_api.graph import Graph, Path
 from subterra_api.v1alpha1.procedure import Edge, Node, Variable
-
 from subterra_jobs.common.errors import InvalidInputError
 
 MADE_UP_SHARE = 0.7
 """Share of made-up values for an open variable; the rest comes from its list."""
 _TRIES = 1000
-_SYLLABLES = ("ba", "ka", "lo", "mi", "ren", "tor", "vel", "shi", "nu", "da", "pra", "gen", "is", "on", "ul", "che", "fy", "wo", "zar",
-              "que", "jin", "ham", "er", "st", "ly", "bor", "tu", "sa", "ne", "ix", "oro", "ey", "gra", "land", "ville", "ton")  # fmt: skip
+_SYLLABLES = tuple(
+    "ba ka lo mi ren tor vel shi nu da pra gen is on ul che fy wo zar que jin ham er st ly bor tu sa ne ix oro ey gra land ville ton".split()
+)
 
 
 def held_out(variable: str, value: str) -> bool:

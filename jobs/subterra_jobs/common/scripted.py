@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from subterra_api.graph import Graph, Path
 from subterra_api.template import render
 from subterra_api.v1alpha1.procedure import Role
-
 from subterra_jobs.common.errors import InvalidInputError
 
 CHAT_ROLE = {"agent": "assistant", "user": "user"}
@@ -39,7 +38,9 @@ def wordings(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
     found = (edge.examples if edge else ()) or node.examples
     if not found:
         branch = f" on the branch to {taken}" if edge is not None and len(node.next) > 1 else ""
-        raise InvalidInputError(f"node {node_id} has no examples{branch}, which the scripted teacher needs; add some, or use another teacher")
+        raise InvalidInputError(
+            f"node {node_id} has no examples{branch}, which the scripted teacher needs; add some, or use another teacher"
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from subterra_api.contract import (
     INPUT_FILE,
     PROGRESS_PORT,
@@ -23,7 +24,6 @@ from subterra_api.contract import (
     artifact_path,
 )
 from subterra_api.v1alpha1.compilerun import Scores
-
 from subterra_jobs.common.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.store import ArtifactStore
@@ -84,7 +84,9 @@ def execute(stage: Stage, work: Work, run_input: RunInput, *, attach: bool = Fal
     if (manifest := store.manifest(path)) is not None:
         return _result(stage, run_input, store, path, manifest["about"], reused=True)
     if attach:
-        raise InfrastructureError(f"{path} is not in the store, so there is no result to read back; set subterra.dev/retryAt to run again")
+        raise InfrastructureError(
+            f"{path} is not in the store, so there is no result to read back; set subterra.dev/retryAt to run again"
+        )
     progress = ProgressReporter(stage)
     server = progress.serve(port)
     try:
@@ -102,7 +104,9 @@ def execute(stage: Stage, work: Work, run_input: RunInput, *, attach: bool = Fal
     return _result(stage, run_input, store, path, about, reused=False)
 
 
-def _result(stage: Stage, run_input: RunInput, store: ArtifactStore, path: str, about: dict[str, object], *, reused: bool) -> StageResult:
+def _result(
+    stage: Stage, run_input: RunInput, store: ArtifactStore, path: str, about: dict[str, object], *, reused: bool
+) -> StageResult:
     return StageResult.model_validate(
         {"stage": stage, "key": run_input.keys.of(stage), "digest": store.digest(path), "path": path, "reused": reused,
          "usd": "0" if reused else about["usd"], "tokens": 0 if reused else about["tokens"], "message": about["message"],

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-from subterra_api.digest import sha256
 
+from subterra_api.digest import sha256
 from subterra_jobs.common.errors import InfrastructureError
 
 MANIFEST = "manifest.json"

@@ -3,7 +3,6 @@
 import sys
 
 from subterra_api.contract import STORE_MOUNT, ExitCode
-
 from subterra_jobs.common.errors import StageError
 from subterra_jobs.common.store import ArtifactStore
 
@@ -17,7 +16,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.code
     if found != expected:
-        print(f"model {path} has digest {found}, but {expected} was asked for; correct spec.model.digest or the URI", file=sys.stderr)
+        print(
+            f"model {path} has digest {found}, but {expected} was asked for; correct spec.model.digest or the URI", file=sys.stderr
+        )
         return ExitCode.INVALID_INPUT
     return ExitCode.SUCCEEDED
 

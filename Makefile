@@ -1,0 +1,60 @@
+# People and CI call the same verbs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
+SOURCES := operator jobs cli cluster demo tests bench
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+.venv/.synced: pyproject.toml uv.lock
+	@demo/bootstrap
+
+.PHONY: demo
+demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGISTRY=… use your own cluster
+	@PYTHONPATH=demo $(PY) -m subterra_demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(REGISTRY),--registry $(REGISTRY))
+
+.PHONY: test
+test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
+	@$(CLUSTER) build
+	@$(PY) -m pytest
+
+.PHONY: test-unit
+test-unit: .venv/.synced ## only the tests that need no API server and no engine
+	@$(PY) -m pytest -m "not apiserver and not slow" tests/unit tests/builders tests/cluster tests/examples
+
+.PHONY: lint
+lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
+	@.venv/bin/ruff check $(SOURCES)
+	@.venv/bin/ruff format --check $(SOURCES)
+	@.venv/bin/mypy operator/subterra_api operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo
+	@.venv/bin/lint-imports
+	@$(PY) -m subterra_api.crd --check
+
+.PHONY: generate
+generate: .venv/.synced ## write crds/ and the chart's copy from the models
+	@$(PY) -m subterra_api.crd
+
+.PHONY: images
+images: .venv/.synced ## build images/*/Dockerfile and share them with the local cluster
+	@$(CLUSTER) images
+
+.PHONY: cluster-up
+cluster-up: .venv/.synced ## a one-node Kubernetes on this machine (root, Debian)
+	@$(CLUSTER) up
+
+.PHONY: cluster-status
+cluster-status: .venv/.synced ## what runs
+	@$(CLUSTER) status
+
+.PHONY: cluster-down
+cluster-down: .venv/.synced ## stop it and remove everything but the build cache
+	@$(CLUSTER) down
+
+.PHONY: cluster-purge
+cluster-purge: .venv/.synced ## remove the build cache as well
+	@$(CLUSTER) purge

@@ -1,0 +1,105 @@
+"""Reads Subterra's resources and reaches its Services with whatever kubeconfig the user has."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from kubernetes import client, config
+
+from subterra_api.v1alpha1 import GROUP, VERSION
+
+
+class ClusterError(Exception):
+    """The cluster cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A namespace of a cluster."""
+
+    namespace: str
+    kubeconfig: str | None = None
+    context: str | None = None
+
+    def flags(self) -> list[str]:
+        """kubectl's flags for this target."""
+        flags = ["--namespace", self.namespace]
+        flags += ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
+        return flags + (["--context", self.context] if self.context else [])
+
+
+class Reader:
+    """Objects of our API group as plain dicts."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        try:
+            api = config.new_client_from_config(config_file=target.kubeconfig, context=target.context)
+        except config.ConfigException as error:
+            raise ClusterError(f"no cluster to talk to ({error}); set KUBECONFIG or pass --kubeconfig") from None
+        self._objects = client.CustomObjectsApi(api)
+
+    def get(self, plural: str, name: str) -> dict[str, Any] | None:
+        """The object, or none when it does not exist."""
+        try:
+            found: dict[str, Any] = self._objects.get_namespaced_custom_object(GROUP, VERSION, self.target.namespace, plural, name)
+        except client.ApiException as error:
+            if error.status == 404:
+                return None
+            raise ClusterError(f"reading {plural}/{name} failed: {error.status} {error.reason}") from None
+        except Exception as error:
+            raise ClusterError(f"the cluster does not answer: {error}") from None
+        return found
+
+
+def condition(resource: dict[str, Any], kind: str) -> dict[str, str]:
+    """A condition of a resource; empty when it is not set yet."""
+    conditions: list[dict[str, str]] = resource.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def kubectl() -> str:
+    """Path of kubectl: the local cluster's own, or the one on PATH."""
+    local = Path(".cluster/bin/kubectl")
+    found = str(local) if local.exists() else shutil.which("kubectl")
+    if found is None:
+        raise ClusterError("kubectl is not installed; install it, or run `make cluster-up`, which brings one")
+    return found
+
+
+@contextlib.contextmanager
+def forwarded(target: Target, service: str, port: int, timeout: float = 30.0) -> Iterator[str]:
+    """A local URL that reaches a Service's port for as long as the context lasts."""
+    command = [kubectl(), *target.flags(), "port-forward", f"service/{service}", f":{port}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ))
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if "Forwarding from 127.0.0.1:" not in line:
+            raise ClusterError(f"service {service} cannot be reached: {line.strip() or 'kubectl port-forward ended'}")
+        url = "http://127.0.0.1:" + line.split("127.0.0.1:", 1)[1].split(" ", 1)[0]
+        _wait_until_answered(url, timeout)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_until_answered(url: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            httpx.get(f"{url}/v1/models", timeout=5).raise_for_status()
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"the agent does not answer: {error}") from None
+            time.sleep(0.5)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The demo: from nothing to a served, priced agent, on this machine or on a cluster of yours."""

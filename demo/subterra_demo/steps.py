@@ -1,0 +1,110 @@
+"""What the demo does before there is anything to watch: cluster, images, chart, resources. Each step may be repeated."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBECONFIG = ROOT / ".cluster" / "kubeconfig"
+NAMESPACE = "demo"
+SYSTEM_NAMESPACE = "subterra-system"
+
+
+class StepError(Exception):
+    """A step failed; the message says which."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the demo runs: the embedded cluster, or a context of the user's kubeconfig with a registry it can pull from."""
+
+    context: str | None = None
+    registry: str | None = None
+
+    @property
+    def embedded(self) -> bool:
+        return self.context is None
+
+    @property
+    def kubeconfig(self) -> str | None:
+        return str(KUBECONFIG) if self.embedded else None
+
+    def kubectl(self, *arguments: str) -> list[str]:
+        """A kubectl command for this place."""
+        return [_tool("kubectl"), *self._flags("--context"), *arguments]
+
+    def helm(self, *arguments: str) -> list[str]:
+        """A helm command for this place."""
+        return [_tool("helm"), *self._flags("--kube-context"), *arguments]
+
+    def image(self, name: str) -> str:
+        """Name of one of our images, as the cluster pulls it."""
+        return f"{self.registry or 'localhost/subterra'}/{name}:dev"
+
+    def _flags(self, context_flag: str) -> list[str]:
+        return ["--kubeconfig", str(KUBECONFIG)] if self.embedded else [context_flag, str(self.context)]
+
+
+def _tool(name: str) -> str:
+    local = ROOT / ".cluster" / "bin" / name
+    return str(local) if local.exists() else name
+
+
+def run(command: Sequence[str], *, quiet: bool = False) -> str:
+    """Runs a command and gives its output; ``quiet`` keeps it off the screen unless it fails."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "cluster")}
+    stdout = subprocess.PIPE if quiet else None
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.STDOUT, text=True, check=False)
+    except FileNotFoundError:
+        raise StepError(
+            f"{command[0]} is not installed; install it, or run the demo without CONTEXT to use the embedded cluster"
+        ) from None
+    if done.returncode:
+        raise StepError(f"`{' '.join(command)}` failed with exit code {done.returncode}\n{done.stdout or ''}")
+    return done.stdout or ""
+
+
+@contextmanager
+def step(console: Console, title: str) -> Iterator[None]:
+    """Shows a step and how long it took."""
+    console.rule(f"[bold]{title}", align="left")
+    started = time.monotonic()
+    yield
+    console.print(f"[dim]{title}: {time.monotonic() - started:.0f} s[/dim]")
+
+
+def cluster_up(place: Place) -> None:
+    """A running cluster with our images in it."""
+    cluster = [sys.executable, "-m", "subterra_cluster"]
+    if place.embedded:
+        run([*cluster, "up"])
+        run([*cluster, "images"])
+    elif place.registry:
+        run([*cluster, "images", "--registry", place.registry])
+    else:
+        raise StepError("CONTEXT needs REGISTRY: a registry that this machine can push to and the cluster can pull from")
+
+
+def install_chart(place: Place) -> None:
+    """The operator, by helm; waits until it is ready."""
+    values = [f"--set=images.operator={place.image('operator')}", f"--set=images.jobs={place.image('jobs')}"]
+    command = place.helm("upgrade", "--install", "subterra", str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)
+    run([*command, "--create-namespace", "--wait", "--timeout=5m", *values], quiet=True)
+
+
+def apply_example(place: Place) -> None:
+    """The namespace with the Procedure and the CompiledAgent."""
+    labels = '{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}'
+    namespaces = run(place.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"), quiet=True)
+    if not namespaces.strip():
+        run(place.kubectl("create", "namespace", NAMESPACE), quiet=True)
+    run(place.kubectl("patch", "namespace", NAMESPACE, "--patch", labels), quiet=True)
+    run(place.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(ROOT / "examples/travel")))

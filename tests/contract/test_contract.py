@@ -1,0 +1,93 @@
+"""What operator and jobs rely on from each other."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from subterra_api.contract import RESULT_LIMIT, ExitCode, RunIdentity, RunInput, StageResult, artifact_path, resolve
+from subterra_api.v1alpha1.compilerun import CompileInputs, Interval, Scores
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.common.errors import BudgetExceededError, InfrastructureError, StageError
+from subterra_jobs.common.stage import Outcome, StageContext, execute
+from subterra_jobs.common.store import MANIFEST, ArtifactStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run_input(tmp_path: Path) -> RunInput:
+    procedure = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
+    run = RunIdentity(name="travel-1", namespace="demo", uid="1")
+    return resolve(inputs, procedure, "sha256:a", run, store=f"file://{tmp_path}/store")
+
+
+def write_file(context: StageContext) -> Outcome:
+    (context.output / "train.jsonl").write_text("{}\n")
+    return Outcome("one conversation", usd="1.25", tokens=10)
+
+
+def never(_: StageContext) -> Outcome:
+    raise AssertionError("the stage must not work again")
+
+
+def test_the_input_survives_the_wire(run_input: RunInput) -> None:
+    assert RunInput.model_validate_json(run_input.model_dump_json(by_alias=True)) == run_input
+
+
+def test_a_finished_stage_is_read_back_and_pays_nothing(run_input: RunInput) -> None:
+    first = execute("generate", write_file, run_input, port=0)
+    again = execute("generate", never, run_input, port=0)
+    assert (first.reused, again.reused) == (False, True)
+    assert (first.usd, again.usd) == ("1.25", "0")
+    assert first.digest == again.digest
+
+
+def test_attach_never_starts_work(run_input: RunInput) -> None:
+    with pytest.raises(InfrastructureError, match="no result to read back"):
+        execute("generate", never, run_input, attach=True, port=0)
+
+
+def test_an_artifact_without_manifest_does_not_exist(run_input: RunInput) -> None:
+    path = artifact_path("generate", run_input.keys.dataset)
+    execute("generate", write_file, run_input, port=0)
+    store = ArtifactStore(run_input.store)
+    (store.local(path) / MANIFEST).unlink()
+    assert store.manifest(path) is None
+    assert execute("generate", write_file, run_input, port=0).reused is False
+
+
+def test_a_changed_byte_is_found(run_input: RunInput) -> None:
+    execute("generate", write_file, run_input, port=0)
+    store, path = ArtifactStore(run_input.store), artifact_path("generate", run_input.keys.dataset)
+    (store.local(path) / "train.jsonl").write_text("[]\n")
+    with pytest.raises(InfrastructureError, match=r"train\.jsonl does not match"):
+        store.verify(path)
+
+
+def test_a_result_with_all_scores_fits_a_termination_message() -> None:
+    interval = Interval(mean=4.123456789, low=3.123456789, high=4.923456789)
+    scores = Scores(scenarios=200, criteria={f"criterionNumber{n}": interval for n in range(5)}, failure_rate=interval,
+                    conformance=interval, turns_per_conversation=6.1, slots_exact=0.98)  # fmt: skip
+    result = StageResult(stage="evaluate", key="sha256:" + "a" * 64, digest="sha256:" + "b" * 64, path="reports/" + "c" * 32,
+                         message="m" * 500, scores=scores)  # fmt: skip
+    assert len(result.model_dump_json(by_alias=True).encode()) < RESULT_LIMIT
+
+
+def test_every_failure_has_its_exit_code() -> None:
+    codes = {error.code for error in StageError.__subclasses__()}
+    assert codes == set(ExitCode) - {ExitCode.SUCCEEDED, ExitCode.INTERNAL}
+    assert BudgetExceededError("x").code == 11
+
+
+def test_a_bad_input_file_ends_with_its_code_and_message(tmp_path: Path) -> None:
+    (tmp_path / "input.json").write_text(json.dumps({"contract": 1}))
+    program = "from subterra_jobs.common.stage import main; main('generate', lambda context: None)"
+    python = ROOT / ".venv/bin/python"
+    command = [python, "-c", program, "--input", tmp_path / "input.json"]
+    done = subprocess.run(command, env={"SUBTERRA_TERMINATION_LOG": f"{tmp_path}/log"}, capture_output=True, check=False)
+    assert done.returncode == ExitCode.INVALID_INPUT
+    assert "is not a valid run input" in (tmp_path / "log").read_text()

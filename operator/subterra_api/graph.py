@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import networkx as nx
 
@@ -165,7 +165,7 @@ def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
     if spec.start not in known:
         yield _error("spec.start", f"there is no node {spec.start!r}; name one of the nodes")
         return
-    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph: nx.DiGraph[Any] = nx.DiGraph()
     graph.add_nodes_from(known)
     for node in spec.nodes:
         for edge in node.next:

@@ -1,0 +1,58 @@
+"""What the command line says to people."""
+
+from pathlib import Path
+
+import pytest
+from subterra_cli.main import app
+from subterra_cli.watch import duration, view
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[2]
+
+
+def lint(text: str, tmp_path: Path) -> tuple[int, str]:
+    file = tmp_path / "procedure.yaml"
+    file.write_text(text)
+    result = CliRunner().invoke(app, ["lint", str(file)])
+    return result.exit_code, result.output
+
+
+def test_lint_of_the_example_tells_what_it_amounts_to() -> None:
+    result = CliRunner().invoke(app, ["lint", str(ROOT / "examples/travel/procedure.yaml")])
+    assert result.exit_code == 0
+    assert result.output.startswith("14 nodes, 3 hubs, 3 terminals, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("kind: Pod", "is no Procedure; it should begin with apiVersion: subterra.dev/v1alpha1"),
+        ("apiVersion: subterra.dev/v1alpha1\nkind: Procedure\nspec: {start: a, nodes: [], color: red}", "spec.color: Extra inputs"),
+    ],
+)
+def test_lint_of_a_bad_file_is_one_clear_message(text: str, message: str, tmp_path: Path) -> None:
+    code, output = lint(text, tmp_path)
+    assert code == 1
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_progress_follows_the_statuses() -> None:
+    run = {
+        "status": {
+            "stages": [
+                {"name": "generate", "state": "Succeeded", "percent": 100},
+                {"name": "train", "state": "Running", "percent": 42},
+            ]
+        }
+    }
+    agent = {"metadata": {"name": "travel"}, "status": {"currentRun": "travel-1", "price": {"usdPerConversation": "0.0001"}}}
+    stages = {stage.name: stage for stage in view(agent, run)}
+    assert [stages[name].state for name in ("generate", "train", "evaluate", "serve", "price")] == [
+        "Succeeded", "Running", "Pending", "Pending", "Succeeded"]  # fmt: skip
+    assert (stages["train"].percent, stages["price"].message) == (42, "$0.0001 per conversation")
+
+
+def test_a_duration_reads_like_one() -> None:
+    assert (duration(9), duration(75), duration(3605)) == ("9s", "1m 15s", "60m 05s")

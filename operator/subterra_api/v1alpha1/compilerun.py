@@ -11,6 +11,8 @@ StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
 VerdictResult = Literal["Pass", "Fail", "Inconclusive"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=1, le=5)]
+Quantity = str | int
+"""A Kubernetes quantity: `500m`, `4Gi` or a plain `2`."""
 
 
 class Provider(ApiModel):
@@ -80,8 +82,8 @@ class CompileInputs(ApiModel):
 class ResourceRequirements(ApiModel):
     """Requests and limits of a pod's main container."""
 
-    requests: dict[str, str] = {}
-    limits: dict[str, str] = {}
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
 
 
 class StagePod(ApiModel):
@@ -135,6 +137,8 @@ class StageStatus(ApiModel):
     name: StageName
     state: StageState = "Pending"
     attempt: int = 0
+    retries: int = 0
+    """How often it was tried again by itself since somebody asked for it."""
     job_name: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
@@ -190,6 +194,8 @@ class CompileRunStatus(ApiModel):
     observed_generation: int = 0
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
     phase: str | None = None
+    progress: str | None = None
+    """The stage at work and how far it is, for `kubectl get`."""
     procedure_digest: str | None = None
     retry_at: str | None = None
     """The `subterra.dev/retryAt` annotation that was last obeyed."""

@@ -134,6 +134,8 @@ class ProcedureStatus(ApiModel):
     phase: str | None = None
     digest: str | None = None
     """Digest of the procedure's meaning; a new one starts a new run."""
+    digest_since: str | None = None
+    """When that digest was first seen; an agent's `settleSeconds` count from here."""
     nodes: int | None = None
     edges: int | None = None
     hubs: int | None = None

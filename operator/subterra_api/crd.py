@@ -1,0 +1,257 @@
+"""The CustomResourceDefinitions, made from the models: ``python -m subterra_api.crd [--check]`` writes or compares the YAML files.
+
+Nothing is defaulted by the API server: a stored object keeps saying only what its author said, so that a digest over it does not
+change when a default does.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subterra_api.v1alpha1 import GROUP, VERSION
+from subterra_api.v1alpha1.base import ApiModel
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
+from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
+from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
+
+Schema = dict[str, Any]
+
+KEPT = ("description", "type", "pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
+MAP_KEYS = {"nodes": "id", "knowledge": "id", "variables": "name", "personas": "name", "stages": "name", "conditions": "type"}
+"""Lists that are maps: server-side apply merges them by this key, and no two items may share it."""
+
+Rule = tuple[str, str]
+RULES: dict[str, tuple[Rule, ...]] = {
+    "ProcedureSpec": (
+        (
+            "self.nodes.exists(node, node.id == self.start)",
+            "start names no node: set spec.start to the id of one of spec.nodes",
+        ),
+    ),
+    "Provider": (
+        (
+            "!has(self.name) || self.name == 'scripted' || has(self.model)",
+            "model is missing: every provider but scripted needs the name of a model",
+        ),
+    ),
+    "CompiledAgentSpec": (
+        (
+            "has(self.compile) != has(self.model)",
+            "set exactly one of spec.compile (compile a procedure) and spec.model (serve a finished model)",
+        ),
+    ),
+}
+INPUTS_RULE = (
+    "self == oldSelf",
+    "spec.inputs is immutable: create another CompileRun, or edit the CompiledAgent, which does it for you",
+)
+AGENT_NAME = "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+RUN_NAME = "self.metadata.name.size() <= 49 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+LABEL_CURE = "lower case letters, digits and hyphens, a letter first: other objects are named after it"
+
+
+def structural(model: type[ApiModel]) -> Schema:
+    """The OpenAPI v3 schema of a model as Kubernetes wants it: no references, no defaults, no unions with null."""
+    schema = model.model_json_schema(by_alias=True)
+    return _node(schema, schema.get("$defs", {}))
+
+
+def _node(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
+    node = _resolved(node, defs)
+    if {option.get("type") for option in node.get("anyOf", [])} == {"string", "integer"}:
+        return _described(node, {"x-kubernetes-int-or-string": True})
+    result: Schema = {key: node[key] for key in KEPT if key in node}
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    if "exclusiveMinimum" in node:
+        result |= {"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
+    if result.get("type") == "array":
+        result["items"] = _node(node["items"], defs)
+    if result.get("type") == "object":
+        result |= _object(node, defs)
+    if rules := RULES.get(node.get("title", "")):
+        result["x-kubernetes-validations"] = _rules(rules)
+    return result
+
+
+def _described(node: Mapping[str, Any], schema: Schema) -> Schema:
+    return schema | ({"description": node["description"]} if "description" in node else {})
+
+
+def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``node`` with its reference followed and null taken out of its union; its own description wins."""
+    if "$ref" in node:
+        target = _resolved(defs[node["$ref"].rpartition("/")[2]], defs)
+        return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
+    if len(options) == 1:
+        return {**_resolved(options[0], defs), **{key: value for key, value in node.items() if key not in ("anyOf", "title")}}
+    return node
+
+
+def _object(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
+    if "properties" not in node:
+        values = node.get("additionalProperties", True)
+        if values is True:
+            return {"x-kubernetes-preserve-unknown-fields": True}
+        return {"additionalProperties": _node(values, defs)}
+    properties = {name: _node(value, defs) for name, value in node["properties"].items()}
+    for name, key in MAP_KEYS.items():
+        if properties.get(name, {}).get("type") == "array":
+            properties[name] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+    required = {"required": node["required"]} if node.get("required") else {}
+    return {"properties": properties, **required}
+
+
+def _rules(rules: Sequence[Rule]) -> list[Schema]:
+    return [{"rule": rule, "message": message} for rule, message in rules]
+
+
+def _column(name: str, path: str, kind: str = "string", priority: int = 0) -> Schema:
+    return {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
+
+
+def _condition(kind: str) -> str:
+    return f'.status.conditions[?(@.type=="{kind}")].status'
+
+
+AGE = _column("Age", ".metadata.creationTimestamp", "date")
+
+
+def _crd(
+    kind: str, short: Sequence[str], description: str, spec: Schema, status: Schema, columns: Sequence[Schema],
+    rules: Sequence[Rule] = (), scale: Schema | None = None,
+) -> Schema:  # fmt: skip
+    plural = kind.lower() + "s"
+    schema: Schema = {
+        "type": "object",
+        "description": description,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+            "spec": spec, "status": status,
+        },
+    }  # fmt: skip
+    if rules:
+        schema["x-kubernetes-validations"] = _rules(rules)
+    version = {
+        "name": VERSION, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}} | ({"scale": scale} if scale else {}), "additionalPrinterColumns": [*columns, AGE],
+    }  # fmt: skip
+    names = {"kind": kind, "listKind": kind + "List", "plural": plural, "singular": kind.lower(), "shortNames": list(short),
+             "categories": ["subterra"]}  # fmt: skip
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def procedures() -> Schema:
+    """The CRD of Procedure."""
+    columns = [
+        _column("Accepted", _condition("Accepted")),
+        _column("Nodes", ".status.nodes", "integer"),
+        _column("Hubs", ".status.hubs", "integer"),
+        _column("Terminals", ".status.terminals", "integer"),
+        _column("Paths", ".status.paths"),
+        _column("MinTurns", ".status.minTurns", "integer"),
+        _column("MaxTurns", ".status.maxTurns", "integer"),
+        _column("Digest", ".status.digest", priority=1),
+    ]
+    text = "A conversational flowchart that can be compiled into the weights of a small model."
+    return _crd("Procedure", ["proc"], text, structural(ProcedureSpec), structural(ProcedureStatus), columns)
+
+
+def compileruns() -> Schema:
+    """The CRD of CompileRun."""
+    columns = [
+        _column("Agent", r".metadata.labels.subterra\.dev/agent"),
+        _column("Phase", ".status.phase"),
+        _column("Stage", ".status.progress"),
+        _column("USD", ".status.usd"),
+        _column("Verdict", ".status.verdict.result"),
+        _column("Message", '.status.conditions[?(@.type=="Succeeded")].message', priority=1),
+    ]
+    spec = structural(CompileRunSpec)
+    spec["properties"]["inputs"]["x-kubernetes-validations"] = _rules([INPUTS_RULE])
+    rules = [(RUN_NAME, f"the name of a CompileRun has at most 49 characters: {LABEL_CURE}")]
+    text = "One compilation of one procedure: synthetic conversations, training, evaluation and the gate's verdict."
+    return _crd("CompileRun", ["crun"], text, spec, structural(CompileRunStatus), columns, rules)
+
+
+def compiledagents() -> Schema:
+    """The CRD of CompiledAgent."""
+    columns = [
+        _column("Ready", _condition("Ready")),
+        _column("UpToDate", _condition("UpToDate")),
+        _column("Serving", ".status.serving.version"),
+        _column("Stage", ".status.stage"),
+        _column("$/Conversation", ".status.price.usdPerConversation"),
+        _column("Message", '.status.conditions[?(@.type=="UpToDate")].message', priority=1),
+    ]
+    rules = [(AGENT_NAME, f"the name of a CompiledAgent has at most 40 characters: {LABEL_CURE}")]
+    scale = {
+        "specReplicasPath": ".spec.serving.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+    text = (
+        "Keeps an agent served that is compiled from a procedure, promoting only what passed the gate. "
+        "Who may create one may create pods."
+    )
+    spec, status = structural(CompiledAgentSpec), structural(CompiledAgentStatus)
+    return _crd("CompiledAgent", ["cagent"], text, spec, status, columns, rules, scale)
+
+
+def all_crds() -> list[Schema]:
+    """The three CRDs."""
+    return [procedures(), compileruns(), compiledagents()]
+
+
+def files() -> dict[Path, str]:
+    """Every generated file with its content; the chart's copies are kept when the chart goes, and agents with them."""
+    result = {}
+    for crd in all_crds():
+        name = crd["metadata"]["name"].partition(".")[0] + ".yaml"
+        header = "# Generated from operator/subterra_api by `make generate`. Do not edit.\n"
+        result[Path("crds") / name] = header + _yaml(crd)
+        kept = crd | {"metadata": crd["metadata"] | {"annotations": {"helm.sh/resource-policy": "keep"}}}
+        body = _yaml(kept).replace("{{", '{{ "{{" }}')
+        wrapped = f"{header}{{{{- if .Values.crds.install }}}}\n{body}{{{{- end }}}}\n"
+        result[Path("charts/subterra/templates/crds") / name] = wrapped
+    return result
+
+
+def _yaml(value: Schema) -> str:
+    return yaml.dump(value, Dumper=_Plain, sort_keys=False, width=130, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes every value out: anchors are legal YAML that people do not read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def main() -> int:
+    """Writes the files below the current directory; with ``--check`` says which differ and returns 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when a file is not up to date")
+    check = parser.parse_args().check
+    stale = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
+    for path, text in stale.items():
+        sys.stdout.write(f"{'out of date' if check else 'written'}: {path}\n")
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -33,6 +33,9 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+	nodestages "sigs.k8s.io/kwok/kustomize/stage/node/fast"
+	nodelease "sigs.k8s.io/kwok/kustomize/stage/node/heartbeat-with-lease"
+	podstages "sigs.k8s.io/kwok/kustomize/stage/pod/fast"
 	kwokconfig "sigs.k8s.io/kwok/pkg/config"
 	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	kwoklog "sigs.k8s.io/kwok/pkg/log"
@@ -73,6 +76,10 @@ func main() {
 	os.Exit(cli.Run(build()))
 }
 
+// kwokStages are kwok's own: nodes stay ready, pods run at once, pods of Jobs succeed.
+var kwokStages = []string{nodestages.DefaultNodeInit, nodelease.DefaultNodeHeartbeatWithLease,
+	podstages.DefaultPodReady, podstages.DefaultPodComplete, podstages.DefaultPodDelete}
+
 // runKwok reads kwok's own flags and configuration first: its command expects to find them in the context.
 func runKwok() {
 	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
@@ -81,14 +88,31 @@ func runKwok() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, _ = kwoklog.InitFlags(ctx, flags)
-	ctx, err := kwokconfig.InitFlags(ctx, flags)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	ctx, err := configureKwok(ctx, flags)
+	exitOn(err)
 	command := kwok.NewCommand(ctx)
 	command.PersistentFlags().AddFlagSet(flags)
-	if err := command.ExecuteContext(ctx); err != nil {
+	command.Version = "" // Kubernetes' libraries define --version already, as no boolean, at which cobra gives up
+	exitOn(command.ExecuteContext(ctx))
+}
+
+// configureKwok loads kwok's configuration; without --config that is the stages above, which it takes only from a file.
+func configureKwok(ctx context.Context, flags *pflag.FlagSet) (context.Context, error) {
+	if !strings.Contains(strings.Join(os.Args, " "), "--config") {
+		file, err := os.CreateTemp("", "kwok-stages-*.yaml")
+		exitOn(err)
+		defer os.Remove(file.Name())
+		_, err = file.WriteString(strings.Join(kwokStages, "\n---\n"))
+		exitOn(err)
+		exitOn(file.Close())
+		os.Args = append(os.Args, "--config="+file.Name())
+	}
+	return kwokconfig.InitFlags(ctx, flags)
+}
+
+// exitOn ends the process if there is an error.
+func exitOn(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -1,0 +1,89 @@
+"""The command line: `PYTHONPATH=cluster python3 -m subterra_cluster COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from subterra_cluster import build, prerequisites
+from subterra_cluster.config import default_paths
+from subterra_cluster.images import Builder
+from subterra_cluster.lifecycle import Cluster
+from subterra_cluster.shell import ClusterError, say
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; its help is the reference."""
+    result = argparse.ArgumentParser(prog="subterra_cluster", description="A one-node Kubernetes on this machine.")
+    commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("up", help="start the cluster, or repair it; builds the binaries at first")
+    commands.add_parser("down", help="stop it and remove everything but the cache")
+    commands.add_parser("purge", help="down, and remove the cache as well")
+    commands.add_parser("status", help="a line per component; exit code 1 unless all is well")
+    images = commands.add_parser("images", help="build images/*/Dockerfile and share them with the running cluster")
+    images.add_argument("names", nargs="*", metavar="NAME", help="folders in images/ (default: all)")
+    images.add_argument("--registry", help="push to REGISTRY/NAME:dev instead of sharing")
+    images.add_argument("--file", type=Path, help="build this Dockerfile as the one NAME given")
+    commands.add_parser("share", help="share the images built earlier with the running cluster")
+    commands.add_parser("build", help="build the binaries only; prints their folder")
+    commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
+    commands.add_parser("env", help='print shell settings: eval "$(… env)"; then kubectl and helm work')
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code; what a person can act on is shown without a traceback."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except ClusterError as failure:
+        say(f"error: {failure}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Dispatch to the command."""
+    paths = default_paths()
+    cluster = Cluster(paths)
+    match options.command:
+        case "up":
+            cluster.up()
+        case "down":
+            cluster.down()
+        case "purge":
+            cluster.purge()
+        case "status":
+            return 0 if cluster.status() else 1
+        case "images":
+            _images(cluster, options)
+        case "share":
+            cluster.share()
+        case "build":
+            print(build.ensure(paths.cache))
+        case "kubeconfig":
+            print(paths.kubeconfig)
+        case "env":
+            print(f'export KUBECONFIG="{paths.kubeconfig}" PATH="{build.binaries_path(paths.cache)}:$PATH"')
+    return 0
+
+
+def _images(cluster: Cluster, options: argparse.Namespace) -> None:
+    """Build, then push or share."""
+    prerequisites.ensure(cluster.paths, cluster.ports, node=False, images=True)
+    builder = Builder(cluster.paths)
+    if options.file:
+        if len(options.names) != 1:
+            raise ClusterError("--file needs exactly one NAME for the image")
+        builder.build_file(options.names[0], options.file)
+    else:
+        builder.build(options.names)
+    if options.registry:
+        builder.push(options.names, options.registry)
+    elif cluster.running():
+        cluster.share()
+    else:
+        say("the cluster is down: `up` will share the images")

@@ -1,0 +1,121 @@
+"""The node: containerd, kubelet, Services, DNS and volumes on this machine, and taking it all away again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from subterra_cluster import files
+from subterra_cluster.api import answers, listens
+from subterra_cluster.config import NODE_IP, NODE_NAME, Paths, Ports
+from subterra_cluster.control_plane import LOCALHOST, Plane
+from subterra_cluster.processes import Daemon
+from subterra_cluster.shell import run
+
+CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+
+# What containerd and the kubelet make outside the state folder, whatever one tells them.
+HOST_FOLDERS = ("/var/lib/kubelet", "/var/log/containers", "/var/lib/cni", "/run/containerd", "/opt/containerd")
+
+# What kubelet, CNI and kube-proxy change; `down` puts the old values back.
+SYSCTLS = (
+    "net/ipv4/ip_forward",
+    "net/ipv4/vs/conn_reuse_mode",
+    "net/netfilter/nf_conntrack_tcp_timeout_established",
+    "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
+
+
+def cni_plugins() -> Path:
+    """Return the folder where the distribution puts CNI plugins."""
+    return next((folder for folder in CNI_FOLDERS if (folder / "ptp").exists()), CNI_FOLDERS[0])
+
+
+def remember_host(paths: Paths, proc: Path = Path("/proc/sys")) -> None:
+    """Write down, once per cluster, how the machine was before us."""
+    target = paths.state / "host.json"
+    if target.exists():
+        return
+    values = {name: (proc / name).read_text().strip() for name in SYSCTLS if (proc / name).exists()}
+    absent = [name for name in HOST_FOLDERS if not Path(name).exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({"sysctls": values, "absent": absent}, indent=1))
+
+
+def restore_host(paths: Paths, proc: Path = Path("/proc/sys")) -> None:
+    """Put the machine back to what `remember_host` saw."""
+    for name, value in _remembered(paths)["sysctls"].items():
+        if (proc / name).exists() and (proc / name).read_text().strip() != value:
+            (proc / name).write_text(value)
+    for folder in made_folders(paths):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def made_folders(paths: Paths) -> list[Path]:
+    """Return the folders outside the state folder that came with this cluster."""
+    return [Path(name) for name in _remembered(paths)["absent"]]
+
+
+def _remembered(paths: Paths) -> Any:
+    """Return what `remember_host` wrote, empty if there is nothing."""
+    try:
+        return json.loads((paths.state / "host.json").read_text())
+    except (OSError, ValueError):
+        return {"sysctls": {}, "absent": []}
+
+
+def prepare(paths: Paths, ports: Ports) -> None:
+    """Give the node its address, allow routing, write all configuration files."""
+    remember_host(paths)
+    if NODE_IP not in run(["ip", "-4", "addr", "show", "dev", "lo"]):
+        run(["ip", "addr", "add", f"{NODE_IP}/32", "dev", "lo"])
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    paths.volumes.mkdir(parents=True, exist_ok=True)
+    files.write_all(paths, ports, cni_plugins())
+
+
+def containerd(paths: Paths) -> Daemon:
+    """Return our own containerd, apart from any that the machine may run."""
+    command = ["containerd", "--config", str(paths.state / "containerd.toml"), "--log-level", "warn"]
+    return Daemon("containerd", command, lambda: listens(paths.containerd_socket), timeout=30)
+
+
+def kubelet(plane: Plane, paths: Paths) -> Daemon:
+    """Return the kubelet."""
+    command = [str(plane.binary), "kubelet", f"--config={paths.state}/kubelet.json"]
+    command += [f"--kubeconfig={plane.pki}/kubelet.kubeconfig", f"--root-dir={paths.state}/kubelet"]
+    command += [f"--hostname-override={NODE_NAME}", f"--node-ip={NODE_IP}"]
+    return Daemon("kubelet", command, lambda: answers(f"http://{LOCALHOST}:{plane.ports.kubelet_health}/healthz"))
+
+
+def kube_proxy(plane: Plane, paths: Paths) -> Daemon:
+    """Return kube-proxy."""
+    command = [str(plane.binary), "kube-proxy", f"--config={paths.state}/kube-proxy.json"]
+    return Daemon("kube-proxy", command, lambda: answers(f"http://{LOCALHOST}:{plane.ports.proxy_health}/healthz"))
+
+
+def coredns(plane: Plane, paths: Paths) -> Daemon:
+    """Return the DNS server."""
+    command = [str(plane.binary), "coredns", "-conf", f"{paths.state}/Corefile"]
+    return Daemon("coredns", command, lambda: answers(f"http://{LOCALHOST}:{plane.ports.dns_ready}/ready"))
+
+
+def localpv(plane: Plane, paths: Paths) -> Daemon:
+    """Return the provisioner of volumes; it has no health endpoint: it looks once a second, or it has ended."""
+    command = [str(plane.binary), "localpv", "-kubeconfig", f"{plane.pki}/localpv.kubeconfig"]
+    command += ["-directory", str(paths.volumes), "-node", NODE_NAME]
+    return Daemon("localpv", command, lambda: True)
+
+
+def is_root() -> bool:
+    """Say whether we may do what a node needs."""
+    return os.geteuid() == 0

@@ -1,0 +1,54 @@
+"""The dataset's files. Sorted by slot, so that the same plan gives the same bytes whoever wrote it and in whatever order."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from subterra_api.graph import Graph
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.stage import Outcome
+from subterra_jobs.generate.coverage import cover
+from subterra_jobs.generate.writer import Conversation, messages
+
+
+def write_dataset(graph: Graph, conversations: Sequence[Conversation], output: Path) -> Outcome:
+    """Writes ``train.jsonl``, ``heldout.jsonl``, ``labels.jsonl`` and ``coverage.json``; says what they hold."""
+    ordered = sorted(conversations, key=lambda each: each.slot.id)
+    kept = [each for each in ordered if each.dropped is None]
+    train = [each for each in kept if not each.slot.held_out]
+    held = [each for each in kept if each.slot.held_out]
+    _must_have(train, held, ordered)
+    _lines(output / "train.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in train))
+    _lines(output / "heldout.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in held))
+    _lines(output / "labels.jsonl", (_label(each) for each in kept))
+    coverage = cover(graph.spec, [each.slot.path for each in train])
+    counts = {"train": len(train), "heldOut": len(held), "dropped": len(ordered) - len(kept)}
+    (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.dump()}, indent=1) + "\n")
+    dropped = f", {counts['dropped']:,} dropped" if counts["dropped"] else ""
+    return Outcome(
+        f"{len(train):,} conversations to train on, {len(held):,} held out, "
+        f"{coverage.covered} of {len(coverage.edges)} edges covered{dropped}"
+    )
+
+
+def _must_have(train: list[Conversation], held: list[Conversation], all_of_them: list[Conversation]) -> None:
+    if train and held:
+        return
+    reasons = sorted({each.dropped for each in all_of_them if each.dropped})[:3]
+    cure = f"conversations were dropped: {'; '.join(reasons)}" if reasons else "raise generation.conversations"
+    raise InvalidInputError(f"no conversations are left to {'hold out' if train else 'train on'}; {cure}")
+
+
+def _label(conversation: Conversation) -> dict[str, Any]:
+    slot = conversation.slot
+    return {
+        "id": slot.id, "path": slot.path, "values": slot.values, "opener": slot.opener, "persona": slot.persona,
+        "heldOut": slot.held_out,
+    }  # fmt: skip
+
+
+def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,184 @@
+"""Ray inside the Job's pod: one worker process per processor, batches handed out as workers get free, dead workers replaced."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+import subterra_api
+import subterra_jobs
+from subterra_api.contract import RunInput
+from subterra_jobs.common.errors import InfrastructureError, StageError
+from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.generate.ledger import Ledger, LedgerPurse
+from subterra_jobs.generate.worker import Batch, Worker
+from subterra_jobs.generate.writer import Conversation
+
+log = logging.getLogger("subterra")
+
+OBJECT_STORE_BYTES = 80 * 1024 * 1024
+"""Near Ray's minimum: batches of text are small."""
+BATCH_TRIES = 3
+STOP_SECONDS = 60.0
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its monitor reads the node's memory on some cgroup layouts and then kills workers of a healthy pod; kubelet has the limit.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the work is cut."""
+
+    workers: int
+    batch: int
+    concurrency: int
+    """Conversations at once in each worker."""
+    in_flight: int = 2
+    """Batches per worker that are handed out, so that none waits for the driver."""
+
+
+@dataclass
+class _Flight:
+    worker: int
+    batch: list[Conversation]
+    tries: int
+
+
+Reload = Callable[[Sequence[Conversation]], list[Conversation]]
+
+
+class RayPool:
+    """A context manager. Use one per process."""
+
+    def __init__(self, run: RunInput, shape: Shape) -> None:
+        self._run, self._shape = run, shape
+        self._paid = run.generation.teacher.name != "scripted"
+        self._owners = 0
+
+    def __enter__(self) -> Self:
+        # A short path: the sockets in it may have 107 bytes.
+        self._temp = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+        os.environ.update(_ENVIRONMENT | {"PYTHONPATH": _python_path()})
+        try:
+            ray.init(
+                address="local", num_cpus=self._shape.workers, num_gpus=0, include_dashboard=False, log_to_driver=False,
+                logging_level=logging.ERROR, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=self._temp,
+                _node_ip_address="127.0.0.1",
+            )  # fmt: skip
+        except Exception as error:
+            self._leave()
+            raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory") from error
+        self._run_ref = ray.put(self._run)
+        self._purse = self._make_purse() if self._paid else None
+        self._workers = [self._make_worker() for _ in range(self._shape.workers)]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [int(pid) for pid in ray.get([actor.pid.remote() for _, actor in self._workers])]
+
+    def totals(self) -> tuple[Decimal, int]:
+        """Dollars and tokens that this run's generation took so far."""
+        return ray.get(self._purse.totals.remote()) if self._purse is not None else (Decimal(0), 0)
+
+    def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None], reload: Reload) -> None:
+        """Finishes all conversations; ``done`` gets them as they come. ``reload`` gives what a dead worker had saved of a batch.
+
+        Raises the first StageError after what was under way is finished and handed over.
+        """
+        size = self._shape.batch
+        waiting = deque((list(todo[start : start + size]), 1) for start in range(0, len(todo), size))
+        flights: dict[Any, _Flight] = {}
+        while waiting or flights:
+            while waiting and (free := self._free(flights)) is not None:
+                batch, tries = waiting.popleft()
+                flights[self._workers[free][1].write.remote(batch)] = _Flight(free, batch, tries)
+            ready, _ = ray.wait(list(flights), num_returns=1)
+            flight = flights.pop(ready[0])
+            result = self._result(ready[0], flight)
+            if result is None:
+                waiting.appendleft((reload(flight.batch), flight.tries + 1))
+                continue
+            done(result.finished)
+            if result.failure is not None:
+                self._stop(flights, done)
+                raise result.failure.error()
+
+    def _result(self, reference: Any, flight: _Flight) -> Batch | None:
+        """What a batch came to; none when its worker died and the batch must be done again."""
+        try:
+            result: Batch = ray.get(reference)
+        except ray.exceptions.RayActorError:
+            if flight.tries >= BATCH_TRIES:
+                raise InfrastructureError(
+                    f"workers died {BATCH_TRIES} times on one batch; raise the memory limit of the generate stage"
+                ) from None
+            self._replace(flight.worker)
+            return None
+        return result
+
+    def _free(self, flights: dict[Any, _Flight]) -> int | None:
+        """The worker with the fewest batches, unless all have enough."""
+        load = [0] * len(self._workers)
+        for flight in flights.values():
+            load[flight.worker] += 1
+        least = min(range(len(load)), key=load.__getitem__)
+        return least if load[least] < self._shape.in_flight else None
+
+    def _replace(self, index: int) -> None:
+        owner, actor = self._workers[index]
+        try:
+            ray.get(actor.pid.remote(), timeout=5)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            log.warning("a worker died; another one takes over")
+            ray.kill(actor)
+            if self._purse is not None:
+                ray.get(self._purse.forfeit.remote(owner))
+            self._workers[index] = self._make_worker()
+
+    def _stop(self, flights: dict[Any, _Flight], done: Callable[[Sequence[Conversation]], None]) -> None:
+        """Lets every worker end its turns under way, so that what is paid is kept."""
+        for _, actor in self._workers:
+            actor.stop.remote()
+        ready, _ = ray.wait(list(flights), num_returns=len(flights), timeout=STOP_SECONDS) if flights else ([], [])
+        for reference in ready:
+            try:
+                done(ray.get(reference).finished)
+            except (ray.exceptions.RayError, StageError):
+                log.warning("a batch was lost while stopping; its saved turns are kept")
+
+    def _make_worker(self) -> tuple[str, Any]:
+        self._owners += 1
+        owner = f"worker-{self._owners}"
+        actor = ray.remote(Worker).options(num_cpus=1, max_restarts=0)
+        return owner, actor.remote(self._run_ref, self._purse, owner, self._shape.concurrency)
+
+    def _make_purse(self) -> Any:
+        cap = None if self._run.max_usd is None else Decimal(self._run.max_usd)
+        purse = ray.remote(LedgerPurse).options(num_cpus=0, max_restarts=0)
+        return purse.remote(Ledger(ArtifactStore(self._run.store), self._run.run.uid), cap)
+
+    def _leave(self) -> None:
+        ray.shutdown()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _python_path() -> str:
+    """Workers find the packages that this process runs, installed or not."""
+    roots = [str(Path(package.__file__).parent.parent) for package in (subterra_jobs, subterra_api) if package.__file__]
+    return os.pathsep.join(dict.fromkeys([*roots, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))

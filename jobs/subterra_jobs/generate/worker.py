@@ -1,0 +1,143 @@
+"""One process that writes batches of slots; plain Python, so that it can be tested without Ray."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from subterra_api.contract import ExitCode, RunInput
+from subterra_api.graph import Graph
+from subterra_jobs.common.errors import InfrastructureError, StageError
+from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.generate.drafts import Drafts
+from subterra_jobs.generate.ledger import Entry, Purse
+from subterra_jobs.generate.writer import Conversation, Teacher, Writer
+
+GRACE_SECONDS = 20.0
+"""How long turns under way may take after another one failed."""
+
+
+class StoppedError(Exception):
+    """The conversation ends here because another one failed; its turns are kept."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A StageError on its way between processes."""
+
+    code: int
+    message: str
+
+    def error(self) -> StageError:
+        """The error it was."""
+        kinds = {kind.code: kind for kind in StageError.__subclasses__()}
+        return kinds.get(ExitCode(self.code), StageError)(self.message)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of a batch: the conversations that were finished, and why there are no more."""
+
+    finished: tuple[Conversation, ...]
+    failure: Failure | None = None
+
+
+class RemotePurse:
+    """The run's purse, which lives in another process."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def reserve(self, owner: str, usd: Any) -> int | None:
+        """As LedgerPurse."""
+        receipt: int | None = await _answer(self._actor.reserve.remote(owner, usd))
+        return receipt
+
+    async def settle(self, receipt: int, entry: Entry | None) -> None:
+        """As LedgerPurse."""
+        await _answer(self._actor.settle.remote(receipt, entry))
+
+
+async def _answer(reply: Any) -> Any:
+    try:
+        return await reply
+    except Exception as error:
+        raise InfrastructureError(f"the ledger cannot be kept ({type(error).__name__}); see to the artifact store") from error
+
+
+def make_teacher(run: RunInput, graph: Graph, purse: Purse | None, owner: str) -> Teacher:
+    """The teacher that the run asks for; the SDK is imported only where it is needed."""
+    if run.generation.teacher.name == "scripted":
+        from subterra_jobs.generate.scripted import ScriptedTeacher
+
+        return ScriptedTeacher(graph)
+    from subterra_jobs.generate.anthropic_teacher import AnthropicTeacher
+
+    if purse is None:
+        raise InfrastructureError("a paid teacher needs a purse")
+    return AnthropicTeacher(graph, run.generation.teacher.model, purse, owner)
+
+
+class Worker:
+    """Writes with bounded concurrency. After a failure no new turn is begun, but those under way are finished and kept."""
+
+    def __init__(self, run: RunInput, purse: Any, owner: str, concurrency: int) -> None:
+        graph = Graph(run.procedure)
+        self._teacher = make_teacher(run, graph, None if purse is None else RemotePurse(purse), owner)
+        self._writer = Writer(graph, self._teacher)
+        self._drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
+        self._limit = asyncio.Semaphore(concurrency)
+        self._stopped = asyncio.Event()
+
+    async def write(self, batch: Sequence[Conversation]) -> Batch:
+        """Finishes the conversations of a batch."""
+        results = await asyncio.gather(*(self._one(conversation) for conversation in batch), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        finished = tuple(result for result in results if isinstance(result, Conversation) and result.finished)
+        unexpected = [error for error in errors if not isinstance(error, StageError)]
+        if unexpected:
+            raise unexpected[0]
+        expected = [error for error in errors if isinstance(error, StageError)]
+        return Batch(finished, Failure(int(expected[0].code), str(expected[0])) if expected else None)
+
+    async def pid(self) -> int:
+        """The process that writes."""
+        return os.getpid()
+
+    async def stop(self) -> None:
+        """Ends all batches as soon as their turns under way are kept."""
+        self._stopped.set()
+
+    async def close(self) -> None:
+        """Gives back the teacher's connections."""
+        await self._teacher.close()
+
+    async def _one(self, conversation: Conversation) -> Conversation:
+        async with self._limit:
+            if self._stopped.is_set():
+                return conversation
+            work = asyncio.create_task(self._writer.finish(conversation, self._keep))
+            stop = asyncio.create_task(self._stopped.wait())
+            try:
+                await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    await asyncio.wait({work}, timeout=GRACE_SECONDS)
+                    work.cancel()
+                return await work
+            except (StoppedError, asyncio.CancelledError):
+                return conversation
+            except BaseException:
+                self._stopped.set()
+                raise
+            finally:
+                stop.cancel()
+
+    async def _keep(self, conversation: Conversation) -> None:
+        if self._teacher.paid:
+            try:
+                await asyncio.to_thread(self._drafts.save, conversation)
+            except OSError as error:
+                raise InfrastructureError(f"a conversation could not be saved ({error}); see to the artifact store") from None
+        if self._stopped.is_set() and not conversation.finished:
+            raise StoppedError

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from subterra_api.graph import Graph, analyse
 from subterra_api.template import split
 from subterra_cli.lint import load

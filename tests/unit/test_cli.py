@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from subterra_cli.main import app
 from subterra_cli.watch import duration, view
-from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 

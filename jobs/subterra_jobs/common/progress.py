@@ -39,8 +39,8 @@ class ProgressReporter:
             self._logged = now
             log.info("%s: %d of %d %s (%d %%) %s", self.current.stage, done, planned, unit, self.current.percent, message)
 
-    def serve(self, port: int) -> ThreadingHTTPServer:
-        """Answers ``GET /progress`` with JSON in a background thread until the process ends."""
+    def serve(self, port: int) -> ThreadingHTTPServer | None:
+        """Answers ``GET /progress`` with JSON in a background thread; none when the port is taken: progress decides nothing."""
         reporter = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,6 +56,10 @@ class ProgressReporter:
             def log_message(self, format: str, *args: Any) -> None:
                 """Keeps polling out of the log."""
 
-        server = ThreadingHTTPServer(("", port), Handler)
+        try:
+            server = ThreadingHTTPServer(("", port), Handler)
+        except OSError as error:
+            log.warning("progress is not served on port %d: %s", port, error)
+            return None
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server

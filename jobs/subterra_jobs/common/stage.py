@@ -100,7 +100,9 @@ def execute(stage: Stage, work: Work, run_input: RunInput, *, attach: bool = Fal
                      "scores": outcome.scores.dump() if outcome.scores else None}  # fmt: skip
             store.publish(path, output, about)
     finally:
-        server.shutdown()
+        if server is not None:
+            server.shutdown()
+            server.server_close()
     return _result(stage, run_input, store, path, about, reused=False)
 
 

@@ -1,0 +1,75 @@
+"""Wires the evaluation: scenarios → conversations with the candidate → scores → report."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+from subterra_api.contract import VLLM_PORT, Evaluation, artifact_path
+from subterra_api.graph import Graph
+from subterra_api.v1alpha1.compilerun import Interval, Scores
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.stage import Outcome, StageContext
+from subterra_jobs.evaluate import report, scenarios
+from subterra_jobs.evaluate.judge import GRACEFUL
+from subterra_jobs.evaluate.label import Labeller, agent_wordings
+from subterra_jobs.evaluate.play import play
+from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, Result, examine, summarise
+
+URL_VARIABLE = "SUBTERRA_VLLM_URL"
+
+
+def work(context: StageContext) -> Outcome:
+    """The stage's work: plays and judges the candidate and leaves the report in ``context.output``."""
+    settings, graph = context.input.evaluation, Graph(context.input.procedure)
+    refuse_unknown_providers(settings)
+    labeller = Labeller(graph)
+    trained = _trained(context)
+    cast = scenarios.build(graph, settings, trained)
+    played = asyncio.run(
+        play(
+            os.environ.get(URL_VARIABLE, f"http://127.0.0.1:{VLLM_PORT}"), cast, max_tokens=reply_budget(graph),
+            on_done=lambda done: context.progress.update(done, len(cast), "conversations"),
+        )
+    )  # fmt: skip
+    results = [examine(graph, labeller, *pair) for pair in zip(cast, played.dialogues, strict=True)]
+    scores = summarise(results, settings.seed)
+    about = report.provenance(context.input, context.store, model=played.model, server_version=played.server_version)
+    about["scenarios also in training"] = str(scenarios.overlap(cast, trained))
+    report.write(context.output, report.build(context.input, graph, results, scores, about), results)
+    return Outcome(message(results, scores), scores=scores)
+
+
+def refuse_unknown_providers(settings: Evaluation) -> None:
+    """Raises InvalidInputError for a simulator or judge that this version does not have."""
+    for role, provider in (("simulator", settings.simulator), ("judge", settings.judge)):
+        if provider.name != "scripted":
+            raise InvalidInputError(f"evaluation.{role} {provider.name!r} is not supported by this version; use scripted")
+
+
+def reply_budget(graph: Graph) -> int:
+    """Tokens for one reply: a token per character of the longest step, so that no tokenizer cuts a proper reply short."""
+    longest = max((len(text) for node in graph.spec.nodes if node.role == "agent" for text in agent_wordings(node)), default=0)
+    return max(256, longest)
+
+
+def message(results: Sequence[Result], scores: Scores) -> str:
+    """The stage in one or two sentences."""
+    unplayed = sum(result.dialogue.error is not None for result in results)
+    parts = [
+        f"{scores.scenarios} conversations: conformance {_percent(scores.conformance)}, failures {_percent(scores.failure_rate)}",
+    ]
+    if unplayed:
+        parts.append(f"{unplayed} could not be played and count as failed")
+    if GRACEFUL not in scores.criteria:
+        parts.append(f"Graceful Handling is left out, since fewer than {MIN_CHALLENGES} customers posed a challenge")
+    return "; ".join(parts)
+
+
+def _percent(value: Interval) -> str:
+    return f"{value.mean:.1%} ({value.low:.1%} to {value.high:.1%})"
+
+
+def _trained(context: StageContext) -> frozenset[scenarios.Lines]:
+    """What the training's customers said; nothing when the dataset is no longer in the store."""
+    path = artifact_path("generate", context.input.keys.dataset)
+    return scenarios.training_lines(context.store.local(path)) if context.store.manifest(path) else frozenset()

@@ -1,0 +1,110 @@
+"""From dialogues to figures: one result per scenario, then the scores that the gate reads."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from subterra_api.graph import Graph
+from subterra_api.v1alpha1.compilerun import Interval, Scores
+from subterra_jobs.evaluate import statistics
+from subterra_jobs.evaluate.conformance import Nodes, Replay, replay
+from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, Judgement, judge
+from subterra_jobs.evaluate.label import Labeller
+from subterra_jobs.evaluate.play import Dialogue
+from subterra_jobs.evaluate.scenarios import Scenario
+
+MIN_CHALLENGES = 5
+"""Fewer conversations say nothing about Graceful Handling; the criterion is then left out."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything about one scenario."""
+
+    scenario: Scenario
+    dialogue: Dialogue
+    replay: Replay
+    judgement: Judgement
+
+    @property
+    def conformant(self) -> bool:
+        return self.dialogue.error is None and self.replay.conformant
+
+
+def examine(graph: Graph, labeller: Labeller, scenario: Scenario, dialogue: Dialogue) -> Result:
+    """A played scenario labelled, replayed and judged."""
+    labels = [labeller.label(reply.text) for reply in dialogue.replies]
+    replayed = replay(graph, scenario.path, scenario.values, labels)
+    return Result(scenario, dialogue, replayed, judge(scenario.path, scenario.lines, dialogue, replayed))
+
+
+def values_of(results: Sequence[Result], criterion: str) -> list[float]:
+    """A criterion's scores; Graceful Handling only where the customer posed a challenge, since it is capped elsewhere."""
+    return [float(r.judgement.scores[criterion]) for r in results if criterion != GRACEFUL or r.judgement.challenged]
+
+
+def summarise(results: Sequence[Result], seed: int) -> Scores:
+    """What the gate needs. A conversation that could not be played counts as failed everywhere."""
+    criteria = {name: values_of(results, name) for name in CRITERIA}
+    if len(criteria[GRACEFUL]) < MIN_CHALLENGES:
+        del criteria[GRACEFUL]
+    played = [r for r in results if r.dialogue.error is None]
+    mentions = [mention.exact for r in results for mention in r.replay.mentions]
+    return Scores(
+        scenarios=len(results),
+        criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
+        failure_rate=_rounded(statistics.share_interval(sum(r.judgement.failed for r in results), len(results))),
+        conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),
+        turns_per_conversation=round(sum(len(r.dialogue.replies) for r in played) / max(1, len(played)), 4),
+        slots_exact=round(sum(mentions) / len(mentions), 4) if mentions else None,
+    )  # fmt: skip
+
+
+def _rounded(value: Interval) -> Interval:
+    """Four digits: the termination message is small."""
+    return Interval(mean=round(value.mean, 4), low=round(value.low, 4), high=round(value.high, 4))
+
+
+def compare_seen(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Seen against held-out values, criterion by criterion: unpaired, since the customers differ. Adjusted for five looks."""
+    seen = [r for r in results if not r.scenario.unseen]
+    unseen = [r for r in results if r.scenario.unseen]
+    sides = {name: (values_of(seen, name), values_of(unseen, name)) for name in CRITERIA}
+    sides = {name: both for name, both in sides.items() if both[0] and both[1]}
+    adjusted = statistics.holm({name: statistics.mann_whitney(*both).p for name, both in sides.items()})
+    return [
+        {"criterion": name, "seen": float(np.mean(a)), "unseen": float(np.mean(b)), "seenN": len(a), "unseenN": len(b),
+         "p": adjusted[name], "cohensD": statistics.cohens_d(a, b)}
+        for name, (a, b) in sides.items()
+    ]  # fmt: skip
+
+
+def transitions(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The first illegal transitions, the most frequent first."""
+    counts: Counter[tuple[str, Nodes, Nodes]] = Counter()
+    for result in results:
+        if result.dialogue.error is None and (wrong := result.replay.violation) is not None:
+            counts[wrong.hub, wrong.expected, wrong.got] += 1
+    asked = Counter((turn.prescribed.hub, turn.prescribed.nodes) for r in results for turn in r.replay.turns)
+    return [
+        {"hub": hub, "expected": list(expected), "got": list(got), "count": count, "of": asked[hub, expected]}
+        for (hub, expected, got), count in counts.most_common()
+    ]
+
+
+def price(results: Sequence[Result]) -> dict[str, float | None]:
+    """What a played conversation takes: tokens and time."""
+    played = [r.dialogue for r in results if r.dialogue.error is None]
+    replies = [reply for dialogue in played for reply in dialogue.replies]
+    if not replies:
+        return {"promptTokens": None, "completionTokens": None, "secondsPerReply": None, "secondsPerReplyP95": None}
+    seconds = [reply.seconds for reply in replies]
+    return {
+        "promptTokens": round(sum(reply.prompt_tokens for reply in replies) / len(played), 1),
+        "completionTokens": round(sum(reply.completion_tokens for reply in replies) / len(played), 1),
+        "secondsPerReply": round(float(np.mean(seconds)), 4),
+        "secondsPerReplyP95": round(float(np.percentile(seconds, 95)), 4),
+    }

@@ -1,0 +1,113 @@
+"""Evaluation scenarios cover the procedure and are never training conversations."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+
+from subterra_api.contract import Evaluation
+from subterra_api.graph import Graph
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.scenarios import held_out, sample_path, sample_values
+from subterra_jobs.common.scripted import messages, write
+from subterra_jobs.evaluate import scenarios, unseen_wordings
+from subterra_jobs.evaluate.simulator import ScriptedUser
+
+ROOT = Path(__file__).parents[2]
+SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
+GRAPH = Graph(SPEC)
+PHRASES = ROOT / "examples/travel/unseen_wordings.yaml"
+
+
+def settings(count: int = 200, seed: int = 7) -> Evaluation:
+    return Evaluation(simulator=Provider(), judge=Provider(), scenarios=count, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [20, 50, 200])
+def test_every_edge_is_on_some_path(count: int, seed: int) -> None:
+    cast = scenarios.build(GRAPH, settings(count, seed))
+    assert len(cast) == count
+    assert scenarios.missed(GRAPH, cast) == []
+
+
+def test_half_of_the_customers_have_only_held_out_values_and_half_have_none() -> None:
+    cast = scenarios.build(GRAPH, settings())
+    unseen = [held_out("destination", scenario.values["destination"]) for scenario in cast]
+    assert unseen == [scenario.unseen for scenario in cast]
+    assert sum(unseen) == 100
+
+
+def test_half_of_the_customers_of_each_kind_speak_first() -> None:
+    cast = scenarios.build(GRAPH, settings())
+    assert {kind: sum(s.opener is not None for s in cast if s.unseen == kind) for kind in (True, False)} == {True: 50, False: 50}
+    assert all(scenario.agent_first == (scenario.opener is None) for scenario in cast)
+
+
+def test_the_same_settings_give_the_same_scenarios_and_another_seed_others() -> None:
+    ids = [scenario.id for scenario in scenarios.build(GRAPH, settings())]
+    assert ids == [scenario.id for scenario in scenarios.build(GRAPH, settings())]
+    assert not set(ids) & {scenario.id for scenario in scenarios.build(GRAPH, settings(seed=8))}
+
+
+def test_a_scenario_that_was_a_training_conversation_is_drawn_again(tmp_path: Path) -> None:
+    first = scenarios.build(GRAPH, settings(20))
+    rows = [{"messages": [{"role": "user", "content": line} for line in scenario.lines]} for scenario in first]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "labels.jsonl").write_text('{"id": "0"}\n')
+    trained = scenarios.training_lines(tmp_path)
+    second = scenarios.build(GRAPH, settings(20), trained)
+    assert len(trained) == 20
+    assert scenarios.overlap(first, trained) == 20
+    assert scenarios.overlap(second, trained) == 0
+
+
+def test_the_scenarios_are_no_conversations_of_a_dataset_with_the_same_seed() -> None:
+    rng = random.Random(7)
+    trained = set()
+    for _ in range(500):
+        path = sample_path(GRAPH, rng)
+        chat = messages("", None, write(GRAPH, path, sample_values(SPEC.variables, rng, unseen=False), rng))
+        trained.add(tuple(message["content"] for message in chat if message["role"] == "user"))
+    assert not trained & {scenario.lines for scenario in scenarios.build(GRAPH, settings())}
+
+
+async def test_the_user_says_its_lines_in_order_and_then_nothing() -> None:
+    user = ScriptedUser(["one", "two"])
+    assert [await user.reply([]) for _ in range(4)] == ["one", "two", None, None]
+
+
+def test_other_wordings_keep_the_customer_the_path_and_the_values() -> None:
+    cast = scenarios.build(GRAPH, settings(50))
+    other = unseen_wordings.recast(GRAPH, unseen_wordings.load(PHRASES), cast, 7)
+    assert [(s.path, s.values, s.unseen) for s in cast] == [(s.path, s.values, s.unseen) for s in other]
+    assert not {line for s in cast for line in s.lines} & {line for s in other for line in s.lines}
+    assert all(s.values["destination"] in " ".join(s.lines) for s in other if "dates" in s.path)
+
+
+def test_the_examples_other_wordings_are_at_least_four_each() -> None:
+    phrases = unseen_wordings.load(PHRASES)
+    assert min(len(texts) for texts in [*phrases.nodes.values(), *(edge.phrases for edge in phrases.edges)]) >= 4
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["We are going."], "does not say the same values"),
+        (["I want to go to {{destination}}."], "is in the procedure"),
+    ],
+)
+def test_other_wordings_that_do_not_fit_are_refused(texts: list[str], message: str) -> None:
+    phrases = unseen_wordings.load(PHRASES)
+    broken = phrases.model_copy(update={"nodes": {**phrases.nodes, "destination": tuple(texts)}})
+    with pytest.raises(InvalidInputError, match=message):
+        unseen_wordings.reworded(SPEC, broken)
+
+
+def test_a_place_without_other_wordings_is_named() -> None:
+    with pytest.raises(InvalidInputError, match="edge budget → goodbye has no phrases"):
+        unseen_wordings.reworded(SPEC, unseen_wordings.Phrases())

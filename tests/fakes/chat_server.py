@@ -84,7 +84,7 @@ class Oracle:
 def _handler(oracle: Oracle, damage: Damage, seen: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answers: dict[str, dict[str, Any]] = {"/v1/models": {"data": [{"id": "candidate"}]}, "/version": {"version": "0.0-fake"}}
+            answers: dict[str, dict[str, Any]] = {"/v1/models": {"data": [{"id": "candidate"}]}, "/version": {"version": "fake"}}
             self._answer(200 if self.path in answers else 404, answers.get(self.path, {}))
 
         def do_POST(self) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.fakes.chat_server import serving
 
-from subterra_api.contract import Evaluation
+from subterra_api.contract import Evaluation, RunIdentity, resolve
+from subterra_api.digest import procedure_digest
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scenarios import held_out, sample_path, sample_values
@@ -111,3 +113,24 @@ def test_other_wordings_that_do_not_fit_are_refused(texts: list[str], message: s
 def test_a_place_without_other_wordings_is_named() -> None:
     with pytest.raises(InvalidInputError, match="edge budget → goodbye has no phrases"):
         unseen_wordings.reworded(SPEC, unseen_wordings.Phrases())
+
+
+def test_the_command_prints_conformance_for_other_wordings_as_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "evaluation": {"scenarios": 20}})
+    run = resolve(inputs, SPEC, procedure_digest(SPEC), RunIdentity(name="t", namespace="d", uid="u"), store=f"file://{tmp_path}")
+    (tmp_path / "input.json").write_text(run.model_dump_json(by_alias=True))
+    understanding = unseen_wordings.reworded(SPEC, unseen_wordings.load(PHRASES))
+    with serving(understanding) as (url, _):
+        monkeypatch.setattr("sys.argv", ["x", "--input", str(tmp_path / "input.json"), "--phrases", str(PHRASES), "--url", url])
+        assert unseen_wordings.main() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n"], found["seed"], found["conformance"]["mean"]) == (20, 7, 1.0)
+    assert found["conformance"]["low"] < 0.9
+
+
+def test_the_command_says_what_is_wrong_with_its_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "--input", "/nowhere.json", "--phrases", str(PHRASES)])
+    assert unseen_wordings.main() == 10
+    assert "/nowhere.json" in capsys.readouterr().err

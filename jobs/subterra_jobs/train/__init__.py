@@ -1,0 +1,1 @@
+"""The train stage: synthetic conversations in, a Hugging Face model directory out."""

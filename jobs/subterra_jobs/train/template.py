@@ -1,0 +1,56 @@
+"""The chat template: one Jinja text that renders training conversations and served requests alike.
+
+    <|im_start|>system\n{system prompt}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n
+
+The procedure's system prompt is baked in. What a client sends as system message is transient context: it is appended to
+the baked prompt and cannot replace it. There are no ``{% generation %}`` tags, because not every reader of a chat template
+knows them; training finds the agent's tokens by their place in the rendered text (`dataset.py`).
+"""
+
+import string
+
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+PAD = "<|endoftext|>"
+AGENT_HEADER = f"{IM_START}assistant\n"
+
+# Everything else becomes \UXXXXXXXX: no character of a prompt can end the literal or the tag that it stands in.
+_LITERAL = frozenset(string.ascii_letters + string.digits + " .,;:!?()-_=+*/@&$")
+
+# `<|` is broken up in every text, so that nobody can write a turn of somebody else into the conversation.
+_TEMPLATE = """\
+{%- set system = namespace(text='__SYSTEM_PROMPT__') -%}
+{%- set baked = system.text -%}
+{%- for message in messages -%}
+  {%- if message['role'] in ['system', 'developer'] -%}
+    {%- set context = message['content'] or '' -%}
+    {%- if context == baked or context.startswith(baked + '\\n') -%}
+      {%- set context = context[baked | length:] -%}
+    {%- endif -%}
+    {%- if context | trim -%}
+      {%- set system.text = system.text + '\\n' + context | trim -%}
+    {%- endif -%}
+  {%- endif -%}
+{%- endfor -%}
+{{- '<|im_start|>system\\n' + system.text | replace('<|', '< |') + '<|im_end|>\\n' -}}
+{%- for message in messages -%}
+  {%- if message['role'] in ['user', 'assistant'] -%}
+    {{- '<|im_start|>' + message['role'] + '\\n' + (message['content'] or '') | replace('<|', '< |') + '<|im_end|>\\n' -}}
+  {%- elif message['role'] not in ['system', 'developer'] -%}
+    {{- raise_exception('A message must come from system, user or assistant.') -}}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+
+def chat_template(system_prompt: str) -> str:
+    """The Jinja text to train and to serve an agent with this system prompt."""
+    return _TEMPLATE.replace("__SYSTEM_PROMPT__", jinja_literal(system_prompt.strip()))
+
+
+def jinja_literal(text: str) -> str:
+    """``text`` as the inside of a Jinja string literal, with nothing left that Jinja could read as syntax."""
+    return "".join(c if c in _LITERAL else f"\\U{ord(c):08x}" for c in text)

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     PROCEDURE_NOT_FOUND = "ProcedureNotFound"
     PROCEDURE_CHANGED = "ProcedureChanged"
     PENDING = "Pending"
+    AWAITING_TRIGGER = "AwaitingTrigger"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
     SUSPENDED = "Suspended"

@@ -1,0 +1,120 @@
+"""Carries a decision out: the only module that writes to the cluster.
+
+Create-once objects are never changed and must be ours; applied ones are written again only when they differ from what we wrote
+last; patches and the status are fenced by the resourceVersion that was seen. The first failure ends it: the rest, the status
+included, waits for the next try, so that a status never tells of what did not happen.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from subterra_api.digest import sha256
+from subterra_operator.client import Api, ConflictError, ExistsError, MissingError
+from subterra_operator.decide.decision import Decision, Write
+from subterra_operator.kinds import MANAGED_BY, MANAGER, WATCHED, Key, Object, controller_uid, key_of, labels
+from subterra_operator.store import Store
+
+REAPPLY_SECONDS = 600.0
+"""Applied objects are written again after so long, in case somebody changed them."""
+
+
+class ForeignObjectError(Exception):
+    """An object of that name exists and is not ours."""
+
+
+class Applier:
+    """Writes decisions out and feeds the answers to the store, so that the next decision sees them."""
+
+    def __init__(self, api: Api, store: Store, wake: Callable[[Object], None]) -> None:
+        self._api, self._store, self._wake = api, store, wake
+        self._written: dict[Key, tuple[str, float]] = {}
+
+    async def carry_out(self, subject: Mapping[str, Any], decision: Decision) -> bool:
+        """All writes, deletes, then the status; says whether anything was written. Raises ApiError, ForeignObjectError."""
+        changed = False
+        for write in decision.writes:
+            changed |= await self._write(write)
+        for obj in decision.deletes:
+            await self._delete(obj)
+            changed = True
+        return await self._status(subject, decision.status) or changed
+
+    async def _write(self, write: Write) -> bool:
+        if write.how == "patch":
+            await self._guard(write)
+            self._seen(await self._api.patch(write.object))
+            return True
+        digest = sha256([write.how, write.object])
+        if self._fresh(write, digest):
+            return False
+        if write.how == "create":
+            await self._create(write)
+        else:
+            self._seen(await self._api.apply(write.object))
+        self._written[write.key] = (digest, time.monotonic())
+        return True
+
+    def _fresh(self, write: Write, digest: str) -> bool:
+        """Whether this very object was written a short while ago and, as far as we can see, is still there."""
+        before, at = self._written.get(write.key, ("", 0.0))
+        there = write.key.kind not in WATCHED or self._store.get(write.key) is not None
+        return before == digest and there and time.monotonic() - at < REAPPLY_SECONDS
+
+    async def _create(self, write: Write) -> None:
+        await self._guard(write)
+        try:
+            self._seen(await self._api.create(write.object))
+        except ExistsError:
+            found = await self._api.get(write.key)
+            if not _ours(found, write.object):
+                text = f"{write.key} exists and does not belong to this resource; delete or rename it"
+                raise ForeignObjectError(text) from None
+            self._seen(found)
+
+    async def _guard(self, write: Write) -> None:
+        """A live look just before what costs money or moves traffic."""
+        if write.guard is None:
+            return
+        key = key_of(write.guard)
+        live = await self._api.get(key)
+        self._seen(live)
+        if live["metadata"]["resourceVersion"] != write.guard["metadata"]["resourceVersion"]:
+            raise ConflictError(409, "Conflict", f"{key} changed since it was looked at")
+
+    async def _delete(self, obj: Mapping[str, Any]) -> None:
+        try:
+            await self._api.delete(obj)
+        except MissingError:
+            self._store.seen(obj, deleted=True)
+
+    async def _status(self, subject: Mapping[str, Any], status: Object | None) -> bool:
+        if status is None or status == subject.get("status"):
+            return False
+        metadata = {key: subject["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
+        body = {"apiVersion": subject["apiVersion"], "kind": subject["kind"], "metadata": metadata}
+        change = difference(subject.get("status") or {}, status)
+        self._seen(await self._api.patch({**body, "status": change}, "status"))
+        return True
+
+    def _seen(self, obj: Object) -> None:
+        if obj["kind"] in WATCHED and self._store.seen(obj):
+            self._wake(obj)  # its event will be no news any more
+
+
+def _ours(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether an object that exists is the one we meant: same controller, or ours and without one."""
+    return controller_uid(found) == controller_uid(wanted) and labels(found).get(MANAGED_BY) == MANAGER
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:
+    """The merge patch that turns ``old`` into ``new``; lists are replaced whole."""
+    change: Object = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := difference(before, value):
+                change[key] = inner
+        elif before != value or key not in old:
+            change[key] = value
+    return change

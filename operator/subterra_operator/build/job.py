@@ -1,0 +1,120 @@
+"""The Job of one attempt at one stage."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from subterra_api.contract import INPUT_FILE, PROGRESS_PORT, VLLM_PORT, ExitCode, Stage
+from subterra_api.v1alpha1 import GROUP
+from subterra_api.v1alpha1.compilerun import ExecutionSettings, StagePod
+from subterra_operator.build.common import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
+from subterra_operator.build.input import input_name
+from subterra_operator.build.vllm import Model, vllm_container
+from subterra_operator.kinds import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGER, RUN_LABEL, STAGE_LABEL, Object, labels
+from subterra_operator.settings import Settings
+
+ATTEMPT = f"{GROUP}/attempt"
+ATTACH = f"{GROUP}/attach"
+CANDIDATE = "candidate"
+"""The name under which the evaluation asks its sidecar for the model."""
+
+DEADLINES: dict[Stage, int] = {"generate": 6 * 3600, "train": 48 * 3600, "evaluate": 6 * 3600}
+"""Seconds that one attempt may take."""
+SHARED_MEMORY: dict[Stage, str] = {"generate": "1Gi", "train": "512Mi", "evaluate": "512Mi"}
+PAID_STAGES = ("generate", "evaluate")
+"""Only these reach a provider, and only they see its key."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Which try of which stage; ``attach`` only reads a finished result back."""
+
+    stage: Stage
+    number: int
+    attach: bool = False
+
+    def job_name(self, run: str) -> str:
+        """``<run>-<stage>-<attempt>[-attach]``."""
+        return fitted(f"{run}-{self.stage}-{self.number}" + ("-attach" if self.attach else ""))
+
+
+def stage_job(
+    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, model: Model | None = None
+) -> Object:
+    """The Job; ``model`` is the candidate that the evaluation's sidecar serves."""
+    name, pod = run["metadata"]["name"], getattr(execution, attempt.stage)
+    marks = _labels(run, attempt)
+    job = base("Job", run["metadata"]["namespace"], attempt.job_name(name), marks)
+    if execution.queue_name:
+        job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = execution.queue_name
+    job["metadata"]["ownerReferences"] = [owner(run)]
+    template = {"metadata": {"labels": {MANAGED_BY: MANAGER, **marks}}, "spec": _pod(run, execution, attempt, settings, model)}
+    job["spec"] = {
+        "backoffLimit": 0, "completions": 1, "parallelism": 1, "podReplacementPolicy": "Failed",
+        "activeDeadlineSeconds": pod.active_deadline_seconds or DEADLINES[attempt.stage],
+        "podFailurePolicy": {"rules": _failure_rules()}, "template": template,
+    }  # fmt: skip
+    return job
+
+
+def _labels(run: Mapping[str, Any], attempt: Attempt) -> dict[str, str]:
+    marks = {
+        RUN_LABEL: run["metadata"]["name"], STAGE_LABEL: attempt.stage, ATTEMPT: str(attempt.number),
+        ATTACH: str(attempt.attach).lower(), COMPONENT_LABEL: "job",
+    }  # fmt: skip
+    agent = labels(run).get(AGENT_LABEL)
+    return marks | ({AGENT_LABEL: agent} if agent else {})
+
+
+def _failure_rules() -> list[Object]:
+    """One rule per exit code: the Job's condition then names the rule, and the reason survives the pod."""
+    codes = [code for code in ExitCode if code is not ExitCode.SUCCEEDED]
+    return [
+        {"action": "FailJob", "onExitCodes": {"containerName": "main", "operator": "In", "values": [int(code)]}} for code in codes
+    ]
+
+
+def _pod(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, model: Model | None) -> Object:
+    pod: StagePod = getattr(execution, attempt.stage)
+    sidecars = []
+    if model is not None and not attempt.attach:
+        # A native sidecar: the evaluation starts when the candidate answers, and the sidecar ends with it.
+        sidecar = vllm_container(settings, model, wanted=pod.resources, extra={"restartPolicy": "Always"})
+        sidecar.pop("readinessProbe")
+        sidecars.append(sidecar)
+    main_pod = pod.model_copy(update={"resources": StagePod().resources}) if sidecars else pod
+    containers = [_main(run, execution, attempt, settings, main_pod)]
+    config = {"name": "input", "configMap": {"name": input_name(run["metadata"]["name"])}}
+    everything = [*volumes(settings, SHARED_MEMORY[attempt.stage]), config]
+    spec = pod_spec(settings, containers, sidecars, everything, pod.node_selector, pod.tolerations)
+    return spec | {"restartPolicy": "Never"}
+
+
+def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, pod: StagePod) -> Object:
+    directory, _, _ = INPUT_FILE.rpartition("/")
+    environment = env({
+        **HOME, "SUBTERRA_RUN": run["metadata"]["name"], "SUBTERRA_JOB": attempt.job_name(run["metadata"]["name"]),
+        "SUBTERRA_ATTEMPT": str(attempt.number), "SUBTERRA_MODEL_URL": f"http://127.0.0.1:{VLLM_PORT}",
+        "SUBTERRA_MODEL_NAME": CANDIDATE,
+    })  # fmt: skip
+    if attempt.stage in PAID_STAGES and not attempt.attach:
+        environment += _provider(execution, settings)
+    return container("main", settings.jobs_image, settings, {
+        "command": ["python", "-m", f"subterra_jobs.{attempt.stage}"],
+        "args": ["--input", INPUT_FILE, *(["--attach"] if attempt.attach else [])],
+        "env": environment,
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
+        "resources": resources(pod.resources, getattr(settings.resources, attempt.stage)),
+        "volumeMounts": [*mounts(read_only=False), {"name": "input", "mountPath": directory, "readOnly": True}],
+    })  # fmt: skip
+
+
+def _provider(execution: ExecutionSettings, settings: Settings) -> list[Object]:
+    """The key by reference, so that only kubelet ever reads it, and the administrator's endpoint."""
+    found: list[Object] = []
+    if settings.anthropic.base_url:
+        found += env({"ANTHROPIC_BASE_URL": settings.anthropic.base_url})
+    if (secret := execution.api_key_secret) is not None:
+        reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
+        found.append({"name": "ANTHROPIC_API_KEY", "valueFrom": reference})
+    return found

@@ -1,0 +1,36 @@
+"""The CompileRun that an agent wants."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from subterra_api.digest import run_digest, run_name
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_operator.build.common import base, owner
+from subterra_operator.kinds import AGENT_LABEL, Object
+
+
+def inputs_of(source: CompileSource, procedure_digest: str) -> CompileInputs:
+    """What the run's result depends on, as the author wrote it."""
+    template = {key: value for key, value in source.template.dump().items() if key != "execution"}
+    reference = source.procedure_ref.dump()
+    return CompileInputs.model_validate({**template, "procedureRef": reference, "procedureDigest": procedure_digest})
+
+
+def wanted_name(agent: str, source: CompileSource, procedure_digest: str) -> str:
+    """The run's name: the same inputs are the same run."""
+    return run_name(agent, run_digest(procedure_digest, inputs_of(source, procedure_digest)))
+
+
+def compile_run(agent: Mapping[str, Any], spec: CompiledAgentSpec, source: CompileSource, procedure_digest: str) -> Object:
+    """The run. `suspend` is left out: it is set and cleared by itself, whatever the rest says."""
+    name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
+    execution = source.template.execution.dump()
+    execution.pop("suspend", None)
+    execution["gate"] = spec.promotion.gate.dump()
+    if spec.budget.max_usd_per_run is not None:
+        execution["maxUSD"] = spec.budget.max_usd_per_run
+    run = base("CompileRun", namespace, wanted_name(name, source, procedure_digest), {AGENT_LABEL: name})
+    run["metadata"]["ownerReferences"] = [owner(agent)]
+    run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution}
+    return run

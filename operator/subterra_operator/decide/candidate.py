@@ -1,0 +1,193 @@
+"""Which model should an agent serve? Follows the procedure, the run, the gate and the pin, and says why."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from subterra_api.digest import short
+from subterra_api.v1alpha1 import GROUP
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource, ModelSource
+from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
+from subterra_api.v1alpha1.conditions import Reason, Type
+from subterra_api.v1alpha1.procedure import ProcedureStatus
+from subterra_operator.build.run import compile_run, wanted_name
+from subterra_operator.build.serving import Target
+from subterra_operator.build.vllm import Model, model_of
+from subterra_operator.decide.decision import Write, find, patch, seconds_since
+from subterra_operator.decide.run import SUPERSEDED_BY
+from subterra_operator.decide.runstatus import VERDICTS
+from subterra_operator.kinds import RETRY_AT, Object, annotations
+from subterra_operator.snapshot import AgentSnapshot, Seen
+
+
+@dataclass(frozen=True)
+class Story:
+    """Is the agent up to date (none: unknown), and why; ``working`` when the operator itself is about to change that."""
+
+    up_to_date: bool | None
+    reason: Reason
+    message: str
+    working: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What should be served, the run that is wanted, and what to write for it. Without ``target`` what serves goes on serving."""
+
+    story: Story
+    target: Target | None = None
+    run: str | None = None
+    status: CompileRunStatus | None = None
+    digest: str | None = None
+    writes: tuple[Write, ...] = field(default=())
+    recheck_after: float | None = None
+
+
+def plan_model(agent: Seen, source: ModelSource) -> Plan:
+    """Serve a finished model from the namespace's store."""
+    scheme, _, path = source.uri.partition("://")
+    if scheme != "pvc":
+        text = f"spec.model.uri: {scheme}:// cannot be served; copy the model into the namespace's store and use pvc://PATH"
+        return Plan(Story(False, Reason.INVALID_SPEC, text))
+    target = Target(Model(path.strip("/"), agent["metadata"]["name"]), source.digest, verify=True)
+    return Plan(Story(True, Reason.UP_TO_DATE, f"serves the model {short(source.digest)} as asked"), target)
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """An agent that compiles a procedure, at one moment."""
+
+    snapshot: AgentSnapshot
+    spec: CompiledAgentSpec
+    source: CompileSource
+    now: datetime
+    retry_at: str | None = None
+    retry: bool = False
+
+    def plan(self) -> Plan:
+        """What should be served, checked in this order: procedure, run, verdict, pin."""
+        if isinstance(accepted := self._procedure(), Story):
+            return self._pinned(Plan(accepted))
+        name = wanted_name(self.snapshot.agent["metadata"]["name"], self.source, accepted.digest or "")
+        run = next((run for run in self.snapshot.runs if run["metadata"]["name"] == name), None)
+        others = self._superseded(name)
+        if run is None:
+            return self._pinned(self._begin(name, accepted, others))
+        status = CompileRunStatus.model_validate(run.get("status") or {})
+        wanted = compile_run(self.snapshot.agent, self.spec, self.source, accepted.digest or "")
+        writes = (Write("apply", wanted), *self._resumed(run), *others)
+        story = self._judged(run, status, name)
+        target = target_of(run, status) if story.up_to_date else None
+        return self._pinned(Plan(story, target, name, status, accepted.digest, writes))
+
+    def _procedure(self) -> ProcedureStatus | Story:
+        """The procedure's status, or why it cannot be compiled."""
+        name = self.source.procedure_ref.name
+        procedure = self.snapshot.procedure
+        if procedure is None:
+            return Story(None, Reason.PROCEDURE_NOT_FOUND, f"there is no Procedure {name} in this namespace; create it")
+        status = ProcedureStatus.model_validate(procedure.get("status") or {})
+        accepted = find(status.conditions, Type.ACCEPTED)
+        if accepted is None or status.observed_generation != procedure["metadata"].get("generation", 0):
+            return Story(None, Reason.PENDING, f"Procedure {name} is being checked", working=True)
+        if accepted.status != "True":
+            return Story(None, Reason.INVALID_PROCEDURE, f"Procedure {name} is not accepted: {accepted.message}")
+        return status
+
+    def _begin(self, name: str, procedure: ProcedureStatus, others: tuple[Write, ...]) -> Plan:
+        """The wanted run does not exist yet."""
+        digest, left = procedure.digest, self.source.settle_seconds - seconds_since(procedure.digest_since, self.now)
+        if self.source.suspend:
+            return Plan(Story(False, Reason.SUSPENDED, "spec.compile.suspend is set; clear it to compile"), digest=digest)
+        if self.source.trigger == "Manual" and not self.retry:
+            text = f"inputs changed and the trigger is Manual; set the annotation {RETRY_AT} to the time to compile"
+            return Plan(Story(False, Reason.AWAITING_TRIGGER, text), digest=digest)
+        if left > 0:
+            text = f"waiting until the procedure has been left alone for {self.source.settle_seconds} s"
+            return Plan(Story(False, Reason.COMPILING, text, working=True), digest=digest, recheck_after=left)
+        wanted = compile_run(self.snapshot.agent, self.spec, self.source, digest or "")
+        story = Story(False, Reason.COMPILING, f"run {name} begins", working=True)
+        return Plan(story, None, name, None, digest, (Write("apply", wanted), *others))
+
+    def _superseded(self, wanted: str) -> tuple[Write, ...]:
+        """Unfinished runs of older inputs are suspended; what they have done is kept."""
+        found = []
+        for run in self.snapshot.runs:
+            unfinished = not _ended(CompileRunStatus.model_validate(run.get("status") or {}))
+            if run["metadata"]["name"] != wanted and unfinished and annotations(run).get(SUPERSEDED_BY) != wanted:
+                mark = {"metadata": {"annotations": {SUPERSEDED_BY: wanted}}, "spec": {"execution": {"suspend": True}}}
+                found.append(patch(run, mark))
+        return tuple(found)
+
+    def _resumed(self, run: Seen) -> tuple[Write, ...]:
+        """Suspension and retry of the wanted run are what the agent says."""
+        change: Object = {}
+        suspended = bool((run["spec"].get("execution") or {}).get("suspend", False))
+        if SUPERSEDED_BY in annotations(run):
+            change |= {"metadata": {"annotations": {SUPERSEDED_BY: None}}}
+        if suspended != self.source.suspend:
+            change |= {"spec": {"execution": {"suspend": self.source.suspend}}}
+        if self.retry and annotations(run).get(RETRY_AT) != self.retry_at:
+            change.setdefault("metadata", {}).setdefault("annotations", {})[RETRY_AT] = self.retry_at
+        return (patch(run, change),) if change else ()
+
+    def _judged(self, run: Seen, status: CompileRunStatus, name: str) -> Story:
+        """How the wanted run stands; up to date when its model should be served."""
+        stalled = find(status.conditions, Type.STALLED)
+        if stalled and stalled.status == "True":
+            return Story(False, Reason.COMPILE_FAILED, f"run {name} failed: {stalled.message}")
+        succeeded = find(status.conditions, Type.SUCCEEDED)
+        if succeeded and succeeded.reason == Reason.SUSPENDED:
+            return Story(False, Reason.SUSPENDED, f"run {name} is suspended; clear spec.compile.suspend to go on")
+        if status.verdict is None or not self._current(run, status):
+            return Story(False, Reason.COMPILING, f"run {name} is at work", working=True)
+        if status.verdict.result != "Pass":
+            reasons = "; ".join(status.verdict.reasons)
+            text = f"run {name} is not promoted: {reasons}; improve the procedure, or change spec.promotion.gate"
+            return Story(False, VERDICTS[status.verdict.result], text)
+        if self.spec.promotion.mode == "Manual" and self.spec.promotion.pin != status.artifacts.model:
+            text = f"run {name} passed the gate; set spec.promotion.pin to {status.artifacts.model} to serve it"
+            return Story(False, Reason.AWAITING_APPROVAL, text)
+        return Story(True, Reason.UP_TO_DATE, f"serves what run {name} made")
+
+    def _current(self, run: Seen, status: CompileRunStatus) -> bool:
+        """Whether the verdict was given under today's policy."""
+        policy = CompileRunSpec.model_validate(run["spec"]).execution.gate
+        return policy == self.spec.promotion.gate and status.observed_generation == run["metadata"].get("generation", 0)
+
+    def _pinned(self, plan: Plan) -> Plan:
+        """A pin decides what is served, whatever is newer; it does not stop compiling."""
+        pin = self.spec.promotion.pin
+        if pin is None:
+            return plan
+        for run in self.snapshot.runs:
+            status = CompileRunStatus.model_validate(run.get("status") or {})
+            if status.artifacts.model == pin and status.artifacts.report:
+                return self._follow_pin(plan, run, status)
+        text = f"spec.promotion.pin {pin}: no run of this agent has made that model; correct the pin or remove it"
+        return _with(plan, Story(False, Reason.PINNED, text), None)
+
+    def _follow_pin(self, plan: Plan, run: Seen, status: CompileRunStatus) -> Plan:
+        name = run["metadata"]["name"]
+        if name == plan.run:
+            return _with(plan, Story(True, Reason.UP_TO_DATE, f"serves what run {name} made, as pinned"), target_of(run, status))
+        text = f"pinned to the model of run {name}; remove spec.promotion.pin to follow the procedure"
+        return _with(plan, Story(False, Reason.PINNED, text), target_of(run, status))
+
+
+def _with(plan: Plan, story: Story, target: Target | None) -> Plan:
+    return Plan(story, target, plan.run, plan.status, plan.digest, plan.writes, plan.recheck_after)
+
+
+def _ended(status: CompileRunStatus) -> bool:
+    succeeded = find(status.conditions, Type.SUCCEEDED)
+    return succeeded is not None and succeeded.status != "Unknown"
+
+
+def target_of(run: Seen, status: CompileRunStatus) -> Target | None:
+    """The model that a run made; its clients know it by the agent's name."""
+    if not status.artifacts.model or not status.artifacts.model_path:
+        return None
+    agent = run["metadata"]["labels"][f"{GROUP}/agent"]
+    model = model_of(CompileRunSpec.model_validate(run["spec"]).inputs, status.artifacts.model_path, agent)
+    turns = status.scores.turns_per_conversation if status.scores else None
+    return Target(model, status.artifacts.model, run["metadata"]["name"], turns)

@@ -1,0 +1,65 @@
+"""Is a procedure fit to be compiled? Its status says what is wrong, where, and what cures it."""
+
+from datetime import datetime
+from functools import lru_cache
+
+from pydantic import ValidationError
+
+from subterra_api.digest import procedure_digest
+from subterra_api.graph import Analysis, analyse
+from subterra_api.v1alpha1.conditions import Reason, Type, timestamp
+from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
+from subterra_operator.decide.decision import Conditions, Decision, wire
+from subterra_operator.snapshot import ProcedureSnapshot, Seen
+
+analysed = lru_cache(maxsize=128)(analyse)
+"""Counting paths takes up to a second, and a procedure is looked at more often than it is edited."""
+
+
+def decide_procedure(snapshot: ProcedureSnapshot, now: datetime) -> Decision:
+    """The status: accepted or every error with its cure; digest and counts."""
+    procedure = snapshot.procedure
+    before = ProcedureStatus.model_validate(procedure.get("status") or {})
+    try:
+        spec = ProcedureSpec.model_validate(procedure["spec"])
+    except ValidationError as error:
+        return Decision(status=wire(_status(procedure, before, now, None, explain(error))))
+    digest, analysis = procedure_digest(spec), analysed(spec)
+    status = _status(procedure, before, now, analysis, "; ".join(str(finding) for finding in analysis.errors))
+    since = before.digest_since if before.digest == digest and before.digest_since else timestamp(now)
+    return Decision(status=wire(status.model_copy(update={"digest": digest, "digest_since": since})))
+
+
+def _status(procedure: Seen, before: ProcedureStatus, now: datetime, analysis: Analysis | None, errors: str) -> ProcedureStatus:
+    generation = procedure["metadata"].get("generation", 0)
+    conditions = Conditions(before.conditions, generation, now)
+    reason = Reason.INVALID_PROCEDURE if errors else Reason.VALID
+    message = errors or (_praise(analysis) if analysis else "")
+    both = tuple(conditions(kind, not errors, reason, message) for kind in (Type.ACCEPTED, Type.READY))
+    stalled = conditions(Type.STALLED, bool(errors), reason, errors)
+    counts = _counts(analysis) if analysis else {}
+    return ProcedureStatus(observed_generation=generation, conditions=(*both, stalled), phase=_phase(errors), **counts)
+
+
+def _phase(errors: str) -> str:
+    return "Invalid" if errors else "Accepted"
+
+
+def _praise(analysis: Analysis) -> str:
+    return f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.path_count} paths"
+
+
+def _counts(analysis: Analysis) -> dict[str, object]:
+    counts: dict[str, object] = {
+        "nodes": analysis.nodes, "edges": analysis.edges, "hubs": analysis.hubs, "terminals": analysis.terminals,
+        "warnings": tuple(str(finding) for finding in analysis.warnings[:20]),
+    }  # fmt: skip
+    if not analysis.errors:
+        counts |= {"paths": analysis.path_count, "min_turns": analysis.min_turns, "max_turns": analysis.max_turns}
+    return counts
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a spec that the schema let through, one clause per field."""
+    clauses = [f"spec.{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+    return "; ".join(clauses[:10]) + "; correct the field"

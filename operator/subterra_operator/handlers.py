@@ -1,0 +1,66 @@
+"""The only use of kopf: watches that wake up our queue. No finalizers, no annotations, no state of kopf's on any object."""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import kopf
+
+from subterra_operator.client import LOGIN_SECONDS, credentials
+from subterra_operator.controller import Controller
+from subterra_operator.kinds import KINDS, WATCHED, Kind
+
+
+class EndlessBackoffs:
+    """Waiting times that never run out. With kopf's own, a watcher ends for good after some ninety seconds of errors."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 0.5
+        while True:
+            yield delay * random.uniform(0.5, 1.0)
+            delay = min(15.0, delay * 2)
+
+
+def watches(controller: Controller) -> kopf.OperatorRegistry:
+    """Handlers of all watched kinds."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(login)
+    for name in WATCHED:
+        _watch(registry, KINDS[name], controller)
+    return registry
+
+
+def login(**_: Any) -> kopf.ConnectionInfo:
+    """Credentials that expire, so that kopf asks again: tokens rotate."""
+    return replace(credentials(), expiration=datetime.now(UTC) + timedelta(seconds=LOGIN_SECONDS))
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, controller: Controller) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"seen-{kind.plural}")
+    async def seen(event: Mapping[str, Any], **_: Any) -> None:
+        controller.observe(event["type"], {"apiVersion": kind.api_version, "kind": kind.name, **event["object"]})
+
+
+def watch_settings() -> kopf.OperatorSettings:
+    """kopf's settings: server-side selection, endless retries, nothing written, short streams."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.networking.error_backoffs = EndlessBackoffs()
+    settings.networking.request_timeout = 60
+    settings.networking.connect_timeout = 10
+    settings.watching.server_timeout = 240
+    settings.watching.connect_timeout = 10
+    settings.queueing.idle_timeout = 2.0
+    for kind in (KINDS[name] for name in WATCHED):
+        if kind.selector:
+            settings.watching.label_selectors[kopf_selector(kind)] = kind.selector
+    return settings
+
+
+def kopf_selector(kind: Kind) -> tuple[str, str, str]:
+    """How kopf names a kind."""
+    return kind.group, kind.version, kind.plural

@@ -1,0 +1,125 @@
+"""The kinds of objects that the operator touches: where the API server has them, and what is remembered of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from subterra_api.v1alpha1 import GROUP, VERSION
+
+Object = dict[str, Any]
+"""A Kubernetes object as JSON has it."""
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "subterra"
+AGENT_LABEL = f"{GROUP}/agent"
+RUN_LABEL = f"{GROUP}/run"
+STAGE_LABEL = f"{GROUP}/stage"
+VERSION_LABEL = f"{GROUP}/version"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+RETRY_AT = f"{GROUP}/retryAt"
+
+
+class Key(NamedTuple):
+    """Names one object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a kind is; ``keep`` names the parts of a watched object that are remembered (dotted paths)."""
+
+    name: str
+    group: str
+    version: str
+    plural: str
+    keep: tuple[str, ...] = ()
+    ours: bool = False
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def selector(self) -> str:
+        """What a watch asks for: all of our own kinds, and of others only what we made."""
+        return "" if self.ours else f"{MANAGED_BY}={MANAGER}"
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """The URL path of a collection or of one object."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        middle = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{middle}/{self.plural}" + (f"/{name}" if name else "")
+
+
+METADATA = (
+    "metadata.name", "metadata.namespace", "metadata.uid", "metadata.resourceVersion", "metadata.generation", "metadata.labels",
+    "metadata.annotations", "metadata.ownerReferences", "metadata.creationTimestamp", "metadata.deletionTimestamp",
+)  # fmt: skip
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("Procedure", GROUP, VERSION, "procedures", ("spec", "status"), ours=True),
+        Kind("CompileRun", GROUP, VERSION, "compileruns", ("spec", "status"), ours=True),
+        Kind("CompiledAgent", GROUP, VERSION, "compiledagents", ("spec", "status"), ours=True),
+        Kind("Job", "batch", "v1", "jobs", ("spec.suspend", "status")),
+        Kind("Pod", "", "v1", "pods", (
+            "status.phase", "status.podIP", "status.reason", "status.message", "status.conditions", "status.containerStatuses",
+            "status.initContainerStatuses", "status.startTime")),
+        Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "status")),
+        Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
+        Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
+        Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
+        Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
+    )
+}  # fmt: skip
+WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap")
+
+
+def trimmed(obj: Mapping[str, Any]) -> Object:
+    """A copy with only what decisions read."""
+    result: Object = {"apiVersion": obj.get("apiVersion"), "kind": obj["kind"]}
+    for path in (*METADATA, *KINDS[obj["kind"]].keep):
+        _copy(obj, result, path.split("."))
+    return result
+
+
+def _copy(source: Any, target: Object, path: list[str]) -> None:
+    for part in path[:-1]:
+        source, target = source.get(part) or {}, target.setdefault(part, {})
+    if source.get(path[-1]) is not None:
+        target[path[-1]] = source[path[-1]]
+
+
+def key_of(obj: Mapping[str, Any]) -> Key:
+    """The name of an object."""
+    return Key(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+
+
+def labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's labels, perhaps none."""
+    found: Mapping[str, str] = obj["metadata"].get("labels") or {}
+    return found
+
+
+def annotations(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's annotations, perhaps none."""
+    found: Mapping[str, str] = obj["metadata"].get("annotations") or {}
+    return found
+
+
+def controller_uid(obj: Mapping[str, Any]) -> str | None:
+    """UID of the owner that controls the object."""
+    owners = obj["metadata"].get("ownerReferences") or []
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def deleting(obj: Mapping[str, Any]) -> bool:
+    """Whether the object is on its way out."""
+    return "deletionTimestamp" in obj["metadata"]

@@ -1,0 +1,81 @@
+"""What the operator's administrator decides: images, store, default resources, allowed endpoints. Read from one YAML file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, StringConstraints
+
+from subterra_api.v1alpha1.base import ApiModel, Name
+from subterra_api.v1alpha1.compilerun import ResourceRequirements
+
+
+class StoreSettings(ApiModel):
+    """The claim that holds datasets, models and reports, one in every namespace with an agent."""
+
+    claim: Name = "subterra-store"
+    size: str = "20Gi"
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteMany"
+    storage_class: str | None = None
+
+
+class DefaultResources(ApiModel):
+    """Resources of containers whose resource says nothing; sized for the tiny model on CPU."""
+
+    generate: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "2Gi"}, limits={"memory": "4Gi"})
+    train: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "3Gi"}, limits={"memory": "6Gi"})
+    evaluate: ResourceRequirements = ResourceRequirements(requests={"cpu": "250m", "memory": "1Gi"}, limits={"memory": "2Gi"})
+    vllm: ResourceRequirements = ResourceRequirements(requests={"cpu": "500m", "memory": "3Gi"}, limits={"memory": "4Gi"})
+    exporter: ResourceRequirements = ResourceRequirements(requests={"cpu": "10m", "memory": "64Mi"}, limits={"memory": "256Mi"})
+
+
+class NetworkSettings(ApiModel):
+    """Who may talk to job and serving pods, and where those may go."""
+
+    enabled: bool = True
+    operator_namespace: Name = "subterra-system"
+    prometheus_namespace: Name = "monitoring"
+    provider_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
+    """Where the providers' API is; generate and evaluate only."""
+    hub_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
+    """Where the model hub and object storage are; train only."""
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
+
+
+class AnthropicSettings(ApiModel):
+    """The provider's endpoint: an administrator's choice, because it receives the API key."""
+
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = Field(default=None, alias="baseURL")
+
+
+class Settings(ApiModel):
+    """All settings; unknown keys are refused, so that a typing slip is not silently ignored."""
+
+    jobs_image: str = "localhost/subterra/jobs:dev"
+    serving_image: str | None = None
+    """vLLM; none means that the jobs' image has it."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[Name, ...] = ()
+    store: StoreSettings = StoreSettings()
+    resources: DefaultResources = DefaultResources()
+    network: NetworkSettings = NetworkSettings()
+    anthropic: AnthropicSettings = AnthropicSettings()
+    watch_namespaces: tuple[Name, ...] = ()
+    """None means all; then the operator's own namespace needs no naming."""
+    namespace: Name = "default"
+    """The operator's own namespace, where its heartbeat is."""
+    port: int = 8080
+    """Health and metrics."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 4
+
+    @property
+    def vllm_image(self) -> str:
+        """The image that has vLLM."""
+        return self.serving_image or self.jobs_image
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from a YAML file; the defaults when there is none. Raises ValidationError."""
+    if path is None:
+        return Settings()
+    return Settings.model_validate(yaml.safe_load(path.read_text()) or {})

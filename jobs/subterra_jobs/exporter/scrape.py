@@ -1,0 +1,68 @@
+"""Reads vLLM's metrics page."""
+
+import http.client
+from collections import Counter
+from urllib.parse import urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from subterra_jobs.exporter.meter import Reading
+
+_LOST = frozenset({"abort", "error"})
+_WANTED = frozenset(
+    {
+        "vllm:num_requests_running",
+        "vllm:request_success_total",
+        "vllm:prompt_tokens_total",
+        "vllm:generation_tokens_total",
+        "vllm:request_inference_time_seconds_sum",
+    }
+)
+LARGEST_PAGE = 4 * 1024 * 1024
+
+
+class UndecidedError(Exception):
+    """vLLM did not answer in time: it may be busy or gone, the next reading tells."""
+
+
+def scrape(url: str, timeout: float = 2.0) -> Reading | None:
+    """The figures now; none when vLLM is not there. Raises UndecidedError."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", f"{parts.path.rstrip('/')}/metrics")
+        answer = connection.getresponse()
+        page = answer.read(LARGEST_PAGE).decode() if answer.status == http.HTTPStatus.OK else ""
+    except TimeoutError as error:
+        raise UndecidedError from error
+    except (OSError, http.client.HTTPException, UnicodeDecodeError):
+        return None
+    finally:
+        connection.close()
+    return parse(page)
+
+
+def parse(page: str) -> Reading | None:
+    """Sums over engines and labels; none when it is no metrics page of vLLM."""
+    sums: Counter[str] = Counter()
+    seen = set()
+    # Only lines that matter are parsed: the page has hundreds of histogram buckets, and this runs every second.
+    lines = [line for line in page.splitlines() if line.partition("{")[0].partition(" ")[0] in _WANTED]
+    try:
+        for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+            for sample in family.samples:
+                if sample.labels.get("finished_reason") not in _LOST:
+                    sums[sample.name] += sample.value  # type: ignore[assignment]
+                seen.add(sample.name)
+    except ValueError:
+        return None
+    if "vllm:num_requests_running" not in seen:
+        return None
+    inference = "vllm:request_inference_time_seconds_sum"
+    return Reading(
+        running=sums["vllm:num_requests_running"],
+        completed=sums["vllm:request_success_total"],
+        prompt_tokens=sums["vllm:prompt_tokens_total"],
+        generation_tokens=sums["vllm:generation_tokens_total"],
+        inference_seconds=sums[inference] if inference in seen else None,
+    )

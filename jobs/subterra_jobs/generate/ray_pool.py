@@ -20,7 +20,7 @@ from subterra_api.contract import RunInput
 from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.ledger import Ledger, LedgerPurse
-from subterra_jobs.generate.worker import Batch, Worker
+from subterra_jobs.generate.worker import Batch, RemotePurse, Worker
 from subterra_jobs.generate.writer import Conversation
 
 log = logging.getLogger("subterra")
@@ -52,6 +52,7 @@ class Shape:
 @dataclass
 class _Flight:
     worker: int
+    owner: str
     batch: list[Conversation]
     tries: int
 
@@ -107,7 +108,8 @@ class RayPool:
         while waiting or flights:
             while waiting and (free := self._free(flights)) is not None:
                 batch, tries = waiting.popleft()
-                flights[self._workers[free][1].write.remote(batch)] = _Flight(free, batch, tries)
+                owner, actor = self._workers[free]
+                flights[actor.write.remote(batch)] = _Flight(free, owner, batch, tries)
             ready, _ = ray.wait(list(flights), num_returns=1)
             flight = flights.pop(ready[0])
             result = self._result(ready[0], flight)
@@ -128,7 +130,7 @@ class RayPool:
                 raise InfrastructureError(
                     f"workers died {BATCH_TRIES} times on one batch; raise the memory limit of the generate stage"
                 ) from None
-            self._replace(flight.worker)
+            self._replace(flight.worker, flight.owner)
             return None
         return result
 
@@ -140,16 +142,13 @@ class RayPool:
         least = min(range(len(load)), key=load.__getitem__)
         return least if load[least] < self._shape.in_flight else None
 
-    def _replace(self, index: int) -> None:
-        owner, actor = self._workers[index]
-        try:
-            ray.get(actor.pid.remote(), timeout=5)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            log.warning("a worker died; another one takes over")
-            ray.kill(actor)
-            if self._purse is not None:
-                ray.get(self._purse.forfeit.remote(owner))
-            self._workers[index] = self._make_worker()
+    def _replace(self, index: int, owner: str) -> None:
+        if self._workers[index][0] != owner:
+            return  # another of its batches told already
+        log.warning("a worker died; another one takes over")
+        if self._purse is not None:
+            ray.get(self._purse.forfeit.remote(owner))
+        self._workers[index] = self._make_worker()
 
     def _stop(self, flights: dict[Any, _Flight], done: Callable[[Sequence[Conversation]], None]) -> None:
         """Lets every worker end its turns under way, so that what is paid is kept."""
@@ -166,7 +165,8 @@ class RayPool:
         self._owners += 1
         owner = f"worker-{self._owners}"
         actor = ray.remote(Worker).options(num_cpus=1, max_restarts=0)
-        return owner, actor.remote(self._run_ref, self._purse, owner, self._shape.concurrency)
+        purse = None if self._purse is None else RemotePurse(self._purse)
+        return owner, actor.remote(self._run_ref, purse, owner, self._shape.concurrency)
 
     def _make_purse(self) -> Any:
         cap = None if self._run.max_usd is None else Decimal(self._run.max_usd)

@@ -82,9 +82,9 @@ def make_teacher(run: RunInput, graph: Graph, purse: Purse | None, owner: str) -
 class Worker:
     """Writes with bounded concurrency. After a failure no new turn is begun, but those under way are finished and kept."""
 
-    def __init__(self, run: RunInput, purse: Any, owner: str, concurrency: int) -> None:
+    def __init__(self, run: RunInput, purse: Purse | None, owner: str, concurrency: int) -> None:
         graph = Graph(run.procedure)
-        self._teacher = make_teacher(run, graph, None if purse is None else RemotePurse(purse), owner)
+        self._teacher = make_teacher(run, graph, purse, owner)
         self._writer = Writer(graph, self._teacher)
         self._drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
         self._limit = asyncio.Semaphore(concurrency)

@@ -1,0 +1,1 @@
+"""Stand-ins for systems outside, spoken to over real HTTP."""

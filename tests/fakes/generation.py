@@ -1,0 +1,27 @@
+"""Run inputs for tests of the generate stage, with good defaults."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subterra_api.contract import RunIdentity, RunInput, resolve
+from subterra_api.digest import procedure_digest
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+
+TRAVEL = Path(__file__).parents[2] / "examples" / "travel" / "procedure.yaml"
+PAID = {"name": "anthropic", "model": "claude-sonnet-4-5"}
+
+
+def travel() -> ProcedureSpec:
+    """The travel example."""
+    return ProcedureSpec.model_validate(yaml.safe_load(TRAVEL.read_text())["spec"])
+
+
+def run_input(store: Path, procedure: ProcedureSpec | None = None, *, max_usd: str | None = None, **generation: Any) -> RunInput:
+    """A run over ``procedure`` with its artifacts under ``store``; ``generation`` as in a CompileRun."""
+    spec = procedure or travel()
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "generation": {"conversations": 20} | generation})
+    run = RunIdentity(name="travel-1", namespace="default", uid="uid-1")
+    return resolve(inputs, spec, procedure_digest(spec), run, store=store.as_uri(), max_usd=max_usd)

@@ -1,0 +1,202 @@
+"""The whole stage on real Ray: bytes, money, and death of workers."""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.fakes.generation import PAID, run_input
+from tests.fakes.messages_api import NO_CREDIT, MessagesApi, messages_api
+
+from subterra_api.contract import ExitCode, RunInput, StageResult, artifact_path
+from subterra_jobs.common.errors import ProviderBlockedError
+from subterra_jobs.common.progress import ProgressReporter
+from subterra_jobs.common.scenarios import held_out
+from subterra_jobs.common.stage import Outcome, StageContext, execute
+from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.generate import main as stage
+from subterra_jobs.generate.drafts import Drafts
+from subterra_jobs.generate.plan import plan
+from subterra_jobs.generate.ray_pool import RayPool, Shape
+from subterra_jobs.generate.writer import Conversation
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _keep_signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def generate(run: RunInput, tmp_path: Path) -> tuple[Outcome, Path]:
+    output = tmp_path / "output"
+    output.mkdir(parents=True)
+    return stage.work(StageContext(run, ArtifactStore(run.store), output, tmp_path, ProgressReporter("generate"))), output
+
+
+def rows(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_dataset_has_the_same_bytes_with_one_worker_and_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = []
+    for workers in (1, 2):
+        monkeypatch.setenv(stage.WORKERS_VARIABLE, str(workers))
+        outcome, output = generate(run_input(tmp_path, conversations=450), tmp_path / str(workers))
+        contents.append({file.name: file.read_bytes() for file in output.iterdir()})
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {"train.jsonl", "heldout.jsonl", "labels.jsonl", "coverage.json"}
+    train, held, labels = (rows(output / name) for name in ("train.jsonl", "heldout.jsonl", "labels.jsonl"))
+    assert outcome.message == f"{len(train)} conversations to train on, {len(held)} held out, 20 of 20 edges covered"
+    assert len(train) + len(held) == len(labels) == 450
+    for row in [*train, *held]:
+        chat = row["messages"]
+        assert isinstance(chat, list)
+        assert chat[0] == {"role": "system", "content": "You are a helpful travel booking assistant."}
+        assert all(first["role"] != second["role"] for first, second in itertools.pairwise(chat))
+    assert "{{" not in (output / "train.jsonl").read_text()
+    assert not any(held_out("destination", row["values"]["destination"]) for row in labels)  # type: ignore[index]
+
+
+def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with messages_api(MessagesApi(seconds=0.02)) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+        run = run_input(tmp_path, teacher=PAID)
+        slots = plan(run.procedure, run.generation)
+        finished: list[Conversation] = []
+        with RayPool(run, Shape(workers=1, batch=20, concurrency=4)) as pool:
+            victim = pool.pids()[0]
+            killer = threading.Thread(target=kill_when, args=(lambda: api.paid > 40, victim))
+            killer.start()
+            pool.write([Conversation(slot) for slot in slots], finished.extend, reloading(run))
+            killer.join()
+            assert pool.pids()[0] != victim
+            usd, _ = pool.totals()
+    turns = sum(len(slot.path) for slot in slots)
+    assert sorted(each.slot.id for each in finished) == [slot.id for slot in slots]
+    assert turns <= api.paid <= turns + 4  # at most the calls in flight are paid again
+    assert float(usd) >= 0.0036 * turns
+
+
+def reloading(run: RunInput) -> Callable[[Sequence[Conversation]], list[Conversation]]:
+    drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
+
+    def reload(batch: Sequence[Conversation]) -> list[Conversation]:
+        saved = drafts.load([each.slot for each in batch])
+        return [saved.get(each.slot.id, each) for each in batch]
+
+    return reload
+
+
+def kill_when(ready: Callable[[], bool], pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while not ready() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    with messages_api(MessagesApi(after=(70, NO_CREDIT))) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        run = run_input(tmp_path, teacher=PAID, max_usd="5")
+        with pytest.raises(ProviderBlockedError, match="top up"):
+            generate(run, tmp_path / "first")
+        assert api.paid == 70
+        api.after = None
+        outcome, output = generate(run, tmp_path / "second")
+        turns = sum(len(slot.path) for slot in plan(run.procedure, run.generation))
+        assert api.paid == turns
+        assert float(outcome.usd) == pytest.approx(0.0036 * turns)
+        assert outcome.tokens == 720 * turns
+        assert len(rows(output / "train.jsonl")) + len(rows(output / "heldout.jsonl")) == 20
+
+
+@contextmanager
+def termination(tmp_path: Path, run: RunInput, *arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """The stage as its Job starts it, with its own progress port."""
+    source, log = tmp_path / "input.json", tmp_path / "termination"
+    source.write_text(run.model_dump_json(by_alias=True))
+    command = [sys.executable, "-m", "subterra_jobs.generate", "--input", str(source), *arguments]
+    env = os.environ | {"SUBTERRA_TERMINATION_LOG": str(log), stage.WORKERS_VARIABLE: "1"} | environment
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_job_writes_its_result_and_attach_reads_it_back_for_nothing(tmp_path: Path) -> None:
+    run = run_input(tmp_path / "store")
+    with termination(tmp_path, run, "--attach") as (process, log):
+        assert process.wait(60) == ExitCode.INFRASTRUCTURE
+        assert "retryAt" in log.read_text()
+    with termination(tmp_path, run) as (process, log):
+        assert process.wait(120) == ExitCode.SUCCEEDED
+        first = StageResult.model_validate_json(log.read_text())
+    assert not first.reused
+    assert first.path == artifact_path("generate", run.keys.dataset)
+    assert (tmp_path / "store" / first.path / "manifest.json").exists()
+    with termination(tmp_path, run, "--attach") as (process, log):
+        assert process.wait(60) == ExitCode.SUCCEEDED
+        again = StageResult.model_validate_json(log.read_text())
+    assert again.reused
+    assert again.digest == first.digest
+
+
+def test_a_job_without_its_key_says_which_field_to_set(tmp_path: Path) -> None:
+    with termination(tmp_path, run_input(tmp_path / "store", teacher=PAID), ANTHROPIC_API_KEY="") as (process, log):
+        assert process.wait(60) == ExitCode.INVALID_INPUT
+        assert "execution.apiKeySecret" in log.read_text()
+
+
+def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_in_flight(tmp_path: Path) -> None:
+    with messages_api(MessagesApi(seconds=0.02)) as api:
+        run = run_input(tmp_path / "store", teacher=PAID)
+        keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
+        with termination(tmp_path, run, **keys) as (process, _):
+            deadline = time.monotonic() + 60
+            while api.paid < 60 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+        paid_at_kill = quiet(lambda: api.paid)
+        with termination(tmp_path, run, **keys) as (process, log):
+            assert process.wait(120) == ExitCode.SUCCEEDED
+            result = StageResult.model_validate_json(log.read_text())
+        turns = sum(len(slot.path) for slot in plan(run.procedure, run.generation))
+        assert paid_at_kill >= 60
+        assert turns <= api.paid <= turns + stage.PAID_CONCURRENCY
+        assert float(result.usd) == pytest.approx(0.0036 * api.paid, abs=0.0036 * stage.PAID_CONCURRENCY)
+
+
+def quiet(count: Callable[[], int], still: float = 1.0) -> int:
+    """The count once it has not changed for a while: orphaned workers end by themselves."""
+    deadline, seen, since = time.monotonic() + 30, count(), time.monotonic()
+    while time.monotonic() < deadline and time.monotonic() - since < still:
+        if (now := count()) != seen:
+            seen, since = now, time.monotonic()
+        time.sleep(0.05)
+    return seen
+
+
+def test_a_taken_progress_port_does_not_end_the_stage(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = execute("generate", lambda _: Outcome("done"), run_input(tmp_path), port=port)
+    assert result.message == "done"

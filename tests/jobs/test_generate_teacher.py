@@ -1,0 +1,278 @@
+"""The paid teacher, over the real wire with the real SDK: what it is asked, what it survives, what it pays."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from tests.fakes.generation import PAID, run_input, travel
+from tests.fakes.messages_api import (
+    BAD_KEY,
+    BROKEN,
+    CUT,
+    NO_CREDIT,
+    NO_SUCH_MODEL,
+    OVERLOADED,
+    RATE_LIMITED,
+    Fault,
+    MessagesApi,
+    messages_api,
+    role_of,
+)
+
+from subterra_api.contract import ExitCode, RunInput
+from subterra_api.graph import Graph
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.common.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError
+from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.generate import worker as worker_module
+from subterra_jobs.generate.anthropic_teacher import AnthropicTeacher
+from subterra_jobs.generate.drafts import Drafts
+from subterra_jobs.generate.ledger import Ledger, LedgerPurse
+from subterra_jobs.generate.main import preflight
+from subterra_jobs.generate.plan import Slot, plan
+from subterra_jobs.generate.worker import Batch, Worker
+from subterra_jobs.generate.writer import Conversation
+
+PER_CALL = Decimal("0.0036")
+"""600 tokens in and 120 out at list price."""
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
+    with messages_api() as served:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-secret")
+        yield served
+
+
+def purse_of(run: RunInput) -> LedgerPurse:
+    cap = None if run.max_usd is None else Decimal(run.max_usd)
+    return LedgerPurse(Ledger(ArtifactStore(run.store), run.run.uid), cap)
+
+
+async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = None, concurrency: int = 4) -> Batch:
+    """What a worker makes of the slots, starting from what is saved."""
+    saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
+    worker = Worker(run, purse or purse_of(run), "w", concurrency)
+    try:
+        return await worker.write([saved.get(slot.id, Conversation(slot)) for slot in slots])
+    finally:
+        await worker.close()
+
+
+def paid_run(tmp_path: Path, *, max_usd: str | None = None, spec: ProcedureSpec | None = None) -> tuple[RunInput, list[Slot]]:
+    run = run_input(tmp_path, spec, teacher=PAID, max_usd=max_usd)
+    return run, plan(run.procedure, run.generation)
+
+
+def turns(slots: list[Slot]) -> int:
+    return sum(len(slot.path) for slot in slots)
+
+
+async def one_call(purse: LedgerPurse, slot: Slot, patience: float = 0.5) -> str:
+    """The first turn of a slot, with little patience."""
+    teacher = AnthropicTeacher(Graph(travel()), PAID["model"], purse, "w", patience=patience, first_wait=0.01)
+    try:
+        return await teacher.say(slot, 0, [])
+    finally:
+        await teacher.close()
+
+
+async def test_each_node_is_one_call_and_is_booked_at_list_price(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    purse = purse_of(run)
+    batch = await write(run, slots, purse)
+    assert batch.failure is None
+    assert len(batch.finished) == 20
+    assert not any(each.dropped for each in batch.finished)
+    assert api.paid == turns(slots)
+    assert await purse.totals() == (PER_CALL * api.paid, 720 * api.paid)
+
+
+async def test_the_customer_is_told_the_branch_and_the_agent_never_is(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    await write(run, slots)
+    whens = [edge.when for node in travel().nodes for edge in node.next if edge.when]
+    agents = [json.dumps(body) for body in api.bodies if role_of(body) == "agent"]
+    customers = [json.dumps(body) for body in api.bodies if role_of(body) == "customer"]
+    assert all(any(when in asked for asked in customers) for when in whens)
+    assert not any(when in asked for asked in agents for when in whens)
+    assert "until seven days before departure" in agents[0]
+
+
+async def test_the_constant_part_of_a_prompt_has_the_same_bytes_in_every_call_and_may_be_cached(
+    api: MessagesApi, tmp_path: Path
+) -> None:
+    run, slots = paid_run(tmp_path)
+    await write(run, slots[:5])
+    for role in ("agent", "customer"):
+        systems = {json.dumps(body["system"]) for body in api.bodies if role_of(body) == role}
+        assert len(systems) == 1
+        assert json.loads(systems.pop())[-1]["cache_control"] == {"type": "ephemeral"}
+
+
+async def test_rate_limits_overload_errors_and_cut_connections_are_survived_without_paying_more(
+    api: MessagesApi, tmp_path: Path
+) -> None:
+    run, slots = paid_run(tmp_path)
+    api.faults = deque([RATE_LIMITED, OVERLOADED, Fault(), BROKEN, CUT, RATE_LIMITED, CUT, Fault(), OVERLOADED])
+    purse = purse_of(run)
+    batch = await write(run, slots, purse)
+    assert batch.failure is None
+    assert len(batch.finished) == 20
+    assert api.paid == turns(slots)
+    assert purse.spent == PER_CALL * api.paid
+
+
+async def test_the_wait_that_the_provider_asks_for_is_kept(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    api.faults = deque([Fault(429, "rate_limit_error", "slow down", retry_after=0.3)])
+    started = time.monotonic()
+    await one_call(purse_of(run), slots[0], patience=5)
+    assert time.monotonic() - started >= 0.3
+
+
+@pytest.mark.parametrize("fault", [OVERLOADED, BROKEN, CUT, RATE_LIMITED])
+async def test_a_provider_that_stays_away_ends_the_stage_as_unavailable(api: MessagesApi, tmp_path: Path, fault: Fault) -> None:
+    run, slots = paid_run(tmp_path)
+    api.after = (0, fault)
+    with pytest.raises(ProviderUnavailableError, match="did not answer"):
+        await one_call(purse_of(run), slots[0])
+    assert api.calls > 1
+    assert purse_of(run).spent == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "cure"),
+    [
+        (BAD_KEY, ProviderBlockedError, "execution.apiKeySecret"),
+        (Fault(403, "permission_error", "no"), ProviderBlockedError, "execution.apiKeySecret"),
+        (NO_CREDIT, ProviderBlockedError, "top up"),
+        (Fault(402, "billing_error", "no money"), ProviderBlockedError, "top up"),
+        (Fault(400, "invalid_request_error", "You have reached your specified API usage limits."), ProviderBlockedError, "raise"),
+        (NO_SUCH_MODEL, InvalidInputError, "generation.teacher.model"),
+        (Fault(400, "invalid_request_error", "key sk-test-secret is odd"), InvalidInputError, r"key \*\*\* is odd"),
+    ],
+)
+async def test_a_refusal_ends_the_stage_at_once_with_its_cure(
+    api: MessagesApi, tmp_path: Path, fault: Fault, error: type[Exception], cure: str
+) -> None:
+    run, slots = paid_run(tmp_path)
+    api.after = (0, fault)
+    with pytest.raises(error, match=cure):
+        await one_call(purse_of(run), slots[0])
+    assert api.calls == 1
+
+
+async def test_spend_never_exceeds_the_cap_and_what_is_paid_is_kept(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path, max_usd="0.2")
+    batch = await write(run, slots, concurrency=8)
+    assert batch.failure is not None
+    assert batch.failure.code == ExitCode.BUDGET_EXCEEDED
+    assert "execution.maxUSD" in batch.failure.message
+    assert Decimal("0.1") < PER_CALL * api.paid <= Decimal("0.2")
+    assert purse_of(run).spent == PER_CALL * api.paid
+    saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
+    assert sum(len(each.said) for each in saved.values()) == api.paid
+
+
+async def test_the_reservation_is_more_than_any_call_can_cost(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    teacher = AnthropicTeacher(Graph(travel()), PAID["model"], purse_of(run), "w")
+    request = teacher._prompts.of(slots[0], 0, [])
+    assert teacher.worst_case(request) > Decimal(request.size * 3 + 400 * 15) / 1_000_000
+
+
+async def test_without_credit_the_stage_is_blocked_and_a_retry_pays_for_the_rest_only(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    api.after = (60, NO_CREDIT)
+    batch = await write(run, slots)
+    assert batch.failure is not None
+    assert batch.failure.code == ExitCode.PROVIDER_BLOCKED
+    api.after = None
+    again = await write(run, slots)
+    assert again.failure is None
+    assert len(again.finished) == 20
+    assert api.paid == turns(slots)
+    assert purse_of(run).spent == PER_CALL * api.paid
+
+
+async def test_a_call_that_was_given_up_unanswered_counts_in_full(
+    api: MessagesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subterra_jobs.generate.anthropic_teacher.CALL_TIMEOUT_SECONDS", 0.2)
+    api.faults = deque([Fault(seconds=1.0)])
+    run, slots = paid_run(tmp_path)
+    await one_call(purse_of(run), slots[0], patience=5)
+    entries = Ledger(ArtifactStore(run.store), run.run.uid).read()
+    assert [entry.get("lost", False) for entry in entries] == [True, False]
+    assert api.paid == 2
+
+
+async def test_a_bad_turn_is_written_again(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    words = iter(["Hello {{destination}}", "Customer: hi"])
+    api.answer = lambda _: next(words, "Where would you like to go?")
+    batch = await write(run, slots[:1])
+    assert batch.finished[0].dropped is None
+    assert api.paid == turns(slots[:1]) + 2
+
+
+async def test_a_conversation_with_a_hopeless_turn_is_dropped_and_not_paid_for_again(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    api.answer = lambda _: "I am in ask_budget now."
+    for _ in range(2):
+        batch = await write(run, slots[:1])
+    assert api.paid == 3
+    saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
+    assert saved[slots[0].id].dropped == "node greet names the node ask_budget"
+    assert batch.finished[0].dropped is not None
+
+
+async def test_an_answer_cut_at_the_token_limit_is_a_bad_turn(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    api.stop_reason = "max_tokens"
+    assert "ended with max_tokens" in str((await write(run, slots[:1])).finished[0].dropped)
+
+
+async def test_when_one_conversation_fails_the_others_end_soon(
+    api: MessagesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "GRACE_SECONDS", 0.2)
+    run, slots = paid_run(tmp_path)
+    api.faults = deque([Fault(429, "rate_limit_error", "wait", retry_after=100), BAD_KEY])
+    batch = await write(run, slots, concurrency=2)
+    assert batch.failure is not None
+    assert batch.failure.code == ExitCode.PROVIDER_BLOCKED
+
+
+def test_a_draft_of_another_scenario_is_not_used(tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
+    drafts.save(Conversation(slots[0]))
+    file = next((tmp_path / "work").rglob("*.json"))
+    assert set(drafts.load(slots)) == {slots[0].id}
+    file.write_text(file.read_text().replace(slots[0].scenario, "0" * 64))
+    assert drafts.load(slots) == {}
+    file.write_text('{"half')
+    assert drafts.load(slots) == {}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "key", "cure"),
+    [
+        (PAID, "", "execution.apiKeySecret"),
+        ({"name": "anthropic"}, "sk", "generation.teacher.model"),
+        ({"name": "anthropic", "model": "nobody-1"}, "sk", "generation.teacher.model"),
+    ],
+)
+def test_what_the_teacher_lacks_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: dict[str, str], key: str, cure: str
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    with pytest.raises(InvalidInputError, match=cure):
+        preflight(run_input(tmp_path, teacher=teacher))

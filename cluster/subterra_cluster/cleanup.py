@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -124,4 +123,4 @@ def clear_files(paths: Paths) -> None:
         unmount(folder)
     unmount(paths.state)
     restore_host(paths)
-    shutil.rmtree(paths.state)
+    run(["rm", "-rf", "--one-file-system", paths.state])  # many times faster than Python's own

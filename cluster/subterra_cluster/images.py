@@ -17,6 +17,7 @@ GUEST = "/run/subterra-build"  # where a build sees what the host lends it
 UV_CACHE = "/run/subterra-uv-cache"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 AUTHORITY_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
+BASE_LABEL = "dev.subterra.base=2"  # raise the number when `slim` changes
 BASE = re.compile(r"^FROM\s+(?:--\S+\s+)*(?:docker\.io/)?(?:library/)?debian:([a-z]+)-slim\b", re.MULTILINE | re.I)
 
 
@@ -45,20 +46,15 @@ class Builder:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ClusterError(f"there is no images/{unknown[0]}/Dockerfile; there are: {', '.join(known) or 'none'}")
-        with locked(self.paths.cache / "images.lock", "building images"):
-            for name in names or known:
-                self._build_one(name, self.paths.repository / "images" / name / "Dockerfile")
+        for name in names or known:
+            self.build_file(name, self.paths.repository / "images" / name / "Dockerfile")
 
     def build_file(self, name: str, dockerfile: Path) -> None:
-        """Build one Dockerfile from anywhere, with the repository as its context."""
-        with locked(self.paths.cache / "images.lock", "building images"):
-            self._build_one(name, dockerfile)
-
-    def _build_one(self, name: str, dockerfile: Path) -> None:
-        """Build one image and the Debian bases that it starts from."""
-        for suite in bases(dockerfile.read_text()):
-            self._ensure_base(suite)
-        lent = self._lend()
+        """Build one Dockerfile, with the repository as its context and the Debian bases that it starts from."""
+        with locked(self.paths.cache / "images.lock", "preparing image builds"):
+            for suite in bases(dockerfile.read_text()):
+                self._ensure_base(suite)
+            lent = self._lend()
         log = self.paths.cache / "logs" / f"image-{name}.log"
         words: list[str | Path] = ["bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
         words += [*lent, "--tag", f"{IMAGE_PREFIX}/{name}:dev", "--file", dockerfile, self.paths.repository]
@@ -68,7 +64,8 @@ class Builder:
     def _ensure_base(self, suite: str) -> None:
         """Make `debian:<suite>-slim` from Debian's packages, unless it exists."""
         name = f"library/debian:{suite}-slim"
-        if name in self.buildah("images", "--format", "{{.Name}}:{{.Tag}}").replace("localhost/", ""):
+        known = self.buildah("images", "--filter", f"label={BASE_LABEL}", "--format", "{{.Name}}:{{.Tag}}")
+        if f"localhost/{name}" in known.split():
             return
         rootfs = self.paths.containers / f"debian-{suite}"
         shutil.rmtree(rootfs, ignore_errors=True)
@@ -79,9 +76,9 @@ class Builder:
         with step(f"making {name} of it"):
             container = self.buildah("from", "scratch").strip()
             self.buildah("add", "--quiet", container, rootfs, "/")
-            self.buildah("config", "--cmd", "bash", container)
+            self.buildah("config", "--cmd", "bash", "--label", BASE_LABEL, container)
             self.buildah("commit", "--quiet", "--rm", container, name)
-        shutil.rmtree(rootfs)
+        run(["rm", "-rf", "--one-file-system", rootfs])
 
     def _lend(self) -> list[str]:
         """Return the mounts that let a build use this machine's uv, its cache, and its way to the package indexes."""
@@ -96,7 +93,7 @@ class Builder:
         wrapper = self.lent / "uv-wrapper"
         wrapper.write_text(f'#!/bin/sh\n. {GUEST}/env\nexec {GUEST}/uv "$@"\n')
         wrapper.chmod(0o755)
-        mounts = [f"{self.lent}:{GUEST}:ro", f"{wrapper}:/usr/local/bin/uv:ro", f"{cache}:{UV_CACHE}"]
+        mounts = [f"{self.lent}:{GUEST}:ro", f"{cache}:{UV_CACHE}"]
         for path in (Path("/etc/uv/uv.toml"), Path.home() / ".config/uv/uv.toml"):
             if path.exists():
                 mounts.append(f"{path}:/etc/uv/uv.toml:ro")
@@ -122,7 +119,7 @@ def mirror() -> list[str]:
 
 
 def slim(rootfs: Path) -> None:
-    """Remove what no container needs, and what belongs to this machine."""
+    """Remove what no container needs, and what belongs to this machine; lead `uv` to the one that we lend to builds."""
     for name in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/info", "var/log"):
         for path in (rootfs / name).glob("*"):
             if path.is_dir() and not path.is_symlink():
@@ -135,6 +132,7 @@ def slim(rootfs: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     (rootfs / "etc/resolv.conf").write_text("")
+    (rootfs / "usr/local/bin/uv").symlink_to(f"{GUEST}/uv-wrapper")  # leads nowhere but in our builds
 
 
 def environment_script(environment: Mapping[str, str], authorities: bool) -> str:

@@ -146,9 +146,10 @@ class Cluster:
             with step("stopping components"):
                 for name in STOP_ORDER:
                     self.supervisor.stop(name, patience=3.0 if name == "kubelet" else 0.0)
-            with step("removing containers, mounts, network and files"):
+            with step("removing containers"):
                 cleanup.kill_pods(self.paths)
                 self.supervisor.stop("containerd", patience=3.0)
+            with step("removing network, mounts and files"):
                 cleanup.clear_network()
                 cleanup.clear_cgroups()
                 cleanup.clear_files(self.paths)

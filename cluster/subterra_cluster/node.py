@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,13 @@ def cni_plugins() -> Path:
     return next((folder for folder in CNI_FOLDERS if (folder / "ptp").exists()), CNI_FOLDERS[0])
 
 
-def remember_host(paths: Paths, proc: Path = Path("/proc/sys")) -> None:
+def remember_host(paths: Paths, proc: Path = Path("/proc/sys"), folders: Sequence[str] = HOST_FOLDERS) -> None:
     """Write down, once per cluster, how the machine was before us."""
     target = paths.state / "host.json"
     if target.exists():
         return
     values = {name: (proc / name).read_text().strip() for name in SYSCTLS if (proc / name).exists()}
-    absent = [name for name in HOST_FOLDERS if not Path(name).exists()]
+    absent = [name for name in folders if not Path(name).exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps({"sysctls": values, "absent": absent}, indent=1))
 

@@ -1,0 +1,52 @@
+{{- define "subterra.labels" -}}
+app.kubernetes.io/name: subterra
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "subterra.selector" -}}
+app.kubernetes.io/name: subterra
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "subterra.rules" -}}
+- apiGroups: [subterra.dev]
+  resources: [procedures]
+  verbs: [get, list, watch]
+- apiGroups: [subterra.dev]
+  resources: [compiledagents]
+  verbs: [get, list, watch]
+- apiGroups: [subterra.dev]
+  resources: [compileruns]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [subterra.dev]
+  resources: [procedures/status, compileruns/status, compiledagents/status]
+  verbs: [get, patch]
+# Owner references with blockOwnerDeletion need this where the cluster enforces it.
+- apiGroups: [subterra.dev]
+  resources: [compileruns/finalizers, compiledagents/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Claims hold what was paid for: made, never deleted.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
+{{- end }}

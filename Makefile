@@ -47,6 +47,10 @@ images: .venv/.synced ## build images/*/Dockerfile and share them with the local
 cluster-up: .venv/.synced ## a one-node Kubernetes on this machine (root, Debian)
 	@$(CLUSTER) up
 
+.PHONY: cluster-env
+cluster-env: .venv/.synced ## shell settings for it: eval "$(make -s cluster-env)"
+	@$(CLUSTER) env
+
 .PHONY: cluster-status
 cluster-status: .venv/.synced ## what runs
 	@$(CLUSTER) status

@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -66,11 +65,10 @@ def condition(resource: dict[str, Any], kind: str) -> dict[str, str]:
 
 
 def kubectl() -> str:
-    """Path of kubectl: the local cluster's own, or the one on PATH."""
-    local = Path(".cluster/bin/kubectl")
-    found = str(local) if local.exists() else shutil.which("kubectl")
+    """Path of kubectl."""
+    found = shutil.which("kubectl")
     if found is None:
-        raise ClusterError("kubectl is not installed; install it, or run `make cluster-up`, which brings one")
+        raise ClusterError('kubectl is not on PATH; install it, or use the local cluster\'s: eval "$(make -s cluster-env)"')
     return found
 
 

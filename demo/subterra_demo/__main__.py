@@ -1,10 +1,8 @@
 """``python -m subterra_demo``: the whole pipeline on one procedure, watched live, then conversations with the result."""
 
 import argparse
-import os
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 
@@ -14,7 +12,6 @@ from subterra_cli.watch import duration, watch
 from subterra_demo import travellers
 from subterra_demo.replay import replay
 from subterra_demo.steps import (
-    KUBECONFIG,
     NAMESPACE,
     ROOT,
     SYSTEM_NAMESPACE,
@@ -112,7 +109,7 @@ def _farewell(place: Place, console: Console, conformant: bool) -> None:
     tear_down = (
         "make cluster-down" if place.embedded else f"helm uninstall -n {SYSTEM_NAMESPACE} subterra; kubectl delete ns {NAMESPACE}"
     )
-    prefix = f"export KUBECONFIG={Path(os.path.relpath(KUBECONFIG, Path.cwd()))}\n  " if place.embedded else ""
+    prefix = 'eval "$(make -s cluster-env)"    # KUBECONFIG and PATH\n  ' if place.embedded else ""
     console.rule("[bold]Your turn" if conformant else "[bold red]Not every conversation was conformant", align="left")
     console.print(
         f"The agent goes on running. Talk to it:\n  {prefix}.venv/bin/subterra chat {AGENT} -n {NAMESPACE}\n"

@@ -29,4 +29,5 @@ def replay(procedure: ProcedureSpec, traveller: Traveller, replies: list[str]) -
     if found.violation is None:
         return Judged(False, f"ends in {found.reached or 'no terminal'} instead of {traveller.path[-1]}, {facts}")
     got = " ".join(found.violation.got) or "something unrecognisable"
-    return Judged(False, f"after {found.violation.hub} the agent should say {' '.join(found.violation.expected)}, but said {got}; {facts}")
+    expected = " ".join(found.violation.expected)
+    return Judged(False, f"after {found.violation.hub} the agent should say {expected}, but said {got}; {facts}")

@@ -38,11 +38,11 @@ class Place:
 
     def kubectl(self, *arguments: str) -> list[str]:
         """A kubectl command for this place."""
-        return [_tool("kubectl"), *self._flags("--context"), *arguments]
+        return ["kubectl", *self._flags("--context"), *arguments]
 
     def helm(self, *arguments: str) -> list[str]:
         """A helm command for this place."""
-        return [_tool("helm"), *self._flags("--kube-context"), *arguments]
+        return ["helm", *self._flags("--kube-context"), *arguments]
 
     def image(self, name: str) -> str:
         """Name of one of our images, as the cluster pulls it."""
@@ -50,11 +50,6 @@ class Place:
 
     def _flags(self, context_flag: str) -> list[str]:
         return ["--kubeconfig", str(KUBECONFIG)] if self.embedded else [context_flag, str(self.context)]
-
-
-def _tool(name: str) -> str:
-    local = ROOT / ".cluster" / "bin" / name
-    return str(local) if local.exists() else name
 
 
 def run(command: Sequence[str], *, quiet: bool = False) -> str:
@@ -86,6 +81,7 @@ def cluster_up(place: Place) -> None:
     cluster = [sys.executable, "-m", "subterra_cluster"]
     if place.embedded:
         run([*cluster, "up"])
+        os.environ["PATH"] = f"{run([*cluster, 'build'], quiet=True).splitlines()[-1]}:{os.environ['PATH']}"  # kubectl and helm
         run([*cluster, "images"])
     elif place.registry:
         run([*cluster, "images", "--registry", place.registry])

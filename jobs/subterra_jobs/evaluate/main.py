@@ -1,6 +1,7 @@
 """Wires the evaluation: scenarios → conversations with the candidate → scores → report."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ def work(context: StageContext) -> Outcome:
     """The stage's work: plays and judges the candidate and leaves the report in ``context.output``."""
     settings, graph = context.input.evaluation, Graph(context.input.procedure)
     refuse_unknown_providers(settings)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for every turn
     labeller = Labeller(graph)
     trained = _trained(context)
     cast = scenarios.build(graph, settings, trained)

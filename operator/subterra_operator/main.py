@@ -5,8 +5,6 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import kopf
@@ -43,19 +41,11 @@ async def operate(settings: Settings, stop: asyncio.Event) -> None:
             part.result()
     finally:
         stop.set()
-        await _end(parts)
+        for part in parts:  # kopf too: it has no state of ours, and its own farewell takes seconds
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
         await api.close()
         await runner.cleanup()
-
-
-async def _end(parts: Sequence[asyncio.Task[object]]) -> None:
-    """kopf ends by itself when asked; the rest is cancelled."""
-    watching, *others = parts
-    for part in others:
-        part.cancel()
-    with suppress(TimeoutError, asyncio.CancelledError, Exception):
-        await asyncio.wait_for(watching, timeout=10)
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 def main() -> None:

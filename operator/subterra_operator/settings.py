@@ -61,9 +61,9 @@ class Settings(ApiModel):
     network: NetworkSettings = NetworkSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     watch_namespaces: tuple[Name, ...] = ()
-    """None means all; then the operator's own namespace needs no naming."""
+    """None means all."""
     namespace: Name = "default"
-    """The operator's own namespace, where its heartbeat is."""
+    """Where the heartbeat is written; it must be watched."""
     port: int = 8080
     """Health and metrics."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4

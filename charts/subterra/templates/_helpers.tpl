@@ -10,6 +10,11 @@ app.kubernetes.io/name: subterra
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* The heartbeat must be where the operator watches. */}}
+{{- define "subterra.heartbeatNamespace" -}}
+{{- if .Values.watchNamespaces }}{{ first .Values.watchNamespaces }}{{ else }}{{ .Release.Namespace }}{{ end }}
+{{- end }}
+
 {{- define "subterra.rules" -}}
 - apiGroups: [subterra.dev]
   resources: [procedures]

@@ -42,6 +42,8 @@ class ModelSource(ApiModel):
 
     uri: Annotated[str, StringConstraints(pattern=r"^(pvc://.+|s3://.+)$", max_length=500)]
     digest: Digest
+    turns_per_conversation: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Mean number of agent turns, from the report of the run that made the model; without it the price is that of a reply."""
 
 
 class PromotionSettings(ApiModel):

@@ -94,8 +94,7 @@ def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt
     directory, _, _ = INPUT_FILE.rpartition("/")
     environment = env({
         **HOME, "SUBTERRA_RUN": run["metadata"]["name"], "SUBTERRA_JOB": attempt.job_name(run["metadata"]["name"]),
-        "SUBTERRA_ATTEMPT": str(attempt.number), "SUBTERRA_MODEL_URL": f"http://127.0.0.1:{VLLM_PORT}",
-        "SUBTERRA_MODEL_NAME": CANDIDATE,
+        "SUBTERRA_ATTEMPT": str(attempt.number), "SUBTERRA_VLLM_URL": f"http://127.0.0.1:{VLLM_PORT}",
     })  # fmt: skip
     if attempt.stage in PAID_STAGES and not attempt.attach:
         environment += _provider(execution, settings)

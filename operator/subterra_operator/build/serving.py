@@ -43,7 +43,7 @@ class Target:
     digest: str
     run: str | None = None
     turns: float | None = None
-    """Mean number of agent turns in a conversation; with it the exporter can count conversations."""
+    """Mean number of agent turns in a conversation; without it the exporter takes each reply for a conversation."""
     verify: bool = False
     """Whether the bytes are checked against the digest before vLLM loads them."""
 
@@ -99,10 +99,8 @@ def _exporter(spec: CompiledAgentSpec, target: Target, settings: Settings) -> Ob
     """A native sidecar: it is there before vLLM counts its first token and after it counts its last."""
     values = {
         **HOME, "SUBTERRA_USD_PER_HOUR": spec.cost.usd_per_hour, "SUBTERRA_MODEL_DIGEST": target.digest,
-        "SUBTERRA_MODEL_NAME": target.model.name, "SUBTERRA_MODEL_URL": f"http://127.0.0.1:{VLLM_PORT}",
+        "SUBTERRA_VLLM_URL": f"http://127.0.0.1:{VLLM_PORT}", "SUBTERRA_TURNS_PER_CONVERSATION": f"{target.turns or 1:g}",
     }  # fmt: skip
-    if target.turns:
-        values["SUBTERRA_TURNS_PER_CONVERSATION"] = f"{target.turns:g}"
     return container("exporter", settings.jobs_image, settings, {
         "command": ["python", "-m", "subterra_jobs.exporter"],
         "env": env(values),

@@ -64,7 +64,9 @@ def _is_number(text: str) -> bool:
 
 def command(model: Model, arguments: Sequence[str]) -> list[str]:
     """The command line; the author's arguments come last, and vLLM heeds the last of two."""
-    words = ["vllm", "serve", f"{STORE_MOUNT}/{model.path}", "--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
+    # As a module: vLLM's CPU distribution has another name, which its `vllm serve` stumbles over.
+    words = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"{STORE_MOUNT}/{model.path}"]
+    words += ["--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
     words += ["--port", str(VLLM_PORT), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
     if model.max_length:
         words += ["--max-model-len", str(model.max_length)]

@@ -48,7 +48,9 @@ def plan_model(agent: Seen, source: ModelSource) -> Plan:
     if scheme != "pvc":
         text = f"spec.model.uri: {scheme}:// cannot be served; copy the model into the namespace's store and use pvc://PATH"
         return Plan(Story(False, Reason.INVALID_SPEC, text))
-    target = Target(Model(path.strip("/"), agent["metadata"]["name"]), source.digest, verify=True)
+    target = Target(
+        Model(path.strip("/"), agent["metadata"]["name"]), source.digest, turns=source.turns_per_conversation, verify=True
+    )
     return Plan(Story(True, Reason.UP_TO_DATE, f"serves the model {short(source.digest)} as asked"), target)
 
 

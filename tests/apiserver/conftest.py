@@ -1,0 +1,54 @@
+"""A real API server with its controllers, the operator in this process, and a kubelet that only pretends."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from tests.apiserver.world import World
+
+from subterra_api.crd import all_crds
+from subterra_cluster import build
+from subterra_cluster.config import default_cache
+from subterra_cluster.control_plane import ControlPlane
+from subterra_operator.client import Api
+from subterra_operator.main import operate
+from subterra_operator.settings import Settings
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The control plane that all tests share; each has a namespace of its own."""
+    if build.cached(default_cache()) is None:
+        pytest.skip("the binaries are not built: make test builds them")
+    with ControlPlane(Path(tmp_path_factory.mktemp("plane")), controllers=True) as found:
+        yield found
+
+
+@pytest.fixture
+async def quiet(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A namespace with the CRDs and without an operator."""
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    api = Api()
+    world = World(api, f"test-{next(NUMBERS)}")
+    await world.prepare(all_crds())
+    yield world
+    await api.close()
+
+
+@pytest.fixture
+async def world(quiet: World) -> AsyncIterator[World]:
+    """The namespace with an operator and the pretended kubelet."""
+    stop = asyncio.Event()
+    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace, port=0)
+    operator = asyncio.create_task(operate(settings, stop))
+    kubelet = asyncio.create_task(quiet.kubelet.run())
+    yield quiet
+    kubelet.cancel()
+    stop.set()
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait_for(operator, 20)

@@ -186,14 +186,19 @@ def resolve(
     scratch = inputs.base_model.uri == "scratch"
     generation, training = generation_of(inputs.generation, scratch), training_of(inputs.training, scratch)
     evaluation = evaluation_of(inputs.evaluation)
-    dataset = sha256([HASH_VERSION, procedure_digest, generation.dump()])
-    model = sha256([dataset, inputs.base_model.uri, training.dump()])
-    report = sha256([model, evaluation.dump()])
+    dataset = sha256([HASH_VERSION, procedure_digest, _whole(generation)])
+    model = sha256([dataset, inputs.base_model.uri, _whole(training)])
+    report = sha256([model, _whole(evaluation)])
     return RunInput(
         run=run, procedure=procedure, procedure_digest=procedure_digest, base_model=inputs.base_model, generation=generation,
         training=training, evaluation=evaluation, keys=ArtifactKeys(dataset=dataset, model=model, report=report), store=store,
         max_usd=max_usd, ranks=ranks, banner=banner(inputs),
     )  # fmt: skip
+
+
+def _whole(effective: ApiModel) -> dict[str, Any]:
+    """Every field, set or not: two spellings of the same settings are one key."""
+    return effective.model_dump(mode="json", by_alias=True)
 
 
 def banner(inputs: CompileInputs) -> str | None:

@@ -59,3 +59,12 @@ def test_a_changed_evaluation_keeps_dataset_and_model() -> None:
     one, two = (resolve(inputs(evaluation={"scenarios": n}), spec, "sha256:a", RUN, store="file:///store").keys for n in (50, 60))
     assert (one.dataset, one.model) == (two.dataset, two.model)
     assert one.report != two.report
+
+
+def test_two_spellings_of_the_same_settings_share_their_artifacts() -> None:
+    spec = ProcedureSpec.model_validate(TRAVEL)
+    plain, spelt = (
+        resolve(given, spec, "sha256:a", RUN, store="file:///store").keys
+        for given in (inputs(), inputs(generation={"teacher": {"name": "scripted"}}, evaluation={"scenarios": 200}))
+    )
+    assert plain == spelt

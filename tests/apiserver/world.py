@@ -100,7 +100,9 @@ class World:
         """The CRDs, established, and the namespace."""
         for crd in crds:
             await self.api.apply(crd)
-        await self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}, namespaced=False)
+        strict = {"pod-security.kubernetes.io/enforce": "restricted"}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": strict}}
+        await self.put(namespace, namespaced=False)
         for kind in ("Procedure", "CompileRun", "CompiledAgent"):
             await self.until(lambda kind=kind: self.listed(kind), f"{kind} is served")
 
@@ -119,6 +121,10 @@ class World:
             return await self.api.create({**obj, "metadata": metadata})
         except ExistsError:
             return await self.api.patch({**obj, "metadata": metadata})
+
+    async def change(self, obj: Object) -> Object:
+        """Changes an object: a merge patch."""
+        return await self.api.patch({**obj, "metadata": obj["metadata"] | {"namespace": self.namespace}})
 
     async def get(self, kind: str, name: str) -> Object | None:
         """An object, or none."""

@@ -1,0 +1,86 @@
+"""The chart: what it installs is accepted, and its rights are enough for a whole compilation, in all namespaces or in one."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.apiserver.world import World
+from tests.builders.operator_objects import ROOT, TRAVEL
+
+from subterra_cluster.control_plane import ControlPlane
+from subterra_operator.main import operate
+from subterra_operator.settings import Settings
+
+pytestmark = pytest.mark.apiserver
+AGENT = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
+
+
+def tool(plane: ControlPlane, name: str, *words: str) -> str:
+    command = [plane.kubectl.with_name(name), "--kubeconfig", plane.kubeconfig, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def installed(plane: ControlPlane, system: str, *values: str) -> None:
+    """Installs the chart into a namespace of its own; the CRDs are there already and of other owners."""
+    chart = str(ROOT / "charts/subterra")
+    options = [f"--set={value}" for value in ("crds.install=false", *values)]
+    tool(plane, "helm", "upgrade", "--install", system, chart, "--namespace", system, "--create-namespace", *options)
+
+
+def as_service_account(plane: ControlPlane, system: str, path: Path) -> Path:
+    """A kubeconfig with the rights of the installed operator and no others."""
+    token = tool(plane, "kubectl", "create", "token", system, "--namespace", system).strip()
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@asynccontextmanager
+async def operating(plane: ControlPlane, system: str) -> AsyncIterator[None]:
+    """The operator, with the settings that the chart made."""
+    made = tool(plane, "kubectl", "get", "configmap", f"{system}-settings", "--namespace", system, "--output=yaml")
+    settings = Settings.model_validate(yaml.safe_load(yaml.safe_load(made)["data"]["settings.yaml"]))
+    stop = asyncio.Event()
+    task = asyncio.create_task(operate(settings.model_copy(update={"port": 0}), stop))
+    yield
+    stop.set()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
+async def test_its_rights_are_enough_for_a_compilation(
+    quiet: World, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool
+) -> None:
+    system = f"system-{quiet.namespace}"
+    installed(plane, system, *([] if everywhere else [f"watchNamespaces={{{quiet.namespace}}}"]))
+    monkeypatch.setenv("KUBECONFIG", str(as_service_account(plane, system, tmp_path / "kubeconfig")))
+    kubelet = asyncio.create_task(quiet.kubelet.run())
+    async with operating(plane, system):
+        await quiet.put(TRAVEL)
+        await quiet.put(AGENT)
+        await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")
+    kubelet.cancel()
+    tool(plane, "helm", "uninstall", system, "--namespace", system)
+
+
+def test_the_operator_may_not_read_secrets(plane: ControlPlane) -> None:
+    rendered = tool(plane, "helm", "template", "subterra", str(ROOT / "charts/subterra"))
+    rules = [rule for document in yaml.safe_load_all(rendered) for rule in (document or {}).get("rules") or []]
+    named = {resource for rule in rules for resource in rule["resources"]}
+    assert rules
+    assert not named & {"secrets", "*"}
+
+
+def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:
+    rendered = tool(plane, "helm", "template", "subterra", str(ROOT / "charts/subterra"))
+    crds = [document for document in yaml.safe_load_all(rendered) if (document or {}).get("kind") == "CustomResourceDefinition"]
+    assert len(crds) == 3
+    assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds)

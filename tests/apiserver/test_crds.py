@@ -1,0 +1,70 @@
+"""The CRDs as the API server understands them: what is refused, and with which words."""
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from tests.apiserver.world import World
+from tests.builders.operator_objects import ROOT, TRAVEL, TRAVEL_DIGEST
+
+from subterra_operator.client import ApiError
+from subterra_operator.kinds import Object
+
+pytestmark = pytest.mark.apiserver
+MODEL = {"uri": "pvc://models/1", "digest": TRAVEL_DIGEST}
+
+
+def ours(kind: str, name: str, **spec: Any) -> Object:
+    """A bare resource."""
+    return {"apiVersion": "subterra.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def without_start() -> Object:
+    spec = copy.deepcopy(TRAVEL["spec"])
+    return {**TRAVEL, "spec": {**spec, "start": "elsewhere"}}
+
+
+def twice_the_same_node() -> Object:
+    spec = copy.deepcopy(TRAVEL["spec"])
+    return {**TRAVEL, "spec": {**spec, "nodes": [*spec["nodes"], spec["nodes"][0]]}}
+
+
+TEACHER = {"generation": {"teacher": {"name": "anthropic"}}}
+REFUSED = [
+    (without_start(), "start names no node: set spec.start to the id of one of spec.nodes"),
+    (twice_the_same_node(), "Duplicate value"),
+    (ours("CompiledAgent", "travel"), "set exactly one of spec.compile"),
+    (ours("CompiledAgent", "travel", compile={"procedureRef": {"name": "travel"}}, model=MODEL), "set exactly one of spec.compile"),
+    (ours("CompiledAgent", "t" * 41, model=MODEL), "at most 40 characters"),
+    (ours("CompiledAgent", "1travel", model=MODEL), "a letter first"),
+    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **TEACHER}), "every provider but scripted needs"),
+    (ours("CompileRun", "t" * 50, inputs={"procedureRef": {"name": "travel"}}), "at most 49 characters"),
+]
+
+
+@pytest.mark.parametrize(("bad", "words"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
+async def test_a_bad_object_is_refused_with_the_cure(quiet: World, bad: Object, words: str) -> None:
+    with pytest.raises(ApiError, match=words):
+        await quiet.put(bad)
+
+
+async def test_the_inputs_of_a_run_cannot_be_changed_its_execution_can(quiet: World) -> None:
+    run = ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}})
+    await quiet.put(run)
+    await quiet.change({**run, "spec": {"execution": {"suspend": True, "train": {"resources": {"requests": {"cpu": 2}}}}}})
+    with pytest.raises(ApiError, match="immutable"):
+        await quiet.change({**run, "spec": {"inputs": {"procedureRef": {"name": "other"}}}})
+
+
+def examples() -> list[Object]:
+    """All resources of ours in examples/."""
+    texts = [path.read_text() for path in sorted((ROOT / "examples").rglob("*.yaml"))]
+    found = [document for text in texts for document in yaml.safe_load_all(text)]
+    return [document for document in found if str(document.get("apiVersion")).startswith("subterra.dev/")]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: f"{example['kind']} {example['metadata']['name']}")
+async def test_every_example_is_accepted_as_it_is(quiet: World, example: Object) -> None:
+    stored = await quiet.put(example)
+    assert stored["spec"] == example["spec"], "the schema prunes or defaults something"

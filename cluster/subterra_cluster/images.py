@@ -18,7 +18,7 @@ UV_CACHE = "/run/subterra-uv-cache"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 AUTHORITY_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
 BASE_LABEL = "dev.subterra.base=2"  # raise the number when `slim` changes
-BASE = re.compile(r"^FROM\s+(?:--\S+\s+)*(?:docker\.io/)?(?:library/)?debian:([a-z]+)-slim\b", re.MULTILINE | re.I)
+BASE = re.compile(r"^FROM\s+(?:--\S+\s+)*(?:\S+/)?debian:([a-z]+)-slim\b", re.MULTILINE | re.I)
 
 
 class Builder:

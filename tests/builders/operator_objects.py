@@ -23,9 +23,11 @@ TRAVEL_SPEC = ProcedureSpec.model_validate(TRAVEL["spec"])
 TRAVEL_DIGEST = procedure_digest(TRAVEL_SPEC)
 
 
-def resource(kind: str, name: str, spec: Mapping[str, Any], status: Mapping[str, Any] | None = None, **metadata: Any) -> Object:
+def resource(
+    kind: str, default_name: str, spec: Mapping[str, Any], status: Mapping[str, Any] | None = None, **metadata: Any
+) -> Object:
     """A resource of ours as the API server has it."""
-    about = {"name": name, "namespace": NAMESPACE, "uid": f"{kind}-{name}", "resourceVersion": "1", "generation": 1,
+    about = {"name": default_name, "namespace": NAMESPACE, "uid": f"{kind}-{default_name}", "resourceVersion": "1", "generation": 1,
              "creationTimestamp": "2026-11-20T12:00:00Z", **metadata}  # fmt: skip
     found: Object = {"apiVersion": API_VERSION, "kind": kind, "metadata": about, "spec": dict(spec)}
     return found | ({"status": dict(status)} if status is not None else {})

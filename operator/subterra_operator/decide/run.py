@@ -69,7 +69,7 @@ def _carried_on(stages: Stages, before: CompileRunStatus, frozen: _Frozen, spec:
     found = found.model_copy(update={"verdict": verdict, "stages": (*(step.status for step in steps), gate)})
     decision = _told(run, found, Outcome(suspended=_suspension(run, spec)), now)
     created = tuple(write for step in steps for write in step.writes)
-    ground = _ground(run, stages.settings) if created else ()
+    ground = _ground(run, stages.settings) if any(write.how == "create" for write in created) else ()
     return replace(
         decision, writes=(*frozen.writes, *ground, *created), recheck_after=soonest(step.recheck_after for step in steps)
     )

@@ -1,0 +1,133 @@
+"""What the builders make: every pod is restricted, nothing changes that should not restart a pod."""
+
+import copy
+from typing import Any
+
+import pytest
+from tests.builders import operator_objects as make
+
+from subterra_api.contract import STAGES, ExitCode, Stage
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
+from subterra_api.v1alpha1.compilerun import ExecutionSettings
+from subterra_operator.build.common import NAME_LIMIT, fitted
+from subterra_operator.build.job import Attempt, stage_job
+from subterra_operator.build.network import policies
+from subterra_operator.build.run import compile_run
+from subterra_operator.build.serving import Target, deployment, version_of
+from subterra_operator.build.vllm import ALLOWED_FLAGS, Model, RefusedArgumentError, check_arguments, command
+from subterra_operator.kinds import Object
+from subterra_operator.settings import Settings
+
+SETTINGS = Settings()
+SCRATCH = Model("models/abc", "travel", scratch=True, max_length=1024)
+DIGEST = "sha256:" + "a" * 64
+
+
+def job(stage: Stage, **execution: Any) -> Object:
+    model = SCRATCH if stage == "evaluate" else None
+    return stage_job(make.run(), ExecutionSettings.model_validate(execution), Attempt(stage, 1), SETTINGS, model)
+
+
+def serving(**spec: Any) -> Object:
+    agent = make.agent(**spec)
+    target = Target(SCRATCH, DIGEST, "travel-1", 6.5)
+    return deployment(agent, CompiledAgentSpec.model_validate(agent["spec"]), target, SETTINGS, make.NOW)
+
+
+PODS = {**{stage: job(stage)["spec"]["template"] for stage in STAGES}, "serving": serving()["spec"]["template"]}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_pod_is_restricted(name: str) -> None:
+    pod = PODS[name]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        security = container["securityContext"]
+        assert (security["readOnlyRootFilesystem"], security["allowPrivilegeEscalation"]) == (True, False)
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_each_exit_code_has_a_rule_of_its_own() -> None:
+    rules = job("train")["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["onExitCodes"]["values"] for rule in rules] == [[int(code)] for code in ExitCode if code]
+
+
+def test_an_attempt_is_the_operators_and_a_job_stays_until_its_run_goes() -> None:
+    spec = job("generate")["spec"]
+    assert spec["backoffLimit"] == 0
+    assert "ttlSecondsAfterFinished" not in spec
+
+
+@pytest.mark.parametrize(("stage", "keys"), [("generate", 1), ("train", 0), ("evaluate", 1)])
+def test_only_stages_that_pay_get_the_key_and_only_by_reference(stage: Stage, keys: int) -> None:
+    main = job(stage, apiKeySecret={"name": "provider", "key": "key"})["spec"]["template"]["spec"]["containers"][0]
+    found = [item for item in main["env"] if item["name"] == "ANTHROPIC_API_KEY"]
+    assert [item["valueFrom"]["secretKeyRef"] for item in found] == [{"name": "provider", "key": "key"}] * keys
+
+
+def test_the_candidate_is_served_beside_the_evaluation_as_it_will_be_served_later() -> None:
+    [sidecar] = job("evaluate")["spec"]["template"]["spec"]["initContainers"]
+    [server] = serving()["spec"]["template"]["spec"]["containers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert "readinessProbe" not in sidecar
+    assert sidecar["command"] == server["command"]
+
+
+def test_serving_pods_cannot_write_to_the_store() -> None:
+    [server] = serving()["spec"]["template"]["spec"]["containers"]
+    [store] = [mount for mount in server["volumeMounts"] if mount["name"] == "store"]
+    assert store["readOnly"] is True
+
+
+def test_a_queue_is_a_label_of_the_job() -> None:
+    assert job("train", queueName="gpus")["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+
+
+def test_the_author_of_an_agent_may_say_what_is_allowed_and_nothing_that_loads_code() -> None:
+    check_arguments(["--max-num-seqs", "8", "--seed=-1", "--enforce-eager"])
+    for argument in ("--trust-remote-code", "--middleware=evil", "--chat-template=/etc/passwd", "--port"):
+        with pytest.raises(RefusedArgumentError, match="is not allowed"):
+            check_arguments([argument])
+    assert not {flag for flag in ALLOWED_FLAGS if "code" in flag or "plugin" in flag or "middleware" in flag}
+
+
+def test_the_authors_arguments_come_last_so_that_they_win() -> None:
+    assert command(SCRATCH, ["--max-model-len", "512"])[-2:] == ["--max-model-len", "512"]
+
+
+def test_the_version_is_the_model_and_the_way_it_is_served() -> None:
+    """Golden: if this changes, every agent in the world starts new pods after an operator upgrade."""
+    spec = CompiledAgentSpec.model_validate({"serving": {"args": ["--max-num-seqs=8"], "replicas": 3}})
+    assert version_of(Target(SCRATCH, DIGEST, "travel-1", 6.5), spec.serving) == "6bafd9fb"
+
+
+def test_the_runs_name_is_its_inputs() -> None:
+    """Golden: if this changes, every agent in the world compiles anew after an operator upgrade."""
+    agent = make.agent(compile={"procedureRef": {"name": "travel"}, "template": {"evaluation": {"scenarios": 100}}})
+    spec = CompiledAgentSpec.model_validate(agent["spec"])
+    assert spec.compile
+    assert compile_run(agent, spec, spec.compile, DIGEST)["metadata"]["name"] == "travel-51a22685"
+    other = copy.deepcopy(agent)
+    other["spec"] |= {"cost": {"usdPerHour": "1"}, "budget": {"maxUSDPerRun": "5"}, "serving": {"replicas": 2}}
+    spec = CompiledAgentSpec.model_validate(other["spec"])
+    assert spec.compile
+    assert compile_run(other, spec, spec.compile, DIGEST)["metadata"]["name"] == "travel-51a22685"
+
+
+def test_a_long_name_is_cut_and_stays_one_of_its_kind() -> None:
+    first, second = fitted("a" * 80 + "1"), fitted("a" * 80 + "2")
+    assert len(first) <= NAME_LIMIT
+    assert first != second
+
+
+def test_only_stages_that_need_it_may_leave_the_namespace() -> None:
+    found = {policy["metadata"]["name"]: policy["spec"] for policy in policies("demo", SETTINGS)}
+    assert found["subterra-default"]["policyTypes"] == ["Ingress", "Egress"]
+    assert found["subterra-default"]["egress"] == [{"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}]
+    outward = {name for name, spec in found.items() if any("to" in rule for rule in spec.get("egress", []))}
+    assert outward == {"subterra-providers", "subterra-hub"}
+    stages = found["subterra-providers"]["podSelector"]["matchExpressions"][0]["values"]
+    assert stages == ["generate", "evaluate"]

@@ -1,0 +1,300 @@
+"""An agent, decided: what is served, and how it reads."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from tests.builders import operator_objects as make
+
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, Price
+from subterra_api.v1alpha1.compilerun import CompileRunStatus
+from subterra_operator.build.run import compile_run
+from subterra_operator.build.serving import FAILED, deployment, service, version_of
+from subterra_operator.decide.agent import decide_agent
+from subterra_operator.decide.candidate import target_of
+from subterra_operator.decide.decision import Decision
+from subterra_operator.kinds import Object
+from subterra_operator.settings import Settings
+from subterra_operator.snapshot import AgentSnapshot
+
+SETTINGS = Settings()
+MODEL = "sha256:" + "a" * 64
+
+
+def decide(agent: Object, later: float = 0, **parts: Any) -> Decision:
+    parts.setdefault("procedure", make.procedure())
+    return decide_agent(AgentSnapshot(agent, **parts), SETTINGS, make.NOW + timedelta(seconds=later))
+
+
+def condition(decision: Decision, kind: str) -> tuple[str, str]:
+    assert decision.status
+    found = next(item for item in decision.status["conditions"] if item["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def message(decision: Decision, kind: str) -> str:
+    assert decision.status
+    return str(next(item for item in decision.status["conditions"] if item["type"] == kind)["message"])
+
+
+def wanted_run(agent: Object, verdict: str | None = "Pass", model: str = MODEL, **status: Any) -> Object:
+    """The run that the agent wants, judged."""
+    spec = CompiledAgentSpec.model_validate(agent["spec"])
+    assert spec.compile
+    run = make.stored(compile_run(agent, spec, spec.compile, make.TRAVEL_DIGEST))
+    succeeded = {"type": "Succeeded", "status": "True" if verdict else "Unknown", "reason": "Succeeded" if verdict else "Running",
+                 "lastTransitionTime": "2026-11-20T12:00:00Z"}  # fmt: skip
+    run["status"] = {"observedGeneration": 1, "conditions": [succeeded], "usd": "0", **status}
+    if verdict:
+        run["status"] |= {
+            "verdict": {"result": verdict, "reasons": ["because"]}, "scores": make.scores().dump(),
+            "artifacts": {"model": model, "modelPath": "models/1", "report": "sha256:r"},
+        }  # fmt: skip
+    return run
+
+
+def version(agent: Object, run: Object, ready: int = 1, **annotations: str) -> Object:
+    """The Deployment of what a run made."""
+    target = target_of(run, CompileRunStatus.model_validate(run["status"]))
+    assert target
+    built = deployment(agent, CompiledAgentSpec.model_validate(agent["spec"]), target, SETTINGS, make.NOW)
+    built["metadata"]["annotations"] |= annotations
+    counts = dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas"), ready)
+    return make.stored(built, observedGeneration=1, **counts)
+
+
+def traffic_to(agent: Object, deployed: Object) -> Object:
+    return make.stored(service(agent, 8000, deployed["metadata"]["labels"]["subterra.dev/version"], make.NOW))
+
+
+def other_run(agent: Object) -> Object:
+    """A run of older inputs that passed."""
+    run = wanted_run(agent, model="sha256:" + "b" * 64)
+    run["metadata"] = run["metadata"] | {"name": "travel-older", "uid": "older"}
+    return run
+
+
+def kinds(decision: Decision) -> list[str]:
+    return [f"{write.how} {write.key.kind}" for write in decision.writes if write.key.kind not in ("NetworkPolicy",)]
+
+
+def test_a_new_agent_creates_its_run() -> None:
+    decision = decide(make.agent())
+    assert kinds(decision) == ["apply CompileRun"]
+    assert condition(decision, "Ready") == ("False", "Compiling")
+    assert condition(decision, "Reconciling")[0] == "True"
+
+
+def test_an_agent_waits_until_the_procedure_has_been_checked() -> None:
+    procedure = make.procedure()
+    procedure["metadata"]["generation"] = 2
+    assert decide(make.agent(), procedure=procedure).writes == ()
+
+
+def test_settling_waits_and_looks_again() -> None:
+    procedure = make.procedure()
+    procedure["status"]["digestSince"] = "2026-11-20T12:00:00Z"
+    agent = make.agent(compile={"procedureRef": {"name": "travel"}, "settleSeconds": 60})
+    decision = decide(agent, later=10, procedure=procedure)
+    assert (decision.writes, decision.recheck_after) == ((), 50)
+    assert kinds(decide(agent, later=60, procedure=procedure)) == ["apply CompileRun"]
+
+
+def test_a_manual_trigger_waits_for_a_person() -> None:
+    source = {"procedureRef": {"name": "travel"}, "trigger": "Manual"}
+    assert condition(decide(make.agent(compile=source)), "UpToDate") == ("False", "AwaitingTrigger")
+    asked = make.agent(annotations={"subterra.dev/retryAt": "now"}, compile=source)
+    assert kinds(decide(asked)) == ["apply CompileRun"]
+
+
+def test_an_older_run_at_work_is_suspended() -> None:
+    agent = make.agent()
+    older = wanted_run(agent, None)
+    older["metadata"]["name"] = "travel-older"
+    patches = [write.object for write in decide(agent, runs=(older,)).writes if write.how == "patch"]
+    assert [item["spec"] for item in patches] == [{"execution": {"suspend": True}}]
+
+
+def test_a_run_that_is_wanted_again_is_resumed() -> None:
+    agent = make.agent()
+    run = wanted_run(agent, None)
+    run["spec"]["execution"]["suspend"] = True
+    run["metadata"]["annotations"] = {"subterra.dev/supersededBy": "travel-other"}
+    [patch] = [write.object for write in decide(agent, runs=(run,)).writes if write.how == "patch"]
+    assert patch["spec"] == {"execution": {"suspend": False}}
+    assert patch["metadata"]["annotations"] == {"subterra.dev/supersededBy": None}
+
+
+def test_a_passed_candidate_is_started_before_traffic_moves() -> None:
+    agent = make.agent()
+    decision = decide(agent, runs=(wanted_run(agent),))
+    assert kinds(decision) == ["apply CompileRun", "create PersistentVolumeClaim", "create Deployment"]
+    assert condition(decision, "UpToDate") == ("False", "Starting")
+
+
+def test_traffic_moves_when_all_replicas_are_ready() -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    waiting = decide(agent, runs=(run,), deployments=(version(agent, run, ready=0),))
+    assert "create Service" not in kinds(waiting)
+    moving = decide(agent, runs=(run,), deployments=(version(agent, run),))
+    [write] = [write for write in moving.writes if write.key.kind == "Service"]
+    assert write.guard, "the Deployment is looked at again just before"
+
+
+def test_traffic_moves_from_the_old_version_with_a_fence() -> None:
+    agent = make.agent()
+    run, older = wanted_run(agent), other_run(agent)
+    old, new = version(agent, older), version(agent, run)
+    decision = decide(agent, runs=(run, older), deployments=(old, new), service=traffic_to(agent, old))
+    [write] = [write for write in decision.writes if write.key.kind == "Service"]
+    assert write.how == "patch"
+    assert write.object["metadata"]["resourceVersion"] == "7"
+    assert write.object["spec"]["selector"]["subterra.dev/version"] == new["metadata"]["labels"]["subterra.dev/version"]
+
+
+def test_an_agent_that_serves_what_was_compiled_is_up_to_date() -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    decision = decide(agent, runs=(run,), deployments=(deployed,), service=traffic_to(agent, deployed))
+    assert condition(decision, "Ready") == ("True", "Serving")
+    assert condition(decision, "UpToDate") == ("True", "UpToDate")
+    assert kinds(decision) == ["apply CompileRun"]
+
+
+def serving_older(verdict: str | None = "Pass", later: float = 0, **spec: Any) -> Decision:
+    """An agent that serves an older run's model, with a newer run."""
+    agent = make.agent(**spec)
+    run, older = wanted_run(agent, verdict), other_run(agent)
+    old = version(agent, older)
+    return decide(agent, later, runs=(run, older), deployments=(old,), service=traffic_to(agent, old))
+
+
+def test_while_something_serves_a_refused_candidate_is_neither_reconciling_nor_stalled() -> None:
+    for verdict, reason in (("Fail", "GateFailed"), ("Inconclusive", "GateInconclusive")):
+        decision = serving_older(verdict)
+        assert condition(decision, "Ready") == ("True", "Serving")
+        assert condition(decision, "UpToDate") == ("False", reason)
+        assert (condition(decision, "Reconciling")[0], condition(decision, "Stalled")[0]) == ("False", "False")
+        assert not [kind for kind in kinds(decision) if kind != "apply CompileRun"]
+
+
+def test_while_something_serves_recompiling_is_not_reconciling() -> None:
+    decision = serving_older(None)
+    assert condition(decision, "UpToDate") == ("False", "Compiling")
+    assert (condition(decision, "Reconciling")[0], condition(decision, "Stalled")[0]) == ("False", "False")
+
+
+def test_a_deleted_procedure_leaves_the_service_alone() -> None:
+    agent = make.agent()
+    older = other_run(agent)
+    old = version(agent, older)
+    decision = decide(agent, procedure=None, runs=(older,), deployments=(old,), service=traffic_to(agent, old))
+    assert decision.writes == ()
+    assert (condition(decision, "Ready")[0], condition(decision, "UpToDate")) == ("True", ("Unknown", "ProcedureNotFound"))
+
+
+def test_manual_mode_asks_for_the_pin_that_approves() -> None:
+    decision = serving_older("Pass", promotion={"mode": "Manual"})
+    assert condition(decision, "UpToDate") == ("False", "AwaitingApproval")
+    assert MODEL in message(decision, "UpToDate")
+    approved = serving_older("Pass", promotion={"mode": "Manual", "pin": MODEL})
+    assert "create Deployment" in kinds(approved)
+
+
+def test_a_pin_holds_the_older_model_whatever_is_newer() -> None:
+    decision = serving_older("Pass", promotion={"pin": "sha256:" + "b" * 64})
+    assert condition(decision, "UpToDate") == ("False", "Pinned")
+    assert "create Deployment" not in kinds(decision)
+
+
+def test_a_verdict_of_yesterdays_policy_is_not_followed() -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    stricter = make.agent(promotion={"gate": {"minScore": 4.9}})
+    assert "create Deployment" not in kinds(decide(stricter, runs=(run,)))
+
+
+def test_a_candidate_that_never_gets_ready_is_given_up() -> None:
+    agent = make.agent()
+    run, older = wanted_run(agent), other_run(agent)
+    old, new = version(agent, older), version(agent, run, ready=0)
+    parts: Mapping[str, Any] = {"runs": (run, older), "deployments": (old, new), "service": traffic_to(agent, old)}
+    assert decide(agent, later=899, **parts).recheck_after == 1
+    decision = decide(agent, later=900, **parts)
+    [patch] = [write.object for write in decision.writes if write.how == "patch"]
+    assert (patch["metadata"]["name"], patch["spec"]) == (new["metadata"]["name"], {"replicas": 0})
+    assert condition(decision, "UpToDate") == ("False", "ServingFailed")
+    assert condition(decision, "Ready") == ("True", "Serving")
+
+
+def test_a_version_that_was_given_up_is_started_again_only_when_asked() -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    failed = version(agent, run, ready=0, **{FAILED: "out of memory"})
+    failed["spec"]["replicas"] = 0
+    decision = decide(agent, runs=(run,), deployments=(failed,))
+    assert kinds(decision) == ["apply CompileRun"]
+    assert "out of memory" in message(decision, "UpToDate")
+    asked = make.agent(annotations={"subterra.dev/retryAt": "now"})
+    again = [write.object for write in decide(asked, runs=(run,), deployments=(failed,)).writes if write.key.kind == "Deployment"]
+    assert [item["spec"] for item in again] == [{"replicas": 1}]
+
+
+def test_the_old_version_stays_warm_then_stops_then_goes() -> None:
+    agent = make.agent()
+    run, older = wanted_run(agent), other_run(agent)
+    old, new = version(agent, older), version(agent, run)
+    parts: dict[str, Any] = {"runs": (run, older), "deployments": (old, new), "service": traffic_to(agent, new)}
+    warm = decide(agent, later=59, **parts)
+    assert (kinds(warm), warm.recheck_after) == (["apply CompileRun"], 1)
+    [stop] = [write.object for write in decide(agent, later=60, **parts).writes if write.how == "patch"]
+    assert (stop["metadata"]["name"], stop["spec"]) == (old["metadata"]["name"], {"replicas": 0})
+    old["spec"]["replicas"] = 0
+    assert decide(agent, later=599, **parts).deletes == ()
+    assert [item["metadata"]["name"] for item in decide(agent, later=600, **parts).deletes] == [old["metadata"]["name"]]
+
+
+def test_a_refused_argument_is_named_with_the_allowed_ones() -> None:
+    decision = decide(make.agent(serving={"args": ["--trust-remote-code"]}))
+    assert condition(decision, "Stalled") == ("True", "InvalidSpec")
+    assert "--trust-remote-code is not allowed" in message(decision, "Stalled")
+    assert "--max-num-seqs" in message(decision, "Stalled")
+
+
+def test_replicas_and_cost_make_no_new_version() -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    target = target_of(run, CompileRunStatus.model_validate(run["status"]))
+    assert target
+    versions = {
+        version_of(target, CompiledAgentSpec.model_validate({"serving": serving}).serving)
+        for serving in ({}, {"replicas": 5}, {"port": 80})
+    }
+    assert len(versions) == 1
+    more = CompiledAgentSpec.model_validate({"serving": {"args": ["--max-num-seqs=8"]}}).serving
+    assert version_of(target, more) not in versions
+
+
+def test_a_finished_model_is_served_after_its_bytes_are_checked() -> None:
+    agent = make.agent()
+    agent["spec"] = {"model": {"uri": "pvc://models/abc", "digest": MODEL}}
+    [write] = [write for write in decide(agent, procedure=None).writes if write.key.kind == "Deployment"]
+    verify, exporter = write.object["spec"]["template"]["spec"]["initContainers"]
+    assert verify["command"][-2:] == ["models/abc", MODEL]
+    assert exporter["restartPolicy"] == "Always"
+
+
+def test_the_price_follows_todays_hourly_price() -> None:
+    agent = make.agent(cost={"usdPerHour": "5.00"})
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    prices = (
+        Price(usd_per_conversation="0.001", conversations=30, usd_per_hour="2.50"),
+        Price(usd_per_conversation="0.003", conversations=10, usd_per_hour="2.50"),
+    )
+    decision = decide(agent, runs=(run,), deployments=(deployed,), service=traffic_to(agent, deployed), prices=prices)
+    assert decision.status
+    assert decision.status["price"]["usdPerConversation"] == "0.003"
+    assert decision.status["price"]["conversations"] == 40

@@ -1,0 +1,260 @@
+"""A run, decided stage by stage: each test is one moment and what follows from it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.builders import operator_objects as make
+
+from subterra_api.contract import ExitCode
+from subterra_api.v1alpha1.compilerun import ExecutionSettings
+from subterra_operator.build.input import keys_of
+from subterra_operator.build.job import Attempt, stage_job
+from subterra_operator.decide.decision import Decision
+from subterra_operator.decide.run import decide_run
+from subterra_operator.kinds import Object
+from subterra_operator.settings import Settings
+from subterra_operator.snapshot import RunSnapshot
+
+SETTINGS = Settings()
+DONE = {"state": "Succeeded", "attempt": 1, "percent": 100}
+
+
+def decide(run: Object, later: float = 0, **parts: Any) -> Decision:
+    parts.setdefault("procedure", make.procedure())
+    return decide_run(RunSnapshot(run, **parts), SETTINGS, make.NOW + timedelta(seconds=later))
+
+
+def job(run: Object, stage: Any, number: int = 1, attach: bool = False, **status: Any) -> Object:
+    return make.stored(stage_job(run, ExecutionSettings(), Attempt(stage, number, attach), SETTINGS), **status)
+
+
+def created(decision: Decision, kind: str = "Job") -> list[str]:
+    return [write.object["metadata"]["name"] for write in decision.writes if write.key.kind == kind and write.how == "create"]
+
+
+def stage(decision: Decision, name: str) -> Mapping[str, Any]:
+    assert decision.status
+    return next(item for item in decision.status["stages"] if item["name"] == name)
+
+
+def condition(decision: Decision, kind: str) -> tuple[str, str]:
+    assert decision.status
+    found = next(item for item in decision.status["conditions"] if item["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def started(name: str = "generate", **about: Any) -> dict[str, Any]:
+    """A status in which a stage runs and those before it are done."""
+    names = ["generate", "train", "evaluate"]
+    before = [{"name": other, **DONE} for other in names[: names.index(name)]]
+    return {"stages": [*before, {"name": name, "state": "Running", "attempt": 1, **about}]}
+
+
+def test_a_new_run_freezes_its_input_and_starts_to_generate() -> None:
+    decision = decide(make.run())
+    assert created(decision, "ConfigMap") == ["travel-12345678-input"]
+    assert created(decision) == ["travel-12345678-generate-1"]
+    assert [write.key.kind for write in decision.writes][-1] == "Job", "the Job comes last: it needs all the rest"
+
+
+def test_an_edited_procedure_is_refused_before_anything_is_spent() -> None:
+    decision = decide(make.run(), procedure=make.procedure(systemPrompt="Something else."))
+    assert decision.writes == ()
+    assert condition(decision, "Stalled") == ("True", "ProcedureChanged")
+
+
+def test_an_edit_after_the_input_was_frozen_changes_nothing() -> None:
+    run = make.run()
+    decision = decide(run, procedure=make.procedure(systemPrompt="Something else."), input=make.frozen(run))
+    assert created(decision) == ["travel-12345678-generate-1"]
+
+
+def test_a_missing_procedure_is_named() -> None:
+    decision = decide_run(RunSnapshot(make.run()), SETTINGS, make.NOW)
+    assert condition(decision, "Succeeded") == ("False", "ProcedureNotFound")
+
+
+def test_a_finished_stage_starts_the_next_at_once() -> None:
+    run = make.run(started())
+    frozen, generate = make.frozen(run), job(run, "generate")
+    message = make.result("generate", keys_of(frozen).dataset)
+    decision = decide(run, input=frozen, jobs=(generate,), pods=(make.pod_of(generate, terminated=make.ended(0, message)),))
+    assert created(decision) == ["travel-12345678-train-1"]
+    assert stage(decision, "generate")["state"] == "Succeeded"
+    assert decision.status
+    assert decision.status["artifacts"]["datasetPath"].startswith("datasets/")
+
+
+def test_a_recorded_success_is_never_run_again_though_its_job_is_gone() -> None:
+    run = make.run(started("train"))
+    decision = decide(run, input=make.frozen(run), jobs=(job(run, "train"),))
+    assert created(decision) == []
+    assert stage(decision, "generate")["state"] == "Succeeded"
+
+
+def test_a_job_that_was_created_before_the_status_was_written_is_taken_over() -> None:
+    run = make.run()
+    decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate"),))
+    assert created(decision) == []
+    assert (stage(decision, "generate")["attempt"], stage(decision, "generate")["state"]) == (1, "Running")
+
+
+FINAL = [
+    (ExitCode.INTERNAL, "InternalError"),
+    (ExitCode.INVALID_INPUT, "InvalidInput"),
+    (ExitCode.BUDGET_EXCEEDED, "BudgetExceeded"),
+    (ExitCode.PROVIDER_BLOCKED, "ProviderBlocked"),
+]
+
+
+@pytest.mark.parametrize(("code", "reason"), FINAL)
+def test_these_exit_codes_are_final_and_say_what_to_do(code: ExitCode, reason: str) -> None:
+    run = make.run(started())
+    generate = job(run, "generate")
+    pod = make.pod_of(generate, terminated=make.ended(code, "it is so"))
+    decision = decide(run, input=make.frozen(run), jobs=(generate,), pods=(pod,))
+    assert condition(decision, "Stalled") == ("True", reason)
+    assert stage(decision, "generate")["message"].startswith("it is so; ")
+    again = decide({**run, "status": decision.status}, later=99999, input=make.frozen(run), jobs=(generate,), pods=(pod,))
+    assert created(again) == []
+
+
+@pytest.mark.parametrize("code", [ExitCode.PROVIDER_UNAVAILABLE, ExitCode.INFRASTRUCTURE, 137, 143])
+def test_these_exit_codes_are_tried_again_after_a_while(code: int) -> None:
+    run = make.run(started())
+    generate = job(run, "generate")
+    pod = make.pod_of(generate, terminated=make.ended(code))
+    parts = {"input": make.frozen(run), "jobs": (generate,), "pods": (pod,)}
+    decision = decide(run, **parts)
+    assert condition(decision, "Stalled")[0] == "False"
+    assert decision.recheck_after
+    waiting = {**run, "status": decision.status}
+    assert created(decide(waiting, later=decision.recheck_after - 1, **parts)) == []
+    assert created(decide(waiting, later=decision.recheck_after, **parts)) == ["travel-12345678-generate-2"]
+
+
+def test_the_third_failure_is_final() -> None:
+    run = make.run(started(attempt=3, retries=2))
+    generate = job(run, "generate", 3)
+    pod = make.pod_of(generate, terminated=make.ended(14))
+    decision = decide(run, input=make.frozen(run), jobs=(generate,), pods=(pod,))
+    assert condition(decision, "Stalled") == ("True", "Infrastructure")
+
+
+def test_running_out_of_memory_is_final_because_it_would_happen_again() -> None:
+    run = make.run(started())
+    generate = job(run, "generate")
+    pod = make.pod_of(generate, terminated={**make.ended(137), "reason": "OOMKilled"})
+    decision = decide(run, input=make.frozen(run), jobs=(generate,), pods=(pod,))
+    assert "resources.limits.memory" in stage(decision, "generate")["message"]
+    assert stage(decision, "generate")["state"] == "Failed"
+
+
+def test_a_job_that_vanished_is_tried_again_as_another_attempt() -> None:
+    run = make.run(started())
+    decision = decide(run, input=make.frozen(run))
+    later = decide({**run, "status": decision.status}, later=60, input=make.frozen(run))
+    assert created(later) == ["travel-12345678-generate-2"]
+
+
+def test_the_reason_survives_the_pod_in_the_jobs_condition() -> None:
+    text = "Container main for pod demo/x failed with exit code 11 matching FailJob rule at index 2"
+    failed = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": text}
+    run = make.run(started())
+    decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate", conditions=[failed]),))
+    assert condition(decision, "Stalled") == ("True", "BudgetExceeded")
+
+
+def test_a_deadline_that_passed_is_named() -> None:
+    failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+    run = make.run(started())
+    decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate", conditions=[failed]),))
+    assert condition(decision, "Generated") == ("False", "DeadlineExceeded")
+
+
+COMPLETE = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-20T12:00:00Z"}
+
+
+def test_a_success_that_nobody_heard_is_read_back_for_free() -> None:
+    run = make.run(started())
+    parts = {"input": make.frozen(run), "jobs": (job(run, "generate", conditions=[COMPLETE]),)}
+    assert created(decide(run, later=5, **parts)) == [], "the pod may still tell"
+    assert created(decide(run, later=15, **parts)) == ["travel-12345678-generate-1-attach"]
+
+
+def test_reading_back_never_reaches_a_provider() -> None:
+    execution = ExecutionSettings.model_validate({"apiKeySecret": {"name": "key"}})
+    attach = stage_job(make.run(), execution, Attempt("generate", 1, attach=True), SETTINGS)
+    paid = stage_job(make.run(), execution, Attempt("generate", 1), SETTINGS)
+    assert "ANTHROPIC_API_KEY" in str(paid)
+    assert "ANTHROPIC_API_KEY" not in str(attach)
+
+
+def test_asking_again_starts_one_more_attempt_and_is_remembered() -> None:
+    failed = {"stages": [{"name": "generate", "state": "Failed", "attempt": 1, "reason": "InvalidInput"}]}
+    run = make.run(failed, annotations={"subterra.dev/retryAt": "2026-11-20T12:00:00Z"})
+    decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate"),))
+    assert created(decision) == ["travel-12345678-generate-2"]
+    assert decision.status
+    assert decision.status["retryAt"] == "2026-11-20T12:00:00Z"
+    jobs = (job(run, "generate"), job(run, "generate", 2))
+    assert created(decide({**run, "status": decision.status}, input=make.frozen(run), jobs=jobs)) == []
+
+
+def test_suspension_suspends_the_job_and_starts_none() -> None:
+    run = make.run(started(), {"suspend": True})
+    decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate"),))
+    [write] = decision.writes
+    assert (write.how, write.object["spec"]) == ("patch", {"suspend": True})
+    assert condition(decision, "Succeeded") == ("Unknown", "Suspended")
+
+
+def test_a_job_that_somebody_else_suspended_is_left_alone() -> None:
+    run = make.run(started(), {"queueName": "gpus"})
+    suspended = job(run, "generate")
+    suspended["spec"]["suspend"] = True
+    decision = decide(run, input=make.frozen(run), jobs=(suspended,))
+    assert decision.writes == ()
+    assert stage(decision, "generate")["message"] == "waiting for admission to queue gpus"
+
+
+def test_the_killed_pod_of_a_suspended_job_is_no_failure() -> None:
+    run = make.run(started(), {"suspend": True})
+    suspended = job(run, "generate", conditions=[{"type": "Suspended", "status": "True"}])
+    pod = make.pod_of(suspended, terminated=make.ended(143))
+    decision = decide(run, input=make.frozen(run), jobs=(suspended,), pods=(pod,))
+    assert stage(decision, "generate")["state"] == "Running"
+
+
+def finished(mean: float = 4.6, gate: Mapping[str, Any] | None = None) -> Decision:
+    """A run whose evaluation is recorded."""
+    stages = [{"name": name, **DONE} for name in ("generate", "train", "evaluate")]
+    status = {"stages": stages, "scores": make.scores(mean).dump()}
+    run = make.run(status, {"gate": dict(gate or {})})
+    return decide(run, input=make.frozen(run))
+
+
+def test_good_scores_pass_the_gate() -> None:
+    decision = finished()
+    assert condition(decision, "Succeeded") == ("True", "Succeeded")
+    assert condition(decision, "Promotable") == ("True", "GatePassed")
+    assert decision.writes == ()
+
+
+def test_bad_scores_are_a_success_of_the_run_and_a_failure_of_the_candidate() -> None:
+    decision = finished(2.0)
+    assert condition(decision, "Succeeded") == ("True", "Succeeded")
+    assert condition(decision, "Promotable") == ("False", "GateFailed")
+
+
+def test_a_stricter_policy_judges_the_same_report_anew() -> None:
+    assert condition(finished(4.6, {"minScore": 4.9}), "Promotable") == ("False", "GateFailed")
+
+
+def test_the_same_moment_twice_gives_the_same_status() -> None:
+    run = make.run(started())
+    parts = {"input": make.frozen(run), "jobs": (job(run, "generate"),)}
+    once = decide(run, **parts)
+    assert decide({**run, "status": once.status}, later=30, **parts).status == once.status

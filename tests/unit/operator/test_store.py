@@ -1,0 +1,77 @@
+"""The store: the newest copy of everything, and who must hear of it."""
+
+from tests.builders import operator_objects as make
+
+from subterra_operator.kinds import Key, Object, key_of
+from subterra_operator.store import Store
+
+
+def version(obj: Object, number: int) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(number)}}
+
+
+def test_an_older_copy_never_replaces_a_newer_one() -> None:
+    store, run = Store(), make.run()
+    assert store.seen(version(run, 10))
+    assert not store.seen(version(run, 9))
+    found = store.get(key_of(run))
+    assert found
+    assert found["metadata"]["resourceVersion"] == "10"
+
+
+def test_a_late_event_does_not_bring_a_deleted_object_back() -> None:
+    store, run = Store(), make.run()
+    store.seen(version(run, 10))
+    assert store.seen(version(run, 11), deleted=True)
+    assert not store.seen(version(run, 10))
+    assert store.get(key_of(run)) is None
+
+
+def test_the_deletion_of_a_predecessor_does_not_remove_the_successor() -> None:
+    store, run = Store(), make.run()
+    successor = {**run, "metadata": {**run["metadata"], "uid": "second", "resourceVersion": "20"}}
+    store.seen(version(run, 10))
+    store.seen(successor)
+    assert not store.seen(version(run, 21), deleted=True)
+    assert store.get(key_of(run)) is not None
+
+
+def test_a_list_removes_what_it_does_not_have_but_nothing_newer_than_itself() -> None:
+    store = Store()
+    old, new = make.run(name="old", uid="1"), make.run(name="new", uid="2")
+    store.seen(version(old, 10))
+    store.seen(version(new, 30))
+    assert store.listed("CompileRun", [], "20", None) == {key_of(old)}
+    assert store.get(key_of(new)) is not None
+
+
+def test_a_procedure_wakes_its_agents_and_its_runs() -> None:
+    store, procedure = Store(), make.procedure()
+    store.seen(make.agent())
+    store.seen(make.run())
+    woken = set(store.keys_for(procedure))
+    assert woken == {
+        Key("Procedure", "demo", "travel"), Key("CompiledAgent", "demo", "travel"), Key("CompileRun", "demo", "travel-12345678"),
+    }  # fmt: skip
+
+
+def test_a_run_wakes_its_agent() -> None:
+    assert Key("CompiledAgent", "demo", "travel") in set(Store().keys_for(make.run()))
+
+
+def test_a_child_of_a_run_of_the_same_name_that_was_deleted_is_not_taken_for_its_own() -> None:
+    store, run = Store(), make.run()
+    before = make.run(uid="an earlier one")
+    store.seen(run)
+    store.seen(make.frozen(before))
+    found = store.run(key_of(run))
+    assert found
+    assert found.input is None
+
+
+def test_copies_keep_no_more_than_decisions_read() -> None:
+    store, config = Store(), make.frozen(make.run())
+    store.seen(config)
+    found = store.get(key_of(config))
+    assert found
+    assert "data" not in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -55,11 +56,18 @@ class Builder:
             for suite in bases(dockerfile.read_text()):
                 self._ensure_base(suite)
             lent = self._lend()
-        log = self.paths.cache / "logs" / f"image-{name}.log"
+        tag, log = f"{IMAGE_PREFIX}/{name}:dev", self.paths.cache / "logs" / f"image-{name}.log"
+        before = self._identity(tag)
         words: list[str | Path] = ["bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
-        words += [*lent, "--tag", f"{IMAGE_PREFIX}/{name}:dev", "--file", dockerfile, self.paths.repository]
         with step(f"building image {name} (log: {log})"):
-            self.buildah(*words, log=log)
+            self.buildah(*words, *lent, "--tag", tag, "--file", dockerfile, self.paths.repository, log=log)
+        if before and before != self._identity(tag):
+            with contextlib.suppress(ClusterError):  # a layer that a newer image builds on stays
+                self.buildah("rmi", before)
+
+    def _identity(self, tag: str) -> str:
+        """Return the ID of the image with this tag, "" if there is none."""
+        return self.buildah("images", "--quiet", "--no-trunc", "--filter", f"reference={tag}").strip()
 
     def _ensure_base(self, suite: str) -> None:
         """Make `debian:<suite>-slim` from Debian's packages, unless it exists."""

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from subterra_cluster.build import pip_install
@@ -107,11 +107,24 @@ class Builder:
                 mounts.append(f"{path}:/etc/uv/uv.toml:ro")
         return [word for mount in mounts for word in ("--volume", mount)]
 
+    def clear_interrupted(self) -> None:
+        """Remove what builds that were killed have left mounted, unless a build is running now."""
+        if not self.storage.exists() or os.fsencode(self.storage) in b" ".join(_command_lines()):
+            return
+        self.buildah("rm", "--all")
+
     def push(self, names: Sequence[str], registry: str) -> None:
         """Push the images as `<registry>/<name>:dev`, with the credentials of `buildah login`."""
         for name in names or self.names():
             with step(f"pushing {registry}/{name}:dev"):
                 self.buildah("push", f"{IMAGE_PREFIX}/{name}:dev", f"docker://{registry}/{name}:dev")
+
+
+def _command_lines() -> Iterator[bytes]:
+    """Yield the command lines of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes()
 
 
 def bases(dockerfile: str) -> list[str]:

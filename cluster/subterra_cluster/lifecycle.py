@@ -153,6 +153,8 @@ class Cluster:
                 cleanup.clear_network()
                 cleanup.clear_cgroups()
                 cleanup.clear_files(self.paths)
+                if shutil.which("buildah"):
+                    Builder(self.paths).clear_interrupted()
 
     def purge(self) -> None:
         """Remove the cluster and the cache: binaries, images, downloaded toolchains."""

@@ -22,7 +22,7 @@ from subterra_jobs.evaluate.simulator import ScriptedUser
 ROOT = Path(__file__).parents[2]
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
 GRAPH = Graph(SPEC)
-PHRASES = ROOT / "examples/travel/unseen_wordings.yaml"
+PHRASES = ROOT / "bench/data/travel_unseen_wordings.yaml"
 
 
 def settings(count: int = 200, seed: int = 7) -> Evaluation:

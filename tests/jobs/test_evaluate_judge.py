@@ -169,8 +169,12 @@ def test_task_success(replies: list[str], score: int) -> None:
 @pytest.mark.parametrize(
     ("wrong", "score"),
     [
-     ({}, 5), ({"destination": 1}, 4), ({"destination": 3}, 3), ({"destination": 4, "budget": 2}, 2),
-     (dict.fromkeys(VALUES, 9), 1)],
+        ({}, 5),
+        ({"destination": 1}, 4),
+        ({"destination": 3}, 3),
+        ({"destination": 4, "budget": 2}, 2),
+        (dict.fromkeys(VALUES, 9), 1),
+    ],
 )
 def test_information_accuracy_follows_the_share_of_exact_values(wrong: dict[str, int], score: int) -> None:
     replies = []

@@ -14,6 +14,10 @@ from rich.text import Text
 from subterra_cli.cluster import ClusterError, Reader, condition
 
 STAGES = ("generate", "train", "evaluate", "gate", "serve", "price")
+WORKING = ("Compiling", "Starting", "Pending")
+"""Reasons for not being up to date that pass by themselves."""
+PATIENCE_SECONDS = 10.0
+"""Other reasons are believed only after a while: files of one `kubectl apply` arrive one after the other."""
 _MARKS = {"Succeeded": "[green]✔", "Failed": "[red]✘", "Running": "[cyan]▶", "Pending": "[dim]·"}
 
 
@@ -84,7 +88,7 @@ def watch(reader: Reader, name: str, console: Console, *, timeout: float, clock:
 
     ``timeout`` is in seconds.
     """
-    started, seen = clock(), dict[str, str]()
+    started, seen, trouble_since = clock(), dict[str, str](), None
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while clock() - started < timeout:
             agent = reader.get("compiledagents", name)
@@ -96,26 +100,26 @@ def watch(reader: Reader, name: str, console: Console, *, timeout: float, clock:
                 live.update(picture(f"CompiledAgent {name}", stages, clock() - started))
             else:
                 _log_changes(console, stages, seen, clock() - started)
-            if _settled(agent):
+            if served(agent) and stages[-1].state == "Succeeded":
                 return
+            trouble_since = (trouble_since or clock()) if (problem := trouble(agent)) else None
+            if trouble_since is not None and clock() - trouble_since > PATIENCE_SECONDS:
+                raise ClusterError(f"{name}: {problem}")
             time.sleep(1)
     raise ClusterError(f"{name} is not served after {duration(int(timeout))}; see `kubectl describe compiledagent {name}`")
 
 
-def _settled(agent: dict[str, Any]) -> bool:
+def served(agent: dict[str, Any]) -> bool:
+    """Whether the agent serves what its procedure and its spec say now."""
     current = agent["metadata"]["generation"] == agent.get("status", {}).get("observedGeneration")
-    for kind in ("Stalled", "UpToDate"):
-        found = condition(agent, kind)
-        bad = found.get("status") == ("True" if kind == "Stalled" else "False") and found.get("reason") not in (
-            None,
-            "Compiling",
-            "Starting",
-        )
-        if current and bad:
-            raise ClusterError(f"{agent['metadata']['name']}: {found['reason']}: {found['message']}")
-    return bool(
-        current and condition(agent, "Ready").get("status") == "True" and condition(agent, "UpToDate").get("status") == "True"
-    )
+    return bool(current and all(condition(agent, kind).get("status") == "True" for kind in ("Ready", "UpToDate")))
+
+
+def trouble(agent: dict[str, Any]) -> str | None:
+    """What keeps the agent from getting there unless a person helps; none while it is on its way."""
+    found = condition(agent, "UpToDate")
+    on_its_way = found.get("status") in (None, "True") or found.get("reason") in WORKING
+    return None if on_its_way else f"{found['reason']}: {found['message']}"
 
 
 def _log_changes(console: Console, stages: list[StageView], seen: dict[str, str], elapsed: float) -> None:

@@ -1,12 +1,13 @@
 """What the command line says to people."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from subterra_cli.main import app
-from subterra_cli.watch import duration, view
+from subterra_cli.watch import duration, served, trouble, view
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,3 +58,19 @@ def test_progress_follows_the_statuses() -> None:
 
 def test_a_duration_reads_like_one() -> None:
     assert (duration(9), duration(75), duration(3605)) == ("9s", "1m 15s", "60m 05s")
+
+
+def agent_with(**up_to_date: str) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": "True"}, {"type": "UpToDate", **up_to_date}]
+    return {"metadata": {"generation": 2}, "status": {"observedGeneration": 2, "conditions": conditions}}
+
+
+def test_watching_ends_when_the_agent_serves_what_its_procedure_says() -> None:
+    assert served(agent_with(status="True"))
+    assert not served(agent_with(status="False"))
+    assert not served(agent_with(status="True") | {"metadata": {"generation": 3}})
+
+
+def test_a_rejected_candidate_is_trouble_and_work_in_progress_is_not() -> None:
+    assert trouble(agent_with(status="False", reason="GateFailed", message="conformance")) == "GateFailed: conformance"
+    assert trouble(agent_with(status="False", reason="Compiling", message="train 3%")) is None

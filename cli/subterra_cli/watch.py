@@ -54,7 +54,8 @@ def view(agent: dict[str, Any], run: dict[str, Any] | None) -> list[StageView]:
         StageView("serve", "Succeeded", 100, message=f"version {serving['version']}") if current else _starting(agent, stages)
     )
     usd = agent.get("status", {}).get("price", {}).get("usdPerConversation")
-    stages.append(StageView("price", "Succeeded", 100, message=f"${usd} per conversation") if usd else StageView("price"))
+    waiting = StageView("price", message="measured from the first conversation on" if current else "")
+    stages.append(StageView("price", "Succeeded", 100, message=f"${usd} per conversation") if usd else waiting)
     return stages
 
 
@@ -100,7 +101,7 @@ def watch(reader: Reader, name: str, console: Console, *, timeout: float, clock:
                 live.update(picture(f"CompiledAgent {name}", stages, clock() - started))
             else:
                 _log_changes(console, stages, seen, clock() - started)
-            if served(agent) and stages[-1].state == "Succeeded":
+            if served(agent):
                 return
             trouble_since = (trouble_since or clock()) if (problem := trouble(agent)) else None
             if trouble_since is not None and clock() - trouble_since > PATIENCE_SECONDS:

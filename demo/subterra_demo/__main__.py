@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from typing import Any
 
 from rich.console import Console
 
@@ -28,6 +29,7 @@ AGENT = "travel"
 PROCEDURE = ROOT / "examples/travel/procedure.yaml"
 REPORT = ROOT / "out/travel-report.html"
 WATCH_SECONDS = 2400
+PRICE_SECONDS = 90
 
 
 def main() -> int:
@@ -82,9 +84,8 @@ def _converse(console: Console, url: str) -> bool:
 
 
 def _show(place: Place, reader: Reader, console: Console) -> None:
+    status = _status_with_price(reader)
     run(place.kubectl("get", "procedures,compileruns,compiledagents", "--namespace", NAMESPACE))
-    agent = reader.get("compiledagents", AGENT) or {}
-    status = agent.get("status", {})
     if usd := status.get("price", {}).get("usdPerConversation"):
         console.print(
             f"\nprice per conversation: ${usd} (busy time of the serving pod; see `kubectl get compiledagent travel -o yaml`)"
@@ -95,6 +96,18 @@ def _show(place: Place, reader: Reader, console: Console) -> None:
     if path := compiled.get("status", {}).get("artifacts", {}).get("reportPath"):
         _fetch_report(place, status["serving"]["version"], path)
         console.print(f"report: {REPORT.relative_to(ROOT)}")
+
+
+def _status_with_price(reader: Reader) -> dict[str, Any]:
+    """The agent's status; waits for the price, which the conversations just held make known."""
+    for _ in range(PRICE_SECONDS):
+        status: dict[str, Any] = (reader.get("compiledagents", AGENT) or {}).get("status", {})
+        if status.get("price", {}).get("usdPerConversation"):
+            break
+        time.sleep(1)
+    else:
+        raise ClusterError(f"no price after {PRICE_SECONDS} s; see the log of container exporter in the serving pod")
+    return status
 
 
 def _fetch_report(place: Place, version: str, path: str) -> None:

@@ -1,14 +1,15 @@
 """What the trainer sees of a conversation."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from tests.jobs.train_builders import SYSTEM_PROMPT, WORDINGS, conversation, dataset, write_jsonl
+
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.train.dataset import IGNORED, Collator, encode, load_examples, read_conversations
 from subterra_jobs.train.scratch import scratch_tokenizer
-
-from tests.jobs.train_builders import SYSTEM_PROMPT, WORDINGS, conversation, dataset, write_jsonl
 
 TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
 
@@ -53,16 +54,25 @@ def test_too_small_a_length_is_said_with_the_longest_conversation(tmp_path: Path
         load_examples(TOKENIZER, dataset(tmp_path) / "train.jsonl", 20)
 
 
+def line_of(*turns: str) -> str:
+    """A line of the dataset with a system message and these turns: ``u:Hi`` is the user's, ``a:`` the agent's."""
+    roles = {"a": "assistant", "u": "user", "t": "tool"}
+    messages: list[dict[str, str | None]] = [{"role": "system", "content": "S"}]
+    messages += [{"role": roles[turn[0]], "content": turn[2:] or None} for turn in turns]
+    return json.dumps({"messages": messages})
+
+
 @pytest.mark.parametrize(
     "line",
     [
         "no json",
         "{}",
-        '{"messages": [{"role": "user", "content": "Hi"}]}',
-        '{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]}',
-        '{"messages": [{"role": "system", "content": "S"}, {"role": "assistant", "content": "A"}, {"role": "assistant", "content": "B"}]}',
-        '{"messages": [{"role": "system", "content": "S"}, {"role": "assistant", "content": null}]}',
-        '{"messages": [{"role": "system", "content": "S"}, {"role": "tool", "content": "T"}, {"role": "assistant", "content": "A"}]}',
+        '{"messages": [{"role": "assistant", "content": "Hi"}]}',
+        line_of(),
+        line_of("u:Hi"),
+        line_of("a:A", "a:B"),
+        line_of("a:"),
+        line_of("t:T", "a:A"),
     ],
 )
 def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, line: str):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from subterra_jobs.common.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.train import launch as launcher
 from subterra_jobs.train.checkpoints import mark_complete, newest_complete, remove_unusable

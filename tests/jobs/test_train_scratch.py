@@ -1,12 +1,16 @@
 """The tiny model: a tokenizer without holes, and a first state that already knows where to look."""
 
+import unicodedata
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subterra_jobs.train.scratch import scratch_model, scratch_tokenizer
+from tests.jobs.train_builders import SYSTEM_PROMPT, WORDINGS, conversation
+from transformers import AutoTokenizer
 
-from tests.jobs.train_builders import SYSTEM_PROMPT, WORDINGS
+from subterra_jobs.train.scratch import scratch_model, scratch_tokenizer
 
 TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
 
@@ -15,11 +19,24 @@ TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
 @settings(max_examples=200, deadline=None)
 def test_any_text_survives_the_tokenizer(text: str):
     text = text.replace("<|", "")  # the template breaks control tokens up
-    assert TOKENIZER.decode(TOKENIZER(text, add_special_tokens=False)["input_ids"]) == text
+    assert TOKENIZER.decode(TOKENIZER(text, add_special_tokens=False)["input_ids"]) == unicodedata.normalize("NFC", text)
+
+
+def test_a_reader_of_the_model_directory_sees_the_same_tokens(tmp_path: Path):
+    TOKENIZER.save_pretrained(tmp_path)
+    scratch_model(TOKENIZER, seed=0).save_pretrained(tmp_path)  # what a reader makes of the tokenizer depends on the model's type
+    read = AutoTokenizer.from_pretrained(tmp_path)
+    text = TOKENIZER.apply_chat_template(conversation("Ho Chi Minh City"), tokenize=False)
+    assert read(text)["input_ids"] == TOKENIZER(text)["input_ids"]
+    assert read.chat_template == TOKENIZER.chat_template
+
+
+def test_words_of_the_procedure_are_single_tokens():
+    assert len(TOKENIZER("Where would you like to go?")["input_ids"]) == 7
 
 
 def test_every_byte_has_a_token():
-    text = "".join(chr(code) for code in range(0x250)) + "日本語😀"
+    text = unicodedata.normalize("NFC", "".join(chr(code) for code in range(0x250)) + "日本語😀")
     assert TOKENIZER.decode(TOKENIZER(text)["input_ids"]) == text
 
 

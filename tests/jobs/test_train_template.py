@@ -1,16 +1,16 @@
 """The chat template renders the same for training and serving, and no text can break out of its turn."""
 
 import pytest
+from tests.jobs.train_builders import SYSTEM_PROMPT, WORDINGS, conversation
+from transformers import Qwen2Tokenizer
+
 from subterra_jobs.train.scratch import scratch_tokenizer
 from subterra_jobs.train.template import chat_template
-from transformers import PreTrainedTokenizerFast
-
-from tests.jobs.train_builders import SYSTEM_PROMPT, WORDINGS, conversation
 
 SYSTEM_TURN = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n"
 
 
-def tokenizer(system_prompt: str = SYSTEM_PROMPT) -> PreTrainedTokenizerFast:
+def tokenizer(system_prompt: str = SYSTEM_PROMPT) -> Qwen2Tokenizer:
     return scratch_tokenizer(WORDINGS, system_prompt)
 
 

@@ -16,9 +16,18 @@ class TokenPrice:
     cache_read: Decimal
 
 
+def _list_price(input_usd: str, output_usd: str) -> TokenPrice:
+    """Cache writes cost 1.25 x, cache reads 0.1 x of input, for all models."""
+    price = Decimal(input_usd)
+    return TokenPrice(price, Decimal(output_usd), price * Decimal("1.25"), price * Decimal("0.1"))
+
+
+# The provider's list prices as of March 2026; claude-sonnet-4-5 is the paper's teacher (arXiv 2605.22502).
 PRICES: dict[str, TokenPrice] = {
-    # List price as quoted by the paper (arXiv 2605.22502): $3 in, $15 out; cache write 1.25 x, cache read 0.1 x of input.
-    "claude-sonnet-4-5": TokenPrice(Decimal("3"), Decimal("15"), Decimal("3.75"), Decimal("0.30")),
+    "claude-sonnet-4-5": _list_price("3", "15"),
+    "claude-sonnet-4-6": _list_price("3", "15"),
+    "claude-haiku-4-5": _list_price("1", "5"),
+    "claude-opus-4-6": _list_price("5", "25"),
 }
 
 

@@ -27,6 +27,10 @@ test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, ex
 test-unit: .venv/.synced ## only the tests that need no API server and no engine
 	@$(PY) -m pytest -m "not apiserver and not slow" tests/unit tests/builders tests/cluster tests/examples
 
+.PHONY: bench-wordings
+bench-wordings: .venv/.synced ## how the demo's agent does with wordings that it was never taught
+	@bench/wordings
+
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)

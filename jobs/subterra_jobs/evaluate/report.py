@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from subterra_api import __version__
 from subterra_api.contract import RunInput, artifact_path
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Scores
@@ -45,7 +46,7 @@ def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_versio
         "judge": settings.judge.model or settings.judge.name,
         "scenarios, seed": f"{settings.scenarios}, {settings.seed}",
         "vLLM": server_version,
-        "Subterra, scipy, Python": f"{version('subterra')}, {version('scipy')}, {platform.python_version()}",
+        "Subterra, scipy, Python": f"{__version__}, {version('scipy')}, {platform.python_version()}",
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 

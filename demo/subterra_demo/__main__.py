@@ -35,7 +35,7 @@ PRICE_SECONDS = 90
 def main() -> int:
     """0 when the agent is served and every conversation follows the procedure to its terminal."""
     arguments = _arguments()
-    place, console, started = Place(arguments.context, arguments.registry), Console(), time.monotonic()
+    place, console, started = Place(arguments.context, arguments.registry), Console(soft_wrap=True), time.monotonic()
     try:
         conformant = _demo(place, console)
     except (StepError, ClusterError) as error:

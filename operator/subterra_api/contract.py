@@ -153,8 +153,8 @@ _PRETRAINED = Training(
     checkpoint_steps=100,
 )  # fmt: skip
 _SCRATCH = Training(
-    optimizer="muon", learning_rate=0.012, epochs=2, max_steps=900, batch_size=8, max_length=1024, zero_stage=2, seed=42,
-    checkpoint_steps=150,
+    optimizer="muon", learning_rate=0.012, epochs=2, max_steps=1400, batch_size=8, max_length=1024, zero_stage=2, seed=42,
+    checkpoint_steps=200,
 )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _filled(defaults: dict[str, Any], given: ApiModel) -> dict[str, Any]:
 
 def generation_of(given: GenerationSettings, scratch: bool) -> Generation:
     """Generation settings with defaults: a tiny model from scratch needs more conversations, which cost nothing."""
-    defaults = {"conversations": 4000 if scratch else 2125, "seeds": (42,), "held_out_percent": 5 if scratch else 10}
+    defaults = {"conversations": 8000 if scratch else 2125, "seeds": (42,), "held_out_percent": 2 if scratch else 10}
     return Generation.model_validate(_filled(defaults, given))
 
 

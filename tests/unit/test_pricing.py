@@ -20,7 +20,7 @@ def test_a_dated_model_has_the_price_of_its_family() -> None:
 
 @pytest.mark.parametrize("model", ["claude-sonnet-4-50", "gpt-4.1", ""])
 def test_a_model_without_a_price_is_refused_with_those_that_have_one(model: str) -> None:
-    with pytest.raises(UnknownModelError, match="use one of: .*claude-sonnet-4-5"):
+    with pytest.raises(UnknownModelError, match=r"use one of: .*claude-sonnet-4-5"):
         price_of(model)
 
 

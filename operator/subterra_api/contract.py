@@ -12,6 +12,7 @@ from subterra_api.v1alpha1.compilerun import (
     CompileInputs,
     EvaluationSettings,
     GenerationSettings,
+    Player,
     Provider,
     Scores,
     TrainingSettings,
@@ -73,8 +74,8 @@ class Training(ApiModel):
 class Evaluation(ApiModel):
     """Effective evaluation settings."""
 
-    simulator: Provider
-    judge: Provider
+    simulator: Player
+    judge: Player
     scenarios: int
     seed: int
 

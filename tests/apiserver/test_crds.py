@@ -30,6 +30,7 @@ def twice_the_same_node() -> Object:
     return {**TRAVEL, "spec": {**spec, "nodes": [*spec["nodes"], spec["nodes"][0]]}}
 
 
+JUDGE = {"evaluation": {"judge": {"name": "anthropic"}}}
 TEACHER = {"generation": {"teacher": {"name": "anthropic"}}}
 REFUSED = [
     (without_start(), "start names no node: set spec.start to the id of one of spec.nodes"),
@@ -39,6 +40,7 @@ REFUSED = [
     (ours("CompiledAgent", "t" * 41, model=MODEL), "at most 40 characters"),
     (ours("CompiledAgent", "1travel", model=MODEL), "a letter first"),
     (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **TEACHER}), "every provider but scripted needs"),
+    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **JUDGE}), "judge.name: Unsupported value"),
     (ours("CompileRun", "t" * 50, inputs={"procedureRef": {"name": "travel"}}), "at most 49 characters"),
 ]
 

@@ -5,10 +5,9 @@ import logging
 import os
 from collections.abc import Sequence
 
-from subterra_api.contract import VLLM_PORT, Evaluation, artifact_path
+from subterra_api.contract import VLLM_PORT, artifact_path
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Interval, Scores
-from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
 from subterra_jobs.evaluate import report, scenarios
 from subterra_jobs.evaluate.judge import GRACEFUL
@@ -22,7 +21,6 @@ URL_VARIABLE = "SUBTERRA_VLLM_URL"
 def work(context: StageContext) -> Outcome:
     """The stage's work: plays and judges the candidate and leaves the report in ``context.output``."""
     settings, graph = context.input.evaluation, Graph(context.input.procedure)
-    refuse_unknown_providers(settings)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for every turn
     labeller = Labeller(graph)
     trained = _trained(context)
@@ -39,13 +37,6 @@ def work(context: StageContext) -> Outcome:
     about["scenarios also in training"] = str(scenarios.overlap(cast, trained))
     report.write(context.output, report.build(context.input, graph, results, scores, about), results)
     return Outcome(message(results, scores), scores=scores)
-
-
-def refuse_unknown_providers(settings: Evaluation) -> None:
-    """Raises InvalidInputError for a simulator or judge that this version does not have."""
-    for role, provider in (("simulator", settings.simulator), ("judge", settings.judge)):
-        if provider.name != "scripted":
-            raise InvalidInputError(f"evaluation.{role} {provider.name!r} is not supported by this version; use scripted")
 
 
 def reply_budget(graph: Graph) -> int:

@@ -24,6 +24,13 @@ class Provider(ApiModel):
     """The provider's model name; needed for every provider but `scripted`."""
 
 
+class Player(ApiModel):
+    """Who plays the customers, or judges. Refused here rather than after generation and training were paid."""
+
+    name: Literal["scripted"] = "scripted"
+    """`scripted` plays the procedure's own wordings and judges by rules."""
+
+
 class GenerationSettings(ApiModel):
     """How the dataset is written."""
 
@@ -61,8 +68,8 @@ class TrainingSettings(ApiModel):
 class EvaluationSettings(ApiModel):
     """How the candidate is judged."""
 
-    simulator: Provider = Provider()
-    judge: Provider = Provider()
+    simulator: Player = Player()
+    judge: Player = Player()
     scenarios: Annotated[int, Field(ge=10, le=5000)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
 

@@ -11,7 +11,7 @@ from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
 TRAVEL = Path(__file__).parents[2] / "examples" / "travel" / "procedure.yaml"
-PAID = {"name": "anthropic", "model": "claude-sonnet-4-5"}
+PAID = {"name": "anthropic", "model": "claude-sonnet-4-6"}
 
 
 def travel() -> ProcedureSpec:

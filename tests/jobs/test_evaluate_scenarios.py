@@ -11,7 +11,7 @@ from tests.fakes.chat_server import serving
 from subterra_api.contract import Evaluation, RunIdentity, resolve
 from subterra_api.digest import procedure_digest
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
+from subterra_api.v1alpha1.compilerun import CompileInputs, Player
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scenarios import held_out, sample_path, sample_values
@@ -26,7 +26,7 @@ PHRASES = ROOT / "bench/data/travel_unseen_wordings.yaml"
 
 
 def settings(count: int = 200, seed: int = 7) -> Evaluation:
-    return Evaluation(simulator=Provider(), judge=Provider(), scenarios=count, seed=seed)
+    return Evaluation(simulator=Player(), judge=Player(), scenarios=count, seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -47,8 +47,8 @@ def _checks(scores: Scores, policy: GatePolicy) -> list[Check]:
     ]
     failures, conformance = scores.failure_rate, scores.conformance
     kept = Interval(mean=1 - failures.mean, low=1 - failures.high, high=1 - failures.low)
-    ceiling = f"{_span(failures, percent=True)} against a ceiling of {policy.max_failure_rate:.0%}"
-    floor = f"{_span(conformance, percent=True)} against a floor of {policy.min_conformance:.0%}"
+    ceiling = f"{_span(failures, percent=True)} against a ceiling of {policy.max_failure_rate:.1%}"
+    floor = f"{_span(conformance, percent=True)} against a floor of {policy.min_conformance:.1%}"
     return [
         *criteria,
         Check("failureRate", kept, 1 - policy.max_failure_rate, ceiling),

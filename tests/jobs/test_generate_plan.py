@@ -1,5 +1,6 @@
 """The plan: what will be written is known before a word is."""
 
+import random
 from collections import Counter
 
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.scenarios import held_out
+from subterra_jobs.common.scripted import messages, write
 from subterra_jobs.generate.checks import Checker, conversation_fault
 from subterra_jobs.generate.coverage import cover
 from subterra_jobs.generate.plan import EDGE_FLOOR, Slot, plan
@@ -134,3 +136,12 @@ def test_a_chat_needs_one_system_prompt_and_alternating_roles() -> None:
     assert conversation_fault([user, agent]) is not None
     assert conversation_fault([system, agent, agent]) is not None
     assert conversation_fault([system, user]) is not None
+
+
+def test_a_customer_may_return_the_greeting_and_is_asked_once_more() -> None:
+    slot = next(slot for slot in plan(travel(), generation(200)) if slot.greeted)
+    said = write(Graph(travel()), slot.path, slot.values, random.Random(1))
+    chat = messages("Help.", slot.opener, said, greeted=True)
+    assert [message["role"] for message in chat[:5]] == ["system", "assistant", "user", "assistant", "user"]
+    assert chat[1] == chat[3]
+    assert chat[2]["content"] == slot.opener

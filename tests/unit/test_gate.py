@@ -41,7 +41,7 @@ def test_an_interval_across_the_floor_decides_nothing(interval: tuple[float, flo
 def test_too_many_failures_fail_whatever_the_scores_are() -> None:
     verdict = judge(scores(failures=(0.4, 0.3, 0.5)), GatePolicy())
     assert verdict.result == "Fail"
-    assert verdict.reasons == ("failureRate: 40.0% (95 % interval 30.0% to 50.0%) against a ceiling of 20%",)
+    assert verdict.reasons == ("failureRate: 40.0% (95 % interval 30.0% to 50.0%) against a ceiling of 20.0%",)
 
 
 def test_failures_are_held_against_their_upper_bound() -> None:
@@ -52,7 +52,7 @@ def test_failures_are_held_against_their_upper_bound() -> None:
 def test_low_conformance_fails_and_names_the_floor() -> None:
     verdict = judge(scores(conformance=(0.5, 0.4, 0.6)), GatePolicy())
     assert verdict.result == "Fail"
-    assert "against a floor of 80%" in verdict.reasons[0]
+    assert "against a floor of 80.0%" in verdict.reasons[0]
 
 
 def test_a_failure_outweighs_an_open_question() -> None:

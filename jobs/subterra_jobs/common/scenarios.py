@@ -18,8 +18,10 @@ MADE_UP_SHARE = 0.7
 """Share of made-up values for an open variable; the rest comes from its list."""
 _TRIES = 1000
 _SYLLABLES = (
-    "ba", "ka", "lo", "mi", "ren", "tor", "vel", "shi", "nu", "da", "pra", "gen", "is", "on", "ul", "che", "fy", "wo",
-    "zar", "que", "jin", "ham", "er", "st", "ly", "bor", "tu", "sa", "ne", "ix", "oro", "ey", "gra", "land", "ville", "ton",
+    "ba", "ka", "lo", "mi", "ren", "tor", "vel", "shi", "nu", "da", "pra", "gen", "fy", "wo", "zar", "que", "jin", "ham",
+    "st", "ly", "bor", "tu", "sa", "ne", "gra", "land", "ville", "ton", "che", "pe", "du", "ga", "ri", "ve", "cor", "mon",
+    "a", "al", "an", "ar", "au", "av", "el", "en", "er", "es", "ey", "im",
+    "in", "is", "ix", "ob", "on", "or", "os", "oro", "ul", "um", "ur", "yo",
 )  # fmt: skip
 
 

@@ -44,8 +44,11 @@ def wordings(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
     return found
 
 
-def messages(system_prompt: str, opener: str | None, utterances: list[Utterance]) -> list[dict[str, str]]:
-    """Chat messages: the system prompt, the customer's opener if any, then turns; one speaker's utterances in a row are joined."""
+def messages(system_prompt: str, opener: str | None, utterances: list[Utterance], *, greeted: bool = False) -> list[dict[str, str]]:
+    """Chat messages: the system prompt, the customer's opener if any, then turns; one speaker's utterances in a row are joined.
+
+    ``greeted``: the agent spoke first and the customer's opener only returned the greeting, so the agent asks once more.
+    """
     chat = [{"role": "system", "content": system_prompt}]
     if opener is not None:
         chat.append({"role": "user", "content": opener})
@@ -55,4 +58,6 @@ def messages(system_prompt: str, opener: str | None, utterances: list[Utterance]
             chat[-1] = {"role": role, "content": f"{chat[-1]['content']} {utterance.text}"}
         else:
             chat.append({"role": role, "content": utterance.text})
+    if greeted and opener is not None:
+        chat.insert(1, chat[2])
     return chat

@@ -24,6 +24,8 @@ EDGE_FLOOR = 3
 TERMINAL_SHARE = 0.10
 """Share of the conversations that each terminal ends at least; all terminals together never claim more than half."""
 OPENER_PROBABILITY = 0.5
+GREETED_PROBABILITY = 0.2
+"""Share of the openers that only return the agent's greeting."""
 _NATURAL_TRIES = 40
 _GUIDED_TRIES = 50
 _HELD_OUT_TRIES = 50
@@ -41,6 +43,8 @@ class Slot:
     opener: str | None
     persona: str | None
     held_out: bool
+    greeted: bool = False
+    """The agent had greeted already when the customer said the opener."""
 
     @property
     def scenario(self) -> str:
@@ -79,7 +83,8 @@ def _slot(procedure: ProcedureSpec, draft: "_Draft", index: int) -> Slot:
     opener = render(rng.choice(procedure.openers), values) if opens else None
     personas = procedure.personas
     persona = rng.choices(personas, weights=[each.weight for each in personas])[0].name if personas else None
-    return Slot(f"s{draft.seed}-{index:06d}", draft.seed, path, values, opener, persona, draft.held[index])
+    greeted = opens and rng.random() < GREETED_PROBABILITY
+    return Slot(f"s{draft.seed}-{index:06d}", draft.seed, path, values, opener, persona, draft.held[index], greeted)
 
 
 def _with_held_out(slots: list[Slot]) -> list[Slot]:

@@ -98,4 +98,6 @@ class Writer:
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
     """The chat that is trained on."""
     slot = conversation.slot
-    return scripted.messages(render(graph.spec.system_prompt, slot.values), slot.opener, list(conversation.said))
+    return scripted.messages(
+        render(graph.spec.system_prompt, slot.values), slot.opener, list(conversation.said), greeted=slot.greeted
+    )

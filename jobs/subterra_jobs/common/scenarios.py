@@ -72,7 +72,7 @@ def _made_up(values: Sequence[str], rng: random.Random) -> str:
 def _word(values: Sequence[str], rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.5:
-        word = "".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3)))
+        word = "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))  # one alone may be a word such as "in"
     elif kind < 0.75:
         first, second = (rng.choice(values).split()[0].lower() for _ in range(2))
         word = first[: rng.randint(2, 4)] + second[-rng.randint(2, 4) :]

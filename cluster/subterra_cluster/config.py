@@ -18,8 +18,6 @@ PROVISIONER = "subterra.dev/local"
 CONTAINERD_NAMESPACE = "k8s.io"
 PAUSE_IMAGE = "localhost/subterra/pause:1"
 IMAGE_PREFIX = "localhost/subterra"
-BASE_IMAGE = "library/debian:trixie-slim"
-BASE_SUITE = "trixie"
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GO_SOURCES = REPOSITORY / "cluster" / "go"

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from subterra_api.digest import HASH_VERSION, sha256
+from subterra_api.digest import HASH_VERSION, sha256, short
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
@@ -221,4 +221,9 @@ def banner(inputs: CompileInputs) -> str | None:
 
 def artifact_path(stage: Stage, key: str) -> str:
     """Where an artifact is, relative to the store: ``models/<hex>``."""
-    return f"{ARTIFACT_KIND[stage]}/{key.removeprefix('sha256:')[:32]}"
+    return f"{ARTIFACT_KIND[stage]}/{short(key, 32)}"
+
+
+def work_path(key: str) -> str:
+    """Where the unfinished work on an artifact is kept, relative to the store: ``work/<hex>``."""
+    return f"work/{short(key, 32)}"

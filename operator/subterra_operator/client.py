@@ -51,14 +51,13 @@ def credentials() -> kopf.ConnectionInfo:
 
 
 class Api:
-    """One API server. ``last_answer`` is the monotonic time of its last answer, whatever it said."""
+    """One API server."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
         self._until = 0.0
         self._login = asyncio.Lock()
-        self.last_answer = time.monotonic()
 
     async def close(self) -> None:
         """Ends all connections."""
@@ -119,7 +118,6 @@ class Api:
                     text = await response.text()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise ApiError(0, "Unreachable", f"the API server does not answer: {type(error).__name__} {error}") from error
-        self.last_answer = time.monotonic()
         if response.status == 401:
             self._until = 0.0  # the next call logs in again
         if response.status >= 400:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from subterra_api.contract import work_path
 from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.plan import Slot
@@ -15,7 +16,7 @@ class Drafts:
 
     def __init__(self, store: ArtifactStore, dataset_key: str) -> None:
         self._fs, self._local = store.fs, store.is_local
-        self._folder = f"{store.root}/work/{dataset_key.removeprefix('sha256:')[:32]}"
+        self._folder = f"{store.root}/{work_path(dataset_key)}"
 
     def load(self, slots: Iterable[Slot]) -> dict[str, Conversation]:
         """What was saved for these slots. A draft of another scenario, or one that cannot be read, is as good as none."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fsspec
 
-from subterra_api.contract import STORE_MOUNT, artifact_path
+from subterra_api.contract import STORE_MOUNT, work_path
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
@@ -36,8 +36,7 @@ def _checkpoints(context: StageContext) -> Path:
     """Where checkpoints outlive the pod: on the store's volume; object storage keeps none, an attempt then starts anew."""
     if not context.store.is_local:
         return context.work / "checkpoints"
-    name = artifact_path("train", context.input.keys.model).split("/")[1]
-    return Path(context.store.root, "work", name, "checkpoints")
+    return Path(context.store.root, work_path(context.input.keys.model), "checkpoints")
 
 
 def wordings(procedure: ProcedureSpec) -> list[str]:

@@ -93,8 +93,6 @@ _PHASES = {
     Reason.COMPILING: "Recompiling", Reason.STARTING: "Promoting", Reason.GATE_FAILED: "Rejected",
     Reason.GATE_INCONCLUSIVE: "Rejected", Reason.AWAITING_APPROVAL: "AwaitingApproval", Reason.PINNED: "Pinned",
 }  # fmt: skip
-
-
 _FIRST = {Reason.COMPILING: "Compiling", Reason.STARTING: "Starting"}
 
 
@@ -104,11 +102,7 @@ def phase(told: Sequence[Condition]) -> str:
     if stalled and stalled.status == "True":
         return "Failed"
     if ready is None or ready.status != "True":
-        return (
-            {Reason.COMPILING: "Compiling", Reason.STARTING: "Starting"}.get(Reason(ready.reason), "Pending")
-            if ready
-            else "Pending"
-        )
+        return _FIRST.get(Reason(ready.reason), "Pending") if ready else "Pending"
     if up_to_date and up_to_date.status != "True":
         return _PHASES.get(Reason(up_to_date.reason), "Outdated")
     return "Serving"

@@ -1,6 +1,6 @@
 """The CustomResourceDefinitions, made from the models: ``python -m subterra_api.crd [--check]`` writes or compares the YAML files.
 
-Nothing is defaulted by the API server: a stored object keeps saying only what its author said, so that a digest over it does not
+No spec is defaulted by the API server: a stored object keeps saying only what its author said, so that a digest over it does not
 change when a default does.
 """
 
@@ -119,6 +119,8 @@ def _condition(kind: str) -> str:
     return f'.status.conditions[?(@.type=="{kind}")].status'
 
 
+UNSEEN = {"observedGeneration": -1}
+"""The status of what no operator has looked at: without it, tools that wait take a new object for finished."""
 AGE = _column("Age", ".metadata.creationTimestamp", "date")
 
 
@@ -133,7 +135,7 @@ def _crd(
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
-            "spec": spec, "status": status,
+            "spec": spec, "status": status | {"default": UNSEEN},
         },
     }  # fmt: skip
     if rules:

@@ -1,6 +1,7 @@
 """The CRDs as the API server understands them: what is refused, and with which words."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,6 +58,21 @@ async def test_the_inputs_of_a_run_cannot_be_changed_its_execution_can(quiet: Wo
     await quiet.change({**run, "spec": {"execution": {"suspend": True, "train": {"resources": {"requests": {"cpu": 2}}}}}})
     with pytest.raises(ApiError, match="immutable"):
         await quiet.change({**run, "spec": {"inputs": {"procedureRef": {"name": "other"}}}})
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        TRAVEL,
+        ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}}),
+        ours("CompiledAgent", "travel", compile={"procedureRef": {"name": "travel"}}),
+    ],
+    ids=lambda new: new["kind"],
+)
+async def test_tools_that_wait_do_not_take_a_new_object_for_finished(
+    quiet: World, kstatus: Callable[[Object], tuple[str, str]], new: Object
+) -> None:
+    assert kstatus(await quiet.put(new))[0] == "InProgress", "no operator has looked at it"
 
 
 def examples() -> list[Object]:

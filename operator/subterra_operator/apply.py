@@ -35,6 +35,8 @@ class Applier:
         changed = False
         for write in decision.writes:
             changed |= await self._write(write)
+        if decision.deletes:
+            await self._guard(subject)
         for obj in decision.deletes:
             await self._delete(obj)
             changed = True
@@ -42,12 +44,13 @@ class Applier:
 
     async def _write(self, write: Write) -> bool:
         if write.how == "patch":
-            await self._guard(write)
+            await self._guard(write.guard)
             self._seen(await self._api.patch(write.object))
             return True
         digest = sha256([write.how, write.object])
         if self._fresh(write, digest):
             return False
+        await self._guard(write.guard)
         if write.how == "create":
             await self._create(write)
         else:
@@ -62,7 +65,6 @@ class Applier:
         return before == digest and there and time.monotonic() - at < REAPPLY_SECONDS
 
     async def _create(self, write: Write) -> None:
-        await self._guard(write)
         try:
             self._seen(await self._api.create(write.object))
         except ExistsError:
@@ -72,14 +74,14 @@ class Applier:
                 raise ForeignObjectError(text) from None
             self._seen(found)
 
-    async def _guard(self, write: Write) -> None:
-        """A live look just before what costs money or moves traffic."""
-        if write.guard is None:
+    async def _guard(self, guard: Mapping[str, Any] | None) -> None:
+        """A live look just before what costs money, moves traffic or deletes."""
+        if guard is None:
             return
-        key = key_of(write.guard)
+        key = key_of(guard)
         live = await self._api.get(key)
         self._seen(live)
-        if live["metadata"]["resourceVersion"] != write.guard["metadata"]["resourceVersion"]:
+        if live["metadata"]["resourceVersion"] != guard["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", f"{key} changed since it was looked at")
 
     async def _delete(self, obj: Mapping[str, Any]) -> None:

@@ -103,7 +103,8 @@ class Api:
     async def delete(self, obj: Mapping[str, Any]) -> None:
         """Deletes the very object that was seen, children in the background. Raises ConflictError when it is another by now."""
         key = key_of(obj)
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": obj["metadata"]["uid"]}}
+        preconditions = {name: obj["metadata"][name] for name in ("uid", "resourceVersion")}
+        body = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._call("DELETE", KINDS[key.kind].path(key.namespace, key.name), body)
 
     async def _call(

@@ -36,7 +36,7 @@ def resource(
 def procedure(**changes: Any) -> Object:
     """The travel procedure, accepted."""
     accepted = {"type": "Accepted", "status": "True", "reason": "Valid", "lastTransitionTime": "2026-11-20T12:00:00Z"}
-    status = {"observedGeneration": 1, "conditions": [accepted], "digest": TRAVEL_DIGEST, "digestSince": "2026-11-20T11:00:00Z"}
+    status = {"observedGeneration": 1, "conditions": [accepted], "digest": TRAVEL_DIGEST}
     return resource("Procedure", "travel", {**TRAVEL["spec"], **changes}, status)
 
 

@@ -23,6 +23,12 @@ class ApiModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
+class StatusModel(ApiModel):
+    """A part of a status. Unknown fields are passed over: another version of the operator may have written them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class LocalReference(ApiModel):
     """An object in the same namespace."""
 
@@ -36,7 +42,7 @@ class SecretKeyReference(ApiModel):
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "apiKey"
 
 
-class Condition(ApiModel):
+class Condition(StatusModel):
     """A Kubernetes condition, as in ``metav1.Condition``."""
 
     type: Annotated[str, StringConstraints(max_length=316)]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, LocalReference, Money
+from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, LocalReference, Money, StatusModel
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     EvaluationSettings,
@@ -34,6 +34,7 @@ class CompileSource(ApiModel):
     template: RunTemplate = RunTemplate()
     trigger: Literal["OnChange", "Manual"] = "OnChange"
     settle_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
+    """How long procedure and settings must be left alone before a run begins, so that one commit makes one run."""
     suspend: bool = False
 
 
@@ -54,6 +55,9 @@ class PromotionSettings(ApiModel):
     pin: Digest | None = None
     """Serve the model with this digest, whatever is newer."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many versions that served are remembered with their runs, and how many other old runs are kept."""
+    keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
+    """How long the version before keeps its pods after traffic left it: a quick way back, and time for open connections."""
     progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
 
 
@@ -91,7 +95,7 @@ class CompiledAgentSpec(ApiModel):
     cost: CostSettings = CostSettings()
 
 
-class AgentVersion(ApiModel):
+class AgentVersion(StatusModel):
     """One model behind one serving template."""
 
     version: str
@@ -102,7 +106,14 @@ class AgentVersion(ApiModel):
     since: str | None = None
 
 
-class Candidate(ApiModel):
+class Settling(StatusModel):
+    """A run that begins when nothing is edited for a while."""
+
+    run: str
+    since: str
+
+
+class Candidate(StatusModel):
     """The version that wants to be served."""
 
     run: str | None = None
@@ -111,7 +122,7 @@ class Candidate(ApiModel):
     verdict: Verdict | None = None
 
 
-class Price(ApiModel):
+class Price(StatusModel):
     """What a conversation costs, measured on the serving pods."""
 
     usd_per_conversation: Money | None = None
@@ -123,13 +134,14 @@ class Price(ApiModel):
     compile_usd: Annotated[Money | None, Field(alias="compileUSD")] = None
 
 
-class CompiledAgentStatus(ApiModel):
+class CompiledAgentStatus(StatusModel):
     observed_generation: int = 0
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
     phase: str | None = None
     procedure_digest: str | None = None
     retry_at: str | None = None
     current_run: str | None = None
+    settling: Settling | None = None
     stage: str | None = None
     """What the current run is doing, for `kubectl get`."""
     serving: AgentVersion | None = None

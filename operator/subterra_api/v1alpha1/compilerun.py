@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, LocalReference, Money, SecretKeyReference
+from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, LocalReference, Money, SecretKeyReference, StatusModel
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
 StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
@@ -138,7 +138,7 @@ class CompileRunSpec(ApiModel):
     execution: ExecutionSettings = ExecutionSettings()
 
 
-class StageStatus(ApiModel):
+class StageStatus(StatusModel):
     """How far one stage is."""
 
     name: StageName
@@ -157,7 +157,7 @@ class StageStatus(ApiModel):
     message: str | None = None
 
 
-class Interval(ApiModel):
+class Interval(StatusModel):
     """A mean with its 95 % confidence interval."""
 
     mean: float
@@ -165,7 +165,7 @@ class Interval(ApiModel):
     high: float
 
 
-class Scores(ApiModel):
+class Scores(StatusModel):
     """What the evaluation measured, as far as the gate needs it."""
 
     scenarios: int
@@ -179,14 +179,14 @@ class Scores(ApiModel):
     """Share of the customer's values that the agent repeated exactly."""
 
 
-class Verdict(ApiModel):
+class Verdict(StatusModel):
     """The gate's decision and why."""
 
     result: VerdictResult
     reasons: Annotated[tuple[str, ...], Field(max_length=20)] = ()
 
 
-class Artifacts(ApiModel):
+class Artifacts(StatusModel):
     """Digests of the manifests of what the run made."""
 
     dataset: str | None = None
@@ -197,7 +197,7 @@ class Artifacts(ApiModel):
     report_path: str | None = None
 
 
-class CompileRunStatus(ApiModel):
+class CompileRunStatus(StatusModel):
     observed_generation: int = 0
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
     phase: str | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from subterra_api.v1alpha1.base import ApiModel, Condition
+from subterra_api.v1alpha1.base import ApiModel, Condition, StatusModel
 
 NodeId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$", max_length=63)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]*$", max_length=63)]
@@ -126,7 +126,7 @@ class ProcedureSpec(ApiModel):
     """Facts the agent may use."""
 
 
-class ProcedureStatus(ApiModel):
+class ProcedureStatus(StatusModel):
     """What the operator found out about the procedure."""
 
     observed_generation: int = 0
@@ -134,8 +134,6 @@ class ProcedureStatus(ApiModel):
     phase: str | None = None
     digest: str | None = None
     """Digest of the procedure's meaning; a new one starts a new run."""
-    digest_since: str | None = None
-    """When that digest was first seen; an agent's `settleSeconds` count from here."""
     nodes: int | None = None
     edges: int | None = None
     hubs: int | None = None

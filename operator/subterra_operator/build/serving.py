@@ -11,7 +11,7 @@ from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_operator.build.common import HOME, base, container, env, mounts, owner, pod_spec, resources, volumes
-from subterra_operator.build.vllm import Model, vllm_container
+from subterra_operator.build.vllm import DRAIN_SECONDS, Model, drain_command, vllm_container
 from subterra_operator.kinds import (
     AGENT_LABEL,
     COMPONENT_LABEL,
@@ -82,8 +82,10 @@ def _pod(spec: CompiledAgentSpec, target: Target, settings: Settings) -> Object:
     serving = spec.serving
     before = [_verify(target, settings)] if target.verify else []
     sidecars = [*before, _exporter(spec, target, settings)]
-    containers = [vllm_container(settings, target.model, serving.args, serving.resources)]
-    return pod_spec(settings, containers, sidecars, volumes(settings, "1Gi"), serving.node_selector, serving.tolerations)
+    drained = {"lifecycle": {"preStop": {"exec": {"command": drain_command()}}}}
+    containers = [vllm_container(settings, target.model, serving.args, serving.resources, drained)]
+    pod = pod_spec(settings, containers, sidecars, volumes(settings, "1Gi"), serving.node_selector, serving.tolerations)
+    return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + 30}
 
 
 def _verify(target: Target, settings: Settings) -> Object:

@@ -26,6 +26,20 @@ SAMPLING = {"temperature": 0, "max_tokens": 256}
 
 STARTUP_SECONDS = 600
 PROBE_SECONDS = 2
+DRAIN_SECONDS = 120
+"""A pod that has to go waits at most so long for the replies that it is giving."""
+_DRAIN = """
+import sys, time, urllib.request
+url, pause, limit = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+end = time.monotonic() + limit
+time.sleep(pause)
+def busy():
+    text = urllib.request.urlopen(url, timeout=5).read().decode()
+    wanted = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(wanted))
+while time.monotonic() < end and busy():
+    time.sleep(0.5)
+"""
 
 
 class RefusedArgumentError(ValueError):
@@ -73,6 +87,11 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     if model.scratch:
         words += ["--dtype", "float32", "--enforce-eager"]  # CPU: no compiler in the image, and no bfloat16 worth having
     return [*words, *arguments]
+
+
+def drain_command(url: str = f"http://127.0.0.1:{VLLM_PORT}/metrics", pause: float = 5, limit: float = DRAIN_SECONDS) -> list[str]:
+    """Ends when no request is in flight: ``pause`` is for new ones that proxies still send. Needs nothing but vLLM's own Python."""
+    return ["python3", "-c", _DRAIN, url, f"{pause:g}", f"{limit:g}"]
 
 
 def vllm_container(

@@ -8,14 +8,15 @@ from pydantic import ValidationError
 from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
-from subterra_operator.build.serving import SERVING_SINCE, describe, selector, version_of
+from subterra_operator.build.serving import SERVING_SINCE, Target, describe, selector, version_of
 from subterra_operator.build.vllm import RefusedArgumentError, check_arguments
 from subterra_operator.decide.agentstatus import Served, conditions, phase, told_story
-from subterra_operator.decide.candidate import Compiling, Plan, Story, plan_model
+from subterra_operator.decide.candidate import Compiling, Plan, Story, plan_model, target_of
 from subterra_operator.decide.decision import Decision, soonest, wire
 from subterra_operator.decide.price import combined
 from subterra_operator.decide.procedure import explain
 from subterra_operator.decide.rollout import Rollout, Versions
+from subterra_operator.decide.runs import status_of
 from subterra_operator.kinds import RETRY_AT, VERSION_LABEL, annotations
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Seen
@@ -36,6 +37,7 @@ class _Agent:
 
     @property
     def retry(self) -> bool:
+        """Whether a person asked again since the status was written."""
         return self.retry_at is not None and self.retry_at != self.before.retry_at
 
 
@@ -49,19 +51,26 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         return _refused(agent, explain(error) if isinstance(error, ValidationError) else str(error))
     plan = _plan(agent, spec)
     versions = Versions(snapshot, spec, settings, now, agent.retry)
-    rollout = versions.roll_out(plan.target)
+    rollout = versions.roll_out(plan.target or _lost(agent, versions))
     return Decision(
-        (*plan.writes, *rollout.writes), rollout.deletes, _status(agent, spec, plan, versions, rollout),
+        (*plan.writes, *rollout.writes), (*plan.deletes, *rollout.deletes), _status(agent, spec, plan, versions, rollout),
         soonest((plan.recheck_after, rollout.recheck_after, _patience(agent, spec, rollout))),
     )  # fmt: skip
 
 
 def _plan(agent: _Agent, spec: CompiledAgentSpec) -> Plan:
     if spec.model is not None:
-        return plan_model(agent.snapshot.agent, spec.model)
+        return plan_model(agent.snapshot, spec.model)
     if spec.compile is None:
         return Plan(Story(False, Reason.INVALID_SPEC, "set exactly one of spec.compile and spec.model"))
-    return Compiling(agent.snapshot, spec, spec.compile, agent.now, agent.retry_at, agent.retry).plan()
+    return Compiling(agent.snapshot, spec, spec.compile, agent.before, agent.now, agent.retry_at).plan()
+
+
+def _lost(agent: _Agent, versions: Versions) -> Target | None:
+    """What served and lost its Deployment or Service: it comes back, whatever stands in the way of something newer."""
+    serving = agent.before.serving
+    run = next((run for run in agent.snapshot.runs if serving and run["metadata"]["name"] == serving.run), None)
+    return target_of(run, status_of(run)) if run and versions.active is None else None
 
 
 def _refused(agent: _Agent, problem: str) -> Decision:
@@ -92,7 +101,8 @@ def _status(agent: _Agent, spec: CompiledAgentSpec, plan: Plan, versions: Versio
     service = agent.snapshot.service
     status = CompiledAgentStatus(
         observed_generation=generation, conditions=told, phase=phase(told), procedure_digest=plan.digest, retry_at=agent.retry_at,
-        current_run=plan.run, stage=_stage(plan, rollout, story), serving=serving, candidate=_candidate(spec, plan),
+        current_run=plan.run, settling=plan.settling, stage=_stage(plan, rollout, story), serving=serving,
+        candidate=_candidate(spec, plan),
         history=_history(agent.before, serving, spec.promotion.history_limit), price=_price(agent.snapshot, spec, serving),
         endpoint=f"http://{name}.{metadata['namespace']}.svc:{spec.serving.port}/v1" if service else None,
         replicas=served.ready, selector=_selector(name, versions.active_version), banner=_banner(agent.snapshot, plan, serving),
@@ -136,12 +146,7 @@ def _stage(plan: Plan, rollout: Rollout, story: Story) -> str:
         return f"starting {rollout.version}"
     if story.up_to_date:
         return "serving"
-    stopped = {
-        Reason.GATE_FAILED: "rejected",
-        Reason.GATE_INCONCLUSIVE: "inconclusive",
-        Reason.AWAITING_APPROVAL: "awaits approval",
-    }
-    return stopped.get(story.reason) or progress or "waiting"
+    return _STOPPED.get(story.reason) or progress or "waiting"
 
 
 def _history(before: CompiledAgentStatus, serving: AgentVersion | None, limit: int) -> tuple[AgentVersion, ...]:
@@ -153,7 +158,7 @@ def _history(before: CompiledAgentStatus, serving: AgentVersion | None, limit: i
 
 def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus | None:
     run = next((run for run in snapshot.runs if run["metadata"]["name"] == name), None)
-    return CompileRunStatus.model_validate(run.get("status") or {}) if run else None
+    return status_of(run) if run else None
 
 
 def _price(snapshot: AgentSnapshot, spec: CompiledAgentSpec, serving: AgentVersion | None) -> Price | None:

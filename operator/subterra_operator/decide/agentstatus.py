@@ -89,20 +89,24 @@ def _pair(make: Conditions, working: bool, stalled: bool, reason: Reason, messag
     )
 
 
-_PHASES = {
+_BEHIND = {
     Reason.COMPILING: "Recompiling", Reason.STARTING: "Promoting", Reason.GATE_FAILED: "Rejected",
     Reason.GATE_INCONCLUSIVE: "Rejected", Reason.AWAITING_APPROVAL: "AwaitingApproval", Reason.PINNED: "Pinned",
+    Reason.SUSPENDED: "Suspended", Reason.AWAITING_TRIGGER: "AwaitingTrigger",
 }  # fmt: skip
-_FIRST = {Reason.COMPILING: "Compiling", Reason.STARTING: "Starting"}
+_FIRST = {Reason.COMPILING: "Compiling", Reason.STARTING: "Starting", Reason.NOT_SERVING: "Unavailable"}
+_CHOSEN = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING_APPROVAL}
+"""Stalled because a person wanted it so."""
 
 
 def phase(told: Sequence[Condition]) -> str:
     """One word for tools that want one."""
     ready, up_to_date, stalled = (find(told, kind) for kind in (Type.READY, Type.UP_TO_DATE, Type.STALLED))
     if stalled and stalled.status == "True":
-        return "Failed"
+        reason = Reason(stalled.reason)
+        return _BEHIND[reason] if reason in _CHOSEN else "Failed"
     if ready is None or ready.status != "True":
         return _FIRST.get(Reason(ready.reason), "Pending") if ready else "Pending"
     if up_to_date and up_to_date.status != "True":
-        return _PHASES.get(Reason(up_to_date.reason), "Outdated")
+        return _BEHIND.get(Reason(up_to_date.reason), "Outdated")
     return "Serving"

@@ -1,22 +1,25 @@
 """Which model should an agent serve? Follows the procedure, the run, the gate and the pin, and says why."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from subterra_api.digest import short
 from subterra_api.v1alpha1 import GROUP
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource, ModelSource
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus, CompileSource, ModelSource, Settling
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
-from subterra_api.v1alpha1.conditions import Reason, Type
+from subterra_api.v1alpha1.conditions import Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.build.run import compile_run, wanted_name
 from subterra_operator.build.serving import Target
 from subterra_operator.build.vllm import Model, model_of
 from subterra_operator.decide.decision import Write, find, patch, seconds_since
-from subterra_operator.decide.run import SUPERSEDED_BY
+from subterra_operator.decide.runs import SUPERSEDED_BY, paused, status_of, superseded, surplus
 from subterra_operator.decide.runstatus import VERDICTS
 from subterra_operator.kinds import RETRY_AT, Object, annotations
 from subterra_operator.snapshot import AgentSnapshot, Seen
+
+PROCEDURE_SECONDS = 60.0
+"""So long after its creation an agent waits for a procedure that is not there, before a person is asked."""
 
 
 @dataclass(frozen=True)
@@ -38,55 +41,63 @@ class Plan:
     run: str | None = None
     status: CompileRunStatus | None = None
     digest: str | None = None
+    settling: Settling | None = None
     writes: tuple[Write, ...] = field(default=())
+    deletes: tuple[Seen, ...] = field(default=())
     recheck_after: float | None = None
 
 
-def plan_model(agent: Seen, source: ModelSource) -> Plan:
-    """Serve a finished model from the namespace's store."""
+def plan_model(snapshot: AgentSnapshot, source: ModelSource) -> Plan:
+    """Serve a finished model from the namespace's store. Runs at work are of no use any more."""
+    stopped = superseded(snapshot.runs, "spec.model")
     scheme, _, path = source.uri.partition("://")
     if scheme != "pvc":
         text = f"spec.model.uri: {scheme}:// cannot be served; copy the model into the namespace's store and use pvc://PATH"
-        return Plan(Story(False, Reason.INVALID_SPEC, text))
-    target = Target(
-        Model(path.strip("/"), agent["metadata"]["name"]), source.digest, turns=source.turns_per_conversation, verify=True
-    )
-    return Plan(Story(True, Reason.UP_TO_DATE, f"serves the model {short(source.digest)} as asked"), target)
+        return Plan(Story(False, Reason.INVALID_SPEC, text), writes=stopped)
+    name = snapshot.agent["metadata"]["name"]
+    target = Target(Model(path.strip("/"), name), source.digest, turns=source.turns_per_conversation, verify=True)
+    return Plan(Story(True, Reason.UP_TO_DATE, f"serves the model {short(source.digest)} as asked"), target, writes=stopped)
 
 
 @dataclass(frozen=True)
 class Compiling:
-    """An agent that compiles a procedure, at one moment."""
+    """An agent that compiles a procedure, at one moment. ``before`` is what its status said."""
 
     snapshot: AgentSnapshot
     spec: CompiledAgentSpec
     source: CompileSource
+    before: CompiledAgentStatus
     now: datetime
     retry_at: str | None = None
-    retry: bool = False
+
+    @property
+    def retry(self) -> bool:
+        return self.retry_at is not None and self.retry_at != self.before.retry_at
 
     def plan(self) -> Plan:
         """What should be served, checked in this order: procedure, run, verdict, pin."""
         if isinstance(accepted := self._procedure(), Story):
-            return self._pinned(Plan(accepted))
+            writes = paused(self.snapshot.runs) if self.source.suspend else ()
+            return self._pinned(Plan(accepted, writes=writes, recheck_after=self._grace() if accepted.working else None))
         name = wanted_name(self.snapshot.agent["metadata"]["name"], self.source, accepted.digest or "")
         run = next((run for run in self.snapshot.runs if run["metadata"]["name"] == name), None)
-        others = self._superseded(name)
         if run is None:
-            return self._pinned(self._begin(name, accepted, others))
-        status = CompileRunStatus.model_validate(run.get("status") or {})
+            return self._pinned(self._begin(name, accepted.digest or ""))
+        status = status_of(run)
         wanted = compile_run(self.snapshot.agent, self.spec, self.source, accepted.digest or "")
-        writes = (Write("apply", wanted), *self._resumed(run), *others)
+        writes = (Write("apply", wanted), *self._resumed(run), *superseded(self.snapshot.runs, name))
         story = self._judged(run, status, name)
         target = target_of(run, status) if story.up_to_date else None
-        return self._pinned(Plan(story, target, name, status, accepted.digest, writes))
+        old = surplus(self.snapshot, self.spec, self.before, name)
+        return self._pinned(Plan(story, target, name, status, accepted.digest, None, writes, old))
 
     def _procedure(self) -> ProcedureStatus | Story:
         """The procedure's status, or why it cannot be compiled."""
         name = self.source.procedure_ref.name
         procedure = self.snapshot.procedure
         if procedure is None:
-            return Story(None, Reason.PROCEDURE_NOT_FOUND, f"there is no Procedure {name} in this namespace; create it")
+            text = f"there is no Procedure {name} in this namespace; create it"
+            return Story(None, Reason.PROCEDURE_NOT_FOUND, text, working=self._grace() > 0)
         status = ProcedureStatus.model_validate(procedure.get("status") or {})
         accepted = find(status.conditions, Type.ACCEPTED)
         if accepted is None or status.observed_generation != procedure["metadata"].get("generation", 0):
@@ -95,30 +106,31 @@ class Compiling:
             return Story(None, Reason.INVALID_PROCEDURE, f"Procedure {name} is not accepted: {accepted.message}")
         return status
 
-    def _begin(self, name: str, procedure: ProcedureStatus, others: tuple[Write, ...]) -> Plan:
+    def _grace(self) -> float:
+        """Seconds left in which the procedure may still come: files of one commit are applied in any order."""
+        return PROCEDURE_SECONDS - seconds_since(self.snapshot.agent["metadata"]["creationTimestamp"], self.now)
+
+    def _begin(self, name: str, digest: str) -> Plan:
         """The wanted run does not exist yet."""
-        digest, left = procedure.digest, self.source.settle_seconds - seconds_since(procedure.digest_since, self.now)
         if self.source.suspend:
-            return Plan(Story(False, Reason.SUSPENDED, "spec.compile.suspend is set; clear it to compile"), digest=digest)
+            story = Story(False, Reason.SUSPENDED, "spec.compile.suspend is set; clear it to compile")
+            return Plan(story, digest=digest, writes=paused(self.snapshot.runs))
         if self.source.trigger == "Manual" and not self.retry:
             text = f"inputs changed and the trigger is Manual; set the annotation {RETRY_AT} to the time to compile"
             return Plan(Story(False, Reason.AWAITING_TRIGGER, text), digest=digest)
-        if left > 0:
-            text = f"waiting until the procedure has been left alone for {self.source.settle_seconds} s"
-            return Plan(Story(False, Reason.COMPILING, text, working=True), digest=digest, recheck_after=left)
-        wanted = compile_run(self.snapshot.agent, self.spec, self.source, digest or "")
+        settling = self._settling(name)
+        if (left := self.source.settle_seconds - seconds_since(settling.since, self.now)) > 0:
+            text = f"run {name} begins when nothing has been edited for {self.source.settle_seconds} s"
+            story = Story(False, Reason.COMPILING, text, working=True)
+            return Plan(story, digest=digest, settling=settling, recheck_after=left)
+        begun = Write("apply", compile_run(self.snapshot.agent, self.spec, self.source, digest), guard=self.snapshot.agent)
         story = Story(False, Reason.COMPILING, f"run {name} begins", working=True)
-        return Plan(story, None, name, None, digest, (Write("apply", wanted), *others))
+        return Plan(story, None, name, None, digest, writes=(begun, *superseded(self.snapshot.runs, name)))
 
-    def _superseded(self, wanted: str) -> tuple[Write, ...]:
-        """Unfinished runs of older inputs are suspended; what they have done is kept."""
-        found = []
-        for run in self.snapshot.runs:
-            unfinished = not _ended(CompileRunStatus.model_validate(run.get("status") or {}))
-            if run["metadata"]["name"] != wanted and unfinished and annotations(run).get(SUPERSEDED_BY) != wanted:
-                mark = {"metadata": {"annotations": {SUPERSEDED_BY: wanted}}, "spec": {"execution": {"suspend": True}}}
-                found.append(patch(run, mark))
-        return tuple(found)
+    def _settling(self, name: str) -> Settling:
+        """Since when this run is the wanted one; any edit of what it is made of wants another."""
+        known = self.before.settling
+        return known if known and known.run == name else Settling(run=name, since=timestamp(self.now))
 
     def _resumed(self, run: Seen) -> tuple[Write, ...]:
         """Suspension and retry of the wanted run are what the agent says."""
@@ -162,27 +174,21 @@ class Compiling:
         if pin is None:
             return plan
         for run in self.snapshot.runs:
-            status = CompileRunStatus.model_validate(run.get("status") or {})
+            status = status_of(run)
             if status.artifacts.model == pin and status.artifacts.report:
                 return self._follow_pin(plan, run, status)
         text = f"spec.promotion.pin {pin}: no run of this agent has made that model; correct the pin or remove it"
-        return _with(plan, Story(False, Reason.PINNED, text), None)
+        return replace(plan, story=Story(False, Reason.PINNED, text), target=None)
 
     def _follow_pin(self, plan: Plan, run: Seen, status: CompileRunStatus) -> Plan:
         name = run["metadata"]["name"]
+        target = target_of(run, status)
         if name == plan.run:
-            return _with(plan, Story(True, Reason.UP_TO_DATE, f"serves what run {name} made, as pinned"), target_of(run, status))
+            return replace(plan, story=Story(True, Reason.UP_TO_DATE, f"serves what run {name} made, as pinned"), target=target)
         text = f"pinned to the model of run {name}; remove spec.promotion.pin to follow the procedure"
-        return _with(plan, Story(False, Reason.PINNED, text), target_of(run, status))
-
-
-def _with(plan: Plan, story: Story, target: Target | None) -> Plan:
-    return Plan(story, target, plan.run, plan.status, plan.digest, plan.writes, plan.recheck_after)
-
-
-def _ended(status: CompileRunStatus) -> bool:
-    succeeded = find(status.conditions, Type.SUCCEEDED)
-    return succeeded is not None and succeeded.status != "Unknown"
+        if plan.run:
+            text += f", where {plan.story.message}"
+        return replace(plan, story=Story(False, Reason.PINNED, text), target=target)
 
 
 def target_of(run: Seen, status: CompileRunStatus) -> Target | None:

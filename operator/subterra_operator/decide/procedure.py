@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from subterra_api.digest import procedure_digest
 from subterra_api.graph import Analysis, analyse
-from subterra_api.v1alpha1.conditions import Reason, Type, timestamp
+from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
 from subterra_operator.decide.decision import Conditions, Decision, wire
 from subterra_operator.snapshot import ProcedureSnapshot, Seen
@@ -26,8 +26,7 @@ def decide_procedure(snapshot: ProcedureSnapshot, now: datetime) -> Decision:
         return Decision(status=wire(_status(procedure, before, now, None, explain(error))))
     digest, analysis = procedure_digest(spec), analysed(spec)
     status = _status(procedure, before, now, analysis, "; ".join(str(finding) for finding in analysis.errors))
-    since = before.digest_since if before.digest == digest and before.digest_since else timestamp(now)
-    return Decision(status=wire(status.model_copy(update={"digest": digest, "digest_since": since})))
+    return Decision(status=wire(status.model_copy(update={"digest": digest})))
 
 
 def _status(procedure: Seen, before: ProcedureStatus, now: datetime, analysis: Analysis | None, errors: str) -> ProcedureStatus:

@@ -28,9 +28,8 @@ from subterra_operator.kinds import VERSION_LABEL, Object, annotations, labels
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Seen
 
-KEEP_WARM_SECONDS = 60.0
 KEEP_SECONDS = 600.0
-"""An old version without pods is deleted so long after traffic left it."""
+"""An old version without pods is deleted so long after it lost them."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +149,13 @@ class Versions:
         notes = annotations(self.snapshot.service) if self.snapshot.service else {}
         served = seconds_since(notes.get(SERVING_SINCE), self.now)
         safe = self.active is None or self._available(self.active)
+        warm = self.spec.promotion.keep_warm_seconds
         writes, deletes, recheck = [], [], []
         for item in self.snapshot.deployments:
             if labels(item).get(VERSION_LABEL) in needed:
                 continue
             running = bool(item["spec"].get("replicas"))
-            left = (KEEP_WARM_SECONDS if running else KEEP_SECONDS) - served
+            left = warm + (0 if running else KEEP_SECONDS) - served
             if left > 0:
                 recheck.append(left)
             elif running and safe:

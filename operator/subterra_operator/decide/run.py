@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from subterra_api.contract import STAGES, STORE_MOUNT, RunIdentity, RunInput, resolve
 from subterra_api.digest import procedure_digest
 from subterra_api.gate import judge
-from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import Artifacts, CompileRunSpec, CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
@@ -18,14 +17,12 @@ from subterra_operator.build.input import BANNER, DIGEST, input_map, keys_of
 from subterra_operator.build.network import policies
 from subterra_operator.decide.decision import Decision, Write, soonest, wire
 from subterra_operator.decide.procedure import analysed, explain
+from subterra_operator.decide.runs import SUPERSEDED_BY
 from subterra_operator.decide.runstatus import Outcome, conditions, phase, progress, total
 from subterra_operator.decide.stages import Stages, Step, take_step
 from subterra_operator.kinds import RETRY_AT, Object, annotations
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot, Seen
-
-SUPERSEDED_BY = f"{GROUP}/supersededBy"
-"""On a run: the run that is wanted instead. Its author is the agent."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def _suspension(run: Seen, spec: CompileRunSpec) -> tuple[Reason, str] | None:
     if not spec.execution.suspend:
         return None
     if wanted := annotations(run).get(SUPERSEDED_BY):
-        return Reason.SUPERSEDED, f"run {wanted} is wanted instead; what is done is kept, and a return to these inputs resumes it"
+        return Reason.SUPERSEDED, f"{wanted} is wanted instead; what is done is kept, and a return to these inputs resumes it"
     return Reason.SUSPENDED, "suspended; set spec.execution.suspend to false to go on"
 
 

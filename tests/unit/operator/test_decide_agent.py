@@ -91,13 +91,28 @@ def test_an_agent_waits_until_the_procedure_has_been_checked() -> None:
     assert decide(make.agent(), procedure=procedure).writes == ()
 
 
+def settled(agent: Object, later: float, **parts: Any) -> Decision:
+    """A decision later on, with the status that the one before left."""
+    agent["status"] = decide(agent, **parts).status
+    return decide(agent, later=later, **parts)
+
+
 def test_settling_waits_and_looks_again() -> None:
-    procedure = make.procedure()
-    procedure["status"]["digestSince"] = "2026-11-20T12:00:00Z"
     agent = make.agent(compile={"procedureRef": {"name": "travel"}, "settleSeconds": 60})
-    decision = decide(agent, later=10, procedure=procedure)
+    decision = settled(agent, 10)
     assert (decision.writes, decision.recheck_after) == ((), 50)
-    assert kinds(decide(agent, later=60, procedure=procedure)) == ["apply CompileRun"]
+    assert condition(decision, "Reconciling")[0] == "True"
+    assert kinds(settled(agent, 60)) == ["apply CompileRun"]
+
+
+def test_a_later_edit_of_the_agents_settings_settles_anew() -> None:
+    source = {"procedureRef": {"name": "travel"}, "settleSeconds": 60}
+    agent = make.agent(compile=source)
+    agent["status"] = decide(agent).status
+    agent["spec"] = {"compile": {**source, "template": {"training": {"epochs": 3}}}}
+    agent["status"] = decide(agent, later=50).status
+    assert decide(agent, later=100).writes == ()
+    assert kinds(decide(agent, later=110)) == ["apply CompileRun"]
 
 
 def test_a_manual_trigger_waits_for_a_person() -> None:
@@ -247,13 +262,99 @@ def test_the_old_version_stays_warm_then_stops_then_goes() -> None:
     run, older = wanted_run(agent), other_run(agent)
     old, new = version(agent, older), version(agent, run)
     parts: dict[str, Any] = {"runs": (run, older), "deployments": (old, new), "service": traffic_to(agent, new)}
-    warm = decide(agent, later=59, **parts)
+    warm = decide(agent, later=299, **parts)
     assert (kinds(warm), warm.recheck_after) == (["apply CompileRun"], 1)
-    [stop] = [write.object for write in decide(agent, later=60, **parts).writes if write.how == "patch"]
+    [stop] = [write.object for write in decide(agent, later=300, **parts).writes if write.how == "patch"]
     assert (stop["metadata"]["name"], stop["spec"]) == (old["metadata"]["name"], {"replicas": 0})
     old["spec"]["replicas"] = 0
-    assert decide(agent, later=599, **parts).deletes == ()
-    assert [item["metadata"]["name"] for item in decide(agent, later=600, **parts).deletes] == [old["metadata"]["name"]]
+    assert decide(agent, later=899, **parts).deletes == ()
+    assert [item["metadata"]["name"] for item in decide(agent, later=900, **parts).deletes] == [old["metadata"]["name"]]
+
+
+def test_keep_warm_is_the_authors_choice() -> None:
+    agent = make.agent(promotion={"keepWarmSeconds": 0})
+    run, older = wanted_run(agent), other_run(agent)
+    old, new = version(agent, older), version(agent, run)
+    decision = decide(agent, runs=(run, older), deployments=(old, new), service=traffic_to(agent, new))
+    assert [write.object["spec"] for write in decision.writes if write.how == "patch"] == [{"replicas": 0}]
+
+
+def aged_runs(agent: Object, count: int) -> tuple[Object, ...]:
+    """Finished runs of inputs long ago, the oldest first."""
+    found = []
+    for number in range(count):
+        run = other_run(agent)
+        stamp = f"2026-10-{number + 1:02}T12:00:00Z"
+        run["metadata"] = run["metadata"] | {"name": f"travel-old{number}", "uid": f"old{number}", "creationTimestamp": stamp}
+        run["status"]["artifacts"]["model"] = f"sha256:{number:064}"
+        found.append(run)
+    return tuple(found)
+
+
+def deleted(decision: Decision) -> list[str]:
+    return [obj["metadata"]["name"] for obj in decision.deletes]
+
+
+def test_runs_beyond_the_history_limit_are_deleted_oldest_first() -> None:
+    agent = make.agent(promotion={"historyLimit": 2})
+    old = aged_runs(agent, 4)
+    assert deleted(decide(agent, runs=(wanted_run(agent), *old))) == ["travel-old1", "travel-old0"]
+    assert deleted(decide(agent, runs=old)) == [], "which run is wanted shows only once it exists"
+
+
+def test_a_run_that_is_pinned_warm_or_remembered_is_never_deleted() -> None:
+    agent = make.agent(promotion={"historyLimit": 1, "pin": f"sha256:{0:064}"})
+    pinned, warm, remembered, other, newest = aged_runs(agent, 5)
+    item = {"version": "1", "modelDigest": "sha256:1", "modelPath": "models/1", "run": remembered["metadata"]["name"]}
+    agent["status"] = {"history": [item]}
+    runs = (wanted_run(agent), pinned, warm, remembered, other, newest)
+    assert deleted(decide(agent, runs=runs, deployments=(version(agent, warm),))) == [other["metadata"]["name"]]
+
+
+def test_what_serves_comes_back_when_somebody_deletes_it_while_something_newer_is_refused() -> None:
+    agent = make.agent()
+    run, older = wanted_run(agent, "Fail"), other_run(agent)
+    old = version(agent, older)
+    parts: dict[str, Any] = {"runs": (run, older), "service": traffic_to(agent, old)}
+    agent["status"] = decide(agent, deployments=(old,), **parts).status
+    assert "create Deployment" in kinds(decide(agent, **parts))
+    assert "create Service" in kinds(decide(agent, runs=(run, older), deployments=(old,)))
+
+
+def test_a_suspended_agent_stops_whatever_is_at_work() -> None:
+    agent = make.agent(compile={"procedureRef": {"name": "travel"}, "suspend": True})
+    older = wanted_run(agent, None)
+    older["metadata"]["name"] = "travel-older"
+    for procedure in (make.procedure(), None):
+        patches = [write.object for write in decide(agent, runs=(older,), procedure=procedure).writes if write.how == "patch"]
+        assert [item["spec"] for item in patches] == [{"execution": {"suspend": True}}]
+
+
+def test_an_agent_that_is_given_a_finished_model_stops_its_runs() -> None:
+    agent = make.agent()
+    run = wanted_run(agent, None)
+    agent["spec"] = {"model": {"uri": "pvc://models/abc", "digest": MODEL}}
+    [patch] = [write.object for write in decide(agent, runs=(run,)).writes if write.how == "patch"]
+    assert patch["metadata"]["annotations"] == {"subterra.dev/supersededBy": "spec.model"}
+
+
+def test_a_procedure_may_come_a_moment_after_the_agent() -> None:
+    early = decide(make.agent(), later=10, procedure=None)
+    assert (condition(early, "Reconciling")[0], condition(early, "Stalled")[0], early.recheck_after) == ("True", "False", 50)
+    assert condition(decide(make.agent(), later=60, procedure=None), "Stalled") == ("True", "ProcedureNotFound")
+
+
+def test_a_pinned_agent_tells_of_what_is_newer() -> None:
+    decision = serving_older("Fail", promotion={"pin": "sha256:" + "b" * 64})
+    assert "remove spec.promotion.pin to follow the procedure, where run" in message(decision, "UpToDate")
+    assert "is not promoted: because" in message(decision, "UpToDate")
+
+
+def test_a_status_of_another_version_of_the_operator_can_be_read() -> None:
+    agent = make.agent(
+        status={"phase": "Serving", "mood": "good", "serving": {"version": "1", "modelDigest": "d", "modelPath": "p", "x": 1}}
+    )
+    assert decide(agent).status
 
 
 def test_a_refused_argument_is_named_with_the_allowed_ones() -> None:

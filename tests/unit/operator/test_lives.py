@@ -1,0 +1,65 @@
+"""Whole lives of an agent, in any order of events: what must hold after each of them."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from tests.builders.life import Life
+
+from subterra_operator.kinds import labels
+
+EVENTS: dict[str, Callable[[Life], None]] = {
+    "stage done": Life.stage,
+    "run passes": Life.run,
+    "run is rejected": lambda life: life.run(mean=2.0, failures=0.6),
+    "stage fails for good": lambda life: life.stage(10, "bad input"),
+    "stage fails in passing": Life.in_passing,
+    "replicas ready": Life.ready,
+    "replicas lost": lambda life: life.ready(0),
+    "deadline passes": Life.deadline,
+    "procedure edited": Life.edit,
+    "procedure edited back": Life.edit_back,
+    "procedure broken": Life.break_procedure,
+    "agent suspended": Life.suspend,
+    "agent resumed": lambda life: life.suspend(False),
+    "pinned to the first": lambda life: life.pin(0),
+    "pinned to the newest": lambda life: life.pin(-1),
+    "pin removed": lambda life: life.promote(pin=None),
+    "retryAt set": Life.retry,
+    "Jobs deleted": Life.lose_jobs,
+    "run deleted": Life.lose_run,
+    "Deployments deleted": Life.lose_deployments,
+    "Service deleted": Life.lose_service,
+    "half an hour passes": lambda life: life.world.wait(1800),
+}
+HISTORY = 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_happens_nothing_is_paid_twice_and_what_serves_goes_on(seed: int) -> None:
+    choice, life = random.Random(seed), Life()
+    life.promote(historyLimit=HISTORY)
+    told: list[str] = []
+    for _ in range(40):
+        name = choice.choice(sorted(EVENTS))
+        told.append(name)
+        had_traffic = list(life.world.selected)
+        EVENTS[name](life)
+        check(life, name, had_traffic, " → ".join(told))
+
+
+def check(life: Life, event: str, had_traffic: list[str], story: str) -> None:
+    world = life.world
+    assert world.settle() == 0, f"decisions never come to rest: {story}"
+    twice = [str(key) for (key, _), count in world.created.items() if key.kind == "Job" and count > 1]
+    assert not twice, f"{twice} began twice: {story}"
+    deployed = {labels(item)["subterra.dev/version"]: item for item in world.all("Deployment")}
+    for version in world.selected[len(had_traffic) :]:
+        ready = deployed[version]["status"]["availableReplicas"]
+        assert ready or event == "replicas lost", f"traffic went to {version}, which was not ready: {story}"
+    for service in world.all("Service"):
+        active = deployed.get(service["spec"]["selector"]["subterra.dev/version"])
+        forgotten = active is None and life.serving not in life.models()  # its Deployment and its run were both deleted
+        assert forgotten or (active and active["spec"]["replicas"]), f"what serves was stopped: {story}"
+    limit = 2 * HISTORY + 3  # the history, as many others, the wanted one, the pinned one, one that is warm
+    assert len(world.all("CompileRun")) <= limit, f"runs pile up: {story}"

@@ -1,0 +1,109 @@
+"""docs/states.md: its pictures are what the decisions do, arrow by arrow, and nothing is left out."""
+
+import copy
+import re
+from collections.abc import Callable
+
+import pytest
+from tests.builders import operator_objects as make
+from tests.builders.life import Life
+
+PAGE = (make.ROOT / "docs/states.md").read_text()
+
+
+def arrows(heading: str) -> dict[tuple[str, str], str]:
+    """(state, event) → state, as drawn under a heading."""
+    picture = PAGE.partition(f"## {heading}\n")[2].partition("```mermaid")[2].partition("```")[0]
+    groups = {name: inner.split() for name, inner in re.findall(r"state (\w+) \{([^}]*)\}", picture)}
+    drawn = re.findall(r"^ +(\S+) --> (\S+): (.+)$", picture, re.M)
+    found = [(inner, target, event) for source, target, event in drawn for inner in groups.get(source, [source]) if inner != target]
+    assert len({(source, event) for source, _, event in found}) == len(found)
+    return {(source, event): target for source, target, event in found if source != "[*]"}
+
+
+Event = Callable[[Life], None]
+COMMON: dict[str, Event] = {
+    "agent suspended": Life.suspend,
+    "agent resumed": lambda life: life.suspend(False),
+    "retryAt set": Life.retry,
+}
+RUN_EVENTS: dict[str, Event] = {
+    **COMMON,
+    "stage done": Life.stage,
+    "stage fails for good": lambda life: life.stage(10, "bad input"),
+    "stage fails in passing": Life.in_passing,
+    "inputs edited": Life.edit,
+    "inputs edited back": Life.edit_back,
+    "Jobs deleted": Life.lose_jobs,
+    "gate changed": lambda life: life.promote(gate={"minScore": 4.9}),
+    "procedure deleted": Life.delete_procedure,
+}
+RUN_STATES: dict[str, tuple[Event, ...]] = {
+    "Generating": (),
+    "Training": (Life.stage,),
+    "Evaluating": (Life.stage, Life.stage),
+    "Succeeded": (Life.run,),
+    "Failed": (Life.stage, lambda life: life.stage(10, "bad input")),
+    "Suspended": (Life.stage, Life.suspend),
+    "Superseded": (Life.stage, Life.edit),
+}
+AGENT_EVENTS: dict[str, Event] = {
+    **COMMON,
+    "run passes": Life.run,
+    "run is rejected": lambda life: life.run(mean=2.0, failures=0.6),
+    "run fails": lambda life: life.stage(10, "bad input"),
+    "replicas ready": Life.ready,
+    "replicas lost": lambda life: life.ready(0),
+    "deadline passes": Life.deadline,
+    "procedure edited": Life.edit,
+    "procedure broken": Life.break_procedure,
+    "procedure deleted": Life.delete_procedure,
+    "pinned to the version before": lambda life: life.pin(0),
+    "pinned to the newest": lambda life: life.pin(-1),
+    "pin removed": lambda life: life.promote(pin=None),
+}
+AGENT_STATES: dict[str, tuple[Event, ...]] = {
+    "Compiling": (),
+    "Starting": (Life.run,),
+    "Failed": (lambda life: life.stage(10, "bad input"),),
+    "Serving": (Life.serve, Life.edit, Life.serve),
+    "Recompiling": (Life.serve, Life.edit),
+    "Promoting": (Life.serve, Life.edit, Life.run),
+    "Rejected": (Life.serve, Life.edit, lambda life: life.run(mean=2.0, failures=0.6)),
+    "Outdated": (Life.serve, Life.edit, lambda life: life.stage(10, "bad input")),
+    "AwaitingApproval": (Life.serve, lambda life: life.promote(mode="Manual"), Life.edit, Life.run),
+    "Pinned": (Life.serve, Life.edit, Life.serve, lambda life: life.pin(0)),
+    "Suspended": (Life.suspend,),
+    "Unavailable": (Life.serve, lambda life: life.ready(0)),
+}
+
+
+def lived(events: tuple[Event, ...]) -> Life:
+    life = Life()
+    for event in events:
+        event(life)
+    return life
+
+
+def observed(kind: str, states: dict[str, tuple[Event, ...]], events: dict[str, Event]) -> dict[tuple[str, str], str]:
+    """What every event does in every state, when it does something."""
+    found = {}
+    for state, way in states.items():
+        before = lived(way)
+        for name, event in events.items():
+            life = copy.deepcopy(before)
+            subject = life.first if kind == "CompileRun" else "travel"
+            assert life.world.phase(kind, subject) == state
+            event(life)
+            if (after := life.world.phase(kind, subject)) != state:
+                found[state, name] = after
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "states", "events"),
+    [("CompileRun", RUN_STATES, RUN_EVENTS), ("CompiledAgent", AGENT_STATES, AGENT_EVENTS)],
+    ids=["CompileRun", "CompiledAgent"],
+)
+def test_the_picture_is_what_happens(kind: str, states: dict[str, tuple[Event, ...]], events: dict[str, Event]) -> None:
+    assert observed(kind, states, events) == arrows(kind)

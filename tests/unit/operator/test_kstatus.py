@@ -32,11 +32,11 @@ def first(verdict: str | None = None, later: float = 0, status: Mapping[str, Any
     return told(agent, agents.decide(agent, later, runs=(agents.wanted_run(agent, verdict, **(status or {})),)))
 
 
-def without_procedure(**changes: Any) -> Object:
+def without_procedure(later: float = 60, **changes: Any) -> Object:
     """An agent that has never served and whose procedure is not as it should be: absent, or with ``changes`` to its status."""
     agent, procedure = make.agent(), make.procedure()
     procedure["status"] |= changes
-    return told(agent, agents.decide(agent, procedure=procedure if changes else None))
+    return told(agent, agents.decide(agent, later, procedure=procedure if changes else None))
 
 
 def serving(
@@ -137,6 +137,7 @@ AGENTS: list[tuple[str, str, Case]] = [
     ("its first version did not start in time", "Failed", lambda: starting(900)),
     ("its first version was given up", "Failed", lambda: starting(9999, **{FAILED: "no such image"})),
     ("its procedure is being checked", "InProgress", lambda: without_procedure(observedGeneration=0)),
+    ("there is no such procedure yet", "InProgress", lambda: without_procedure(later=10)),
     ("there is no such procedure", "Failed", without_procedure),
     ("its procedure is invalid", "Failed", lambda: without_procedure(**INVALID)),
     ("its spec is invalid", "Failed", refused),

@@ -12,7 +12,7 @@ from typing import Any
 from subterra_api.digest import sha256
 from subterra_operator.client import Api, ConflictError, ExistsError, MissingError
 from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.kinds import MANAGED_BY, MANAGER, WATCHED, Key, Object, controller_uid, key_of, labels
+from subterra_operator.kinds import MANAGED_BY, MANAGER, WATCHED, Key, Object, controller_uid, deleting, key_of, labels
 from subterra_operator.store import Store
 
 REAPPLY_SECONDS = 600.0
@@ -40,7 +40,7 @@ class Applier:
         for obj in decision.deletes:
             await self._delete(obj)
             changed = True
-        return await self._status(subject, decision.status) or changed
+        return await self.tell(subject, decision.status) or changed
 
     async def _write(self, write: Write) -> bool:
         if write.how == "patch":
@@ -70,8 +70,7 @@ class Applier:
         except ExistsError:
             found = await self._api.get(write.key)
             if not _ours(found, write.object):
-                text = f"{write.key} exists and does not belong to this resource; delete or rename it"
-                raise ForeignObjectError(text) from None
+                raise _stranger(found, write.object) from None
             self._seen(found)
 
     async def _guard(self, guard: Mapping[str, Any] | None) -> None:
@@ -90,7 +89,8 @@ class Applier:
         except MissingError:
             self._store.seen(obj, deleted=True)
 
-    async def _status(self, subject: Mapping[str, Any], status: Object | None) -> bool:
+    async def tell(self, subject: Mapping[str, Any], status: Object | None) -> bool:
+        """Writes the status if it differs; says whether it did. Raises ApiError."""
         if status is None or status == subject.get("status"):
             return False
         metadata = {key: subject["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
@@ -107,6 +107,16 @@ class Applier:
 def _ours(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether an object that exists is the one we meant: same controller, or ours and without one."""
     return controller_uid(found) == controller_uid(wanted) and labels(found).get(MANAGED_BY) == MANAGER
+
+
+def _stranger(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Exception:
+    """Why an object that exists cannot be taken: it is on its way out with a predecessor of the same name, or somebody else's."""
+    owners, ours = (
+        [(item["kind"], item["name"]) for item in obj["metadata"].get("ownerReferences", [])] for obj in (found, wanted)
+    )
+    if deleting(found) or (owners and owners == ours):
+        return ConflictError(409, "Conflict", f"{key_of(found)} of a deleted namesake has not gone yet")
+    return ForeignObjectError(f"{key_of(found)} exists and is not ours; delete it or give it another name")
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:

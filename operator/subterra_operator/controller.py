@@ -136,10 +136,18 @@ class Controller:
         subject = self.store.get(key)
         if subject is None or deleting(subject):
             metrics.forget(key)
+            self.store.blocked.pop(key, None)
             return None
         decision = self.decide(key, datetime.now(UTC))
-        if await self.applier.carry_out(subject, decision):
-            log.info("%s: %s", key, _told(decision))
+        try:
+            if await self.applier.carry_out(subject, decision):
+                log.info("%s: %s", key, _told(decision))
+        except ForeignObjectError as error:
+            self.store.blocked[key] = str(error)
+            await self.applier.tell(subject, self.decide(key, datetime.now(UTC)).status)
+            raise
+        if self.store.blocked.pop(key, None):
+            self.queue.add(key)
         metrics.show(key, decision.status or {}, subject)
         return decision.recheck_after
 

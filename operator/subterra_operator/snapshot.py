@@ -28,6 +28,8 @@ class RunSnapshot:
     jobs: tuple[Seen, ...] = ()
     pods: tuple[Seen, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
+    blocked: str = ""
+    """Whose object has a name that is needed here; empty when nobody's has."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,4 @@ class AgentSnapshot:
     service: Seen | None = None
     pods: tuple[Seen, ...] = ()
     prices: tuple[Price, ...] = ()
+    blocked: str = ""

@@ -23,6 +23,8 @@ class Store:
         """By namespace and pod."""
         self.prices: dict[tuple[str, str], Price] = {}
         """By namespace and pod."""
+        self.blocked: dict[Key, str] = {}
+        """Resources that need a name which an object of somebody else has, and the text that says so."""
 
     def seen(self, obj: Mapping[str, Any], *, deleted: bool = False) -> bool:
         """Remembers an object as it is now; says whether that was news."""
@@ -106,7 +108,7 @@ class Store:
         names = {(key.namespace, pod["metadata"]["name"]) for pod in pods}
         progress = {name: heard for (namespace, name), heard in self.progress.items() if (namespace, name) in names}
         procedure = Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"])
-        return RunSnapshot(run, self.get(procedure), mine, tuple(jobs), tuple(pods), progress)
+        return RunSnapshot(run, self.get(procedure), mine, tuple(jobs), tuple(pods), progress, self.blocked.get(key, ""))
 
     def agent(self, key: Key) -> AgentSnapshot | None:
         """What a CompiledAgent's decision sees."""
@@ -122,7 +124,8 @@ class Store:
         serving = [(key.namespace, pod["metadata"]["name"]) for pod in pods if labels(pod)[VERSION_LABEL] == active]
         prices = tuple(self.prices[name] for name in sorted(serving) if name in self.prices)
         runs, deployments = self._children("CompileRun", agent), self._children("Deployment", agent)
-        return AgentSnapshot(agent, procedure, tuple(runs), tuple(deployments), mine, tuple(pods), prices)
+        blocked = self.blocked.get(key, "")
+        return AgentSnapshot(agent, procedure, tuple(runs), tuple(deployments), mine, tuple(pods), prices, blocked)
 
     def _children(self, kind: str, owner: Mapping[str, Any]) -> list[Object]:
         uid = owner["metadata"]["uid"]

@@ -3,18 +3,16 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.apiserver.world import World
+from tests.apiserver.world import World, operating
 
 from subterra_api.crd import all_crds
 from subterra_cluster import build
 from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.client import Api
-from subterra_operator.main import operate
 from subterra_operator.settings import Settings
 
 NUMBERS = itertools.count(1)
@@ -43,12 +41,8 @@ async def quiet(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 @pytest.fixture
 async def world(quiet: World) -> AsyncIterator[World]:
     """The namespace with an operator and the pretended kubelet."""
-    stop = asyncio.Event()
-    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace, port=0)
-    operator = asyncio.create_task(operate(settings, stop))
+    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)
     kubelet = asyncio.create_task(quiet.kubelet.run())
-    yield quiet
-    kubelet.cancel()
-    stop.set()
-    with suppress(asyncio.CancelledError):
-        await asyncio.wait_for(operator, 20)
+    async with operating(settings):
+        yield quiet
+        kubelet.cancel()

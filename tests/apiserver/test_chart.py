@@ -2,17 +2,14 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.apiserver.world import World
+from tests.apiserver.world import World, operating
 from tests.builders.operator_objects import ROOT, TRAVEL
 
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.main import operate
 from subterra_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver
@@ -42,17 +39,10 @@ def as_service_account(plane: ControlPlane, system: str, path: Path) -> Path:
     return path
 
 
-@asynccontextmanager
-async def operating(plane: ControlPlane, system: str) -> AsyncIterator[None]:
-    """The operator, with the settings that the chart made."""
+def settings_of(plane: ControlPlane, system: str) -> Settings:
+    """The settings that the chart made."""
     made = tool(plane, "kubectl", "get", "configmap", f"{system}-settings", "--namespace", system, "--output=yaml")
-    settings = Settings.model_validate(yaml.safe_load(yaml.safe_load(made)["data"]["settings.yaml"]))
-    stop = asyncio.Event()
-    task = asyncio.create_task(operate(settings.model_copy(update={"port": 0}), stop))
-    yield
-    stop.set()
-    with suppress(asyncio.CancelledError):
-        await task
+    return Settings.model_validate(yaml.safe_load(yaml.safe_load(made)["data"]["settings.yaml"]))
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
@@ -63,7 +53,7 @@ async def test_its_rights_are_enough_for_a_compilation(
     installed(plane, system, *([] if everywhere else [f"watchNamespaces={{{quiet.namespace}}}"]))
     monkeypatch.setenv("KUBECONFIG", str(as_service_account(plane, system, tmp_path / "kubeconfig")))
     kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with operating(plane, system):
+    async with operating(settings_of(plane, system)):
         await quiet.put(TRAVEL)
         await quiet.put(AGENT)
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")

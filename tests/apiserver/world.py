@@ -3,14 +3,19 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from tests.builders.operator_objects import result, scores
 
+from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.compilerun import Scores
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_operator.client import Api, ApiError, ConflictError, ExistsError, MissingError
 from subterra_operator.kinds import KINDS, Key, Kind, Object
+from subterra_operator.main import operate
+from subterra_operator.settings import Settings
 
 PATIENCE = 30.0
 EXTRA = {
@@ -151,6 +156,17 @@ class World:
             await asyncio.sleep(0.05)
         return answer
 
+    async def up_to_date(self, name: str = "travel", procedure: Object | None = None) -> Object:
+        """Waits until an agent serves what a procedure says."""
+        digest = procedure_digest(ProcedureSpec.model_validate(procedure["spec"])) if procedure else None
+
+        async def met() -> Object | None:
+            found = await self.condition("CompiledAgent", name, "UpToDate", "True")
+            return found if digest in (None, found["status"].get("procedureDigest")) else None
+
+        found: Object = await self.until(met, f"{name} serves what its procedure says")
+        return found
+
     async def condition(self, kind: str, name: str, of: str, status: str, reason: str | None = None) -> Object:
         """Waits until a condition of the current generation has this status; returns the object."""
 
@@ -165,6 +181,17 @@ class World:
 
         found: Object = await self.until(met, f"{kind} {name} has {of}={status} {reason or ''}")
         return found
+
+
+@asynccontextmanager
+async def operating(settings: Settings) -> AsyncIterator[None]:
+    """The operator in this process, for as long as the block takes."""
+    stop = asyncio.Event()
+    operator = asyncio.create_task(operate(settings.model_copy(update={"port": 0}), stop))
+    yield
+    stop.set()
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait_for(operator, 20)
 
 
 def condition(obj: Object, kind: str) -> Object:

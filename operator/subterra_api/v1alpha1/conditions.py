@@ -28,6 +28,7 @@ class Reason(StrEnum):
     VALID = "Valid"
     INVALID_PROCEDURE = "InvalidProcedure"
     INVALID_SPEC = "InvalidSpec"
+    NAME_TAKEN = "NameTaken"
     PROCEDURE_NOT_FOUND = "ProcedureNotFound"
     PROCEDURE_CHANGED = "ProcedureChanged"
     PENDING = "Pending"

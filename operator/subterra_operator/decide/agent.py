@@ -50,6 +50,8 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     except (ValidationError, RefusedArgumentError) as error:
         return _refused(agent, explain(error) if isinstance(error, ValidationError) else str(error))
     plan = _plan(agent, spec)
+    if plan.story.reason is Reason.PENDING and agent.before.conditions:
+        return Decision()  # the procedure was edited a moment ago: what is told stands until it has been checked
     versions = Versions(snapshot, spec, settings, now, agent.retry)
     rollout = versions.roll_out(plan.target or _lost(agent, versions))
     return Decision(
@@ -93,7 +95,8 @@ def _patience(agent: _Agent, spec: CompiledAgentSpec, rollout: Rollout) -> float
 
 def _status(agent: _Agent, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> dict[str, object]:
     name, metadata = agent.snapshot.agent["metadata"]["name"], agent.snapshot.agent["metadata"]
-    story = told_story(plan.story, rollout)
+    blocked = agent.snapshot.blocked
+    story = Story(False, Reason.NAME_TAKEN, blocked) if blocked else told_story(plan.story, rollout)
     served = Served.of(rollout.active, versions.trouble(versions.active_version or ""), spec.promotion.progress_deadline_seconds)
     generation = metadata.get("generation", 0)
     told = conditions(story, served, agent.before.conditions, generation, agent.now)

@@ -64,7 +64,8 @@ def _carried_on(stages: Stages, before: CompileRunStatus, frozen: _Frozen, spec:
     gate = StageStatus(name="gate", state="Succeeded" if verdict else "Pending", percent=100 if verdict else 0,
                        message="; ".join(verdict.reasons) if verdict else None)  # fmt: skip
     found = found.model_copy(update={"verdict": verdict, "stages": (*(step.status for step in steps), gate)})
-    decision = _told(run, found, Outcome(suspended=_suspension(run, spec)), now)
+    blocked = (Reason.NAME_TAKEN, stages.snapshot.blocked) if stages.snapshot.blocked else None
+    decision = _told(run, found, Outcome(problem=blocked, suspended=_suspension(run, spec)), now)
     created = tuple(write for step in steps for write in step.writes)
     ground = _ground(run, stages.settings) if any(write.how == "create" for write in created) else ()
     return replace(

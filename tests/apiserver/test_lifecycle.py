@@ -1,0 +1,227 @@
+"""Lives of agents and runs on the real API server: edits, pins, retries, deletions, upgrades."""
+
+import asyncio
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from tests.apiserver.world import World, condition, operating
+from tests.builders.operator_objects import ROOT, TRAVEL, scores
+
+from subterra_api.contract import resolve
+from subterra_operator.kinds import Object
+from subterra_operator.settings import Settings
+
+pytestmark = pytest.mark.apiserver
+AGENT = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
+
+
+def agent(name: str = "travel", compile: Object | None = None, **spec: Any) -> Object:
+    """The example's agent with other settings."""
+    found = copy.deepcopy(AGENT)
+    found["metadata"]["name"] = name
+    found["spec"]["compile"] |= compile or {}
+    found["spec"] |= spec
+    return found
+
+
+def edited(number: int = 1) -> Object:
+    return {**TRAVEL, "spec": {**TRAVEL["spec"], "systemPrompt": f"You are travel booking assistant number {number}."}}
+
+
+async def served(world: World, **spec: Any) -> Object:
+    """Two versions one after the other; the second one serves."""
+    await world.put(TRAVEL)
+    await world.put(agent(**spec))
+    await world.up_to_date()
+    await world.put(edited())
+    return await world.up_to_date(procedure=edited())
+
+
+async def serving(world: World, model: str) -> Object:
+    """Waits until the agent serves a model."""
+
+    async def met() -> Object | None:
+        found = await world.get("CompiledAgent", "travel")
+        return found if found and found["status"].get("serving", {}).get("modelDigest") == model else None
+
+    found: Object = await world.until(met, f"{model} serves")
+    return found
+
+
+async def test_a_pin_goes_back_to_the_version_before_and_its_removal_goes_forward(world: World) -> None:
+    status = (await served(world))["status"]
+    new, old = (item["modelDigest"] for item in status["history"])
+    await world.change(agent(promotion={"pin": old}))
+    back = await serving(world, old)
+    assert condition(await world.condition("CompiledAgent", "travel", "UpToDate", "False", "Pinned"), "Ready")["status"] == "True"
+    assert [item["modelDigest"] for item in back["status"]["history"]] == [old, new]
+    await world.change(agent(promotion={"pin": None}))
+    assert (await serving(world, new))["status"]["phase"]
+    assert len(await world.names("CompileRun")) == 2
+
+
+async def test_in_manual_mode_traffic_follows_only_the_pin(world: World) -> None:
+    await world.put(TRAVEL)
+    await world.put(agent(promotion={"mode": "Manual"}))
+    waiting = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "AwaitingApproval")
+    assert await world.names("Deployment") == []
+    model = waiting["status"]["candidate"]["modelDigest"]
+    assert f"set spec.promotion.pin to {model}" in condition(waiting, "UpToDate")["message"]
+    await world.change(agent(promotion={"mode": "Manual", "pin": model}))
+    assert (await world.up_to_date())["status"]["serving"]["modelDigest"] == model
+
+
+async def test_old_runs_go_and_those_that_served_stay(world: World) -> None:
+    await served(world, promotion={"historyLimit": 1})
+    world.kubelet.scores = scores(mean=2.0, failures=0.6)
+    for number in (2, 3, 4):
+        await world.put(edited(number))
+        await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
+        runs = await world.names("CompileRun")
+        current = (await world.get("CompiledAgent", "travel") or {})["status"]["currentRun"]
+        assert current in runs
+    # remembered: the one that serves and the one that is warm; the wanted one; and one other
+    await world.until(lambda: _fewer(world, 5), "old runs are deleted")
+    status = (await world.condition("CompiledAgent", "travel", "Ready", "True"))["status"]
+    assert {status["serving"]["run"], status["currentRun"]} <= set(await world.names("CompileRun"))
+
+
+async def _fewer(world: World, limit: int) -> bool:
+    return len(await world.names("CompileRun")) < limit
+
+
+async def test_a_suspended_agent_stops_its_job_and_goes_on_with_it(world: World) -> None:
+    world.kubelet.held = {"train"}
+    await world.put(TRAVEL)
+    await world.put(agent())
+    [run] = await world.until(lambda: world.names("CompileRun"), "a run exists")
+    await world.until(lambda: world.get("Job", f"{run}-train-1"), "it trains")
+    await world.change(agent(compile={"suspend": True}))
+    await world.condition("CompileRun", run, "Succeeded", "Unknown", "Suspended")
+    assert (await world.condition("CompiledAgent", "travel", "UpToDate", "False", "Suspended"))["status"]["phase"] == "Suspended"
+    world.kubelet.held = set()
+    await world.change(agent(compile={"suspend": False}))
+    await world.up_to_date()
+    assert await world.names("Job") == [f"{run}-evaluate-1", f"{run}-generate-1", f"{run}-train-1"]
+
+
+async def test_one_commit_that_edits_procedure_and_agent_makes_one_run(world: World) -> None:
+    await world.put(TRAVEL)
+    await world.put(agent(compile={"settleSeconds": 3}))
+    await world.up_to_date()
+    await world.change(agent(compile={"settleSeconds": 3, "template": {"training": {"epochs": 3}}}))
+    waiting = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "Compiling")
+    assert waiting["status"]["settling"]["run"]
+    await world.put(edited())
+    await world.up_to_date(procedure=edited())
+    assert len(await world.names("CompileRun")) == 2
+
+
+async def test_two_agents_of_one_procedure_have_a_run_and_a_version_each(world: World) -> None:
+    await world.put(TRAVEL)
+    for name in ("first", "second"):
+        await world.put(agent(name))
+    made = [(await world.up_to_date(name))["status"] for name in ("first", "second")]
+    assert made[0]["serving"]["modelPath"] == made[1]["serving"]["modelPath"], "they share the artifact"
+    assert len({status["currentRun"] for status in made}) == 2
+    assert {(await world.get("Service", name) or {})["metadata"]["name"] for name in ("first", "second")} == {"first", "second"}
+
+
+async def test_a_run_that_somebody_deletes_is_made_again(world: World) -> None:
+    world.kubelet.exits = {"generate": [(10, "no")]}
+    await world.put(TRAVEL)
+    await world.put(agent())
+    await world.condition("CompiledAgent", "travel", "Stalled", "True", "CompileFailed")
+    [run] = await world.all("CompileRun")
+    await world.api.delete(run)
+    await world.up_to_date()
+    [again] = await world.all("CompileRun")
+    assert again["metadata"]["uid"] != run["metadata"]["uid"]
+
+
+async def test_a_deleted_agent_takes_everything_with_it_but_the_store(world: World) -> None:
+    await served(world)
+    found = await world.get("CompiledAgent", "travel")
+    assert found
+    await world.api.delete(found)
+    for kind in ("CompileRun", "Job", "Deployment", "Service"):
+        await world.until(lambda kind=kind: _none(world, kind), f"no {kind} is left")
+    assert await world.get("PersistentVolumeClaim", "subterra-store")
+    assert await world.get("Procedure", "travel")
+
+
+async def _none(world: World, kind: str) -> bool:
+    return not await world.names(kind)
+
+
+async def test_a_model_of_another_cluster_is_served_without_compiling(world: World) -> None:
+    digest = "sha256:" + "c" * 64
+    spec = {**agent()["spec"], "model": {"uri": "pvc://models/abc", "digest": digest}}
+    del spec["compile"]
+    await world.put({**agent(), "spec": spec})
+    found = await world.up_to_date()
+    assert found["status"]["serving"]["modelDigest"] == digest
+    assert await world.names("CompileRun") == []
+
+
+async def test_a_name_that_somebody_else_has_is_told_and_taken_once_it_is_free(world: World) -> None:
+    ports = [{"port": 80}]
+    labels = {"team": "other"}
+    await world.put(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "travel", "labels": labels}, "spec": {"ports": ports}}
+    )
+    await world.put(TRAVEL)
+    await world.put(agent())
+    found = await world.condition("CompiledAgent", "travel", "Stalled", "True", "NameTaken")
+    assert f"Service {world.namespace}/travel exists and is not ours; delete it" in condition(found, "Stalled")["message"]
+    theirs = await world.get("Service", "travel")
+    assert theirs
+    await world.api.delete(theirs)
+    await world.up_to_date()
+
+
+async def test_another_version_of_the_operator_starts_no_run_and_restarts_no_pod(
+    quiet: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace, jobs_image="jobs:1")
+    kubelet = asyncio.create_task(quiet.kubelet.run())
+    async with operating(settings):
+        await served(quiet)
+        quiet.kubelet.held = {"train"}
+        await quiet.put(edited(2))
+        await quiet.condition("CompiledAgent", "travel", "UpToDate", "False", "Compiling")
+        await quiet.until(lambda: _training(quiet), "the third run trains")
+    before = await _made(quiet)
+    monkeypatch.setattr("subterra_operator.decide.run.resolve", _other_defaults)
+    async with operating(settings.model_copy(update={"jobs_image": "jobs:2"})):
+        await quiet.change({**agent(), "metadata": {"name": "travel", "labels": {"looked": "at"}}})
+        quiet.kubelet.held = set()
+        await quiet.up_to_date(procedure=edited(2))
+        assert before.items() <= (await _made(quiet)).items()
+    jobs = {job["metadata"]["name"]: job["spec"]["template"]["spec"]["containers"][0]["image"] for job in await quiet.all("Job")}
+    current = (await quiet.get("CompiledAgent", "travel") or {})["status"]["currentRun"]
+    assert [jobs[f"{current}-{stage}-1"] for stage in ("generate", "train", "evaluate")] == ["jobs:1", "jobs:1", "jobs:2"]
+    assert len(await quiet.names("CompileRun")) == 3
+    kubelet.cancel()
+
+
+def _other_defaults(*inputs: Any, **more: Any) -> Any:
+    found = resolve(*inputs, **more)
+    return found.model_copy(update={"training": found.training.model_copy(update={"epochs": 99})})
+
+
+async def _training(world: World) -> bool:
+    return len([name for name in await world.names("Job") if "-train-" in name]) == 3
+
+
+async def _made(world: World) -> dict[tuple[str, str], str]:
+    """UIDs of runs, inputs, Jobs, Deployments and serving pods, by kind and name."""
+    kinds = ("CompileRun", "ConfigMap", "Job", "Deployment", "Service", "Pod")
+    found = [obj for kind in kinds for obj in await world.all(kind)]
+    return {
+        (obj["kind"], obj["metadata"]["name"]): obj["metadata"]["uid"]
+        for obj in found
+        if "heartbeat" not in obj["metadata"]["name"]
+    }

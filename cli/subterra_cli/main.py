@@ -15,8 +15,8 @@ Context = Annotated[str | None, typer.Option(help="Kubeconfig context.")]
 @app.command()
 def lint(file: Annotated[Path, typer.Argument(help="A procedure's YAML file.")]) -> None:
     """Say what is wrong with a procedure. Example: subterra lint examples/travel/procedure.yaml"""
-    from subterra_api.graph import analyse
-    from subterra_cli.lint import InvalidFileError, load
+    from subterra_api.lint import analyse
+    from subterra_cli.lint import InvalidFileError, load, told
 
     try:
         spec = load(file)
@@ -24,8 +24,8 @@ def lint(file: Annotated[Path, typer.Argument(help="A procedure's YAML file.")])
         typer.echo(f"{file}: {error}", err=True)
         raise typer.Exit(1) from None
     analysis = analyse(spec)
-    for finding in analysis.findings:
-        typer.echo(f"{file}: {finding.severity}: {finding}", err=True)
+    for line in told(file, analysis.findings):
+        typer.echo(line, err=True)
     if analysis.errors:
         raise typer.Exit(1)
     turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"

@@ -1,108 +1,79 @@
-"""The procedure as a graph: what is wrong with it, how many paths it has, how long they are.
+"""The procedure as a graph that can be walked. docs/procedures.md defines the terms.
 
-A *path* runs from the start to a terminal and visits no node more often than its ``maxVisits``; an edge may be guarded by
-earlier decisions. A *turn* is an uninterrupted stretch of one speaker. A *hub* has several ways out.
+A *path* runs from the start to a terminal, visits no node more often than its ``maxVisits``, keeps to guards, and contradicts no
+fact. A *turn* is one node's utterance, so a path has as many turns as nodes. A *hub* has several ways out.
 """
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import networkx as nx
 
-from subterra_api.template import variables_of
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
-
-PATH_LIMIT = 20_000
-"""Counting stops here and says "more than"."""
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 
 Path = tuple[str, ...]
-
-_FORMAT = {
-    "integer": re.compile(r"([^{}]|\{value(:,)?\})*"),
-    "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*)?\})*"),
-    "string": re.compile(r"[^{}]*"),
-}
-"""What a variable's format may hold: no attribute access, so that a procedure cannot reach into the writer."""
+Hop = tuple[str, str]
+_BITS = 4
+"""Per node of a loop, enough for the largest ``maxVisits``."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something that the author should know, with the cure."""
-
-    severity: Literal["error", "warning"]
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What a procedure amounts to. Counts of paths and turns are present only when there is no error."""
-
-    findings: tuple[Finding, ...]
-    nodes: int
-    edges: int
-    hubs: int
-    terminals: int
-    paths: int = 0
-    truncated: bool = False
-    min_turns: int | None = None
-    max_turns: int | None = None
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.severity == "error")
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.severity == "warning")
-
-    @property
-    def path_count(self) -> str:
-        return f"more than {self.paths}" if self.truncated else str(self.paths)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where a walk is: the node, how often each node was visited, and what each hub decided last."""
+class Step(NamedTuple):
+    """Where a walk is, and of its past only what still matters: equal steps have equal futures."""
 
     node: str
-    visits: Counter[str] = field(default_factory=Counter)
-    decisions: dict[str, str] = field(default_factory=dict)
+    visits: int = 0
+    """How often each node of the present loop was visited, packed; a loop that was left is never entered again."""
+    decisions: tuple[Hop, ...] = ()
+    """What hubs decided last, for guards that are still ahead."""
+    facts: tuple[tuple[str, frozenset[str]], ...] = ()
+    """The values that facts can still have, for hubs that are still ahead."""
 
 
 class Graph:
-    """A procedure ready to be walked. Expects one without errors, see `analyse`."""
+    """A procedure ready to be walked. Expects one without errors, see `lint.analyse`."""
 
     def __init__(self, spec: ProcedureSpec) -> None:
         self.spec = spec
         self.nodes: dict[str, Node] = {node.id: node for node in spec.nodes}
+        self._declared = {variable.name: frozenset(variable.values) for variable in spec.variables}
+        drawn: nx.DiGraph[str] = nx.DiGraph()
+        drawn.add_nodes_from(self.nodes)
+        drawn.add_edges_from((node.id, edge.to) for node in spec.nodes for edge in node.next)
+        condensed: nx.DiGraph[Any] = nx.condensation(drawn)
+        self.loops: tuple[int, ...] = tuple(nx.topological_sort(condensed))
+        """Groups of nodes that can be left and come back to, in the order in which walks meet them; most hold one node."""
+        self.loop: dict[str, int] = condensed.graph["mapping"]
+        """The group of each node."""
+        members = [sorted(condensed.nodes[loop]["members"]) for loop in self.loops]
+        self._shift = {node: _BITS * place for nodes in members for place, node in enumerate(nodes)}
+        self._guarding, self._resting = self._ahead(condensed)
 
-    def begin(self) -> Step:
-        """The walk's first step."""
-        return Step(self.spec.start, Counter([self.spec.start]))
+    def begin(self, values: Mapping[str, str] | None = None) -> Step:
+        """The walk's first step. With a scenario's ``values``, facts decide; without, every value is still possible."""
+        known = values or {}
+        facts = {name: frozenset({known[name]}) if name in known else self._declared[name] for name in self.facts}
+        return Step(self.spec.start, 1 << self._shift[self.spec.start], (), tuple(facts.items()))
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Names of the variables that decide hubs."""
+        return tuple(sorted(self._resting[self.spec.start]))
+
+    def open_edges(self, step: Step) -> list[Edge]:
+        """The ways out that bounds, guards and facts leave open. Where history decides, the first of them is the only one."""
+        node = self.nodes[step.node]
+        found = [edge for edge in node.next if self._within_bounds(step, edge) and self._allowed(step, node, edge)]
+        return found[:1] if node.decided_by == "history" else found
 
     def take(self, step: Step, edge: Edge) -> Step:
         """The step after ``edge``."""
-        decided = {step.node: edge.to} if len(self.nodes[step.node].next) > 1 else {}
-        return Step(edge.to, step.visits + Counter([edge.to]), step.decisions | decided)
-
-    def open_edges(self, step: Step) -> list[Edge]:
-        """The ways out that bounds and guards leave open here."""
-        return [
-            edge
-            for edge in self.nodes[step.node].next
-            if step.visits[edge.to] < self.nodes[edge.to].max_visits
-            and all(step.decisions.get(guard.hub) in guard.took for guard in edge.guards)
-        ]
+        node, to = self.nodes[step.node], edge.to
+        visits = (step.visits if self.loop[to] == self.loop[step.node] else 0) + (1 << self._shift[to])
+        return Step(to, visits, self._decisions(step, node, to), self._facts(step, node, edge))
 
     def paths(self) -> Iterator[Path]:
-        """All bounded paths, depth first in the order of the edges."""
+        """All paths, depth first in the order of the edges."""
         stack: list[tuple[Step, Path]] = [(self.begin(), (self.spec.start,))]
         while stack:
             step, path = stack.pop()
@@ -111,10 +82,12 @@ class Graph:
             for edge in reversed(self.open_edges(step)):
                 stack.append((self.take(step, edge), (*path, edge.to)))
 
-    def walk(self, choose: Callable[[Node, Sequence[Edge]], Edge], attempts: int = 100) -> Path:
+    def walk(
+        self, choose: Callable[[Node, Sequence[Edge]], Edge], attempts: int = 100, values: Mapping[str, str] | None = None
+    ) -> Path:
         """A path along the edges that ``choose`` takes; starts over where bounds leave no way on."""
         for _ in range(attempts):
-            step, path = self.begin(), [self.spec.start]
+            step, path = self.begin(values), [self.spec.start]
             while edges := self.open_edges(step):
                 step = self.take(step, choose(self.nodes[step.node], edges))
                 path.append(step.node)
@@ -122,130 +95,56 @@ class Graph:
                 return tuple(path)
         raise ValueError(f"no path to a terminal found in {attempts} walks; raise maxVisits or loosen guards")
 
-    def turns(self, path: Path) -> int:
-        """Number of uninterrupted stretches of one speaker."""
-        roles = [self.nodes[node].role for node in path]
-        return sum(1 for i, role in enumerate(roles) if i == 0 or roles[i - 1] != role)
+    def facts_on(self, path: Path) -> dict[str, frozenset[str]]:
+        """The values that facts may have where a conversation takes ``path``."""
+        found = {name: self._declared[name] for name in self.facts}
+        for source, target in pairwise(path):
+            node = self.nodes[source]
+            if node.fact is not None:
+                found[node.fact] &= next(self.values_for(node, edge) for edge in node.next if edge.to == target)
+        return found
 
+    def values_for(self, node: Node, edge: Edge) -> frozenset[str]:
+        """The values of the fact at ``node`` that lead along ``edge``: those it names, or those that no edge names."""
+        if edge.values:
+            return frozenset(edge.values)
+        return self._declared[node.fact or ""].difference(*(each.values for each in node.next))
 
-def analyse(spec: ProcedureSpec, limit: int = PATH_LIMIT) -> Analysis:
-    """All findings at once, and the counts."""
-    findings = [*_structure(spec), *_nodes(spec), *_variables(spec)]
-    sizes = (
-        len(spec.nodes),
-        sum(len(n.next) for n in spec.nodes),
-        sum(1 for n in spec.nodes if len(n.next) > 1),
-        sum(1 for n in spec.nodes if not n.next),
-    )
-    if any(f.severity == "error" for f in findings):
-        return Analysis(tuple(findings), *sizes)
-    graph, truncated = Graph(spec), False
-    turns: list[int] = []
-    for path in graph.paths():
-        if len(turns) == limit:
-            truncated = True
-            break
-        turns.append(graph.turns(path))
-    if not turns:
-        findings.append(_error(f"node {spec.start}", "no path reaches a terminal within maxVisits; raise maxVisits on the loop"))
-        return Analysis(tuple(findings), *sizes)
-    return Analysis(tuple(findings), *sizes, len(turns), truncated, min(turns), None if truncated else max(turns))
+    def _within_bounds(self, step: Step, edge: Edge) -> bool:
+        if self.loop[edge.to] != self.loop[step.node]:
+            return True
+        return (step.visits >> self._shift[edge.to]) % (1 << _BITS) < self.nodes[edge.to].max_visits
 
+    def _allowed(self, step: Step, node: Node, edge: Edge) -> bool:
+        if node.fact is not None and not dict(step.facts)[node.fact] & self.values_for(node, edge):
+            return False
+        return all(dict(step.decisions).get(guard.hub) in guard.took for guard in edge.guards)
 
-def _error(where: str, message: str) -> Finding:
-    return Finding("error", where, message)
+    def _decisions(self, step: Step, node: Node, to: str) -> tuple[Hop, ...]:
+        wanted = self._guarding[to]
+        if not wanted:
+            return ()
+        known = dict(step.decisions) | ({node.id: to} if len(node.next) > 1 else {})
+        return tuple(sorted(item for item in known.items() if item[0] in wanted))
 
+    def _facts(self, step: Step, node: Node, edge: Edge) -> tuple[tuple[str, frozenset[str]], ...]:
+        wanted = self._resting[edge.to]
+        if not wanted:
+            return ()
+        known = dict(step.facts)
+        if node.fact is not None:
+            known[node.fact] &= self.values_for(node, edge)
+        return tuple(item for item in known.items() if item[0] in wanted)
 
-def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
-    ids = [node.id for node in spec.nodes]
-    known = set(ids)
-    for node_id, count in Counter(ids).items():
-        if count > 1:
-            yield _error(f"node {node_id}", f"id is used {count} times; give every node its own id")
-    if spec.start not in known:
-        yield _error("spec.start", f"there is no node {spec.start!r}; name one of the nodes")
-        return
-    graph: nx.DiGraph[Any] = nx.DiGraph()
-    graph.add_nodes_from(known)
-    for node in spec.nodes:
-        for edge in node.next:
-            if edge.to in known:
-                graph.add_edge(node.id, edge.to)
-            else:
-                yield _error(f"node {node.id}", f"goes to {edge.to!r}, which does not exist; add that node or correct the edge")
-    reachable = nx.descendants(graph, spec.start) | {spec.start}
-    ends = {node.id for node in spec.nodes if not node.next}
-    for node in spec.nodes:
-        if node.id not in reachable:
-            yield _error(f"node {node.id}", "cannot be reached from the start; add an edge to it or remove it")
-        elif node.next and not ends & nx.descendants(graph, node.id):
-            yield _error(
-                f"node {node.id}", "leads to no terminal: a loop without a way out; add an edge that ends the conversation"
-            )
-
-
-def _nodes(spec: ProcedureSpec) -> Iterator[Finding]:
-    hubs = {node.id for node in spec.nodes if len(node.next) > 1}
-    for node in spec.nodes:
-        where = f"node {node.id}"
-        if not node.next and node.outcome is None:
-            yield _error(where, "is a dead end: set outcome to success, abandonment or escalation, or give it a way out (next)")
-        if node.next and node.outcome is not None:
-            yield _error(where, "has an outcome and a way out; remove outcome, or next")
-        if node.role == "agent" and not node.prompt.strip():
-            yield _error(where, "has no prompt; say what the agent should do here")
-        yield from _edges(node, hubs, where)
-
-
-def _edges(node: Node, hubs: set[str], where: str) -> Iterator[Finding]:
-    targets = [edge.to for edge in node.next]
-    for target in sorted({t for t in targets if targets.count(t) > 1}):
-        yield _error(where, f"has two edges to {target}; merge them")
-    for edge in node.next:
-        if len(node.next) > 1 and not edge.when:
-            yield _error(where, f"branches to {edge.to} without saying when; set when on that edge")
-        for guard in edge.guards:
-            if guard.hub not in hubs:
-                yield _error(
-                    where, f"guards the edge to {edge.to} by {guard.hub!r}, which is no hub; name a node with several edges"
-                )
-    whens = [edge.when.strip().lower() for edge in node.next if edge.when]
-    if len(set(whens)) < len(whens):
-        yield _error(where, "has two branches with the same when; make their conditions differ")
-    if node.id in hubs and node.role == "agent" and node.decided_by == "customer":
-        yield _error(
-            where, "is the agent's turn, so no customer decides there; move the branch to the customer's node or set decidedBy"
-        )
-
-
-def _variables(spec: ProcedureSpec) -> Iterator[Finding]:
-    declared = {variable.name for variable in spec.variables}
-    used: set[str] = set()
-    for node in spec.nodes:
-        texts = [node.prompt, *node.examples, *(text for edge in node.next for text in edge.examples)]
-        names = {name for text in texts for name in variables_of(text)}
-        used |= names
-        for name in sorted(names - declared):
-            yield _error(f"node {node.id}", f"uses {{{{{name}}}}}, which is not declared; add it to spec.variables or correct it")
-    for name in sorted({name for text in spec.openers for name in variables_of(text)} - declared):
-        yield _error("spec.openers", f"uses {{{{{name}}}}}, which is not declared; add it to spec.variables or correct it")
-    for variable in spec.variables:
-        if variable.name not in used:
-            yield Finding("warning", f"variable {variable.name}", "is not used by any node; remove it or mention it")
-        for problem in _variable(variable):
-            yield _error(f"variable {variable.name}", problem)
-
-
-def _variable(variable: Variable) -> Iterator[str]:
-    if variable.type == "string" and not variable.values:
-        yield "has no values; list some"
-    if variable.type == "integer" and (variable.minimum is None or variable.maximum is None or variable.minimum > variable.maximum):
-        yield "needs minimum and maximum, minimum first"
-    if variable.type == "dateRange" and (not variable.from_ or not variable.to or variable.from_ > variable.to):
-        yield "needs from and to, the earlier day first"
-    if variable.type == "dateRange" and variable.min_days > variable.max_days:
-        yield "has minDays above maxDays; swap them"
-    for text in variable.formats:
-        if not _FORMAT[variable.type].fullmatch(text):
-            hint = "use {value} or {value:,} for integers, {start:%-d %B} and {end:%-d %B} for date ranges"
-            yield f"has the format {text!r}, which is not understood; {hint}"
+    def _ahead(self, condensed: "nx.DiGraph[Any]") -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+        """For each node, the hubs that guards from there on ask for, and the facts that hubs from there on rest on."""
+        guarding: dict[int, frozenset[str]] = {}
+        resting: dict[int, frozenset[str]] = {}
+        for loop in reversed(self.loops):
+            nodes, later = [self.nodes[node] for node in condensed.nodes[loop]["members"]], list(condensed.successors(loop))
+            hubs = {guard.hub for node in nodes for edge in node.next for guard in edge.guards}
+            facts = {node.fact for node in nodes if node.fact is not None}
+            guarding[loop] = frozenset(hubs).union(*(guarding[each] for each in later))
+            resting[loop] = frozenset(facts).union(*(resting[each] for each in later))
+        by_node = [{node: ahead[loop] for node, loop in self.loop.items()} for ahead in (guarding, resting)]
+        return by_node[0], by_node[1]

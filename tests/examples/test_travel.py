@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from subterra_api.graph import Graph, analyse
+from subterra_api.graph import Graph
+from subterra_api.lint import analyse
 from subterra_api.template import split
 from subterra_cli.lint import load
 from subterra_demo import travellers

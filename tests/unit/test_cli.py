@@ -40,6 +40,44 @@ def test_lint_of_a_bad_file_is_one_clear_message(text: str, message: str, tmp_pa
     assert "Traceback" not in output
 
 
+def test_lint_tells_every_finding_with_its_line_and_field(tmp_path: Path) -> None:
+    procedure = """\
+apiVersion: subterra.dev/v1alpha1
+kind: Procedure
+spec:
+  systemPrompt: You help.
+  start: hello
+  variables:
+    - {name: unused, values: [one]}
+  nodes:
+    - id: hello
+      role: agent
+      next: [{to: ask}]
+    - id: ask
+      role: user
+      next:
+        - {to: bye, when: Yes.}
+        - to: nowhere
+          when: No.
+    - {id: bye, role: agent, prompt: Bye., outcome: success}
+"""
+    code, output = lint(procedure, tmp_path)
+    assert code == 1
+    assert [line.partition("procedure.yaml:")[2] for line in output.splitlines()] == [
+        "7: warning: variable unused: is not used by any node; remove it or mention it [spec.variables[0]]",
+        "9: error: node hello: has no prompt; say what the agent should do here [spec.nodes[0].prompt]",
+        "16: error: edge ask → nowhere: there is no node 'nowhere'; add that node or correct the edge [spec.nodes[1].next[1].to]",
+    ]
+
+
+def test_a_wrong_field_is_told_with_its_line(tmp_path: Path) -> None:
+    start = "apiVersion: subterra.dev/v1alpha1\nkind: Procedure\n"
+    procedure = f"{start}spec:\n  systemPrompt: Help.\n  start: a\n  nodes:\n    - id: a\n      rule: agent"
+    code, output = lint(procedure, tmp_path)
+    assert code == 1
+    assert "line 8: spec.nodes[0].rule: Extra inputs are not permitted" in output
+
+
 def test_progress_follows_the_statuses() -> None:
     run = {
         "status": {

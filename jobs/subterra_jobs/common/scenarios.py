@@ -6,12 +6,12 @@ from the held-out values shows whether the model copies what it hears or remembe
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from string import ascii_lowercase
 
 from subterra_api.graph import Graph, Path
-from subterra_api.v1alpha1.procedure import Edge, Node, Variable
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
 from subterra_jobs.common.errors import InvalidInputError
 
 MADE_UP_SHARE = 0.7
@@ -36,15 +36,34 @@ def sample_values(variables: Sequence[Variable], rng: random.Random, *, unseen: 
 
 
 def sample_path(graph: Graph, rng: random.Random) -> Path:
-    """A path by the edges' weights."""
+    """A path by the edges' weights; where facts decide, by how many of their values lead each way."""
+    listed = {variable.name: variable.values for variable in graph.spec.variables}
+    facts = {name: rng.choice(listed[name]) for name in graph.facts}
 
     def choose(_: Node, edges: Sequence[Edge]) -> Edge:
         return rng.choices(edges, weights=[edge.weight for edge in edges])[0]
 
     try:
-        return graph.walk(choose)
+        return graph.walk(choose, values=facts)
     except ValueError as error:
         raise InvalidInputError(str(error)) from None
+
+
+def fitting(graph: Graph, path: Path, values: dict[str, str], rng: random.Random) -> dict[str, str]:
+    """``values`` with those facts drawn again that would not lead along ``path``: what is true decides where it goes."""
+    wrong = {name: allowed for name, allowed in graph.facts_on(path).items() if values[name] not in allowed}
+    return values | {name: rng.choice(sorted(allowed)) for name, allowed in wrong.items()}
+
+
+def context(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
+    """What the agent is told about this customer: a line for each variable of visibility context, after the system prompt."""
+    known = [variable.name for variable in spec.variables if variable.visibility == "context"]
+    return "\n".join(f"{name}: {values[name]}" for name in known)
+
+
+def system_message(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
+    """The whole system message: the prompt that is the same for everybody, then the context."""
+    return f"{spec.system_prompt}\n{context(spec, values)}".strip()
 
 
 def _sample(variable: Variable, rng: random.Random, unseen: bool) -> str:

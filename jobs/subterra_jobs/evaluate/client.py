@@ -42,9 +42,11 @@ class Candidate:
     def __init__(self, http: httpx.AsyncClient, model: str, max_tokens: int, backoff: float = BACKOFF_SECONDS) -> None:
         self._http, self.model, self._max_tokens, self._backoff = http, model, max_tokens, backoff
 
-    async def reply(self, chat: Sequence[dict[str, str]]) -> Reply:
-        """The agent's next turn. Raises UnplayableError."""
-        body = {"model": self.model, "messages": list(chat) or [AGENT_BEGINS], "temperature": 0, "max_tokens": self._max_tokens}
+    async def reply(self, chat: Sequence[dict[str, str]], context: str = "") -> Reply:
+        """The agent's next turn; ``context`` is what it is told about this customer. Raises UnplayableError."""
+        told = [{"role": "system", "content": context}] if context else []
+        messages = [*told, *chat] or [AGENT_BEGINS]
+        body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": self._max_tokens}
         began = time.monotonic()
         answer = await self._post(body)
         try:

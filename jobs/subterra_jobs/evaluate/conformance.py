@@ -1,6 +1,7 @@
 """Replays a dialogue against the procedure: after each decision of the customer, did the agent do what is prescribed?
 
-The scenario's path holds the customer's decisions. Hubs that facts or history decide are held to that path as well.
+The scenario's path holds what was decided at every hub: the customer's lines were written for it, facts follow from the
+scenario's values, and history follows from the path itself.
 """
 
 from collections.abc import Mapping, Sequence

@@ -47,7 +47,8 @@ async def play(
         async def one(scenario: Scenario) -> Dialogue:
             nonlocal done
             async with gate:
-                dialogue = await converse(candidate, ScriptedUser(scenario.lines), agent_first=scenario.agent_first, cap=cap)
+                user, first = ScriptedUser(scenario.lines), scenario.agent_first
+                dialogue = await converse(candidate, user, agent_first=first, cap=cap, context=scenario.context)
             done += 1
             on_done(done)
             return dialogue
@@ -58,7 +59,7 @@ async def play(
     return Played(dialogues, model, version)
 
 
-async def converse(candidate: Candidate, user: User, *, agent_first: bool, cap: int) -> Dialogue:
+async def converse(candidate: Candidate, user: User, *, agent_first: bool, cap: int, context: str = "") -> Dialogue:
     """One conversation: until the user has nothing more to say and was answered, or ``cap`` agent turns."""
     chat: list[dict[str, str]] = []
     replies: list[Reply] = []
@@ -67,7 +68,7 @@ async def converse(candidate: Candidate, user: User, *, agent_first: bool, cap: 
         while len(replies) < cap:
             if line is not None:
                 chat.append({"role": "user", "content": line})
-            reply = await candidate.reply(chat)
+            reply = await candidate.reply(chat, context)
             replies.append(reply)
             chat.append({"role": "assistant", "content": reply.text})
             if (line := await user.reply(chat)) is None:

@@ -18,7 +18,7 @@ from subterra_api.contract import Evaluation
 from subterra_api.digest import sha256, short
 from subterra_api.graph import Graph, Path
 from subterra_api.v1alpha1.procedure import Edge, Node
-from subterra_jobs.common.scenarios import sample_path, sample_values
+from subterra_jobs.common.scenarios import context, fitting, sample_path, sample_values
 from subterra_jobs.common.scripted import messages, write
 
 Hop = tuple[str, str]
@@ -37,6 +37,8 @@ class Scenario:
     opener: str | None
     lines: Lines
     agent_first: bool
+    context: str = ""
+    """What the agent is told about this customer, beyond its system prompt."""
 
 
 def build(graph: Graph, settings: Evaluation, trained: frozenset[Lines] = frozenset()) -> list[Scenario]:
@@ -118,7 +120,7 @@ def _fresh(
 
 def _scenario(graph: Graph, path: Path, index: int, rng: random.Random) -> Scenario:
     unseen = index % 2 == 1
-    values = sample_values(graph.spec.variables, rng, unseen=unseen)
+    values = fitting(graph, path, sample_values(graph.spec.variables, rng, unseen=unseen), rng)
     opener = rng.choice(graph.spec.openers) if graph.spec.openers and index // 2 % 2 == 0 else None
     return speak(graph, Scenario("", unseen, path, values, opener, (), True), rng)
 
@@ -128,7 +130,8 @@ def speak(graph: Graph, scenario: Scenario, rng: random.Random) -> Scenario:
     chat = messages("", scenario.opener, write(graph, scenario.path, scenario.values, rng))[1:]
     lines = tuple(message["content"] for message in chat if message["role"] == "user")
     said = [scenario.path, sorted(scenario.values.items()), lines]
-    return replace(scenario, id=short(sha256(said), 12), lines=lines, agent_first=chat[0]["role"] == "assistant")
+    told = context(graph.spec, scenario.values)
+    return replace(scenario, id=short(sha256(said), 12), lines=lines, agent_first=chat[0]["role"] == "assistant", context=told)
 
 
 def training_lines(dataset: FilePath) -> frozenset[Lines]:

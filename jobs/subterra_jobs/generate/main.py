@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from subterra_api.contract import RunInput
-from subterra_api.graph import Graph, analyse
+from subterra_api.graph import Graph
+from subterra_api.lint import analyse
 from subterra_api.pricing import money
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext

@@ -17,7 +17,7 @@ from subterra_api.contract import Generation
 from subterra_api.graph import Graph, Path
 from subterra_api.template import render
 from subterra_api.v1alpha1.procedure import Edge, ProcedureSpec
-from subterra_jobs.common.scenarios import sample_path, sample_values
+from subterra_jobs.common.scenarios import fitting, sample_path, sample_values
 
 EDGE_FLOOR = 3
 """How often each edge is trained on at least, where the number of conversations allows."""
@@ -151,6 +151,7 @@ class _Draft:
             self.edges -= edges_of(self.paths[index])
             self.endings[self.paths[index][-1]].remove(index)
         self.paths[index] = path
+        self.values[index] = fitting(self.graph, path, self.values[index], _rng(self.seed, index, "facts"))
         self.held[index] = int(scenario(path, self.values[index])[:8], 16) % 100 < self._percent
         if not self.held[index]:
             self.edges += edges_of(path)

@@ -12,6 +12,7 @@ from typing import Any
 from subterra_api.graph import Graph
 from subterra_api.template import render
 from subterra_api.v1alpha1.procedure import Node
+from subterra_jobs.common.scenarios import system_message
 from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.generate.plan import Slot
 
@@ -61,7 +62,7 @@ class Prompts:
         """The request for the node at ``position`` of the slot's path."""
         node = self._graph.nodes[slot.path[position]]
         if node.role == "agent":
-            role = render(self._graph.spec.system_prompt, slot.values)
+            role = system_message(self._graph.spec, slot.values)
             parts = [f"<role>\n{role}\n</role>", _transcript(slot, said), _instruction(node, slot)]
             return Request(self._agent, "\n\n".join([*parts, _ask("Agent")]))
         parts = [self._situation(slot), _transcript(slot, said), _instruction(node, slot)]

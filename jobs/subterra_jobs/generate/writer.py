@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from subterra_api.graph import Graph
-from subterra_api.template import render
 from subterra_jobs.common import scripted
 from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.scenarios import system_message
 from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.generate.checks import Checker, conversation_fault
 from subterra_jobs.generate.plan import Slot
@@ -98,6 +98,4 @@ class Writer:
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
     """The chat that is trained on."""
     slot = conversation.slot
-    return scripted.messages(
-        render(graph.spec.system_prompt, slot.values), slot.opener, list(conversation.said), greeted=slot.greeted
-    )
+    return scripted.messages(system_message(graph.spec, slot.values), slot.opener, list(conversation.said), greeted=slot.greeted)

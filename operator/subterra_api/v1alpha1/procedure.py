@@ -36,7 +36,9 @@ class Edge(ApiModel):
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often this way is taken, relative to its siblings."""
     examples: Utterances = ()
-    """How a customer says that this way is taken; for hubs of role user, used by the scripted teacher."""
+    """What is said at a hub when this way is taken; used by the scripted teacher instead of the node's examples."""
+    values: Annotated[tuple[Value, ...], Field(max_length=100)] = ()
+    """Where a fact decides: the values that lead this way; none for all that no other edge names."""
     guards: Annotated[tuple[Guard, ...], Field(max_length=10)] = ()
     """Earlier decisions that this edge depends on; all must hold."""
 
@@ -57,7 +59,9 @@ class Node(ApiModel):
     max_visits: Annotated[int, Field(ge=1, le=10)] = 2
     """How often one conversation may come here; bounds loops."""
     decided_by: Literal["customer", "fact", "history"] = "customer"
-    """For hubs: what decides the branch."""
+    """For hubs: the customer's words, a fact, or what happened before, in which case the first open edge is taken."""
+    fact: VariableName | None = None
+    """Where a fact decides: the variable that holds it. Each edge says for which of its values it is taken."""
     next: Annotated[tuple[Edge, ...], Field(max_length=20)] = ()
     """The ways out; none for a terminal."""
 
@@ -89,7 +93,7 @@ class Variable(ApiModel):
     formats: Annotated[tuple[Value, ...], Field(max_length=20)] = ()
     """How a value is written: `{value}` or `{value:,}` for integers, `{start:%-d %B}` and `{end:%-d %B}` for date ranges."""
     visibility: Literal["customer", "context", "hidden"] = "customer"
-    """Who knows it: the customer says it, or it is rendered into the system prompt, or only the writer sees it."""
+    """Who knows it: the customer says it, or a line of the system message tells the agent, or only the writer sees it."""
 
 
 class Persona(ApiModel):

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from subterra_api.digest import procedure_digest
-from subterra_api.graph import Analysis, analyse
+from subterra_api.lint import Analysis, analyse
 from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
 from subterra_operator.decide.decision import Conditions, Decision, wire

@@ -20,7 +20,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
 
 Schema = dict[str, Any]
 
-KEPT = ("description", "type", "pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
+KEPT = ("type", "pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
 MAP_KEYS = {"nodes": "id", "knowledge": "id", "variables": "name", "personas": "name", "stages": "name", "conditions": "type"}
 """Lists that are maps: server-side apply merges them by this key, and no two items may share it."""
 
@@ -64,7 +64,7 @@ def _node(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
     node = _resolved(node, defs)
     if {option.get("type") for option in node.get("anyOf", [])} == {"string", "integer"}:
         return _described(node, {"x-kubernetes-int-or-string": True})
-    result: Schema = {key: node[key] for key in KEPT if key in node}
+    result = _described(node, {key: node[key] for key in KEPT if key in node})
     if "const" in node:
         result["enum"] = [node["const"]]
     if "exclusiveMinimum" in node:
@@ -79,7 +79,7 @@ def _node(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
 
 
 def _described(node: Mapping[str, Any], schema: Schema) -> Schema:
-    return schema | ({"description": node["description"]} if "description" in node else {})
+    return schema | ({"description": " ".join(node["description"].split())} if "description" in node else {})
 
 
 def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:

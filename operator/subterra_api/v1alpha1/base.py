@@ -33,21 +33,30 @@ class LocalReference(ApiModel):
     """An object in the same namespace."""
 
     name: Name
+    """Its metadata.name."""
 
 
 class SecretKeyReference(ApiModel):
     """One key of a Secret in the same namespace. The operator never reads it; kubelet hands it to the job."""
 
     name: Name
+    """The Secret's metadata.name."""
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "apiKey"
+    """The key within the Secret. Default: apiKey."""
 
 
 class Condition(StatusModel):
     """A Kubernetes condition, as in ``metav1.Condition``."""
 
     type: Annotated[str, StringConstraints(max_length=316)]
+    """What is said something about."""
     status: Annotated[str, StringConstraints(pattern="^(True|False|Unknown)$")]
+    """True, False or Unknown."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
+    """Why, in one word for programs."""
     message: Annotated[str, StringConstraints(max_length=32768)] = ""
+    """Why, and what to do about it, for people."""
     last_transition_time: str
+    """When the status last changed."""
     observed_generation: int = Field(default=0, ge=0)
+    """The metadata.generation for which this holds."""

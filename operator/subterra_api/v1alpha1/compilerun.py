@@ -19,7 +19,7 @@ class Provider(ApiModel):
     """Who writes, plays or judges."""
 
     name: Literal["scripted", "anthropic"] = "scripted"
-    """`scripted` is deterministic, from the procedure's own examples: no key, no network, no cost."""
+    """`scripted` is deterministic, from the procedure's own examples: no key, no network, no cost. Default: scripted."""
     model: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The provider's model name; needed for every provider but `scripted`."""
 
@@ -28,17 +28,20 @@ class Player(ApiModel):
     """Who plays the customers, or judges. Refused here rather than after generation and training were paid."""
 
     name: Literal["scripted"] = "scripted"
-    """`scripted` plays the procedure's own wordings and judges by rules."""
+    """`scripted` plays the procedure's own wordings and judges by rules. Default: scripted."""
 
 
 class GenerationSettings(ApiModel):
     """How the dataset is written."""
 
     teacher: Provider = Provider()
+    """Who writes the conversations."""
     conversations: Annotated[int, Field(ge=20, le=100000)] | None = None
     """How many to write for each seed, held-out ones included."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=16)] | None = None
+    """One batch of conversations is written for each of these random seeds."""
     held_out_percent: Annotated[int, Field(ge=1, le=50)] | None = None
+    """Share of the conversations that is kept from training."""
 
 
 class BaseModelSource(ApiModel):
@@ -52,8 +55,11 @@ class TrainingSettings(ApiModel):
     """Full-parameter supervised fine-tuning. Unset fields take the defaults of the base model's kind."""
 
     optimizer: Literal["adamw", "muon"] | None = None
+    """How the weights are moved."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The highest learning rate of the schedule."""
     epochs: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How often the model sees each conversation."""
     max_steps: Annotated[int, Field(ge=1, le=1000000)] | None = None
     """Stops after so many steps, whatever `epochs` says."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -61,23 +67,31 @@ class TrainingSettings(ApiModel):
     max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
     """Tokens per conversation."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
+    """How much DeepSpeed ZeRO spreads over the GPUs: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
     seed: Annotated[int, Field(ge=0)] | None = None
+    """Random seed of the order of the conversations and, for `scratch`, of the first weights."""
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps between checkpoints, from which a training that was interrupted goes on."""
 
 
 class EvaluationSettings(ApiModel):
     """How the candidate is judged."""
 
     simulator: Player = Player()
+    """Who plays the customers."""
     judge: Player = Player()
+    """Who scores the conversations."""
     scenarios: Annotated[int, Field(ge=10, le=5000)] | None = None
+    """How many conversations are played with the candidate; the more, the narrower the intervals that the gate decides by."""
     seed: Annotated[int, Field(ge=0)] | None = None
+    """Random seed of the scenarios; another than the training's."""
 
 
 class CompileInputs(ApiModel):
     """Everything that determines the result. Immutable."""
 
     procedure_ref: LocalReference
+    """The Procedure that is compiled."""
     procedure_digest: Digest | None = None
     """When set, the run refuses to start from a procedure that has another digest."""
     base_model: BaseModelSource = BaseModelSource()
@@ -90,16 +104,22 @@ class ResourceRequirements(ApiModel):
     """Requests and limits of a pod's main container."""
 
     requests: dict[str, Quantity] = {}
+    """What the scheduler keeps free for it, such as `cpu: 2` or `nvidia.com/gpu: 1`."""
     limits: dict[str, Quantity] = {}
+    """What it may use at most."""
 
 
 class StagePod(ApiModel):
     """Where and with what a stage runs."""
 
     resources: ResourceRequirements = ResourceRequirements()
+    """Requests and limits; what is not said comes from the operator's settings."""
     node_selector: dict[str, str] = {}
+    """Labels that a node must have, as in a pod."""
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
+    """Taints that are put up with, as in a pod."""
     active_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
+    """After so many seconds the stage is stopped and the run fails with DeadlineExceeded."""
     ranks: Annotated[int, Field(ge=1, le=64)] | None = None
     """Processes of the training job: one per GPU; on CPU one per core given to it."""
 
@@ -108,71 +128,98 @@ class GatePolicy(ApiModel):
     """Floors that a candidate must clear with confidence: the 95 % lower bound decides, not the mean."""
 
     min_scenarios: Annotated[int, Field(ge=1)] = 50
-    """Fewer played scenarios are Inconclusive."""
+    """With fewer played scenarios the verdict is Inconclusive. Default: 50."""
     min_score: Score = 3.5
-    """Each criterion's mean score."""
+    """What each criterion's mean score must reach, of 1 to 5. Default: 3.5."""
     max_failure_rate: Share = 0.2
-    """Share of conversations with Task Success of 3 or less."""
+    """The largest tolerable share of conversations with a Task Success of 3 or less. Default: 0.2."""
     min_conformance: Share = 0.8
-    """Share of conversations that follow the procedure to a terminal."""
+    """The smallest tolerable share of conversations that follow the procedure to its end. Default: 0.8."""
 
 
 class ExecutionSettings(ApiModel):
     """How the run is carried out. May change while it runs."""
 
     suspend: bool = False
+    """Stops the job at work; what it made is kept, and the run goes on from there when this is false again."""
     max_usd: Annotated[Money | None, Field(alias="maxUSD")] = None
     """Hard cap on what the run may pay to providers."""
     queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """A Kueue LocalQueue."""
+    """The Kueue LocalQueue in which the jobs wait for their turn; needs Kueue."""
     api_key_secret: SecretKeyReference | None = None
     """The provider's key; needed for every provider but `scripted`."""
     generate: StagePod = StagePod()
+    """The pod that writes the conversations."""
     train: StagePod = StagePod()
+    """The pod that trains."""
     evaluate: StagePod = StagePod()
+    """The pod that plays and judges; the candidate's vLLM runs beside it."""
     gate: GatePolicy = GatePolicy()
+    """What the candidate must reach."""
 
 
 class CompileRunSpec(ApiModel):
+    """What to compile, and how the work is carried out."""
+
     inputs: CompileInputs
+    """Everything that determines the result. Immutable."""
     execution: ExecutionSettings = ExecutionSettings()
+    """How the run is carried out. May change while it runs."""
 
 
 class StageStatus(StatusModel):
     """How far one stage is."""
 
     name: StageName
+    """generate, train, evaluate or gate."""
     state: StageState = "Pending"
+    """Pending, Running, Succeeded or Failed."""
     attempt: int = 0
+    """How often it was begun."""
     retries: int = 0
     """How often it was tried again by itself since somebody asked for it."""
     job_name: str | None = None
+    """The Job of this attempt."""
     started_at: str | None = None
+    """When this attempt began."""
     finished_at: str | None = None
+    """When it ended."""
     percent: int = 0
+    """How far it is."""
     eta_seconds: int | None = None
+    """Seconds that are probably left."""
     usd: Annotated[Money | None, Field(alias="usd")] = None
+    """What it paid to providers so far, all attempts together."""
     tokens: int | None = None
+    """Tokens that it was billed for."""
     reason: str | None = None
+    """Why it failed, in one word."""
     message: str | None = None
+    """What it is doing, or why it failed and what to do."""
 
 
 class Interval(StatusModel):
     """A mean with its 95 % confidence interval."""
 
     mean: float
+    """The mean that was measured."""
     low: float
+    """The lower bound of the interval."""
     high: float
+    """The upper bound of the interval."""
 
 
 class Scores(StatusModel):
     """What the evaluation measured, as far as the gate needs it."""
 
     scenarios: int
+    """How many conversations were played."""
     criteria: dict[str, Interval]
     """taskSuccess, informationAccuracy, consistency, gracefulHandling, naturalness; 1 to 5."""
     failure_rate: Interval
+    """Share of conversations with a Task Success of 3 or less."""
     conformance: Interval
+    """Share of conversations that follow the procedure to its end."""
     turns_per_conversation: float
     """Mean number of agent turns."""
     slots_exact: float | None = None
@@ -183,33 +230,53 @@ class Verdict(StatusModel):
     """The gate's decision and why."""
 
     result: VerdictResult
+    """Pass, Fail or Inconclusive."""
     reasons: Annotated[tuple[str, ...], Field(max_length=20)] = ()
+    """Which criterion decided, with its interval and its floor."""
 
 
 class Artifacts(StatusModel):
     """Digests of the manifests of what the run made."""
 
     dataset: str | None = None
+    """Digest of the dataset."""
     model: str | None = None
+    """Digest of the model: what `promotion.pin` and `model.digest` of a CompiledAgent take."""
     report: str | None = None
+    """Digest of the report."""
     dataset_path: str | None = None
+    """Where the dataset is in the store."""
     model_path: str | None = None
+    """Where the model is in the store."""
     report_path: str | None = None
+    """Where the report is in the store."""
 
 
 class CompileRunStatus(StatusModel):
+    """How far the run is and what came of it."""
+
     observed_generation: int = 0
+    """The metadata.generation that this status is about; -1 before the operator has looked."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    """Succeeded: all stages are done. Generated, Trained, Evaluated: each of them. Promotable: the gate's verdict.
+    Reconciling: work goes on. Stalled: a person is needed."""
     phase: str | None = None
+    """A summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Suspended or Superseded."""
     progress: str | None = None
     """The stage at work and how far it is, for `kubectl get`."""
     procedure_digest: str | None = None
+    """Digest of the procedure that is compiled; see the Procedure's status.digest."""
     retry_at: str | None = None
     """The `subterra.dev/retryAt` annotation that was last obeyed."""
     stages: Annotated[tuple[StageStatus, ...], Field(max_length=8)] = ()
+    """How far each stage is."""
     artifacts: Artifacts = Artifacts()
+    """What was made, with its digests."""
     usd: Money | None = None
+    """What all stages together paid to providers, in US dollars."""
     scores: Scores | None = None
+    """What the evaluation measured."""
     verdict: Verdict | None = None
+    """The gate's decision and why."""
     banner: str | None = None
     """What the scores are no evidence for."""

@@ -21,7 +21,7 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 .PHONY: test
 test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
 	@$(CLUSTER) build
-	@PYTHONPATH=cluster $(PY) -m tests.kstatus.oracle
+	@PYTHONPATH=cluster $(PY) -m tests.oracles.build
 	@$(PY) -m pytest
 
 .PHONY: test-unit

@@ -2,17 +2,28 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
-from tests.kstatus import oracle
+from tests.oracles import build
+from tests.oracles.build import Oracle
 
 from subterra_cluster.config import default_cache
-from subterra_operator.kinds import Object
 
 
 @pytest.fixture(scope="session")
-def kstatus() -> Callable[[Object], tuple[str, str]]:
+def oracle() -> Callable[..., Oracle]:
+    """How a tool reads objects: ``oracle("kstatus")``, ``oracle("lua", script)``, ``oracle("cel", kustomization)``."""
+    if not (program := build.binary(default_cache())).exists():
+        pytest.skip("the oracles are not built: make test builds them")
+
+    def asked(*question: str | Path) -> Oracle:
+        return partial(build.ask, program, question)
+
+    return asked
+
+
+@pytest.fixture(scope="session")
+def kstatus(oracle: Callable[..., Oracle]) -> Oracle:
     """How tools that wait read an object: status and message."""
-    if not (program := oracle.binary(default_cache())).exists():
-        pytest.skip("kstatus is not built: make test builds it")
-    return partial(oracle.status, program)
+    return oracle("kstatus")

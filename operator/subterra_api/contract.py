@@ -1,12 +1,12 @@
 """What passes between the operator and its jobs: input file, result, exit codes, artifact keys, progress."""
 
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from subterra_api.digest import HASH_VERSION, sha256, short
-from subterra_api.v1alpha1.base import ApiModel
+from subterra_api.v1alpha1.base import ApiModel, Money
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     CompileInputs,
@@ -25,6 +25,8 @@ PROGRESS_PORT = 8787
 EXPORTER_PORT = 8788
 VLLM_PORT = 8000
 TERMINATION_LOG = "/dev/termination-log"
+BUDGET_VARIABLE = "SUBTERRA_BUDGET"
+"""Environment variable of a paid stage: its `Budget` as JSON."""
 RESULT_LIMIT = 4096
 """Bytes of a termination message that kubelet keeps."""
 
@@ -96,6 +98,22 @@ class RunIdentity(ApiModel):
     name: str
     namespace: str
     uid: str
+    agent: str | None = None
+    """The agent that the run was made for."""
+
+    @property
+    def payer(self) -> str:
+        """Who is billed: the agent, for all its runs together, or a run without an agent by itself."""
+        return f"agent-{self.agent}" if self.agent else f"run-{self.uid}"
+
+
+class Budget(ApiModel):
+    """Caps on what providers may be paid. No part of the input: each attempt is told those of the moment it begins."""
+
+    max_usd: Annotated[Money | None, Field(alias="maxUSD")] = None
+    """Of the run, all stages and attempts together."""
+    max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
+    """Of all runs of the payer, in the 30 days before a call."""
 
 
 class RunInput(ApiModel):
@@ -112,7 +130,6 @@ class RunInput(ApiModel):
     keys: ArtifactKeys
     store: str
     """fsspec URI of the namespace's prefix, such as ``file:///store``."""
-    max_usd: str | None = None
     ranks: int = 1
     banner: str | None = None
 
@@ -181,7 +198,7 @@ def evaluation_of(given: EvaluationSettings) -> Evaluation:
 
 def resolve(
     inputs: CompileInputs, procedure: ProcedureSpec, procedure_digest: str, run: RunIdentity, *, store: str,
-    max_usd: str | None = None, ranks: int = 1,
+    ranks: int = 1,
 ) -> RunInput:  # fmt: skip
     """The frozen input of a run: what its stages will do, whatever defaults a later version has."""
     scratch = inputs.base_model.uri == "scratch"
@@ -193,7 +210,7 @@ def resolve(
     return RunInput(
         run=run, procedure=procedure, procedure_digest=procedure_digest, base_model=inputs.base_model, generation=generation,
         training=training, evaluation=evaluation, keys=ArtifactKeys(dataset=dataset, model=model, report=report), store=store,
-        max_usd=max_usd, ranks=ranks, banner=banner(inputs),
+        ranks=ranks, banner=banner(inputs),
     )  # fmt: skip
 
 
@@ -227,3 +244,8 @@ def artifact_path(stage: Stage, key: str) -> str:
 def work_path(key: str) -> str:
     """Where the unfinished work on an artifact is kept, relative to the store: ``work/<hex>``."""
     return f"work/{short(key, 32)}"
+
+
+def lease_path(key: str) -> str:
+    """Where it is written down who works on an artifact, relative to the store: ``work/<hex>.lease``."""
+    return f"{work_path(key)}.lease"

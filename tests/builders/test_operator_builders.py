@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.builders import operator_objects as make
 
-from subterra_api.contract import STAGES, ExitCode, Stage
+from subterra_api.contract import BUDGET_VARIABLE, STAGES, Budget, ExitCode, Stage
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.build.common import NAME_LIMIT, fitted
@@ -68,6 +68,21 @@ def test_only_stages_that_pay_get_the_key_and_only_by_reference(stage: Stage, ke
     assert [item["valueFrom"]["secretKeyRef"] for item in found] == [{"name": "provider", "key": "key"}] * keys
 
 
+@pytest.mark.parametrize(("stage", "told"), [("generate", True), ("train", False), ("evaluate", True)])
+def test_only_stages_that_pay_are_told_the_caps(stage: Stage, told: bool) -> None:
+    main = job(stage, maxUSD="5", maxUSDPer30Days="50.5")["spec"]["template"]["spec"]["containers"][0]
+    found = [Budget.model_validate_json(item["value"]) for item in main["env"] if item["name"] == BUDGET_VARIABLE]
+    assert found == [Budget(max_usd="5", max_usd_per_30_days="50.5")] * told
+
+
+def test_the_agents_budget_is_its_runs() -> None:
+    agent = make.agent(budget={"maxUSDPerRun": "5", "maxUSDPer30Days": "50"})
+    spec = CompiledAgentSpec.model_validate(agent["spec"])
+    assert spec.compile
+    execution = compile_run(agent, spec, spec.compile, DIGEST)["spec"]["execution"]
+    assert (execution["maxUSD"], execution["maxUSDPer30Days"]) == ("5", "50")
+
+
 def test_the_candidate_is_served_beside_the_evaluation_as_it_will_be_served_later() -> None:
     [sidecar] = job("evaluate")["spec"]["template"]["spec"]["initContainers"]
     [server] = serving()["spec"]["template"]["spec"]["containers"]
@@ -111,7 +126,11 @@ def test_the_runs_name_is_its_inputs() -> None:
     assert spec.compile
     assert compile_run(agent, spec, spec.compile, DIGEST)["metadata"]["name"] == "travel-51a22685"
     other = copy.deepcopy(agent)
-    other["spec"] |= {"cost": {"usdPerHour": "1"}, "budget": {"maxUSDPerRun": "5"}, "serving": {"replicas": 2}}
+    other["spec"] |= {
+        "cost": {"usdPerHour": "1"},
+        "budget": {"maxUSDPerRun": "5", "maxUSDPer30Days": "50"},
+        "serving": {"replicas": 2},
+    }
     spec = CompiledAgentSpec.model_validate(other["spec"])
     assert spec.compile
     assert compile_run(other, spec, spec.compile, DIGEST)["metadata"]["name"] == "travel-51a22685"

@@ -12,6 +12,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 
 TRAVEL = Path(__file__).parents[2] / "examples" / "travel" / "procedure.yaml"
 PAID = {"name": "anthropic", "model": "claude-sonnet-4-6"}
+TRAVEL_1 = RunIdentity(name="travel-1", namespace="default", uid="uid-1", agent="travel")
 
 
 def travel() -> ProcedureSpec:
@@ -19,9 +20,8 @@ def travel() -> ProcedureSpec:
     return ProcedureSpec.model_validate(yaml.safe_load(TRAVEL.read_text())["spec"])
 
 
-def run_input(store: Path, procedure: ProcedureSpec | None = None, *, max_usd: str | None = None, **generation: Any) -> RunInput:
+def run_input(store: Path, procedure: ProcedureSpec | None = None, **generation: Any) -> RunInput:
     """A run over ``procedure`` with its artifacts under ``store``; ``generation`` as in a CompileRun."""
     spec = procedure or travel()
     inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "generation": {"conversations": 20} | generation})
-    run = RunIdentity(name="travel-1", namespace="default", uid="uid-1")
-    return resolve(inputs, spec, procedure_digest(spec), run, store=store.as_uri(), max_usd=max_usd)
+    return resolve(inputs, spec, procedure_digest(spec), TRAVEL_1, store=store.as_uri())

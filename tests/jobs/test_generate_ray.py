@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 from tests.fakes.generation import PAID, run_input
 from tests.fakes.messages_api import NO_CREDIT, MessagesApi, messages_api
 
-from subterra_api.contract import ExitCode, RunInput, StageResult, artifact_path
+from subterra_api.contract import BUDGET_VARIABLE, Budget, ExitCode, RunInput, StageResult, artifact_path, lease_path
 from subterra_jobs.common.errors import ProviderBlockedError
+from subterra_jobs.common.lease import Lease
 from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.scenarios import held_out
 from subterra_jobs.common.stage import Outcome, StageContext, execute
@@ -32,17 +34,15 @@ from subterra_jobs.generate.writer import Conversation
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def _keep_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
+def lease_of(run: RunInput) -> Lease:
+    return Lease(ArtifactStore(run.store), lease_path(run.keys.dataset), 1, run.run.name, "token")
 
 
-def generate(run: RunInput, tmp_path: Path) -> tuple[Outcome, Path]:
-    output = tmp_path / "output"
+def generate(run: RunInput, tmp_path: Path, max_usd: str | None = None) -> tuple[Outcome, Path]:
+    output, store = tmp_path / "output", ArtifactStore(run.store)
     output.mkdir(parents=True)
-    return stage.work(StageContext(run, ArtifactStore(run.store), output, tmp_path, ProgressReporter("generate"))), output
+    budget = Budget(max_usd=max_usd)
+    return stage.work(StageContext(run, store, output, tmp_path, ProgressReporter("generate"), lease_of(run), budget)), output
 
 
 def rows(file: Path) -> list[dict[str, object]]:
@@ -76,7 +76,7 @@ def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, mon
         run = run_input(tmp_path, teacher=PAID)
         slots = plan(run.procedure, run.generation)
         finished: list[Conversation] = []
-        with RayPool(run, Shape(workers=1, batch=20, concurrency=4)) as pool:
+        with RayPool(run, Shape(workers=1, batch=20, concurrency=4), Budget(), lease_of(run).check) as pool:
             victim = pool.pids()[0]
             killer = threading.Thread(target=kill_when, args=(lambda: api.paid > 40, victim))
             killer.start()
@@ -113,9 +113,9 @@ def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     with messages_api(MessagesApi(after=(70, NO_CREDIT))) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        run = run_input(tmp_path, teacher=PAID, max_usd="5")
+        run = run_input(tmp_path, teacher=PAID)
         with pytest.raises(ProviderBlockedError, match="top up"):
-            generate(run, tmp_path / "first")
+            generate(run, tmp_path / "first", max_usd="5")
         assert api.paid == 70
         api.after = None
         outcome, output = generate(run, tmp_path / "second")
@@ -176,6 +176,7 @@ def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_
             process.kill()
             process.wait()
         paid_at_kill = quiet(lambda: api.paid)
+        shutil.rmtree(tmp_path / "store" / lease_path(run.keys.dataset))  # as if a minute had passed
         with termination(tmp_path, run, **keys) as (process, log):
             assert process.wait(120) == ExitCode.SUCCEEDED
             result = StageResult.model_validate_json(log.read_text())
@@ -193,6 +194,16 @@ def quiet(count: Callable[[], int], still: float = 1.0) -> int:
             seen, since = now, time.monotonic()
         time.sleep(0.05)
     return seen
+
+
+def test_the_jobs_environment_caps_its_spending_and_its_message_has_the_arithmetic(tmp_path: Path) -> None:
+    with messages_api() as api:
+        run = run_input(tmp_path / "store", teacher=PAID)
+        keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test", BUDGET_VARIABLE: '{"maxUSDPer30Days": "0.1"}'}
+        with termination(tmp_path, run, **keys) as (process, log):
+            assert process.wait(60) == ExitCode.BUDGET_EXCEEDED
+            assert log.read_text().startswith("the cap per 30 days is $0.1: agent travel paid $0.")
+        assert 0 < api.paid * 0.0036 <= 0.1
 
 
 def test_a_taken_progress_port_does_not_end_the_stage(tmp_path: Path) -> None:

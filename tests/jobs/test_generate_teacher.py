@@ -23,15 +23,16 @@ from tests.fakes.messages_api import (
     role_of,
 )
 
-from subterra_api.contract import ExitCode, RunInput
+from subterra_api.contract import Budget, ExitCode, RunInput
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError
+from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate import worker as worker_module
 from subterra_jobs.generate.anthropic_teacher import AnthropicTeacher
 from subterra_jobs.generate.drafts import Drafts
-from subterra_jobs.generate.ledger import Ledger, LedgerPurse
 from subterra_jobs.generate.main import preflight
 from subterra_jobs.generate.plan import Slot, plan
 from subterra_jobs.generate.worker import Batch, Worker
@@ -49,9 +50,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
         yield served
 
 
-def purse_of(run: RunInput) -> LedgerPurse:
-    cap = None if run.max_usd is None else Decimal(run.max_usd)
-    return LedgerPurse(Ledger(ArtifactStore(run.store), run.run.uid), cap)
+def purse_of(run: RunInput, max_usd: str | None = None) -> LedgerPurse:
+    return LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
 
 
 async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = None, concurrency: int = 4) -> Batch:
@@ -64,8 +64,8 @@ async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = No
         await worker.close()
 
 
-def paid_run(tmp_path: Path, *, max_usd: str | None = None, spec: ProcedureSpec | None = None) -> tuple[RunInput, list[Slot]]:
-    run = run_input(tmp_path, spec, teacher=PAID, max_usd=max_usd)
+def paid_run(tmp_path: Path, *, spec: ProcedureSpec | None = None) -> tuple[RunInput, list[Slot]]:
+    run = run_input(tmp_path, spec, teacher=PAID)
     return run, plan(run.procedure, run.generation)
 
 
@@ -169,15 +169,34 @@ async def test_a_refusal_ends_the_stage_at_once_with_its_cure(
 
 
 async def test_spend_never_exceeds_the_cap_and_what_is_paid_is_kept(api: MessagesApi, tmp_path: Path) -> None:
-    run, slots = paid_run(tmp_path, max_usd="0.2")
-    batch = await write(run, slots, concurrency=8)
+    run, slots = paid_run(tmp_path)
+    batch = await write(run, slots, purse_of(run, "0.2"), concurrency=8)
     assert batch.failure is not None
     assert batch.failure.code == ExitCode.BUDGET_EXCEEDED
-    assert "execution.maxUSD" in batch.failure.message
+    assert batch.failure.message.startswith("the cap per run is $0.2: run travel-1 paid $0.1")
+    assert batch.failure.message.endswith("raise spec.budget.maxUSDPerRun of agent travel")
     assert Decimal("0.1") < PER_CALL * api.paid <= Decimal("0.2")
     assert purse_of(run).spent == PER_CALL * api.paid
     saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
     assert sum(len(each.said) for each in saved.values()) == api.paid
+
+
+async def test_after_the_cap_was_raised_the_next_attempt_pays_for_the_rest_only(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    assert (await write(run, slots, purse_of(run, "0.2"))).failure is not None
+    again = await write(run, slots, purse_of(run, "2"))
+    assert (again.failure, len(again.finished)) == (None, 20)
+    assert api.paid == turns(slots)
+    assert purse_of(run).spent == PER_CALL * api.paid
+
+
+async def test_a_cap_that_is_used_up_refuses_before_the_first_call(api: MessagesApi, tmp_path: Path) -> None:
+    run, slots = paid_run(tmp_path)
+    batch = await write(run, slots, purse_of(run, "0"))
+    assert batch.failure is not None
+    assert batch.failure.code == ExitCode.BUDGET_EXCEEDED
+    assert "run travel-1 paid $0, $0 is left" in batch.failure.message
+    assert api.calls == 0
 
 
 async def test_the_reservation_is_more_than_any_call_can_cost(api: MessagesApi, tmp_path: Path) -> None:
@@ -208,8 +227,7 @@ async def test_a_call_that_was_given_up_unanswered_counts_in_full(
     api.faults = deque([Fault(seconds=1.0)])
     run, slots = paid_run(tmp_path)
     await one_call(purse_of(run), slots[0], patience=5)
-    entries = Ledger(ArtifactStore(run.store), run.run.uid).read()
-    assert [entry.get("lost", False) for entry in entries] == [True, False]
+    assert [payment.usd > PER_CALL for payment in Ledger(ArtifactStore(run.store), run.run).news()] == [True, False]
     assert api.paid == 2
 
 

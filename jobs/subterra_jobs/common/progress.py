@@ -39,6 +39,12 @@ class ProgressReporter:
             self._logged = now
             log.info("%s: %d of %d %s (%d %%) %s", self.current.stage, done, planned, unit, self.current.percent, message)
 
+    def say(self, message: str) -> None:
+        """Records what the stage is doing while there are no figures."""
+        if message != self.current.message:
+            log.info("%s: %s", self.current.stage, message)
+        self.current = self.current.model_copy(update={"message": message})
+
     def serve(self, port: int) -> ThreadingHTTPServer | None:
         """Answers ``GET /progress`` with JSON in a background thread; none when the port is taken: progress decides nothing."""
         reporter = self

@@ -3,32 +3,41 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from subterra_api.contract import (
+    BUDGET_VARIABLE,
     INPUT_FILE,
     PROGRESS_PORT,
     RESULT_LIMIT,
     TERMINATION_LOG,
+    Budget,
     ExitCode,
     RunInput,
     Stage,
     StageResult,
     artifact_path,
+    lease_path,
 )
+from subterra_api.digest import sha256
 from subterra_api.v1alpha1.compilerun import Scores
 from subterra_jobs.common.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.common.lease import Lease, acquire, kept
 from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.store import ArtifactStore
 
 log = logging.getLogger("subterra")
+TERMINATED = 128 + signal.SIGTERM
+NO_CAPS = Budget()
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,9 @@ class StageContext:
     output: Path
     work: Path
     progress: ProgressReporter
+    lease: Lease
+    """Must be checked before money is spent or something is left that others read."""
+    budget: Budget = NO_CAPS
 
     def artifact(self, stage: Stage) -> Path:
         """Local directory of what an earlier stage made."""
@@ -63,13 +75,17 @@ def main(stage: Stage, work: Work) -> None:
     """Entry point of a stage's module: exits with the contract's code after writing the termination message."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     arguments = _arguments(stage)
+    code: int
+    # As process 1 of a container Python would ignore SIGTERM.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        run_input = _load(arguments.input)
-        message = execute(stage, work, run_input, attach=arguments.attach).model_dump_json(by_alias=True, exclude_none=True)
-        code = ExitCode.SUCCEEDED
+        result = execute(stage, work, _load(arguments.input), budget=_budget(), attach=arguments.attach)
+        message, code = result.model_dump_json(by_alias=True, exclude_none=True), ExitCode.SUCCEEDED
     except StageError as error:
         log.error("%s", error)
         message, code = str(error), error.code
+    except SystemExit:
+        message, code = "told to stop; what is done and paid is kept", TERMINATED
     except Exception as error:
         traceback.print_exc()
         message, code = f"{type(error).__name__}: {error}", ExitCode.INTERNAL
@@ -78,42 +94,70 @@ def main(stage: Stage, work: Work) -> None:
     os._exit(code)  # engines leave threads behind that would keep the pod alive
 
 
-def execute(stage: Stage, work: Work, run_input: RunInput, *, attach: bool = False, port: int = PROGRESS_PORT) -> StageResult:
-    """Does the stage's work unless its artifact exists; ``attach`` only reads a result back and never pays."""
-    store, path = ArtifactStore(run_input.store), artifact_path(stage, run_input.keys.of(stage))
-    if (manifest := store.manifest(path)) is not None:
-        return _result(stage, run_input, store, path, manifest["about"], reused=True)
+def execute(
+    stage: Stage, work: Work, run_input: RunInput, *, budget: Budget = NO_CAPS, attach: bool = False, port: int = PROGRESS_PORT
+) -> StageResult:
+    """Does the stage's work unless its artifact exists or appears while another job works on it; ``attach`` only reads a result
+    back, waits for nobody and never pays.
+    """
+    store, key = ArtifactStore(run_input.store), run_input.keys.of(stage)
+    path = artifact_path(stage, key)
+    if store.manifest(path) is not None:
+        return _result(stage, key, store, reused=True)
     if attach:
         raise InfrastructureError(
             f"{path} is not in the store, so there is no result to read back; set subterra.dev/retryAt to run again"
         )
-    progress = ProgressReporter(stage)
+    with _served(ProgressReporter(stage), port) as progress:
+        done = lambda: store.manifest(path) is not None  # noqa: E731
+        lease = acquire(store, lease_path(key), run_input.run.name, done=done, tell=progress.say)
+        if lease is not None:
+            with kept(lease), tempfile.TemporaryDirectory(prefix=f"{stage}-") as scratch:
+                output, work_dir = Path(scratch, "output"), Path(scratch, "work")
+                output.mkdir()
+                work_dir.mkdir()
+                context = StageContext(run_input, store, output, work_dir, progress, lease, budget)
+                _publish(stage, work(context), context)
+    return _result(stage, key, store, reused=lease is None)
+
+
+@contextmanager
+def _served(progress: ProgressReporter, port: int) -> Iterator[ProgressReporter]:
     server = progress.serve(port)
     try:
-        with tempfile.TemporaryDirectory(prefix=f"{stage}-") as scratch:
-            output, work_dir = Path(scratch, "output"), Path(scratch, "work")
-            output.mkdir()
-            work_dir.mkdir()
-            outcome = work(StageContext(run_input, store, output, work_dir, progress))
-            about = {"stage": stage, "key": run_input.keys.of(stage), "message": outcome.message, "usd": outcome.usd,
-                     "tokens": outcome.tokens, "banner": run_input.banner,
-                     "scores": outcome.scores.dump() if outcome.scores else None}  # fmt: skip
-            store.publish(path, output, about)
+        yield progress
     finally:
         if server is not None:
             server.shutdown()
             server.server_close()
-    return _result(stage, run_input, store, path, about, reused=False)
 
 
-def _result(
-    stage: Stage, run_input: RunInput, store: ArtifactStore, path: str, about: dict[str, object], *, reused: bool
-) -> StageResult:
+def _publish(stage: Stage, outcome: Outcome, context: StageContext) -> None:
+    key = context.input.keys.of(stage)
+    about = {"stage": stage, "key": key, "message": outcome.message, "usd": outcome.usd, "tokens": outcome.tokens,
+             "banner": context.input.banner, "scores": outcome.scores.dump() if outcome.scores else None}  # fmt: skip
+    context.lease.check()
+    context.store.publish(artifact_path(stage, key), context.output, about)
+
+
+def _result(stage: Stage, key: str, store: ArtifactStore, *, reused: bool) -> StageResult:
+    path = artifact_path(stage, key)
+    manifest = store.manifest(path)
+    if manifest is None:
+        raise InfrastructureError(f"{path} vanished from the store; run the stage again")
+    about = manifest["about"]
     return StageResult.model_validate(
-        {"stage": stage, "key": run_input.keys.of(stage), "digest": store.digest(path), "path": path, "reused": reused,
+        {"stage": stage, "key": key, "digest": sha256(manifest), "path": path, "reused": reused,
          "usd": "0" if reused else about["usd"], "tokens": 0 if reused else about["tokens"], "message": about["message"],
          "scores": about["scores"]}
     )  # fmt: skip
+
+
+def _budget() -> Budget:
+    try:
+        return Budget.model_validate_json(os.environ.get(BUDGET_VARIABLE, "{}"))
+    except ValidationError as error:
+        raise InvalidInputError(f"{BUDGET_VARIABLE} is not a valid budget: {error}") from None
 
 
 def _load(path: str) -> RunInput:

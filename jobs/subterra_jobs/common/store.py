@@ -5,7 +5,9 @@ An artifact exists once its ``manifest.json`` does: that file is written last an
 
 import hashlib
 import json
+import os
 import tempfile
+import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -59,18 +61,53 @@ class ArtifactStore:
             self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
             self.fs.put_file(str(source / name), target)
         manifest = {"files": hashes, "about": about}
-        self._put_last(self._at(path, MANIFEST), json.dumps(manifest, sort_keys=True, indent=1).encode())
+        self.put(f"{path}/{MANIFEST}", json.dumps(manifest, sort_keys=True, indent=1).encode())
         return sha256(manifest)
 
-    def _put_last(self, target: str, content: bytes) -> None:
-        """Writes in one step, so that a reader sees the whole file or none."""
+    def put(self, path: str, content: bytes) -> None:
+        """Writes a file durably and in one step, so that a reader sees the old content or the new."""
+        target = self._at(path)
         if not self.is_local:
             self.fs.pipe_file(target, content)
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(target + ".partial")
-        partial.write_bytes(content)
+        # Not beside the target: whoever lists that directory must not stumble over a file that is about to vanish.
+        partial = Path(self.root, ".partial", uuid.uuid4().hex)
+        for parent in (partial.parent, Path(target).parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         partial.rename(target)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Writes a file unless it exists; of several who try at once, one succeeds. ``content`` must be the caller's alone."""
+        try:
+            if self.is_local:
+                Path(self._at(path)).parent.mkdir(parents=True, exist_ok=True)
+                with Path(self._at(path)).open("xb") as file:  # O_EXCL
+                    file.write(content)
+            else:
+                self.fs.pipe_file(self._at(path), content, mode="create")
+        except OSError:
+            # An object store says "exists" in many ways, and also when our own request got through and its answer was lost.
+            if self.read(path) is None:
+                raise
+        return self.read(path) == content
+
+    def read(self, path: str) -> bytes | None:
+        """A file's content; none when there is no such file."""
+        try:
+            content: bytes = self.fs.cat_file(self._at(path))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """All files below a folder, by path relative to the store, with their sizes, as they are now."""
+        self.fs.invalidate_cache(self._at(folder))
+        found = self.fs.find(self._at(folder), detail=True)
+        return {str(PurePosixPath(name).relative_to(self.root)): info["size"] for name, info in sorted(found.items())}
 
     def local(self, path: str) -> Path:
         """A directory with the artifact's files: the store's own when it is a volume, else a download."""

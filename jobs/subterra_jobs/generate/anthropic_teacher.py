@@ -5,7 +5,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +12,10 @@ import anthropic
 
 from subterra_api.graph import Graph
 from subterra_api.pricing import TokenPrice, UnknownModelError, call_cost, price_of
-from subterra_jobs.common.errors import BudgetExceededError, InvalidInputError
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.ledger import Entry
+from subterra_jobs.common.purse import Purse
 from subterra_jobs.common.scripted import Utterance
-from subterra_jobs.generate.ledger import Entry, Purse
 from subterra_jobs.generate.plan import Slot
 from subterra_jobs.generate.prompts import Prompts, Request
 from subterra_jobs.generate.provider_errors import judge, may_have_been_paid, retry_after, unavailable
@@ -85,7 +85,7 @@ class AnthropicTeacher:
         deadline: float | None = None
         tries = 0
         while True:
-            receipt = await self._reserve(request)
+            receipt = await self._purse.reserve(self._owner, self.worst_case(request))
             try:
                 answer = await self._create(request)
             except anthropic.APIError as error:
@@ -109,15 +109,6 @@ class AnthropicTeacher:
             model=self._model, max_tokens=MAX_TOKENS, system=system, messages=[{"role": "user", "content": request.message}]
         )
 
-    async def _reserve(self, request: Request) -> int:
-        receipt = await self._purse.reserve(self._owner, self.worst_case(request))
-        if receipt is None:
-            raise BudgetExceededError(
-                "the next call could bring the run's spend above its cap; raise execution.maxUSD and set subterra.dev/retryAt: "
-                "what is paid is kept"
-            )
-        return receipt
-
     async def _wait(self, error: anthropic.APIError, tries: int, deadline: float) -> None:
         """Sleeps as long as the provider asks, else exponentially with jitter. Raises when patience would run out first."""
         backoff = min(_LONGEST_WAIT, self._first_wait * 2.0**tries) * self._rng.uniform(0.5, 1.0)
@@ -133,15 +124,6 @@ class AnthropicTeacher:
         return call_cost(self._price, usage.input_tokens, usage.output_tokens, write, read), counts
 
     def _entry(self, about: dict[str, str], usd: Decimal, counts: dict[str, int] | None = None, *, lost: bool = False) -> Entry:
-        at = datetime.now(UTC).isoformat(timespec="seconds")
         known = counts or {}
-        entry = {
-            "stage": "generate",
-            "at": at,
-            "model": self._model,
-            "usd": str(usd),
-            "tokens": sum(known.values()),
-            **about,
-            **known,
-        }
+        entry = {"model": self._model, "usd": str(usd), "tokens": sum(known.values()), **about, **known}
         return entry | ({"lost": True} if lost else {})

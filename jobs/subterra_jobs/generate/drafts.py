@@ -15,8 +15,9 @@ class Drafts:
     """``work/<dataset key>/<slot id>.json``. Rewritten after every turn; `subterra gc` may remove it once the dataset exists."""
 
     def __init__(self, store: ArtifactStore, dataset_key: str) -> None:
-        self._fs, self._local = store.fs, store.is_local
-        self._folder = f"{store.root}/{work_path(dataset_key)}"
+        self._store, self._fs = store, store.fs
+        self._path = work_path(dataset_key)
+        self._folder = f"{store.root}/{self._path}"
 
     def load(self, slots: Iterable[Slot]) -> dict[str, Conversation]:
         """What was saved for these slots. A draft of another scenario, or one that cannot be read, is as good as none."""
@@ -31,14 +32,7 @@ class Drafts:
         slot = conversation.slot
         said = [[each.node, each.role, each.text, each.taken] for each in conversation.said]
         content = json.dumps({"scenario": slot.scenario, "said": said, "dropped": conversation.dropped}).encode()
-        target = f"{self._folder}/{slot.id}.json"
-        if not self._local:
-            self._fs.pipe_file(target, content)
-            return
-        partial = Path(target + ".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.rename(target)
+        self._store.put(f"{self._path}/{slot.id}.json", content)
 
     def _names(self) -> list[str]:
         self._fs.invalidate_cache(self._folder)

@@ -1,8 +1,6 @@
 """The generate stage: plan, write on Ray, keep. Run as ``python -m subterra_jobs.generate --input FILE``."""
 
 import os
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,7 +29,6 @@ PAID_WORKERS = 2
 
 def work(context: StageContext) -> Outcome:
     """Writes the dataset into ``context.output``."""
-    end_on_sigterm()
     run = context.input
     preflight(run)
     slots = plan(run.procedure, run.generation)
@@ -43,7 +40,7 @@ def work(context: StageContext) -> Outcome:
         saved = drafts.load([each.slot for each in batch])
         return [saved.get(each.slot.id, each) for each in batch]
 
-    with RayPool(run, shape(run)) as pool:
+    with RayPool(run, shape(run), context.budget, context.lease.check) as pool:
 
         def done(batch: Sequence[Conversation]) -> None:
             conversations.update({each.slot.id: each for each in batch})
@@ -77,8 +74,3 @@ def shape(run: RunInput) -> Shape:
     workers = min(workers, PAID_WORKERS)
     concurrency = PAID_CONCURRENCY // workers
     return Shape(workers=workers, batch=max(1, concurrency // 2), concurrency=concurrency, in_flight=3)
-
-
-def end_on_sigterm() -> None:
-    """As process 1 of a container Python would ignore SIGTERM. Nothing needs saving: every paid turn is in the store already."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

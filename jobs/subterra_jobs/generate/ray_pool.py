@@ -16,10 +16,11 @@ import ray
 
 import subterra_api
 import subterra_jobs
-from subterra_api.contract import RunInput
+from subterra_api.contract import Budget, RunInput
 from subterra_jobs.common.errors import InfrastructureError, StageError
+from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.ledger import Ledger, LedgerPurse
 from subterra_jobs.generate.worker import Batch, RemotePurse, Worker
 from subterra_jobs.generate.writer import Conversation
 
@@ -61,10 +62,10 @@ Reload = Callable[[Sequence[Conversation]], list[Conversation]]
 
 
 class RayPool:
-    """A context manager. Use one per process."""
+    """A context manager. Use one per process. ``check`` raises a StageError when there must be no more spending."""
 
-    def __init__(self, run: RunInput, shape: Shape) -> None:
-        self._run, self._shape = run, shape
+    def __init__(self, run: RunInput, shape: Shape, budget: Budget, check: Callable[[], None]) -> None:
+        self._run, self._shape, self._budget, self._check = run, shape, budget, check
         self._paid = run.generation.teacher.name != "scripted"
         self._owners = 0
 
@@ -169,9 +170,9 @@ class RayPool:
         return owner, actor.remote(self._run_ref, purse, owner, self._shape.concurrency)
 
     def _make_purse(self) -> Any:
-        cap = None if self._run.max_usd is None else Decimal(self._run.max_usd)
         purse = ray.remote(LedgerPurse).options(num_cpus=0, max_restarts=0)
-        return purse.remote(Ledger(ArtifactStore(self._run.store), self._run.run.uid), cap)
+        ledger = Ledger(ArtifactStore(self._run.store), self._run.run)
+        return purse.remote(ledger, "generate", self._budget, check=self._check)
 
     def _leave(self) -> None:
         ray.shutdown()

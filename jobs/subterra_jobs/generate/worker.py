@@ -9,9 +9,10 @@ from typing import Any
 from subterra_api.contract import ExitCode, RunInput
 from subterra_api.graph import Graph
 from subterra_jobs.common.errors import InfrastructureError, StageError
+from subterra_jobs.common.ledger import Entry
+from subterra_jobs.common.purse import Purse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.drafts import Drafts
-from subterra_jobs.generate.ledger import Entry, Purse
 from subterra_jobs.generate.writer import Conversation, Teacher, Writer
 
 GRACE_SECONDS = 20.0
@@ -49,9 +50,9 @@ class RemotePurse:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def reserve(self, owner: str, usd: Any) -> int | None:
+    async def reserve(self, owner: str, usd: Any) -> int:
         """As LedgerPurse."""
-        receipt: int | None = await _answer(self._actor.reserve.remote(owner, usd))
+        receipt: int = await _answer(self._actor.reserve.remote(owner, usd))
         return receipt
 
     async def settle(self, receipt: int, entry: Entry | None) -> None:
@@ -63,6 +64,9 @@ async def _answer(reply: Any) -> Any:
     try:
         return await reply
     except Exception as error:
+        # What was raised there comes wrapped, with the other process's traceback in its message.
+        if isinstance(cause := getattr(error, "cause", None), StageError):
+            raise cause from None
         raise InfrastructureError(f"the ledger cannot be kept ({type(error).__name__}); see to the artifact store") from error
 
 

@@ -100,6 +100,8 @@ class BudgetSettings(ApiModel):
 
     max_usd_per_run: Annotated[Money | None, Field(alias="maxUSDPerRun")] = None
     """What one run may pay at most, in US dollars, such as "25.00"."""
+    max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
+    """What all runs of this agent, deleted ones included, may pay at most within 30 days."""
 
 
 class CostSettings(ApiModel):

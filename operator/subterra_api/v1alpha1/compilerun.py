@@ -143,7 +143,9 @@ class ExecutionSettings(ApiModel):
     suspend: bool = False
     """Stops the job at work; what it made is kept, and the run goes on from there when this is false again."""
     max_usd: Annotated[Money | None, Field(alias="maxUSD")] = None
-    """Hard cap on what the run may pay to providers."""
+    """Hard cap on what the run may pay to providers. May be raised; the next attempt is told."""
+    max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
+    """Hard cap on what all runs of the run's agent may pay to providers within 30 days; of this run alone when it has no agent."""
     queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
     """The Kueue LocalQueue in which the jobs wait for their turn; needs Kueue."""
     api_key_secret: SecretKeyReference | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import INPUT_FILE, PROGRESS_PORT, VLLM_PORT, ExitCode, Stage
+from subterra_api.contract import BUDGET_VARIABLE, INPUT_FILE, PROGRESS_PORT, VLLM_PORT, Budget, ExitCode, Stage
 from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import ExecutionSettings, StagePod
 from subterra_operator.build.common import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
@@ -22,7 +22,7 @@ DEADLINES: dict[Stage, int] = {"generate": 6 * 3600, "train": 48 * 3600, "evalua
 """Seconds that one attempt may take."""
 SHARED_MEMORY: dict[Stage, str] = {"generate": "1Gi", "train": "512Mi", "evaluate": "512Mi"}
 PAID_STAGES = ("generate", "evaluate")
-"""Only these reach a provider, and only they see its key."""
+"""Only these reach a provider, and only they see its key and the caps."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,9 @@ def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt
 
 
 def _provider(execution: ExecutionSettings, settings: Settings) -> list[Object]:
-    """The key by reference, so that only kubelet ever reads it, and the administrator's endpoint."""
-    found: list[Object] = []
+    """The caps, the key by reference, so that only kubelet ever reads it, and the administrator's endpoint."""
+    caps = Budget(max_usd=execution.max_usd, max_usd_per_30_days=execution.max_usd_per_30_days)
+    found = env({BUDGET_VARIABLE: caps.model_dump_json(by_alias=True, exclude_none=True)})
     if settings.anthropic.base_url:
         found += env({"ANTHROPIC_BASE_URL": settings.anthropic.base_url})
     if (secret := execution.api_key_secret) is not None:

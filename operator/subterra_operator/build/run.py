@@ -28,8 +28,8 @@ def compile_run(agent: Mapping[str, Any], spec: CompiledAgentSpec, source: Compi
     execution = source.template.execution.dump()
     execution.pop("suspend", None)
     execution["gate"] = spec.promotion.gate.dump()
-    if spec.budget.max_usd_per_run is not None:
-        execution["maxUSD"] = spec.budget.max_usd_per_run
+    caps = {"maxUSD": spec.budget.max_usd_per_run, "maxUSDPer30Days": spec.budget.max_usd_per_30_days}
+    execution |= {name: cap for name, cap in caps.items() if cap is not None}
     run = base("CompileRun", namespace, wanted_name(name, source, procedure_digest), {AGENT_LABEL: name})
     run["metadata"]["ownerReferences"] = [owner(agent)]
     run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution}

@@ -20,7 +20,7 @@ from subterra_operator.decide.procedure import analysed, explain
 from subterra_operator.decide.runs import SUPERSEDED_BY
 from subterra_operator.decide.runstatus import Outcome, conditions, phase, progress, total
 from subterra_operator.decide.stages import Stages, Step, take_step
-from subterra_operator.kinds import RETRY_AT, Object, annotations
+from subterra_operator.kinds import AGENT_LABEL, RETRY_AT, Object, annotations, labels
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot, Seen
 
@@ -143,10 +143,12 @@ def _refusal(name: str, procedure: ProcedureSpec, spec: CompileRunSpec) -> tuple
 
 def _resolved(run: Seen, spec: CompileRunSpec, procedure: ProcedureSpec) -> RunInput:
     metadata = run["metadata"]
-    identity = RunIdentity(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
+    identity = RunIdentity(
+        name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=labels(run).get(AGENT_LABEL)
+    )
     return resolve(
         spec.inputs, procedure, procedure_digest(procedure), identity, store=f"file://{STORE_MOUNT}",
-        max_usd=spec.execution.max_usd, ranks=spec.execution.train.ranks or 1,
+        ranks=spec.execution.train.ranks or 1,
     )  # fmt: skip
 
 

@@ -182,7 +182,7 @@ def take_step(stages: Stages, name: Stage) -> Step:
 RETRY = f"then set the annotation {GROUP}/retryAt to the time"
 _CURES = {
     Reason.INVALID_INPUT: "correct the procedure or the settings; a new run starts by itself",
-    Reason.BUDGET_EXCEEDED: f"raise maxUSDPerRun, {RETRY}",
+    Reason.BUDGET_EXCEEDED: f"what is paid is kept; raise the cap (spec.budget of the agent) or wait, {RETRY}",
     Reason.PROVIDER_BLOCKED: f"check the provider's key, credit and spend limit, {RETRY}",
     Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {RETRY}",
     Reason.INFRASTRUCTURE: f"look at the pod's events and the store, {RETRY}",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.builders import operator_objects as make
 
-from subterra_api.contract import ExitCode
+from subterra_api.contract import BUDGET_VARIABLE, ExitCode, RunInput
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.build.input import keys_of
 from subterra_operator.build.job import Attempt, stage_job
@@ -201,6 +201,24 @@ def test_asking_again_starts_one_more_attempt_and_is_remembered() -> None:
     assert decision.status["retryAt"] == "2026-11-20T12:00:00Z"
     jobs = (job(run, "generate"), job(run, "generate", 2))
     assert created(decide({**run, "status": decision.status}, input=make.frozen(run), jobs=jobs)) == []
+
+
+def test_a_raised_cap_reaches_the_next_attempt_though_the_input_is_frozen() -> None:
+    before = make.run(execution={"maxUSD": "5"})
+    failed = {"stages": [{"name": "generate", "state": "Failed", "attempt": 1, "reason": "BudgetExceeded"}]}
+    run = make.run(failed, {"maxUSD": "7"}, annotations={"subterra.dev/retryAt": "2026-11-20T12:00:00Z"})
+    decision = decide(run, input=make.frozen(before), jobs=(job(before, "generate"),))
+    [write] = [write for write in decision.writes if write.key.kind == "Job"]
+    main = write.object["spec"]["template"]["spec"]["containers"][0]
+    assert write.object["metadata"]["name"] == "travel-12345678-generate-2"
+    assert [item["value"] for item in main["env"] if item["name"] == BUDGET_VARIABLE] == ['{"maxUSD":"7"}']
+
+
+def test_the_frozen_input_knows_who_is_billed_and_no_cap() -> None:
+    [frozen] = [write.object for write in decide(make.run(execution={"maxUSD": "5"})).writes if write.key.kind == "ConfigMap"]
+    text = frozen["data"]["input.json"]
+    assert RunInput.model_validate_json(text).run.payer == "agent-travel"
+    assert "maxUSD" not in text
 
 
 def test_suspension_suspends_the_job_and_starts_none() -> None:

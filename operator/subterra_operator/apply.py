@@ -1,7 +1,7 @@
 """Carries a decision out: the only module that writes to the cluster.
 
-Create-once objects are never changed and must be ours; applied ones are written again only when they differ from what we wrote
-last; patches and the status are fenced by the resourceVersion that was seen. The first failure ends it: the rest, the status
+Create-once objects are never changed and must be ours; applied ones are written again only when what is there is not all that we
+want; patches and the status are fenced by the resourceVersion that was seen. The first failure ends it: the rest, the status
 included, waits for the next try, so that a status never tells of what did not happen.
 """
 
@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from subterra_api.digest import sha256
+from subterra_api.v1alpha1 import GROUP
 from subterra_operator.client import Api, ConflictError, ExistsError, MissingError
 from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.kinds import MANAGED_BY, MANAGER, WATCHED, Key, Object, controller_uid, deleting, key_of, labels
+from subterra_operator.kinds import MANAGED_BY, MANAGER, WATCHED, Key, Object, annotations, controller_uid, deleting, key_of, labels
 from subterra_operator.store import Store
 
-REAPPLY_SECONDS = 600.0
-"""Applied objects are written again after so long, in case somebody changed them."""
+APPLIED = f"{GROUP}/applied"
+"""On an applied object: digest of what we applied. It tells a later operator that nothing we once wanted is to be taken away."""
+REWRITE_SECONDS = 600.0
+"""What we do not watch is written again after so long, in case somebody changed it."""
 
 
 class ForeignObjectError(Exception):
@@ -48,21 +51,30 @@ class Applier:
             self._seen(await self._api.patch(write.object))
             return True
         digest = sha256([write.how, write.object])
-        if self._fresh(write, digest):
+        if self._there(write, digest) if write.key.kind in WATCHED else self._fresh(write.key, digest):
             return False
         await self._guard(write.guard)
         if write.how == "create":
             await self._create(write)
         else:
-            self._seen(await self._api.apply(write.object))
-        self._written[write.key] = (digest, time.monotonic())
+            self._seen(await self._api.apply(stamped(write.object, digest)))
+        if write.key.kind not in WATCHED:
+            self._written[write.key] = (digest, time.monotonic())
         return True
 
-    def _fresh(self, write: Write, digest: str) -> bool:
-        """Whether this very object was written a short while ago and, as far as we can see, is still there."""
-        before, at = self._written.get(write.key, ("", 0.0))
-        there = write.key.kind not in WATCHED or self._store.get(write.key) is not None
-        return before == digest and there and time.monotonic() - at < REAPPLY_SECONDS
+    def _there(self, write: Write, digest: str) -> bool:
+        """Whether a watched object is there as it is wanted: created by us, or applied and left alone since."""
+        found = self._store.get(write.key)
+        if found is None:
+            return False
+        if write.how == "create":
+            return _ours(found, write.object)
+        return annotations(found).get(APPLIED) == digest and contains(found, write.object)
+
+    def _fresh(self, key: Key, digest: str) -> bool:
+        """Whether this very object was written a short while ago; it is of a kind that we do not watch."""
+        before, at = self._written.get(key, ("", 0.0))
+        return before == digest and time.monotonic() - at < REWRITE_SECONDS
 
     async def _create(self, write: Write) -> None:
         try:
@@ -117,6 +129,18 @@ def _stranger(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Exception:
     if deleting(found) or (owners and owners == ours):
         return ConflictError(409, "Conflict", f"{key_of(found)} of a deleted namesake has not gone yet")
     return ForeignObjectError(f"{key_of(found)} exists and is not ours; delete it or give it another name")
+
+
+def stamped(obj: Object, digest: str) -> Object:
+    """``obj`` with the digest of what is applied."""
+    return {**obj, "metadata": {**obj["metadata"], "annotations": {**annotations(obj), APPLIED: digest}}}
+
+
+def contains(found: Any, wanted: Any) -> bool:
+    """Whether everything that is wanted is found; what others added does not matter. Lists must be equal."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return all(key in found and contains(found[key], value) for key, value in wanted.items())
+    return bool(found == wanted)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Object:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import kopf
@@ -18,7 +18,8 @@ from subterra_operator.kinds import KINDS, MANAGER, Key, Kind, Object, key_of
 
 LOGIN_SECONDS = 300.0
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
-CHUNK = 200
+CHUNK = 100
+"""Objects in a page of a list. Memory that one page needed stays with the process: with 500 a thousand agents take 90 MiB more."""
 
 
 class ApiError(Exception):
@@ -39,6 +40,13 @@ class ExistsError(ApiError):
 
 class MissingError(ApiError):
     """There is no such object."""
+
+
+class Page(NamedTuple):
+    """A part of a list, and the resourceVersion of the whole of it."""
+
+    items: list[Object]
+    version: str
 
 
 def credentials() -> kopf.ConnectionInfo:
@@ -71,14 +79,21 @@ class Api:
 
     async def list(self, kind: Kind, namespace: str | None = None) -> tuple[list[Object], str]:
         """All objects of a kind that concern us, and the list's resourceVersion."""
-        found: list[Object] = []
+        found, version = [], ""
+        async for page in self.pages(kind, namespace):
+            found += page.items
+            version = page.version
+        return found, version
+
+    async def pages(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Page]:
+        """The same, a page at a time."""
         query = {"limit": str(CHUNK)} | ({"labelSelector": kind.selector} if kind.selector else {})
+        about = {"apiVersion": kind.api_version, "kind": kind.name}
         while True:
             page = await self._call("GET", kind.path(namespace), query=query)
-            about = {"apiVersion": kind.api_version, "kind": kind.name}
-            found += [{**about, **item} for item in page["items"]]
+            yield Page([{**about, **item} for item in page["items"]], page["metadata"]["resourceVersion"])
             if not (more := page["metadata"].get("continue")):
-                return found, page["metadata"]["resourceVersion"]
+                return
             query["continue"] = more
 
     async def create(self, obj: Object) -> Object:

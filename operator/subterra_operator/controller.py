@@ -15,7 +15,8 @@ from subterra_operator.decide.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run import decide_run
-from subterra_operator.kinds import KINDS, WATCHED, Key, deleting
+from subterra_operator.kinds import KINDS, WATCHED, Key, deleting, key_of
+from subterra_operator.progress import Poller
 from subterra_operator.queue import KeyQueue
 from subterra_operator.settings import Settings
 from subterra_operator.store import Store
@@ -30,17 +31,30 @@ BEAT_SECONDS = 20.0
 
 
 class Controller:
-    """Everything that is alive: store, queue, applier, workers."""
+    """Everything that is alive: store, queue, applier, poller, workers."""
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self.settings, self.api = settings, api
         self.store = Store()
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.store, self.wake)
-        self.ready = False
-        """Whether all kinds have been listed once; before that nothing is decided."""
+        self.poller = Poller(self.store, self.wake)
+        self._versions: dict[tuple[str, str | None], str] = {}
+        self._looked = asyncio.Event()
         self.last_beat = time.monotonic()
         """When a heartbeat was last seen to come back through a watch."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether all kinds have been listed once; before that nothing is decided."""
+        return self._looked.is_set()
+
+    async def since(self, kind: str, namespace: str | None) -> str:
+        """The resourceVersion from which a watch misses nothing: that of the last list, or of a new one. Raises ApiError."""
+        await self._looked.wait()
+        if (kind, namespace) not in self._versions:
+            await self._relist(kind, namespace)
+        return self._versions.pop((kind, namespace))
 
     def observe(self, event: str | None, obj: Mapping[str, Any]) -> None:
         """Takes an event of a watch: remembers the object and wakes up whom it concerns."""
@@ -57,9 +71,11 @@ class Controller:
     async def run(self) -> None:
         """Works until cancelled."""
         await self._first_look()
+        await self.poller.first()
         async with asyncio.TaskGroup() as group:
             for _ in range(self.settings.workers):
                 group.create_task(self._work())
+            group.create_task(self.poller.run())
             group.create_task(self._resync())
             group.create_task(self._beat())
 
@@ -68,8 +84,8 @@ class Controller:
         while not self.ready:
             try:
                 await self.resync()
-                self.ready = True
-                log.info("all kinds listed: %d objects", sum(len(self.store.all(kind)) for kind in WATCHED))
+                self._looked.set()
+                log.info("all kinds listed: %d objects", sum(len(self.store.keys(kind)) for kind in WATCHED))
             except ApiError as error:
                 log.warning("the first look at the cluster failed, trying again: %s", error)
                 await asyncio.sleep(2.0)
@@ -78,11 +94,24 @@ class Controller:
         """Lists all kinds, and makes every resource of ours be decided again."""
         for kind in WATCHED:
             for namespace in self.settings.watch_namespaces or (None,):
-                objects, version = await self.api.list(KINDS[kind], namespace)
-                self.store.listed(kind, objects, version, namespace)
+                await self._relist(kind, namespace)
         for kind in ("Procedure", "CompileRun", "CompiledAgent"):
-            for obj in self.store.all(kind):
-                self.queue.add(Key(kind, obj["metadata"]["namespace"], obj["metadata"]["name"]))
+            for key in self.store.keys(kind):
+                self.queue.add(key)
+
+    async def _relist(self, kind: str, namespace: str | None) -> None:
+        """Takes over a complete list, and remembers of which version it is."""
+        present, version = set(), "0"
+        async for page in self.api.pages(KINDS[kind], namespace):
+            version = page.version
+            for obj in page.items:
+                present.add(key_of(obj))
+                if self.store.seen(obj):
+                    self.wake(obj)
+            if not self.ready:
+                self.last_beat = time.monotonic()  # a long first look is no silence
+        self.store.listed(kind, present, version, namespace)
+        self._versions[kind, namespace] = version
 
     async def _resync(self) -> None:
         while True:

@@ -14,7 +14,6 @@ from subterra_operator.client import Api
 from subterra_operator.controller import Controller
 from subterra_operator.handlers import watch_settings, watches
 from subterra_operator.health import application
-from subterra_operator.progress import Poller
 from subterra_operator.settings import Settings, load
 
 
@@ -26,13 +25,12 @@ async def operate(settings: Settings, stop: asyncio.Event) -> None:
     await runner.setup()
     await web.TCPSite(runner, port=settings.port).start()
     watching = kopf.operator(
-        registry=watches(controller), settings=watch_settings(), standalone=True, stop_flag=stop,
+        registry=watches(controller), settings=watch_settings(controller), standalone=True, stop_flag=stop,
         clusterwide=not settings.watch_namespaces, namespaces=list(settings.watch_namespaces),
     )  # fmt: skip
     parts = [
         asyncio.create_task(watching, name="watches"),
         asyncio.create_task(controller.run(), name="controller"),
-        asyncio.create_task(Poller(controller).run(), name="poller"),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     try:

@@ -11,7 +11,7 @@ REGISTRY = CollectorRegistry()
 RECONCILES = Counter("subterra_reconcile_total", "Decisions carried out.", ["kind", "result"], registry=REGISTRY)
 SECONDS = Histogram(
     "subterra_reconcile_seconds", "Time of one decision with its writes.", ["kind"], registry=REGISTRY,
-    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2.5, 5, 10),
 )  # fmt: skip
 QUEUE = Gauge("subterra_queue_keys", "Keys that wait, those that are due later included.", registry=REGISTRY)
 API_SILENCE = Gauge("subterra_api_silence_seconds", "Seconds since a heartbeat came back from the API server.", registry=REGISTRY)

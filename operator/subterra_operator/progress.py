@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiohttp
@@ -12,12 +13,15 @@ from pydantic import ValidationError
 from subterra_api.contract import EXPORTER_PORT, PROGRESS_PORT, Progress
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator.controller import Controller
-from subterra_operator.kinds import COMPONENT_LABEL, Object, deleting, labels
+from subterra_operator.kinds import COMPONENT_LABEL, Object, labels
+from subterra_operator.store import Store
 
 log = logging.getLogger("subterra")
 
 POLL_SECONDS = 5.0
+PRICE_SECONDS = 30.0
+"""A serving pod is asked for its price so often: there may be a thousand of them, and prices move slowly."""
+AT_ONCE = 100
 PUBLISH_SECONDS = 15.0
 """A status is written at most so often for progress alone."""
 TIMEOUT = aiohttp.ClientTimeout(total=2)
@@ -26,43 +30,55 @@ M = TypeVar("M", bound=ApiModel)
 
 
 class Poller:
-    """Keeps the store's progress and prices fresh."""
+    """Keeps the store's progress and prices fresh. ``wake`` is told of pods that have news."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+    def __init__(self, store: Store, wake: Callable[[Object], None]) -> None:
+        self._store, self._wake = store, wake
         self._published: dict[tuple[str, str], float] = {}
+        self._due: dict[tuple[str, str], float] = {}
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def first(self) -> None:
+        """Asks everybody once, not for long: else the first decisions would take from every status what the pods told before."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS), _session() as session:
+                await self._round(session)
 
     async def run(self) -> None:
         """Polls until cancelled."""
-        async with aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False) as session:
+        async with _session() as session:
             while True:
-                pods = [pod for pod in self._controller.store.all("Pod") if _answering(pod)]
-                await asyncio.gather(*(self._ask(session, pod) for pod in pods))
-                known = {_name(pod) for pod in pods}
-                self._published = {name: at for name, at in self._published.items() if name in known}
+                await self._round(session)
                 await asyncio.sleep(POLL_SECONDS)
 
+    async def _round(self, session: aiohttp.ClientSession) -> None:
+        now, pods = time.monotonic(), {_name(pod): pod for pod in self._store.running_pods()}
+        self._published, self._due = (
+            {name: at for name, at in known.items() if name in pods} for known in (self._published, self._due)
+        )
+        await asyncio.gather(*(self._ask(session, pod) for name, pod in pods.items() if now >= self._due.get(name, now)))
+
     async def _ask(self, session: aiohttp.ClientSession, pod: Object) -> None:
-        name, now = _name(pod), time.monotonic()
-        if labels(pod).get(COMPONENT_LABEL) == "serving":
-            price = await _get(session, _url(pod, EXPORTER_PORT, "price"), Price)
-            self._publish(self._controller.store.prices, pod, price, now)
-        elif progress := await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress):
-            self._publish(self._controller.store.progress, pod, progress, now)
-        if name not in self._published:
-            self._published[name] = float("-inf")
+        async with self._gate:
+            now = time.monotonic()
+            if labels(pod).get(COMPONENT_LABEL) == "serving":
+                self._due[_name(pod)] = now + PRICE_SECONDS
+                price = await _get(session, _url(pod, EXPORTER_PORT, "price"), Price)
+                self._publish(self._store.prices, pod, price, now)
+            else:
+                progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
+                self._publish(self._store.progress, pod, progress, now)
 
     def _publish(self, known: dict[tuple[str, str], M], pod: Object, heard: M | None, now: float) -> None:
         name = _name(pod)
         due = now - self._published.get(name, float("-inf")) >= PUBLISH_SECONDS
         if heard is not None and due and known.get(name) != heard:
             known[name], self._published[name] = heard, now
-            self._controller.wake(pod)
+            self._wake(pod)
 
 
-def _answering(pod: Mapping[str, Any]) -> bool:
-    status = pod.get("status", {})
-    return status.get("phase") == "Running" and "podIP" in status and not deleting(pod)
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False)
 
 
 def _name(pod: Mapping[str, Any]) -> tuple[str, str]:

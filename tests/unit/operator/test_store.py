@@ -2,7 +2,10 @@
 
 from tests.builders import operator_objects as make
 
+from subterra_api.v1alpha1.compilerun import ExecutionSettings
+from subterra_operator.build.job import Attempt, stage_job
 from subterra_operator.kinds import Key, Object, key_of
+from subterra_operator.settings import Settings
 from subterra_operator.store import Store
 
 
@@ -75,3 +78,36 @@ def test_copies_keep_no_more_than_decisions_read() -> None:
     found = store.get(key_of(config))
     assert found
     assert "data" not in found
+
+
+def test_a_procedure_wakes_whoever_names_it_now_and_nobody_who_did_before() -> None:
+    store = Store()
+    store.seen(version(make.agent(), 10))
+    other = make.agent(compile={"procedureRef": {"name": "other"}})
+    store.seen(version(other, 11))
+    assert set(store.keys_for(make.procedure())) == {Key("Procedure", "demo", "travel")}
+    store.seen(version(other, 12), deleted=True)
+    renamed = make.procedure()
+    renamed["metadata"]["name"] = "other"
+    assert set(store.keys_for(renamed)) == {Key("Procedure", "demo", "other")}
+
+
+def test_a_run_has_its_own_jobs_and_their_pods_and_no_others() -> None:
+    store, run, namesake = Store(), make.run(), make.run(uid="an earlier one")
+    mine = make.stored(stage_job(run, ExecutionSettings(), Attempt("generate", 1), Settings()))
+    earlier = make.stored(stage_job(namesake, ExecutionSettings(), Attempt("train", 1), Settings()))
+    for obj in (run, mine, earlier, make.pod_of(mine), make.pod_of(earlier)):
+        store.seen(obj)
+    found = store.run(key_of(run))
+    assert found
+    assert [job["metadata"]["name"] for job in found.jobs] == ["travel-12345678-generate-1"]
+    assert [pod["metadata"]["name"] for pod in found.pods] == ["travel-12345678-generate-1-abcde"]
+
+
+def test_a_snapshot_is_nobody_elses_to_change() -> None:
+    store, run = Store(), make.run()
+    store.seen(run)
+    first = store.get(key_of(run))
+    assert first
+    first["spec"].clear()
+    assert store.get(key_of(run)) != first

@@ -1,0 +1,62 @@
+"""What is written, and what is left alone."""
+
+from typing import Any
+
+from tests.builders import operator_objects as make
+
+from subterra_operator.apply import Applier, contains
+from subterra_operator.decide.decision import Decision, Write
+from subterra_operator.kinds import Object
+from subterra_operator.store import Store
+
+
+class Server:
+    """An API server that applies, and counts."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    async def apply(self, obj: Object) -> Object:
+        self.writes += 1
+        return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.writes)}}
+
+
+async def applied(server: Any, store: Store, run: Object) -> None:
+    await Applier(server, store, lambda _: None).carry_out(make.agent(), Decision(writes=(Write("apply", run),)))
+
+
+def run(**execution: Any) -> Object:
+    return make.run(execution=execution)
+
+
+async def test_what_is_there_is_not_applied_again_not_even_by_the_next_operator() -> None:
+    server, store = Server(), Store()
+    await applied(server, store, run(maxUSD="5"))
+    await applied(server, store, run(maxUSD="5"))
+    assert server.writes == 1
+
+
+async def test_what_is_no_longer_wanted_is_taken_away() -> None:
+    server, store = Server(), Store()
+    await applied(server, store, run(maxUSD="5"))
+    await applied(server, store, run())
+    assert server.writes == 2, "all of it is there, and something more of ours"
+
+
+async def test_what_somebody_changed_is_put_right() -> None:
+    server, store = Server(), Store()
+    await applied(server, store, run(maxUSD="5"))
+    await applied(server, store, run(maxUSD="5"))
+    changed = run(maxUSD="500")
+    [key] = store.keys("CompileRun")
+    seen = store.get(key)
+    assert seen
+    store.seen({**seen, "spec": changed["spec"], "metadata": {**seen["metadata"], "resourceVersion": "9"}})
+    await applied(server, store, run(maxUSD="5"))
+    assert server.writes == 2
+
+
+def test_what_others_added_does_not_matter() -> None:
+    assert contains({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1}, "d": [1]})
+    assert not contains({"a": {"b": 1}}, {"a": {"b": 2}})
+    assert not contains({"a": None}, {"b": 1})

@@ -1,0 +1,105 @@
+"""Records every status that the operator ever wrote in a namespace, and says what in it flaps."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+from subterra_operator.client import Api
+from subterra_operator.kinds import KINDS, Key, Object, key_of
+
+RECORDED = ("Procedure", "CompileRun", "CompiledAgent")
+UNSTABLE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d|resourceVersion|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+"""A time, a resourceVersion or a UID: messages with these would change though nothing does."""
+
+
+class Recorder:
+    """Versions of our objects, each in the order of their writing."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api, self._namespace = api, namespace
+        self.versions: dict[Key, list[Object]] = {}
+        self.acts = 0
+
+    def mark(self) -> None:
+        """A person does something: what was so before may be so again."""
+        self.acts += 1
+
+    @asynccontextmanager
+    async def recording(self) -> Any:
+        """Watches from now on, until the block ends."""
+        watches = [asyncio.create_task(self._watch(kind)) for kind in RECORDED]
+        await asyncio.sleep(0)
+        yield self
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _watch(self, kind: str) -> None:
+        _, version = await self._api.list(KINDS[kind], self._namespace)
+        query = {"watch": "1", "resourceVersion": version}
+        async with self._api._connected() as session:
+            url = self._api._server + KINDS[kind].path(self._namespace)
+            async with session.get(url, params=query, timeout=None) as response:
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] in ("ADDED", "MODIFIED"):
+                        self._note({"kind": kind, **event["object"]})
+
+    def _note(self, obj: Object) -> None:
+        obj["act"] = self.acts
+        self.versions.setdefault(key_of(obj), []).append(obj)
+
+    def flaws(self) -> list[str]:
+        """Everything that a status should not have done, in words."""
+        return [f"{key}: {flaw}" for key, versions in self.versions.items() for flaw in flaws(versions)]
+
+
+def flaws(versions: list[Object]) -> Iterator[str]:
+    """What is wrong with the versions of one object, oldest first."""
+    for before, after in pairwise(versions):
+        yield from _step(before, after)
+    for kind in sorted({item["type"] for version in versions for item in _conditions(version).values()}):
+        yield from _returns(kind, versions)
+
+
+def _step(before: Object, after: Object) -> Iterator[str]:
+    if _observed(after) < _observed(before):
+        yield f"observedGeneration went back from {_observed(before)} to {_observed(after)}"
+    for kind, new in _conditions(after).items():
+        if UNSTABLE.search(new["message"]):
+            yield f"{kind} has a message that cannot stay: {new['message']}"
+        if (old := _conditions(before).get(kind)) is None:
+            continue
+        if (old["status"] == new["status"]) != (old["lastTransitionTime"] == new["lastTransitionTime"]) and _late(old, new):
+            yield f"{kind}: lastTransitionTime and status moved one without the other: {old} → {new}"
+
+
+def _late(old: Object, new: Object) -> bool:
+    """Whether the times could differ: within one second two transitions have the same."""
+    return bool(old["status"] == new["status"] or old["lastTransitionTime"] > new["lastTransitionTime"])
+
+
+def _returns(kind: str, versions: list[Object]) -> Iterator[str]:
+    """What a condition says again, between two acts of a person, after having said something else."""
+    for fields in (("status", "reason"), ("status", "reason", "message")):
+        told: list[tuple[int, tuple[str, ...]]] = []
+        for version in versions:
+            if (found := _conditions(version).get(kind)) is None:
+                continue
+            now = version["act"], tuple(found[field] for field in fields)
+            if now in told[:-1] and now != told[-1]:
+                yield f"{kind} says {now[1]} again, after {told[-1][1]}, and nobody did anything"
+            if not told or told[-1] != now:
+                told.append(now)
+
+
+def _conditions(obj: Object) -> dict[str, Object]:
+    return {item["type"]: item for item in obj.get("status", {}).get("conditions", [])}
+
+
+def _observed(obj: Object) -> int:
+    return int(obj.get("status", {}).get("observedGeneration", -1))

@@ -1,0 +1,111 @@
+"""A whole life with every status of it: nothing is said and taken back, and where nothing happens nothing is written."""
+
+import asyncio
+import copy
+
+import pytest
+import yaml
+from tests.apiserver.recorder import Recorder, flaws
+from tests.apiserver.world import World
+from tests.builders.operator_objects import ROOT, TRAVEL, scores
+
+from subterra_operator.kinds import WATCHED, Object
+from subterra_operator.main import operate
+from subterra_operator.settings import Settings
+
+pytestmark = pytest.mark.apiserver
+AGENT = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
+
+
+def edited(text: str) -> Object:
+    """The travel procedure with another system prompt."""
+    return {**copy.deepcopy(TRAVEL), "spec": {**TRAVEL["spec"], "systemPrompt": text}}
+
+
+async def life(world: World, recorder: Recorder) -> None:
+    """Applied and served; edited and the second version served; edited and rejected; edited back."""
+    await world.put(TRAVEL)
+    await world.put(AGENT)
+    first = await world.condition("CompiledAgent", "travel", "UpToDate", "True")
+    recorder.mark()
+    await world.put(edited("You are a very helpful travel booking assistant."))
+    await world.condition("CompiledAgent", "travel", "UpToDate", "False")
+    second = await world.condition("CompiledAgent", "travel", "UpToDate", "True")
+    assert second["status"]["serving"]["version"] != first["status"]["serving"]["version"]
+    recorder.mark()
+    world.kubelet.scores = scores(mean=2.0, failures=0.6)
+    await world.put(edited("You are rude."))
+    await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
+    recorder.mark()
+    await world.put(edited("You are a very helpful travel booking assistant."))
+    await world.condition("CompiledAgent", "travel", "UpToDate", "True")
+
+
+async def test_over_a_whole_life_no_condition_is_told_and_taken_back(world: World) -> None:
+    recorder = Recorder(world.api, world.namespace)
+    async with recorder.recording():
+        await life(world, recorder)
+    assert {key.kind for key in recorder.versions} == {"Procedure", "CompileRun", "CompiledAgent"}
+    assert not (found := recorder.flaws()), "\n".join(found)
+
+
+async def versions(world: World) -> dict[str, str]:
+    """The resourceVersion of everything that the operator may write."""
+    kinds = (*WATCHED, "PersistentVolumeClaim", "NetworkPolicy")
+    found = [obj for kind in kinds for obj in await world.all(kind) if not obj["metadata"]["name"].endswith("heartbeat")]
+    return {f"{obj['kind']} {obj['metadata']['name']}": obj["metadata"]["resourceVersion"] for obj in found}
+
+
+async def at_rest(world: World) -> dict[str, str]:
+    """Waits until nothing has changed for two seconds; says how everything is then."""
+
+    async def met() -> dict[str, str] | None:
+        before = await versions(world)
+        await asyncio.sleep(2)
+        return before if await versions(world) == before else None
+
+    found: dict[str, str] = await world.until(met, "everything is at rest")
+    return found
+
+
+async def test_applying_the_same_files_again_changes_nothing(world: World) -> None:
+    await world.put(TRAVEL)
+    await world.put(AGENT)
+    await world.condition("CompiledAgent", "travel", "UpToDate", "True")
+    before = await at_rest(world)
+    await world.put(TRAVEL)
+    await world.put(AGENT)
+    assert await at_rest(world) == before
+
+
+async def test_a_restarted_operator_writes_nothing(world: World) -> None:
+    await world.put(TRAVEL)
+    await world.put(AGENT)
+    await world.condition("CompiledAgent", "travel", "UpToDate", "True")
+    before, stop = await at_rest(world), asyncio.Event()
+    settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0)
+    second = asyncio.create_task(operate(settings, stop))
+    assert await at_rest(world) == before
+    stop.set()
+    await second
+
+
+def told(status: str, reason: str, message: str = "", since: str = "2026-11-20T12:00:00Z", generation: int = 1) -> Object:
+    """A version of an object with one condition."""
+    ready = {"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
+    return {"act": 0, "status": {"observedGeneration": generation, "conditions": [ready]}}
+
+
+LATER = "2026-11-20T12:00:09Z"
+FLAPS = {
+    "says ('False', 'Compiling') again": [told("False", "Compiling"), told("False", "Starting"), told("False", "Compiling")],
+    "says ('False', 'Compiling', 'a') again": [told("False", "Compiling", word) for word in "aba"],
+    "moved one without the other": [told("False", "Compiling"), told("False", "Compiling", since=LATER)],
+    "went back": [told("True", "Serving", generation=2), told("True", "Serving", generation=1)],
+    "cannot stay": [told("False", "Compiling"), told("False", "Compiling", "began at 2026-11-20T12:00:00Z")],
+}
+
+
+@pytest.mark.parametrize("flaw", FLAPS)
+def test_the_recorder_sees_what_flaps(flaw: str) -> None:
+    assert any(flaw in found for found in flaws(FLAPS[flaw]))

@@ -32,6 +32,11 @@ test-unit: .venv/.synced ## only the tests that need no API server and no engine
 bench-wordings: .venv/.synced ## how the demo's agent does with wordings that it was never taught
 	@bench/wordings
 
+.PHONY: bench-operator
+bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100 in flight: memory, restart, requests (20 minutes)
+	@$(CLUSTER) build
+	@PYTHONPATH=cluster:. $(PY) -m bench.scale
+
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)

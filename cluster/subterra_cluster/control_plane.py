@@ -7,6 +7,7 @@ with ControlPlane(tmp_path, controllers=True) as plane:
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import time
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ class Plane:
     address: str
     ports: Ports
     for_tests: bool = False
+    audit: Path | None = None
 
     @property
     def server(self) -> str:
@@ -83,7 +85,22 @@ def api_server(plane: Plane, *, service_accounts: bool = True) -> Daemon:
         command.append("--endpoint-reconciler-type=none")
     if not service_accounts:
         command.append("--disable-admission-plugins=ServiceAccount")
+    if plane.audit is not None:
+        command += [f"--audit-log-path={plane.audit}", f"--audit-policy-file={_audit_policy(plane.audit)}"]
     return Daemon("kube-apiserver", command, plane.api.ready)
+
+
+def _audit_policy(log: Path) -> Path:
+    """Write the policy beside the log: who asked what, without bodies."""
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata"}],
+    }
+    path = log.with_suffix(".policy.json")
+    path.write_text(json.dumps(policy))
+    return path
 
 
 def controllers(plane: Plane) -> Daemon:
@@ -154,15 +171,17 @@ def start(supervisor: Supervisor, daemon: Daemon) -> None:
 class ControlPlane:
     """A control plane for tests, in a folder of its own, on 127.0.0.1 with free ports; needs no root.
 
-    `controllers` adds the controller manager; `kwok` adds scheduler, kwok and one fake node. At the end of the `with`
-    block everything is stopped; if this process is killed, the kernel ends the components as well.
+    `controllers` adds the controller manager; `kwok` adds scheduler, kwok and one fake node; `audit` is a file that gets
+    a line of JSON for each request. At the end of the `with` block everything is stopped; if this process is killed, the
+    kernel ends the components as well.
     """
 
-    def __init__(self, directory: Path, *, controllers: bool = False, kwok: bool = False) -> None:
+    def __init__(self, directory: Path, *, controllers: bool = False, kwok: bool = False, audit: Path | None = None) -> None:
         """Choose the folder (created if needed) and the components; nothing starts before `with`."""
         self.directory = directory.absolute()
         self.with_controllers = controllers
         self.with_kwok = kwok
+        self._audit = audit
         self.kubeconfig = self.directory / "kubeconfig"
         self._supervisor = Supervisor(self.directory / "pids", self.directory / "logs", die_with_parent=True)
         self._plane: Plane | None = None
@@ -195,7 +214,7 @@ class ControlPlane:
         self.directory.mkdir(parents=True, exist_ok=True)
         folder = self.directory / "pki"
         pki.create(folder, LOCALHOST)
-        self._plane = Plane(binary, folder, self.directory / "etcd", LOCALHOST, free_ports(), for_tests=True)
+        self._plane = Plane(binary, folder, self.directory / "etcd", LOCALHOST, free_ports(), True, self._audit)
         pki.write_kubeconfigs(folder, ("admin", "controllers", "scheduler"), self._plane.server)
         pki.write_private(self.kubeconfig, pki.kubeconfig(folder, "admin", self._plane.server))
         try:

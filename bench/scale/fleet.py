@@ -1,0 +1,182 @@
+"""What a thousand agents look like on the API server, built by the operator's own builders and by nothing that could be kinder."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from tests.builders.operator_objects import TRAVEL, ended, result, scores
+
+from subterra_api.contract import RunIdentity, Stage, resolve
+from subterra_api.digest import procedure_digest
+from subterra_api.v1alpha1 import API_VERSION
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
+from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus, ExecutionSettings, StageStatus
+from subterra_api.v1alpha1.conditions import timestamp
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_operator.build.input import input_map, keys_of
+from subterra_operator.build.job import CANDIDATE, Attempt, stage_job
+from subterra_operator.build.run import compile_run
+from subterra_operator.build.serving import Target, deployment, service, version_of
+from subterra_operator.build.vllm import model_of
+from subterra_operator.decide.candidate import target_of
+from subterra_operator.kinds import Object, labels
+from subterra_operator.settings import Settings
+
+NAMESPACES = 10
+POD_ADDRESS = "127.87.0.1"
+"""Where all pods of the benchmark answer: an address of this machine's loopback."""
+SETTINGS = Settings()
+STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One agent of the fleet: served and finished, or with its first run at work."""
+
+    number: int
+    in_flight: bool
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        return f"agent-{self.number:04d}"
+
+    @property
+    def namespace(self) -> str:
+        return f"fleet-{self.number % NAMESPACES}"
+
+    @cached_property
+    def procedure_spec(self) -> Object:
+        """A procedure of its own: agents do not share them."""
+        return {**TRAVEL["spec"], "systemPrompt": f"You are travel booking assistant number {self.number}."}
+
+    @property
+    def digest(self) -> str:
+        return procedure_digest(ProcedureSpec.model_validate(self.procedure_spec))
+
+    def procedure(self) -> Object:
+        return _resource("Procedure", self.name, self.namespace, self.procedure_spec)
+
+    def agent(self) -> Object:
+        spec = {"compile": {"procedureRef": {"name": self.name}, "template": {"baseModel": {"uri": "scratch"}}}}
+        return _resource("CompiledAgent", self.name, self.namespace, spec)
+
+    def run(self, agent: Object) -> Object:
+        spec = CompiledAgentSpec.model_validate(agent["spec"])
+        assert spec.compile
+        return compile_run(agent, spec, spec.compile, self.digest)
+
+    def input(self, run: Object) -> Object:
+        metadata, procedure = run["metadata"], ProcedureSpec.model_validate(self.procedure_spec)
+        identity = RunIdentity(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
+        inputs = CompileRunSpec.model_validate(run["spec"]).inputs
+        return input_map(run, resolve(inputs, procedure, self.digest, identity, store="file:///store"))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that have a Job."""
+        return STAGES[:2] if self.in_flight else STAGES
+
+    def finished(self, stage: Stage) -> bool:
+        return not self.in_flight or stage == "generate"
+
+    def job(self, run: Object, stage: Stage) -> Object:
+        model = model_of(CompileRunSpec.model_validate(run["spec"]).inputs, "models/1", CANDIDATE) if stage == "evaluate" else None
+        return stage_job(run, ExecutionSettings(), Attempt(stage, 1), SETTINGS, model)
+
+    def job_status(self, stage: Stage) -> Object:
+        at = timestamp(self.now)
+        if not self.finished(stage):
+            return {"active": 1, "ready": 1, "startTime": at, "uncountedTerminatedPods": {}}
+        done = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind in ("SuccessCriteriaMet", "Complete")]
+        return {"succeeded": 1, "startTime": at, "completionTime": at, "conditions": done, "uncountedTerminatedPods": {}}
+
+    def job_pod(self, job: Object) -> Object:
+        extra = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        return _pod(job, job["metadata"]["name"] + "-abcde", extra)
+
+    def job_pod_status(self, stage: Stage, frozen: Object) -> Object:
+        if not self.finished(stage):
+            return _pod_status("Running", "main", {"running": {"startedAt": timestamp(self.now)}})
+        keys = keys_of(frozen)
+        key = {"generate": keys.dataset, "train": keys.model, "evaluate": keys.report}[stage]
+        message = result(stage, key, scores() if stage == "evaluate" else None)
+        state = {"terminated": {**ended(0, message), "startedAt": timestamp(self.now), "finishedAt": timestamp(self.now)}}
+        return _pod_status("Succeeded", "main", state)
+
+    def run_status(self, run: Object, frozen: Object) -> Object:
+        """What has been recorded; conditions and verdict are left to the operator."""
+        status = CompileRunStatus(stages=tuple(self._stage(run, stage) for stage in self.stages))
+        if self.in_flight:
+            return status.dump()
+        results = [json.loads(self.job_pod_status(stage, frozen)["containerStatuses"][0]["state"]["terminated"]["message"])
+                   for stage in STAGES]  # fmt: skip
+        artifacts = {}
+        for kind, item in zip(("dataset", "model", "report"), results, strict=True):
+            artifacts |= {kind: item["digest"], f"{kind}Path": item["path"]}
+        return {**status.dump(), "artifacts": artifacts, "scores": scores().dump()}
+
+    def _stage(self, run: Object, stage: Stage) -> StageStatus:
+        job = Attempt(stage, 1).job_name(run["metadata"]["name"])
+        if not self.finished(stage):
+            return StageStatus(name=stage, state="Running", attempt=1, job_name=job, started_at=timestamp(self.now))
+        at = timestamp(self.now)
+        return StageStatus(
+            name=stage, state="Succeeded", attempt=1, percent=100, job_name=job, started_at=at, finished_at=at, usd="0",
+            message=f"{stage} is done",
+        )  # fmt: skip
+
+    def _target(self, run: Object) -> Target:
+        found = target_of(run, CompileRunStatus.model_validate(run["status"]))
+        assert found
+        return found
+
+    def deployment(self, agent: Object, run: Object) -> Object:
+        spec = CompiledAgentSpec.model_validate(agent["spec"])
+        return deployment(agent, spec, self._target(run), SETTINGS, self.now)
+
+    def serving_pod(self, deployed: Object) -> Object:
+        return _pod(deployed, deployed["metadata"]["name"] + "-0123456789-abcde", {"pod-template-hash": "0123456789"})
+
+    def service(self, agent: Object, run: Object) -> Object:
+        spec = CompiledAgentSpec.model_validate(agent["spec"])
+        return service(agent, spec.serving.port, version_of(self._target(run), spec.serving), self.now)
+
+
+READY: Object = {"observedGeneration": 1, **dict.fromkeys(("replicas", "readyReplicas", "availableReplicas", "updatedReplicas"), 1)}
+SERVING: dict[str, Any] = {"running": {"startedAt": None}}
+
+
+def serving_status() -> Object:
+    """The status of a pod that serves."""
+    return _pod_status("Running", "vllm", SERVING)
+
+
+def _resource(kind: str, name: str, namespace: str, spec: Object) -> Object:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def _pod(parent: Object, name: str, extra: dict[str, str]) -> Object:
+    template = parent["spec"]["template"]
+    owner = {"apiVersion": parent["apiVersion"], "kind": parent["kind"], "name": parent["metadata"]["name"],
+             "uid": parent["metadata"]["uid"], "controller": True}  # fmt: skip
+    metadata = {"name": name, "namespace": parent["metadata"]["namespace"], "labels": {**labels(template), **extra},
+                "ownerReferences": [owner]}  # fmt: skip
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def _pod_status(phase: str, container: str, state: Object) -> Object:
+    ready = phase == "Running"
+    told = {"name": container, "image": "none", "imageID": "none", "restartCount": 0, "ready": ready, "state": state}
+    kinds = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+    conditions = [{"type": kind, "status": "True" if ready else "False"} for kind in kinds]
+    return {"phase": phase, "podIP": POD_ADDRESS, "podIPs": [{"ip": POD_ADDRESS}], "conditions": conditions,
+            "containerStatuses": [told]}  # fmt: skip
+
+
+def members(finished: int, in_flight: int) -> list[Member]:
+    """The fleet; those with a run at work come last."""
+    now = datetime.now(UTC)
+    return [Member(number, number >= finished, now) for number in range(finished + in_flight)]

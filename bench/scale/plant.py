@@ -1,0 +1,87 @@
+"""Puts a fleet on an API server that has no controllers, every object as they would have left it, and plays its pods."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from bench.scale.fleet import NAMESPACES, POD_ADDRESS, READY, Member, serving_status
+from tests.apiserver.world import World
+
+from subterra_api.contract import EXPORTER_PORT, PROGRESS_PORT, Progress
+from subterra_api.crd import all_crds
+from subterra_api.v1alpha1.compiledagent import Price
+from subterra_operator.client import Api
+from subterra_operator.kinds import Object
+
+AT_ONCE = 16
+
+
+def say(text: str) -> None:
+    """Progress for people; the last line of stdout is for programs."""
+    sys.stderr.write(f"{text}\n")
+
+
+async def plant(api: Api, fleet: Iterable[Member]) -> None:
+    """Creates everything that the fleet has."""
+    for number in range(NAMESPACES):
+        await World(api, f"fleet-{number}").prepare(all_crds())
+    gate, done = asyncio.Semaphore(AT_ONCE), 0
+
+    async def one(member: Member) -> None:
+        nonlocal done
+        async with gate:
+            await _plant(api, member)
+        done += 1
+        if done % 100 == 0:
+            say(f"{done} agents created")
+
+    await asyncio.gather(*(one(member) for member in fleet))
+
+
+async def _plant(api: Api, member: Member) -> None:
+    await api.create(member.procedure())
+    agent = await api.create(member.agent())
+    run = await api.apply(member.run(agent))
+    frozen = await api.create(member.input(run))
+    run = await _status(api, run, member.run_status(run, frozen))
+    for stage in member.stages:
+        job = await _status(api, await api.create(member.job(run, stage)), member.job_status(stage))
+        pod = await api.create(member.job_pod(job))
+        await _status(api, pod, member.job_pod_status(stage, frozen))
+    if not member.in_flight:
+        deployed = await _status(api, await api.create(member.deployment(agent, run)), READY)
+        await _status(api, await api.create(member.serving_pod(deployed)), serving_status())
+        await api.create(member.service(agent, run))
+
+
+async def _status(api: Api, obj: Object, status: Object) -> Object:
+    metadata = {key: obj["metadata"][key] for key in ("name", "namespace")}
+    return await api.patch({"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata, "status": status}, "status")
+
+
+@asynccontextmanager
+async def answering_pods() -> AsyncIterator[None]:
+    """Progress and prices at the address of all pods. They stand still: nothing happens in a benchmark of rest."""
+    progress = Progress(stage="train", percent=42, done=42, planned=100, unit="steps", usd="0", tokens=0)
+    price = Price(usd_per_conversation="0.001", conversations=30, usd_per_hour="2.50", idle_percent=50)
+    runners = [
+        await _answer(PROGRESS_PORT, "/progress", progress.model_dump_json(by_alias=True)),
+        await _answer(EXPORTER_PORT, "/price", price.model_dump_json(by_alias=True)),
+    ]
+    yield
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def _answer(port: int, path: str, text: str) -> web.AppRunner:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_get(path, handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, POD_ADDRESS, port).start()
+    return runner

@@ -113,7 +113,7 @@ async def test_a_broken_procedure_is_refused_with_node_and_cure(world: World) ->
     await world.put(AGENT)
     procedure = await world.condition("Procedure", "travel", "Accepted", "False", "InvalidProcedure")
     message = condition(procedure, "Accepted")["message"]
-    assert "node greet: goes to 'nowhere', which does not exist; add that node or correct the edge" in message
+    assert "edge greet → nowhere: there is no node 'nowhere'; add that node or correct the edge" in message
     await world.condition("CompiledAgent", "travel", "Stalled", "True", "InvalidProcedure")
     assert await world.names("CompileRun") == []
 

@@ -37,6 +37,10 @@ bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:. $(PY) -m bench.scale
 
+.PHONY: bench-paths
+bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000 nodes
+	@PYTHONPATH=operator $(PY) bench/paths
+
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)

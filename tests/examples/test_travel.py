@@ -7,7 +7,6 @@ import pytest
 
 from subterra_api.graph import Graph
 from subterra_api.lint import analyse
-from subterra_api.template import split
 from subterra_cli.lint import load
 from subterra_demo import travellers
 from subterra_jobs.common.scenarios import held_out, sample_values
@@ -43,9 +42,3 @@ def test_a_travellers_city_dates_and_budget_never_occur_in_training(traveller: t
     drawn = [sample_values(PROCEDURE.variables, random.Random(seed), unseen=False) for seed in range(3000)]
     for name in ("destination", "dates", "budget"):
         assert traveller.values[name] not in {values[name] for values in drawn}
-
-
-def test_no_two_agent_nodes_share_a_wording() -> None:
-    """Else nobody could tell from a reply where the agent believes to be."""
-    wordings = [tuple(split(text)[0::2]) for node in PROCEDURE.nodes if node.role == "agent" for text in node.examples]
-    assert len(wordings) == len(set(wordings))

@@ -1,0 +1,73 @@
+"""Every example is a procedure without a finding, has the counts that it says, and can be written, spoken and recognised."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from subterra_api.contract import Evaluation, Generation
+from subterra_api.graph import Graph
+from subterra_api.lint import analyse
+from subterra_api.template import split
+from subterra_api.v1alpha1.compilerun import Player, Provider
+from subterra_cli.lint import load
+from subterra_jobs.common.scripted import write
+from subterra_jobs.evaluate import scenarios
+from subterra_jobs.evaluate.label import Labeller
+from subterra_jobs.generate.coverage import cover
+from subterra_jobs.generate.plan import plan
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/procedure.yaml"))
+PROCEDURES = {path.parent.name: load(path) for path in EXAMPLES}
+COUNTS = {"zoom": (14, 3, 3, "60", 4, 17)}
+each = pytest.mark.parametrize("name", sorted(PROCEDURES))
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_the_counts_are_those_of_the_paper(name: str) -> None:
+    found = analyse(PROCEDURES[name])
+    assert (found.nodes, found.hubs, found.terminals, found.path_count, found.min_turns, found.max_turns) == COUNTS[name]
+
+
+@each
+def test_lint_finds_nothing(name: str) -> None:
+    assert [str(finding) for finding in analyse(PROCEDURES[name]).findings] == []
+
+
+@each
+def test_every_edge_is_in_the_training_data_and_in_the_evaluation(name: str) -> None:
+    spec = PROCEDURES[name]
+    slots = plan(spec, Generation(teacher=Provider(), conversations=800, seeds=(42,), held_out_percent=10))
+    assert min(cover(spec, [slot.path for slot in slots if not slot.held_out]).edges.values()) >= 3
+    cast = scenarios.build(Graph(spec), Evaluation(simulator=Player(), judge=Player(), scenarios=200, seed=7))
+    assert scenarios.missed(Graph(spec), cast) == []
+
+
+@each
+def test_the_values_lead_along_the_path_of_every_conversation(name: str) -> None:
+    spec = PROCEDURES[name]
+    graph = Graph(spec)
+    for slot in plan(spec, Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)):
+        step = graph.begin(slot.values)
+        for target in slot.path[1:]:
+            step = graph.take(step, next(edge for edge in graph.open_edges(step) if edge.to == target))
+
+
+@each
+def test_what_the_agent_says_is_recognised_with_its_values(name: str) -> None:
+    spec, rng = PROCEDURES[name], random.Random(1)
+    graph = Graph(spec)
+    labeller = Labeller(graph)
+    for scenario in scenarios.build(graph, Evaluation(simulator=Player(), judge=Player(), scenarios=40, seed=7)):
+        for said in write(graph, scenario.path, scenario.values, rng):
+            if said.role == "agent":
+                labels = labeller.label(said.text)
+                assert [label.nodes for label in labels] == [(said.node,)]
+                assert all(scenario.values[variable] == value for variable, value in labels[0].slots)
+
+
+@each
+def test_no_two_agent_nodes_share_a_wording(name: str) -> None:
+    """Else nobody could tell from a reply where the agent believes to be."""
+    wordings = [tuple(split(text)[0::2]) for node in PROCEDURES[name].nodes if node.role == "agent" for text in node.examples]
+    assert len(wordings) == len(set(wordings))

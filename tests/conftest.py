@@ -1,6 +1,6 @@
 """What tests of several folders need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +8,9 @@ import pytest
 from tests.oracles import build
 from tests.oracles.build import Oracle
 
+from subterra_cluster import build as cluster_build
 from subterra_cluster.config import default_cache
+from subterra_cluster.control_plane import ControlPlane
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,12 @@ def oracle() -> Callable[..., Oracle]:
 def kstatus(oracle: Callable[..., Oracle]) -> Oracle:
     """How tools that wait read an object: status and message."""
     return oracle("kstatus")
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The control plane that all tests share; each has a namespace of its own."""
+    if cluster_build.cached(default_cache()) is None:
+        pytest.skip("the binaries are not built: make test builds them")
+    with ControlPlane(Path(tmp_path_factory.mktemp("plane")), controllers=True) as found:
+        yield found

@@ -2,29 +2,17 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.apiserver.world import World, operating
 
 from subterra_api.crd import all_crds
-from subterra_cluster import build
-from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.client import Api
 from subterra_operator.settings import Settings
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """The control plane that all tests share; each has a namespace of its own."""
-    if build.cached(default_cache()) is None:
-        pytest.skip("the binaries are not built: make test builds them")
-    with ControlPlane(Path(tmp_path_factory.mktemp("plane")), controllers=True) as found:
-        yield found
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """One stage of a run: has it ended, should it start, may it be tried again?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from subterra_api.contract import ArtifactKeys, Progress, Stage, StageResult, artifact_path
@@ -72,7 +72,8 @@ class _Stage:
         if known.state == "Succeeded":
             return Step(known)
         if self.job is not None and seen > known.attempt:  # started, and the status could not be written
-            return self._follow(self.job, known.model_copy(update={"attempt": seen, "started_at": None, "finished_at": None}))
+            taken_over = self._taken_over(self.job)
+            return replace(self, recorded=taken_over)._follow(self.job, taken_over)
         if known.state == "Failed":
             return self._start(known.attempt + 1, retries=0) if self.stages.retry else Step(known)
         if known.attempt == 0:
@@ -82,6 +83,15 @@ class _Stage:
         if self.job is None or seen < known.attempt:
             return self._fail(Finding("failed", None, Reason.INFRASTRUCTURE, "the Job vanished", retried=True))
         return self._follow(self.job, known)
+
+    def _taken_over(self, job: Seen) -> StageStatus:
+        """What the status would say of a Job, had it been written when the Job was made."""
+        known, attempt = self.recorded, attempt_of(job)
+        first = known.attempt == 0 or known.state == "Failed"  # an attempt that a person asked for counts anew
+        return StageStatus(
+            name=self.name, state="Running", attempt=attempt, retries=0 if first else known.retries + attempt - known.attempt,
+            job_name=job["metadata"]["name"], started_at=job["metadata"]["creationTimestamp"], usd=known.usd,
+        )  # fmt: skip
 
     def _start(self, number: int, retries: int, *, attach: bool = False) -> Step:
         if self.stages.suspended:

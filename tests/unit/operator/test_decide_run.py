@@ -101,6 +101,23 @@ def test_a_job_that_was_created_before_the_status_was_written_is_taken_over() ->
     assert (stage(decision, "generate")["attempt"], stage(decision, "generate")["state"]) == (1, "Running")
 
 
+def test_a_job_that_ended_before_its_start_was_written_reads_as_if_it_had_been() -> None:
+    run = make.run()
+    generate, frozen = job(run, "generate"), make.frozen(run)
+    pod = make.pod_of(generate, terminated=make.ended(0, make.result("generate", keys_of(frozen).dataset)))
+    told = stage(decide(run, input=frozen, jobs=(generate,), pods=(pod,)), "generate")
+    assert (told["state"], told["attempt"], told["jobName"]) == ("Succeeded", 1, "travel-12345678-generate-1")
+    assert told["startedAt"] == generate["metadata"]["creationTimestamp"]
+
+
+def test_an_attempt_whose_start_was_not_written_counts_as_one_of_the_three() -> None:
+    run = make.run(started(state="Pending", retries=1, attempt=2, finishedAt="2026-11-20T11:00:00Z"))
+    third = job(run, "generate", 3)
+    pod = make.pod_of(third, terminated=make.ended(ExitCode.INFRASTRUCTURE, "no store"))
+    told = stage(decide(run, input=make.frozen(run), jobs=(third,), pods=(pod,)), "generate")
+    assert (told["state"], told["attempt"], told["retries"]) == ("Failed", 3, 2)
+
+
 FINAL = [
     (ExitCode.INTERNAL, "InternalError"),
     (ExitCode.INVALID_INPUT, "InvalidInput"),

@@ -1,0 +1,89 @@
+"""The undisturbed life, and the count of faults that were injected and survived."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.faults.life import ACTS, Life, Reference, lived, undisturbed
+from tests.faults.proxy import Fault
+
+from subterra_cluster.control_plane import ControlPlane
+from subterra_operator.client import Api
+
+AT_ONCE = 4
+"""Lives that go on side by side; most of their time is waiting."""
+
+
+@dataclass
+class Tally:
+    """What was injected, and how much of it was survived."""
+
+    injected: int = 0
+    survived: int = 0
+
+
+TALLY = Tally()
+
+
+def pytest_unconfigure() -> None:
+    """The last line of all."""
+    if TALLY.injected:
+        print(f"injected {TALLY.injected} survived {TALLY.survived}")
+
+
+@pytest.fixture(scope="session")
+def reference(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """The undisturbed life."""
+    before = os.environ.get("KUBECONFIG")
+    os.environ["KUBECONFIG"] = str(plane.kubeconfig)
+    yield asyncio.run(_undisturbed(plane, tmp_path_factory.mktemp("undisturbed")))
+    os.environ.pop("KUBECONFIG") if before is None else os.environ.update(KUBECONFIG=before)
+
+
+async def _undisturbed(plane: ControlPlane, folder: Path) -> Reference:
+    api = Api()
+    try:
+        return await undisturbed(Life(plane, api, folder))
+    finally:
+        await api.close()
+
+
+@dataclass
+class Lives:
+    """Many lives, some at once, each with its faults."""
+
+    plane: ControlPlane
+    folder: Path
+    reference: Reference
+    failures: list[str] = field(default_factory=list)
+
+    async def survive(self, plans: Sequence[tuple[str, Sequence[Fault]]], acts: Sequence[str] = ACTS) -> list[Fault]:
+        """Lives each plan; all must end as the undisturbed life. Returns the faults that happened."""
+        api, slots = Api(), asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str, plan: Sequence[Fault]) -> list[Fault]:
+            async with slots:
+                life = Life(self.plane, api, self.folder, plan, name)
+                try:
+                    past = await lived(life, self.reference, acts)
+                except Exception as error:
+                    TALLY.injected += len(life.past())
+                    self.failures.append(f"{name}: {error!r}" if not isinstance(error, AssertionError) else str(error))
+                    return life.past()
+                TALLY.injected += len(past)
+                TALLY.survived += len(past)
+                return past
+
+        found = await asyncio.gather(*(one(name, plan) for name, plan in plans))
+        await api.close()
+        assert not self.failures, "\n\n".join(self.failures)
+        return [fault for past in found for fault in past]
+
+
+@pytest.fixture
+def lives(plane: ControlPlane, tmp_path: Path, reference: Reference) -> Lives:
+    """To live with faults."""
+    return Lives(plane, tmp_path, reference)

@@ -7,7 +7,7 @@ finds (service account or kubeconfig), read anew every few minutes, because toke
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -18,6 +18,14 @@ from subterra_operator.kinds import KINDS, MANAGER, Key, Kind, Object, key_of
 
 LOGIN_SECONDS = 300.0
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+STREAM_SECONDS = 240
+"""The API server ends a watch after so long."""
+SILENCE_SECONDS = 75.0
+"""It sends a bookmark every minute; a watch that says nothing for longer is dead."""
+OLD_SECONDS = STREAM_SECONDS + 30.0
+"""A session with old credentials is closed when its last stream must have ended."""
+LINE = 4 * 2**20
+"""No event is longer."""
 CHUNK = 100
 """Objects in a page of a list. Memory that one page needed stays with the process: with 500 a thousand agents take 90 MiB more."""
 
@@ -77,17 +85,18 @@ class Api:
         """One object. Raises MissingError."""
         return await self._call("GET", KINDS[key.kind].path(key.namespace, key.name))
 
-    async def list(self, kind: Kind, namespace: str | None = None) -> tuple[list[Object], str]:
-        """All objects of a kind that concern us, and the list's resourceVersion."""
+    async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> tuple[list[Object], str]:
+        """All objects of a kind that concern us, or those that ``selector`` chooses, and the list's resourceVersion."""
         found, version = [], ""
-        async for page in self.pages(kind, namespace):
+        async for page in self.pages(kind, namespace, selector):
             found += page.items
             version = page.version
         return found, version
 
-    async def pages(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Page]:
+    async def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncIterator[Page]:
         """The same, a page at a time."""
-        query = {"limit": str(CHUNK)} | ({"labelSelector": kind.selector} if kind.selector else {})
+        selector = selector or kind.selector
+        query = {"limit": str(CHUNK)} | ({"labelSelector": selector} if selector else {})
         about = {"apiVersion": kind.api_version, "kind": kind.name}
         while True:
             page = await self._call("GET", kind.path(namespace), query=query)
@@ -95,6 +104,16 @@ class Api:
             if not (more := page["metadata"].get("continue")):
                 return
             query["continue"] = more
+
+    async def watch(self, kind: Kind, namespace: str | None, version: str) -> AsyncGenerator[Object, None]:
+        """Events since ``version``, until the server ends the stream. Raises ApiError, also when it falls silent."""
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(STREAM_SECONDS)}
+        query |= {"labelSelector": kind.selector} if kind.selector else {}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT.sock_connect, sock_read=SILENCE_SECONDS)
+        async with self._answered("GET", kind.path(namespace), params=query, timeout=timeout) as response:
+            async for line in response.content:
+                event: Object = json.loads(line)
+                yield event
 
     async def create(self, obj: Object) -> Object:
         """Creates an object. Raises ExistsError."""
@@ -126,36 +145,41 @@ class Api:
         self, method: str, path: str, body: Object | None = None, *, query: Mapping[str, str] | None = None,
         media: str = "application/json",
     ) -> Object:  # fmt: skip
-        data = None if body is None else json.dumps(body).encode()
-        async with self._connected() as session:
-            try:
-                url = self._server + path
-                async with session.request(method, url, params=query, data=data, headers={"Content-Type": media}) as response:
-                    text = await response.text()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise ApiError(0, "Unreachable", f"the API server does not answer: {type(error).__name__} {error}") from error
-        if response.status == 401:
-            self._until = 0.0  # the next call logs in again
-        if response.status >= 400:
-            raise _failure(response.status, text)
-        result: Object = json.loads(text)
+        data, headers = None if body is None else json.dumps(body).encode(), {"Content-Type": media}
+        async with self._answered(method, path, params=query, data=data, headers=headers) as response:
+            result: Object = await response.json()
         return result
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[aiohttp.ClientSession]:
+    async def _answered(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that is no refusal. Raises ApiError, also for what goes wrong while it is read."""
+        try:
+            session = await self._connected()
+            async with session.request(method, self._server + path, **options) as response:
+                if response.status == 401:
+                    self._until = 0.0  # the next call logs in again
+                if response.status >= 400:
+                    raise _failure(response.status, await response.text())
+                yield response
+        except kopf.LoginError as error:
+            raise ApiError(401, "Unauthorized", str(error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: half an answer
+            raise ApiError(0, "Unreachable", f"the API server does not answer: {type(error).__name__} {error}") from error
+
+    async def _connected(self) -> aiohttp.ClientSession:
         async with self._login:
             if self._session is None or time.monotonic() >= self._until:
                 old, self._session = self._session, self._connect()
                 self._until = time.monotonic() + LOGIN_SECONDS
                 if old is not None:
-                    asyncio.get_running_loop().call_later(TIMEOUT.total or 30, lambda: asyncio.ensure_future(old.close()))
-        yield self._session
+                    asyncio.get_running_loop().call_later(OLD_SECONDS, lambda: asyncio.ensure_future(old.close()))
+        return self._session
 
     def _connect(self) -> aiohttp.ClientSession:
         info = credentials()
         self._server = str(info.server).rstrip("/")
-        connector = aiohttp.TCPConnector(ssl=info.as_ssl_context() if self._server.startswith("https") else False, limit=20)
-        return aiohttp.ClientSession(connector=connector, headers=info.as_http_headers(), timeout=TIMEOUT)
+        connector = aiohttp.TCPConnector(ssl=info.as_ssl_context() if self._server.startswith("https") else False, limit=0)
+        return aiohttp.ClientSession(connector=connector, headers=info.as_http_headers(), timeout=TIMEOUT, read_bufsize=LINE)
 
 
 def _failure(code: int, text: str) -> ApiError:

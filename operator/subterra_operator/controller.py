@@ -15,7 +15,7 @@ from subterra_operator.decide.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run import decide_run
-from subterra_operator.kinds import KINDS, WATCHED, Key, deleting, key_of
+from subterra_operator.kinds import KINDS, RUN_LABEL, WATCHED, Key, Kind, deleting, key_of
 from subterra_operator.progress import Poller
 from subterra_operator.queue import KeyQueue
 from subterra_operator.settings import Settings
@@ -24,7 +24,7 @@ from subterra_operator.store import Store
 log = logging.getLogger("subterra")
 
 RESYNC_SECONDS = 300.0
-"""Everything is listed and decided anew so often: the safety net under the watches."""
+"""Everything is decided anew so often."""
 HEARTBEAT = "subterra-operator-heartbeat"
 BEAT = f"{GROUP}/beat"
 BEAT_SECONDS = 20.0
@@ -39,27 +39,31 @@ class Controller:
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.store, self.wake)
         self.poller = Poller(self.store, self.wake)
-        self._versions: dict[tuple[str, str | None], str] = {}
-        self._looked = asyncio.Event()
-        self.last_beat = time.monotonic()
-        """When a heartbeat was last seen to come back through a watch."""
+        self._listing = asyncio.Lock()
+        self._listed: set[tuple[str, str | None]] = set()
+        self._ready = asyncio.Event()
+        self._beaten = 0.0
+        """When a heartbeat last came back through a watch."""
+        self._unheard: float | None = None
+        """When the first heartbeat was sent that the API server answered and that has not come back."""
 
     @property
     def ready(self) -> bool:
-        """Whether all kinds have been listed once; before that nothing is decided."""
-        return self._looked.is_set()
+        """Whether all kinds have been listed once; before that nothing is decided: who knows nothing would do all twice."""
+        return self._ready.is_set()
 
-    async def since(self, kind: str, namespace: str | None) -> str:
-        """The resourceVersion from which a watch misses nothing: that of the last list, or of a new one. Raises ApiError."""
-        await self._looked.wait()
-        if (kind, namespace) not in self._versions:
-            await self._relist(kind, namespace)
-        return self._versions.pop((kind, namespace))
+    @property
+    def silence(self) -> float:
+        """Seconds for which the API server has answered and yet no heartbeat has come back through a watch.
+
+        While the API server does not answer at all, a fresh operator would be no better, and kubelet would let it wait for minutes.
+        """
+        return 0.0 if self._unheard is None else time.monotonic() - self._unheard
 
     def observe(self, event: str | None, obj: Mapping[str, Any]) -> None:
         """Takes an event of a watch: remembers the object and wakes up whom it concerns."""
         if obj["metadata"]["name"] == HEARTBEAT:
-            self.last_beat = time.monotonic()
+            self._beaten, self._unheard = time.monotonic(), None
         elif self.store.seen(obj, deleted=event == "DELETED"):
             self.wake(obj)
 
@@ -70,56 +74,44 @@ class Controller:
 
     async def run(self) -> None:
         """Works until cancelled."""
-        await self._first_look()
-        await self.poller.first()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat())
+            await self._ready.wait()
+            log.info("all kinds listed: %d objects", sum(len(self.store.keys(kind)) for kind in WATCHED))
+            await self.poller.first()
+            group.create_task(self._resync())
             for _ in range(self.settings.workers):
                 group.create_task(self._work())
             group.create_task(self.poller.run())
-            group.create_task(self._resync())
-            group.create_task(self._beat())
 
-    async def _first_look(self) -> None:
-        """Lists everything before the first decision: an operator that knows nothing would do everything twice."""
-        while not self.ready:
-            try:
-                await self.resync()
-                self._looked.set()
-                log.info("all kinds listed: %d objects", sum(len(self.store.keys(kind)) for kind in WATCHED))
-            except ApiError as error:
-                log.warning("the first look at the cluster failed, trying again: %s", error)
-                await asyncio.sleep(2.0)
+    async def relist(self, kind: Kind, namespace: str | None) -> str:
+        """Takes over a complete list; returns its version, from which a watch misses nothing. Raises ApiError.
 
-    async def resync(self) -> None:
-        """Lists all kinds, and makes every resource of ours be decided again."""
-        for kind in WATCHED:
-            for namespace in self.settings.watch_namespaces or (None,):
-                await self._relist(kind, namespace)
+        One list at a time: a thousand agents' objects are large while they are read.
+        """
+        async with self._listing:
+            present, version, news = set(), "0", 0
+            async for page in self.api.pages(kind, namespace):
+                version = page.version
+                present |= {key_of(obj) for obj in page.items}
+                news += sum(self.store.seen(obj) for obj in page.items)
+            if self.store.listed(kind.name, present, version, namespace) or news:
+                self._decide_all()
+        self._listed.add((kind.name, namespace))
+        if len(self._listed) == len(WATCHED) * len(self.settings.watch_namespaces or (None,)):
+            self._ready.set()
+        return version
+
+    def _decide_all(self) -> None:
+        """Makes every resource of ours be decided again."""
         for kind in ("Procedure", "CompileRun", "CompiledAgent"):
             for key in self.store.keys(kind):
                 self.queue.add(key)
 
-    async def _relist(self, kind: str, namespace: str | None) -> None:
-        """Takes over a complete list, and remembers of which version it is."""
-        present, version = set(), "0"
-        async for page in self.api.pages(KINDS[kind], namespace):
-            version = page.version
-            for obj in page.items:
-                present.add(key_of(obj))
-                if self.store.seen(obj):
-                    self.wake(obj)
-            if not self.ready:
-                self.last_beat = time.monotonic()  # a long first look is no silence
-        self.store.listed(kind, present, version, namespace)
-        self._versions[kind, namespace] = version
-
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
-            try:
-                await self.resync()
-            except ApiError as error:
-                log.warning("resync failed, trying again in %d s: %s", RESYNC_SECONDS, error)
+            self._decide_all()
 
     async def _beat(self) -> None:
         """Writes a heartbeat; that it comes back through a watch proves that the watches live."""
@@ -128,11 +120,16 @@ class Controller:
                 "name": HEARTBEAT, "namespace": self.settings.namespace, "labels": {"app.kubernetes.io/managed-by": "subterra"},
                 "annotations": {BEAT: datetime.now(UTC).isoformat()},
             }  # fmt: skip
+            sent = time.monotonic()
             try:
                 await self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+                answered = True
             except ApiError as error:
                 log.warning("heartbeat failed: %s", error)
-            metrics.API_SILENCE.set(time.monotonic() - self.last_beat)
+                answered = 0 < error.code < 500 and error.code != 429
+            if answered and self._unheard is None and self._beaten < sent:
+                self._unheard = sent
+            metrics.API_SILENCE.set(self.silence)
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _work(self) -> None:
@@ -168,6 +165,8 @@ class Controller:
             self.store.blocked.pop(key, None)
             return None
         decision = self.decide(key, datetime.now(UTC))
+        if any(write.how == "create" and write.key.kind == "Job" for write in decision.writes) and await self._behind(key):
+            return 0.0
         try:
             if await self.applier.carry_out(subject, decision):
                 log.info("%s: %s", key, _told(decision))
@@ -179,6 +178,14 @@ class Controller:
             self.queue.add(key)
         metrics.show(key, decision.status or {}, subject)
         return decision.recheck_after
+
+    async def _behind(self, run: Key) -> bool:
+        """A live look before a Job is made: does the API server know more of the run's Jobs and pods than the watches told?"""
+        news = 0
+        for kind in ("Job", "Pod"):
+            objects, _ = await self.api.list(KINDS[kind], run.namespace, f"{RUN_LABEL}={run.name}")
+            news += sum(self.store.seen(obj) for obj in objects)
+        return news > 0
 
     def decide(self, key: Key, now: datetime) -> Decision:
         """The decision on a resource as the store knows it; none when it is gone."""

@@ -7,14 +7,13 @@ import os
 import signal
 from pathlib import Path
 
-import kopf
 from aiohttp import web
 
 from subterra_operator.client import Api
 from subterra_operator.controller import Controller
-from subterra_operator.handlers import watch_settings, watches
 from subterra_operator.health import application
 from subterra_operator.settings import Settings, load
+from subterra_operator.watches import watch_all
 
 
 async def operate(settings: Settings, stop: asyncio.Event) -> None:
@@ -24,22 +23,17 @@ async def operate(settings: Settings, stop: asyncio.Event) -> None:
     runner = web.AppRunner(application(controller), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=settings.port).start()
-    watching = kopf.operator(
-        registry=watches(controller), settings=watch_settings(controller), standalone=True, stop_flag=stop,
-        clusterwide=not settings.watch_namespaces, namespaces=list(settings.watch_namespaces),
-    )  # fmt: skip
     parts = [
-        asyncio.create_task(watching, name="watches"),
+        asyncio.create_task(watch_all(controller, api), name="watches"),
         asyncio.create_task(controller.run(), name="controller"),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     try:
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        for part in done:  # kopf catches signals too, and then ends without a word
+        for part in done:
             part.result()
     finally:
-        stop.set()
-        for part in parts:  # kopf too: it has no state of ours, and its own farewell takes seconds
+        for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
         await api.close()
@@ -55,7 +49,6 @@ def main() -> None:
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    logging.getLogger("kopf.objects").setLevel(logging.ERROR)  # one line for each event says nothing that we do not
     asyncio.run(_until_signal(load(Path(arguments.settings) if arguments.settings else None)))
 
 

@@ -36,7 +36,7 @@ COMPARED = (
     "NetworkPolicy",
 )  # fmt: skip
 NUMBERS = itertools.count(1)
-_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", "selfLink")
+_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", "subterra.dev/applied")
 _MASKS = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "TIME"),

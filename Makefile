@@ -22,7 +22,12 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster $(PY) -m tests.oracles.build
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "not exhaustive and not kubelet"
+
+.PHONY: test-faults
+test-faults: .venv/.synced ## every fault there is: crashes, API errors, deletions, killed pods (starts the local cluster)
+	@$(CLUSTER) build
+	@$(PY) -m pytest --timeout=3600 tests/faults
 
 .PHONY: test-unit
 test-unit: .venv/.synced ## only the tests that need no API server and no engine

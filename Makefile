@@ -22,10 +22,10 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster $(PY) -m tests.oracles.build
-	@$(PY) -m pytest -m "not exhaustive and not kubelet"
+	@$(PY) -m pytest -m "not exhaustive"
 
 .PHONY: test-faults
-test-faults: .venv/.synced ## every fault there is: crashes, API errors, deletions, killed pods (starts the local cluster)
+test-faults: .venv/.synced ## every fault, each in a life of its own: crashes, API errors, a second operator, deletions
 	@$(CLUSTER) build
 	@$(PY) -m pytest --timeout=3600 tests/faults
 

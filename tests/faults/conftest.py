@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -58,28 +58,29 @@ class Lives:
     plane: ControlPlane
     folder: Path
     reference: Reference
-    failures: list[str] = field(default_factory=list)
 
     async def survive(self, plans: Sequence[tuple[str, Sequence[Fault]]], acts: Sequence[str] = ACTS) -> list[Fault]:
         """Lives each plan; all must end as the undisturbed life. Returns the faults that happened."""
-        api, slots = Api(), asyncio.Semaphore(AT_ONCE)
+        return await self.live(plans, lambda life: lived(life, self.reference, acts))
+
+    async def live(self, plans: Sequence[tuple[str, Sequence[Fault]]], way: Callable[[Life], Awaitable[object]]) -> list[Fault]:
+        """Lives each plan this way, some at once; counts what was injected and survived. Returns the faults that happened."""
+        api, slots, failures = Api(), asyncio.Semaphore(AT_ONCE), list[str]()
 
         async def one(name: str, plan: Sequence[Fault]) -> list[Fault]:
             async with slots:
                 life = Life(self.plane, api, self.folder, plan, name)
                 try:
-                    past = await lived(life, self.reference, acts)
+                    await way(life)
+                    TALLY.survived += len(life.past())
                 except Exception as error:
-                    TALLY.injected += len(life.past())
-                    self.failures.append(f"{name}: {error!r}" if not isinstance(error, AssertionError) else str(error))
-                    return life.past()
-                TALLY.injected += len(past)
-                TALLY.survived += len(past)
-                return past
+                    failures.append(str(error) if isinstance(error, AssertionError) else f"{name}: {error!r}")
+                TALLY.injected += len(life.past())
+                return life.past()
 
         found = await asyncio.gather(*(one(name, plan) for name, plan in plans))
         await api.close()
-        assert not self.failures, "\n\n".join(self.failures)
+        assert not failures, "\n\n".join(failures)
         return [fault for past in found for fault in past]
 
 

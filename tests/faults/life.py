@@ -25,6 +25,7 @@ from subterra_api.crd import all_crds
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cluster.control_plane import ControlPlane
+from subterra_operator.apply import APPLIED
 from subterra_operator.client import Api
 from subterra_operator.kinds import KINDS, Object, labels
 
@@ -36,7 +37,7 @@ COMPARED = (
     "NetworkPolicy",
 )  # fmt: skip
 NUMBERS = itertools.count(1)
-_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", "subterra.dev/applied")
+_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", APPLIED)
 _MASKS = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "TIME"),
@@ -188,6 +189,11 @@ class Life:
             lines = difflib.unified_diff(wanted.splitlines(), found.splitlines(), "undisturbed", self.name, lineterm="", n=8)
             raise AssertionError(f"{error}\n" + "\n".join(itertools.islice(lines, 200))) from None
 
+    async def stays(self, wanted: str) -> None:
+        """The state comes to rest where the undisturbed life's does."""
+        await self.settled()
+        await self.same(wanted)
+
     async def paid_once(self) -> None:
         """Each Job was created once, and no two for the same attempt."""
         names = [name for name, _ in self.created]
@@ -225,14 +231,13 @@ async def undisturbed(life: Life) -> Reference:
         return Reference(tuple(states), tuple(life.proxy.written))
 
 
-async def lived(life: Life, reference: Reference, acts: Sequence[str] = ACTS) -> list[Fault]:
-    """Lives with the planned faults, ends each act as the undisturbed life does; returns the faults that happened."""
+async def lived(life: Life, reference: Reference, acts: Sequence[str] = ACTS) -> None:
+    """Lives with the planned faults, and ends each act as the undisturbed life does."""
     async with life:
         for act, state in zip(acts, reference.states, strict=False):
             await getattr(life, act)()
             await life.same(state)
         await life.paid_once()
-        return life.past()
 
 
 def _without(value: object) -> object:

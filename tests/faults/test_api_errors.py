@@ -1,16 +1,18 @@
 """The API server refuses, fails, does not answer, or its watches break: for a moment and for longer than any backoff."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 import pytest
 from tests.faults.conftest import Lives
+from tests.faults.life import RECOVERY_SECONDS, Life
 from tests.faults.proxy import READS, WRITES, Fault
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
 CODES = (401, 403, 404, 409, 410, 422, 429, 500)
 VERBS = (*READS, *WRITES[:-1])  # nothing is deleted in the first ten minutes of an agent
 LONG = 25.0
-"""Seconds: by then the queue's backoff, kopf's and a watch's are all at several seconds."""
+"""Seconds: by then the backoffs of queue and watches are at several seconds."""
 FIRST_ACT = ("served",)
 Plans = list[tuple[str, Sequence[Fault]]]
 
@@ -53,3 +55,21 @@ async def test_after_an_outage_all_goes_on_within_two_minutes(lives: Lives) -> N
 @pytest.mark.exhaustive
 async def test_any_outage_of_any_verb_is_survived(lives: Lives) -> None:
     await lives.survive([*outages(set(CODES) - {401, 403, 500}), *droughts()], FIRST_ACT)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+async def test_an_operator_whose_heartbeat_does_not_come_back_fails_liveness_within_two_minutes(lives: Lives) -> None:
+    async def deaf(life: Life) -> None:
+        async with life:
+            started = time.monotonic()
+
+            async def unhealthy() -> bool:
+                return life.operator.unhealthy > 0
+
+            await life.until(unhealthy, "its liveness fails")
+            assert time.monotonic() - started < RECOVERY_SECONDS
+            await life.served()
+            await life.same(lives.reference.states[0])
+
+    await lives.live([("a deaf operator", [Fault("answer", ("watch",), "configmaps", seconds=RECOVERY_SECONDS)])], deaf)

@@ -58,6 +58,10 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 generate: .venv/.synced ## write crds/ and the chart's copy from the models
 	@$(PY) -m subterra_api.crd
 
+.PHONY: golden
+golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises
+	@PYTHONPATH=cluster $(PY) -m tests.golden $(ALLOW)
+
 .PHONY: images
 images: .venv/.synced ## build images/*/Dockerfile and share them with the local cluster
 	@$(CLUSTER) images

@@ -1,4 +1,4 @@
-"""What Argo CD is given: test data in upstream's layout, made of the statuses that the operator writes, and its ConfigMap's patch."""
+"""What Argo CD is given: test data in its layout, made of the statuses that the operator writes, and its ConfigMap's patch."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -183,17 +183,17 @@ def _filled(defaults: dict[str, Any], given: ApiModel) -> dict[str, Any]:
 def generation_of(given: GenerationSettings, scratch: bool) -> Generation:
     """Generation settings with defaults: a tiny model from scratch needs more conversations, which cost nothing."""
     defaults = {"conversations": 8000 if scratch else 2125, "seeds": (42,), "held_out_percent": 2 if scratch else 10}
-    return Generation.model_validate(_filled(defaults, given))
+    return Generation(**_filled(defaults, given))
 
 
 def training_of(given: TrainingSettings, scratch: bool) -> Training:
     """Training settings with the defaults of the base model's kind."""
-    return Training.model_validate(_filled(dict(_SCRATCH if scratch else _PRETRAINED), given))
+    return Training(**_filled(dict(_SCRATCH if scratch else _PRETRAINED), given))
 
 
 def evaluation_of(given: EvaluationSettings) -> Evaluation:
     """Evaluation settings with defaults."""
-    return Evaluation.model_validate(_filled({"scenarios": 200, "seed": 7}, given))
+    return Evaluation(**_filled({"scenarios": 200, "seed": 7}, given))
 
 
 def resolve(

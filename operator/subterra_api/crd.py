@@ -63,7 +63,8 @@ def structural(model: type[ApiModel]) -> Schema:
 def _node(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
     node = _resolved(node, defs)
     if {option.get("type") for option in node.get("anyOf", [])} == {"string", "integer"}:
-        return _described(node, {"x-kubernetes-int-or-string": True})
+        bounds = {key: value for option in node["anyOf"] for key, value in option.items() if key in KEPT and key != "type"}
+        return _described(node, {"x-kubernetes-int-or-string": True, **bounds})
     result = _described(node, {key: node[key] for key in KEPT if key in node})
     if "const" in node:
         result["enum"] = [node["const"]]

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,11 +109,11 @@ def _each_edge(node: Node, field: str) -> Iterator[tuple[Edge, str, str]]:
 
 
 def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
-    known, seen = {node.id for node in spec.nodes}, Counter[str]()
-    for node, where, field in _each_node(spec):
-        seen[node.id] += 1
-        if seen[node.id] == 2:
-            yield _error(where, f"{field}.id", "its id is used more than once", "give every node its own id")
+    known = {node.id for node in spec.nodes}
+    yield from _named_twice("node", "nodes", "id", [node.id for node in spec.nodes])
+    yield from _named_twice("variable", "variables", "name", [variable.name for variable in spec.variables])
+    yield from _named_twice("persona", "personas", "name", [persona.name for persona in spec.personas])
+    yield from _named_twice("fact", "knowledge", "id", [fact.id for fact in spec.knowledge])
     if spec.start not in known:
         yield _error("spec.start", "spec.start", f"there is no node {spec.start!r}", "name one of the nodes")
         return
@@ -134,6 +134,16 @@ def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
         elif node.id not in ending:
             cure = "add an edge that ends the conversation"
             yield _error(where, f"{field}.next", "leads to no terminal: a loop without a way out", cure)
+
+
+def _named_twice(kind: str, field: str, key: str, names: Sequence[str]) -> Iterator[Finding]:
+    """What the API server refuses as well."""
+    seen = Counter[str]()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] == 2:
+            at, cure = f"spec.{field}[{place}].{key}", f"give every {kind} its own {key}"
+            yield _error(f"{kind} {name}", at, f"its {key} is used more than once", cure)
 
 
 def _nodes(spec: ProcedureSpec) -> Iterator[Finding]:

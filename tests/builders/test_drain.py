@@ -60,7 +60,7 @@ def test_it_does_not_wait_for_ever(url: str) -> None:
 
 def test_kubelet_gives_the_hook_the_time_that_it_may_take() -> None:
     target = Target(Model("models/1", "travel"), "sha256:1")
-    pod = deployment(make.agent(), CompiledAgentSpec(), target, Settings(), make.NOW)["spec"]["template"]["spec"]
+    pod = deployment(make.agent(), CompiledAgentSpec.model_construct(), target, Settings(), make.NOW)["spec"]["template"]["spec"]
     [vllm] = pod["containers"]
     hook = vllm["lifecycle"]["preStop"]["exec"]["command"]
     assert float(hook[-1]) + float(hook[-2]) < pod["terminationGracePeriodSeconds"]

@@ -53,7 +53,7 @@ def _train(job: Job, exchange: Exchange) -> None:
     from subterra_jobs.train import checkpoints, export, models, sft
     from subterra_jobs.train.dataset import load_examples
 
-    settings, directory = Training.model_validate(job.settings), Path(job.checkpoint_dir)
+    settings, directory = Training(**job.settings), Path(job.checkpoint_dir)
     # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
     config = sft.sft_config(settings, job.ranks, directory)
     model, tokenizer = models.base_model(job.base_model, job.system_prompt, job.wordings, settings.seed)

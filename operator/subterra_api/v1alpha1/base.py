@@ -1,8 +1,8 @@
 """What all resource models share: camelCase on the wire, unknown fields refused, defaults left out when hashed."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -11,12 +11,47 @@ Money = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")
 """US dollars as a decimal string: JSON numbers lose cents."""
 
 
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+def _read(value: Any) -> Any:
+    """A value with lists as tuples and whole numbers as such."""
+    if isinstance(value, list):
+        return tuple(_read(item) for item in value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _read_map(value: Any) -> Any:
+    return {key: _read(item) for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+MAP = BeforeValidator(_read_map)
+"""For maps with keys of the author's choice: null is unset there too."""
+Labels = Annotated[dict[str, str], MAP]
+
+
 class ApiModel(BaseModel):
-    """A part of a resource. ``dump()`` gives the JSON that Kubernetes stores."""
+    """A part of a resource. ``dump()`` gives the JSON that Kubernetes stores.
+
+    It takes exactly what the API server takes: no other names, no text for a number; 2.0 is a whole number, and null is unset.
+    """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """From the wire, by wire names. Raises ValidationError."""
+        return super().model_validate(obj, **{"by_alias": True, "by_name": False, **options})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_api_server_reads(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        optional = {key for name, field in cls.model_fields.items() if not field.is_required() for key in (name, field.alias)}
+        return {key: _read(value) for key, value in data.items() if value is not None or key not in optional}
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready dict in wire names; unset and null fields are left out, so defaults never enter a digest."""

@@ -1,10 +1,10 @@
 """CompiledAgent: keeps a served agent in step with its procedure, promoting only what passed the gate."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, LocalReference, Money, StatusModel
+from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, Labels, LocalReference, Money, StatusModel
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     EvaluationSettings,
@@ -89,7 +89,7 @@ class ServingSettings(ApiModel):
     """More arguments for vLLM, from an allowlist."""
     resources: ResourceRequirements = ResourceRequirements()
     """Requests and limits of vLLM; what is not said comes from the operator's settings."""
-    node_selector: dict[str, str] = {}
+    node_selector: Labels = {}
     """Labels that a node must have, as in a pod."""
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
     """Taints that are put up with, as in a pod."""
@@ -126,6 +126,12 @@ class CompiledAgentSpec(ApiModel):
     """Hard caps on what providers may be paid."""
     cost: CostSettings = CostSettings()
     """What serving costs, for the price of a conversation."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.compile is None) == (self.model is None):
+            raise ValueError("set exactly one of spec.compile (compile a procedure) and spec.model (serve a finished model)")
+        return self
 
 
 class AgentVersion(StatusModel):

@@ -1,18 +1,33 @@
 """CompileRun: one compilation of one procedure, from synthetic conversations to a judged model."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, LocalReference, Money, SecretKeyReference, StatusModel
+from subterra_api.v1alpha1.base import (
+    MAP,
+    ApiModel,
+    Condition,
+    Digest,
+    Labels,
+    LocalReference,
+    Money,
+    SecretKeyReference,
+    Seed,
+    StatusModel,
+)
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
 StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
 VerdictResult = Literal["Pass", "Fail", "Inconclusive"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=1, le=5)]
-Quantity = str | int
+Quantity = (
+    Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i)?$", max_length=32)]
+    | Annotated[int, Field(ge=0, le=10**12)]
+)
 """A Kubernetes quantity: `500m`, `4Gi` or a plain `2`."""
+Quantities = Annotated[dict[str, Quantity], MAP]
 
 
 class Provider(ApiModel):
@@ -22,6 +37,12 @@ class Provider(ApiModel):
     """`scripted` is deterministic, from the procedure's own examples: no key, no network, no cost. Default: scripted."""
     model: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The provider's model name; needed for every provider but `scripted`."""
+
+    @model_validator(mode="after")
+    def _model_is_named(self) -> Self:
+        if self.name != "scripted" and self.model is None:
+            raise ValueError("model is missing: every provider but scripted needs the name of a model")
+        return self
 
 
 class Player(ApiModel):
@@ -38,7 +59,7 @@ class GenerationSettings(ApiModel):
     """Who writes the conversations."""
     conversations: Annotated[int, Field(ge=20, le=100000)] | None = None
     """How many to write for each seed, held-out ones included."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, max_length=16)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=16)] | None = None
     """One batch of conversations is written for each of these random seeds."""
     held_out_percent: Annotated[int, Field(ge=1, le=50)] | None = None
     """Share of the conversations that is kept from training."""
@@ -68,9 +89,9 @@ class TrainingSettings(ApiModel):
     """Tokens per conversation."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     """How much DeepSpeed ZeRO spreads over the GPUs: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Random seed of the order of the conversations and, for `scratch`, of the first weights."""
-    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1, le=1000000)] | None = None
     """Steps between checkpoints, from which a training that was interrupted goes on."""
 
 
@@ -83,7 +104,7 @@ class EvaluationSettings(ApiModel):
     """Who scores the conversations."""
     scenarios: Annotated[int, Field(ge=10, le=5000)] | None = None
     """How many conversations are played with the candidate; the more, the narrower the intervals that the gate decides by."""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Random seed of the scenarios; another than the training's."""
 
 
@@ -103,9 +124,9 @@ class CompileInputs(ApiModel):
 class ResourceRequirements(ApiModel):
     """Requests and limits of a pod's main container."""
 
-    requests: dict[str, Quantity] = {}
+    requests: Quantities = {}
     """What the scheduler keeps free for it, such as `cpu: 2` or `nvidia.com/gpu: 1`."""
-    limits: dict[str, Quantity] = {}
+    limits: Quantities = {}
     """What it may use at most."""
 
 
@@ -114,7 +135,7 @@ class StagePod(ApiModel):
 
     resources: ResourceRequirements = ResourceRequirements()
     """Requests and limits; what is not said comes from the operator's settings."""
-    node_selector: dict[str, str] = {}
+    node_selector: Labels = {}
     """Labels that a node must have, as in a pod."""
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
     """Taints that are put up with, as in a pod."""
@@ -127,7 +148,7 @@ class StagePod(ApiModel):
 class GatePolicy(ApiModel):
     """Floors that a candidate must clear with confidence: the 95 % lower bound decides, not the mean."""
 
-    min_scenarios: Annotated[int, Field(ge=1)] = 50
+    min_scenarios: Annotated[int, Field(ge=1, le=5000)] = 50
     """With fewer played scenarios the verdict is Inconclusive. Default: 50."""
     min_score: Score = 3.5
     """What each criterion's mean score must reach, of 1 to 5. Default: 3.5."""

@@ -11,6 +11,7 @@ VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]*
 Utterance = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Utterances = Annotated[tuple[Utterance, ...], Field(max_length=50)]
 Value = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+WholeNumber = Annotated[int, Field(ge=-(10**12), le=10**12)]
 IsoDate = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 Role = Literal["agent", "user"]
@@ -79,11 +80,11 @@ class Variable(ApiModel):
     """For strings: the values, or examples of them when `open`."""
     open: bool = False
     """Any other value may come too: training mixes in made-up ones, so that the model copies instead of remembering."""
-    minimum: int | None = None
+    minimum: WholeNumber | None = None
     """For integers: the smallest value."""
-    maximum: int | None = None
+    maximum: WholeNumber | None = None
     """For integers: the largest value."""
-    step: Annotated[int, Field(ge=1)] = 1
+    step: Annotated[int, Field(ge=1, le=10**12)] = 1
     """For integers: the distance between values. Default: 1."""
     from_: Annotated[IsoDate | None, Field(alias="from")] = None
     """For date ranges: the first day on which one may start."""

@@ -63,8 +63,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
 def _plan(agent: _Agent, spec: CompiledAgentSpec) -> Plan:
     if spec.model is not None:
         return plan_model(agent.snapshot, spec.model)
-    if spec.compile is None:
-        return Plan(Story(False, Reason.INVALID_SPEC, "set exactly one of spec.compile and spec.model"))
+    assert spec.compile is not None
     return Compiling(agent.snapshot, spec, spec.compile, agent.before, agent.now, agent.retry_at).plan()
 
 
@@ -77,7 +76,7 @@ def _lost(agent: _Agent, versions: Versions) -> Target | None:
 
 def _refused(agent: _Agent, problem: str) -> Decision:
     """A spec that cannot be obeyed changes nothing; what serves goes on."""
-    versions = Versions(agent.snapshot, CompiledAgentSpec(), agent.settings, agent.now)
+    versions = Versions(agent.snapshot, CompiledAgentSpec.model_construct(), agent.settings, agent.now)
     served = Served.of(versions.active, versions.trouble(versions.active_version or ""))
     story = Story(False, Reason.INVALID_SPEC, problem)
     generation = agent.snapshot.agent["metadata"].get("generation", 0)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -48,8 +49,8 @@ def _praise(analysis: Analysis) -> str:
     return f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.path_count} paths"
 
 
-def _counts(analysis: Analysis) -> dict[str, object]:
-    counts: dict[str, object] = {
+def _counts(analysis: Analysis) -> dict[str, Any]:
+    counts: dict[str, Any] = {
         "nodes": analysis.nodes, "edges": analysis.edges, "hubs": analysis.hubs, "terminals": analysis.terminals,
         "warnings": tuple(str(finding) for finding in analysis.warnings[:20]),
     }  # fmt: skip

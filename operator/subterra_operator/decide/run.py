@@ -101,7 +101,7 @@ def _record(before: CompileRunStatus, steps: list[Step], frozen: Seen) -> dict[s
             artifacts |= {kinds[result.stage]: result.digest, f"{kinds[result.stage]}_path": result.path}
             if result.scores is not None:
                 update["scores"] = result.scores
-    return update | {"artifacts": Artifacts.model_validate({**dict(before.artifacts), **artifacts})}
+    return update | {"artifacts": Artifacts(**{**dict(before.artifacts), **artifacts})}
 
 
 def _ground(run: Seen, settings: Settings) -> tuple[Write, ...]:

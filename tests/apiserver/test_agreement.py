@@ -165,6 +165,8 @@ async def theirs(world: World, kind: str, spec: Object) -> str:
     try:
         await world.api._call("POST", KINDS[kind].path(world.namespace), obj, query={"dryRun": "All", "fieldValidation": "Strict"})
     except ApiError as error:
+        if error.code not in (400, 422):
+            raise
         return str(error)
     return ""
 

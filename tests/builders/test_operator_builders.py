@@ -7,7 +7,7 @@ import pytest
 from tests.builders import operator_objects as make
 
 from subterra_api.contract import BUDGET_VARIABLE, STAGES, Budget, ExitCode, Stage
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.build.common import NAME_LIMIT, fitted
 from subterra_operator.build.job import Attempt, stage_job
@@ -115,8 +115,8 @@ def test_the_authors_arguments_come_last_so_that_they_win() -> None:
 
 def test_the_version_is_the_model_and_the_way_it_is_served() -> None:
     """Golden: if this changes, every agent in the world starts new pods after an operator upgrade."""
-    spec = CompiledAgentSpec.model_validate({"serving": {"args": ["--max-num-seqs=8"], "replicas": 3}})
-    assert version_of(Target(SCRATCH, DIGEST, "travel-1", 6.5), spec.serving) == "6bafd9fb"
+    spec = ServingSettings.model_validate({"args": ["--max-num-seqs=8"], "replicas": 3})
+    assert version_of(Target(SCRATCH, DIGEST, "travel-1", 6.5), spec) == "6bafd9fb"
 
 
 def test_the_runs_name_is_its_inputs() -> None:

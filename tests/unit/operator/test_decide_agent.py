@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.builders import operator_objects as make
 
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, Price
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, Price, ServingSettings
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_operator.build.run import compile_run
 from subterra_operator.build.serving import FAILED, deployment, service, version_of
@@ -369,12 +369,9 @@ def test_replicas_and_cost_make_no_new_version() -> None:
     run = wanted_run(agent)
     target = target_of(run, CompileRunStatus.model_validate(run["status"]))
     assert target
-    versions = {
-        version_of(target, CompiledAgentSpec.model_validate({"serving": serving}).serving)
-        for serving in ({}, {"replicas": 5}, {"port": 80})
-    }
+    versions = {version_of(target, ServingSettings.model_validate(serving)) for serving in ({}, {"replicas": 5}, {"port": 80})}
     assert len(versions) == 1
-    more = CompiledAgentSpec.model_validate({"serving": {"args": ["--max-num-seqs=8"]}}).serving
+    more = ServingSettings.model_validate({"args": ["--max-num-seqs=8"]})
     assert version_of(target, more) not in versions
 
 

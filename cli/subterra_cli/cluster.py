@@ -13,9 +13,10 @@ import httpx
 from kubernetes import client, config
 
 from subterra_api.v1alpha1 import GROUP, VERSION
+from subterra_cli.errors import CommandError
 
 
-class ClusterError(Exception):
+class ClusterError(CommandError):
     """The cluster cannot be used; the message says why and what to do."""
 
 

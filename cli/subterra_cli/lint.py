@@ -1,60 +1,122 @@
-"""Reads a Procedure from a YAML file, and tells with lines what is wrong with it."""
+"""Examines a procedure's file: every finding with its line, its field and its cure, whatever the file holds."""
 
-from collections.abc import Iterable, Sequence
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from subterra_api.lint import Finding
+from subterra_api.lint import Analysis, Finding, analyse
+from subterra_api.schema_findings import findings_of
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cli.lines import line_of
+from subterra_cli.document import MAX_BYTES, Document, DocumentError, decode, parse
+from subterra_cli.errors import InvalidFileError
+from subterra_cli.from_langgraph import gaps
 
-MAX_BYTES = 1024 * 1024
+STANDARD_INPUT = "-"
+_TOLD = 50
+"""So many findings are told; who has more mends these first."""
+_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
-class InvalidFileError(Exception):
-    """The file holds no procedure; the message says where and what to do."""
+@dataclass(frozen=True)
+class Report:
+    """What is wrong with a file, in the order of its lines. Spec and analysis are there when the schema accepts it."""
+
+    file: str
+    findings: tuple[tuple[int, Finding], ...]
+    name: str = ""
+    spec: ProcedureSpec | None = None
+    analysis: Analysis | None = None
+
+    @property
+    def errors(self) -> int:
+        return sum(1 for _, finding in self.findings if finding.severity == "error")
+
+    def lines(self, *, warnings: bool = True) -> Iterator[str]:
+        """``FILE:LINE: error: edge a → b: problem; cure [field]`` for each finding."""
+        chosen = [each for each in self.findings if warnings or each[1].severity == "error"]
+        for line, finding in chosen[:_TOLD]:
+            place = f" [{finding.field}]" if finding.field not in ("", finding.where) else ""
+            yield f"{self.file}:{line}: {finding.severity}: {finding}{place}"
+        if len(chosen) > _TOLD:
+            yield f"{self.file}: and {len(chosen) - _TOLD:,} more; mend these first"
+
+    def data(self) -> dict[str, Any]:
+        """The report for scripts."""
+        return {
+            "file": self.file,
+            "errors": self.errors,
+            "findings": [{"line": line, **asdict(each)} for line, each in self.findings],
+        }
 
 
 def load(file: Path) -> ProcedureSpec:
-    """The procedure in a file. Raises InvalidFileError."""
-    text = _read(file)
+    """The procedure in a file that the schema accepts. Raises InvalidFileError."""
+    report = examined(str(file))
+    if report.spec is None:
+        raise InvalidFileError("\n".join(report.lines()))
+    return report.spec
+
+
+def examined(file: str) -> Report:
+    """What there is to say about a file."""
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidFileError(f"is not YAML: {' '.join(str(error).split())}") from None
-    return _spec(document, text)
+        found = _procedure(parse(decode(_content(file))))
+    except DocumentError as error:
+        return Report(file, ((error.line, error.finding),))
+    return _report(file, found)
 
 
-def told(file: Path, findings: Iterable[Finding]) -> list[str]:
-    """A line for each finding, in the order of the file: ``FILE:LINE: error: edge a → b: problem; cure [field]``."""
-    text = _read(file)
-    placed = sorted(((line_of(text, finding.field), finding) for finding in findings), key=lambda pair: pair[0])
-    return [f"{file}:{line}: {finding.severity}: {finding} [{finding.field}]" for line, finding in placed]
-
-
-def _read(file: Path) -> str:
+def _content(file: str) -> bytes:
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise InvalidFileError(f"is larger than {MAX_BYTES} bytes; a procedure fits into 512 KiB")
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(f"cannot be read: {error}") from None
+        with sys.stdin.buffer if file == STANDARD_INPUT else Path(file).open("rb") as stream:
+            return stream.read(64 * MAX_BYTES)
+    except OSError as error:
+        raise DocumentError(1, f"cannot be read: {error.strerror}", "name a file that exists and that you may read") from None
 
 
-def _spec(document: Any, text: str) -> ProcedureSpec:
-    if not isinstance(document, dict) or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "Procedure"):
-        raise InvalidFileError(f"is no Procedure; it should begin with apiVersion: {API_VERSION} and kind: Procedure")
+def _procedure(documents: list[Document]) -> Document:
+    """The one Procedure among a file's documents."""
+    found = [each for each in documents if isinstance(each.data, dict) and each.data.get("kind") == "Procedure"]
+    cure = f"it should begin with apiVersion: {API_VERSION} and kind: Procedure"
+    if not found:
+        kinds = [each.data.get("kind") for each in documents if isinstance(each.data, dict) and each.data.get("kind")]
+        problem = f"is no Procedure but a {kinds[0]}" if kinds else "is no Procedure"
+        raise DocumentError(documents[0].line("kind") if documents else 1, problem, cure, "kind")
+    if len(found) > 1:
+        raise DocumentError(found[1].line("kind"), f"holds {len(found)} procedures", "give each a file of its own", "kind")
+    if found[0].data.get("apiVersion") != API_VERSION:
+        problem = f"has the apiVersion {found[0].data.get('apiVersion')!r}"
+        raise DocumentError(found[0].line("apiVersion"), problem, f"write apiVersion: {API_VERSION}", "apiVersion")
+    for name in found[0].data:
+        if name not in _FIELDS:
+            raise DocumentError(
+                found[0].line(name), "there is no such field", "did you mean spec, or is it indented too little?", name
+            )
+    return found[0]
+
+
+def _report(file: str, document: Document) -> Report:
+    metadata = document.data.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
     try:
-        return ProcedureSpec.model_validate(document.get("spec"))
+        # JSON is what the API server sees: there a number is no text, and fields have their wire names only.
+        spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        fields = [(_field(each["loc"]), each["msg"]) for each in error.errors()]
-        lines = [f"line {line_of(text, field)}: {field}: {message}" for field, message in fields]
-        raise InvalidFileError("\n  ".join([f"{len(lines)} fields are wrong:", *lines])) from None
+        return Report(file, _placed(document, [*findings_of(error)]), name)
+    analysis = analyse(spec)
+    return Report(file, _placed(document, [*analysis.findings, *_gaps(document)]), name, spec, analysis)
 
 
-def _field(steps: Sequence[str | int]) -> str:
-    return "spec" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+def _gaps(document: Document) -> Iterator[Finding]:
+    for field in gaps(document.data):
+        yield Finding("warning", field, field, "is a gap that the import left", "write what it asks for")
+
+
+def _placed(document: Document, findings: list[Finding]) -> tuple[tuple[int, Finding], ...]:
+    return tuple(sorted(((document.line(each.field), each) for each in findings), key=lambda pair: pair[0]))

@@ -1,0 +1,46 @@
+"""A LangGraph graph goes all the way: imported, its gaps filled in by an author, linted, and compiled to a model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.fakes.generation import run_input
+from tests.jobs.train_builders import training
+from typer.testing import CliRunner
+
+from subterra_cli.lint import load
+from subterra_cli.main import app
+from subterra_jobs.common.progress import ProgressReporter
+from subterra_jobs.common.stage import StageContext
+from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.generate import main as generate
+from subterra_jobs.train.run import train
+
+
+def filled_in(document: dict[str, Any]) -> dict[str, Any]:
+    """What an author does with the gaps: says who the agent is, what is said, and in which words a branch shows."""
+    spec = document["spec"] | {"systemPrompt": "You help a shop's customers."}
+    for place, node in enumerate(spec["nodes"]):
+        node.update(prompt=f"Say line {place}.", examples=[f"This is line {place}."])
+        for branch, edge in enumerate(node.get("next", [])):
+            if "when" in edge:
+                edge.update(when=f"The customer wants {branch}.", examples=[f"I want {branch} of {place}."])
+    return document | {"spec": spec}
+
+
+@pytest.mark.slow
+def test_an_imported_graph_is_compiled(tmp_path: Path) -> None:
+    imported = CliRunner().invoke(app, ["import", "langgraph", "tests.fakes.langgraph_shop:graph"])
+    file = tmp_path / "procedure.yaml"
+    file.write_text(yaml.safe_dump(filled_in(yaml.safe_load(imported.stdout)), sort_keys=False))
+    linted = CliRunner().invoke(app, ["lint", str(file)])
+    assert (linted.exit_code, linted.stderr) == (0, "")
+
+    run, dataset, model = run_input(tmp_path, load(file), conversations=60), tmp_path / "dataset", tmp_path / "model"
+    dataset.mkdir()
+    outcome = generate.work(StageContext(run, ArtifactStore(run.store), dataset, tmp_path, ProgressReporter("generate")))
+    assert "9 of 9 edges covered" in outcome.message
+    wordings = [text for node in run.procedure.nodes for text in node.examples]
+    train(dataset, model, tmp_path / "checkpoints", "scratch", run.procedure.system_prompt, wordings, training(), lambda *_: None)
+    assert (model / "model.safetensors").exists()

@@ -1,37 +1,186 @@
-"""``subterra``: lint a procedure, watch an agent, talk to it. Exit codes: 0 fine, 1 the answer is no, 2 wrong use."""
+"""``subterra``, also ``kubectl subterra``: procedures as files and in the cluster, and the agents compiled from them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+if TYPE_CHECKING:
+    from subterra_cli.source import Source
 
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the agent.")]
+EPILOG = """
+Exit codes: 0 fine · 1 no: lint found errors, diff found differences, the agent is not served or does not answer · 2 it could not
+be done: wrong use, a file or an object that is no sound procedure, no cluster.
+"""
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn other tools' graphs into procedures.")
+app.add_typer(imports, name="import")
+
+PROCEDURE = "A procedure's YAML file, - for standard input, or the name of a Procedure in the cluster."
+Procedure = Annotated[str, typer.Argument(metavar="FILE|NAME", help=PROCEDURE)]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace in the cluster.")]
 Kubeconfig = Annotated[str | None, typer.Option(help="Kubeconfig file; default as kubectl.")]
 Context = Annotated[str | None, typer.Option(help="Kubeconfig context.")]
 
 
-@app.command()
-def lint(file: Annotated[Path, typer.Argument(help="A procedure's YAML file.")]) -> None:
-    """Say what is wrong with a procedure. Example: subterra lint examples/travel/procedure.yaml"""
-    from subterra_api.lint import analyse
-    from subterra_cli.lint import InvalidFileError, load, told
+class Picture(StrEnum):
+    """How `graph` shows a procedure."""
 
-    try:
-        spec = load(file)
-    except InvalidFileError as error:
-        typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(1) from None
-    analysis = analyse(spec)
-    for line in told(file, analysis.findings):
-        typer.echo(line, err=True)
-    if analysis.errors:
-        raise typer.Exit(1)
-    turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"
-    typer.echo(
-        f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
-    )
+    TABLE = "table"
+    JSON = "json"
+    MERMAID = "mermaid"
+    SVG = "svg"
+    HTML = "html"
+
+
+class Answer(StrEnum):
+    """Text for people or data for scripts."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Outcome(StrEnum):
+    """How a conversation ends."""
+
+    SUCCESS = "success"
+    ABANDONMENT = "abandonment"
+    ESCALATION = "escalation"
+
+
+Format = Annotated[Answer, typer.Option("--output", "-o", help="Text for people, JSON for scripts.")]
+
+
+@app.command()
+def lint(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A procedure's YAML file, or - for standard input.")],
+    output: Format = Answer.TEXT,
+) -> None:
+    """Say what is wrong with a procedure, where, and what cures it.
+
+    Example: subterra lint examples/travel/procedure.yaml
+    """
+    from subterra_cli.lint import examined
+    from subterra_cli.tell import as_json, summary
+
+    report = examined(file)
+    if output is Answer.JSON:
+        typer.echo(as_json(report.data()))
+    else:
+        for line in report.lines():
+            typer.echo(line, err=True)
+        if report.analysis and not report.errors:
+            typer.echo(summary(report.analysis))
+    raise typer.Exit(1 if report.errors else 0)
+
+
+@app.command()
+def graph(
+    procedure: Procedure,
+    output: Annotated[Picture, typer.Option("--output", "-o", help="How to show it.")] = Picture.TABLE,
+    dataset: Annotated[
+        Path | None, typer.Option(help="A dataset's folder, coverage.json or labels.jsonl: tells how often edges are taken.")
+    ] = None,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show a procedure: its nodes, branches, loops, endings, and how many paths it has.
+
+    Example: subterra graph examples/travel/procedure.yaml -o html > travel.html
+    """
+    from subterra_cli import tell
+    from subterra_cli.dataset import read_visits
+
+    with _expected_errors():
+        found = _sound(procedure, namespace, kubeconfig, context)
+        visits = read_visits(dataset, found.spec) if dataset else None
+        if output is Picture.TABLE:
+            tell.graph_table(found.spec, found.analysis, visits)
+        elif output is Picture.JSON:
+            typer.echo(tell.as_json(tell.graph_data(found.name, found.spec, found.analysis, visits)))
+        else:
+            typer.echo(tell.picture(output.value, found, visits), nl=False)
+
+
+@app.command()
+def paths(
+    procedure: Procedure,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only paths that end so.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="List at most so many.")] = 1000,
+    output: Format = Answer.TEXT,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """List the ways that a conversation can go.
+
+    Example: subterra paths examples/travel/procedure.yaml --outcome escalation
+    """
+    from subterra_cli import tell
+
+    with _expected_errors():
+        spec = _sound(procedure, namespace, kubeconfig, context).spec
+        listed, more = tell.some_paths(spec, outcome.value if outcome else None, limit)
+        if output is Answer.JSON:
+            typer.echo(tell.as_json([tell.path_data(spec, path) for path in listed]))
+        else:
+            for line in tell.path_lines(spec, listed):
+                typer.echo(line)
+        if more:
+            typer.echo(f"there are more than these {limit:,} paths; raise --limit to see them", err=True)
+
+
+@app.command()
+def diff(
+    old: Procedure,
+    new: Procedure,
+    output: Format = Answer.TEXT,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Compare two versions of a procedure: nodes, edges, paths, and the share of turns to write again.
+
+    Exits with 0 when they mean the same, so that nothing is compiled, and with 1 when they differ.
+
+    Example: subterra diff travel examples/travel/procedure.yaml -n demo
+    """
+    from subterra_cli import tell
+    from subterra_cli.difference import compare
+
+    with _expected_errors():
+        before, after = (_sound(each, namespace, kubeconfig, context).spec for each in (old, new))
+        found = compare(before, after)
+        if output is Answer.JSON:
+            typer.echo(tell.as_json(tell.difference_data(found)))
+        else:
+            for line in tell.difference_lines(found):
+                typer.echo(line)
+    raise typer.Exit(1 if found.new_run else 0)
+
+
+@imports.command()
+def langgraph(
+    target: Annotated[str, typer.Argument(metavar="MODULE:GRAPH", help="A compiled StateGraph; its module is run.")],
+    name: Annotated[str | None, typer.Option(help="Name of the procedure; default the module's.")] = None,
+) -> None:
+    """Write a LangGraph graph as a procedure; what the graph does not say is marked GAP for you to fill in.
+
+    Example: subterra import langgraph shop.agent:graph > procedure.yaml
+    """
+    from subterra_cli.from_langgraph import document, flow_of, gaps, procedure
+
+    with _expected_errors():
+        found = procedure(flow_of(target), name or target.partition(":")[0].rpartition(".")[2].replace("_", "-").lower())
+        typer.echo(document(found, target), nl=False)
+        typer.echo(f"{len(gaps(found))} gaps to fill in; `subterra lint FILE` tells each", err=True)
 
 
 @app.command()
@@ -42,7 +191,10 @@ def watch(
     context: Context = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 86400,
 ) -> None:
-    """Follow an agent's compilation until it is served. Example: subterra watch travel -n demo"""
+    """Follow an agent's compilation until it is served.
+
+    Example: subterra watch travel -n demo
+    """
     from rich.console import Console
 
     from subterra_cli.cluster import ClusterError, Reader, Target
@@ -63,7 +215,10 @@ def chat(
     context: Context = None,
     port: Annotated[int, typer.Option(help="Port of the agent's Service.")] = 8000,
 ) -> None:
-    """Talk to a served agent; an empty line ends it. Example: subterra chat travel -n demo"""
+    """Talk to a served agent; an empty line ends it.
+
+    Example: subterra chat travel -n demo
+    """
     from subterra_cli.chat import Conversation
     from subterra_cli.cluster import ClusterError, Target, forwarded
 
@@ -76,3 +231,24 @@ def chat(
     except ClusterError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+def _sound(procedure: str, namespace: str, kubeconfig: str | None, context: str | None) -> "Source":
+    """The procedure in a file or in the cluster, without errors."""
+    from subterra_cli.source import from_cluster, is_file, sound
+
+    if is_file(procedure):
+        return sound(procedure)
+    return from_cluster(procedure, namespace, kubeconfig, context)
+
+
+@contextmanager
+def _expected_errors() -> Iterator[None]:
+    """Tells what went wrong in one message and exits with 2."""
+    from subterra_cli.errors import CommandError
+
+    try:
+        yield
+    except CommandError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None

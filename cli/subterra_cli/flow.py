@@ -27,7 +27,12 @@ class Visits:
 
 
 def condition(node: Node, edge: Edge) -> str:
-    """What makes the conversation go this way; empty where there is no choice."""
+    """What makes the conversation go this way, and what must have been decided before; empty where there is no choice."""
+    guards = " and ".join(f"{guard.hub} led to {' or '.join(guard.took)}" for guard in edge.guards)
+    return " ".join(part for part in (_decision(node, edge), f"(if {guards})" if guards else "") if part)
+
+
+def _decision(node: Node, edge: Edge) -> str:
     if len(node.next) < 2:
         return edge.when or ""
     if node.decided_by == "fact":

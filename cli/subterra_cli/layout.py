@@ -62,15 +62,16 @@ def arrange(sizes: Mapping[str, Size], edges: Sequence[Hop], start: str) -> Layo
     returning = returning_edges(sizes, edges, start)
     layer = _layers(sizes, [edge for edge in edges if edge not in returning])
     chains = {(source, to): _chain(source, to, layer) for source, to in edges if source != to}
-    order = _ordered(_rows(sizes, layer, chains.values()), _links(chains.values()))
-    xs = _across(order, _links(chains.values()), sizes)
-    bands = _bands(order, sizes)
+    links = _links(chains.values())
+    order = _ordered(_rows(sizes, layer, chains.values()), links)
+    xs = _across(order, links, sizes)
+    bands = _bands(order, links, xs, sizes)
     boxes = {}
     for row, (top, bottom) in zip(order, bands, strict=True):
         for node in (place for place in row if isinstance(place, str)):
             width, height = sizes[node]
             boxes[node] = Box(xs[node] - width / 2, (top + bottom - height) / 2, width, height)
-    lines = _lines(chains, boxes, xs, bands)
+    lines = _lines(chains, boxes, xs, {node: bands[at] for node, at in layer.items()}, bands)
     lines |= {(node, node): _round_trip(boxes[node]) for node, to in edges if node == to}
     right = max(x + (sizes[place][0] / 2 if isinstance(place, str) else 0) for place, x in xs.items())
     return Layout(right + MARGIN, bands[-1][1] + MARGIN, boxes, lines, frozenset(returning))
@@ -233,13 +234,17 @@ def _spread(wanted: Sequence[tuple[float, float]], offsets: Sequence[float]) -> 
     return [x + offset for x, offset in zip((x for x, _, count in blocks for _ in range(count)), offsets, strict=True)]
 
 
-def _bands(order: Sequence[Sequence[Place]], sizes: Mapping[str, Size]) -> list[tuple[float, float]]:
-    """Top and bottom of each layer."""
+def _bands(
+    order: Sequence[Sequence[Place]], links: Mapping[Place, set[Place]], xs: Mapping[Place, float], sizes: Mapping[str, Size]
+) -> list[tuple[float, float]]:
+    """Top and bottom of each layer; where lines go far to the side, the next is further down."""
     bands, top = [], MARGIN
-    for row in order:
+    for at, row in enumerate(order):
         height = max((sizes[place][1] for place in row if isinstance(place, str)), default=0.0)
         bands.append((top, top + height))
-        top += height + LAYER_GAP
+        below = {place for after in order[at + 1 : at + 2] for place in after}
+        aside = max((abs(xs[place] - xs[other]) for place in row for other in links[place] if other in below), default=0.0)
+        top += height + LAYER_GAP + min(LAYER_GAP, aside / 12)
     return bands
 
 
@@ -247,14 +252,18 @@ def _lines(
     chains: Mapping[Hop, tuple[Place, ...]],
     boxes: Mapping[str, Box],
     xs: Mapping[Place, float],
+    band_of: Mapping[str, tuple[float, float]],
     bands: Sequence[tuple[float, float]],
 ) -> dict[Hop, Line]:
     ports = _ports(chains, boxes, xs)
     lines = {}
     for (source, to), chain in chains.items():
         down = boxes[source].y < boxes[to].y
+        start, end = ports[source, chain[1], True], ports[to, chain[-2], False]
         pieces = [(xs[bend], *(bands[bend[1]] if down else bands[bend[1]][::-1])) for bend in chain if not isinstance(bend, str)]
-        lines[source, to] = Line(ports[source, chain[1], True], tuple(pieces), ports[to, chain[-2], False])
+        # Out of the layer first, and into the other at last: neighbours may be taller.
+        leaving, entering = (start[0], start[1], band_of[source][down]), (end[0], band_of[to][not down], end[1])
+        lines[source, to] = Line(start, (leaving, *pieces, entering), end)
     return lines
 
 

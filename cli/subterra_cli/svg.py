@@ -14,7 +14,7 @@ from subterra_cli.layout import Box, Hop, Layout, Line, Size, arrange
 
 WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3
-_CHARACTER = 6.1
+_CHARACTER = 6.6
 """Average width of a character of the small text."""
 
 STYLE = """

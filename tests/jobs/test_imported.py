@@ -1,5 +1,6 @@
 """A LangGraph graph goes all the way: imported, its gaps filled in by an author, linted, and compiled to a model."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from tests.fakes.generation import run_input
 from tests.jobs.train_builders import training
 from typer.testing import CliRunner
 
+from subterra_api.graph import Graph
 from subterra_cli.lint import load
 from subterra_cli.main import app
-from subterra_jobs.common.progress import ProgressReporter
-from subterra_jobs.common.stage import StageContext
-from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate import main as generate
+from subterra_jobs.common import scripted
+from subterra_jobs.generate.dataset import write_dataset
+from subterra_jobs.generate.plan import plan
+from subterra_jobs.generate.writer import Conversation
+from subterra_jobs.train.main import wordings
 from subterra_jobs.train.run import train
 
 
@@ -38,9 +41,13 @@ def test_an_imported_graph_is_compiled(tmp_path: Path) -> None:
     assert (linted.exit_code, linted.stderr) == (0, "")
 
     run, dataset, model = run_input(tmp_path, load(file), conversations=60), tmp_path / "dataset", tmp_path / "model"
+    graph = Graph(run.procedure)
+    slots = plan(run.procedure, run.generation)
+    said = [tuple(scripted.write(graph, slot.path, slot.values, random.Random(slot.id))) for slot in slots]
     dataset.mkdir()
-    outcome = generate.work(StageContext(run, ArtifactStore(run.store), dataset, tmp_path, ProgressReporter("generate")))
+    outcome = write_dataset(graph, [Conversation(slot, words) for slot, words in zip(slots, said, strict=True)], dataset)
     assert "9 of 9 edges covered" in outcome.message
-    wordings = [text for node in run.procedure.nodes for text in node.examples]
-    train(dataset, model, tmp_path / "checkpoints", "scratch", run.procedure.system_prompt, wordings, training(), lambda *_: None)
+    prompt, words = run.procedure.system_prompt, wordings(run.procedure)
+    summary = train(dataset, model, tmp_path / "checkpoints", "scratch", prompt, words, training(), lambda *_: None)
+    assert summary.steps == 6
     assert (model / "model.safetensors").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.fakes.procedures import PLAN, agent, end, fact_hub, procedure, user, way
+from tests.fakes.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 from typer.testing import CliRunner
 
 from subterra_api.lint import analyse
@@ -17,6 +17,7 @@ from subterra_cli.flow import condition, endings, loops
 from subterra_cli.main import app
 
 EVIL = """<script>alert("x")</script><img src=x onerror=alert(1)>]]>&amp;"|`end` \x1b[31m"""
+ROOT = Path(__file__).parents[3]
 FORMS = ("table", "json", "mermaid", "svg", "html")
 SHOP = procedure(
     agent("hello", "ask"), user("ask", "hello", "bye", "human"), end(), end("human", outcome="escalation", prompt="A human comes."),
@@ -52,6 +53,12 @@ def test_json_tells_the_counts_endings_and_loops(tmp_path: Path) -> None:
     assert told["graph"]["edges"][1] == {"from": "ask", "to": "hello", "when": "The customer wants hello.", "weight": 1}
 
 
+@pytest.mark.parametrize(("example", "counts"), [("zoom", [14, 3, 3, 60, 4, 17]), ("insurance", [55, 6, 5, 2381, 9, 39])])
+def test_the_examples_have_the_papers_counts(example: str, counts: list[int]) -> None:
+    told = json.loads(output("graph", str(ROOT / f"examples/{example}/procedure.yaml"), "-o", "json"))
+    assert [told[key] for key in ("nodes", "hubs", "terminals", "paths", "min_turns", "max_turns")] == counts
+
+
 def test_endings_add_up_to_the_paths_that_lint_counts() -> None:
     assert sum((endings(SHOP) or {}).values()) == analyse(SHOP).paths
 
@@ -73,6 +80,8 @@ def test_branches_that_a_fact_or_history_decides_say_how() -> None:
     assert [condition(hub, edge) for edge in hub.next] == ["plan is Free", "plan is anything else"]
     tried = procedure(agent("hello", {"to": "bye"}, {"to": "other"}, decidedBy="history"), end(), end("other")).nodes[0]
     assert [condition(tried, edge) for edge in tried.next] == ["first choice", "if the ways above are used up or closed"]
+    guarded = procedure(user("hello", after("bye", "hello", "bye", when="Yes."), "other"), end(), end("other")).nodes[0]
+    assert condition(guarded, guarded.next[0]) == "Yes. (if hello led to bye)"
 
 
 def test_mermaid_draws_ways_back_dashed(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
-"""A LangGraph graph goes all the way: imported, its gaps filled in by an author, linted, and compiled to a model."""
+"""A LangGraph graph goes on its way: imported, its gaps filled in by an author, linted, and written out as training data."""
 
 import random
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from tests.fakes.generation import run_input
-from tests.jobs.train_builders import training
 from typer.testing import CliRunner
 
 from subterra_api.graph import Graph
@@ -17,8 +15,6 @@ from subterra_jobs.common import scripted
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan import plan
 from subterra_jobs.generate.writer import Conversation
-from subterra_jobs.train.main import wordings
-from subterra_jobs.train.run import train
 
 
 def filled_in(document: dict[str, Any]) -> dict[str, Any]:
@@ -32,22 +28,17 @@ def filled_in(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"spec": spec}
 
 
-@pytest.mark.slow
-def test_an_imported_graph_is_compiled(tmp_path: Path) -> None:
+def test_an_imported_graph_becomes_conversations(tmp_path: Path) -> None:
     imported = CliRunner().invoke(app, ["import", "langgraph", "tests.fakes.langgraph_shop:graph"])
     file = tmp_path / "procedure.yaml"
     file.write_text(yaml.safe_dump(filled_in(yaml.safe_load(imported.stdout)), sort_keys=False))
     linted = CliRunner().invoke(app, ["lint", str(file)])
     assert (linted.exit_code, linted.stderr) == (0, "")
 
-    run, dataset, model = run_input(tmp_path, load(file), conversations=60), tmp_path / "dataset", tmp_path / "model"
+    run, dataset = run_input(tmp_path, load(file), conversations=60), tmp_path / "dataset"
     graph = Graph(run.procedure)
     slots = plan(run.procedure, run.generation)
     said = [tuple(scripted.write(graph, slot.path, slot.values, random.Random(slot.id))) for slot in slots]
     dataset.mkdir()
     outcome = write_dataset(graph, [Conversation(slot, words) for slot, words in zip(slots, said, strict=True)], dataset)
     assert "9 of 9 edges covered" in outcome.message
-    prompt, words = run.procedure.system_prompt, wordings(run.procedure)
-    summary = train(dataset, model, tmp_path / "checkpoints", "scratch", prompt, words, training(), lambda *_: None)
-    assert summary.steps == 6
-    assert (model / "model.safetensors").exists()

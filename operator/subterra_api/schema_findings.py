@@ -44,7 +44,14 @@ def _wrong_type(wanted: str, cure: str) -> Callable[[ErrorDetails], Words]:
 
 
 def _kind(value: Any) -> str:
-    named = {str: f"the text {_short(value)}", bool: str(value).lower(), dict: "a mapping", list: "a list", type(None): "empty"}
+    named = {
+        str: f"the text {_short(value)}",
+        bool: str(value).lower(),
+        dict: "a mapping",
+        list: "a list",
+        tuple: "a list",
+        type(None): "empty",
+    }
     return named.get(type(value), f"the number {_short(value)}")
 
 

@@ -25,7 +25,7 @@ test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, ex
 	@$(PY) -m pytest -m "not exhaustive"
 
 .PHONY: test-faults
-test-faults: .venv/.synced ## every fault, each in a life of its own: crashes, API errors, a second operator, deletions
+test-faults: .venv/.synced ## every fault: crashes, API errors, a second operator, deletions, and pods on a real kubelet (root)
 	@$(CLUSTER) build
 	@$(PY) -m pytest --timeout=3600 tests/faults
 

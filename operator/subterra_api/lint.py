@@ -10,10 +10,13 @@ from typing import Literal
 import networkx as nx
 
 from subterra_api.counting import EFFORT, Count, count
+from subterra_api.digest import canonical, meaning
 from subterra_api.graph import Graph
 from subterra_api.template import variables_of
 from subterra_api.v1alpha1.procedure import Edge, Guard, Node, ProcedureSpec, Variable
 
+LARGEST = 512 * 1024
+"""Bytes of a procedure's canonical form. A ConfigMap holds one MiB, and a run's input has the procedure in it."""
 READABLE = 10**12
 """Larger counts are told by their order of magnitude."""
 
@@ -73,7 +76,7 @@ class Analysis:
 
 def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
     """All findings at once, and the counts; ``effort`` bounds the counting."""
-    findings = [*_structure(spec), *_nodes(spec), *_hubs(spec), *_variables(spec)]
+    findings = [*_size(spec), *_structure(spec), *_nodes(spec), *_hubs(spec), *_variables(spec)]
     sizes = (
         len(spec.nodes),
         sum(len(node.next) for node in spec.nodes),
@@ -106,6 +109,13 @@ def _each_edge(node: Node, field: str) -> Iterator[tuple[Edge, str, str]]:
     """Edges with their name for people and their field path."""
     for place, edge in enumerate(node.next):
         yield edge, f"edge {node.id} → {edge.to}", f"{field}.next[{place}]"
+
+
+def _size(spec: ProcedureSpec) -> Iterator[Finding]:
+    size = len(canonical(meaning(spec)))
+    if size > LARGEST:
+        problem = f"it has {size / 1024:,.0f} KiB in its canonical form, and no more than {LARGEST // 1024} fit into a run's input"
+        yield _error("the procedure", "spec", problem, "shorten prompts, or list fewer examples and values")
 
 
 def _structure(spec: ProcedureSpec) -> Iterator[Finding]:

@@ -1,6 +1,8 @@
 """The chart: what it installs is accepted, and its rights are enough for a whole compilation, in all namespaces or in one."""
 
 import asyncio
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import yaml
 from tests.apiserver.world import World, operating
 from tests.builders.operator_objects import ROOT, TRAVEL
 
+from subterra_cluster import build as cluster_build
+from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.settings import Settings
 
@@ -74,3 +78,36 @@ def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:
     crds = [document for document in yaml.safe_load_all(rendered) if (document or {}).get("kind") == "CustomResourceDefinition"]
     assert len(crds) == 3
     assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds)
+
+
+def older_chart(folder: Path) -> Path:
+    """The chart as an earlier release had it: Procedures know no personas."""
+    chart = Path(shutil.copytree(ROOT / "charts/subterra", folder / "subterra"))
+    template = chart / "templates/crds/procedures.yaml"
+    before, _, rest = template.read_text().partition("              personas:\n")
+    after = re.split(r"^ {14}(?=\w)", rest, maxsplit=1, flags=re.M)[1]
+    template.write_text(f"{before}              {after}")
+    return chart
+
+
+def test_an_upgrade_keeps_live_objects_and_teaches_them_what_is_new(tmp_path: Path) -> None:
+    if cluster_build.cached(default_cache()) is None:
+        pytest.skip("the binaries are not built: make test builds them")
+    with ControlPlane(tmp_path / "plane", controllers=True) as plane:
+        helm = ("helm", "upgrade", "--install", "subterra")
+        more = ("--namespace", "subterra-system", "--create-namespace")
+        tool(plane, *helm, str(older_chart(tmp_path)), *more)
+        tool(plane, "kubectl", "wait", "crd", "--all", "--for=condition=Established")
+        plain = tmp_path / "procedure.yaml"
+        spec = {key: value for key, value in TRAVEL["spec"].items() if key != "personas"}
+        plain.write_text(yaml.safe_dump({**TRAVEL, "spec": spec}))
+        tool(plane, "kubectl", "apply", "--filename", str(plain))
+        before = yaml.safe_load(tool(plane, "kubectl", "get", "procedure", "travel", "--output=yaml"))
+        tool(plane, *helm, str(ROOT / "charts/subterra"), *more)
+        after = yaml.safe_load(tool(plane, "kubectl", "get", "procedure", "travel", "--output=yaml"))
+        assert (after["metadata"]["uid"], after["spec"]) == (before["metadata"]["uid"], before["spec"])
+        patch = '{"spec":{"personas":[{"name":"calm"}]}}'
+        tool(plane, "kubectl", "patch", "procedure", "travel", "--type=merge", "--patch", patch)
+        assert "calm" in tool(plane, "kubectl", "get", "procedure", "travel", "--output=yaml")
+        tool(plane, "helm", "uninstall", "subterra", "--namespace", "subterra-system")
+        assert tool(plane, "kubectl", "get", "procedure", "travel", "--output=name").strip() == "procedure.subterra.dev/travel"

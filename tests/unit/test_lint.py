@@ -158,3 +158,10 @@ def test_a_format_cannot_reach_into_objects() -> None:
 def test_an_unused_variable_is_only_a_warning() -> None:
     finding = only(procedure(agent("hello", "bye"), end(), variables=[{"name": "city", "values": ["Rome"]}]))
     assert (finding.severity, str(finding)) == ("warning", "variable city: is not used by any node; remove it or mention it")
+
+
+def test_a_procedure_that_no_run_could_carry_is_refused() -> None:
+    spec = procedure(*(agent(f"n{number}", f"n{number + 1}", prompt="x" * 4000) for number in range(200)), end("n200"), start="n0")
+    [finding] = analyse(spec).errors
+    assert (finding.field, finding.cure) == ("spec", "shorten prompts, or list fewer examples and values")
+    assert "no more than 512" in finding.problem

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from subterra_cli.source import Source
 
 EPILOG = """
-Exit codes: 0 fine · 1 no: lint found errors, diff found differences, the agent is not served or does not answer · 2 it could not
-be done: wrong use, a file or an object that is no sound procedure, no cluster.
+Exit codes: 0 fine · 1 no: lint found errors, diff found differences, the agent is not served or cannot be reached · 2 it could
+not be done: wrong use, a file that is no sound procedure, a name that the cluster does not have.
 """
 
 app = typer.Typer(

@@ -166,6 +166,7 @@ def procedures() -> Schema:
         _column("MinTurns", ".status.minTurns", "integer"),
         _column("MaxTurns", ".status.maxTurns", "integer"),
         _column("Digest", ".status.digest", priority=1),
+        _column("Message", '.status.conditions[?(@.type=="Accepted")].message', priority=1),
     ]
     text = "A conversational flowchart that can be compiled into the weights of a small model."
     return _crd("Procedure", ["proc"], text, structural(ProcedureSpec), structural(ProcedureStatus), columns)

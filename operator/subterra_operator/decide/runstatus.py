@@ -95,12 +95,13 @@ def phase(told: Sequence[Condition]) -> str:
 
 
 def progress(stages: Sequence[StageStatus]) -> str | None:
-    """The stage at work, such as ``train 42%``."""
+    """The stage at work, such as ``train 42%, 3m left``."""
     current = next((stage for stage in stages if stage.state != "Succeeded"), None)
     if current is None:
         return "done" if stages else None
     if current.state == "Running":
-        return f"{current.name} {current.percent}%"
+        left = f", {-(-current.eta_seconds // 60)}m left" if current.eta_seconds else ""
+        return f"{current.name} {current.percent}%{left}"
     return f"{current.name} failed" if current.state == "Failed" else current.name
 
 

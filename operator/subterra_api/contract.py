@@ -19,6 +19,8 @@ from subterra_api.v1alpha1.compilerun import (
 )
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
+WRITER_VERSION = 2
+"""Raised when planner or writer make something else of the same input. It is in the datasets' addresses, not in the names of runs."""
 INPUT_FILE = "/etc/subterra/input.json"
 STORE_MOUNT = "/store"
 PROGRESS_PORT = 8787
@@ -204,7 +206,7 @@ def resolve(
     scratch = inputs.base_model.uri == "scratch"
     generation, training = generation_of(inputs.generation, scratch), training_of(inputs.training, scratch)
     evaluation = evaluation_of(inputs.evaluation)
-    dataset = sha256([HASH_VERSION, procedure_digest, _whole(generation)])
+    dataset = sha256([HASH_VERSION, WRITER_VERSION, procedure_digest, _whole(generation)])
     model = sha256([dataset, inputs.base_model.uri, _whole(training)])
     report = sha256([model, _whole(evaluation)])
     return RunInput(

@@ -1,5 +1,6 @@
 """Run inputs for tests of the generate stage, with good defaults."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,20 @@ from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
-TRAVEL = Path(__file__).parents[2] / "examples" / "travel" / "procedure.yaml"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PAID = {"name": "anthropic", "model": "claude-sonnet-4-6"}
 TRAVEL_1 = RunIdentity(name="travel-1", namespace="default", uid="uid-1", agent="travel")
 
 
+@cache
+def example(name: str) -> ProcedureSpec:
+    """The procedure of an example."""
+    return ProcedureSpec.model_validate(yaml.safe_load((EXAMPLES / name / "procedure.yaml").read_text())["spec"])
+
+
 def travel() -> ProcedureSpec:
     """The travel example."""
-    return ProcedureSpec.model_validate(yaml.safe_load(TRAVEL.read_text())["spec"])
+    return example("travel")
 
 
 def run_input(store: Path, procedure: ProcedureSpec | None = None, **generation: Any) -> RunInput:

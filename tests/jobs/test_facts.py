@@ -74,7 +74,7 @@ def test_the_served_prompt_with_the_context_line_is_the_one_that_was_trained_on(
     spec = support()
     graph = Graph(spec)
     scenario = scenarios.build(graph, Evaluation(simulator=Player(), judge=Player(), scenarios=20, seed=7))[0]
-    slot = next(slot for slot in plan(spec, generation(60)) if slot.values == scenario.values and not slot.opener)
+    slot = next(slot for slot in plan(spec, generation(60)) if slot.values == scenario.values and not slot.manner.opener)
     said = tuple(write(graph, slot.path, slot.values, random.Random(1)))
     trained = messages(graph, Conversation(slot, said))
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(chat_template(spec.system_prompt))

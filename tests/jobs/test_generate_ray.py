@@ -58,7 +58,10 @@ def test_a_dataset_has_the_same_bytes_with_one_worker_and_with_two(tmp_path: Pat
     assert contents[0] == contents[1]
     assert set(contents[0]) == {"train.jsonl", "heldout.jsonl", "labels.jsonl", "coverage.json"}
     train, held, labels = (rows(output / name) for name in ("train.jsonl", "heldout.jsonl", "labels.jsonl"))
-    assert outcome.message == f"{len(train)} conversations to train on, {len(held)} held out, 20 of 20 edges covered"
+    assert outcome.message.startswith(
+        f"{len(train)} conversations to train on, {len(held)} held out, "
+        "20 of 20 edges and 25 of 25 pairs of consecutive edges at least 3 times, rarest ending "
+    )
     assert len(train) + len(held) == len(labels) == 450
     for row in [*train, *held]:
         chat = row["messages"]

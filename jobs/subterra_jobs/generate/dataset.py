@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], output: P
     _lines(output / "train.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in train))
     _lines(output / "heldout.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in held))
     _lines(output / "labels.jsonl", (_label(each) for each in kept))
-    coverage = cover(graph.spec, [each.slot.path for each in train])
+    coverage = cover(graph, [each.slot for each in train])
     counts = {"train": len(train), "heldOut": len(held), "dropped": len(ordered) - len(kept)}
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.dump()}, indent=1) + "\n")
     dropped = f", {counts['dropped']:,} dropped" if counts["dropped"] else ""
     return Outcome(
         f"{len(train):,} conversations to train on, {len(held):,} held out, "
-        f"{coverage.covered} of {len(coverage.edges)} edges covered{dropped}"
+        f"{coverage.message}{dropped}"
     )
 
 
@@ -43,8 +44,8 @@ def _must_have(train: list[Conversation], held: list[Conversation], all_of_them:
 def _label(conversation: Conversation) -> dict[str, Any]:
     slot = conversation.slot
     return {
-        "id": slot.id, "path": slot.path, "values": slot.values, "opener": slot.opener, "persona": slot.persona,
-        "heldOut": slot.held_out,
+        "id": slot.id, "path": slot.path, "values": slot.values, "heldOut": slot.held_out, "opener": slot.manner.opener,
+        "persona": slot.manner.persona, "style": slot.manner.style, "twist": slot.manner.twist and asdict(slot.manner.twist),
     }  # fmt: skip
 
 

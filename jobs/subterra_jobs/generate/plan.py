@@ -1,35 +1,34 @@
 """What is written: one slot per conversation, with its path, its scenario and its side of the split. Pure.
 
-The plan depends on the procedure, the number of conversations and the seeds only; workers and teachers do not change it.
-Paths come by the edges' weights, which makes rare edges rarer than a model can learn from. So some conversations are given
-another path until every edge is trained on at least `EDGE_FLOOR` times and no ending has less than its share.
+The plan depends on the procedure, the number of conversations and the seeds only; workers, teachers and what was written before do
+not change it. Most slots go where chance sends them, by the edges' weights; each of their decisions is a hash of seed, slot, node
+and visit, so that an edit elsewhere leaves them as they are. As many slots as needed are *top-ups*, each named by the run of nodes
+that it is for: until every edge and every two edges in a row are trained on `FLOOR` times, and no ending has less than its share.
 """
 
 import hashlib
-import itertools
 import json
-import random
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from subterra_api.contract import Generation
 from subterra_api.graph import Graph, Path
-from subterra_api.template import render
-from subterra_api.v1alpha1.procedure import Edge, ProcedureSpec
-from subterra_jobs.common.scenarios import fitting, sample_path, sample_values
+from subterra_api.template import variables_of
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.scenarios import fitting, sample_values
+from subterra_jobs.generate.chance import pick, rng
+from subterra_jobs.generate.manner import Manner, manner
+from subterra_jobs.generate.ways import Run, Ways, runs_of
 
-EDGE_FLOOR = 3
-"""How often each edge is trained on at least, where the number of conversations allows."""
+FLOOR = 3
+"""How often each edge, and each two edges in a row, are trained on at least, where the number of conversations allows."""
 TERMINAL_SHARE = 0.10
-"""Share of the conversations that each terminal ends at least; all terminals together never claim more than half."""
-OPENER_PROBABILITY = 0.5
-GREETED_PROBABILITY = 0.2
-"""Share of the openers that only return the agent's greeting."""
-_NATURAL_TRIES = 40
-_GUIDED_TRIES = 50
-_HELD_OUT_TRIES = 50
-_PULL = 0.25
+"""Share of the training conversations that each terminal ends at least; where there are many, all together claim half."""
+SUCCESS_SHARE = 0.20
+"""Share that all terminals with outcome success end together at least."""
+_HELD_OUT_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -40,51 +39,31 @@ class Slot:
     seed: int
     path: Path
     values: dict[str, str]
-    opener: str | None
-    persona: str | None
+    scenario: str
+    """Hex digest of what happens: equal scenarios always land on the same side of the split."""
     held_out: bool
-    greeted: bool = False
-    """The agent had greeted already when the customer said the opener."""
+    manner: Manner = Manner()
 
     @property
-    def scenario(self) -> str:
-        """Hex digest of path and values: equal scenarios always land on the same side of the split."""
-        return scenario(self.path, self.values)
+    def trained_on(self) -> int:
+        """1 for a training conversation, 0 for one that is held out."""
+        return 0 if self.held_out else 1
 
 
 def plan(procedure: ProcedureSpec, generation: Generation) -> list[Slot]:
-    """All slots, sorted by seed as given and then by number. Some are held out whenever there are two scenarios."""
+    """All slots, by seed as given. Some are held out whenever there are two scenarios."""
     graph = Graph(procedure)
-    slots: list[Slot] = []
-    for seed in dict.fromkeys(generation.seeds):
-        draft = _Draft(graph, seed, generation.conversations, generation.held_out_percent)
-        draft.top_up()
-        slots += [_slot(procedure, draft, index) for index in range(generation.conversations)]
-    return _with_held_out(slots)
+    ways = Ways(graph)
+    drafts = [_Draft(graph, ways, seed, generation) for seed in dict.fromkeys(generation.seeds)]
+    return _with_held_out([slot for draft in drafts for slot in draft.slots()])
 
 
-def scenario(path: Path, values: Mapping[str, str]) -> str:
-    """Hex digest of what happens in a conversation."""
-    return hashlib.sha256(json.dumps([path, sorted(values.items())]).encode()).hexdigest()
-
-
-def edges_of(path: Path) -> Counter[tuple[str, str]]:
-    """How often each edge is taken."""
-    return Counter(itertools.pairwise(path))
-
-
-def _rng(seed: int, *parts: object) -> random.Random:
-    return random.Random(":".join(map(str, (seed, *parts))))
-
-
-def _slot(procedure: ProcedureSpec, draft: "_Draft", index: int) -> Slot:
-    rng, values, path = _rng(draft.seed, index, "speaker"), draft.values[index], draft.paths[index]
-    opens = draft.graph.nodes[procedure.start].role == "agent" and bool(procedure.openers) and rng.random() < OPENER_PROBABILITY
-    opener = render(rng.choice(procedure.openers), values) if opens else None
-    personas = procedure.personas
-    persona = rng.choices(personas, weights=[each.weight for each in personas])[0].name if personas else None
-    greeted = opens and rng.random() < GREETED_PROBABILITY
-    return Slot(f"s{draft.seed}-{index:06d}", draft.seed, path, values, opener, persona, draft.held[index], greeted)
+def shares(procedure: ProcedureSpec) -> dict[str, float]:
+    """The least share of the training conversations for each terminal."""
+    endings = [node for node in procedure.nodes if not node.next]
+    successes = sum(node.outcome == "success" for node in endings)
+    least = min(TERMINAL_SHARE, 0.5 / len(endings))
+    return {node.id: max(least, SUCCESS_SHARE / successes) if node.outcome == "success" else least for node in endings}
 
 
 def _with_held_out(slots: list[Slot]) -> list[Slot]:
@@ -95,114 +74,132 @@ def _with_held_out(slots: list[Slot]) -> list[Slot]:
     return [replace(slot, held_out=slot.scenario == lowest) for slot in slots]
 
 
+class _Scenarios:
+    """Names what happens on a path: the path itself, and the values of what is said on it or is in the context."""
+
+    def __init__(self, graph: Graph) -> None:
+        spec = graph.spec
+        self._context = [variable.name for variable in spec.variables if variable.visibility == "context"]
+        self._nodes = {node.id: set(variables_of(" ".join((node.prompt, *node.examples)))) for node in spec.nodes}
+        self._edges = {(node.id, edge.to): set(variables_of(" ".join(edge.examples))) for node in spec.nodes for edge in node.next}
+
+    def digest(self, path: Path, values: Mapping[str, str]) -> str:
+        told = set(self._context).union(*(self._nodes[node] for node in path), *(self._edges[hop] for hop in zip(path, path[1:])))
+        return hashlib.sha256(json.dumps([path, sorted((name, values[name]) for name in told)]).encode()).hexdigest()
+
+
 class _Draft:
-    """One seed's conversations while their paths are being chosen. Counts cover training conversations only."""
+    """One seed's part of a plan."""
 
-    def __init__(self, graph: Graph, seed: int, count: int, held_out_percent: int) -> None:
-        self.graph, self.seed, self._percent = graph, seed, held_out_percent
-        variables = graph.spec.variables
-        self.values = [sample_values(variables, _rng(seed, index, "values"), unseen=False) for index in range(count)]
-        self.paths: list[Path] = [()] * count
-        self.held = [True] * count
-        self.edges: Counter[tuple[str, str]] = Counter()
-        self.endings: dict[str, list[int]] = {node.id: [] for node in graph.spec.nodes if not node.next}
-        for index in range(count):
-            self._put(index, sample_path(graph, _rng(seed, index, "path")))
-        self.quota = int(count * min(TERMINAL_SHARE, 0.5 / len(self.endings)) * (100 - held_out_percent) / 100)
+    def __init__(self, graph: Graph, ways: Ways, seed: int, generation: Generation) -> None:
+        self._graph, self._ways, self._seed = graph, ways, seed
+        self._count, self._percent = generation.conversations, generation.held_out_percent
+        self._scenarios = _Scenarios(graph)
+        self._shares = {(ending,): least for ending, least in shares(graph.spec).items()}
+        chances = ways.runs
+        floored = [run for run in chances if len(run) > 1]
+        self._floored = sorted(floored, key=lambda run: (chances[run], run))  # a rare run brings many common ones along
+        self._made: dict[str, Slot] = {}
 
-    def top_up(self) -> None:
-        """Gives some conversations another path until edges and endings are seen often enough, or nothing can be spared."""
-        for floor in range(1, EDGE_FLOOR + 1):
-            for node in self.graph.spec.nodes:
-                for edge in node.next:
-                    self._raise_edge(node.id, edge, floor)
-        for ending in self.endings:
-            self._raise_ending(ending)
+    def slots(self) -> list[Slot]:
+        """As many conversations by chance as leave room for the top-ups that they make necessary."""
+        base = [self._base(index) for index in range(self._count)]
+        size, tally = len(base), _tally(base)
+        while size + len(more := self._top_ups(base[:size], tally)) > self._count and size:
+            smaller = max(0, min(size - 1, self._count - len(more)))
+            tally.subtract(_tally(base[smaller:size]))
+            size = smaller
+        more = more[: self._count]
+        return [*base[: self._count - len(more)], *sorted(more, key=lambda slot: slot.id)]
 
-    def _raise_edge(self, source: str, edge: Edge, floor: int) -> None:
-        rng = _rng(self.seed, "edge", source, edge.to, floor)
-        self._until(lambda: self.edges[source, edge.to] >= floor, lambda: through(self.graph, source, edge, rng), floor)
+    def _base(self, index: int) -> Slot:
+        """A conversation as chance has it. What is true decides before any word does, so values come first."""
+        name = f"s{self._seed}-{index:06d}"
+        values = self._values(name)
+        try:
+            path = self._graph.walk(_hashed(name), values=values)
+        except ValueError as error:
+            raise InvalidInputError(str(error)) from None
+        return self._slot(name, path, values, index, self._seed, index)
 
-    def _raise_ending(self, ending: str) -> None:
-        rng = _rng(self.seed, "ending", ending)
-        self._until(lambda: len(self.endings[ending]) >= self.quota, lambda: ending_in(self.graph, ending, rng), EDGE_FLOOR)
+    def _top_up(self, run: Run, number: int) -> Slot:
+        """The ``number``-th conversation for a run."""
+        name = f"s{self._seed}-top.{'.'.join(run)}.{number:03d}"
+        if name not in self._made:
+            path = self._ways.path(run, name)
+            values = fitting(self._graph, path, self._values(name), rng(name, "facts"))
+            self._made[name] = self._slot(name, path, values, number, self._seed, *run, number)
+        return self._made[name]
 
-    def _until(self, enough: Callable[[], bool], draw: Callable[[], Path | None], floor: int) -> None:
-        wasted = 0
-        while not enough() and wasted < _HELD_OUT_TRIES:
-            path, spare = draw(), self._spare(floor)
-            if path is None or spare is None:
-                return
-            self._put(spare, path)
-            wasted += self.held[spare]  # the new path moved this conversation to the held-out side
+    def _slot(self, name: str, path: Path, values: dict[str, str], index: int, *key: object) -> Slot:
+        scenario = self._scenarios.digest(path, values)
+        held_out = int(scenario[:8], 16) % 100 < self._percent
+        return Slot(name, self._seed, path, values, scenario, held_out, manner(self._graph, path, values, index, *key))
 
-    def _spare(self, floor: int) -> int | None:
-        """A training conversation with a frequent ending whose edges are all seen more than ``floor`` times."""
-        for _, indices in sorted(self.endings.items(), key=lambda item: (-len(item[1]), item[0])):
-            if len(indices) <= self.quota:
-                return None
-            for index in reversed(indices):
-                if all(self.edges[edge] - times >= floor for edge, times in edges_of(self.paths[index]).items()):
-                    return index
-        return None
+    def _values(self, name: str) -> dict[str, str]:
+        """Each by itself, so that another variable changes none of them."""
+        found: dict[str, str] = {}
+        for variable in self._graph.spec.variables:
+            found |= sample_values([variable], rng(name, "value", variable.name), unseen=False)
+        return found
 
-    def _put(self, index: int, path: Path) -> None:
-        if not self.held[index]:
-            self.edges -= edges_of(self.paths[index])
-            self.endings[self.paths[index][-1]].remove(index)
-        self.paths[index] = path
-        self.values[index] = fitting(self.graph, path, self.values[index], _rng(self.seed, index, "facts"))
-        self.held[index] = int(scenario(path, self.values[index])[:8], 16) % 100 < self._percent
-        if not self.held[index]:
-            self.edges += edges_of(path)
-            self.endings[path[-1]].append(index)
+    def _top_ups(self, base: Sequence[Slot], tally: Counter[Run]) -> list[Slot]:
+        """What is missing beside ``base``: everything once, and the endings' shares, before anything twice."""
+        adding = _Adding(self._top_up, base, Counter(tally))
+        for floor in range(1, FLOOR + 1):
+            for run in self._floored:
+                while adding.counts[run] < floor and adding.add(run):
+                    pass
+            self._raise_endings(adding)
+        return adding.slots
 
-
-def ending_in(graph: Graph, ending: str, rng: random.Random) -> Path | None:
-    """A path to a terminal: a natural one when chance finds it soon, else one that is drawn there."""
-    for _ in range(_NATURAL_TRIES):
-        path = sample_path(graph, rng)
-        if path[-1] == ending:
-            return path
-    ways = [(node.id, edge) for node in graph.spec.nodes for edge in node.next if edge.to == ending]
-    source, edge = rng.choices(ways, weights=[edge.weight for _, edge in ways])[0]
-    return through(graph, source, edge, rng)
+    def _raise_endings(self, adding: "_Adding") -> None:
+        endings = [run for run in self._shares if run in self._ways.runs]
+        while lagging := [run for run in endings if adding.counts[run] < self._shares[run] * adding.trained_of(self._count)]:
+            endings = [run for run in endings if run not in lagging or adding.add(run)]
 
 
-def through(graph: Graph, source: str, edge: Edge, rng: random.Random) -> Path | None:
-    """A path that takes ``edge`` out of ``source``; none when bounds and guards seem to forbid it."""
-    distance = _distances(graph, source)
-    for _ in range(_GUIDED_TRIES):
-        step, path, taken = graph.begin(), [graph.spec.start], False
-        while edges := graph.open_edges(step):
-            here = not taken and step.node == source and any(each is edge for each in edges)
-            chosen = edge if here else _drawn(edges, {} if taken else distance, rng)
-            taken = taken or here
-            step = graph.take(step, chosen)
-            path.append(chosen.to)
-        if taken and not graph.nodes[step.node].next:
-            return tuple(path)
-    return None
+class _Adding:
+    """Top-ups on their way, and how often each run is trained on with them."""
+
+    def __init__(self, make: Callable[[Run, int], Slot], base: Sequence[Slot], counts: Counter[Run]) -> None:
+        self.slots: list[Slot] = []
+        self.counts = counts
+        self._make, self._base = make, len(base)
+        self._trained = sum(slot.trained_on for slot in base)
+        self._known = {slot.scenario for slot in base}
+        self._numbers: Counter[Run] = Counter()
+
+    def add(self, run: Run) -> bool:
+        """Adds one training conversation for a run; not when all that are drawn turn out to be held out."""
+        for _ in range(_HELD_OUT_TRIES):
+            slot = self._make(run, self._numbers[run])
+            self._numbers[run] += 1
+            if not slot.held_out or slot.scenario not in self._known:
+                self.slots.append(slot)
+                self._known.add(slot.scenario)
+            if not slot.held_out:
+                self.counts.update(runs_of(slot.path))
+                self._trained += 1
+                return True
+        return False
+
+    def trained_of(self, count: int) -> int:
+        """The most training conversations that a plan of ``count`` can have, these among them."""
+        return self._trained + max(0, count - self._base - len(self.slots))
 
 
-def _drawn(edges: list[Edge], distance: Mapping[str, int], rng: random.Random) -> Edge:
-    """One of the edges by weight, the sooner ones strongly preferred."""
-    far = len(distance)
-    weights = [edge.weight * max(_PULL ** distance.get(edge.to, far), 1e-12) for edge in edges]
-    return rng.choices(edges, weights=weights)[0]
+def _tally(slots: Sequence[Slot]) -> Counter[Run]:
+    """How often the slots train on each run."""
+    return Counter(run for slot in slots if not slot.held_out for run in runs_of(slot.path))
 
 
-def _distances(graph: Graph, target: str) -> dict[str, int]:
-    """Number of edges from each node to ``target``; nodes that do not lead there are absent."""
-    into: dict[str, list[str]] = {node.id: [] for node in graph.spec.nodes}
-    for node in graph.spec.nodes:
-        for edge in node.next:
-            into[edge.to].append(node.id)
-    found, queue = {target: 0}, deque([target])
-    while queue:
-        node_id = queue.popleft()
-        for before in into[node_id]:
-            if before not in found:
-                found[before] = found[node_id] + 1
-                queue.append(before)
-    return found
+def _hashed(name: str) -> Callable[[Node, Sequence[Edge]], Edge]:
+    """Chooses edges by weight: each choice is a hash of the slot, the node and how often it was visited."""
+    visits: Counter[str] = Counter()
+
+    def choose(node: Node, edges: Sequence[Edge]) -> Edge:
+        visits[node.id] += 1
+        return edges[pick([edge.to for edge in edges], [edge.weight for edge in edges], name, node.id, visits[node.id])]
+
+    return choose

@@ -14,6 +14,7 @@ from subterra_api.template import render
 from subterra_api.v1alpha1.procedure import Node
 from subterra_jobs.common.scenarios import system_message
 from subterra_jobs.common.scripted import Utterance
+from subterra_jobs.generate.manner import TwistKind
 from subterra_jobs.generate.plan import Slot
 
 _SPEAKER = {"agent": "Agent", "user": "Customer"}
@@ -32,7 +33,13 @@ _CUSTOMER = """\
 You play a customer who chats with the agent of a service. Your turns show a model how different customers talk.
 - Say what your situation holds only when it is asked for or the instruction names it.
 - When a decision is given, your words must make it unmistakable, without quoting it.
+- When a twist is given, it is part of this turn.
 - Vary wording and length; small talk, hesitation and short answers are welcome where they fit the person."""
+_TWISTS: dict[TwistKind, str] = {
+    "digression": "Begin with one sentence on something else, then do what the instruction says.",
+    "correction": "Name another {about} first and correct yourself in the same turn, so that it is clear that {value} is right.",
+    "several facts": "Also mention {about} already, exactly as {value}, although nobody asked for it yet.",
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Prompts:
         parts = [self._situation(slot), _transcript(slot, said), _instruction(node, slot)]
         if when := self._when(node, slot, position):
             parts.append(f"<decision>\n{when}\n</decision>")
+        if (twist := slot.manner.twist) is not None and twist.position == position:
+            parts.append(f"<twist>\n{_TWISTS[twist.kind].format(about=twist.about, value=slot.values.get(twist.about or ''))}\n</twist>")
         return Request(self._customer, "\n\n".join([*parts, _ask("Customer")]))
 
     def _when(self, node: Node, slot: Slot, position: int) -> str | None:
@@ -77,7 +86,8 @@ class Prompts:
     def _situation(self, slot: Slot) -> str:
         known = [variable for variable in self._graph.spec.variables if variable.visibility == "customer"]
         lines = [f"- {variable.name}: {slot.values[variable.name]} ({variable.description})" for variable in known]
-        person = f"Kind of customer: {slot.persona}\n" if slot.persona else ""
+        person = f"Kind of customer: {slot.manner.persona}\n" if slot.manner.persona else ""
+        person += f"Way of writing: {slot.manner.style}\n" if slot.manner.style else ""
         return f"<situation>\n{person}" + "\n".join(lines) + "\n</situation>"
 
 
@@ -86,7 +96,7 @@ def _cached(*parts: str) -> list[dict[str, Any]]:
 
 
 def _transcript(slot: Slot, said: Sequence[Utterance]) -> str:
-    lines = [f"Customer: {slot.opener}"] if slot.opener else []
+    lines = [f"Customer: {slot.manner.opener}"] if slot.manner.opener else []
     lines += [f"{_SPEAKER[utterance.role]}: {utterance.text}" for utterance in said]
     return "<conversation>\n" + ("\n".join(lines) or "(nothing was said yet)") + "\n</conversation>"
 

@@ -97,5 +97,5 @@ class Writer:
 
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
     """The chat that is trained on."""
-    slot = conversation.slot
-    return scripted.messages(system_message(graph.spec, slot.values), slot.opener, list(conversation.said), greeted=slot.greeted)
+    slot, manner = conversation.slot, conversation.slot.manner
+    return scripted.messages(system_message(graph.spec, slot.values), manner.opener, list(conversation.said), greeted=manner.greeted)

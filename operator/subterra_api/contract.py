@@ -20,7 +20,7 @@ from subterra_api.v1alpha1.compilerun import (
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
 WRITER_VERSION = 2
-"""Raised when planner or writer make something else of the same input. It is in the datasets' addresses, not in the names of runs."""
+"""Raised when planner or writer make something else of the same input. It is in the addresses of datasets, in no run's name."""
 INPUT_FILE = "/etc/subterra/input.json"
 STORE_MOUNT = "/store"
 PROGRESS_PORT = 8787

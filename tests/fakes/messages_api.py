@@ -1,6 +1,7 @@
 """A Messages API that costs nothing: real HTTP, scripted faults, and a count of every call that a provider would bill."""
 
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -35,13 +36,22 @@ NO_SUCH_MODEL = Fault(404, "not_found_error", "model: nobody")
 
 
 def role_of(body: dict[str, Any]) -> str:
-    """Whose turn a generation call asks for."""
+    """Whose turn a generation call asks for, or the reader's opinion."""
+    if "You read a chat" in body["system"][0]["text"]:
+        return "reader"
     return "agent" if "You play the agent" in body["system"][0]["text"] else "customer"
 
 
 def plain_answer(body: dict[str, Any]) -> str:
-    """A sentence that any check accepts."""
-    return "I see, thank you." if role_of(body) == "agent" else "That is fine with me."
+    """A sentence that any check accepts; a customer's says what was decided, and the reader listens."""
+    asked = body["messages"][-1]["content"]
+    if role_of(body) == "reader":
+        last = asked.partition("</conversation>")[0].splitlines()[-1]
+        return next((number for number, option in re.findall(r"^(\d+)\. (.*)$", asked, re.MULTILINE) if option in last), "0")
+    if role_of(body) == "agent":
+        return "I see, thank you."
+    decided = re.search(r"<decision>\n(.*)\n</decision>", asked)
+    return f"That is fine with me. {decided.group(1)}" if decided else "That is fine with me."
 
 
 @dataclass

@@ -187,7 +187,8 @@ def test_another_weight_leaves_conversations_alone_that_do_not_come_there() -> N
 def test_an_edge_less_leaves_conversations_alone_that_did_not_take_it() -> None:
     before = plan(travel(), generation(400))
     without = [each for each in _next(travel(), "choice") if each["to"] != "handover"]
-    after = {slot.id: slot.path for slot in plan(edited("travel", "choice", lambda each: each | {"next": without}), generation(400))}
+    spec = edited("travel", "choice", lambda each: each | {"next": without})
+    after = {slot.id: slot.path for slot in plan(spec, generation(400))}
     others = [slot for slot in before if ("choice", "handover") not in zip(slot.path, slot.path[1:], strict=False)]
     assert sum(after.get(slot.id) == slot.path for slot in others) >= 0.97 * len(others)
 

@@ -56,7 +56,7 @@ def test_a_dataset_has_the_same_bytes_with_one_worker_and_with_two(tmp_path: Pat
         outcome, output = generate(run_input(tmp_path, conversations=450), tmp_path / str(workers))
         contents.append({file.name: file.read_bytes() for file in output.iterdir()})
     assert contents[0] == contents[1]
-    assert set(contents[0]) == {"train.jsonl", "heldout.jsonl", "labels.jsonl", "coverage.json"}
+    assert set(contents[0]) == {"train.jsonl", "heldout.jsonl", "labels.jsonl", "coverage.json", "audit.json"}
     train, held, labels = (rows(output / name) for name in ("train.jsonl", "heldout.jsonl", "labels.jsonl"))
     assert outcome.message.startswith(
         f"{len(train)} conversations to train on, {len(held)} held out, "
@@ -87,7 +87,7 @@ def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, mon
             killer.join()
             assert pool.pids()[0] != victim
             usd, _ = pool.totals()
-    turns = sum(len(slot.path) for slot in slots)
+    turns = sum(len(slot.path) + len(slot.audited) for slot in slots)
     assert sorted(each.slot.id for each in finished) == [slot.id for slot in slots]
     assert turns <= api.paid <= turns + 4  # at most the calls in flight are paid again
     assert float(usd) >= 0.0036 * turns
@@ -122,7 +122,7 @@ def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
         assert api.paid == 70
         api.after = None
         outcome, output = generate(run, tmp_path / "second")
-        turns = sum(len(slot.path) for slot in plan(run.procedure, run.generation))
+        turns = sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
         assert api.paid == turns
         assert float(outcome.usd) == pytest.approx(0.0036 * turns)
         assert outcome.tokens == 720 * turns
@@ -183,7 +183,7 @@ def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_
         with termination(tmp_path, run, **keys) as (process, log):
             assert process.wait(120) == ExitCode.SUCCEEDED
             result = StageResult.model_validate_json(log.read_text())
-        turns = sum(len(slot.path) for slot in plan(run.procedure, run.generation))
+        turns = sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
         assert paid_at_kill >= 60
         assert turns <= api.paid <= turns + stage.PAID_CONCURRENCY
         assert float(result.usd) == pytest.approx(0.0036 * api.paid, abs=0.0036 * stage.PAID_CONCURRENCY)

@@ -18,7 +18,8 @@ EXAMPLES = ("travel", "zoom", "insurance")
 def tangled(nodes: int) -> ProcedureSpec:
     """A loop that ties all its nodes together: far more steps than can be unfolded."""
     ids = [f"n{number}" for number in range(nodes)]
-    return procedure(*(user(node, *(each for each in ids if each != node)[:19], "bye") for node in ids), end(), start="n0")
+    near = {node: [ids[(place + step) % nodes] for step in range(1, 19)] for place, node in enumerate(ids)}
+    return procedure(*(user(node, *near[node], "bye") for node in ids), end(), start="n0")
 
 
 def every_run(graph: Graph) -> set[tuple[str, ...]]:

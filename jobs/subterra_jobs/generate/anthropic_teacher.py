@@ -16,8 +16,9 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.common.purse import Purse
 from subterra_jobs.common.scripted import Utterance
+from subterra_jobs.generate.pilot import Decision
 from subterra_jobs.generate.plan import Slot
-from subterra_jobs.generate.prompts import Prompts, Request
+from subterra_jobs.generate.prompts import Prompts, Request, chosen
 from subterra_jobs.generate.provider_errors import judge, may_have_been_paid, retry_after, unavailable
 from subterra_jobs.generate.writer import BadTurnError
 
@@ -70,6 +71,12 @@ class AnthropicTeacher:
         if answer.stop_reason not in ("end_turn", "stop_sequence"):
             raise BadTurnError(f"ended with {answer.stop_reason}")
         return "".join(block.text for block in answer.content if block.type == "text").strip().strip('"').strip()
+
+    async def guess(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> str:
+        """The option that the model names by its number."""
+        about = {"conversation": slot.id, "reads": slot.path[decision.position]}
+        answer = await self._paid_call(self._prompts.reading(slot, decision, said), about)
+        return chosen(decision, "".join(block.text for block in answer.content if block.type == "text"))
 
     async def close(self) -> None:
         """Closes the connections."""

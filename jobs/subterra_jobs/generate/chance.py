@@ -25,7 +25,7 @@ def pick(names: Sequence[str], weights: Sequence[float], *key: object) -> int:
 
 
 def spread(index: int, *key: object) -> float:
-    """The ``index``-th point of an even sequence between 0 and 1: every stretch of it is filled evenly, which chance does not do."""
+    """The ``index``-th point of a sequence that fills every stretch between 0 and 1 evenly, which chance does not do."""
     return (share(*key) + index * _GOLDEN) % 1
 
 

@@ -13,7 +13,7 @@ from subterra_jobs.generate.ways import Run, Ways, runs_of
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often each run of nodes is trained on: every node and edge, and every pair of edges that a path can take, 0 among them."""
+    """How often each run of nodes is trained on, be it never: all nodes and edges, and the pairs of edges that a path can take."""
 
     conversations: int
     counts: dict[Run, int]
@@ -51,8 +51,8 @@ class Coverage:
         return {
             "floor": FLOOR,
             "nodes": {run[0]: self.counts[run] for run in ordered if len(run) == 1},
-            "edges": [self._row(run) for run in ordered if len(run) == 2],  # noqa: PLR2004
-            "pairs": [self._row(run) for run in ordered if len(run) == 3],  # noqa: PLR2004
+            "edges": [self._row(run) for run in ordered if len(run) == 2],
+            "pairs": [self._row(run) for run in ordered if len(run) == 3],
             "terminals": {each: {"count": count, "leastShare": self.shares[each]} for each, count in self.terminals.items()},
             "variables": self.values,
         }

@@ -9,12 +9,13 @@ from typing import Any
 from subterra_api.graph import Graph
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome
+from subterra_jobs.generate.audit import Audit
 from subterra_jobs.generate.coverage import cover
 from subterra_jobs.generate.writer import Conversation, messages
 
 
-def write_dataset(graph: Graph, conversations: Sequence[Conversation], output: Path) -> Outcome:
-    """Writes ``train.jsonl``, ``heldout.jsonl``, ``labels.jsonl`` and ``coverage.json``; says what they hold."""
+def write_dataset(graph: Graph, conversations: Sequence[Conversation], found: Audit, output: Path) -> Outcome:
+    """Writes ``train.jsonl``, ``heldout.jsonl``, ``labels.jsonl``, ``coverage.json`` and ``audit.json``; says what they hold."""
     ordered = sorted(conversations, key=lambda each: each.slot.id)
     kept = [each for each in ordered if each.dropped is None]
     train = [each for each in kept if not each.slot.held_out]
@@ -26,11 +27,10 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], output: P
     coverage = cover(graph, [each.slot for each in train])
     counts = {"train": len(train), "heldOut": len(held), "dropped": len(ordered) - len(kept)}
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.dump()}, indent=1) + "\n")
+    (output / "audit.json").write_text(json.dumps(found.dump(graph), indent=1, ensure_ascii=False) + "\n")
     dropped = f", {counts['dropped']:,} dropped" if counts["dropped"] else ""
-    return Outcome(
-        f"{len(train):,} conversations to train on, {len(held):,} held out, "
-        f"{coverage.message}{dropped}"
-    )
+    read = f"; {found.message}" if found.message else ""
+    return Outcome(f"{len(train):,} conversations to train on, {len(held):,} held out, {coverage.message}{read}{dropped}")
 
 
 def _must_have(train: list[Conversation], held: list[Conversation], all_of_them: list[Conversation]) -> None:

@@ -31,8 +31,8 @@ class Drafts:
         """Keeps a conversation as far as it is, in one step."""
         slot = conversation.slot
         said = [[each.node, each.role, each.text, each.taken] for each in conversation.said]
-        content = json.dumps({"scenario": slot.scenario, "said": said, "dropped": conversation.dropped}).encode()
-        self._store.put(f"{self._path}/{slot.id}.json", content)
+        how_far = {"said": said, "dropped": conversation.dropped, "guesses": conversation.guesses}
+        self._store.put(f"{self._path}/{slot.id}.json", json.dumps({"scenario": slot.scenario, **how_far}).encode())
 
     def _names(self) -> list[str]:
         self._fs.invalidate_cache(self._folder)
@@ -46,4 +46,6 @@ def _parse(slot: Slot, content: bytes) -> Conversation | None:
     except (ValueError, KeyError, TypeError):
         return None
     follows = tuple(each.node for each in said) == slot.path[: len(said)]
-    return Conversation(slot, said, loaded.get("dropped")) if loaded.get("scenario") == slot.scenario and follows else None
+    if loaded.get("scenario") != slot.scenario or not follows:
+        return None
+    return Conversation(slot, said, loaded.get("dropped"), tuple(loaded.get("guesses", ()))[: len(slot.audited)])

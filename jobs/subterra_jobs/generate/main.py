@@ -1,7 +1,7 @@
 """The generate stage: plan, write on Ray, keep. Run as ``python -m subterra_jobs.generate --input FILE``."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from subterra_api.contract import RunInput
@@ -11,6 +11,7 @@ from subterra_api.pricing import money
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
 from subterra_jobs.generate import cpus
+from subterra_jobs.generate.audit import audit, require_decidable
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.plan import plan
@@ -31,10 +32,9 @@ def work(context: StageContext) -> Outcome:
     """Writes the dataset into ``context.output``."""
     run = context.input
     preflight(run)
-    slots = plan(run.procedure, run.generation)
+    graph, slots = Graph(run.procedure), plan(run.procedure, run.generation)
     drafts = Drafts(context.store, run.keys.dataset)
     conversations = {slot.id: Conversation(slot) for slot in slots} | drafts.load(slots)
-    todo = [each for each in conversations.values() if not each.finished]
 
     def reload(batch: Sequence[Conversation]) -> list[Conversation]:
         saved = drafts.load([each.slot for each in batch])
@@ -49,10 +49,17 @@ def work(context: StageContext) -> Outcome:
             context.progress.update(finished, len(slots), "conversations", usd=money(usd), tokens=tokens)
 
         done([])
-        pool.write(todo, done, reload)
+        pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done, reload)
+        found = audit(conversations.values())
+        require_decidable(graph, found)
+        pool.write(_unfinished(conversations.values()), done, reload)
         usd, tokens = pool.totals()
-    outcome = write_dataset(Graph(run.procedure), list(conversations.values()), context.output)
+    outcome = write_dataset(graph, list(conversations.values()), found, context.output)
     return replace(outcome, usd=money(usd), tokens=tokens)
+
+
+def _unfinished(conversations: Iterable[Conversation]) -> list[Conversation]:
+    return [each for each in conversations if not each.finished]
 
 
 def preflight(run: RunInput) -> None:

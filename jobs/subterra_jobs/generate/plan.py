@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from subterra_api.contract import Generation
 from subterra_api.graph import Graph, Path
@@ -20,6 +21,7 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scenarios import fitting, sample_values
 from subterra_jobs.generate.chance import pick, rng
 from subterra_jobs.generate.manner import Manner, manner
+from subterra_jobs.generate.pilot import Decision, decisions, pilot
 from subterra_jobs.generate.ways import Run, Ways, runs_of
 
 FLOOR = 3
@@ -42,7 +44,9 @@ class Slot:
     scenario: str
     """Hex digest of what happens: equal scenarios always land on the same side of the split."""
     held_out: bool
-    manner: Manner = Manner()
+    manner: Manner
+    audited: tuple[Decision, ...] = ()
+    """Decisions that the blind reader has to find, in a conversation of the pilot."""
 
     @property
     def trained_on(self) -> int:
@@ -55,7 +59,7 @@ def plan(procedure: ProcedureSpec, generation: Generation) -> list[Slot]:
     graph = Graph(procedure)
     ways = Ways(graph)
     drafts = [_Draft(graph, ways, seed, generation) for seed in dict.fromkeys(generation.seeds)]
-    return _with_held_out([slot for draft in drafts for slot in draft.slots()])
+    return _with_pilot(graph, _with_held_out([slot for draft in drafts for slot in draft.slots()]))
 
 
 def shares(procedure: ProcedureSpec) -> dict[str, float]:
@@ -74,6 +78,11 @@ def _with_held_out(slots: list[Slot]) -> list[Slot]:
     return [replace(slot, held_out=slot.scenario == lowest) for slot in slots]
 
 
+def _with_pilot(graph: Graph, slots: list[Slot]) -> list[Slot]:
+    chosen = set(pilot(graph, {slot.id: slot.path for slot in slots}))
+    return [replace(slot, audited=decisions(graph, slot.path)) if slot.id in chosen else slot for slot in slots]
+
+
 class _Scenarios:
     """Names what happens on a path: the path itself, and the values of what is said on it or is in the context."""
 
@@ -84,7 +93,7 @@ class _Scenarios:
         self._edges = {(node.id, edge.to): set(variables_of(" ".join(edge.examples))) for node in spec.nodes for edge in node.next}
 
     def digest(self, path: Path, values: Mapping[str, str]) -> str:
-        told = set(self._context).union(*(self._nodes[node] for node in path), *(self._edges[hop] for hop in zip(path, path[1:])))
+        told = set(self._context).union(*(self._nodes[node] for node in path), *(self._edges[hop] for hop in pairwise(path)))
         return hashlib.sha256(json.dumps([path, sorted((name, values[name]) for name in told)]).encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """Everything that conversations can do, unfolded: how often chance takes a run of nodes, and conversations that take it. Pure.
 
-A *run* is one to three nodes that follow each other: a node, an edge, or two edges in a row. Walks that are at equal steps have equal
-futures, so the steps of all walks form a graph without loops. On it the probability of each run is exact, a run that no conversation
-can take is known to be so, and a path through a run can be drawn directly: as chance would draw it, were only those drawn that take it.
+A *run* is one to three nodes that follow each other: a node, an edge, or two edges in a row. Walks that are at equal steps have
+equal futures, so the steps of all walks form a graph without loops. On it the probability of each run is exact, a run that no
+conversation can take is known to be so, and a path through a run is drawn directly, as likely as it is among all that take it.
 """
 
 import heapq

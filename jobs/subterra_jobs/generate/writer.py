@@ -10,6 +10,7 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scenarios import system_message
 from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.generate.checks import Checker, conversation_fault
+from subterra_jobs.generate.pilot import Decision
 from subterra_jobs.generate.plan import Slot
 
 REWRITES = 2
@@ -30,6 +31,10 @@ class Teacher(Protocol):
         """The words of the path's node at ``position``. Raises BadTurnError, or a StageError when there is no going on."""
         ...
 
+    async def guess(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> str:
+        """The node to which a blind reader of what was said so far would go on; empty when the words name no way."""
+        ...
+
     async def close(self) -> None:
         """Gives back connections."""
         ...
@@ -42,10 +47,16 @@ class Conversation:
     slot: Slot
     said: tuple[Utterance, ...] = ()
     dropped: str | None = None
+    guesses: tuple[str, ...] = ()
+    """What the blind reader made of each decision of ``slot.audited``."""
+
+    @property
+    def written(self) -> bool:
+        return len(self.said) == len(self.slot.path)
 
     @property
     def finished(self) -> bool:
-        return self.dropped is not None or len(self.said) == len(self.slot.path)
+        return self.dropped is not None or (self.written and len(self.guesses) == len(self.slot.audited))
 
 
 Keep = Callable[[Conversation], Awaitable[None]]
@@ -61,18 +72,29 @@ class Writer:
     async def finish(self, conversation: Conversation, keep: Keep) -> Conversation:
         """The finished conversation; ``keep`` is awaited after each turn, so that paid words are never lost."""
         while not conversation.finished:
-            position = len(conversation.said)
-            try:
-                text = await self._turn(conversation.slot, position, conversation.said)
-            except BadTurnError as error:
-                conversation = replace(conversation, dropped=f"node {conversation.slot.path[position]} {error}")
-            else:
-                conversation = replace(conversation, said=(*conversation.said, self._utterance(conversation.slot, position, text)))
-            if conversation.finished and conversation.dropped is None:
-                fault = conversation_fault(messages(self._graph, conversation))
-                conversation = replace(conversation, dropped=fault)
+            step = self._read if conversation.written else self._write
+            conversation = await step(conversation)
             await keep(conversation)
         return conversation
+
+    async def _write(self, conversation: Conversation) -> Conversation:
+        """One turn more, or dropped."""
+        slot, position = conversation.slot, len(conversation.said)
+        try:
+            text = await self._turn(slot, position, conversation.said)
+        except BadTurnError as error:
+            return replace(conversation, dropped=f"node {slot.path[position]} {error}")
+        longer = replace(conversation, said=(*conversation.said, self._utterance(slot, position, text)))
+        return replace(longer, dropped=conversation_fault(messages(self._graph, longer))) if longer.written else longer
+
+    async def _read(self, conversation: Conversation) -> Conversation:
+        """One guess of the blind reader more. It sees nothing of what came after the decision."""
+        decision = conversation.slot.audited[len(conversation.guesses)]
+        try:
+            guess = await self._teacher.guess(conversation.slot, decision, conversation.said[: decision.position + 1])
+        except BadTurnError:
+            guess = ""
+        return replace(conversation, guesses=(*conversation.guesses, guess))
 
     async def _turn(self, slot: Slot, position: int, said: Sequence[Utterance]) -> str:
         fault = "says nothing"
@@ -98,4 +120,5 @@ class Writer:
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
     """The chat that is trained on."""
     slot, manner = conversation.slot, conversation.slot.manner
-    return scripted.messages(system_message(graph.spec, slot.values), manner.opener, list(conversation.said), greeted=manner.greeted)
+    system = system_message(graph.spec, slot.values)
+    return scripted.messages(system, manner.opener, list(conversation.said), greeted=manner.greeted)

@@ -46,6 +46,10 @@ bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100
 bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000 nodes
 	@PYTHONPATH=operator $(PY) bench/paths
 
+.PHONY: bench-generation
+bench-generation: .venv/.synced ## what plans cover beside random walks, and what planning costs (3 minutes)
+	@PYTHONPATH=. $(PY) -m bench.generation
+
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)

@@ -1,0 +1,8 @@
+"""``python -m bench.generation``: a table, and one JSON line at the end."""
+
+import json
+import sys
+
+from bench.generation import planning
+
+sys.stdout.write(json.dumps(planning.figures()) + "\n")

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,11 @@ def training(slots: list[Slot]) -> list[Slot]:
     return [slot for slot in slots if not slot.held_out]
 
 
+def unpiloted(slots: list[Slot]) -> list[Slot]:
+    """Without the marks of the pilot, which is chosen from a whole plan."""
+    return [replace(slot, audited=()) for slot in slots]
+
+
 def test_the_same_settings_give_the_same_plan() -> None:
     assert plan(travel(), generation()) == plan(travel(), generation())
 
@@ -55,7 +61,7 @@ def test_the_same_settings_give_the_same_plan() -> None:
 def test_another_seed_gives_another_plan_and_seeds_concatenate() -> None:
     first, second = plan(travel(), generation(seeds=(1,))), plan(travel(), generation(seeds=(2,)))
     assert [slot.path for slot in first] != [slot.path for slot in second]
-    assert plan(travel(), generation(seeds=(1, 2))) == first + second
+    assert unpiloted(plan(travel(), generation(seeds=(1, 2)))) == unpiloted(first + second)
 
 
 def test_every_edge_and_pair_of_edges_is_trained_on_at_least_three_times_even_in_a_small_dataset() -> None:
@@ -227,7 +233,7 @@ def test_a_success_that_is_rare_by_weight_is_not_starved() -> None:
 
 
 def test_top_ups_are_named_by_what_they_are_for_and_the_rest_is_as_chance_has_it() -> None:
-    small, large = plan(example("insurance"), generation(100)), plan(example("insurance"), generation(400))
+    small, large = (unpiloted(plan(example("insurance"), generation(count))) for count in (100, 400))
     named = {slot.id: slot.path for slot in small if "-top." in slot.id}
     assert named
     for name, path in named.items():

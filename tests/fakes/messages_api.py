@@ -1,6 +1,11 @@
-"""A Messages API that costs nothing: real HTTP, scripted faults, and a count of every call that a provider would bill."""
+"""Providers that cost nothing: the Messages API and an OpenAI-compatible one over real HTTP, on one core.
 
+Limits with headers, prompt caches, latency and faults are scripted by the test; every call that a provider would bill is counted.
+"""
+
+import asyncio
 import json
+import random
 import re
 import threading
 import time
@@ -8,8 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from aiohttp import web
 
 Answer = Callable[[dict[str, Any]], str]
 
@@ -25,6 +32,11 @@ class Fault:
     cut: bool = False
     seconds: float = 0.0
 
+    @property
+    def answers(self) -> bool:
+        """Whether the call is answered, and paid, all the same."""
+        return self.status == 200 and not self.cut
+
 
 RATE_LIMITED = Fault(429, "rate_limit_error", "slow down", retry_after=0.05)
 OVERLOADED = Fault(529, "overloaded_error", "overloaded")
@@ -37,9 +49,10 @@ NO_SUCH_MODEL = Fault(404, "not_found_error", "model: nobody")
 
 def role_of(body: dict[str, Any]) -> str:
     """Whose turn a generation call asks for, or the reader's opinion."""
-    if "You read a chat" in body["system"][0]["text"]:
+    system = json.dumps(body.get("system", body["messages"][0]))
+    if "You read a chat" in system:
         return "reader"
-    return "agent" if "You play the agent" in body["system"][0]["text"] else "customer"
+    return "agent" if "You play the agent" in system else "customer"
 
 
 def plain_answer(body: dict[str, Any]) -> str:
@@ -55,95 +68,237 @@ def plain_answer(body: dict[str, Any]) -> str:
 
 
 @dataclass
+class Limit:
+    """So much a minute, refilled all the time. ``others`` is the share that other users of the account take."""
+
+    per_minute: float
+    others: float = 0.0
+    left: float = -1.0
+    at: float = 0.0
+
+    def refill(self, now: float) -> None:
+        """Full at first, and never more than full."""
+        rate = self.per_minute * (1 - self.others) / 60
+        self.left = self.per_minute if self.left < 0 else min(self.per_minute, self.left + (now - self.at) * rate)
+        self.at = now
+
+    def wait(self, needed: float) -> float:
+        """Seconds until there is so much."""
+        return max(0.0, (needed - self.left) * 60 / (self.per_minute * (1 - self.others)))
+
+    def headers(self, name: str, openai: bool) -> dict[str, str]:
+        """As the two APIs tell them."""
+        limit, left, seconds = f"{self.per_minute:.0f}", f"{max(0.0, self.left):.0f}", self.wait(self.per_minute)
+        if openai:
+            told = {"limit": limit, "remaining": left, "reset": f"{seconds * 1000:.0f}ms"}
+            return {f"x-ratelimit-{key}-{name}": value for key, value in told.items()}
+        full = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")
+        told = {"limit": limit, "remaining": left, "reset": full}
+        return {f"anthropic-ratelimit-{name}-{key}": value for key, value in told.items()}
+
+
+CACHE_MINIMUM = {"claude-sonnet-4-5": 1024, "claude-sonnet-4-6": 2048, "claude-haiku-4-5": 4096, "claude-opus-4-6": 4096}
+CACHE_SECONDS = 300.0
+BYTES_PER_TOKEN = 4
+
+
+@dataclass
+class PromptCache:
+    """What the provider still knows of marked system prompts; pieces below the model's minimum are never kept."""
+
+    until: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def count(self, body: dict[str, Any], now: float) -> tuple[int, int, int]:
+        """Tokens of the input: plain, written to the cache, read from it."""
+        system = body.get("system", [])
+        whole = sum(len(block["text"].encode()) for block in system)
+        whole += sum(len(message["content"].encode()) for message in body["messages"])
+        marked = [index for index, block in enumerate(system) if "cache_control" in block]
+        prefix = "".join(block["text"] for block in system[: marked[-1] + 1]) if marked else ""
+        kept = len(prefix.encode()) // BYTES_PER_TOKEN
+        if not marked or kept < CACHE_MINIMUM.get(body["model"], 1024):
+            return whole // BYTES_PER_TOKEN, 0, 0
+        known = self.until.get((body["model"], prefix), 0.0) > now
+        self.until[body["model"], prefix] = now + CACHE_SECONDS
+        rest = whole // BYTES_PER_TOKEN - kept
+        return (rest, 0, kept) if known else (rest, kept, 0)
+
+
+@dataclass
 class MessagesApi:
-    """Set ``faults`` (used up one per call), ``after`` (paid calls → fault for good) or ``answer`` before or while calls come."""
+    """What a call meets, in this order: ``faults`` (used up one per call), ``script``, ``after`` (paid calls → fault for good),
+    ``limits``, an answer. Set anything before or while calls come.
+    """
 
     answer: Answer = plain_answer
-    input_tokens: int = 600
+    input_tokens: int | None = 600
+    """Without it they are counted, four bytes each, with what was written to and read from the cache."""
     output_tokens: int = 120
-    seconds: float = 0.0
+    seconds: float | Callable[[random.Random], float] = 0.0
     stop_reason: str = "end_turn"
     faults: deque[Fault] = field(default_factory=deque)
+    script: Callable[["MessagesApi"], Fault | None] | None = None
     after: tuple[int, Fault] | None = None
+    limits: dict[str, Limit] = field(default_factory=dict)
+    """By ``requests``, ``input-tokens``, ``output-tokens`` and ``tokens``, which is both."""
+    told: bool = True
+    """Whether headers tell the limits."""
     calls: int = 0
     paid: int = 0
+    limited: int = 0
+    """Calls that met a limit."""
+    in_flight: int = 0
+    peak: int = 0
+    paid_at: list[float] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     url: str = ""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+    started: float = field(default_factory=time.monotonic)
+    cache: PromptCache = field(default_factory=PromptCache)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self.started
 
     def admit(self, body: dict[str, Any], key: str) -> Fault | None:
         """Counts a call; gives the fault that it meets."""
-        with self._lock:
-            self.calls += 1
-            self.bodies.append(body)
-            self.keys.add(key)
-            if self.faults:
-                fault = self.faults.popleft()
-                if fault.status != 200 or fault.cut:
-                    return fault
-                self.paid += 1
-                return fault
-            if self.after is not None and self.paid >= self.after[0]:
-                return self.after[1]
+        self.calls += 1
+        self.bodies.append(body)
+        self.keys.add(key)
+        fault = self._fault(body)
+        if fault is None or fault.answers:
             self.paid += 1
-            return None
+            self.paid_at.append(time.monotonic())
+        return fault
+
+    def _fault(self, body: dict[str, Any]) -> Fault | None:
+        if self.faults:
+            return self.faults.popleft()
+        if self.script is not None and (fault := self.script(self)) is not None:
+            return fault
+        if self.after is not None and self.paid >= self.after[0]:
+            return self.after[1]
+        return self._limit(body)
+
+    def _limit(self, body: dict[str, Any]) -> Fault | None:
+        """Takes from every limit, or from none when one has too little."""
+        asked, said = float(self.input_tokens or len(json.dumps(body)) // BYTES_PER_TOKEN), float(self.output_tokens)
+        needed = {"requests": 1.0, "input-tokens": asked, "output-tokens": said, "tokens": asked + said}
+        now = time.monotonic()
+        for limit in self.limits.values():
+            limit.refill(now)
+        wait = max((limit.wait(needed[name]) for name, limit in self.limits.items()), default=0.0)
+        if wait > 0:
+            self.limited += 1
+            return Fault(429, "rate_limit_error", "This request would exceed your rate limit.", retry_after=round(wait + 0.005, 2))
+        for name, limit in self.limits.items():
+            limit.left -= needed[name]
+        return None
+
+    def pause(self) -> float:
+        """How long the next answer takes."""
+        return self.seconds(self.rng) if callable(self.seconds) else self.seconds
+
+    def headers(self, fault: Fault | None, openai: bool) -> dict[str, str]:
+        """What every response tells."""
+        found = {} if fault is None or fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+        for name, limit in self.limits.items() if self.told else ():
+            found |= limit.headers(name, openai)
+        return found
 
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
-        """What a call is answered."""
+        """What a call of the Messages API is answered."""
+        plain, written, read = (self.input_tokens, 0, 0) if self.input_tokens else self.cache.count(body, time.monotonic())
         return {
             "id": f"msg_{self.calls}", "type": "message", "role": "assistant", "model": body["model"],
             "content": [{"type": "text", "text": self.answer(body)}], "stop_reason": self.stop_reason, "stop_sequence": None,
-            "usage": {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens,
-                      "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0},
+            "usage": {"input_tokens": plain, "output_tokens": self.output_tokens,
+                      "cache_creation_input_tokens": written, "cache_read_input_tokens": read},
         }  # fmt: skip
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What a call of the OpenAI-compatible API is answered."""
+        asked = self.input_tokens or self.cache.count(body, time.monotonic())[0]
+        reason = "stop" if self.stop_reason == "end_turn" else "length"
+        message = {"role": "assistant", "content": self.answer(body)}
+        return {
+            "id": f"chatcmpl-{self.calls}", "object": "chat.completion", "created": 0, "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
+            "usage": {"prompt_tokens": asked, "completion_tokens": self.output_tokens, "total_tokens": asked + self.output_tokens},
+        }  # fmt: skip
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """One call."""
+        body, openai = await request.json(), request.path.endswith("/chat/completions")
+        key = request.headers.get("authorization" if openai else "x-api-key", "").removeprefix("Bearer ")
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            fault = self.admit(body, key)
+            if fault is not None and fault.cut:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            if fault is None or fault.answers:
+                await asyncio.sleep(self.pause() + (fault.seconds if fault else 0.0))
+            if fault is not None and fault.status != 200:
+                error = {"type": fault.kind, "message": fault.message}
+                content = {"error": error | {"code": fault.kind}} if openai else {"type": "error", "error": error}
+                return web.json_response(content, status=fault.status, headers=self.headers(fault, openai))
+            return web.json_response(self.completion(body) if openai else self.reply(body), headers=self.headers(fault, openai))
+        finally:
+            self.in_flight -= 1
 
 
 @contextmanager
 def messages_api(api: MessagesApi | None = None) -> Iterator[MessagesApi]:
-    """Serves until the end of the block; ``api.url`` is the base URL."""
+    """Serves until the end of the block; ``api.url`` is the base URL, and ``api.url/v1`` the OpenAI-compatible one."""
     api = api or MessagesApi()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(api))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    api.url = f"http://127.0.0.1:{server.server_address[1]}"
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runner = asyncio.run_coroutine_threadsafe(_start(api), loop).result(10)
     try:
         yield api
     finally:
-        server.shutdown()
-        server.server_close()
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
-def _handler(api: MessagesApi) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+async def _start(api: MessagesApi) -> web.AppRunner:
+    app = web.Application()
+    app.router.add_post("/v1/messages", api.serve)
+    app.router.add_post("/v1/chat/completions", api.serve)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    return runner
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path != "/v1/messages":
-                self._send(404, {"type": "error", "error": {"type": "not_found_error", "message": self.path}})
-                return
-            fault = api.admit(body, self.headers.get("x-api-key", ""))
-            if fault is not None and fault.cut:
-                self.close_connection = True
-                self.connection.close()
-                return
-            time.sleep(api.seconds + (fault.seconds if fault else 0.0))
-            if fault is not None and fault.status != 200:
-                headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-                self._send(fault.status, {"type": "error", "error": {"type": fault.kind, "message": fault.message}}, headers)
-                return
-            self._send(200, api.reply(body))
 
-        def _send(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+def some(share: float, *faults: Fault) -> Callable[[MessagesApi], Fault | None]:
+    """A script: such a share of all calls meets one of ``faults``."""
+    return lambda api: api.rng.choice(faults) if api.rng.random() < share else None
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
 
-    return Handler
+def outage(seconds: float, fault: Fault, after: int = 0) -> Callable[[MessagesApi], Fault | None]:
+    """A script: nothing but ``fault`` for so long, once so many calls were paid."""
+    began: list[float] = []
+
+    def script(api: MessagesApi) -> Fault | None:
+        if api.paid < after:
+            return None
+        if not began:
+            began.append(api.elapsed)
+        return fault if api.elapsed - began[0] < seconds else None
+
+    return script
+
+
+def either(*scripts: Callable[[MessagesApi], Fault | None]) -> Callable[[MessagesApi], Fault | None]:
+    """A script: the first fault that one of them has."""
+    return lambda api: next((fault for script in scripts if (fault := script(api)) is not None), None)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, StringConstraints
 
+from subterra_api.pricing import ModelPrice
 from subterra_api.v1alpha1.base import ApiModel, Name
 from subterra_api.v1alpha1.compilerun import ResourceRequirements
 
@@ -48,6 +49,27 @@ class AnthropicSettings(ApiModel):
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = Field(default=None, alias="baseURL")
 
 
+class Endpoint(ApiModel):
+    """A server that speaks the chat completions API and may be given the key that a run names."""
+
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] = Field(alias="baseURL")
+    free: bool = False
+    """Calls cost nothing, as with a vLLM server of one's own: then no key and no price is needed."""
+    namespace: Name | None = None
+    """Of its pods, when it runs in this cluster: generate and evaluate may reach all ports there."""
+
+
+class OpenAISettings(ApiModel):
+    """Endpoints other than OpenAI's own that runs may name as their teacher's baseURL."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+
+    @property
+    def namespaces(self) -> list[str]:
+        """Where endpoints of this cluster run."""
+        return sorted({endpoint.namespace for endpoint in self.endpoints if endpoint.namespace})
+
+
 class Settings(ApiModel):
     """All settings; unknown keys are refused, so that a typing slip is not silently ignored."""
 
@@ -60,6 +82,9 @@ class Settings(ApiModel):
     resources: DefaultResources = DefaultResources()
     network: NetworkSettings = NetworkSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
+    openai: OpenAISettings = OpenAISettings()
+    prices: dict[str, ModelPrice] = {}
+    """Of models by name; they come before the list prices that Subterra knows."""
     watch_namespaces: tuple[Name, ...] = ()
     """None means all."""
     namespace: Name = "default"

@@ -26,16 +26,19 @@ from tests.fakes.messages_api import (
 
 from subterra_api.contract import Budget, ExitCode, RunInput
 from subterra_api.graph import Graph
+from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate import worker as worker_module
-from subterra_jobs.generate.anthropic_teacher import AnthropicTeacher
+from subterra_jobs.generate.broker import StageBroker
 from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.main import preflight
+from subterra_jobs.generate.paid_teacher import PaidTeacher, account_of, client_of
 from subterra_jobs.generate.plan import Slot, plan
+from subterra_jobs.generate.rates import Rates
 from subterra_jobs.generate.worker import Batch, Worker
 from subterra_jobs.generate.writer import Conversation
 
@@ -55,10 +58,14 @@ def purse_of(run: RunInput, max_usd: str | None = None) -> LedgerPurse:
     return LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
 
 
+def broker_of(purse: LedgerPurse, calls: int = 64) -> StageBroker:
+    return StageBroker(purse, Rates(calls))
+
+
 async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = None, concurrency: int = 4) -> Batch:
     """What a worker makes of the slots, starting from what is saved."""
     saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
-    worker = Worker(run, purse or purse_of(run), "w", concurrency)
+    worker = Worker(run, broker_of(purse or purse_of(run)), "w", concurrency)
     try:
         return await worker.write([saved.get(slot.id, Conversation(slot)) for slot in slots])
     finally:
@@ -75,9 +82,15 @@ def turns(slots: list[Slot]) -> int:
     return sum(len(slot.path) + len(slot.audited) for slot in slots)
 
 
+def teacher_of(purse: LedgerPurse, patience: float = 0.5) -> PaidTeacher:
+    """With little patience."""
+    account = account_of(Provider.model_validate(PAID))
+    return PaidTeacher(Graph(travel()), account, client_of(account), broker_of(purse), "w", patience=patience, first_wait=0.01)
+
+
 async def one_call(purse: LedgerPurse, slot: Slot, patience: float = 0.5) -> str:
-    """The first turn of a slot, with little patience."""
-    teacher = AnthropicTeacher(Graph(travel()), PAID["model"], purse, "w", patience=patience, first_wait=0.01)
+    """The first turn of a slot."""
+    teacher = teacher_of(purse, patience)
     try:
         return await teacher.say(slot, 0, [])
     finally:
@@ -107,15 +120,12 @@ async def test_the_customer_is_told_the_branch_and_the_agent_never_is(api: Messa
     assert "until seven days before departure" in agents[0]
 
 
-async def test_the_constant_part_of_a_prompt_has_the_same_bytes_in_every_call_and_may_be_cached(
-    api: MessagesApi, tmp_path: Path
-) -> None:
+async def test_the_constant_part_of_a_prompt_has_the_same_bytes_in_every_call(api: MessagesApi, tmp_path: Path) -> None:
     run, slots = paid_run(tmp_path)
     await write(run, slots[:5])
     for role in ("agent", "customer"):
         systems = {json.dumps(body["system"]) for body in api.bodies if role_of(body) == role}
         assert len(systems) == 1
-        assert json.loads(systems.pop())[-1]["cache_control"] == {"type": "ephemeral"}
 
 
 async def test_rate_limits_overload_errors_and_cut_connections_are_survived_without_paying_more(
@@ -204,7 +214,7 @@ async def test_a_cap_that_is_used_up_refuses_before_the_first_call(api: Messages
 
 async def test_the_reservation_is_more_than_any_call_can_cost(api: MessagesApi, tmp_path: Path) -> None:
     run, slots = paid_run(tmp_path)
-    teacher = AnthropicTeacher(Graph(travel()), PAID["model"], purse_of(run), "w")
+    teacher = teacher_of(purse_of(run))
     request = teacher._prompts.of(slots[0], 0, [])
     assert teacher.worst_case(request) > Decimal(request.size * 3 + 400 * 15) / 1_000_000
 
@@ -226,7 +236,7 @@ async def test_without_credit_the_stage_is_blocked_and_a_retry_pays_for_the_rest
 async def test_a_call_that_was_given_up_unanswered_counts_in_full(
     api: MessagesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("subterra_jobs.generate.anthropic_teacher.CALL_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("subterra_jobs.generate.anthropic_client.CALL_TIMEOUT_SECONDS", 0.2)
     api.faults = deque([Fault(seconds=1.0)])
     run, slots = paid_run(tmp_path)
     await one_call(purse_of(run), slots[0], patience=5)

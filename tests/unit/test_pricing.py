@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from subterra_api.pricing import UnknownModelError, call_cost, money, price_of, usd_per_conversation
+from subterra_api.pricing import TokenPrice, UnknownModelError, call_cost, money, price_of, prices_from, usd_per_conversation
 
 
 def test_a_call_costs_what_the_price_list_says() -> None:
@@ -16,9 +16,18 @@ def test_a_call_costs_what_the_price_list_says() -> None:
 
 def test_a_dated_model_has_the_price_of_its_family() -> None:
     assert price_of("claude-sonnet-4-5-20250929") == price_of("claude-sonnet-4-5")
+    assert price_of("gpt-4.1-mini-2025-04-14") == price_of("gpt-4.1-mini") != price_of("gpt-4.1")
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-50", "gpt-4.1", ""])
+def test_an_administrators_price_comes_first_and_makes_a_model_known() -> None:
+    given = prices_from('{"gpt-4.1": {"input": "1", "output": "4", "cacheRead": "0.1"}, "qwen": {"input": "0", "output": "0"}}')
+    assert price_of("gpt-4.1", given) == TokenPrice(Decimal(1), Decimal(4), Decimal(1), Decimal("0.1"))
+    assert not price_of("qwen", given).paid
+    with pytest.raises(UnknownModelError, match="qwen"):
+        price_of("llama", given)
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-50", "gpt-4.1-huge", "gpt-4o-mini-x", ""])
 def test_a_model_without_a_price_is_refused_with_those_that_have_one(model: str) -> None:
     with pytest.raises(UnknownModelError, match=r"use one of: .*claude-sonnet-4-5"):
         price_of(model)

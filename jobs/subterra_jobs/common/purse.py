@@ -45,7 +45,7 @@ class LedgerPurse:
         """``check`` raises a StageError when there must be no more spending, whatever the caps say."""
         self._ledger, self._stage, self._check = ledger, stage, check
         self._clock, self._monotonic = clock, monotonic
-        self._cap, self._cap_30_days = _decimal(budget.max_usd), _decimal(budget.max_usd_per_30_days)
+        self.cap, self._cap_30_days = _decimal(budget.max_usd), _decimal(budget.max_usd_per_30_days)
         self.spent = Decimal(0)
         self._since: datetime | None = None
         self._window = Window()
@@ -85,7 +85,7 @@ class LedgerPurse:
         return self._usd, self._tokens
 
     def _fits(self, usd: Decimal) -> bool:
-        caps = ((self._cap, self.spent), (self._cap_30_days, self._window.total))
+        caps = ((self.cap, self.spent), (self._cap_30_days, self._window.total))
         return all(cap is None or paid + usd <= cap for cap, paid in caps)
 
     def _refusal(self, usd: Decimal) -> Refusal | None:
@@ -93,9 +93,9 @@ class LedgerPurse:
         run, window = self._ledger.run, self._window
         itself = f"run {run.name}"
         payer, part = (f"agent {run.agent}", "budget") if run.agent else (itself, "execution")
-        if self._cap is not None and self.spent + usd > self._cap:
+        if self.cap is not None and self.spent + usd > self.cap:
             field = f"spec.{part}.{'maxUSDPerRun' if run.agent else 'maxUSD'} of {payer}"
-            return Refusal("run", self._cap, itself, self.spent, self._since, usd, field)
+            return Refusal("run", self.cap, itself, self.spent, self._since, usd, field)
         if self._cap_30_days is not None and window.total + usd > self._cap_30_days:
             field, due = f"spec.{part}.maxUSDPer30Days of {payer}", window.due(window.total + usd - self._cap_30_days)
             return Refusal("30 days", self._cap_30_days, payer, window.total, window.since(), usd, field, due)

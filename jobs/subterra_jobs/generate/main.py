@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from subterra_api.contract import RunInput
 from subterra_api.graph import Graph
@@ -12,8 +13,10 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
 from subterra_jobs.generate import cpus
 from subterra_jobs.generate.audit import audit, require_decidable
+from subterra_jobs.generate.broker import Figures
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.drafts import Drafts
+from subterra_jobs.generate.paid_teacher import account_of
 from subterra_jobs.generate.plan import plan
 from subterra_jobs.generate.ray_pool import RayPool, Shape
 from subterra_jobs.generate.writer import Conversation
@@ -22,8 +25,10 @@ WORKERS_VARIABLE = "SUBTERRA_WORKERS"
 """Number of writing processes; by default one per processor, at most `MOST_WORKERS`."""
 MOST_WORKERS = 16
 SCRIPTED_BATCH = 200
-PAID_CONCURRENCY = 32
-"""Conversations at once with a paid teacher, over all workers: about what a provider's first usage tier lets through."""
+PAID_IN_FLIGHT = 512
+"""Calls at once over all workers: a limit of 4,000 a minute is used up with answers that take 7 s. The broker begins with few."""
+PAID_BATCH = 4
+"""Conversations that are handed out together; small, so that progress is seen and a dead worker costs little."""
 PAID_WORKERS = 2
 """Waiting for answers takes hardly any processor time."""
 
@@ -44,18 +49,22 @@ def work(context: StageContext) -> Outcome:
 
         def done(batch: Sequence[Conversation]) -> None:
             conversations.update({each.slot.id: each for each in batch})
-            usd, tokens = pool.totals()
             finished = sum(1 for each in conversations.values() if each.finished)
-            context.progress.update(finished, len(slots), "conversations", usd=money(usd), tokens=tokens)
+            context.progress.update(finished, len(slots), "conversations", **_told(pool.figures()))
 
         done([])
         pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done, reload)
         found = audit(conversations.values())
         require_decidable(graph, found)
         pool.write(_unfinished(conversations.values()), done, reload)
-        usd, tokens = pool.totals()
+        figures = pool.figures()
     outcome = write_dataset(graph, list(conversations.values()), found, context.output)
-    return replace(outcome, usd=money(usd), tokens=tokens)
+    return outcome if figures is None else replace(outcome, usd=money(figures.usd), tokens=figures.tokens)
+
+
+def _told(figures: Figures | None) -> dict[str, Any]:
+    """What progress tells of a paid teacher."""
+    return {} if figures is None else {"usd": money(figures.usd), "tokens": figures.tokens, "message": str(figures)}
 
 
 def _unfinished(conversations: Iterable[Conversation]) -> list[Conversation]:
@@ -66,10 +75,8 @@ def preflight(run: RunInput) -> None:
     """Refuses what cannot work before anything starts or costs. Raises InvalidInputError."""
     if errors := analyse(run.procedure).errors:
         raise InvalidInputError("; ".join(map(str, errors[:5])))
-    if run.generation.teacher.name == "anthropic":
-        from subterra_jobs.generate.anthropic_teacher import key_and_model
-
-        key_and_model(run.generation.teacher.model)
+    if run.generation.teacher.name != "scripted":
+        account_of(run.generation.teacher)
 
 
 def shape(run: RunInput) -> Shape:
@@ -79,5 +86,6 @@ def shape(run: RunInput) -> Shape:
     if run.generation.teacher.name == "scripted":
         return Shape(workers=workers, batch=SCRIPTED_BATCH, concurrency=1)
     workers = min(workers, PAID_WORKERS)
-    concurrency = PAID_CONCURRENCY // workers
-    return Shape(workers=workers, batch=max(1, concurrency // 2), concurrency=concurrency, in_flight=3)
+    concurrency = PAID_IN_FLIGHT // workers
+    # As many conversations at hand as calls may be in flight, and one batch more.
+    return Shape(workers, PAID_BATCH, concurrency, in_flight=concurrency // PAID_BATCH + 1, calls=PAID_IN_FLIGHT)

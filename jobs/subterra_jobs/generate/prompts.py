@@ -8,7 +8,6 @@ taken, so that the words carry the decision and a model that sees only words can
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from subterra_api.graph import Graph
 from subterra_api.template import render
@@ -50,15 +49,15 @@ You read a chat up to a turn of the customer, and say which of the numbered opti
 
 @dataclass(frozen=True)
 class Request:
-    """One call: system blocks and the message."""
+    """One call: the system prompt, which is the same in every call of its role, and the message."""
 
-    system: list[dict[str, Any]]
+    system: str
     message: str
 
     @property
     def size(self) -> int:
         """Bytes of text: no tokenizer makes more tokens than bytes."""
-        return len(self.message.encode()) + sum(len(block["text"].encode()) for block in self.system)
+        return len(self.message.encode()) + len(self.system.encode())
 
 
 class Prompts:
@@ -68,9 +67,9 @@ class Prompts:
         self._graph = graph
         facts = "\n".join(f"- {fact.text}" for fact in graph.spec.knowledge)
         people = "\n".join(f"- {each.name}: {each.description}" for each in graph.spec.personas if each.description)
-        self._agent = _cached(_AGENT, _FORM, "Facts that you may use:\n" + (facts or "- none"))
-        self._reader = _cached(_READER)
-        self._customer = _cached(_CUSTOMER, _FORM, "Kinds of customers:\n" + people if people else "")
+        self._agent = _joined(_AGENT, _FORM, "Facts that you may use:\n" + (facts or "- none"))
+        self._reader = _joined(_READER)
+        self._customer = _joined(_CUSTOMER, _FORM, "Kinds of customers:\n" + people if people else "")
 
     def of(self, slot: Slot, position: int, said: Sequence[Utterance]) -> Request:
         """The request for the node at ``position`` of the slot's path."""
@@ -106,8 +105,8 @@ class Prompts:
         return f"<situation>\n{person}" + "\n".join(lines) + "\n</situation>"
 
 
-def _cached(*parts: str) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": "\n\n".join(part for part in parts if part), "cache_control": {"type": "ephemeral"}}]
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
 
 
 def _transcript(slot: Slot, said: Sequence[Utterance]) -> str:

@@ -7,7 +7,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,13 +20,17 @@ from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.worker import Batch, RemotePurse, Worker
+from subterra_jobs.generate.broker import Figures, StageBroker
+from subterra_jobs.generate.rates import Rates
+from subterra_jobs.generate.worker import Batch, RemoteBroker, Worker
 from subterra_jobs.generate.writer import Conversation
 
 log = logging.getLogger("subterra")
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Near Ray's minimum: batches of text are small."""
+BROKER_CALLS = 10_000
+"""More than all workers together ever ask at once: a call that waits for its turn must not keep another from being settled."""
 BATCH_TRIES = 3
 STOP_SECONDS = 60.0
 _ENVIRONMENT = {
@@ -48,6 +51,8 @@ class Shape:
     """Conversations at once in each worker."""
     in_flight: int = 2
     """Batches per worker that are handed out, so that none waits for the driver."""
+    calls: int = 1
+    """Calls of a paid teacher at once, over all workers; its account's limits may let through fewer."""
 
 
 @dataclass
@@ -83,7 +88,7 @@ class RayPool:
             self._leave()
             raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory") from error
         self._run_ref = ray.put(self._run)
-        self._purse = self._make_purse() if self._paid else None
+        self._broker = self._make_broker() if self._paid else None
         self._workers = [self._make_worker() for _ in range(self._shape.workers)]
         return self
 
@@ -94,9 +99,9 @@ class RayPool:
         """Process ids of the workers."""
         return [int(pid) for pid in ray.get([actor.pid.remote() for _, actor in self._workers])]
 
-    def totals(self) -> tuple[Decimal, int]:
-        """Dollars and tokens that this run's generation took so far."""
-        return ray.get(self._purse.totals.remote()) if self._purse is not None else (Decimal(0), 0)
+    def figures(self) -> Figures | None:
+        """How far it is with the provider; none with a teacher that costs nothing."""
+        return None if self._broker is None else ray.get(self._broker.figures.remote())
 
     def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None], reload: Reload) -> None:
         """Finishes all conversations; ``done`` gets them as they come. ``reload`` gives what a dead worker had saved of a batch.
@@ -147,8 +152,8 @@ class RayPool:
         if self._workers[index][0] != owner:
             return  # another of its batches told already
         log.warning("a worker died; another one takes over")
-        if self._purse is not None:
-            ray.get(self._purse.forfeit.remote(owner))
+        if self._broker is not None:
+            ray.get(self._broker.forfeit.remote(owner))
         self._workers[index] = self._make_worker()
 
     def _stop(self, flights: dict[Any, _Flight], done: Callable[[Sequence[Conversation]], None]) -> None:
@@ -166,13 +171,14 @@ class RayPool:
         self._owners += 1
         owner = f"worker-{self._owners}"
         actor = ray.remote(Worker).options(num_cpus=1, max_restarts=0)
-        purse = None if self._purse is None else RemotePurse(self._purse)
-        return owner, actor.remote(self._run_ref, purse, owner, self._shape.concurrency)
+        broker = None if self._broker is None else RemoteBroker(self._broker)
+        return owner, actor.remote(self._run_ref, broker, owner, self._shape.concurrency)
 
-    def _make_purse(self) -> Any:
-        purse = ray.remote(LedgerPurse).options(num_cpus=0, max_restarts=0)
+    def _make_broker(self) -> Any:
         ledger = Ledger(ArtifactStore(self._run.store), self._run.run)
-        return purse.remote(ledger, "generate", self._budget, check=self._check)
+        purse = LedgerPurse(ledger, "generate", self._budget, check=self._check)
+        broker = ray.remote(StageBroker).options(num_cpus=0, max_restarts=0, max_concurrency=BROKER_CALLS)
+        return broker.remote(purse, Rates(self._shape.calls))
 
     def _leave(self) -> None:
         ray.shutdown()

@@ -4,15 +4,17 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from subterra_api.contract import ExitCode, RunInput
 from subterra_api.graph import Graph
 from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.ledger import Entry
-from subterra_jobs.common.purse import Purse
 from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.generate.broker import Broker
 from subterra_jobs.generate.drafts import Drafts
+from subterra_jobs.generate.rates import Heard
 from subterra_jobs.generate.writer import Conversation, Teacher, Writer
 
 GRACE_SECONDS = 20.0
@@ -44,20 +46,20 @@ class Batch:
     failure: Failure | None = None
 
 
-class RemotePurse:
-    """The run's purse, which lives in another process."""
+class RemoteBroker:
+    """The stage's broker, which lives in another process."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def reserve(self, owner: str, usd: Any) -> int:
-        """As LedgerPurse."""
-        receipt: int = await _answer(self._actor.reserve.remote(owner, usd))
+    async def admit(self, owner: str, usd: Decimal, size: int, rank: int) -> int:
+        """See `Broker`."""
+        receipt: int = await _answer(self._actor.admit.remote(owner, usd, size, rank))
         return receipt
 
-    async def settle(self, receipt: int, entry: Entry | None) -> None:
-        """As LedgerPurse."""
-        await _answer(self._actor.settle.remote(receipt, entry))
+    async def settle(self, receipt: int, entry: Entry | None, heard: Heard) -> None:
+        """See `Broker`."""
+        await _answer(self._actor.settle.remote(receipt, entry, heard))
 
 
 async def _answer(reply: Any) -> Any:
@@ -70,25 +72,26 @@ async def _answer(reply: Any) -> Any:
         raise InfrastructureError(f"the ledger cannot be kept ({type(error).__name__}); see to the artifact store") from error
 
 
-def make_teacher(run: RunInput, graph: Graph, purse: Purse | None, owner: str) -> Teacher:
+def make_teacher(run: RunInput, graph: Graph, broker: Broker | None, owner: str) -> Teacher:
     """The teacher that the run asks for; the SDK is imported only where it is needed."""
     if run.generation.teacher.name == "scripted":
         from subterra_jobs.generate.scripted import ScriptedTeacher
 
         return ScriptedTeacher(graph)
-    from subterra_jobs.generate.anthropic_teacher import AnthropicTeacher
+    from subterra_jobs.generate.paid_teacher import PaidTeacher, account_of, client_of
 
-    if purse is None:
-        raise InfrastructureError("a paid teacher needs a purse")
-    return AnthropicTeacher(graph, run.generation.teacher.model, purse, owner)
+    if broker is None:
+        raise InfrastructureError("a paid teacher needs a broker")
+    account = account_of(run.generation.teacher)
+    return PaidTeacher(graph, account, client_of(account), broker, owner)
 
 
 class Worker:
     """Writes with bounded concurrency. After a failure no new turn is begun, but those under way are finished and kept."""
 
-    def __init__(self, run: RunInput, purse: Purse | None, owner: str, concurrency: int) -> None:
+    def __init__(self, run: RunInput, broker: Broker | None, owner: str, concurrency: int) -> None:
         graph = Graph(run.procedure)
-        self._teacher = make_teacher(run, graph, purse, owner)
+        self._teacher = make_teacher(run, graph, broker, owner)
         self._writer = Writer(graph, self._teacher)
         self._drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
         self._limit = asyncio.Semaphore(concurrency)

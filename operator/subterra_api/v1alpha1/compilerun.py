@@ -30,13 +30,18 @@ Quantity = (
 Quantities = Annotated[dict[str, Quantity], MAP]
 
 
+Url = Annotated[str, StringConstraints(pattern=r"^https?://.+$", max_length=500)]
+
+
 class Provider(ApiModel):
     """Who writes, plays or judges."""
 
-    name: Literal["scripted", "anthropic"] = "scripted"
+    name: Literal["scripted", "anthropic", "openai"] = "scripted"
     """`scripted` is deterministic, from the procedure's own examples: no key, no network, no cost. Default: scripted."""
     model: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The provider's model name; needed for every provider but `scripted`."""
+    base_url: Url | None = Field(default=None, alias="baseURL")
+    """`openai` only: an endpoint with the same API, such as a vLLM server, that the administrator allows. Default: OpenAI's own."""
 
     @model_validator(mode="after")
     def _model_is_named(self) -> Self:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import BUDGET_VARIABLE, INPUT_FILE, PROGRESS_PORT, VLLM_PORT, Budget, ExitCode, Stage
+from subterra_api.contract import BUDGET_VARIABLE, INPUT_FILE, PRICES_VARIABLE, PROGRESS_PORT, VLLM_PORT, Budget, ExitCode, Stage
+from subterra_api.pricing import PRICE_TABLE, ModelPrice
 from subterra_api.v1alpha1 import GROUP
-from subterra_api.v1alpha1.compilerun import ExecutionSettings, StagePod
+from subterra_api.v1alpha1.compilerun import ExecutionSettings, Provider, StagePod
 from subterra_operator.build.common import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
 from subterra_operator.build.input import input_name
 from subterra_operator.build.vllm import Model, vllm_container
@@ -97,7 +98,8 @@ def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt
         "SUBTERRA_ATTEMPT": str(attempt.number), "SUBTERRA_VLLM_URL": f"http://127.0.0.1:{VLLM_PORT}",
     })  # fmt: skip
     if attempt.stage in PAID_STAGES and not attempt.attach:
-        environment += _provider(execution, settings)
+        teacher = Provider.model_validate(run["spec"]["inputs"].get("generation", {}).get("teacher", {}))
+        environment += _provider(teacher, execution, settings)
     return container("main", settings.jobs_image, settings, {
         "command": ["python", "-m", f"subterra_jobs.{attempt.stage}"],
         "args": ["--input", INPUT_FILE, *(["--attach"] if attempt.attach else [])],
@@ -108,13 +110,22 @@ def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt
     })  # fmt: skip
 
 
-def _provider(execution: ExecutionSettings, settings: Settings) -> list[Object]:
-    """The caps, the key by reference, so that only kubelet ever reads it, and the administrator's endpoint."""
+def _provider(teacher: Provider, execution: ExecutionSettings, settings: Settings) -> list[Object]:
+    """The caps, the prices, the key by reference, so that only kubelet ever reads it, and the endpoint, if it is allowed."""
     caps = Budget(max_usd=execution.max_usd, max_usd_per_30_days=execution.max_usd_per_30_days)
-    found = env({BUDGET_VARIABLE: caps.model_dump_json(by_alias=True, exclude_none=True)})
+    values, prices = {BUDGET_VARIABLE: caps.model_dump_json(by_alias=True, exclude_none=True)}, dict(settings.prices)
     if settings.anthropic.base_url:
-        found += env({"ANTHROPIC_BASE_URL": settings.anthropic.base_url})
+        values["ANTHROPIC_BASE_URL"] = settings.anthropic.base_url
+    allowed = {endpoint.base_url: endpoint for endpoint in settings.openai.endpoints}
+    if teacher.base_url in allowed:
+        values["OPENAI_BASE_URL"] = teacher.base_url
+        if allowed[teacher.base_url].free and teacher.model:
+            prices[teacher.model] = ModelPrice(input="0", output="0")
+    if prices:
+        values[PRICES_VARIABLE] = PRICE_TABLE.dump_json(prices, by_alias=True, exclude_none=True).decode()
+    found = env(values)
     if (secret := execution.api_key_secret) is not None:
         reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
-        found.append({"name": "ANTHROPIC_API_KEY", "valueFrom": reference})
+        variable = "OPENAI_API_KEY" if teacher.name == "openai" else "ANTHROPIC_API_KEY"
+        found.append({"name": variable, "valueFrom": reference})
     return found

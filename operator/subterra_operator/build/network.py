@@ -18,11 +18,12 @@ def policies(namespace: str, settings: Settings) -> list[Object]:
     network = settings.network
     ours = {"matchLabels": {MANAGED_BY: MANAGER}}
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}}
+    inside = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in settings.openai.namespaces]
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
         _policy(namespace, "subterra-default", ours, _watchers(network), [{"ports": DNS_PORTS}]),
         _policy(namespace, "subterra-serving", serving, [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {}}]}], None),
-        _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers]),
+        _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *inside]),
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub]),
     ]
 

@@ -297,13 +297,15 @@ def test_a_draft_of_another_scenario_is_not_used(tmp_path: Path) -> None:
     ("teacher", "key", "cure"),
     [
         (PAID, "", "execution.apiKeySecret"),
-        ({"name": "anthropic"}, "sk", "generation.teacher.model"),
+        ({"name": "openai", "model": "gpt-4.1"}, "", "execution.apiKeySecret"),
         ({"name": "anthropic", "model": "nobody-1"}, "sk", "generation.teacher.model"),
+        ({"name": "openai", "model": "gpt-4.1", "baseURL": "https://elsewhere"}, "sk", r"openai\.endpoints"),
     ],
 )
 def test_what_the_teacher_lacks_is_said_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: dict[str, str], key: str, cure: str
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(InvalidInputError, match=cure):
         preflight(run_input(tmp_path, teacher=teacher))

@@ -45,14 +45,11 @@ class Account:
 
 def account_of(teacher: Provider) -> Account:
     """Checked before anything starts. Raises InvalidInputError with the cure."""
-    if not teacher.model:
-        raise InvalidInputError(f"the {teacher.name} teacher needs a model; set generation.teacher.model")
+    assert teacher.model, "the API asks for it"
     try:
         price = price_of(teacher.model, prices_from(os.environ.get(PRICES_VARIABLE, "")))
     except UnknownModelError as error:
         raise InvalidInputError(f"generation.teacher.model: {error}") from None
-    if teacher.base_url and teacher.name != "openai":
-        raise InvalidInputError("generation.teacher.baseURL is for the openai teacher only; remove it")
     if teacher.base_url and teacher.base_url != os.environ.get("OPENAI_BASE_URL", ""):
         raise InvalidInputError(
             f"generation.teacher.baseURL: {teacher.base_url} is no endpoint that this cluster's administrator allows, and it would "

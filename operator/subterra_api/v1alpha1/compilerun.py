@@ -28,8 +28,6 @@ Quantity = (
 )
 """A Kubernetes quantity: `500m`, `4Gi` or a plain `2`."""
 Quantities = Annotated[dict[str, Quantity], MAP]
-
-
 Url = Annotated[str, StringConstraints(pattern=r"^https?://.+$", max_length=500)]
 
 
@@ -44,7 +42,9 @@ class Provider(ApiModel):
     """`openai` only: an endpoint with the same API, such as a vLLM server, that the administrator allows. Default: OpenAI's own."""
 
     @model_validator(mode="after")
-    def _model_is_named(self) -> Self:
+    def _fits_its_name(self) -> Self:
+        if self.base_url is not None and self.name != "openai":
+            raise ValueError("baseURL is for the openai provider only; remove it")
         if self.name != "scripted" and self.model is None:
             raise ValueError("model is missing: every provider but scripted needs the name of a model")
         return self

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from subterra_api.contract import ExitCode, RunInput
 from subterra_api.graph import Graph
 from subterra_api.template import variables_of
-from subterra_api.v1alpha1.base import ApiModel
+from subterra_api.v1alpha1.base import MAP, ApiModel
 from subterra_api.v1alpha1.procedure import Node, NodeId, ProcedureSpec, Utterances
 from subterra_jobs.common.errors import InvalidInputError, StageError
 from subterra_jobs.evaluate import scenarios
@@ -44,7 +44,7 @@ class Phrases(ApiModel):
 
     openers: Utterances = ()
     """When empty, the procedure's own stay."""
-    nodes: dict[NodeId, Utterances] = {}
+    nodes: Annotated[dict[NodeId, Utterances], MAP] = {}
     edges: tuple[EdgePhrases, ...] = ()
 
 

@@ -19,7 +19,7 @@ from subterra_jobs.generate.plan import plan
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/procedure.yaml"))
 PROCEDURES = {path.parent.name: load(path) for path in EXAMPLES}
-COUNTS = {"zoom": (14, 3, 3, "60", 4, 17), "insurance": (55, 6, 5, "2381", 9, 39)}
+COUNTS = {"travel": (14, 3, 3, "86", 4, 17), "zoom": (14, 3, 3, "60", 4, 17), "insurance": (55, 6, 5, "2381", 9, 39)}
 each = pytest.mark.parametrize("name", sorted(PROCEDURES))
 
 

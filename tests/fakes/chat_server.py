@@ -30,7 +30,7 @@ DAMAGES: dict[str, Damage] = {
     "hasty": lambda reply, chat: "Of course. I am connecting you to a human colleague now." if "Would you like" in reply else reply,
     # Never asks for a confirmation but books at once: a skipped node.
     "bold": lambda reply, chat: "Your trip to Rome is booked. Have a wonderful time!" if reply.startswith("To confirm") else reply,
-    "forgetful": lambda reply, chat: re.sub(r"travel to [^,]+, and", "travel to Atlantis, and", reply),
+    "forgetful": lambda reply, chat: re.sub(r"(choice!|hotel in) .+?(,| for)", r"\1 Atlantis\2", reply),
     "garbled": lambda reply, chat: "the the the trip trip is is",
     "hostile": lambda reply, chat: "<script>alert(1)</script>",
     # Cannot answer conversations that began with a greeting by the customer.

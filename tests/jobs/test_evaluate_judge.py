@@ -26,11 +26,10 @@ GRAPH = Graph(SPEC)
 LABELLER = Labeller(GRAPH)
 VALUES = {"destination": "Ho Chi Minh City", "dates": "3 May to 9 May", "travellers": "4", "budget": "$1,250",
           "wish": "with a pool"}  # fmt: skip
-DIRECT: NodePath = ("greet", "destination", "ask_dates", "dates", "ask_budget", "budget", "options", "choice", "confirm",
-                    "confirmation", "booked")  # fmt: skip
-LOOP: NodePath = (*DIRECT[:8], "alternatives", "choice", *DIRECT[8:])
-TWO_LOOPS: NodePath = (*DIRECT[:8], "alternatives", "choice", "confirm", "confirmation", "alternatives", "choice", *DIRECT[8:])
-LEAVING: NodePath = (*DIRECT[:8], "alternatives", "choice", "goodbye")
+DIRECT: NodePath = ("greet", "ask_trip", "trip", "ask_budget", "budget", "options", "choice", "confirm", "confirmation", "booked")
+LOOP: NodePath = (*DIRECT[:7], "alternatives", "choice", *DIRECT[7:])
+THREE_LOOPS: NodePath = (*DIRECT[:3], "suggest", *DIRECT[1:7], "alternatives", "choice", "options", "choice", *DIRECT[7:])
+LEAVING: NodePath = (*DIRECT[:7], "alternatives", "choice", "goodbye")
 GOODBYE = "No problem. Thank you for your time, and goodbye!"
 
 
@@ -108,15 +107,15 @@ def test_gold_dialogues_are_conformant_and_exact(seed: int) -> None:
 
 def test_a_wrong_node_is_found_at_its_hub() -> None:
     replies = gold(LOOP)[0]
-    replies[4] = gold(DIRECT)[0][4]  # the summary instead of an alternative
+    replies[3] = gold(DIRECT)[0][3]  # the summary instead of an alternative
     wrong = replayed(LOOP, replies).violation
     assert wrong is not None
-    assert (wrong.turn, wrong.hub, wrong.expected, wrong.got) == (4, "choice", ("alternatives",), ("confirm",))
+    assert (wrong.turn, wrong.hub, wrong.expected, wrong.got) == (3, "choice", ("alternatives",), ("confirm",))
 
 
 def test_a_skipped_node_is_found() -> None:
     replies = gold(DIRECT)[0]
-    wrong = replayed(DIRECT, [*replies[:4], replies[5], replies[5]]).violation
+    wrong = replayed(DIRECT, [*replies[:3], replies[4], replies[4]]).violation
     assert wrong is not None
     assert (wrong.hub, wrong.expected, wrong.got) == ("choice", ("confirm",), ("booked",))
 
@@ -154,7 +153,7 @@ def test_a_perfect_conversation_has_full_marks_and_no_more_than_three_without_ch
         (gold(DIRECT)[0], 5),
         ([*gold(DIRECT)[0][:2], "Pardon?", *gold(DIRECT)[0][3:]], 4),
         ([*gold(DIRECT)[0][:-1], GOODBYE], 3),
-        ([*gold(DIRECT)[0][:4], *gold(DIRECT)[0][5:], GOODBYE], 3),
+        ([*gold(DIRECT)[0][:3], *gold(DIRECT)[0][4:], GOODBYE], 3),
         ([*gold(DIRECT)[0][:-1], "Pardon?"], 2),
         (["Pardon?"] * 6, 1),
     ],
@@ -192,7 +191,7 @@ def test_information_accuracy_follows_the_share_of_exact_values(wrong: dict[str,
 
 def test_a_contradiction_weighs_more_than_a_repeated_question() -> None:
     replies = gold(DIRECT)[0]
-    contradiction = [*replies[:3], replies[3].replace("Ho Chi Minh City", "Rome"), *replies[4:]]
+    contradiction = [*replies[:2], replies[2].replace("Ho Chi Minh City", "Rome"), *replies[3:]]
     repeated = [*replies[:2], replies[1], *replies[3:]]
     assert judged(DIRECT, contradiction).scores["consistency"] == 3
     assert judged(DIRECT, repeated).scores["consistency"] == 4
@@ -200,7 +199,7 @@ def test_a_contradiction_weighs_more_than_a_repeated_question() -> None:
 
 
 def test_asking_again_is_no_repetition_where_the_procedure_wants_it() -> None:
-    path = (*DIRECT[:6], "ask_budget", *DIRECT[5:])
+    path = (*DIRECT[:3], "suggest", *DIRECT[1:])
     assert judged(path, gold(path)[0]).scores["consistency"] == 5
 
 
@@ -208,10 +207,10 @@ def test_asking_again_is_no_repetition_where_the_procedure_wants_it() -> None:
     ("path", "wrong", "score"),
     [
         (LOOP, [], 5),
-        (LOOP, [6], 4),
-        (TWO_LOOPS, [4], 3),
-        (LOOP, [4], 2),
-        (LEAVING, [4, 5], 1),
+        (LOOP, [5], 4),
+        (THREE_LOOPS, [4], 3),
+        (LOOP, [3], 2),
+        (LEAVING, [3, 4], 1),
     ],
     ids=["all right", "lost after the loop", "most right", "lost in the loop, then back", "lost for good"],
 )

@@ -32,7 +32,7 @@ def read_visits(place: Path, spec: ProcedureSpec) -> Visits:
 
 
 def _coverage(data: dict[str, Any]) -> Visits:
-    edges = {(str(edge["from"]), str(edge["to"])): int(edge["count"]) for edge in data["edges"]}
+    edges = {(str(edge["nodes"][0]), str(edge["nodes"][1])): int(edge["count"]) for edge in data["edges"]}
     return Visits(int(data["conversations"]["train"]), {str(node): int(count) for node, count in data["nodes"].items()}, edges)
 
 

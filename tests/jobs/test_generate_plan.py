@@ -264,7 +264,7 @@ def test_the_report_counts_listed_values_and_the_kinds_of_open_ones() -> None:
     dumped = cover(Graph(travel()), plan(travel(), generation(300))).dump()
     assert sum(dumped["variables"]["wish"]["counts"].values()) == sum(each["count"] for each in dumped["terminals"].values())
     assert dumped["variables"]["destination"]["distinct"] > 100
-    assert len(dumped["pairs"]) == 25
+    assert {each["nodes"][0] for each in dumped["pairs"]} <= dumped["nodes"].keys()
 
 
 def _next(spec: ProcedureSpec, node: str) -> list[Json]:

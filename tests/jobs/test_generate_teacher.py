@@ -103,7 +103,7 @@ async def test_each_node_is_one_call_and_is_booked_at_list_price(api: MessagesAp
     batch = await write(run, slots, purse)
     assert batch.failure is None
     assert len(batch.finished) == 20
-    assert not any(each.dropped for each in batch.finished)
+    assert not [each.dropped for each in batch.finished if each.dropped]
     assert api.paid == turns(slots)
     assert await purse.totals() == (PER_CALL * api.paid, 720 * api.paid)
 
@@ -111,7 +111,7 @@ async def test_each_node_is_one_call_and_is_booked_at_list_price(api: MessagesAp
 async def test_the_customer_is_told_the_branch_and_the_agent_never_is(api: MessagesApi, tmp_path: Path) -> None:
     run, slots = paid_run(tmp_path)
     await write(run, slots)
-    whens = [edge.when for node in travel().nodes for edge in node.next if edge.when]
+    whens = [edge.when.partition("{{")[0] for node in travel().nodes for edge in node.next if edge.when]
     said = re.compile("<conversation>.*</conversation>")
     agents = [said.sub("", json.dumps(body)) for body in api.bodies if role_of(body) == "agent"]
     customers = [json.dumps(body) for body in api.bodies if role_of(body) == "customer"]

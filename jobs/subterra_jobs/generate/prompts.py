@@ -88,14 +88,14 @@ class Prompts:
 
     def reading(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> Request:
         """Asks a blind reader for the number of the branch that the last turn takes."""
-        whens = {edge.to: edge.when for edge in self._graph.nodes[slot.path[decision.position]].next}
-        options = "\n".join(f"{number}. {whens[to]}" for number, to in enumerate(decision.options, 1))
+        whens = {edge.to: edge.when or "" for edge in self._graph.nodes[slot.path[decision.position]].next}
+        options = "\n".join(f"{number}. {render(whens[to], slot.values)}" for number, to in enumerate(decision.options, 1))
         parts = [_transcript(slot, said), f"<options>\n{options}\n</options>", "Which option does the customer's last turn choose?"]
         return Request(self._reader, "\n\n".join(parts))
 
     def _when(self, node: Node, slot: Slot, position: int) -> str | None:
         following = slot.path[position + 1] if position + 1 < len(slot.path) else None
-        return next((edge.when for edge in node.next if edge.to == following), None)
+        return next((render(edge.when, slot.values) for edge in node.next if edge.to == following and edge.when), None)
 
     def _situation(self, slot: Slot) -> str:
         known = [variable for variable in self._graph.spec.variables if variable.visibility == "customer"]

@@ -139,7 +139,7 @@ def dataset(tmp_path: Path, name: str) -> str:
     edges = [("hello", "ask", 3), ("ask", "hello", 1), ("ask", "bye", 2), ("ask", "human", 0)]
     coverage: dict[str, Any] = {
         "conversations": {"train": 2}, "nodes": {"hello": 3, "ask": 3, "bye": 2, "human": 0},
-        "edges": [{"from": source, "to": to, "count": count} for source, to, count in edges],
+        "edges": [{"nodes": [source, to], "count": count} for source, to, count in edges],
     }  # fmt: skip
     (place / "coverage.json").write_text(json.dumps(coverage))
     rows = [{"path": path, "heldOut": False} for path in paths] + [{"path": ["hello", "ask", "human"], "heldOut": True}]

@@ -47,7 +47,7 @@ bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000
 	@PYTHONPATH=operator $(PY) bench/paths
 
 .PHONY: bench-generation
-bench-generation: .venv/.synced ## what plans cover beside random walks, and what planning costs (3 minutes)
+bench-generation: .venv/.synced ## plans beside random walks, and how much of a provider's limits is used (8 minutes)
 	@PYTHONPATH=. $(PY) -m bench.generation
 
 .PHONY: lint

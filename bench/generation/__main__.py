@@ -3,6 +3,6 @@
 import json
 import sys
 
-from bench.generation import planning
+from bench.generation import planning, providers
 
-sys.stdout.write(json.dumps(planning.figures()) + "\n")
+sys.stdout.write(json.dumps(planning.figures() | providers.figures()) + "\n")

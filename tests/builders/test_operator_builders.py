@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from tests.builders import operator_objects as make
 
-from subterra_api.contract import BUDGET_VARIABLE, STAGES, Budget, ExitCode, Stage
+from subterra_api.contract import BUDGET_VARIABLE, PRICES_VARIABLE, STAGES, Budget, ExitCode, Stage
+from subterra_api.pricing import prices_from
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.build.common import NAME_LIMIT, fitted
@@ -150,3 +151,35 @@ def test_only_stages_that_need_it_may_leave_the_namespace() -> None:
     assert outward == {"subterra-providers", "subterra-hub"}
     stages = found["subterra-providers"]["podSelector"]["matchExpressions"][0]["values"]
     assert stages == ["generate", "evaluate"]
+
+
+OWN = "http://teacher.models.svc:8000/v1"
+
+
+def openai_job(endpoint: Object | None, url: str = OWN) -> dict[str, Any]:
+    """The environment of a generate Job whose teacher is behind ``url``."""
+    settings = Settings.model_validate({"openai": {"endpoints": [endpoint] if endpoint else []}})
+    run = make.run(execution={"apiKeySecret": {"name": "mine"}})
+    run["spec"]["inputs"]["generation"] = {"teacher": {"name": "openai", "model": "qwen", "baseURL": url}}
+    execution = ExecutionSettings.model_validate(run["spec"]["execution"])
+    [main] = stage_job(run, execution, Attempt("generate", 1), settings)["spec"]["template"]["spec"]["containers"]
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in main["env"]}
+
+
+def test_a_jobs_key_goes_to_no_endpoint_but_those_that_the_administrator_lists() -> None:
+    assert openai_job({"baseURL": OWN})["OPENAI_BASE_URL"] == OWN
+    assert "OPENAI_BASE_URL" not in openai_job(None)
+    assert "OPENAI_BASE_URL" not in openai_job({"baseURL": OWN}, url=f"{OWN}.elsewhere")
+    assert openai_job({"baseURL": OWN})["OPENAI_API_KEY"] == {"secretKeyRef": {"name": "mine", "key": "apiKey"}}
+    assert "ANTHROPIC_API_KEY" not in openai_job({"baseURL": OWN})
+
+
+def test_an_endpoint_of_ones_own_costs_nothing_if_the_administrator_says_so() -> None:
+    assert prices_from(openai_job({"baseURL": OWN, "free": True})[PRICES_VARIABLE])["qwen"].paid is False
+    assert PRICES_VARIABLE not in openai_job({"baseURL": OWN})
+
+
+def test_an_endpoint_in_the_cluster_is_reached_through_the_policy_of_the_stages_that_pay() -> None:
+    settings = Settings.model_validate({"openai": {"endpoints": [{"baseURL": OWN, "namespace": "models"}]}})
+    opened = [policy["metadata"]["name"] for policy in policies("demo", settings) if "models" in str(policy["spec"])]
+    assert opened == ["subterra-providers"]

@@ -16,7 +16,18 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.generation import PAID, run_input
-from tests.fakes.messages_api import NO_CREDIT, MessagesApi, messages_api
+from tests.fakes.messages_api import (
+    CUT,
+    NO_CREDIT,
+    OVERLOADED,
+    RATE_LIMITED,
+    Fault,
+    MessagesApi,
+    either,
+    messages_api,
+    outage,
+    some,
+)
 
 from subterra_api.contract import BUDGET_VARIABLE, Budget, ExitCode, RunInput, StageResult, artifact_path, lease_path
 from subterra_jobs.common.errors import ProviderBlockedError
@@ -128,6 +139,22 @@ def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
         assert float(outcome.usd) == pytest.approx(0.0036 * turns)
         assert outcome.tokens == 720 * turns
         assert len(rows(output / "train.jsonl")) + len(rows(output / "heldout.jsonl")) == 20
+
+
+def test_twenty_seconds_of_nothing_but_429_and_faults_by_chance_are_sat_out_and_paid_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    quiet_fault = Fault(429, "rate_limit_error", "slow down")
+    script = either(outage(20, quiet_fault, after=100), some(0.05, RATE_LIMITED, OVERLOADED), some(0.02, CUT))
+    with messages_api(MessagesApi(seconds=0.05, script=script)) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        run = run_input(tmp_path, teacher=PAID)
+        outcome, output = generate(run, tmp_path / "run")
+    turns = sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
+    assert api.paid == turns
+    assert float(outcome.usd) == pytest.approx(0.0036 * turns)
+    assert len(rows(output / "train.jsonl")) + len(rows(output / "heldout.jsonl")) == 20
 
 
 @contextmanager

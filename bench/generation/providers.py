@@ -1,0 +1,70 @@
+"""How much of a provider's limits is used and what a call costs the processor: the real SDK and Ray against the fake over HTTP."""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tests.fakes.generation import PAID, run_input
+from tests.fakes.messages_api import Limit, MessagesApi, messages_api
+
+from subterra_api.contract import Budget
+from subterra_jobs.generate.plan import plan
+from subterra_jobs.generate.ray_pool import RayPool, Shape
+from subterra_jobs.generate.writer import Conversation
+
+LIMIT = 4000
+"""Requests a minute."""
+IN_FLIGHT = 100
+SECONDS = 0.5
+"""Until the provider answers."""
+WARM_SECONDS = 15.0
+CONVERSATIONS = 600
+
+
+def figures() -> dict[str, Any]:
+    """All of them."""
+    limited = MessagesApi(seconds=SECONDS, limits={"requests": Limit(LIMIT)})
+    _write(limited, 512)
+    free = MessagesApi(seconds=SECONDS)
+    finished, cpu_seconds, calls = _write(free, IN_FLIGHT)
+    return {
+        "limit_ratio": round(_per_minute(limited.paid_at) / LIMIT, 3),
+        "refused_of_all": round(limited.limited / limited.calls, 4),
+        "conversations_per_minute_at_100": round(_per_minute(finished)),
+        "conversations_per_minute_if_calls_cost_nothing": round(IN_FLIGHT / SECONDS * 60 * CONVERSATIONS / calls),
+        "cpu_ms_per_call": round(1000 * cpu_seconds / calls, 1),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def _write(api: MessagesApi, in_flight: int) -> tuple[list[float], float, int]:
+    """When each conversation was finished, processor seconds of workers and broker, and calls."""
+    finished: list[float] = []
+
+    def done(batch: Sequence[Conversation]) -> None:
+        finished.extend([time.monotonic()] * len(batch))
+
+    with messages_api(api), tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "none"}
+        run = run_input(Path(folder), teacher=PAID, conversations=CONVERSATIONS)
+        todo = [Conversation(slot) for slot in plan(run.procedure, run.generation)]
+        with RayPool(run, Shape(2, 4, 256, in_flight=65, calls=in_flight), Budget(), lambda: None) as pool:
+            before = _cpu_seconds()
+            pool.write(todo, done, list)
+            return finished, _cpu_seconds() - before, api.paid
+
+
+def _cpu_seconds() -> float:
+    """Of Ray's workers and actors; the fake runs in this process and is not counted."""
+    actors = [process for process in psutil.Process().children(recursive=True) if process.name().startswith("ray::")]
+    return sum(sum(process.cpu_times()[:2]) for process in actors)
+
+
+def _per_minute(times: Sequence[float]) -> float:
+    """Of what happened after the start and before the end, when there is less and less to do."""
+    start, end = times[0] + WARM_SECONDS, times[int(len(times) * 0.9)]
+    return sum(1 for at in times if start <= at < end) * 60 / (end - start)

@@ -1,7 +1,6 @@
 """Records every status that the operator ever wrote in a namespace, and says what in it flaps."""
 
 import asyncio
-import json
 import re
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -31,23 +30,18 @@ class Recorder:
     @asynccontextmanager
     async def recording(self) -> Any:
         """Watches from now on, until the block ends."""
-        watches = [asyncio.create_task(self._watch(kind)) for kind in RECORDED]
-        await asyncio.sleep(0)
+        since = {kind: (await self._api.list(KINDS[kind], self._namespace))[1] for kind in RECORDED}
+        watches = [asyncio.create_task(self._watch(kind, version)) for kind, version in since.items()]
         yield self
         for watch in watches:
             watch.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+        ended = await asyncio.gather(*watches, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in ended), f"a watch ended before the life did: {ended}"
 
-    async def _watch(self, kind: str) -> None:
-        _, version = await self._api.list(KINDS[kind], self._namespace)
-        query = {"watch": "1", "resourceVersion": version}
-        async with self._api._connected() as session:
-            url = self._api._server + KINDS[kind].path(self._namespace)
-            async with session.get(url, params=query, timeout=None) as response:
-                async for line in response.content:
-                    event = json.loads(line)
-                    if event["type"] in ("ADDED", "MODIFIED"):
-                        self._note({"kind": kind, **event["object"]})
+    async def _watch(self, kind: str, version: str) -> None:
+        async for event in self._api.watch(KINDS[kind], self._namespace, version):
+            if event["type"] in ("ADDED", "MODIFIED"):
+                self._note({"kind": kind, **event["object"]})
 
     def _note(self, obj: Object) -> None:
         obj["act"] = self.acts

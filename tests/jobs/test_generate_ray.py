@@ -71,7 +71,7 @@ def test_a_dataset_has_the_same_bytes_with_one_worker_and_with_two(tmp_path: Pat
     train, held, labels = (rows(output / name) for name in ("train.jsonl", "heldout.jsonl", "labels.jsonl"))
     assert outcome.message.startswith(
         f"{len(train)} conversations to train on, {len(held)} held out, "
-        "20 of 20 edges and 25 of 25 pairs of consecutive edges at least 3 times, rarest ending "
+        "22 of 22 edges and 28 of 28 pairs of consecutive edges at least 3 times, rarest ending "
     )
     assert len(train) + len(held) == len(labels) == 450
     for row in [*train, *held]:
@@ -197,7 +197,7 @@ def test_a_job_without_its_key_says_which_field_to_set(tmp_path: Path) -> None:
 
 
 def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_in_flight(tmp_path: Path) -> None:
-    with messages_api(MessagesApi(seconds=0.02)) as api:
+    with messages_api(MessagesApi(seconds=0.3)) as api:
         run = run_input(tmp_path / "store", teacher=PAID)
         keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
         with termination(tmp_path, run, **keys) as (process, _):

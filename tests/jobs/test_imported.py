@@ -1,20 +1,21 @@
-"""A LangGraph graph goes on its way: imported, its gaps filled in by an author, linted, and written out as training data."""
+"""A LangGraph graph goes on its way: imported, its gaps filled in by an author, linted, and compiled by the real stages."""
 
-import random
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from tests.fakes.generation import run_input
 from typer.testing import CliRunner
 
-from subterra_api.graph import Graph
+from subterra_api.contract import RunInput, StageResult
 from subterra_cli.lint import load
 from subterra_cli.main import app
-from subterra_jobs.common import scripted
-from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.plan import plan
-from subterra_jobs.generate.writer import Conversation
+
+ROOTS = [str(Path(__file__).parents[2] / folder) for folder in ("operator", "jobs")]
 
 
 def filled_in(document: dict[str, Any]) -> dict[str, Any]:
@@ -28,17 +29,28 @@ def filled_in(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"spec": spec}
 
 
-def test_an_imported_graph_becomes_conversations(tmp_path: Path) -> None:
+def finished(stage: str, run: RunInput, tmp_path: Path) -> StageResult:
+    """What a stage says of itself, run as its Job's pod runs it."""
+    (tmp_path / "input.json").write_text(run.model_dump_json(by_alias=True))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(ROOTS), "SUBTERRA_TERMINATION_LOG": str(tmp_path / "said"), "SUBTERRA_WORKERS": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", f"subterra_jobs.{stage}", "--input", str(tmp_path / "input.json")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return StageResult.model_validate_json((tmp_path / "said").read_text())
+
+
+@pytest.mark.slow
+def test_an_imported_graph_is_linted_and_compiled(tmp_path: Path) -> None:
     imported = CliRunner().invoke(app, ["import", "langgraph", "tests.fakes.langgraph_shop:graph"])
     file = tmp_path / "procedure.yaml"
     file.write_text(yaml.safe_dump(filled_in(yaml.safe_load(imported.stdout)), sort_keys=False))
     linted = CliRunner().invoke(app, ["lint", str(file)])
     assert (linted.exit_code, linted.stderr) == (0, "")
 
-    run, dataset = run_input(tmp_path, load(file), conversations=60), tmp_path / "dataset"
-    graph = Graph(run.procedure)
-    slots = plan(run.procedure, run.generation)
-    said = [tuple(scripted.write(graph, slot.path, slot.values, random.Random(slot.id))) for slot in slots]
-    dataset.mkdir()
-    outcome = write_dataset(graph, [Conversation(slot, words) for slot, words in zip(slots, said, strict=True)], dataset)
-    assert "9 of 9 edges covered" in outcome.message
+    run = run_input(tmp_path / "store", load(file), conversations=60)
+    run = run.model_copy(update={"training": run.training.model_copy(update={"max_steps": 6})})
+    assert "9 of 9 edges" in finished("generate", run, tmp_path).message
+    model = finished("train", run, tmp_path)
+    assert (tmp_path / "store" / model.path / "model.safetensors").stat().st_size > 0

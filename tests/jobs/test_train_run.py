@@ -48,6 +48,17 @@ def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
     assert_servable(tmp_path / "model")
 
 
+@pytest.mark.slow
+def test_fewer_conversations_than_a_batch_are_judged_when_held_out_and_refused_to_train_on(tmp_path: Path):
+    few = dataset(tmp_path / "few", train=8, held_out=1)
+    summary = train(
+        few, tmp_path / "model", tmp_path / "a", "scratch", SYSTEM_PROMPT, WORDINGS, training(max_steps=2), lambda *_: None
+    )
+    assert summary.heldout_loss is not None
+    with pytest.raises(InvalidInputError, match=r"8 conversations .* a batch of 16; raise generation\.conversations"):
+        train(few, tmp_path / "m", tmp_path / "b", "scratch", SYSTEM_PROMPT, WORDINGS, training(batch_size=16), lambda *_: None)
+
+
 def assert_servable(model: Path) -> None:
     configs = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     assert {path.name for path in model.iterdir()} >= {"model.safetensors"} | configs

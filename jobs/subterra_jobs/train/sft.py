@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import SFTConfig, SFTTrainer
 
 from subterra_api.contract import Training
+from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.train.checkpoints import mark_complete
 from subterra_jobs.train.dataset import Collator
 from subterra_jobs.train.job import OnProgress
@@ -155,7 +156,15 @@ def build_trainer(
     held_out: Dataset,
     on_progress: OnProgress,
 ) -> SFTTrainer:
-    """A trainer that is sure to run on DeepSpeed."""
+    """A trainer that is sure to run on DeepSpeed. Raises InvalidInputError when the conversations fill no batch."""
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    if len(train) < batch:
+        raise InvalidInputError(
+            f"{len(train)} conversations to train on do not fill a batch of {batch}; raise generation.conversations or lower "
+            "training.batchSize"
+        )
+    # The last batch is dropped here too, unless it is full: of few held-out conversations nothing would be left.
+    config.per_device_eval_batch_size = max(1, min(config.per_device_eval_batch_size, len(held_out) // config.world_size))
     trainer = SFTTrainer(
         model=model,
         args=config,

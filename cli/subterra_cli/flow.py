@@ -8,9 +8,8 @@ from typing import Any
 
 import networkx as nx
 
-from subterra_api.graph import Graph
+from subterra_api.graph import Graph, Hop
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
-from subterra_cli.layout import Hop
 
 LISTED_PATHS = 20_000
 """Up to so many paths are listed one by one; beyond that they are counted only."""

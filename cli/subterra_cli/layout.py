@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-Hop = tuple[str, str]
+from subterra_api.graph import Hop
+
 Bend = tuple[str, int]
 """Where the ways to a node pass a layer."""
 Place = str | Bend

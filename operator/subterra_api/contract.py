@@ -29,6 +29,8 @@ VLLM_PORT = 8000
 TERMINATION_LOG = "/dev/termination-log"
 BUDGET_VARIABLE = "SUBTERRA_BUDGET"
 """Environment variable of a paid stage: its `Budget` as JSON."""
+KEY_VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+"""Environment variable in which each provider's SDK looks for the key."""
 PRICES_VARIABLE = "SUBTERRA_PRICES"
 """Environment variable of a paid stage: the administrator's `ModelPrice` of models by name, as JSON."""
 RESULT_LIMIT = 4096

@@ -66,6 +66,10 @@ class Graph:
         found = [edge for edge in node.next if self._within_bounds(step, edge) and self._allowed(step, node, edge)]
         return found[:1] if node.decided_by == "history" else found
 
+    def edge(self, source: str, target: str | None) -> Edge | None:
+        """The way from one node to another; none when there is none, or no further node."""
+        return next((edge for edge in self.nodes[source].next if edge.to == target), None)
+
     def take(self, step: Step, edge: Edge) -> Step:
         """The step after ``edge``."""
         node, to = self.nodes[step.node], edge.to

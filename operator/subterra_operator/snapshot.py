@@ -44,3 +44,7 @@ class AgentSnapshot:
     pods: tuple[Seen, ...] = ()
     prices: tuple[Price, ...] = ()
     blocked: str = ""
+
+    def run(self, name: str | None) -> Seen | None:
+        """The agent's run of that name."""
+        return next((run for run in self.runs if run["metadata"]["name"] == name), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.apiserver.world import World, operating
-from tests.builders.operator_objects import ROOT, TRAVEL
+from tests.builders.operator_objects import ROOT, TRAVEL, TRAVEL_AGENT
 
 from subterra_cluster import build as cluster_build
 from subterra_cluster.config import default_cache
@@ -17,7 +17,6 @@ from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver
-AGENT = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
 
 
 def tool(plane: ControlPlane, name: str, *words: str) -> str:
@@ -59,7 +58,7 @@ async def test_its_rights_are_enough_for_a_compilation(
     kubelet = asyncio.create_task(quiet.kubelet.run())
     async with operating(settings_of(plane, system)):
         await quiet.put(TRAVEL)
-        await quiet.put(AGENT)
+        await quiet.put(TRAVEL_AGENT)
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")
     kubelet.cancel()
     tool(plane, "helm", "uninstall", system, "--namespace", system)

@@ -1,31 +1,23 @@
 """A whole life with every status of it: nothing is said and taken back, and where nothing happens nothing is written."""
 
 import asyncio
-import copy
 
 import pytest
-import yaml
 from tests.apiserver.recorder import Recorder, flaws
 from tests.apiserver.world import World
-from tests.builders.operator_objects import ROOT, TRAVEL, scores
+from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 
 from subterra_operator.kinds import WATCHED, Object
 from subterra_operator.main import operate
 from subterra_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver
-AGENT = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
-
-
-def edited(text: str) -> Object:
-    """The travel procedure with another system prompt."""
-    return {**copy.deepcopy(TRAVEL), "spec": {**TRAVEL["spec"], "systemPrompt": text}}
 
 
 async def life(world: World, recorder: Recorder) -> None:
     """Applied and served; edited and the second version served; edited and rejected; edited back."""
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     first = await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     recorder.mark()
     await world.put(edited("You are a very helpful travel booking assistant."))
@@ -70,17 +62,17 @@ async def at_rest(world: World) -> dict[str, str]:
 
 async def test_applying_the_same_files_again_changes_nothing(world: World) -> None:
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     before = await at_rest(world)
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     assert await at_rest(world) == before
 
 
 async def test_a_restarted_operator_writes_nothing(world: World) -> None:
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     before, stop = await at_rest(world), asyncio.Event()
     settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0)

@@ -5,29 +5,28 @@ import copy
 from typing import Any
 
 import pytest
-import yaml
 from tests.apiserver.world import World, condition, operating
-from tests.builders.operator_objects import ROOT, TRAVEL, scores
+from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 
 from subterra_api.contract import resolve
 from subterra_operator.kinds import Object
 from subterra_operator.settings import Settings
 
 pytestmark = pytest.mark.apiserver
-AGENT = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
 
 
 def agent(name: str = "travel", compile: Object | None = None, **spec: Any) -> Object:
     """The example's agent with other settings."""
-    found = copy.deepcopy(AGENT)
+    found = copy.deepcopy(TRAVEL_AGENT)
     found["metadata"]["name"] = name
     found["spec"]["compile"] |= compile or {}
     found["spec"] |= spec
     return found
 
 
-def edited(number: int = 1) -> Object:
-    return {**TRAVEL, "spec": {**TRAVEL["spec"], "systemPrompt": f"You are travel booking assistant number {number}."}}
+def numbered(number: int = 1) -> Object:
+    """One of many edits of the travel procedure."""
+    return edited(f"You are travel booking assistant number {number}.")
 
 
 async def served(world: World, **spec: Any) -> Object:
@@ -35,8 +34,8 @@ async def served(world: World, **spec: Any) -> Object:
     await world.put(TRAVEL)
     await world.put(agent(**spec))
     await world.up_to_date()
-    await world.put(edited())
-    return await world.up_to_date(procedure=edited())
+    await world.put(numbered())
+    return await world.up_to_date(procedure=numbered())
 
 
 async def serving(world: World, model: str) -> Object:
@@ -77,7 +76,7 @@ async def test_old_runs_go_and_those_that_served_stay(world: World) -> None:
     await served(world, promotion={"historyLimit": 1})
     world.kubelet.scores = scores(mean=2.0, failures=0.6)
     for number in (2, 3, 4):
-        await world.put(edited(number))
+        await world.put(numbered(number))
         await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
         runs = await world.names("CompileRun")
         current = (await world.get("CompiledAgent", "travel") or {})["status"]["currentRun"]
@@ -114,8 +113,8 @@ async def test_one_commit_that_edits_procedure_and_agent_makes_one_run(world: Wo
     await world.change(agent(compile={"settleSeconds": 3, "template": {"training": {"epochs": 3}}}))
     waiting = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "Compiling")
     assert waiting["status"]["settling"]["run"]
-    await world.put(edited())
-    await world.up_to_date(procedure=edited())
+    await world.put(numbered())
+    await world.up_to_date(procedure=numbered())
     assert len(await world.names("CompileRun")) == 2
 
 
@@ -190,7 +189,7 @@ async def test_another_version_of_the_operator_starts_no_run_and_restarts_no_pod
     async with operating(settings):
         await served(quiet)
         quiet.kubelet.held = {"train"}
-        await quiet.put(edited(2))
+        await quiet.put(numbered(2))
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "False", "Compiling")
         await quiet.until(lambda: _training(quiet), "the third run trains")
     before = await _made(quiet)
@@ -198,7 +197,7 @@ async def test_another_version_of_the_operator_starts_no_run_and_restarts_no_pod
     async with operating(settings.model_copy(update={"jobs_image": "jobs:2"})):
         await quiet.change({**agent(), "metadata": {"name": "travel", "labels": {"looked": "at"}}})
         quiet.kubelet.held = set()
-        await quiet.up_to_date(procedure=edited(2))
+        await quiet.up_to_date(procedure=numbered(2))
         assert before.items() <= (await _made(quiet)).items()
     jobs = {job["metadata"]["name"]: job["spec"]["template"]["spec"]["containers"][0]["image"] for job in await quiet.all("Job")}
     current = (await quiet.get("CompiledAgent", "travel") or {})["status"]["currentRun"]

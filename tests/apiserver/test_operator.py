@@ -1,22 +1,20 @@
 """The operator against the real API server: what a user applies, and what then happens."""
 
 import copy
-from pathlib import Path
 
 import pytest
-import yaml
 from tests.apiserver.world import World, condition
-from tests.builders.operator_objects import ROOT, TRAVEL, scores
+from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 
 from subterra_operator.decide.decision import moment
 
 pytestmark = pytest.mark.apiserver
-AGENT = yaml.safe_load(Path(ROOT / "examples/travel/agent.yaml").read_text())
+SECOND = edited("You are a very helpful travel booking assistant.")
 
 
 async def compiled(world: World, **promotion: object) -> str:
     """Applies the travel example, waits until it serves, returns the version."""
-    agent = copy.deepcopy(AGENT)
+    agent = copy.deepcopy(TRAVEL_AGENT)
     if promotion:
         agent["spec"]["promotion"] = promotion
     await world.put(TRAVEL)
@@ -24,11 +22,6 @@ async def compiled(world: World, **promotion: object) -> str:
     served = await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     version: str = served["status"]["serving"]["version"]
     return version
-
-
-def edited() -> dict[str, object]:
-    """The travel procedure with another system prompt."""
-    return {**TRAVEL, "spec": {**TRAVEL["spec"], "systemPrompt": "You are a very helpful travel booking assistant."}}
 
 
 async def test_a_procedure_and_an_agent_end_in_a_served_version(world: World) -> None:
@@ -59,7 +52,7 @@ async def test_the_status_tells_the_story(world: World) -> None:
 async def test_a_rejected_candidate_never_touches_what_serves(world: World) -> None:
     version = await compiled(world)
     world.kubelet.scores = scores(mean=2.0, failures=0.6)
-    await world.put(edited())
+    await world.put(SECOND)
     agent = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
     assert "taskSuccess: mean 2.00" in condition(agent, "UpToDate")["message"]
     assert condition(agent, "Ready")["status"] == "True"
@@ -71,7 +64,7 @@ async def test_a_rejected_candidate_never_touches_what_serves(world: World) -> N
 async def test_a_first_candidate_that_is_rejected_leaves_nothing_served(world: World) -> None:
     world.kubelet.scores = scores(mean=2.0)
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     agent = await world.condition("CompiledAgent", "travel", "Stalled", "True", "GateFailed")
     assert condition(agent, "Ready")["status"] == "False"
     assert await world.names("Deployment") == []
@@ -80,7 +73,7 @@ async def test_a_first_candidate_that_is_rejected_leaves_nothing_served(world: W
 async def test_a_new_version_takes_over_when_it_is_ready_and_the_old_one_stays_warm(world: World) -> None:
     old = await compiled(world)
     world.kubelet.serving_ready = False
-    await world.put(edited())
+    await world.put(SECOND)
     agent = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "Starting")
     assert agent["status"]["serving"]["version"] == old
     world.kubelet.serving_ready = True
@@ -101,7 +94,7 @@ async def test_a_finished_stage_never_runs_again_because_its_job_is_gone(world: 
     assert job
     await world.api.delete(job)
     # A policy that nobody can meet is judged anew from the report: by then the run has been looked at again.
-    await world.put({**AGENT, "spec": {**AGENT["spec"], "promotion": {"gate": {"minScore": 4.9}}}})
+    await world.put({**TRAVEL_AGENT, "spec": {**TRAVEL_AGENT["spec"], "promotion": {"gate": {"minScore": 4.9}}}})
     await world.condition("CompileRun", name, "Promotable", "False", "GateFailed")
     assert await world.names("Job") == [f"{name}-evaluate-1", f"{name}-train-1"]
 
@@ -110,7 +103,7 @@ async def test_a_broken_procedure_is_refused_with_node_and_cure(world: World) ->
     spec = copy.deepcopy(TRAVEL["spec"])
     spec["nodes"][0]["next"] = [{"to": "nowhere"}]
     await world.put({**TRAVEL, "spec": spec})
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     procedure = await world.condition("Procedure", "travel", "Accepted", "False", "InvalidProcedure")
     message = condition(procedure, "Accepted")["message"]
     assert "edge greet → nowhere: there is no node 'nowhere'; add that node or correct the edge" in message
@@ -121,10 +114,10 @@ async def test_a_broken_procedure_is_refused_with_node_and_cure(world: World) ->
 async def test_an_edit_supersedes_the_run_at_work_and_the_way_back_resumes_it(world: World) -> None:
     world.kubelet.held = {"train"}
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     [first] = await world.until(lambda: world.names("CompileRun"), "a run exists")
     await world.until(lambda: world.get("Job", f"{first}-train-1"), "the first run trains")
-    await world.put(edited())
+    await world.put(SECOND)
     await world.condition("CompileRun", first, "Succeeded", "Unknown", "Superseded")
 
     async def suspended() -> bool:
@@ -143,12 +136,13 @@ async def test_an_edit_supersedes_the_run_at_work_and_the_way_back_resumes_it(wo
 async def test_bad_input_is_final_until_a_person_asks_again(world: World) -> None:
     world.kubelet.exits = {"train": [(10, "the learning rate is not a number; set training.learningRate")]}
     await world.put(TRAVEL)
-    await world.put(AGENT)
+    await world.put(TRAVEL_AGENT)
     agent = await world.condition("CompiledAgent", "travel", "Stalled", "True", "CompileFailed")
     assert "set training.learningRate" in condition(agent, "Stalled")["message"]
     [name] = await world.names("CompileRun")
     assert f"{name}-train-2" not in await world.names("Job")
-    await world.put({**AGENT, "metadata": {"name": "travel", "annotations": {"subterra.dev/retryAt": "2026-11-20T12:00:00Z"}}})
+    asked = {"name": "travel", "annotations": {"subterra.dev/retryAt": "2026-11-20T12:00:00Z"}}
+    await world.put({**TRAVEL_AGENT, "metadata": asked})
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     assert f"{name}-train-2" in await world.names("Job")
 

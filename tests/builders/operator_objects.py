@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 NAMESPACE = "demo"
 TRAVEL: Object = yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())
+TRAVEL_AGENT: Object = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
 TRAVEL_SPEC = ProcedureSpec.model_validate(TRAVEL["spec"])
 TRAVEL_DIGEST = procedure_digest(TRAVEL_SPEC)
 
@@ -31,6 +32,11 @@ def resource(
              "creationTimestamp": "2026-11-20T12:00:00Z", **metadata}  # fmt: skip
     found: Object = {"apiVersion": API_VERSION, "kind": kind, "metadata": about, "spec": dict(spec)}
     return found | ({"status": dict(status)} if status is not None else {})
+
+
+def edited(system_prompt: str) -> Object:
+    """The travel procedure as its author would apply it, with another system prompt."""
+    return {**TRAVEL, "spec": {**TRAVEL["spec"], "systemPrompt": system_prompt}}
 
 
 def procedure(**changes: Any) -> Object:

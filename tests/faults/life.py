@@ -15,9 +15,8 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from tests.apiserver.world import Kubelet, World
-from tests.builders.operator_objects import ROOT, TRAVEL, scores
+from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from tests.faults.process import OperatorProcess
 from tests.faults.proxy import HEARTBEAT, Fault, Proxy, Request
 
@@ -29,7 +28,6 @@ from subterra_operator.apply import APPLIED
 from subterra_operator.client import Api
 from subterra_operator.kinds import KINDS, Object, labels
 
-AGENT: Object = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
 RECOVERY_SECONDS = 120.0
 """The promise: so long after the last fault is past, all is as if nothing had been."""
 COMPARED = (
@@ -44,16 +42,8 @@ _MASKS = (
 )
 
 
-def procedure(prompt: str | None = None) -> Object:
-    """The travel procedure, perhaps edited."""
-    found = copy.deepcopy(TRAVEL)
-    if prompt:
-        found["spec"]["systemPrompt"] = prompt
-    return found
-
-
-SECOND = procedure("You are a very helpful travel booking assistant.")
-THIRD = procedure("You are a hasty travel booking assistant.")
+SECOND = edited("You are a very helpful travel booking assistant.")
+THIRD = edited("You are a hasty travel booking assistant.")
 
 
 @dataclass
@@ -126,9 +116,9 @@ class Life:
 
     async def served(self) -> None:
         """From nothing to a served version."""
-        await self.world.put(procedure())
-        await self.world.put(AGENT)
-        await self.told(procedure(), UpToDate="True", Ready="True")
+        await self.world.put(TRAVEL)
+        await self.world.put(TRAVEL_AGENT)
+        await self.told(TRAVEL, UpToDate="True", Ready="True")
 
     async def served_again(self) -> None:
         """An edit, and a second version takes over."""

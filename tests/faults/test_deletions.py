@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.apiserver.world import condition
+from tests.builders.operator_objects import TRAVEL
 from tests.faults.conftest import TALLY, Lives
-from tests.faults.life import Life, Reference, procedure
+from tests.faults.life import Life, Reference
 
 from subterra_operator.kinds import Object
 
@@ -72,7 +73,7 @@ async def test_a_job_that_is_deleted_at_work_is_tried_again(lives: Lives) -> Non
     async def lived(life: Life) -> None:
         async with life:
             life.kubelet.held = {"train"}
-            await life.world.put(procedure())
+            await life.world.put(TRAVEL)
             await life.world.put({"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "metadata": {"name": "travel"},
                                   "spec": {"compile": {"procedureRef": {"name": "travel"}}}})  # fmt: skip
             run = (await the_run(life))["metadata"]["name"]
@@ -84,7 +85,7 @@ async def test_a_job_that_is_deleted_at_work_is_tried_again(lives: Lives) -> Non
             await life.until(at_work, "the run trains")
             await deleted(life, "Job", f"{run}-train-1")
             life.kubelet.held = set()
-            await life.told(procedure(), UpToDate="True")
+            await life.told(TRAVEL, UpToDate="True")
             stages = {stage["name"]: stage for stage in (await the_run(life))["status"]["stages"]}
             assert (stages["train"]["attempt"], stages["generate"]["attempt"]) == (2, 1)
             assert condition(await the_run(life), "Succeeded")["status"] == "True"

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Protocol
 
 from subterra_api.contract import Budget, Stage
 from subterra_jobs.common.caps import Refusal, Window
@@ -19,18 +18,6 @@ LOOK_SECONDS = 1.0
 def utc_now() -> datetime:
     """The time."""
     return datetime.now(UTC)
-
-
-class Purse(Protocol):
-    """Reserve the worst case before a call, settle with what it cost after."""
-
-    async def reserve(self, owner: str, usd: Decimal) -> int:
-        """A receipt. Raises BudgetExceededError when the call could bring spend above a cap."""
-        ...
-
-    async def settle(self, receipt: int, entry: Entry | None) -> None:
-        """Replaces a reservation by what was paid; no entry when the call cost nothing. Returns once the ledger has it."""
-        ...
 
 
 class LedgerPurse:
@@ -59,7 +46,10 @@ class LedgerPurse:
         self._count(ledger.news())
 
     async def reserve(self, owner: str, usd: Decimal) -> int:
-        """Waits while calls in flight hold the money that this one might need; refuses when even their end cannot help."""
+        """A receipt. Waits while calls in flight hold the money that this one might need.
+
+        Raises BudgetExceededError when even their end cannot help.
+        """
         async with self._changed:
             await self._look()
             while not self._fits(sum((held for _, held in self._held.values()), usd)):
@@ -72,7 +62,7 @@ class LedgerPurse:
             return self._next
 
     async def settle(self, receipt: int, entry: Entry | None) -> None:
-        """Books ``entry`` in place of the reservation."""
+        """Books ``entry`` in place of the reservation, nothing when the call cost nothing; returns once the ledger has it."""
         await self._book([receipt], [] if entry is None else [entry])
 
     async def forfeit(self, owner: str) -> None:

@@ -34,7 +34,7 @@ def write(graph: Graph, path: Path, values: Mapping[str, str], rng: random.Rando
 def wordings(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
     """Templates of what is said at a node on the way to ``taken``. Raises InvalidInputError when there are none."""
     node = graph.nodes[node_id]
-    edge = next((edge for edge in node.next if edge.to == taken), None)
+    edge = graph.edge(node_id, taken)
     found = (edge.examples if edge else ()) or node.examples
     if not found:
         branch = f" on the branch to {taken}" if edge is not None and len(node.next) > 1 else ""

@@ -104,4 +104,5 @@ def _complaint(graph: Graph, hub: Agreement) -> str:
 
 
 def _when(graph: Graph, hub: str, target: str) -> str:
-    return next((edge.when or "" for edge in graph.nodes[hub].next if edge.to == target), "")
+    edge = graph.edge(hub, target)
+    return edge.when or "" if edge else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from subterra_api.contract import PRICES_VARIABLE
+from subterra_api.contract import KEY_VARIABLES, PRICES_VARIABLE
 from subterra_api.graph import Graph
 from subterra_api.pricing import TokenPrice, UnknownModelError, call_cost, price_of, prices_from
 from subterra_api.v1alpha1.compilerun import Provider
@@ -27,7 +27,6 @@ from subterra_jobs.generate.writer import BadTurnError
 
 PATIENCE_SECONDS = 300.0
 """How long one call is tried again before the provider counts as unavailable."""
-KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 _FRAME_TOKENS = 500
 """What the provider may add around our text."""
 _LONGEST_WAIT = 30.0
@@ -55,7 +54,7 @@ def account_of(teacher: Provider) -> Account:
             f"generation.teacher.baseURL: {teacher.base_url} is no endpoint that this cluster's administrator allows, and it would "
             "receive the key; add it to openai.endpoints of the chart's values"
         )
-    key = os.environ.get(KEYS[teacher.name], "")
+    key = os.environ.get(KEY_VARIABLES[teacher.name], "")
     if not key and price.paid:
         raise InvalidInputError(f"the {teacher.name} teacher needs a key; name a Secret in execution.apiKeySecret")
     return Account(teacher.name, teacher.model, price, key)

@@ -94,8 +94,8 @@ class Prompts:
         return Request(self._reader, "\n\n".join(parts))
 
     def _when(self, node: Node, slot: Slot, position: int) -> str | None:
-        following = slot.path[position + 1] if position + 1 < len(slot.path) else None
-        return next((render(edge.when, slot.values) for edge in node.next if edge.to == following and edge.when), None)
+        edge = self._graph.edge(node.id, slot.path[position + 1]) if position + 1 < len(slot.path) else None
+        return render(edge.when, slot.values) if edge and edge.when else None
 
     def _situation(self, slot: Slot) -> str:
         known = [variable for variable in self._graph.spec.variables if variable.visibility == "customer"]

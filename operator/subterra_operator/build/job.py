@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import BUDGET_VARIABLE, INPUT_FILE, PRICES_VARIABLE, PROGRESS_PORT, VLLM_PORT, Budget, ExitCode, Stage
+from subterra_api.contract import (
+    BUDGET_VARIABLE,
+    INPUT_FILE,
+    KEY_VARIABLES,
+    PRICES_VARIABLE,
+    PROGRESS_PORT,
+    VLLM_PORT,
+    Budget,
+    ExitCode,
+    Stage,
+)
 from subterra_api.pricing import PRICE_TABLE, ModelPrice
 from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import ExecutionSettings, Provider, StagePod
@@ -126,6 +136,5 @@ def _provider(teacher: Provider, execution: ExecutionSettings, settings: Setting
     found = env(values)
     if (secret := execution.api_key_secret) is not None:
         reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
-        variable = "OPENAI_API_KEY" if teacher.name == "openai" else "ANTHROPIC_API_KEY"
-        found.append({"name": variable, "valueFrom": reference})
+        found.append({"name": KEY_VARIABLES[teacher.name], "valueFrom": reference})
     return found

@@ -64,13 +64,13 @@ def _plan(agent: _Agent, spec: CompiledAgentSpec) -> Plan:
     if spec.model is not None:
         return plan_model(agent.snapshot, spec.model)
     assert spec.compile is not None
-    return Compiling(agent.snapshot, spec, spec.compile, agent.before, agent.now, agent.retry_at).plan()
+    return Compiling(agent.snapshot, spec, spec.compile, agent.before, agent.now, agent.retry_at, agent.retry).plan()
 
 
 def _lost(agent: _Agent, versions: Versions) -> Target | None:
     """What served and lost its Deployment or Service: it comes back, whatever stands in the way of something newer."""
     serving = agent.before.serving
-    run = next((run for run in agent.snapshot.runs if serving and run["metadata"]["name"] == serving.run), None)
+    run = agent.snapshot.run(serving.run if serving else None)
     return target_of(run, status_of(run)) if run and versions.active is None else None
 
 
@@ -159,7 +159,7 @@ def _history(before: CompiledAgentStatus, serving: AgentVersion | None, limit: i
 
 
 def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus | None:
-    run = next((run for run in snapshot.runs if run["metadata"]["name"] == name), None)
+    run = snapshot.run(name)
     return status_of(run) if run else None
 
 

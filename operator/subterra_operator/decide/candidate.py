@@ -61,18 +61,15 @@ def plan_model(snapshot: AgentSnapshot, source: ModelSource) -> Plan:
 
 @dataclass(frozen=True)
 class Compiling:
-    """An agent that compiles a procedure, at one moment. ``before`` is what its status said."""
+    """An agent that compiles a procedure, at one moment. ``before`` is what its status said; ``retry``: a person asks again."""
 
     snapshot: AgentSnapshot
     spec: CompiledAgentSpec
     source: CompileSource
     before: CompiledAgentStatus
     now: datetime
-    retry_at: str | None = None
-
-    @property
-    def retry(self) -> bool:
-        return self.retry_at is not None and self.retry_at != self.before.retry_at
+    retry_at: str | None
+    retry: bool
 
     def plan(self) -> Plan:
         """What should be served, checked in this order: procedure, run, verdict, pin."""
@@ -80,7 +77,7 @@ class Compiling:
             writes = paused(self.snapshot.runs) if self.source.suspend else ()
             return self._pinned(Plan(accepted, writes=writes, recheck_after=self._grace() if accepted.working else None))
         name = wanted_name(self.snapshot.agent["metadata"]["name"], self.source, accepted.digest or "")
-        run = next((run for run in self.snapshot.runs if run["metadata"]["name"] == name), None)
+        run = self.snapshot.run(name)
         if run is None:
             return self._pinned(self._begin(name, accepted.digest or ""))
         status = status_of(run)

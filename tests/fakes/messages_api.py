@@ -9,6 +9,7 @@ import random
 import re
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,24 @@ from typing import Any
 from aiohttp import web
 
 Answer = Callable[[dict[str, Any]], str]
+_WORDS = (
+    "amber",
+    "brook",
+    "cedar",
+    "dune",
+    "ember",
+    "fern",
+    "grove",
+    "heath",
+    "iris",
+    "jade",
+    "kelp",
+    "larch",
+    "moss",
+    "nettle",
+    "oak",
+    "pine",
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +75,27 @@ def role_of(body: dict[str, Any]) -> str:
 
 
 def plain_answer(body: dict[str, Any]) -> str:
-    """A sentence that any check accepts; a customer's says what was decided, and the reader listens."""
+    """Words that any check accepts, others for every call; a customer's say what was decided, and the reader listens."""
     asked = body["messages"][-1]["content"]
     if role_of(body) == "reader":
         last = asked.partition("</conversation>")[0].splitlines()[-1]
-        return next((number for number, option in re.findall(r"^(\d+)\. (.*)$", asked, re.MULTILINE) if option in last), "0")
+        options = re.findall(r"^(\d+)\. (.*)$", asked, re.MULTILINE)
+        return next((number for number, option in options if in_own_words(option) in last), "0")
     if role_of(body) == "agent":
-        return "I see, thank you."
+        return f"I see, thank you, {_chatter(asked)}."
     decided = re.search(r"<decision>\n(.*)\n</decision>", asked)
-    return f"That is fine with me. {decided.group(1)}" if decided else "That is fine with me."
+    return f"That is fine with me, {_chatter(asked)}. {in_own_words(decided.group(1)) if decided else ''}"
+
+
+def in_own_words(condition: str) -> str:
+    """What a customer says who means it."""
+    return condition.replace("The customer", "This person")
+
+
+def _chatter(asked: str) -> str:
+    """A few words that depend on everything that was asked, so that no two conversations are alike."""
+    number = zlib.crc32(asked.encode())
+    return " ".join(_WORDS[number >> shift & 15] for shift in (0, 4, 8, 12))
 
 
 @dataclass

@@ -260,7 +260,7 @@ async def test_a_conversation_with_a_hopeless_turn_is_dropped_and_not_paid_for_a
         batch = await write(run, slots[:1])
     assert api.paid == 3
     saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
-    assert saved[slots[0].id].dropped == "node greet names the node ask_budget"
+    assert saved[slots[0].id].dropped == "node greet names a node: ask_budget"
     assert batch.finished[0].dropped is not None
 
 

@@ -14,6 +14,8 @@ from subterra_jobs.generate.writer import Conversation
 
 NEEDED = 0.90
 """Share of a hub's decisions that must be read right."""
+MOST_DROPPED = 0.5
+"""Share of the pilot that may turn out unfit."""
 _SLIPS = 1
 """Misreadings of one hub that are let pass: a single one in a few readings tells nothing."""
 
@@ -76,6 +78,18 @@ def require_decidable(graph: Graph, found: Audit) -> None:
     """Raises InvalidInputError that names the hubs whose branches nobody could tell apart."""
     if bad := [_complaint(graph, hub) for hub in found.hubs if hub.undecidable]:
         raise InvalidInputError("; ".join(bad))
+
+
+def require_usable(conversations: Iterable[Conversation]) -> None:
+    """Raises InvalidInputError that says why so many of the pilot were dropped: the rest would be, and is not paid yet."""
+    faults = [each.dropped for each in conversations if each.slot.audited]
+    dropped = [fault for fault in faults if fault]
+    if len(dropped) > MOST_DROPPED * len(faults):
+        told = "; ".join(sorted(set(dropped))[:3])
+        raise InvalidInputError(
+            f"{len(dropped)} of the first {len(faults)} conversations were dropped, so the rest is not written: {told}. "
+            "Give the teacher what it lacks (a variable or knowledge for what it makes up, a clearer prompt), or use another model"
+        )
 
 
 def _agreement(hub: str, pairs: Sequence[tuple[str, str]]) -> Agreement:

@@ -1,7 +1,7 @@
 """The dataset's files. Sorted by slot, so that the same plan gives the same bytes whoever wrote it and in whatever order."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from subterra_api.graph import Graph
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome
 from subterra_jobs.generate.audit import Audit
+from subterra_jobs.generate.checks import reasons
 from subterra_jobs.generate.coverage import cover
 from subterra_jobs.generate.writer import Conversation, messages
 
@@ -25,10 +26,11 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], found: Au
     _lines(output / "heldout.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in held))
     _lines(output / "labels.jsonl", (_label(each) for each in kept))
     coverage = cover(graph, [each.slot for each in train])
-    counts = {"train": len(train), "heldOut": len(held), "dropped": len(ordered) - len(kept)}
+    why = reasons([each.dropped for each in ordered if each.dropped])
+    counts = {"train": len(train), "heldOut": len(held), "dropped": len(ordered) - len(kept), "droppedFor": why}
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.dump()}, indent=1) + "\n")
     (output / "audit.json").write_text(json.dumps(found.dump(graph), indent=1, ensure_ascii=False) + "\n")
-    dropped = f", {counts['dropped']:,} dropped" if counts["dropped"] else ""
+    dropped = f", {counts['dropped']:,} dropped ({_listed(why)})" if why else ""
     read = f"; {found.message}" if found.message else ""
     return Outcome(f"{len(train):,} conversations to train on, {len(held):,} held out, {coverage.message}{read}{dropped}")
 
@@ -36,9 +38,13 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], found: Au
 def _must_have(train: list[Conversation], held: list[Conversation], all_of_them: list[Conversation]) -> None:
     if train and held:
         return
-    reasons = sorted({each.dropped for each in all_of_them if each.dropped})[:3]
-    cure = f"conversations were dropped: {'; '.join(reasons)}" if reasons else "raise generation.conversations"
+    faults = sorted({each.dropped for each in all_of_them if each.dropped})[:3]
+    cure = f"conversations were dropped: {'; '.join(faults)}" if faults else "raise generation.conversations"
     raise InvalidInputError(f"no conversations are left to {'hold out' if train else 'train on'}; {cure}")
+
+
+def _listed(why: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in why.items())
 
 
 def _label(conversation: Conversation) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from subterra_api.pricing import money
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
 from subterra_jobs.generate import cpus
-from subterra_jobs.generate.audit import audit, require_decidable
+from subterra_jobs.generate.audit import audit, require_decidable, require_usable
 from subterra_jobs.generate.broker import Figures
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.paid_teacher import account_of
 from subterra_jobs.generate.plan import plan
 from subterra_jobs.generate.ray_pool import RayPool, Shape
+from subterra_jobs.generate.repeats import without_repeats
 from subterra_jobs.generate.writer import Conversation
 
 WORKERS_VARIABLE = "SUBTERRA_WORKERS"
@@ -54,12 +55,15 @@ def work(context: StageContext) -> Outcome:
 
         done([])
         pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done, reload)
+        require_usable(conversations.values())
         found = audit(conversations.values())
         require_decidable(graph, found)
         pool.write(_unfinished(conversations.values()), done, reload)
         figures = pool.figures()
-    outcome = write_dataset(graph, list(conversations.values()), found, context.output)
-    return outcome if figures is None else replace(outcome, usd=money(figures.usd), tokens=figures.tokens)
+    if figures is None:
+        return write_dataset(graph, list(conversations.values()), found, context.output)
+    outcome = write_dataset(graph, without_repeats(conversations.values()), found, context.output)
+    return replace(outcome, usd=money(figures.usd), tokens=figures.tokens)
 
 
 def _told(figures: Figures | None) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Writer:
 
     def __init__(self, graph: Graph, teacher: Teacher) -> None:
         self._graph, self._teacher = graph, teacher
-        self._check = Checker(graph.nodes)
+        self._check = Checker(graph)
 
     async def finish(self, conversation: Conversation, keep: Keep) -> Conversation:
         """The finished conversation; ``keep`` is awaited after each turn, so that paid words are never lost."""
@@ -104,7 +104,7 @@ class Writer:
             except BadTurnError as error:
                 fault = str(error)
                 continue
-            found = self._check.utterance(text)
+            found = self._check.turn(slot, position, said, text)
             if found is None:
                 return text
             fault = found

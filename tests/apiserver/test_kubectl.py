@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from tests.apiserver.world import World
-from tests.builders.operator_objects import ROOT, TRAVEL
+from tests.builders.operator_objects import ROOT, TRAVEL, TRAVEL_AGENT
+from typer.testing import CliRunner
 
 from subterra_api.crd import all_crds
+from subterra_cli.main import app
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.kinds import Object
 
@@ -136,3 +138,33 @@ async def test_new_crds_keep_live_objects_and_take_what_is_new(quiet: World) -> 
         return bool(found["spec"].get("personas") == [{"name": "calm"}])
 
     await quiet.until(taken, "the new field is known")
+
+
+async def deployed(world: World, replicas: int) -> None:
+    """Waits until the agent's Deployment should have so many pods."""
+
+    async def met() -> bool:
+        [deployment] = await world.all("Deployment")
+        return bool(deployment["spec"]["replicas"] == replicas)
+
+    # An autoscaler learns of a new kind within 30 s and then looks every 15 s.
+    await world.until(met, f"{replicas} replicas are wanted", patience=90)
+
+
+async def test_people_and_autoscalers_scale_an_agent(world: World, plane: ControlPlane) -> None:
+    for file in (TRAVEL, TRAVEL_AGENT):
+        await world.put(file)
+    await world.up_to_date()
+    assert kubectl(plane, world, "scale", "compiledagent", "travel", "--replicas=3").returncode == 0
+    await deployed(world, 3)
+    command = ["autoscale", "compiledagent", "travel", "--min=1", "--max=2", "--cpu=80%"]
+    assert kubectl(plane, world, *command).returncode == 0
+    await deployed(world, 2)
+
+
+async def test_a_procedure_in_the_cluster_is_drawn_by_its_name(quiet: World, plane: ControlPlane) -> None:
+    await quiet.put(TRAVEL)
+    target = ["--kubeconfig", str(plane.kubeconfig), "--namespace", quiet.namespace]
+    drawn = CliRunner().invoke(app, ["graph", "travel", *target, "--output", "json"])
+    assert drawn.exit_code == 0, drawn.output
+    assert json.loads(drawn.stdout)["paths"] == 86

@@ -147,12 +147,12 @@ class World:
         """Their names."""
         return [obj["metadata"]["name"] for obj in await self.all(kind)]
 
-    async def until(self, met: Callable[[], Any], what: str) -> Any:
+    async def until(self, met: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
         """Waits until an async question has a true answer, and returns it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not (answer := await met()):
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {PATIENCE:.0f} s in vain until {what}")
+                raise AssertionError(f"waited {patience:.0f} s in vain until {what}")
             await asyncio.sleep(0.05)
         return answer
 

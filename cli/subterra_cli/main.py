@@ -1,5 +1,6 @@
 """``subterra``, also ``kubectl subterra``: procedures as files and in the cluster, and the agents compiled from them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from subterra_cli.artifact import Dataset
     from subterra_cli.source import Source
 
 EPILOG = """
-Exit codes: 0 fine · 1 no: lint found errors, diff found differences, the agent is not served or cannot be reached · 2 it could
-not be done: wrong use, a file that is no sound procedure, a name that the cluster does not have.
+Exit codes: 0 fine · 1 no: lint found errors, diff found differences, no conversation matches, the agent is not served or cannot be
+reached · 2 it could not be done: wrong use, a file that is no sound procedure, no such dataset, a name that the cluster
+does not have.
 """
 
 app = typer.Typer(
@@ -21,6 +24,8 @@ app = typer.Typer(
 )
 imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Turn other tools' graphs into procedures.")
 app.add_typer(imports, name="import")
+datasets = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read and export what the generate stage wrote.")
+app.add_typer(datasets, name="dataset")
 
 PROCEDURE = "A procedure's YAML file, - for standard input, or the name of a Procedure in the cluster."
 Procedure = Annotated[str, typer.Argument(metavar="FILE|NAME", help=PROCEDURE)]
@@ -52,6 +57,21 @@ class Outcome(StrEnum):
     SUCCESS = "success"
     ABANDONMENT = "abandonment"
     ESCALATION = "escalation"
+
+
+class Split(StrEnum):
+    """Which side of a dataset."""
+
+    TRAIN = "train"
+    HELDOUT = "heldout"
+    ALL = "all"
+
+
+class Rows(StrEnum):
+    """How conversations are written for other trainers."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 Format = Annotated[Answer, typer.Option("--output", "-o", help="Text for people, JSON for scripts.")]
@@ -181,6 +201,91 @@ def langgraph(
         found = procedure(flow_of(target), name or target.partition(":")[0].rpartition(".")[2].replace("_", "-").lower())
         typer.echo(document(found, target), nl=False)
         typer.echo(f"{len(gaps(found))} gaps to fill in; `subterra lint FILE` tells each", err=True)
+
+
+Place = Annotated[str, typer.Argument(metavar="STORE|DIR", help="A store (s3://bucket/prefix, a folder) or a dataset's folder.")]
+DatasetKey = Annotated[str | None, typer.Option(help="Which dataset of the store: its folder's name or its digest.")]
+RunName = Annotated[str | None, typer.Option(help="Which dataset of the store: that of this CompileRun, read from the cluster.")]
+
+
+@datasets.command()
+def export(
+    place: Place,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")],
+    key: DatasetKey = None,
+    run: RunName = None,
+    form: Annotated[Rows, typer.Option("--format", help="One JSON object a line, or a Parquet file.")] = Rows.JSONL,
+    split: Annotated[Split, typer.Option(help="Which conversations.")] = Split.TRAIN,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Write a dataset in the chat format that other trainers read: rows of {"messages": [...]}.
+
+    Example: subterra dataset export s3://models/demo --run travel-0a1b2c3d -o train.jsonl
+    """
+    with _expected_errors():
+        from subterra_cli.conversations import Choice, read, write
+
+        dataset = _dataset(place, key, run, (namespace, kubeconfig, context))
+        found = read(dataset, Choice(split.value))
+        write(found, form.value, output)
+        typer.echo(f"{len(found):,} conversations of dataset {dataset.digest} ({split.value})", err=True)
+
+
+@datasets.command()
+def show(
+    place: Place,
+    key: DatasetKey = None,
+    run: RunName = None,
+    terminal: Annotated[str | None, typer.Option(metavar="NODE", help="Only conversations that end here.")] = None,
+    edge: Annotated[str | None, typer.Option(metavar="FROM:TO", help="Only conversations that go this way.")] = None,
+    split: Annotated[Split, typer.Option(help="Which conversations.")] = Split.ALL,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 20,
+    output: Format = Answer.TEXT,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Page through conversations, with the nodes of each turn beside it.
+
+    Example: subterra dataset show s3://models/demo --run travel-0a1b2c3d --terminal handover
+    """
+    with _expected_errors():
+        from pydoc import pager
+
+        from subterra_cli.conversations import Choice, lines, nothing, parse_edge, read
+        from subterra_cli.tell import as_json
+
+        choice = Choice(split.value, terminal, parse_edge(edge) if edge else None)
+        dataset = _dataset(place, key, run, (namespace, kubeconfig, context))
+        found = read(dataset, choice)
+        if output is Answer.JSON:
+            typer.echo(as_json([each.data() for each in found[:limit]]))
+        elif found:
+            text = "\n".join(lines(found[:limit]))
+            pager(text) if sys.stdout.isatty() else typer.echo(text)
+        if not found:
+            typer.echo(nothing(dataset, choice), err=True)
+            raise typer.Exit(1)
+        typer.echo(f"{min(limit, len(found)):,} of {len(found):,} conversations; --limit shows more", err=True)
+
+
+def _dataset(place: str, key: str | None, run: str | None, where: tuple[str, str | None, str | None]) -> "Dataset":
+    """The dataset that the options name."""
+    from subterra_cli.artifact import of_run, open_dataset
+    from subterra_cli.errors import CommandError
+
+    if run is None:
+        return open_dataset(place, key)
+    if key is not None:
+        raise CommandError("--run and --key both say which dataset; give one of them")
+    from subterra_cli.cluster import ClusterError, Reader, Target
+
+    found = Reader(Target(*where)).get("compileruns", run)
+    if found is None:
+        raise ClusterError(f"there is no CompileRun {run} in namespace {where[0]}")
+    return open_dataset(place, of_run(found))
 
 
 @app.command()

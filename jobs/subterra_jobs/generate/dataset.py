@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,17 @@ def _label(conversation: Conversation) -> dict[str, Any]:
     return {
         "id": slot.id, "path": slot.path, "values": slot.values, "heldOut": slot.held_out, "opener": slot.manner.opener,
         "persona": slot.manner.persona, "style": slot.manner.style, "twist": slot.manner.twist and asdict(slot.manner.twist),
+        "turns": _turns(conversation),
     }  # fmt: skip
+
+
+def _turns(conversation: Conversation) -> list[list[str]]:
+    """The nodes that each message after the system prompt is made of; none for the customer's opener."""
+    manner = conversation.slot.manner
+    opener: list[list[str]] = [] if manner.opener is None else [[]]
+    spoken = groupby(conversation.said, key=lambda each: each.role)
+    turns = opener + [[each.node for each in group] for _, group in spoken]
+    return [turns[1], *turns] if manner.greeted and opener else turns
 
 
 def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 from subterra_cli.main import app
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = [["lint"], ["graph"], ["paths"], ["diff"], ["import", "langgraph"], ["watch"], ["chat"]]
-HEAVY = {"kubernetes", "networkx", "langgraph", "pydantic", "yaml", "httpx", "rich"}
+COMMANDS = [
+    ["lint"], ["graph"], ["paths"], ["diff"], ["import", "langgraph"], ["dataset", "export"], ["dataset", "show"], ["watch"],
+    ["chat"],
+]  # fmt: skip
+HEAVY = {"kubernetes", "fsspec", "pyarrow", "subterra_jobs", "networkx", "langgraph", "pydantic", "yaml", "httpx", "rich"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

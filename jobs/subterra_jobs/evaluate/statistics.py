@@ -81,6 +81,15 @@ def cohens_d(first: Sequence[float], second: Sequence[float]) -> float | None:
     return difference / float(pooled)
 
 
+def cohens_dz(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Mean difference of pairs in standard deviations of the differences; 0 for equal pairs, none where it is not defined."""
+    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    if not differences.any():
+        return 0.0 if len(differences) else None
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    return float(differences.mean()) / spread if spread else None
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """p-values adjusted for being looked at together (Holm-Bonferroni), by name."""
     adjusted: dict[str, float] = {}

@@ -1,0 +1,77 @@
+"""From two arms' scores of the same scenarios to what the gate reads. What is missing counts against the candidate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from subterra_jobs.evaluate.bounds import Discordant, Sample, Share
+from subterra_jobs.evaluate.judge import CRITERIA, FAILURE, GRACEFUL, TASK
+from subterra_jobs.evaluate.trial import Comparison
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+LOWEST, HIGHEST = 1.0, 5.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model's conversations: ``scores[scenario, criterion, judge]`` is NaN where there is none, ``played`` says which were."""
+
+    scores: Floats
+    played: Mask
+
+
+def compare(
+    against: str, candidate: Arm, reference: Arm, *, challenged: Mask, comparable: Mask, criteria: Sequence[str] = CRITERIA
+) -> Comparison:
+    """The comparison on the comparable scenarios, by the mean of the judges; Graceful Handling on challenged ones only.
+
+    A candidate's missing score counts as the lowest, a reference's as the highest.
+    """
+    mine, theirs = filled(candidate, LOWEST), filled(reference, HIGHEST)
+    differences = mine - theirs
+    rows = {name: comparable & challenged if name == GRACEFUL else comparable for name in criteria}
+    found = {name: differences[rows[name], i] for i, name in enumerate(criteria) if rows[name].any()}
+    task = list(criteria).index(TASK)
+    return Comparison(
+        against,
+        {name: sample(values.mean(axis=1)) for name, values in found.items()},
+        {name: tuple(float(mean) for mean in values.mean(axis=0)) for name, values in found.items()},
+        _discordant(failed(mine[comparable, task]), failed(theirs[comparable, task])),
+    )
+
+
+def own(candidate: Arm, challenged: Mask, criteria: Sequence[str] = CRITERIA) -> tuple[dict[str, Sample], Share]:
+    """The candidate's own scores and failures, for the floors."""
+    scores = filled(candidate, LOWEST)
+    means = scores.mean(axis=2)
+    rows = {name: means[challenged, i] if name == GRACEFUL else means[:, i] for i, name in enumerate(criteria)}
+    lost = failed(scores[:, list(criteria).index(TASK)])
+    return {name: sample(values) for name, values in rows.items() if len(values)}, Share(int(lost.sum()), len(lost))
+
+
+def missing(*arms: Arm) -> float:
+    """Share of the judgements of played conversations that the judges did not give."""
+    gaps = np.concatenate([np.isnan(arm.scores[arm.played]).ravel() for arm in arms])
+    return float(gaps.mean()) if len(gaps) else 0.0
+
+
+def filled(arm: Arm, score: float) -> Floats:
+    """All scores; what was not played or not judged has this one."""
+    return np.where(np.isnan(arm.scores) | ~arm.played[:, None, None], score, arm.scores)
+
+
+def failed(task: Floats) -> Mask:
+    """Conversations whose Task Success, as the mean of the judges, is a failure."""
+    return np.asarray(task.mean(axis=1) <= FAILURE)
+
+
+def sample(values: Floats) -> Sample:
+    """The sufficient statistics of a mean."""
+    return Sample(len(values), float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0)
+
+
+def _discordant(mine: Mask, theirs: Mask) -> Discordant:
+    return Discordant(int((mine & ~theirs).sum()), int((~mine & theirs).sum()), len(mine))

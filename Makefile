@@ -50,6 +50,10 @@ bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000
 bench-generation: .venv/.synced ## plans beside random walks, and how much of a provider's limits is used (8 minutes)
 	@PYTHONPATH=. $(PY) -m bench.generation
 
+.PHONY: bench-gate
+bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (minutes)
+	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=. $(PY) -m bench.gate
+
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)

@@ -16,6 +16,8 @@ LEVELS = np.arange(1, 6)
 MEANS = (4.50, 4.26, 4.42, 4.62, 4.12)
 """The paper's for zoom; naturalness is travel's, since 4.87 of 5 leaves no room for the larger standard deviations."""
 JUDGES = 2
+LOW, HIGH = 0.43, 0.73
+"""Latent correlations that leave about 0.25 and 0.5 between rounded scores."""
 JUDGE_SHARE = 0.85
 """Of what a judge sees before rounding, so much is the conversation's and the rest the judge's own."""
 
@@ -26,7 +28,7 @@ class World:
 
     n: int = 300
     sd: float = 0.84
-    latent: float = 0.5
+    latent: float = LOW
     challenged: float = 0.5
     """Share of the scenarios that pose a challenge; Graceful Handling is compared there only."""
 
@@ -38,7 +40,7 @@ def shifted(shift: float, only: int | None = None) -> tuple[float, ...]:
 
 @cache
 def cuts(mean: float, sd: float) -> tuple[float, ...]:
-    """Where a standard normal is cut so that the levels 1 to 5 have this mean and standard deviation, and no more structure than that."""
+    """Where a standard normal is cut so that the levels 1 to 5 have this mean and deviation, and no more structure than that."""
 
     def shares(x: Sequence[float]) -> Floats:
         weights = np.exp(x[0] * (LEVELS - 3) + x[1] * (LEVELS - 3) ** 2)
@@ -62,10 +64,10 @@ def draw(rng: np.random.Generator, world: World, means: Sequence[tuple[float, ..
     mixed = np.einsum("ab,cd,nbd->nac", _mixer(arms, world.latent), _mixer(criteria, world.latent), noise)
     own = rng.standard_normal((world.n, arms, criteria, JUDGES))
     seen = np.sqrt(JUDGE_SHARE) * mixed[..., None] + np.sqrt(1 - JUDGE_SHARE) * own
-    limits = np.array([[cuts(round(mean, 4), world.sd) for mean in each] for each in means])
-    scores = 1.0 + (seen[..., None] > limits[None, :, :, None, :]).sum(axis=-1)
+    limits = np.array([[cuts(round(mean, 4), world.sd) for mean in each] for each in means])[..., None]
+    scores = 1.0 + sum((seen > limits[:, :, level]).astype(float) for level in range(len(LEVELS) - 1))
     played = np.ones(world.n, dtype=bool)
-    challenged = np.arange(world.n) < round(world.n * world.challenged)
+    challenged = np.diff(np.floor(np.arange(world.n + 1) * world.challenged + 1e-9)) > 0
     return [Arm(scores[:, i], played) for i in range(arms)], challenged
 
 

@@ -26,6 +26,10 @@ def test_students_quantiles_are_scipys(freedom: int) -> None:
     assert [t_quantile(p, freedom) for p in levels] == pytest.approx([stats.t.ppf(p, freedom) for p in levels], abs=0.002)
 
 
+def test_the_levels_of_late_attempts_are_scipys_too() -> None:
+    assert t_quantile(1 - 1e-6, 99) == pytest.approx(stats.t.ppf(1 - 1e-6, 99), abs=0.001)
+
+
 def test_too_few_values_are_refused_rather_than_told_wrongly() -> None:
     with pytest.raises(ValueError, match="10 are needed"):
         t_quantile(0.95, 9)

@@ -24,6 +24,8 @@ from subterra_jobs.evaluate.statistics import holm
 
 FEW = 30
 """With fewer pairs a comparison decides nothing; a branch with fewer conversations is only told."""
+FIRST_SHARE = 0.8
+"""Most of alpha goes to the first attempt, since most candidates have only one."""
 FUTILE_ALPHA = 0.001
 """A look before the end gives up only when the floor is this far out of reach."""
 MANY = 100_000
@@ -94,10 +96,10 @@ def decide(trial: Trial, policy: Policy) -> Verdict:
 
 
 def spend(alpha: float, attempt: int) -> float:
-    """The level of one attempt. Halved each time, so that however many there are, together they have ``alpha``."""
+    """The level of one attempt: a fixed share of what earlier ones left, so that any number of them have ``alpha`` together."""
     if attempt < 1:
         raise ValueError(f"attempts count from 1, not {attempt}")
-    return alpha * 2.0**-attempt
+    return alpha * FIRST_SHARE * (1 - FIRST_SHARE) ** (attempt - 1)
 
 
 def futile(trial: Trial, policy: Policy) -> bool:

@@ -1,0 +1,136 @@
+"""The tables of docs/evaluation.md and bench/README.md, as Markdown."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from bench.gate import choices, rules, runs
+from bench.gate.population import HIGH, LOW, MEANS, World, observed, shifted
+
+from subterra_jobs.evaluate.judge import CRITERIA
+from subterra_jobs.evaluate.trial import FIRST_SHARE
+
+WORLDS = tuple(World(sd=sd, latent=latent) for sd in (0.64, 0.84, 1.03) for latent in (LOW, HIGH))
+SIZES = (50, 100, 200, 300, 500)
+LAST = len(CRITERIA) - 1
+REPEATS, MANY = 200, 1000
+
+
+def worlds() -> None:
+    """What the simulated scores look like."""
+    _head("sd", "correlation of criteria", "of the two versions", "of the two judges", "failures")
+    for world in WORLDS:
+        seen = observed(world)
+        _row(world.sd, *(f"{seen[key]:.2f}" for key in ("criteria", "arms", "judges")), f"{seen['failures']:.1%}")
+
+
+def power() -> dict[str, Any]:
+    """How often an equal candidate passes everything, by size; by the share of challenges at the default size."""
+    _head("sd, correlation", *(f"n = {n}" for n in SIZES))
+    found = {}
+    for world in WORLDS:
+        rates = [runs.pass_rate(1, replace(world, n=n), MEANS, MANY if n == World.n else REPEATS) for n in SIZES]
+        found[world] = rates[SIZES.index(World.n)]
+        _row(_name(world), *(f"{rate:.0%}" for rate in rates))
+    _head("share of scenarios with a challenge", *(_name(world) for world in WORLDS))
+    for share in (0.33, 0.67, 1.0):
+        _row(f"{share:.0%}", *(f"{runs.pass_rate(2, replace(world, challenged=share), MEANS, REPEATS):.0%}" for world in WORLDS))
+    _head("truly worse on all criteria by", *(_name(world) for world in WORLDS))
+    for shift in (-0.05, -0.10, -0.15, -0.25):
+        _row(f"{-shift:.2f}", *(f"{runs.pass_rate(3, world, shifted(shift), REPEATS):.1%}" for world in WORLDS))
+    return {
+        "power_at_equality": found[World()],
+        "power_at_equality_from_to": [min(found.values()), max(found.values())],
+    }
+
+
+def spending() -> None:
+    """What other ways to share alpha among attempts would do for an equal candidate."""
+    _head("level of attempt k", *(f"k = {k}" for k in range(1, 5)), "passed by k = 2")
+    ways = {
+        f"0.05 × {FIRST_SHARE} × {1 - FIRST_SHARE:.1f}^(k-1), ours": [0.04, 0.008, 0.0016, 0.00032],
+        "0.05 × 2^-k": [0.025, 0.0125, 0.00625, 0.003125],
+        "0.05 / (k (k+1))": [0.025, 0.05 / 6, 0.05 / 12, 0.05 / 20],
+        "0.05 / 6, six attempts": [0.05 / 6] * 4,
+    }
+    rates = runs.pass_rates(4, World(), MEANS, MANY // 2, sorted({level for levels in ways.values() for level in levels}))
+    for name, levels in ways.items():
+        passed = [rates[level] for level in levels]
+        _row(name, *(f"{rate:.0%}" for rate in passed), f"{1 - (1 - passed[0]) * (1 - passed[1]):.0%}")
+
+
+def errors() -> dict[str, Any]:
+    """How often what must not pass does."""
+    _head("sd, correlation", *(f"{name} worse by the margin" for name in CRITERIA))
+    worst: dict[World, dict[str, float]] = {}
+    for world in WORLDS:
+        worst[world] = runs.worse_somewhere(10, world, MANY if world == World() else REPEATS)
+        _row(_name(world), *(f"{rate:.1%}" for rate in worst[world].values()))
+    return {
+        "false_promotion": max(worst[World()].values()),
+        "false_promotion_after_five_retries": runs.retried(20, World(), LAST, MANY),
+        "creep": {
+            "every criterion": runs.creep(30, World(), None, REPEATS, anchored=True),
+            "one criterion": runs.creep(31, World(), LAST, MANY // 2, anchored=True),
+            "one criterion, no anchor": runs.creep(32, World(), LAST, REPEATS // 4, anchored=False),
+        },
+        "biased_reference": {
+            "untouched scenarios only": runs.biased(40, World(), MANY, untouched_only=True),
+            "all scenarios": runs.biased(40, World(), REPEATS, untouched_only=False),
+        },
+        "given_up_on_the_way": {
+            "equal": runs.given_up(50, World(), MEANS, REPEATS),
+            "worse by 0.6": runs.given_up(51, World(), shifted(-0.6), REPEATS),
+        },
+    }
+
+
+def beside() -> dict[str, Any]:
+    """The gate beside two other rules."""
+    _head("candidate", "n", "this gate", "not significantly worse", "at least 95 % of a published mean")
+    cases = {
+        "equal": MEANS, "0.10 worse everywhere": shifted(-0.1), "0.25 worse everywhere": shifted(-0.25),
+        "0.25 worse on naturalness": shifted(-0.25, LAST), "0.25 worse on Graceful Handling": shifted(-0.25, 3),
+    }  # fmt: skip
+    found = {}
+    for name, means in cases.items():
+        for n in (50, 300):
+            found[name, n] = shares = rules.shipped(60, World(n=n), means, REPEATS)
+            _row(name, n, *(f"{rate:.0%}" for rate in shares.values()))
+    graceful = "0.25 worse on Graceful Handling"
+    return {
+        "two_sided_false_promotion": found[graceful, 300]["two-sided"],
+        "two_sided_false_promotion_at_50": found[graceful, 50]["two-sided"],
+    }
+
+
+def bounds() -> None:
+    """Which bounds keep their level."""
+    _head("mean difference, truly at the margin", "level", "t", "bootstrap")
+    for sd in (0.84, 1.03):
+        found = choices.means(70, sd, World.n, 1, MANY // 2)
+        _row(f"sd {sd}, n = {World.n}", "4.0%", *(f"{rate:.1%}" for rate in found.values()))
+    _head("failures, truly 6 points more", "level", "Tango", "Newcombe", "Wald")
+    for rate in (0.02, 0.055, 0.11):
+        for n in (150, 300):
+            found = choices.shares(71, rate, n, 1, 2 * MANY)
+            _row(f"of {rate:.1%}, n = {n}", "4.0%", *(f"{share:.1%}" for share in found.values()))
+
+
+def _name(world: World) -> str:
+    return f"{world.sd}, {'0.25' if world.latent == LOW else '0.5'}"
+
+
+def _head(*cells: object) -> None:
+    sys.stdout.write("\n")
+    _row(*cells)
+    _row(*("---" for _ in cells))
+
+
+def _row(*cells: object) -> None:
+    _write(f"| {' | '.join(str(cell) for cell in cells)} |")
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -53,6 +53,13 @@ def run(status: Mapping[str, Any] | None = None, execution: Mapping[str, Any] | 
     return resource("CompileRun", "travel-12345678", spec, status, **{"labels": labels, **metadata})
 
 
+def paid_run() -> Object:
+    """A run whose teacher wants a key."""
+    made = run()
+    made["spec"]["inputs"]["generation"] = {"teacher": {"name": "anthropic", "model": "claude-sonnet-4-6"}}
+    return made
+
+
 def agent(status: Mapping[str, Any] | None = None, annotations: Mapping[str, str] | None = None, **spec: Any) -> Object:
     """An agent that compiles the travel procedure."""
     wanted = {"compile": {"procedureRef": {"name": "travel"}}, **spec}

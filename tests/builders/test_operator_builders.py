@@ -64,7 +64,9 @@ def test_an_attempt_is_the_operators_and_a_job_stays_until_its_run_goes() -> Non
 
 @pytest.mark.parametrize(("stage", "keys"), [("generate", 1), ("train", 0), ("evaluate", 1)])
 def test_only_stages_that_pay_get_the_key_and_only_by_reference(stage: Stage, keys: int) -> None:
-    main = job(stage, apiKeySecret={"name": "provider", "key": "key"})["spec"]["template"]["spec"]["containers"][0]
+    execution = ExecutionSettings.model_validate({"apiKeySecret": {"name": "provider", "key": "key"}})
+    made = stage_job(make.paid_run(), execution, Attempt(stage, 1), SETTINGS, SCRATCH if stage == "evaluate" else None)
+    main = made["spec"]["template"]["spec"]["containers"][0]
     found = [item for item in main["env"] if item["name"] == "ANTHROPIC_API_KEY"]
     assert [item["valueFrom"]["secretKeyRef"] for item in found] == [{"name": "provider", "key": "key"}] * keys
 

@@ -1,6 +1,7 @@
 """What a writer's words are refused for, and that good words are not."""
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from subterra_api.contract import Generation
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.common import scripted
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.generate.audit import audit, require_usable
@@ -161,13 +163,20 @@ def test_an_agent_makes_no_address_up() -> None:
 
 
 @pytest.mark.parametrize("name", ["travel", "zoom", "insurance"])
-async def test_no_scripted_word_of_the_examples_is_refused(name: str) -> None:
-    """Every wording of every node comes up; a refusal would raise InvalidInputError."""
+def test_no_wording_of_the_examples_is_taken_for_untrue(name: str) -> None:
     graph = Graph(example(name))
-    writer = Writer(graph, ScriptedTeacher(graph))
-    slots = plan(graph.spec, Generation(teacher=Provider(), conversations=1000, seeds=(42,), held_out_percent=10))
-    written = [await writer.finish(Conversation(slot), nothing) for slot in slots]
-    assert {each.dropped for each in written} == {None}
+    check = Checker(graph)
+    for slot in plan(graph.spec, Generation(teacher=Provider(), conversations=1000, seeds=(42,), held_out_percent=10)):
+        said = scripted.write(graph, slot.path, slot.values, random.Random(slot.id))
+        faults = [check.turn(slot, position, said[:position], each.text) for position, each in enumerate(said)]
+        assert set(faults) == {None}
+
+
+async def test_an_author_may_say_what_a_model_may_not() -> None:
+    bold = ("**Good** [sic]. Call 0800 1234 or see www.shop.example.",)
+    graph = Graph(procedure(agent("hello", "bye", examples=bold), end(examples=["Bye."])))
+    slot = Slot("s1-000001", 1, ("hello", "bye"), {}, "0" * 64, False, Manner())
+    assert (await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot), nothing)).dropped is None
 
 
 async def nothing(_: Conversation) -> None:

@@ -49,12 +49,10 @@ class Checker:
         return self.utterance(text) or self._quoted(slot, position, text) or self._truth.fault(slot, position, said, text)
 
     def utterance(self, text: str) -> str | None:
-        """What is wrong with words whoever says them."""
-        if not text.strip():
-            return "is empty"
-        if len(text) > LONGEST:
-            return f"is longer than {LONGEST} characters"
-        if _PLACEHOLDER.search(text) or (self._brackets and self._brackets.search(text)):
+        """What is wrong with words of a model, whoever says them."""
+        if fault := form_fault(text):
+            return fault
+        if self._brackets and self._brackets.search(text):
             return "has a placeholder left"
         if _SPEAKER.match(text):
             return "starts with the name of a speaker"
@@ -83,6 +81,15 @@ class Checker:
         whens = (" ".join(_WORD.findall(render(edge.when, slot.values).casefold())) for edge in node.next if edge.when)
         quoted = next((when for when in whens if "customer" in when and when in plain), None)
         return f"quotes a condition: {quoted}" if quoted else None
+
+
+def form_fault(text: str) -> str | None:
+    """What is wrong with words even when an author wrote them, who may otherwise say what pleases."""
+    if not text.strip():
+        return "is empty"
+    if len(text) > LONGEST:
+        return f"is longer than {LONGEST} characters"
+    return "has a placeholder left" if _PLACEHOLDER.search(text) else None
 
 
 def conversation_fault(messages: list[dict[str, str]]) -> str | None:

@@ -9,7 +9,7 @@ from subterra_jobs.common import scripted
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scenarios import system_message
 from subterra_jobs.common.scripted import Utterance
-from subterra_jobs.generate.checks import Checker, conversation_fault
+from subterra_jobs.generate.checks import Checker, conversation_fault, form_fault
 from subterra_jobs.generate.pilot import Decision
 from subterra_jobs.generate.plan import Slot
 
@@ -104,7 +104,7 @@ class Writer:
             except BadTurnError as error:
                 fault = str(error)
                 continue
-            found = self._check.turn(slot, position, said, text)
+            found = self._check.turn(slot, position, said, text) if self._teacher.paid else form_fault(text)
             if found is None:
                 return text
             fault = found

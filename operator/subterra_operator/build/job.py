@@ -134,7 +134,7 @@ def _provider(teacher: Provider, execution: ExecutionSettings, settings: Setting
     if prices:
         values[PRICES_VARIABLE] = PRICE_TABLE.dump_json(prices, by_alias=True, exclude_none=True).decode()
     found = env(values)
-    if (secret := execution.api_key_secret) is not None:
+    if (secret := execution.api_key_secret) is not None and teacher.name in KEY_VARIABLES:
         reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
         found.append({"name": KEY_VARIABLES[teacher.name], "valueFrom": reference})
     return found

@@ -203,8 +203,8 @@ def test_a_success_that_nobody_heard_is_read_back_for_free() -> None:
 
 def test_reading_back_never_reaches_a_provider() -> None:
     execution = ExecutionSettings.model_validate({"apiKeySecret": {"name": "key"}})
-    attach = stage_job(make.run(), execution, Attempt("generate", 1, attach=True), SETTINGS)
-    paid = stage_job(make.run(), execution, Attempt("generate", 1), SETTINGS)
+    attach = stage_job(make.paid_run(), execution, Attempt("generate", 1, attach=True), SETTINGS)
+    paid = stage_job(make.paid_run(), execution, Attempt("generate", 1), SETTINGS)
     assert "ANTHROPIC_API_KEY" in str(paid)
     assert "ANTHROPIC_API_KEY" not in str(attach)
 

@@ -22,6 +22,7 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster $(PY) -m tests.oracles.build
+	@PYTHONPATH=cluster $(PY) -m tests.objectstore
 	@$(PY) -m pytest -m "not exhaustive"
 
 .PHONY: test-faults

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests import objectstore, programs
 from tests.oracles import build
 from tests.oracles.build import Oracle
 
@@ -16,13 +17,32 @@ from subterra_cluster.control_plane import ControlPlane
 @pytest.fixture(scope="session")
 def oracle() -> Callable[..., Oracle]:
     """How a tool reads objects: ``oracle("kstatus")``, ``oracle("lua", script)``, ``oracle("cel", kustomization)``."""
-    if not (program := build.binary(default_cache())).exists():
+    if not (program := programs.path_of(build.SOURCES, default_cache())).exists():
         pytest.skip("the oracles are not built: make test builds them")
 
     def asked(*question: str | Path) -> Oracle:
         return partial(build.ask, program, question)
 
     return asked
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of a bucket on a real S3 server; the environment has its address and keys."""
+    if not (program := programs.path_of(objectstore.SOURCES, default_cache())).exists():
+        pytest.skip("the S3 server is not built: make test builds it")
+    with objectstore.serving(program, tmp_path_factory.mktemp("s3") / "data") as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield f"s3://{objectstore.BUCKET}"
+
+
+@pytest.fixture(params=["volume", "memory", "S3"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty artifact store of each kind."""
+    if request.param == "S3":
+        return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+    return tmp_path.as_uri() if request.param == "volume" else f"memory://{tmp_path}"
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 import sys
 from functools import partial
 
+from tests import programs
 from tests.builders.operator_objects import ROOT
 from tests.golden import argocd, v1alpha1
 from tests.oracles import build
@@ -25,7 +26,7 @@ def main() -> int:
         print(*lines, v1alpha1.ADVICE, sep="\n", file=sys.stderr)
         return 1
     GOLDEN.write_text(v1alpha1.text(new))
-    program = build.ensure(default_cache())
+    program = programs.ensure(build.SOURCES, ".", default_cache())
     for path, text in argocd.files(lambda *question: partial(build.ask, program, question)).items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text)

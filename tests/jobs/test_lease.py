@@ -43,9 +43,9 @@ class World:
         return acquire(store, FOLDER, holder, done=done, tell=self.told.append, clock=lambda: self.now, sleep=self.sleep)
 
 
-@pytest.fixture(params=["volume", "object store"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path.as_uri() if request.param == "volume" else f"memory://{tmp_path}")
+@pytest.fixture
+def store(store_uri: str) -> ArtifactStore:
+    return ArtifactStore(store_uri)
 
 
 @pytest.fixture

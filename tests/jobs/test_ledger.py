@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -49,9 +48,9 @@ class Till:
         self.seconds += timedelta(**time).total_seconds()
 
 
-@pytest.fixture(params=["volume", "object store"])
-def till(request: pytest.FixtureRequest, tmp_path: Path) -> Till:
-    return Till(tmp_path.as_uri() if request.param == "volume" else f"memory://{tmp_path}")
+@pytest.fixture
+def till(store_uri: str) -> Till:
+    return Till(store_uri)
 
 
 async def pay(purse: LedgerPurse, usd: str, reserved: str | None = None) -> None:

@@ -5,32 +5,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from subterra_cluster.build import cache_key, find_go, go_version_needed
+from tests import programs
+
 from subterra_cluster.config import default_cache
-from subterra_cluster.shell import locked, run, step
 from subterra_operator.kinds import Object
 
 SOURCES = Path(__file__).parent
 
 Oracle = Callable[[Object], tuple[str, str]]
 """Status and message of an object."""
-
-
-def binary(cache: Path) -> Path:
-    """Where the program of these sources is, or will be."""
-    return cache / f"oracles-{cache_key(SOURCES)[:16]}"
-
-
-def ensure(cache: Path) -> Path:
-    """The program, built when needed."""
-    path = binary(cache)
-    with locked(cache / "oracles.lock", "building the oracles"):
-        if not path.exists():
-            go, temporary = find_go(cache, go_version_needed((SOURCES / "go.mod").read_text())), path.with_suffix(".tmp")
-            with step("building the oracles"):
-                run([go, "build", "-trimpath", "-o", temporary, "."], cwd=SOURCES, env={"CGO_ENABLED": "0"})
-            temporary.rename(path)
-    return path
 
 
 def ask(program: Path, question: tuple[str | Path, ...], obj: Object) -> tuple[str, str]:
@@ -42,4 +25,4 @@ def ask(program: Path, question: tuple[str | Path, ...], obj: Object) -> tuple[s
 
 
 if __name__ == "__main__":
-    ensure(default_cache())
+    programs.ensure(SOURCES, ".", default_cache())

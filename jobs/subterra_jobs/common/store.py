@@ -119,14 +119,24 @@ class ArtifactStore:
         target = Path(tempfile.mkdtemp(prefix="artifact-"))
         for name in [*manifest["files"], MANIFEST]:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            self.fs.get_file(self._at(path, name), str(target / name))
+            self._fetch(path, name, target)
         return target
+
+    def _fetch(self, path: str, name: str, target: Path) -> None:
+        try:
+            self.fs.get_file(self._at(path, name), str(target / name))
+        except FileNotFoundError:
+            raise InfrastructureError(_broken(path, name)) from None
 
     def verify(self, path: str) -> str:
         """The artifact's digest, after checking every file against its manifest. Raises InfrastructureError."""
         directory = self.local(path)
         manifest = json.loads((directory / MANIFEST).read_text())
         for name, expected in manifest["files"].items():
-            if file_digest(directory / name) != expected:
-                raise InfrastructureError(f"{path}/{name} does not match its manifest; delete {path} from the store and run again")
+            if not (directory / name).is_file() or file_digest(directory / name) != expected:
+                raise InfrastructureError(_broken(path, name))
         return sha256(manifest)
+
+
+def _broken(path: str, name: str) -> str:
+    return f"{path}/{name} does not match its manifest; delete {path} from the store and run again"

@@ -1,4 +1,4 @@
-"""Programs of others that tests ask, each a Go module under tests/: built once, and kept in the cache under a hash of its sources."""
+"""Programs of others that tests ask, each a Go module under tests/: built once and cached under a hash of its sources."""
 
 from pathlib import Path
 

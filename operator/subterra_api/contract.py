@@ -158,6 +158,18 @@ class StageResult(ApiModel):
     scores: Scores | None = None
 
 
+class Calls(ApiModel):
+    """How a stage that pays a provider gets on with it."""
+
+    answered: int = 0
+    """Since this attempt began."""
+    per_minute: float = 0.0
+    limit: float | None = None
+    """Calls a minute that the account's limits let through; none when the provider tells none."""
+    max_usd: Annotated[str | None, Field(alias="maxUSD")] = None
+    """The cap of the run."""
+
+
 class Progress(ApiModel):
     """What a job says on its progress port."""
 
@@ -170,6 +182,7 @@ class Progress(ApiModel):
     usd: str = "0"
     tokens: int = 0
     message: str = ""
+    calls: Calls | None = None
 
 
 _PRETRAINED = Training(

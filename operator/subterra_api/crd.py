@@ -180,6 +180,7 @@ def compileruns() -> Schema:
         _column("Stage", ".status.progress"),
         _column("USD", ".status.usd"),
         _column("Verdict", ".status.verdict.result"),
+        _column("Now", '.status.stages[?(@.state=="Running")].message', priority=1),
         _column("Message", '.status.conditions[?(@.type=="Succeeded")].message', priority=1),
     ]
     spec = structural(CompileRunSpec)

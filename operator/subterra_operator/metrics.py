@@ -1,10 +1,11 @@
 """What Prometheus may ask the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from subterra_api.contract import Calls, Progress
 from subterra_operator.kinds import AGENT_LABEL, Key, labels
 
 REGISTRY = CollectorRegistry()
@@ -28,6 +29,35 @@ AGENT_USD = Gauge(
     registry=REGISTRY,
 )  # fmt: skip
 
+_STAGE = ["namespace", "run", "stage"]
+
+
+def _stage_gauge(name: str, what: str) -> Gauge:
+    return Gauge(f"subterra_compilerun_stage_{name}", what, _STAGE, registry=REGISTRY)
+
+
+Figure = Callable[[Progress], float | None]
+
+
+def _of_calls(read: Callable[[Calls], float | None]) -> Figure:
+    """A figure of stages that pay a provider."""
+    return lambda heard: None if heard.calls is None else read(heard.calls)
+
+
+_TOLD: dict[Gauge, Figure] = {
+    _stage_gauge("done", "Units that are done: conversations, steps."): lambda heard: heard.done,
+    _stage_gauge("planned", "Units that are planned."): lambda heard: heard.planned,
+    _stage_gauge("usd", "What the stage paid to providers, all attempts together."): lambda heard: float(heard.usd),
+    _stage_gauge("tokens", "Tokens that it was billed for."): lambda heard: heard.tokens,
+    _stage_gauge("calls", "Calls that a provider answered in this attempt."): _of_calls(lambda calls: calls.answered),
+    _stage_gauge("max_usd", "The run's cap."): _of_calls(lambda calls: None if calls.max_usd is None else float(calls.max_usd)),
+}
+_NOW: dict[Gauge, Figure] = {
+    _stage_gauge("eta_seconds", "Seconds that are probably left."): lambda heard: heard.eta_seconds,
+    _stage_gauge("calls_per_minute", "Calls a minute, of the last 30 s."): _of_calls(lambda calls: calls.per_minute),
+    _stage_gauge("calls_per_minute_limit", "Calls a minute that the account lets through."): _of_calls(lambda calls: calls.limit),
+}
+"""These are over when the stage's pod is."""
 _VALUES = {"True": 1, "False": 0, "Unknown": -1}
 _phases: dict[Key, str] = {}
 
@@ -47,10 +77,25 @@ def show(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any]) -> Non
             AGENT_USD.labels(key.namespace, key.name).set(float(usd))
 
 
+def tell(run: Key, heard: Progress) -> None:
+    """Makes the gauges of a stage say what its pod says."""
+    for gauge, figure in (_TOLD | _NOW).items():
+        if (value := figure(heard)) is None:
+            gauge.remove_by_labels({"namespace": run.namespace, "run": run.name, "stage": heard.stage})
+        else:
+            gauge.labels(run.namespace, run.name, heard.stage).set(value)
+
+
+def hush(run: Key) -> None:
+    """Takes out what is true only while a stage's pod runs."""
+    for gauge in _NOW:
+        gauge.remove_by_labels({"namespace": run.namespace, "run": run.name})
+
+
 def forget(key: Key) -> None:
     """Takes a deleted resource out of the gauges."""
     _phases.pop(key, None)
-    gauges = {"CompileRun": ("run", (RUN_PHASE, RUN_USD)), "CompiledAgent": ("agent", (AGENT_CONDITION, AGENT_USD))}
+    gauges = {"CompileRun": ("run", (RUN_PHASE, RUN_USD, *_TOLD, *_NOW)), "CompiledAgent": ("agent", (AGENT_CONDITION, AGENT_USD))}
     label, own = gauges.get(key.kind, ("", ()))
     for gauge in own:
         gauge.remove_by_labels({"namespace": key.namespace, label: key.name})

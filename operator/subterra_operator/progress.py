@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from subterra_api.contract import EXPORTER_PORT, PROGRESS_PORT, Progress
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator.kinds import COMPONENT_LABEL, Object, labels
+from subterra_operator import metrics
+from subterra_operator.kinds import COMPONENT_LABEL, RUN_LABEL, Key, Object, labels
 from subterra_operator.store import Store
 
 log = logging.getLogger("subterra")
@@ -36,6 +37,7 @@ class Poller:
         self._store, self._wake = store, wake
         self._published: dict[tuple[str, str], float] = {}
         self._due: dict[tuple[str, str], float] = {}
+        self._told: dict[tuple[str, str], Key] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def first(self) -> None:
@@ -56,6 +58,8 @@ class Poller:
         self._published, self._due = (
             {name: at for name, at in known.items() if name in pods} for known in (self._published, self._due)
         )
+        for name in self._told.keys() - pods.keys():
+            metrics.hush(self._told.pop(name))
         await asyncio.gather(*(self._ask(session, pod) for name, pod in pods.items() if now >= self._due.get(name, now)))
 
     async def _ask(self, session: aiohttp.ClientSession, pod: Object) -> None:
@@ -68,6 +72,14 @@ class Poller:
             else:
                 progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
                 self._publish(self._store.progress, pod, progress, now)
+                self._measure(pod, progress)
+
+    def _measure(self, pod: Object, progress: Progress | None) -> None:
+        """What the run's metrics say is newer than its status, which is written now and then."""
+        run = Key("CompileRun", pod["metadata"]["namespace"], labels(pod).get(RUN_LABEL, ""))
+        if progress is not None and self._store.get(run) is not None:
+            self._told[_name(pod)] = run
+            metrics.tell(run, progress)
 
     def _publish(self, known: dict[tuple[str, str], M], pod: Object, heard: M | None, now: float) -> None:
         name = _name(pod)

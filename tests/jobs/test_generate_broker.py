@@ -1,18 +1,21 @@
 """One broker for all workers: who goes next, within limits and money. No test waits for a clock."""
 
 import asyncio
+import json
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from tests.fakes.generation import run_input
 
-from subterra_api.contract import Budget
+from subterra_api.contract import Budget, Calls, Progress
 from subterra_jobs.common.errors import BudgetExceededError
 from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.broker import StageBroker
+from subterra_jobs.generate.broker import Figures, StageBroker
+from subterra_jobs.generate.main import _told
 from subterra_jobs.generate.rates import Heard, Limit, Rates
 
 CENT = Decimal("0.01")
@@ -104,3 +107,14 @@ async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
     await settle_down()
     await world.broker.settle(first, None, Heard())
     await asyncio.wait_for(world.call(), 5)
+
+
+def test_what_a_pod_tells_of_its_provider_reaches_the_operator_as_it_was_measured() -> None:
+    reporter = ProgressReporter("generate")
+    figures = Figures(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20))
+    reporter.update(210, 500, "conversations", **_told(figures))
+    heard = Progress.model_validate_json(json.dumps(reporter.current.model_dump(by_alias=True)))
+    assert heard.calls == Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")
+    assert heard.message == "3,950 calls/min of 4,000, $1.20 of $20"
+    reporter.update(211, 500, "conversations", **_told(None))
+    assert reporter.current.calls is None

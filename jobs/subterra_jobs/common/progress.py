@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from subterra_api.contract import Progress, Stage
+from subterra_api.contract import Calls, Progress, Stage
 
 log = logging.getLogger("subterra")
 LOG_EVERY_SECONDS = 10.0
@@ -23,7 +23,9 @@ class ProgressReporter:
         self._started: tuple[float, int] | None = None
         self._logged = float("-inf")
 
-    def update(self, done: int, planned: int, unit: str, *, message: str = "", usd: str = "0", tokens: int = 0) -> None:
+    def update(
+        self, done: int, planned: int, unit: str, *, message: str = "", usd: str = "0", tokens: int = 0, calls: Calls | None = None
+    ) -> None:
         """Records ``done`` of ``planned`` units; percent and time left follow from the pace so far."""
         now = self._clock()
         if self._started is None:
@@ -31,7 +33,7 @@ class ProgressReporter:
         since, first = self._started
         pace = (done - first) / (now - since) if now > since else 0.0
         self.current = Progress(
-            stage=self.current.stage, done=done, planned=planned, unit=unit, message=message, usd=usd, tokens=tokens,
+            stage=self.current.stage, done=done, planned=planned, unit=unit, message=message, usd=usd, tokens=tokens, calls=calls,
             percent=min(100, 100 * done // planned) if planned else 0,
             eta_seconds=round((planned - done) / pace) if pace > 0 else None,
         )  # fmt: skip

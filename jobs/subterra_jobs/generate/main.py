@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from subterra_api.contract import RunInput
+from subterra_api.contract import Calls, RunInput
 from subterra_api.graph import Graph
 from subterra_api.lint import analyse
 from subterra_api.pricing import money
@@ -68,7 +68,13 @@ def work(context: StageContext) -> Outcome:
 
 def _told(figures: Figures | None) -> dict[str, Any]:
     """What progress tells of a paid teacher."""
-    return {} if figures is None else {"usd": money(figures.usd), "tokens": figures.tokens, "message": str(figures)}
+    if figures is None:
+        return {}
+    calls = Calls(
+        answered=figures.calls, per_minute=figures.per_minute, limit=figures.limit,
+        max_usd=None if figures.cap is None else money(figures.cap),
+    )  # fmt: skip
+    return {"usd": money(figures.usd), "tokens": figures.tokens, "message": str(figures), "calls": calls}
 
 
 def _unfinished(conversations: Iterable[Conversation]) -> list[Conversation]:

@@ -149,7 +149,8 @@ class _Stage:
         }  # fmt: skip
         if heard and heard.stage == self.name:
             update |= {"percent": heard.percent, "eta_seconds": heard.eta_seconds, "usd": heard.usd, "tokens": heard.tokens}
-            update["message"] = update["message"] or shortened(heard.message) or f"{heard.done} of {heard.planned} {heard.unit}"
+            done = f"{heard.done:,} of {heard.planned:,} {heard.unit}" if heard.planned else ""
+            update["message"] = update["message"] or shortened(", ".join(filter(None, (done, heard.message)))) or None
         return known.model_copy(update=update)
 
     def _waiting(self, job: Seen) -> str:

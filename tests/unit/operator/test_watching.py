@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from tests.builders import operator_objects as make
 
-from subterra_api.contract import Progress
+from subterra_api.contract import Calls, Progress
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator import progress, watches
+from subterra_operator import metrics, progress, watches
 from subterra_operator.client import ApiError, Page
 from subterra_operator.controller import Controller
-from subterra_operator.kinds import COMPONENT_LABEL, Key, Kind, Object
+from subterra_operator.kinds import COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL, Key, Kind, Object
 from subterra_operator.progress import Poller
 from subterra_operator.settings import Settings
 from subterra_operator.store import Store
@@ -107,3 +107,49 @@ async def test_prices_are_asked_for_less_often_than_progress(asked: list[str]) -
     await poller.first()
     await poller.first()
     assert sorted(asked) == ["price", "progress", "progress"]
+
+
+def generating(name: str = "travel-1-generate-1") -> Object:
+    pod = running("job")
+    marks = {COMPONENT_LABEL: "generate", RUN_LABEL: "travel-1", STAGE_LABEL: "generate"}
+    return {**pod, "metadata": {**pod["metadata"], "name": name, "uid": name, "labels": marks}}
+
+
+def sample(name: str) -> float | None:
+    labels = {"namespace": make.NAMESPACE, "run": "travel-1", "stage": "generate"}
+    return metrics.REGISTRY.get_sample_value(f"subterra_compilerun_stage_{name}", labels)
+
+
+async def test_a_runs_metrics_say_what_its_pod_says_until_the_run_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")
+    heard = Progress(stage="generate", done=120, planned=500, unit="conversations", usd="1.2", tokens=648000, eta_seconds=95)
+
+    async def get(*_: Any) -> Any:
+        return heard.model_copy(update={"calls": calls})
+
+    monkeypatch.setattr(progress, "_get", get)
+    store, pod = Store(), generating()
+    run = make.stored(make.run(name="travel-1"))
+    poller = Poller(store, lambda _: None)
+    store.seen(pod)
+    await poller.first()
+    assert sample("done") is None, "a run that does not exist any more gets no metrics"
+    store.seen(run)
+    await poller.first()
+    told = {"done": 120, "planned": 500, "usd": 1.2, "tokens": 648000, "calls": 900, "max_usd": 20}
+    now = {"eta_seconds": 95, "calls_per_minute": 3950, "calls_per_minute_limit": 4000}
+    assert {name: sample(name) for name in (told | now)} == told | now
+    store.seen(pod, deleted=True)
+    await poller.first()
+    assert {name: sample(name) for name in (told | now)} == told | dict.fromkeys(now)
+    metrics.forget(Key("CompileRun", make.NAMESPACE, "travel-1"))
+    assert {sample(name) for name in told} == {None}
+
+
+async def test_what_a_stage_does_not_tell_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Key("CompileRun", make.NAMESPACE, "travel-1")
+    metrics.tell(run, Progress(stage="generate", done=1, planned=2, calls=Calls(max_usd="0")))
+    assert (sample("max_usd"), sample("eta_seconds")) == (0, None)
+    metrics.tell(run, Progress(stage="generate", done=2, planned=2))
+    assert (sample("max_usd"), sample("calls"), sample("done")) == (None, None, 2)
+    metrics.forget(run)

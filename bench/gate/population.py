@@ -1,5 +1,6 @@
 """Scores as two judges might give them: ordinal, skewed, paired by scenario, alike across criteria."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -60,11 +61,11 @@ def cuts(mean: float, sd: float) -> tuple[float, ...]:
 def draw(rng: np.random.Generator, world: World, means: Sequence[tuple[float, ...]]) -> tuple[list[Arm], npt.NDArray[np.bool_]]:
     """One evaluation: an arm for each tuple of means, in the same scenarios, and which of these pose a challenge."""
     arms, criteria = len(means), len(CRITERIA)
-    noise = rng.standard_normal((world.n, arms, criteria))
-    mixed = np.einsum("ab,cd,nbd->nac", _mixer(arms, world.latent), _mixer(criteria, world.latent), noise)
-    own = rng.standard_normal((world.n, arms, criteria, JUDGES))
-    seen = np.sqrt(JUDGE_SHARE) * mixed[..., None] + np.sqrt(1 - JUDGE_SHARE) * own
-    limits = np.array([[cuts(round(mean, 4), world.sd) for mean in each] for each in means])[..., None]
+    noise = rng.standard_normal((world.n, arms, criteria), dtype=np.float32)
+    mixed = _mixer(arms, world.latent) @ (noise @ _mixer(criteria, world.latent).T)
+    own = rng.standard_normal((world.n, arms, criteria, JUDGES), dtype=np.float32)
+    seen = math.sqrt(JUDGE_SHARE) * mixed[..., None] + math.sqrt(1 - JUDGE_SHARE) * own
+    limits = np.array([[cuts(round(mean, 4), world.sd) for mean in each] for each in means], dtype=np.float32)[..., None]
     scores = 1.0 + sum((seen > limits[:, :, level]).astype(float) for level in range(len(LEVELS) - 1))
     played = np.ones(world.n, dtype=bool)
     challenged = np.diff(np.floor(np.arange(world.n + 1) * world.challenged + 1e-9)) > 0
@@ -72,8 +73,8 @@ def draw(rng: np.random.Generator, world: World, means: Sequence[tuple[float, ..
 
 
 @cache
-def _mixer(size: int, correlation: float) -> Floats:
-    return np.linalg.cholesky(np.full((size, size), correlation) + (1 - correlation) * np.eye(size))
+def _mixer(size: int, correlation: float) -> npt.NDArray[np.float32]:
+    return np.linalg.cholesky(np.full((size, size), correlation) + (1 - correlation) * np.eye(size)).astype(np.float32)
 
 
 def observed(world: World) -> dict[str, float]:

@@ -39,7 +39,7 @@ class Played:
         comparisons = [
             compare(name, self.candidate, arm, challenged=self.challenged, comparable=rows) for name, arm in self.references.items()
         ]
-        return Trial(len(rows), attempt, criteria, failures, self.conformance, {}, tuple(comparisons))
+        return Trial(len(rows), attempt, criteria, failures, self.conformance, (), tuple(comparisons))
 
     def first(self, count: int) -> "Played":
         """As it was when so many scenarios had been played."""

@@ -68,7 +68,7 @@ def errors() -> dict[str, Any]:
         _row(_name(world), *(f"{rate:.1%}" for rate in worst[world].values()))
     return {
         "false_promotion": max(worst[World()].values()),
-        "false_promotion_after_five_retries": runs.retried(20, World(), LAST, MANY),
+        "false_promotion_after_five_retries": runs.retried(20, World(), LAST, 3 * MANY),
         "creep": {
             "every criterion": runs.creep(30, World(), None, REPEATS, anchored=True),
             "one criterion": runs.creep(31, World(), LAST, MANY // 2, anchored=True),

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from subterra_api.contract import RESULT_LIMIT, ExitCode, RunIdentity, RunInput, StageResult, artifact_path, resolve
-from subterra_api.v1alpha1.compilerun import CompileInputs, Interval, Scores
+from subterra_api.v1alpha1.compilerun import Branch, CompileInputs, Interval, Scores
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import BudgetExceededError, InfrastructureError, StageError
 from subterra_jobs.common.stage import Outcome, StageContext, execute
@@ -71,7 +71,8 @@ def test_a_changed_byte_is_found(run_input: RunInput) -> None:
 def test_a_result_with_all_scores_fits_a_termination_message() -> None:
     interval = Interval(mean=4.123456789, low=3.123456789, high=4.923456789)
     scores = Scores(scenarios=200, criteria={f"criterionNumber{n}": interval for n in range(5)}, failure_rate=interval,
-                    conformance=interval, turns_per_conversation=6.1, slots_exact=0.98)  # fmt: skip
+                    conformance=interval, turns_per_conversation=6.1, slots_exact=0.98, branches_judged=75,
+                    worst_branches=(Branch(hub="h" * 63, to="t" * 63, conversations=5000, failures=5000),) * 5)  # fmt: skip
     result = StageResult(stage="evaluate", key="sha256:" + "a" * 64, digest="sha256:" + "b" * 64, path="reports/" + "c" * 32,
                          message="m" * 500, scores=scores)  # fmt: skip
     assert len(result.model_dump_json(by_alias=True).encode()) < RESULT_LIMIT

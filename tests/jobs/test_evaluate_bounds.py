@@ -10,7 +10,6 @@ from subterra_jobs.evaluate.bounds import (
     Discordant,
     Sample,
     Share,
-    binomial_tail,
     difference_bounds,
     mean_bounds,
     scenarios_to_decide,
@@ -84,11 +83,6 @@ def test_pairs_that_always_differ_are_at_the_end_of_the_scale() -> None:
 def test_shares_have_wilsons_interval(hits: int, of: int) -> None:
     found, theirs = share_bounds(Share(hits, of), 0.025), stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")
     assert (found.low, found.high) == pytest.approx((max(0, theirs.low), min(1, theirs.high)), abs=1e-12)
-
-
-@pytest.mark.parametrize(("hits", "of", "rate"), [(0, 30, 0.4), (20, 30, 0.4), (30, 30, 0.4), (2100, 5000, 0.4)])
-def test_the_tail_of_a_binomial_is_exact_also_for_thousands(hits: int, of: int, rate: float) -> None:
-    assert binomial_tail(Share(hits, of), rate) == pytest.approx(stats.binom.sf(hits - 1, of, rate), rel=1e-8)
 
 
 def test_the_number_that_decides_has_the_power_it_promises() -> None:

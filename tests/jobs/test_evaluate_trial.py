@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from subterra_api.v1alpha1.compilerun import Branch
 from subterra_jobs.evaluate.bounds import Discordant, Sample, Share
 from subterra_jobs.evaluate.judge import CRITERIA
 from subterra_jobs.evaluate.pairing import Arm, compare, missing, own
@@ -125,22 +126,17 @@ def test_missing_judgements_make_it_inconclusive() -> None:
 
 
 def test_a_branch_that_surely_fails_blocks_although_the_whole_looks_well() -> None:
-    verdict = decide(trial(compared(), branches={"choice → handover": Share(25, 40), "choice → confirm": Share(3, 200)}), POLICY)
+    branches = (Branch(hub="choice", to="handover", conversations=40, failures=25),)
+    verdict = decide(trial(compared(), branches=branches), POLICY)
     assert verdict.result == "Fail"
-    assert verdict.reasons == ("branch choice → handover: 25 of 40 conversations failed, above a ceiling of 40%",)
+    assert verdict.reasons == ("branch choice → handover: 25 of 40 conversations failed, above a ceiling of 40.0%",)
 
 
 def test_a_rare_branch_only_advises() -> None:
-    verdict = decide(trial(compared(), branches={"choice → handover": Share(20, 29)}), POLICY)
+    branches = (Branch(hub="choice", to="handover", conversations=29, failures=20),)
+    verdict = decide(trial(compared(), branches=branches), POLICY)
     assert verdict.result == "Pass"
     assert verdict.reasons[1] == "advisory: branch choice → handover failed in 20 of 29 conversations, too few to block"
-
-
-def test_the_more_branches_are_looked_at_the_surer_one_must_fail() -> None:
-    shares = {f"hub → {i}": Share(10, 40) for i in range(40)}
-    one = {"choice → handover": Share(23, 40)}
-    assert decide(trial(compared(), branches=one), POLICY).result == "Fail"
-    assert decide(trial(compared(), branches=shares | one), POLICY).result == "Pass"
 
 
 def test_a_look_on_the_way_can_only_give_up() -> None:

@@ -101,16 +101,6 @@ def tango_z(pairs: Discordant, difference: float) -> float:
     return math.copysign(math.inf, distance) if variance <= 0 else distance / math.sqrt(variance)
 
 
-def binomial_tail(share: Share, rate: float) -> float:
-    """Probability of so many hits or more at a rate above 0 and below 1: the exact one-sided p-value."""
-    n, hit, miss = share.of, math.log(rate), math.log1p(-rate)
-
-    def log_ways(k: int) -> float:
-        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-    return min(1.0, math.fsum(math.exp(log_ways(k) + k * hit + (n - k) * miss) for k in range(share.hits, n + 1)))
-
-
 def scenarios_to_decide(distance: float, sd: float, alpha: float, power: float = 0.8) -> float:
     """So many values that a mean this far from its floor is told from it with this power; infinite at the floor."""
     if distance == 0:

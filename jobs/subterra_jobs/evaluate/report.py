@@ -21,7 +21,7 @@ from subterra_api.v1alpha1.compilerun import Scores
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.judge import CRITERIA, NATURAL, TASK
 from subterra_jobs.evaluate.scenarios import missed
-from subterra_jobs.evaluate.scoring import Result, compare_seen, price, transitions
+from subterra_jobs.evaluate.scoring import Result, branches, compare_seen, price, transitions
 from subterra_jobs.evaluate.statistics import share_interval
 
 WORST, BROKEN, BEST = 15, 3, 5
@@ -64,6 +64,7 @@ def build(run: RunInput, graph: Graph, results: Sequence[Result], scores: Scores
         "halves": [_half(results, unseen) for unseen in (False, True)],
         "slots": _slots(results),
         "illegalTransitions": transitions(results),
+        "branches": [branch.model_dump(by_alias=True) for branch in branches(results)],
         "edgesNotPlayed": [list(hop) for hop in missed(graph, [result.scenario for result in results])],
         "price": price(results),
         "provenance": about,

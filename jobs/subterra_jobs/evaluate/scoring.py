@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from subterra_api.gate import FEW
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import Interval, Scores
+from subterra_api.v1alpha1.compilerun import Branch, Interval, Scores
 from subterra_jobs.evaluate import statistics
 from subterra_jobs.evaluate.conformance import Nodes, Replay, replay
 from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, Judgement, judge
 from subterra_jobs.evaluate.label import Labeller
 from subterra_jobs.evaluate.play import Dialogue
-from subterra_jobs.evaluate.scenarios import Scenario
+from subterra_jobs.evaluate.scenarios import Scenario, hops
 
 MIN_CHALLENGES = 5
 """Fewer conversations say nothing about Graceful Handling; the criterion is then left out."""
+WORST_BRANCHES = 5
+"""So many go into the termination message; the report has all."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def summarise(results: Sequence[Result], seed: int) -> Scores:
         del criteria[GRACEFUL]
     played = [r for r in results if r.dialogue.error is None]
     mentions = [mention.exact for r in results for mention in r.replay.mentions]
+    judged = [branch for branch in branches(results) if branch.conversations >= FEW]
     return Scores(
         scenarios=len(results),
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
@@ -60,7 +64,20 @@ def summarise(results: Sequence[Result], seed: int) -> Scores:
         conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),
         turns_per_conversation=round(sum(len(r.dialogue.replies) for r in played) / max(1, len(played)), 4),
         slots_exact=round(sum(mentions) / len(mentions), 4) if mentions else None,
+        branches_judged=len(judged), worst_branches=tuple(judged[:WORST_BRANCHES]),
     )  # fmt: skip
+
+
+def branches(results: Sequence[Result]) -> list[Branch]:
+    """How the conversations on each way out of a hub ended; first those that surely fail most, by Wilson's lower bound."""
+    taken = Counter(hop for result in results for hop in hops(result.scenario.path))
+    failed = Counter(hop for result in results if result.judgement.failed for hop in hops(result.scenario.path))
+    ways = Counter(hub for hub, _ in taken)
+    found = [
+        Branch(hub=hub, to=to, conversations=count, failures=failed[hub, to])
+        for (hub, to), count in sorted(taken.items()) if ways[hub] > 1
+    ]  # fmt: skip
+    return sorted(found, key=lambda branch: -statistics.share_interval(branch.failures, branch.conversations).low)
 
 
 def _rounded(value: Interval) -> Interval:

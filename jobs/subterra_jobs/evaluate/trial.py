@@ -8,22 +8,18 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from subterra_api.gate import Check
-from subterra_api.v1alpha1.compilerun import GatePolicy, Verdict
+from subterra_api.gate import FEW, Check, blocked_branches
+from subterra_api.v1alpha1.compilerun import Branch, GatePolicy, Verdict
 from subterra_jobs.evaluate.bounds import (
     Discordant,
     Sample,
     Share,
-    binomial_tail,
     difference_bounds,
     mean_bounds,
     scenarios_to_decide,
     share_bounds,
 )
-from subterra_jobs.evaluate.statistics import holm
 
-FEW = 30
-"""With fewer pairs a comparison decides nothing; a branch with fewer conversations is only told."""
 FIRST_SHARE = 0.8
 """Most of alpha goes to the first attempt, since most candidates have only one."""
 FUTILE_ALPHA = 0.001
@@ -42,7 +38,6 @@ class Policy:
     """For all attempts at one procedure together."""
     min_scenarios: int = 100
     max_missing: float = 0.02
-    max_branch_failure_rate: float = 0.4
     floors: GatePolicy = field(default_factory=GatePolicy)
 
 
@@ -65,7 +60,7 @@ class Trial:
     criteria: Mapping[str, Sample]
     failures: Share
     conformance: Share
-    branches: Mapping[str, Share] = field(default_factory=dict)
+    branches: tuple[Branch, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     missing: float = 0.0
     """Share of the judgements that are missing for the judge's sake."""
@@ -85,7 +80,7 @@ def decide(trial: Trial, policy: Policy) -> Verdict:
     alpha = spend(policy.alpha, trial.attempt)
     measured = list(_measure(trial, policy, alpha))
     failed = [m.check for m in measured if m.check.result == "Fail"]
-    blocked = blocked_branches(trial.branches, policy)
+    blocked = blocked_branches(trial.branches, sum(branch.conversations >= FEW for branch in trial.branches), policy.floors)
     if failed or blocked:
         return Verdict(result="Fail", reasons=_first([*(f"{c.name}: {c.text}" for c in failed), *blocked]))
     unknown = [*_doubts(trial, policy), *_open(measured, trial, policy)]
@@ -105,16 +100,6 @@ def spend(alpha: float, attempt: int) -> float:
 def futile(trial: Trial, policy: Policy) -> bool:
     """Whether playing on is a waste, at a look before all is played. There is no early success: looking often cannot promote."""
     return any(m.check.result == "Fail" for m in _measure(trial, policy, FUTILE_ALPHA))
-
-
-def blocked_branches(branches: Mapping[str, Share], policy: Policy) -> list[str]:
-    """Branches that surely fail too often, corrected (Holm) for being looked at together; rare ones never block."""
-    ceiling = policy.max_branch_failure_rate
-    p_values = holm({name: binomial_tail(share, ceiling) for name, share in branches.items() if share.of >= FEW})
-    return [
-        f"branch {name}: {branches[name].hits} of {branches[name].of} conversations failed, above a ceiling of {ceiling:.0%}"
-        for name, p in sorted(p_values.items()) if p <= policy.alpha
-    ]  # fmt: skip
 
 
 def _measure(trial: Trial, policy: Policy, alpha: float) -> Iterator[_Measured]:
@@ -186,9 +171,10 @@ def _advice(trial: Trial, policy: Policy) -> Iterator[str]:
     for comparison in trial.comparisons:
         if comparison.failures.of < FEW:
             yield f"advisory: only {comparison.failures.of} scenarios can be compared with {comparison.against}; the floors decided"
-    for name, share in sorted(trial.branches.items()):
-        if 0 < share.of < FEW and share.hits > policy.max_branch_failure_rate * share.of:
-            yield f"advisory: branch {name} failed in {share.hits} of {share.of} conversations, too few to block"
+    for branch in trial.branches:
+        if branch.conversations < FEW and branch.failures > policy.floors.max_branch_failure_rate * branch.conversations:
+            told = f"{branch.failures} of {branch.conversations} conversations, too few to block"
+            yield f"advisory: branch {branch.hub} → {branch.to} failed in {told}"
 
 
 def _first(reasons: list[str]) -> tuple[str, ...]:

@@ -161,6 +161,8 @@ class GatePolicy(ApiModel):
     """The largest tolerable share of conversations with a Task Success of 3 or less. Default: 0.2."""
     min_conformance: Share = 0.8
     """The smallest tolerable share of conversations that follow the procedure to its end. Default: 0.8."""
+    max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """A branch that surely fails more often than this, in 30 conversations or more, fails the candidate. Default: 0.4."""
 
 
 class ExecutionSettings(ApiModel):
@@ -237,6 +239,19 @@ class Interval(StatusModel):
     """The upper bound of the interval."""
 
 
+class Branch(StatusModel):
+    """A way out of a hub, and how the conversations that took it ended."""
+
+    hub: str
+    """The node that decides."""
+    to: str
+    """The node that follows."""
+    conversations: int
+    """How many took it."""
+    failures: int
+    """How many of these failed."""
+
+
 class Scores(StatusModel):
     """What the evaluation measured, as far as the gate needs it."""
 
@@ -252,6 +267,10 @@ class Scores(StatusModel):
     """Mean number of agent turns."""
     slots_exact: float | None = None
     """Share of the customer's values that the agent repeated exactly."""
+    branches_judged: int | None = None
+    """How many branches were taken in 30 conversations or more."""
+    worst_branches: Annotated[tuple[Branch, ...], Field(max_length=5)] | None = None
+    """Those of them that fail most."""
 
 
 class Verdict(StatusModel):

@@ -63,6 +63,7 @@ class Generation(ApiModel):
     conversations: int
     seeds: tuple[int, ...]
     held_out_percent: int
+    audit: Literal["Enforce", "Report"] = "Enforce"
 
 
 class Training(ApiModel):
@@ -223,7 +224,7 @@ def resolve(
     scratch = inputs.base_model.uri == "scratch"
     generation, training = generation_of(inputs.generation, scratch), training_of(inputs.training, scratch)
     evaluation = evaluation_of(inputs.evaluation)
-    dataset = sha256([HASH_VERSION, WRITER_VERSION, procedure_digest, _whole(generation)])
+    dataset = sha256([HASH_VERSION, WRITER_VERSION, procedure_digest, _written(generation)])
     model = sha256([dataset, inputs.base_model.uri, _whole(training)])
     report = sha256([model, _whole(evaluation)])
     return RunInput(
@@ -236,6 +237,12 @@ def resolve(
 def _whole(effective: ApiModel) -> dict[str, Any]:
     """Every field, set or not: two spellings of the same settings are one key."""
     return effective.model_dump(mode="json", by_alias=True)
+
+
+def _written(generation: Generation) -> dict[str, Any]:
+    """What makes a dataset another one. A dataset that passed the audit is what it was before there was a choice."""
+    whole = _whole(generation)
+    return whole if generation.audit == "Report" else {name: value for name, value in whole.items() if name != "audit"}
 
 
 def banner(inputs: CompileInputs) -> str | None:

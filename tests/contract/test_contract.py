@@ -38,6 +38,19 @@ def test_the_input_survives_the_wire(run_input: RunInput) -> None:
     assert RunInput.model_validate_json(run_input.model_dump_json(by_alias=True)) == run_input
 
 
+def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
+    """A key that changes makes every agent write, and pay, its dataset again."""
+    small = ProcedureSpec.model_validate(
+        {"systemPrompt": "You help.", "start": "hello", "nodes": [
+            {"id": "hello", "role": "agent", "prompt": "Greet.", "next": [{"to": "bye"}]},
+            {"id": "bye", "role": "agent", "prompt": "Part.", "outcome": "success"},
+        ]}
+    )  # fmt: skip
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
+    found = resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset
+    assert found == "sha256:3fb9e66a3c7cbaff536c8f4649d2edc6608752a5d1f4451aecb9e1eda8674e06"
+
+
 def test_a_finished_stage_is_read_back_and_pays_nothing(run_input: RunInput) -> None:
     first = execute("generate", write_file, run_input, port=0)
     again = execute("generate", never, run_input, port=0)

@@ -137,6 +137,20 @@ def test_the_stage_stops_before_the_rest_is_written(tmp_path: Path) -> None:
     assert list((tmp_path / "out" / "output").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_a_run_that_only_wants_a_report_goes_on_and_its_message_names_the_hub(tmp_path: Path) -> None:
+    from tests.jobs.test_generate_ray import generate
+
+    outcome, output = generate(run_input(tmp_path, alike(), conversations=100, audit="Report"), tmp_path / "out")
+    assert outcome.message.endswith("no model can learn ask from such words")
+    assert json.loads((output / "audit.json").read_text())["hubs"][0]["agreement"] < 0.9
+
+
+def test_who_asks_for_what_is_the_default_gets_the_same_dataset_and_who_skips_the_audit_another(tmp_path: Path) -> None:
+    keys = [run_input(tmp_path, alike(), **given).keys.dataset for given in ({}, {"audit": "Enforce"}, {"audit": "Report"})]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_slots_outside_of_the_pilot_are_not_read() -> None:
     slots: list[Slot] = plan(example("travel"), GENERATION)
     assert sum(bool(slot.audited) for slot in slots) == PILOT

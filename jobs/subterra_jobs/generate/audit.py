@@ -55,7 +55,9 @@ class Audit:
         if not readings:
             return ""
         right, worst = sum(hub.right for hub in self.hubs), self.hubs[0]
-        return f"a blind reader found {right / readings:.0%} of {readings} decisions, at hub {worst.hub} {worst.share:.0%}"
+        low = ", ".join(hub.hub for hub in self.hubs if hub.undecidable)
+        told = f"a blind reader found {right / readings:.0%} of {readings} decisions, at hub {worst.hub} {worst.share:.0%}"
+        return f"{told}; no model can learn {low} from such words" if low else told
 
     def dump(self, graph: Graph) -> dict[str, Any]:
         """What goes into ``audit.json``."""
@@ -77,7 +79,7 @@ def audit(conversations: Iterable[Conversation]) -> Audit:
 def require_decidable(graph: Graph, found: Audit) -> None:
     """Raises InvalidInputError that names the hubs whose branches nobody could tell apart."""
     if bad := [_complaint(graph, hub) for hub in found.hubs if hub.undecidable]:
-        raise InvalidInputError("; ".join(bad))
+        raise InvalidInputError("; ".join((*bad, "with generation.audit: Report the run goes on all the same")))
 
 
 def require_usable(conversations: Iterable[Conversation]) -> None:

@@ -68,6 +68,9 @@ class GenerationSettings(ApiModel):
     """One batch of conversations is written for each of these random seeds."""
     held_out_percent: Annotated[int, Field(ge=1, le=50)] | None = None
     """Share of the conversations that is kept from training."""
+    audit: Literal["Enforce", "Report"] = "Enforce"
+    """What happens when a blind reader cannot tell a hub's branches from what customers say: `Enforce` stops the run before the
+    rest is written, `Report` goes on and names the hub in the stage's message. Default: Enforce."""
 
 
 class BaseModelSource(ApiModel):

@@ -48,7 +48,7 @@ bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000
 	@PYTHONPATH=operator $(PY) bench/paths
 
 .PHONY: bench-generation
-bench-generation: .venv/.synced ## plans beside random walks, and how much of a provider's limits is used (8 minutes)
+bench-generation: .venv/.synced ## plans beside random walks, what an edit leaves paid, a provider's limits (10 minutes)
 	@PYTHONPATH=. $(PY) -m bench.generation
 
 .PHONY: bench-gate

@@ -1,8 +1,13 @@
-"""``python -m bench.generation``: a table, and one JSON line at the end."""
+"""``python -m bench.generation [planning|reuse|providers]…``: tables, then a line of JSON; all parts if none is named."""
 
 import json
 import sys
 
-from bench.generation import planning, providers
+from bench.generation import planning, providers, reuse
 
-sys.stdout.write(json.dumps(planning.figures() | providers.figures()) + "\n")
+PARTS = {"planning": planning.figures, "reuse": reuse.figures, "providers": providers.figures}
+
+found = {}
+for name in sys.argv[1:] or PARTS:
+    found |= PARTS[name]()
+sys.stdout.write(json.dumps(found) + "\n")

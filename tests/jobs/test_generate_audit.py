@@ -44,11 +44,7 @@ def alike() -> ProcedureSpec:
 async def piloted(spec: ProcedureSpec) -> list[Conversation]:
     graph = Graph(spec)
     writer = Writer(graph, ScriptedTeacher(graph))
-    return [await writer.finish(Conversation(slot), nothing) for slot in plan(spec, GENERATION) if slot.audited]
-
-
-async def nothing(_: Conversation) -> None:
-    pass
+    return [await writer.finish(Conversation(slot)) for slot in plan(spec, GENERATION) if slot.audited]
 
 
 @pytest.mark.parametrize("name", ["travel", "zoom", "insurance"])
@@ -115,7 +111,7 @@ def test_only_what_words_decide_is_asked_and_only_what_is_open_is_an_option() ->
 async def test_the_reader_sees_nothing_that_comes_after_the_decision() -> None:
     graph = Graph(example("travel"))
     slot = next(slot for slot in plan(graph.spec, GENERATION) if slot.audited and len(slot.path) > 10)
-    read = await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot), nothing)
+    read = await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot))
     decision = slot.audited[0]
     request = Prompts(graph).reading(slot, decision, read.said[: decision.position + 1])
     assert read.said[decision.position].text in request.message

@@ -176,11 +176,7 @@ async def test_an_author_may_say_what_a_model_may_not() -> None:
     bold = ("**Good** [sic]. Call 0800 1234 or see www.shop.example.",)
     graph = Graph(procedure(agent("hello", "bye", examples=bold), end(examples=["Bye."])))
     slot = Slot("s1-000001", 1, ("hello", "bye"), {}, "0" * 64, False, Manner())
-    assert (await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot), nothing)).dropped is None
-
-
-async def nothing(_: Conversation) -> None:
-    pass
+    assert (await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot))).dropped is None
 
 
 def conversation(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,6 @@ from subterra_jobs.common.scenarios import held_out
 from subterra_jobs.common.stage import Outcome, StageContext, execute
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate import main as stage
-from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.plan import plan
 from subterra_jobs.generate.ray_pool import RayPool, Shape
 from subterra_jobs.generate.writer import Conversation
@@ -94,7 +93,7 @@ def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, mon
             victim = pool.pids()[0]
             killer = threading.Thread(target=kill_when, args=(lambda: api.paid > 40, victim))
             killer.start()
-            pool.write([Conversation(slot) for slot in slots], finished.extend, reloading(run))
+            pool.write([Conversation(slot) for slot in slots], finished.extend)
             killer.join()
             assert pool.pids()[0] != victim
             figures = pool.figures()
@@ -103,16 +102,6 @@ def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, mon
     assert turns <= api.paid <= turns + 4  # at most the calls in flight are paid again
     assert figures is not None
     assert float(figures.usd) >= 0.0036 * turns
-
-
-def reloading(run: RunInput) -> Callable[[Sequence[Conversation]], list[Conversation]]:
-    drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
-
-    def reload(batch: Sequence[Conversation]) -> list[Conversation]:
-        saved = drafts.load([each.slot for each in batch])
-        return [saved.get(each.slot.id, each) for each in batch]
-
-    return reload
 
 
 def kill_when(ready: Callable[[], bool], pid: int) -> None:

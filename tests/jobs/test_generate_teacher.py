@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
@@ -34,11 +35,11 @@ from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate import worker as worker_module
 from subterra_jobs.generate.broker import StageBroker
-from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.main import preflight
 from subterra_jobs.generate.paid_teacher import PaidTeacher, account_of, client_of
 from subterra_jobs.generate.plan import Slot, plan
 from subterra_jobs.generate.rates import Rates
+from subterra_jobs.generate.turns import TurnStore
 from subterra_jobs.generate.worker import Batch, Worker
 from subterra_jobs.generate.writer import Conversation
 
@@ -63,11 +64,10 @@ def broker_of(purse: LedgerPurse, calls: int = 64) -> StageBroker:
 
 
 async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = None, concurrency: int = 4) -> Batch:
-    """What a worker makes of the slots, starting from what is saved."""
-    saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
+    """What a worker makes of the slots."""
     worker = Worker(run, broker_of(purse or purse_of(run)), "w", concurrency)
     try:
-        return await worker.write([saved.get(slot.id, Conversation(slot)) for slot in slots])
+        return await worker.write([Conversation(slot) for slot in slots])
     finally:
         await worker.close()
 
@@ -75,6 +75,11 @@ async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = No
 def paid_run(tmp_path: Path, *, spec: ProcedureSpec | None = None) -> tuple[RunInput, list[Slot]]:
     run = run_input(tmp_path, spec, teacher=PAID)
     return run, plan(run.procedure, run.generation)
+
+
+def kept(folder: Path) -> list[str]:
+    """The records of the turn store."""
+    return [line for file in (folder / "turns").rglob("*.jsonl") for line in file.read_text().splitlines()]
 
 
 def turns(slots: list[Slot]) -> int:
@@ -85,14 +90,16 @@ def turns(slots: list[Slot]) -> int:
 def teacher_of(purse: LedgerPurse, patience: float = 0.5) -> PaidTeacher:
     """With little patience."""
     account = account_of(Provider.model_validate(PAID))
-    return PaidTeacher(Graph(travel()), account, client_of(account), broker_of(purse), "w", patience=patience, first_wait=0.01)
+    turns = TurnStore(ArtifactStore("memory://none"), uuid.uuid4().hex)
+    broker = broker_of(purse)
+    return PaidTeacher(Graph(travel()), account, client_of(account), broker, "w", turns, patience=patience, first_wait=0.01)
 
 
 async def one_call(purse: LedgerPurse, slot: Slot, patience: float = 0.5) -> str:
     """The first turn of a slot."""
     teacher = teacher_of(purse, patience)
     try:
-        return await teacher.say(slot, 0, [])
+        return (await teacher.say(Conversation(slot), 0)).text
     finally:
         await teacher.close()
 
@@ -190,8 +197,7 @@ async def test_spend_never_exceeds_the_cap_and_what_is_paid_is_kept(api: Message
     assert batch.failure.message.endswith("raise spec.budget.maxUSDPerRun of agent travel")
     assert Decimal("0.1") < PER_CALL * api.paid <= Decimal("0.2")
     assert purse_of(run).spent == PER_CALL * api.paid
-    saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
-    assert sum(len(each.said) + len(each.guesses) for each in saved.values()) == api.paid
+    assert len(kept(tmp_path)) == api.paid
 
 
 async def test_after_the_cap_was_raised_the_next_attempt_pays_for_the_rest_only(api: MessagesApi, tmp_path: Path) -> None:
@@ -259,9 +265,7 @@ async def test_a_conversation_with_a_hopeless_turn_is_dropped_and_not_paid_for_a
     for _ in range(2):
         batch = await write(run, slots[:1])
     assert api.paid == 3
-    saved = Drafts(ArtifactStore(run.store), run.keys.dataset).load(slots)
-    assert saved[slots[0].id].dropped == "node greet names a node: ask_budget"
-    assert batch.finished[0].dropped is not None
+    assert batch.finished[0].dropped == "node greet names a node: ask_budget"
 
 
 async def test_an_answer_cut_at_the_token_limit_is_a_bad_turn(api: MessagesApi, tmp_path: Path) -> None:
@@ -279,18 +283,6 @@ async def test_when_one_conversation_fails_the_others_end_soon(
     batch = await write(run, slots, concurrency=2)
     assert batch.failure is not None
     assert batch.failure.code == ExitCode.PROVIDER_BLOCKED
-
-
-def test_a_draft_of_another_scenario_is_not_used(tmp_path: Path) -> None:
-    run, slots = paid_run(tmp_path)
-    drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
-    drafts.save(Conversation(slots[0]))
-    file = next((tmp_path / "work").rglob("*.json"))
-    assert set(drafts.load(slots)) == {slots[0].id}
-    file.write_text(file.read_text().replace(slots[0].scenario, "0" * 64))
-    assert drafts.load(slots) == {}
-    file.write_text('{"half')
-    assert drafts.load(slots) == {}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from subterra_api.contract import Budget, RunIdentity, Stage
-from subterra_jobs.common import ledger as ledger_module
+from subterra_jobs.common import segments
 from subterra_jobs.common.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
@@ -76,7 +76,7 @@ async def test_what_another_stage_paid_counts_against_the_cap_but_not_as_its_own
 
 
 async def test_a_full_file_is_followed_by_the_next(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "SEGMENT_BYTES", 200)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 200)
     purse = till.purse()
     for _ in range(5):
         await pay(purse, "0.1")

@@ -1,7 +1,6 @@
 """What was paid, call by call: in the store for ever, so that it survives a kill, and the deletion of a run."""
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from subterra_api.contract import RunIdentity
+from subterra_jobs.common.segments import SegmentWriter
 from subterra_jobs.common.store import ArtifactStore
 
 Entry = Mapping[str, Any]
 """One paid call as its caller tells it: ``usd`` is a decimal string, ``tokens`` a number, the rest is for people."""
-SEGMENT_BYTES = 64 * 1024
-"""A file is rewritten with every batch until it is this long; then the next one begins."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class Ledger:
     def __init__(self, store: ArtifactStore, run: RunIdentity) -> None:
         self.run = run
         self._store, self._folder = store, f"ledger/{run.payer}"
-        self._writer = uuid.uuid4().hex
-        self._segment, self._content = 0, b""
+        self._writer = SegmentWriter(store, f"{self._folder}/{run.uid}")
         self._read: dict[str, int] = {}
 
     def news(self) -> list[Payment]:
@@ -45,7 +42,7 @@ class Ledger:
         lines: list[bytes] = []
         for path, size in self._store.sizes(self._folder).items():
             start = self._read.get(path, 0)
-            if size > start and PurePosixPath(path).suffix == ".jsonl" and self._writer not in path:
+            if size > start and PurePosixPath(path).suffix == ".jsonl" and self._writer.name not in path:
                 content = (self._store.read(path) or b"")[start:]
                 self._read[path] = start + len(content)
                 lines += content.splitlines()
@@ -53,10 +50,7 @@ class Ledger:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Writes a batch durably before it returns. Every entry needs ``run``, ``stage`` and ``at`` too."""
-        content = self._content + b"".join(json.dumps(entry, sort_keys=True).encode() + b"\n" for entry in entries)
-        self._store.put(f"{self._folder}/{self.run.uid}/{self._writer}-{self._segment:06d}.jsonl", content)
-        full = len(content) > SEGMENT_BYTES
-        self._segment, self._content = (self._segment + 1, b"") if full else (self._segment, content)
+        self._writer.append([json.dumps(entry, sort_keys=True).encode() for entry in entries])
 
 
 def _payment(line: bytes) -> Payment | None:

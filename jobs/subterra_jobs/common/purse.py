@@ -10,6 +10,7 @@ from subterra_api.contract import Budget, Stage
 from subterra_jobs.common.caps import Refusal, Window
 from subterra_jobs.common.errors import BudgetExceededError
 from subterra_jobs.common.ledger import Entry, Ledger, Payment
+from subterra_jobs.common.segments import GroupCommit
 
 LOOK_SECONDS = 1.0
 """How old the knowledge of others' spending may be. No call is faster: what they paid meanwhile was in flight at the last look."""
@@ -39,9 +40,8 @@ class LedgerPurse:
         self._usd, self._tokens = Decimal(0), 0
         self._held: dict[int, tuple[str, Decimal]] = {}
         self._next = 0
-        self._unwritten: list[Entry] = []
+        self._commit = GroupCommit[Entry](ledger.append)
         self._changed = asyncio.Condition()
-        self._writing = asyncio.Lock()
         self._looked = monotonic()
         self._count(ledger.news())
 
@@ -119,25 +119,12 @@ class LedgerPurse:
         run, now = self._ledger.run.uid, self._clock()
         about = {"run": run, "stage": self._stage, "at": now.isoformat(timespec="seconds")}
         if entries:
-            self._unwritten += [{**entry, **about} for entry in entries]
-            await self._flush()
+            await self._commit.add([{**entry, **about} for entry in entries])
         async with self._changed:
             for receipt in receipts:
                 self._held.pop(receipt, None)
             self._count(Payment(run, self._stage, now, Decimal(entry["usd"]), int(entry["tokens"])) for entry in entries)
             self._changed.notify_all()
-
-    async def _flush(self) -> None:
-        """One write serves all calls that settled while the one before was under way."""
-        async with self._writing:
-            batch, self._unwritten = self._unwritten, []
-            if not batch:
-                return
-            try:
-                await asyncio.to_thread(self._ledger.append, batch)
-            except BaseException:
-                self._unwritten = batch + self._unwritten
-                raise
 
 
 def _decimal(amount: str | None) -> Decimal | None:

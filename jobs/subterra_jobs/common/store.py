@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -102,6 +103,17 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
         return content
+
+    def read_all(self, folder: str) -> dict[str, bytes]:
+        """The contents of all files below a folder, as they are now, by path relative to the store; without any that vanish."""
+        paths = {self._at(path): path for path in self.sizes(folder)}
+        contents = self.fs.cat(list(paths), on_error="omit") if paths else {}
+        return {paths[name]: content for name, content in contents.items()}
+
+    def remove(self, path: str) -> None:
+        """Deletes a file that may be gone already."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self._at(path))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """All files below a folder, by path relative to the store, with their sizes, as they are now."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.contract import Calls, RunInput
@@ -15,11 +15,12 @@ from subterra_jobs.generate import cpus
 from subterra_jobs.generate.audit import audit, require_decidable, require_usable
 from subterra_jobs.generate.broker import Figures
 from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.paid_teacher import account_of
 from subterra_jobs.generate.plan import plan
 from subterra_jobs.generate.ray_pool import RayPool, Shape
 from subterra_jobs.generate.repeats import without_repeats
+from subterra_jobs.generate.turn_keys import turns_path
+from subterra_jobs.generate.turns import TurnStore
 from subterra_jobs.generate.writer import Conversation
 
 WORKERS_VARIABLE = "SUBTERRA_WORKERS"
@@ -39,35 +40,50 @@ def work(context: StageContext) -> Outcome:
     run = context.input
     preflight(run)
     graph, slots = Graph(run.procedure), plan(run.procedure, run.generation)
-    drafts = Drafts(context.store, run.keys.dataset)
-    conversations = {slot.id: Conversation(slot) for slot in slots} | drafts.load(slots)
-
-    def reload(batch: Sequence[Conversation]) -> list[Conversation]:
-        saved = drafts.load([each.slot for each in batch])
-        return [saved.get(each.slot.id, each) for each in batch]
-
+    if run.generation.teacher.name != "scripted":
+        TurnStore(context.store, turns_path(run.generation.teacher)).heal()
+    conversations, tally = {slot.id: Conversation(slot) for slot in slots}, _Tally()
     with RayPool(run, shape(run), context.budget, context.lease.check) as pool:
 
         def done(batch: Sequence[Conversation]) -> None:
             conversations.update({each.slot.id: each for each in batch})
-            finished = sum(1 for each in conversations.values() if each.finished)
-            context.progress.update(finished, len(slots), "conversations", **_told(pool.figures()))
+            tally.add(batch)
+            context.progress.update(tally.finished, len(slots), "conversations", **_told(pool.figures(), tally))
 
         done([])
-        pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done, reload)
+        pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done)
         require_usable(conversations.values())
         found = audit(conversations.values())
         if run.generation.audit == "Enforce":
             require_decidable(graph, found)
-        pool.write(_unfinished(conversations.values()), done, reload)
+        pool.write(_unfinished(conversations.values()), done)
         figures = pool.figures()
     if figures is None:
         return write_dataset(graph, list(conversations.values()), found, context.output)
     outcome = write_dataset(graph, without_repeats(conversations.values()), found, context.output)
-    return replace(outcome, usd=money(figures.usd), tokens=figures.tokens)
+    message = "; ".join(filter(None, (outcome.message, str(tally))))
+    return Outcome(message, usd=money(figures.usd), tokens=figures.tokens)
 
 
-def _told(figures: Figures | None) -> dict[str, Any]:
+@dataclass
+class _Tally:
+    """What came of the conversations so far."""
+
+    finished: int = 0
+    turns: int = 0
+    reused: int = 0
+
+    def add(self, finished: Sequence[Conversation]) -> None:
+        self.finished += len(finished)
+        self.turns += sum(len(each.said) + len(each.guesses) for each in finished)
+        self.reused += sum(each.reused for each in finished)
+
+    def __str__(self) -> str:
+        """Such as ``1,200 of 1,600 turns reused``; empty when all were paid now."""
+        return f"{self.reused:,} of {self.turns:,} turns reused" if self.reused else ""
+
+
+def _told(figures: Figures | None, tally: _Tally) -> dict[str, Any]:
     """What progress tells of a paid teacher."""
     if figures is None:
         return {}
@@ -75,7 +91,8 @@ def _told(figures: Figures | None) -> dict[str, Any]:
         answered=figures.calls, per_minute=figures.per_minute, limit=figures.limit,
         max_usd=None if figures.cap is None else money(figures.cap),
     )  # fmt: skip
-    return {"usd": money(figures.usd), "tokens": figures.tokens, "message": str(figures), "calls": calls}
+    message = ", ".join(filter(None, (str(figures), str(tally))))
+    return {"usd": money(figures.usd), "tokens": figures.tokens, "message": message, "calls": calls}
 
 
 def _unfinished(conversations: Iterable[Conversation]) -> list[Conversation]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -13,17 +13,17 @@ from subterra_api.contract import KEY_VARIABLES, PRICES_VARIABLE
 from subterra_api.graph import Graph
 from subterra_api.pricing import TokenPrice, UnknownModelError, call_cost, price_of, prices_from
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.common.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.common.ledger import Entry
-from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.generate.broker import Broker
 from subterra_jobs.generate.pilot import Decision
-from subterra_jobs.generate.plan import Slot
 from subterra_jobs.generate.prompts import Prompts, Request, chosen
 from subterra_jobs.generate.provider import MAX_TOKENS, Answer, Client, RefusedError, Usage
 from subterra_jobs.generate.provider_errors import judge, unavailable
 from subterra_jobs.generate.rates import Heard
-from subterra_jobs.generate.writer import BadTurnError
+from subterra_jobs.generate.turn_keys import TurnKeys
+from subterra_jobs.generate.turns import Kept, TurnStore
+from subterra_jobs.generate.writer import BadTurnError, Conversation, Words
 
 PATIENCE_SECONDS = 300.0
 """How long one call is tried again before the provider counts as unavailable."""
@@ -77,31 +77,34 @@ class PaidTeacher:
     paid = True
 
     def __init__(
-        self, graph: Graph, account: Account, client: Client, broker: Broker, owner: str, *, patience: float = PATIENCE_SECONDS,
-        first_wait: float = 0.5, clock: Callable[[], float] = time.monotonic,
+        self, graph: Graph, account: Account, client: Client, broker: Broker, owner: str, turns: TurnStore, *,
+        patience: float = PATIENCE_SECONDS, first_wait: float = 0.5, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._account, self._client, self._broker, self._owner = account, client, broker, owner
-        self._prompts = Prompts(graph)
+        self._prompts, self._keys, self._turns = Prompts(graph), TurnKeys(graph), turns
         self._patience, self._first_wait, self._clock = patience, first_wait, clock
         self._rng = random.Random()
 
-    async def say(self, slot: Slot, position: int, said: Sequence[Utterance]) -> str:
-        """The teacher's words for one node. Conversations that are further on go first, so that they end before others begin."""
-        about = {"conversation": slot.id, "node": slot.path[position]}
-        return await self.ask(self._prompts.of(slot, position, said), about, rank=position)
+    async def say(self, so_far: Conversation, attempt: int) -> Words:
+        """The teacher's words for the next node. Conversations that are further on go first, so that they end before others begin.
 
-    async def ask(self, request: Request, about: dict[str, str], rank: int = 0) -> str:
-        """The provider's words; ``about`` goes into the ledger. Raises BadTurnError when they do not come to an end."""
-        answer = await self._paid_call(request, about, rank)
-        if answer.cut is not None:
-            raise BadTurnError(f"ended with {answer.cut}")
-        return answer.text.strip().strip('"').strip()
+        Raises BadTurnError when they do not come to an end.
+        """
+        slot, position = so_far.slot, len(so_far.said)
+        request = self._prompts.of(slot, position, so_far.said)
+        key = self._keys.turn(slot, so_far.keys, request, attempt)
+        kept, reused = await self._ask(key, request, {"conversation": slot.id, "node": slot.path[position]}, rank=position)
+        if kept.cut is not None:
+            raise BadTurnError(f"ended with {kept.cut}")
+        return Words(kept.text.strip().strip('"').strip(), key, reused)
 
-    async def guess(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> str:
+    async def guess(self, so_far: Conversation, decision: Decision) -> Words:
         """The option that the model names by its number."""
-        about = {"conversation": slot.id, "reads": slot.path[decision.position]}
-        answer = await self._paid_call(self._prompts.reading(slot, decision, said), about, rank=decision.position)
-        return chosen(decision, answer.text)
+        slot, position = so_far.slot, decision.position
+        request = self._prompts.reading(slot, decision, so_far.said[: position + 1])
+        key = self._keys.reading(slot, so_far.keys[position], request)
+        kept, reused = await self._ask(key, request, {"conversation": slot.id, "reads": slot.path[position]}, rank=position)
+        return Words(chosen(decision, kept.text), key, reused)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -113,7 +116,17 @@ class PaidTeacher:
         dearest = max(price.input, price.cache_write)
         return (dearest * (request.size + _FRAME_TOKENS) + price.output * MAX_TOKENS) / 1_000_000
 
-    async def _paid_call(self, request: Request, about: dict[str, str], rank: int) -> Answer:
+    async def _ask(self, key: str, request: Request, about: dict[str, str], rank: int) -> tuple[Kept, bool]:
+        """The answer, and whether it was paid before; ``about`` goes into the ledger."""
+        try:
+            known = self._turns.get(key)
+        except OSError as error:
+            raise InfrastructureError(f"paid turns cannot be read ({error}); see to the artifact store") from None
+        if known is not None:
+            return known, True
+        return await self._paid_call(key, request, about, rank), False
+
+    async def _paid_call(self, key: str, request: Request, about: dict[str, str], rank: int) -> Kept:
         """Tries until there is an answer or no point; every try is admitted before and settled after."""
         deadline: float | None = None
         tries, worst = 0, self.worst_case(request)
@@ -134,8 +147,16 @@ class PaidTeacher:
                 await self._broker.settle(receipt, self._entry(about, worst, lost=True), Heard())
                 raise
             else:
-                await self._broker.settle(receipt, self._charge(about, worst, answer.usage), _heard(answer))
-                return answer
+                kept = Kept(answer.text, answer.cut)
+                settling = self._broker.settle(receipt, self._charge(about, worst, answer.usage), _heard(answer))
+                await _both(settling, self._keep(key, kept))
+                return kept
+
+    async def _keep(self, key: str, kept: Kept) -> None:
+        try:
+            await self._turns.keep(key, kept)
+        except OSError as error:
+            raise InfrastructureError(f"a paid turn could not be kept ({error}); see to the artifact store") from None
 
     async def _wait(self, error: RefusedError, tries: int, deadline: float) -> None:
         """Sleeps exponentially with jitter, unless the provider says how long: then the broker lets nobody go before.
@@ -160,6 +181,13 @@ class PaidTeacher:
         known: dict[str, Any] = {**(counts or {})}
         entry = {"model": self._account.model, "usd": str(usd), "tokens": sum(known.values()), **about, **known}
         return entry | ({"lost": True} if lost else {})
+
+
+async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:
+    """At once, each to its end whatever becomes of the other."""
+    for result in await asyncio.gather(first, second, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _heard(answer: Answer) -> Heard:

@@ -32,7 +32,9 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024
 BROKER_CALLS = 10_000
 """More than all workers together ever ask at once: a call that waits for its turn must not keep another from being settled."""
 BATCH_TRIES = 3
-STOP_SECONDS = 60.0
+"""How often workers may die on one batch without one of its turns being paid meanwhile."""
+STOP_SECONDS = 22.0
+"""How long to wait for turns under way when the stage ends early: a little more than workers take, less than kubelet allows."""
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Its monitor reads the node's memory on some cgroup layouts and then kills workers of a healthy pod; kubelet has the limit.
@@ -59,11 +61,16 @@ class Shape:
 class _Flight:
     worker: int
     owner: str
+    todo: "_Todo"
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """A batch that waits, and how it fared so far: deaths in a row that brought nothing, and turns that were paid."""
+
     batch: list[Conversation]
-    tries: int
-
-
-Reload = Callable[[Sequence[Conversation]], list[Conversation]]
+    deaths: int = 0
+    paid: int = 0
 
 
 class RayPool:
@@ -103,42 +110,48 @@ class RayPool:
         """How far it is with the provider; none with a teacher that costs nothing."""
         return None if self._broker is None else ray.get(self._broker.figures.remote())
 
-    def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None], reload: Reload) -> None:
-        """Finishes all conversations; ``done`` gets them as they come. ``reload`` gives what a dead worker had saved of a batch.
+    def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None]) -> None:
+        """Finishes all conversations; ``done`` gets them as they come.
 
         Raises the first StageError after what was under way is finished and handed over.
         """
         size = self._shape.batch
-        waiting = deque((list(todo[start : start + size]), 1) for start in range(0, len(todo), size))
+        waiting = deque(_Todo(list(todo[start : start + size])) for start in range(0, len(todo), size))
         flights: dict[Any, _Flight] = {}
-        while waiting or flights:
-            while waiting and (free := self._free(flights)) is not None:
-                batch, tries = waiting.popleft()
-                owner, actor = self._workers[free]
-                flights[actor.write.remote(batch)] = _Flight(free, owner, batch, tries)
-            ready, _ = ray.wait(list(flights), num_returns=1)
-            flight = flights.pop(ready[0])
-            result = self._result(ready[0], flight)
-            if result is None:
-                waiting.appendleft((reload(flight.batch), flight.tries + 1))
-                continue
-            done(result.finished)
-            if result.failure is not None:
-                self._stop(flights, done)
-                raise result.failure.error()
+        try:
+            while waiting or flights:
+                while waiting and (free := self._free(flights)) is not None:
+                    (owner, actor), next_one = self._workers[free], waiting.popleft()
+                    flights[actor.write.remote(next_one.batch)] = _Flight(free, owner, next_one)
+                ready, _ = ray.wait(list(flights), num_returns=1)
+                flight = flights.pop(ready[0])
+                result = self._result(ready[0], flight)
+                if result is None:
+                    waiting.appendleft(self._again(flight.todo))
+                    continue
+                done(result.finished)
+                if result.failure is not None:
+                    raise result.failure.error()
+        except (StageError, SystemExit):
+            self._stop(flights, done)
+            raise
 
     def _result(self, reference: Any, flight: _Flight) -> Batch | None:
         """What a batch came to; none when its worker died and the batch must be done again."""
         try:
             result: Batch = ray.get(reference)
         except ray.exceptions.RayActorError:
-            if flight.tries >= BATCH_TRIES:
-                raise InfrastructureError(
-                    f"workers died {BATCH_TRIES} times on one batch; raise the memory limit of the generate stage"
-                ) from None
             self._replace(flight.worker, flight.owner)
             return None
         return result
+
+    def _again(self, todo: _Todo) -> _Todo:
+        """The batch once more: its paid turns are in the store. A batch that kills every worker ends the stage."""
+        paid = 0 if self._broker is None else ray.get(self._broker.paid_for.remote([each.slot.id for each in todo.batch]))
+        deaths = 1 if paid > todo.paid else todo.deaths + 1
+        if deaths >= BATCH_TRIES:
+            raise InfrastructureError(f"workers died {deaths} times on one batch; raise the memory limit of the generate stage")
+        return _Todo(todo.batch, deaths, paid)
 
     def _free(self, flights: dict[Any, _Flight]) -> int | None:
         """The worker with the fewest batches, unless all have enough."""
@@ -157,7 +170,7 @@ class RayPool:
         self._workers[index] = self._make_worker()
 
     def _stop(self, flights: dict[Any, _Flight], done: Callable[[Sequence[Conversation]], None]) -> None:
-        """Lets every worker end its turns under way, so that what is paid is kept."""
+        """Lets every worker end its turns under way, so that what is paid is kept. No new call goes."""
         for _, actor in self._workers:
             actor.stop.remote()
         ready, _ = ray.wait(list(flights), num_returns=len(flights), timeout=STOP_SECONDS) if flights else ([], [])
@@ -165,7 +178,7 @@ class RayPool:
             try:
                 done(ray.get(reference).finished)
             except (ray.exceptions.RayError, StageError):
-                log.warning("a batch was lost while stopping; its saved turns are kept")
+                log.warning("a worker died while stopping; its paid turns are kept")
 
     def _make_worker(self) -> tuple[str, Any]:
         self._owners += 1

@@ -1,14 +1,13 @@
 """The scripted teacher: words from the procedure's own examples. Deterministic, free, offline."""
 
 import random
-from collections.abc import Sequence
 
 from subterra_api.graph import Graph
 from subterra_jobs.common import scripted
 from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.generate.pilot import Decision
-from subterra_jobs.generate.plan import Slot
 from subterra_jobs.generate.reader import RuleReader
+from subterra_jobs.generate.writer import Conversation, Words
 
 
 class ScriptedTeacher:
@@ -21,16 +20,18 @@ class ScriptedTeacher:
         self._slot: str | None = None
         self._script: list[Utterance] = []
 
-    async def say(self, slot: Slot, position: int, said: Sequence[Utterance]) -> str:
+    async def say(self, so_far: Conversation, attempt: int) -> Words:
         """The example that the slot's script has here."""
+        slot = so_far.slot
         if self._slot != slot.id:
             rng = random.Random(f"{slot.id}:words")
             self._slot, self._script = slot.id, scripted.write(self._graph, slot.path, slot.values, rng)
-        return self._script[position].text
+        return Words(self._script[len(so_far.said)].text)
 
-    async def guess(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> str:
+    async def guess(self, so_far: Conversation, decision: Decision) -> Words:
         """By rules, see RuleReader."""
-        return self._reader.guess(slot.path[decision.position], decision.options, said[-1].text)
+        hub, said = so_far.slot.path[decision.position], so_far.said[decision.position]
+        return Words(self._reader.guess(hub, decision.options, said.text))
 
     async def close(self) -> None:
         """Nothing is open."""

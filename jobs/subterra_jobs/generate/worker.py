@@ -13,8 +13,9 @@ from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.broker import Broker
-from subterra_jobs.generate.drafts import Drafts
 from subterra_jobs.generate.rates import Heard
+from subterra_jobs.generate.turn_keys import turns_path
+from subterra_jobs.generate.turns import TurnStore
 from subterra_jobs.generate.writer import Conversation, Teacher, Writer
 
 GRACE_SECONDS = 20.0
@@ -83,7 +84,8 @@ def make_teacher(run: RunInput, graph: Graph, broker: Broker | None, owner: str)
     if broker is None:
         raise InfrastructureError("a paid teacher needs a broker")
     account = account_of(run.generation.teacher)
-    return PaidTeacher(graph, account, client_of(account), broker, owner)
+    turns = TurnStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
+    return PaidTeacher(graph, account, client_of(account), broker, owner, turns)
 
 
 class Worker:
@@ -93,7 +95,6 @@ class Worker:
         graph = Graph(run.procedure)
         self._teacher = make_teacher(run, graph, broker, owner)
         self._writer = Writer(graph, self._teacher)
-        self._drafts = Drafts(ArtifactStore(run.store), run.keys.dataset)
         self._limit = asyncio.Semaphore(concurrency)
         self._stopped = asyncio.Event()
 
@@ -124,7 +125,7 @@ class Worker:
         async with self._limit:
             if self._stopped.is_set():
                 return conversation
-            work = asyncio.create_task(self._writer.finish(conversation, self._keep))
+            work = asyncio.create_task(self._writer.finish(conversation, self._go_on))
             stop = asyncio.create_task(self._stopped.wait())
             try:
                 await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,11 +141,6 @@ class Worker:
             finally:
                 stop.cancel()
 
-    async def _keep(self, conversation: Conversation) -> None:
-        if self._teacher.paid:
-            try:
-                await asyncio.to_thread(self._drafts.save, conversation)
-            except OSError as error:
-                raise InfrastructureError(f"a conversation could not be saved ({error}); see to the artifact store") from None
-        if self._stopped.is_set() and not conversation.finished:
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
             raise StoppedError

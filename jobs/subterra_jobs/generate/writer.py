@@ -1,6 +1,6 @@
 """Writes one conversation turn by turn, with whatever teacher there is."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,23 +21,14 @@ class BadTurnError(Exception):
     """The teacher answered, but not with a usable turn."""
 
 
-class Teacher(Protocol):
-    """Who writes the words."""
+@dataclass(frozen=True)
+class Words:
+    """What a teacher said. ``key`` names them and all that led to them; none where words cost nothing."""
 
-    paid: bool
-    """Whether words cost money: then they are saved turn by turn, and bad ones are written again."""
-
-    async def say(self, slot: Slot, position: int, said: Sequence[Utterance]) -> str:
-        """The words of the path's node at ``position``. Raises BadTurnError, or a StageError when there is no going on."""
-        ...
-
-    async def guess(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> str:
-        """The node to which a blind reader of what was said so far would go on; empty when the words name no way."""
-        ...
-
-    async def close(self) -> None:
-        """Gives back connections."""
-        ...
+    text: str
+    key: str = ""
+    reused: bool = False
+    """Whether they were paid before."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +40,10 @@ class Conversation:
     dropped: str | None = None
     guesses: tuple[str, ...] = ()
     """What the blind reader made of each decision of ``slot.audited``."""
+    keys: tuple[str, ...] = ()
+    """Of what was said."""
+    reused: int = 0
+    """Turns and guesses that had been paid before."""
 
     @property
     def written(self) -> bool:
@@ -59,7 +54,26 @@ class Conversation:
         return self.dropped is not None or (self.written and len(self.guesses) == len(self.slot.audited))
 
 
-Keep = Callable[[Conversation], Awaitable[None]]
+class Teacher(Protocol):
+    """Who writes the words."""
+
+    paid: bool
+    """Whether words cost money: then they are kept for ever, and bad ones are written again."""
+
+    async def say(self, so_far: Conversation, attempt: int) -> Words:
+        """The words of the next node on the path. Raises BadTurnError, or a StageError when there is no going on."""
+        ...
+
+    async def guess(self, so_far: Conversation, decision: Decision) -> Words:
+        """The node to which a blind reader of all up to the decision would go on; empty when the words name no way."""
+        ...
+
+    async def close(self) -> None:
+        """Gives back connections."""
+        ...
+
+
+GoOn = Callable[[], None]
 
 
 class Writer:
@@ -69,44 +83,45 @@ class Writer:
         self._graph, self._teacher = graph, teacher
         self._check = Checker(graph)
 
-    async def finish(self, conversation: Conversation, keep: Keep) -> Conversation:
-        """The finished conversation; ``keep`` is awaited after each turn, so that paid words are never lost."""
+    async def finish(self, conversation: Conversation, go_on: GoOn = lambda: None) -> Conversation:
+        """The finished conversation; ``go_on`` is called before each turn, and may raise."""
         while not conversation.finished:
+            go_on()
             step = self._read if conversation.written else self._write
             conversation = await step(conversation)
-            await keep(conversation)
         return conversation
 
     async def _write(self, conversation: Conversation) -> Conversation:
         """One turn more, or dropped."""
         slot, position = conversation.slot, len(conversation.said)
         try:
-            text = await self._turn(slot, position, conversation.said)
+            words = await self._turn(conversation)
         except BadTurnError as error:
             return replace(conversation, dropped=f"node {slot.path[position]} {error}")
-        longer = replace(conversation, said=(*conversation.said, self._utterance(slot, position, text)))
+        longer = replace(
+            conversation, said=(*conversation.said, self._utterance(slot, position, words.text)),
+            keys=(*conversation.keys, words.key), reused=conversation.reused + words.reused,
+        )  # fmt: skip
         return replace(longer, dropped=conversation_fault(messages(self._graph, longer))) if longer.written else longer
 
     async def _read(self, conversation: Conversation) -> Conversation:
         """One guess of the blind reader more. It sees nothing of what came after the decision."""
         decision = conversation.slot.audited[len(conversation.guesses)]
-        try:
-            guess = await self._teacher.guess(conversation.slot, decision, conversation.said[: decision.position + 1])
-        except BadTurnError:
-            guess = ""
-        return replace(conversation, guesses=(*conversation.guesses, guess))
+        guess = await self._teacher.guess(conversation, decision)
+        return replace(conversation, guesses=(*conversation.guesses, guess.text), reused=conversation.reused + guess.reused)
 
-    async def _turn(self, slot: Slot, position: int, said: Sequence[Utterance]) -> str:
-        fault = "says nothing"
-        for _ in range(1 + REWRITES if self._teacher.paid else 1):
+    async def _turn(self, conversation: Conversation) -> Words:
+        slot, position, fault = conversation.slot, len(conversation.said), "says nothing"
+        for attempt in range(1 + REWRITES if self._teacher.paid else 1):
             try:
-                text = " ".join((await self._teacher.say(slot, position, said)).split())
+                words = await self._teacher.say(conversation, attempt)
             except BadTurnError as error:
                 fault = str(error)
                 continue
-            found = self._check.turn(slot, position, said, text) if self._teacher.paid else form_fault(text)
+            text = " ".join(words.text.split())
+            found = self._check.turn(slot, position, conversation.said, text) if self._teacher.paid else form_fault(text)
             if found is None:
-                return text
+                return replace(words, text=text)
             fault = found
         if not self._teacher.paid:
             raise InvalidInputError(f"node {slot.path[position]}: an example {fault}; correct the examples")

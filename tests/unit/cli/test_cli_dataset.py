@@ -43,11 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def _written() -> list[Conversation]:
     graph = Graph(example("travel"))
     slots = plan(graph.spec, Generation(teacher=Provider(), conversations=60, seeds=(42,), held_out_percent=10))
-    return [await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot), _nothing) for slot in slots]
-
-
-async def _nothing(_: Conversation) -> None:
-    pass
+    return [await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot)) for slot in slots]
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+"""Names a paid answer by everything that determines it, so that it is paid once and an edit pays only for what it changes. Pure.
+
+The key of a turn holds the key of the turn before, the very prompt that is sent, and all `when` texts of a hub: the customer's
+words must tell one branch from the others, so they depend on those that are not taken too. What a prompt does not show (names of
+nodes, weights, the deployed system prompt) is in no key.
+"""
+
+import hashlib
+
+from subterra_api.contract import WRITER_VERSION
+from subterra_api.digest import canonical, meaning
+from subterra_api.graph import Graph
+from subterra_api.template import render
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_jobs.generate.plan import Slot
+from subterra_jobs.generate.prompts import Request
+from subterra_jobs.generate.provider import MAX_TOKENS
+
+_LENGTH = 32
+
+
+def turns_path(teacher: Provider) -> str:
+    """Where the answers of a teacher are, relative to the store: those of another model, or written otherwise, are never reused."""
+    return f"turns/{_hash(WRITER_VERSION, MAX_TOKENS, meaning(teacher))}"
+
+
+class TurnKeys:
+    """Keys for one procedure, within the folder of one teacher."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def turn(self, slot: Slot, before: tuple[str, ...], request: Request, attempt: int) -> str:
+        """The key of the turn that comes after the turns with the keys ``before``, written for the ``attempt``-th time."""
+        node = self._graph.nodes[slot.path[len(before)]]
+        whens = sorted(render(edge.when, slot.values) for edge in node.next if edge.when) if len(node.next) > 1 else []
+        return _hash(slot.id, slot.seed, before[-1:], request.system, request.message, whens, attempt)
+
+    def reading(self, slot: Slot, turn: str, request: Request) -> str:
+        """The key of what a blind reader makes of a turn."""
+        return _hash(slot.id, slot.seed, turn, request.system, request.message)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(canonical(parts)).hexdigest()[:_LENGTH]

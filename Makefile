@@ -52,7 +52,7 @@ bench-generation: .venv/.synced ## plans beside random walks, what an edit leave
 	@PYTHONPATH=. $(PY) -m bench.generation
 
 .PHONY: bench-gate
-bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (minutes)
+bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (3 minutes)
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=. $(PY) -m bench.gate
 
 .PHONY: lint

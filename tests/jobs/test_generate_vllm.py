@@ -1,0 +1,98 @@
+"""The openai teacher against a real vLLM. Its model has never learned a word, so what is tested is the wire, not what is said."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.fakes.generation import run_input, travel
+from tests.jobs.test_generate_openai import ledger, write
+
+from subterra_api.contract import PRICES_VARIABLE, RunInput
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_operator.build.vllm import Model, command
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+START_SECONDS = 500
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, as it is before its training."""
+    from subterra_jobs.train.scratch import scratch_model, scratch_tokenizer
+
+    words = [text for node in travel().nodes for text in (node.prompt, *node.examples)]
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = scratch_tokenizer(words, travel().system_prompt)
+    tokenizer.save_pretrained(folder)
+    scratch_model(tokenizer, seed=0).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vllm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of a server, started as the operator starts it."""
+    pytest.importorskip("vllm")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    ours = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    words = [sys.executable, *command(Model("unused", "qwen", scratch=True, max_length=4096), ours)[1:]]
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    with log.open("wb") as out:
+        home = {"VLLM_CACHE_ROOT": str(log.parent), "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", "VLLM_NO_USAGE_STATS": "1"}
+        server = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=os.environ | CPU | home, start_new_session=True)
+    try:
+        _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # with its engine; there is nothing to save
+        server.wait(10)
+
+
+def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    pytest.fail(f"vLLM did not start:\n{log.read_text()[-3000:]}")
+
+
+def run_with(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv(PRICES_VARIABLE, json.dumps({model: {"input": "1", "output": "2"}}))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-ones-own")
+    return run_input(tmp_path, teacher={"name": "openai", "model": model, "baseURL": url})
+
+
+async def test_a_vllm_is_asked_and_what_it_counts_is_booked(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, figures = await write(run_with(vllm, monkeypatch, tmp_path, "qwen"), 2)
+    assert (batch.failure, len(batch.finished)) == (None, 2)
+    entries = ledger(tmp_path)
+    assert len(entries) == figures.calls > 0
+    assert figures.limit is None
+    for entry in entries:
+        assert entry["model"] == "qwen"
+        assert entry["input"] > 100
+        assert 0 < entry["output"] <= 400
+        assert float(entry["usd"]) == pytest.approx((entry["input"] + 2 * entry["output"]) / 1_000_000)
+
+
+async def test_a_model_that_it_does_not_serve_is_told_as_such(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, _ = await write(run_with(vllm, monkeypatch, tmp_path, "llama"), 1)
+    assert batch.failure is not None
+    error = batch.failure.error()
+    assert isinstance(error, InvalidInputError)
+    assert "generation.teacher.model" in str(error)

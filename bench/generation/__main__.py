@@ -1,11 +1,11 @@
-"""``python -m bench.generation [planning|reuse|providers]…``: tables, then a line of JSON; all parts if none is named."""
+"""``python -m bench.generation [planning|reuse|providers|faults]…``: tables, then a line of JSON; all parts if none is named."""
 
 import json
 import sys
 
-from bench.generation import planning, providers, reuse
+from bench.generation import faults, planning, providers, reuse
 
-PARTS = {"planning": planning.figures, "reuse": reuse.figures, "providers": providers.figures}
+PARTS = {"planning": planning.figures, "reuse": reuse.figures, "providers": providers.figures, "faults": faults.figures}
 
 found = {}
 for name in sys.argv[1:] or PARTS:

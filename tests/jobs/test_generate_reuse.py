@@ -1,14 +1,18 @@
 """What is paid again after an edit, and what the turn store survives: the real SDK over HTTP, without Ray."""
 
+import os
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.generation import PAID, run_input, travel
-from tests.fakes.messages_api import MessagesApi, messages_api, role_of
+from tests.fakes.messages_api import MessagesApi, messages_api, plain_answer, role_of
 
 from subterra_api.contract import Budget
 from subterra_api.v1alpha1.procedure import ProcedureSpec
@@ -20,7 +24,7 @@ from subterra_jobs.generate.plan import Slot, plan
 from subterra_jobs.generate.rates import Rates
 from subterra_jobs.generate.turn_keys import turns_path
 from subterra_jobs.generate.turns import Kept, TurnStore
-from subterra_jobs.generate.worker import Worker
+from subterra_jobs.generate.worker import Batch, Worker
 from subterra_jobs.generate.writer import Conversation
 
 Json = dict[str, Any]
@@ -207,6 +211,61 @@ async def test_a_damaged_record_is_set_aside_and_paid_again(
     assert [each.said for each in again] == [each.said for each in whole]
     assert len(list((tmp_path / "quarantine").rglob("*.jsonl"))) == 1
     assert store.heal() == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], check=False).returncode:
+        pytest.skip("this machine mounts nothing")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+async def test_a_disk_that_gets_full_ends_the_stage_with_all_that_is_paid(
+    api: MessagesApi, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subterra_jobs.common.purse.LOOK_SECONDS", 0.0)
+    run = run_input(small_disk, teacher=PAID)
+    store, slots = ArtifactStore(run.store), plan(run.procedure, run.generation)
+    store.set_room_aside()
+
+    async def attempt() -> Batch:
+        purse = LedgerPurse(Ledger(store, run.run), "generate", Budget(), check=store.require_room)
+        worker = Worker(run, StageBroker(purse, Rates(64)), "w", 8)
+        try:
+            return await worker.write([Conversation(slot) for slot in slots])
+        finally:
+            await worker.close()
+
+    def filling(body: Json) -> str:
+        if api.paid == 60:
+            fill(small_disk / "filler")
+        return plain_answer(body)
+
+    api.answer = filling
+    batch = await attempt()
+    assert batch.failure is not None
+    assert "full; make room" in batch.failure.message
+    paid = api.paid
+    assert 60 <= paid < calls(slots)
+    (small_disk / "filler").unlink()
+    store.set_room_aside()
+    again = await attempt()
+    assert (again.failure, len(again.finished)) == (None, len(slots))
+    assert api.paid == calls(slots)
+    assert sum(payment.usd for payment in Ledger(store, run.run).news()) == Decimal("0.0036") * api.paid
+
+
+def fill(file: Path) -> None:
+    """Takes what is left of the disk."""
+    with suppress(OSError), file.open("wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
 
 
 async def test_two_writers_and_a_reader_share_a_store(tmp_path: Path) -> None:

@@ -23,7 +23,13 @@ class SegmentWriter:
     def append(self, lines: Sequence[bytes]) -> None:
         """Writes durably before it returns; nothing when it fails."""
         content = self._content + b"".join(line + b"\n" for line in lines)
-        self._store.put(f"{self._folder}/{self.name}-{self._number:06d}.jsonl", content)
+        path = f"{self._folder}/{self.name}-{self._number:06d}.jsonl"
+        try:
+            self._store.put(path, content)
+        except OSError as error:
+            if not self._store.use_room(error):
+                raise
+            self._store.put(path, content)
         full = len(content) > SEGMENT_BYTES
         self._number, self._content = (self._number + 1, b"") if full else (self._number, content)
 

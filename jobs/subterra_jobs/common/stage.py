@@ -76,8 +76,9 @@ def main(stage: Stage, work: Work) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     arguments = _arguments(stage)
     code: int
-    # As process 1 of a container Python would ignore SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    # As process 1 of a container Python would ignore SIGTERM. Ctrl-C ends a stage in the same way.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(TERMINATED))
     try:
         result = execute(stage, work, _load(arguments.input), budget=_budget(), attach=arguments.attach)
         message, code = result.model_dump_json(by_alias=True, exclude_none=True), ExitCode.SUCCEEDED

@@ -3,6 +3,7 @@
 An artifact exists once its ``manifest.json`` does: that file is written last and holds the SHA-256 of every other file.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from subterra_api.digest import sha256
 from subterra_jobs.common.errors import InfrastructureError
 
 MANIFEST = "manifest.json"
+ROOM = ".room"
+ROOM_BYTES = 2 * 1024 * 1024
 
 
 def file_digest(path: Path) -> str:
@@ -75,11 +78,15 @@ class ArtifactStore:
         partial = Path(self.root, ".partial", uuid.uuid4().hex)
         for parent in (partial.parent, Path(target).parent):
             parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(target)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(target)
+        except OSError:
+            partial.unlink(missing_ok=True)  # a full disk has no room for it
+            raise
 
     def create(self, path: str, content: bytes) -> bool:
         """Writes a file unless it exists; of several who try at once, one succeeds. ``content`` must be the caller's alone."""
@@ -103,6 +110,26 @@ class ArtifactStore:
         except FileNotFoundError:
             return None
         return content
+
+    def set_room_aside(self) -> None:
+        """Holds some room of a volume, so that what is paid while it gets full can still be kept. Raises InfrastructureError."""
+        try:
+            if self.is_local and self.read(ROOM) is None:
+                self.put(ROOM, bytes(ROOM_BYTES))
+        except OSError as error:
+            raise InfrastructureError(f"the artifact store is full or cannot be written ({error}); make room") from None
+
+    def use_room(self, error: OSError) -> bool:
+        """Whether there is room again after ``error``; `require_room` fails from then on."""
+        full = self.is_local and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full:
+            self.remove(ROOM)
+        return full
+
+    def require_room(self) -> None:
+        """Raises InfrastructureError once the volume was full."""
+        if self.is_local and not Path(self._at(ROOM)).exists():
+            raise InfrastructureError("the artifact store is full; make room. What is paid is kept")
 
     def read_all(self, folder: str) -> dict[str, bytes]:
         """The contents of all files below a folder, as they are now, by path relative to the store; without any that vanish."""

@@ -41,9 +41,16 @@ def work(context: StageContext) -> Outcome:
     preflight(run)
     graph, slots = Graph(run.procedure), plan(run.procedure, run.generation)
     if run.generation.teacher.name != "scripted":
+        context.store.set_room_aside()
         TurnStore(context.store, turns_path(run.generation.teacher)).heal()
     conversations, tally = {slot.id: Conversation(slot) for slot in slots}, _Tally()
-    with RayPool(run, shape(run), context.budget, context.lease.check) as pool:
+    lease, store = context.lease, context.store
+
+    def may_pay() -> None:  # in the broker's process
+        lease.check()
+        store.require_room()
+
+    with RayPool(run, shape(run), context.budget, may_pay) as pool:
 
         def done(batch: Sequence[Conversation]) -> None:
             conversations.update({each.slot.id: each for each in batch})

@@ -15,7 +15,7 @@ from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.broker import Figures, StageBroker
-from subterra_jobs.generate.main import _told
+from subterra_jobs.generate.main import Tally, told
 from subterra_jobs.generate.rates import Heard, Limit, Rates
 
 CENT = Decimal("0.01")
@@ -112,9 +112,9 @@ async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
 def test_what_a_pod_tells_of_its_provider_reaches_the_operator_as_it_was_measured() -> None:
     reporter = ProgressReporter("generate")
     figures = Figures(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20))
-    reporter.update(210, 500, "conversations", **_told(figures))
+    reporter.update(210, 500, "conversations", **told(figures, Tally(210, turns=2800, reused=1400)))
     heard = Progress.model_validate_json(json.dumps(reporter.current.model_dump(by_alias=True)))
     assert heard.calls == Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")
-    assert heard.message == "3,950 calls/min of 4,000, $1.20 of $20"
-    reporter.update(211, 500, "conversations", **_told(None))
+    assert heard.message == "3,950 calls/min of 4,000, $1.20 of $20, 1,400 of 2,800 turns reused"
+    reporter.update(211, 500, "conversations", **told(None, Tally()))
     assert reporter.current.calls is None

@@ -28,10 +28,11 @@ class AnthropicClient:
 
     def __init__(self, model: str, key: str) -> None:
         self._model = model
-        # Retries are ours: the SDK's own would be neither counted nor bounded by our patience.
+        # Retries are ours: the SDK's own would be neither counted nor bounded by our patience. aiohttp takes half of httpx's time.
         self._client = anthropic.AsyncAnthropic(
-            api_key=key, base_url=os.environ.get("ANTHROPIC_BASE_URL") or None, max_retries=0, timeout=CALL_TIMEOUT_SECONDS
-        )
+            api_key=key, base_url=os.environ.get("ANTHROPIC_BASE_URL") or None, max_retries=0,
+            http_client=anthropic.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS),
+        )  # fmt: skip
         self._told = False
 
     async def ask(self, request: Request) -> Answer:

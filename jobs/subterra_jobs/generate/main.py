@@ -43,7 +43,7 @@ def work(context: StageContext) -> Outcome:
     if run.generation.teacher.name != "scripted":
         context.store.set_room_aside()
         TurnStore(context.store, turns_path(run.generation.teacher)).heal()
-    conversations, tally = {slot.id: Conversation(slot) for slot in slots}, _Tally()
+    conversations, tally = {slot.id: Conversation(slot) for slot in slots}, Tally()
     lease, store = context.lease, context.store
 
     def may_pay() -> None:  # in the broker's process
@@ -55,7 +55,7 @@ def work(context: StageContext) -> Outcome:
         def done(batch: Sequence[Conversation]) -> None:
             conversations.update({each.slot.id: each for each in batch})
             tally.add(batch)
-            context.progress.update(tally.finished, len(slots), "conversations", **_told(pool.figures(), tally))
+            context.progress.update(tally.finished, len(slots), "conversations", **told(pool.figures(), tally))
 
         done([])
         pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done)
@@ -73,7 +73,7 @@ def work(context: StageContext) -> Outcome:
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What came of the conversations so far."""
 
     finished: int = 0
@@ -90,7 +90,7 @@ class _Tally:
         return f"{self.reused:,} of {self.turns:,} turns reused" if self.reused else ""
 
 
-def _told(figures: Figures | None, tally: _Tally) -> dict[str, Any]:
+def told(figures: Figures | None, tally: Tally) -> dict[str, Any]:
     """What progress tells of a paid teacher."""
     if figures is None:
         return {}

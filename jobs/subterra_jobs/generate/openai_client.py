@@ -19,8 +19,9 @@ class OpenAIClient:
         self._model = model
         # The SDK wants some key, a server of one's own mostly none. Retries are ours.
         self._client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=os.environ.get("OPENAI_BASE_URL") or None, max_retries=0, timeout=CALL_TIMEOUT_SECONDS
-        )
+            api_key=key or "none", base_url=os.environ.get("OPENAI_BASE_URL") or None, max_retries=0,
+            http_client=openai.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS),
+        )  # fmt: skip
 
     async def ask(self, request: Request) -> Answer:
         """See `Client`."""

@@ -54,7 +54,7 @@ def _write(api: MessagesApi, in_flight: int) -> tuple[list[float], float, int]:
         todo = [Conversation(slot) for slot in plan(run.procedure, run.generation)]
         with RayPool(run, Shape(2, 4, 256, in_flight=65, calls=in_flight), Budget(), lambda: None) as pool:
             before = _cpu_seconds()
-            pool.write(todo, done, list)
+            pool.write(todo, done)
             return finished, _cpu_seconds() - before, api.paid
 
 

@@ -3,7 +3,6 @@
 Each row ends when the dataset is there, after as many attempts as that takes.
 """
 
-import hashlib
 import os
 import random
 import shutil
@@ -29,8 +28,6 @@ from tests.fakes.messages_api import (
     MessagesApi,
     messages_api,
     outage,
-    plain_answer,
-    role_of,
     some,
 )
 
@@ -43,34 +40,6 @@ AT = 800
 """Paid calls until the fault."""
 KILLS = 20
 HEAD = "| fault | exit codes | calls paid | paid twice | in flight at most | bytes |\n|---|---|---|---|---|---|\n"
-
-
-WORDS = (
-    "well",
-    "thank",
-    "you",
-    "then",
-    "please",
-    "that",
-    "sounds",
-    "good",
-    "and",
-    "would",
-    "like",
-    "this",
-    "one",
-    "now",
-    "so",
-    "too",
-)
-
-
-def answer(body: dict[str, Any]) -> str:
-    """Words that differ with what was asked, and are the same whenever it is asked again."""
-    if role_of(body) == "reader":
-        return plain_answer(body)
-    digest = hashlib.sha256(body["messages"][0]["content"].encode()).digest()
-    return f"{plain_answer(body)} Well, {' '.join(WORDS[byte % 16] for byte in digest[:12])}."
 
 
 @dataclass
@@ -229,7 +198,7 @@ def figures(*names: str) -> dict[str, Any]:
     for name, disturb in CASES.items():
         if names and not any(each in name for each in names):
             continue
-        with messages_api(MessagesApi(answer=answer, seconds=SECONDS)) as api, tempfile.TemporaryDirectory() as folder:
+        with messages_api(MessagesApi(seconds=SECONDS)) as api, tempfile.TemporaryDirectory() as folder:
             case = Case(Path(folder), api)
             disturb(case)
             clean, files = clean or api.paid, files or case.dataset()

@@ -4,7 +4,6 @@ Calls cost what their bytes come to at list price, so the conversation so far, w
 """
 
 import asyncio
-import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from bench.generation.planning import EXAMPLES, example, settings
+from tests.fakes.messages_api import chatter
 
 from subterra_api.graph import Graph
 from subterra_api.pricing import price_of
@@ -29,24 +29,6 @@ from subterra_jobs.generate.writer import Conversation, Writer
 CONVERSATIONS = 100
 MODEL = "claude-sonnet-4-5"
 BYTES_PER_TOKEN = 4
-WORDS = (
-    "well",
-    "thank",
-    "you",
-    "then",
-    "please",
-    "that",
-    "sounds",
-    "good",
-    "and",
-    "would",
-    "like",
-    "this",
-    "one",
-    "now",
-    "so",
-    "too",
-)
 HEAD = "| procedure | edited prompts | USD that stay paid | ceiling | worst node |\n|---|---|---|---|---|\n"
 
 
@@ -55,7 +37,7 @@ class Provider:
 
     async def ask(self, request: Request) -> Answer:
         """See `Client`."""
-        said = "Well, " + " ".join(WORDS[byte % 16] for byte in hashlib.sha256(request.message.encode()).digest()[:20]) + "."
+        said = f"Well, {chatter(request.message, 20)}."
         return Answer(said, None, Usage(request.size // BYTES_PER_TOKEN, len(said) // BYTES_PER_TOKEN))
 
     async def close(self) -> None:

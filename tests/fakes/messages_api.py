@@ -4,12 +4,12 @@ Limits with headers, prompt caches, latency and faults are scripted by the test;
 """
 
 import asyncio
+import hashlib
 import json
 import random
 import re
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,22 +21,22 @@ from aiohttp import web
 
 Answer = Callable[[dict[str, Any]], str]
 _WORDS = (
-    "amber",
-    "brook",
-    "cedar",
-    "dune",
-    "ember",
-    "fern",
-    "grove",
-    "heath",
-    "iris",
-    "jade",
-    "kelp",
-    "larch",
-    "moss",
-    "nettle",
-    "oak",
-    "pine",
+    "well",
+    "thank",
+    "you",
+    "then",
+    "please",
+    "that",
+    "sounds",
+    "good",
+    "and",
+    "would",
+    "like",
+    "this",
+    "one",
+    "now",
+    "so",
+    "too",
 )
 
 
@@ -82,9 +82,9 @@ def plain_answer(body: dict[str, Any]) -> str:
         options = re.findall(r"^(\d+)\. (.*)$", asked, re.MULTILINE)
         return next((number for number, option in options if in_own_words(option) in last), "0")
     if role_of(body) == "agent":
-        return f"I see, thank you, {_chatter(asked)}."
+        return f"I see, thank you, {chatter(asked)}."
     decided = re.search(r"<decision>\n(.*)\n</decision>", asked)
-    return f"That is fine with me, {_chatter(asked)}. {in_own_words(decided.group(1)) if decided else ''}"
+    return f"That is fine with me, {chatter(asked)}. {in_own_words(decided.group(1)) if decided else ''}"
 
 
 def in_own_words(condition: str) -> str:
@@ -92,10 +92,9 @@ def in_own_words(condition: str) -> str:
     return condition.replace("The customer", "This person")
 
 
-def _chatter(asked: str) -> str:
-    """A few words that depend on everything that was asked, so that no two conversations are alike."""
-    number = zlib.crc32(asked.encode())
-    return " ".join(_WORDS[number >> shift & 15] for shift in (0, 4, 8, 12))
+def chatter(asked: str, words: int = 4) -> str:
+    """A few words that depend on everything that was asked, so that no two conversations are alike; 32 at most."""
+    return " ".join(_WORDS[byte % len(_WORDS)] for byte in hashlib.sha256(asked.encode()).digest()[:words])
 
 
 @dataclass

@@ -134,7 +134,7 @@ def full_disk(case: Case) -> None:
     """A small file system of its own. Needs root."""
     store = case.folder / "store"
     store.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(store)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(store)], check=True)
     try:
         filler = store / "filler"
         with case.job() as process:

@@ -18,13 +18,15 @@ from subterra_api.pricing import price_of
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.paid_teacher import Account, PaidTeacher
+from subterra_jobs.generate.paid_teacher import PaidTeacher
 from subterra_jobs.generate.plan import Slot, plan
-from subterra_jobs.generate.prompts import Request
-from subterra_jobs.generate.provider import Answer, Usage
-from subterra_jobs.generate.rates import Heard
-from subterra_jobs.generate.turns import Kept, TurnStore
+from subterra_jobs.generate.worker import TEACHER
 from subterra_jobs.generate.writer import Conversation, Writer
+from subterra_jobs.providers.account import Account
+from subterra_jobs.providers.answers import AnswerStore, Kept
+from subterra_jobs.providers.caller import Caller
+from subterra_jobs.providers.client import Answer, Request, Usage
+from subterra_jobs.providers.rates import Heard
 
 CONVERSATIONS = 100
 MODEL = "claude-sonnet-4-5"
@@ -37,7 +39,7 @@ class Provider:
 
     async def ask(self, request: Request) -> Answer:
         """See `Client`."""
-        said = f"Well, {chatter(request.message, 20)}."
+        said = f"Well, {chatter(request.messages[-1]['content'], 20)}."
         return Answer(said, None, Usage(request.size // BYTES_PER_TOKEN, len(said) // BYTES_PER_TOKEN))
 
     async def close(self) -> None:
@@ -64,7 +66,7 @@ class Bill:
         return sum((usd for each in self.usd.values() for usd in each), Decimal(0))
 
 
-class Memory(TurnStore):
+class Memory(AnswerStore):
     """The turn store without files."""
 
     def __init__(self, known: dict[str, Kept]) -> None:
@@ -79,8 +81,8 @@ class Memory(TurnStore):
 
 async def write(graph: Graph, slots: Sequence[Slot], known: dict[str, Kept]) -> Bill:
     """What is paid for the slots; ``known`` gets the answers too."""
-    bill, account = Bill(), Account("anthropic", MODEL, price_of(MODEL), "")
-    writer = Writer(graph, PaidTeacher(graph, account, Provider(), bill, "bench", Memory(known)))
+    bill, account = Bill(), Account(TEACHER, "anthropic", MODEL, price_of(MODEL), "")
+    writer = Writer(graph, PaidTeacher(graph, Caller(account, Provider(), bill, "bench", Memory(known))))
     for slot in slots:
         written = await writer.finish(Conversation(slot))
         assert written.dropped is None, written.dropped

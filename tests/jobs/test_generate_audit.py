@@ -114,9 +114,9 @@ async def test_the_reader_sees_nothing_that_comes_after_the_decision() -> None:
     read = await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot))
     decision = slot.audited[0]
     request = Prompts(graph).reading(slot, decision, read.said[: decision.position + 1])
-    assert read.said[decision.position].text in request.message
-    assert all(f": {said.text}" not in request.message for said in read.said[decision.position + 1 :])
-    assert all(f"{number}. " in request.message for number in range(1, len(decision.options) + 1))
+    assert read.said[decision.position].text in request.messages[0]["content"]
+    assert all(f": {said.text}" not in request.messages[0]["content"] for said in read.said[decision.position + 1 :])
+    assert all(f"{number}. " in request.messages[0]["content"] for number in range(1, len(decision.options) + 1))
 
 
 @pytest.mark.parametrize(("answer", "option"), [("2", "b"), ("Option 1.", "a"), ("0", ""), ("3", ""), ("I cannot tell", "")])

@@ -14,9 +14,9 @@ from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.broker import Figures, StageBroker
 from subterra_jobs.generate.main import Tally, told
-from subterra_jobs.generate.rates import Heard, Limit, Rates
+from subterra_jobs.providers.broker import Figures, StageBroker
+from subterra_jobs.providers.rates import Heard, Limit, Rates
 
 CENT = Decimal("0.01")
 

@@ -14,11 +14,11 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.broker import Figures, StageBroker
 from subterra_jobs.generate.plan import plan
-from subterra_jobs.generate.rates import Rates
 from subterra_jobs.generate.worker import Batch, Worker
 from subterra_jobs.generate.writer import Conversation
+from subterra_jobs.providers.broker import Figures, StageBroker
+from subterra_jobs.providers.rates import Rates
 
 FREE = json.dumps({"qwen": {"input": "0", "output": "0"}})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from tests.fakes.messages_api import Limit as ServerLimit
 
-from subterra_jobs.generate.rates import Call, Heard, Limit, Rates
+from subterra_jobs.providers.rates import Call, Heard, Limit, Rates
 
 SIZE = 1200
 

@@ -19,13 +19,13 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.broker import StageBroker
 from subterra_jobs.generate.plan import Slot, plan
-from subterra_jobs.generate.rates import Rates
 from subterra_jobs.generate.turn_keys import turns_path
-from subterra_jobs.generate.turns import Kept, TurnStore
 from subterra_jobs.generate.worker import Batch, Worker
 from subterra_jobs.generate.writer import Conversation
+from subterra_jobs.providers.answers import AnswerStore, Kept
+from subterra_jobs.providers.broker import StageBroker
+from subterra_jobs.providers.rates import Rates
 
 Json = dict[str, Any]
 LETTERS = str.maketrans("0123456789", "abcdefghij")
@@ -202,7 +202,7 @@ async def test_a_damaged_record_is_set_aside_and_paid_again(
     whole = await write(tmp_path, travel())
     paid, before = api.paid, sum(len(file.read_text().splitlines()) for file in segments(tmp_path))
     damage(segments(tmp_path)[0])
-    store = TurnStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
+    store = AnswerStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
     assert store.heal() == 1
     assert "1 damaged records, which are paid again" in caplog.text
     good = sum(len(file.read_text().splitlines()) for file in segments(tmp_path))
@@ -270,11 +270,11 @@ def fill(file: Path) -> None:
 
 async def test_two_writers_and_a_reader_share_a_store(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path.as_uri())
-    first, second = TurnStore(store, "turns/t"), TurnStore(store, "turns/t")
+    first, second = AnswerStore(store, "turns/t"), AnswerStore(store, "turns/t")
     for number in range(3):
         await first.keep(f"a{number}", Kept("one"))
         await second.keep(f"b{number}", Kept("two", "max_tokens"))
-    reader = TurnStore(store, "turns/t")
+    reader = AnswerStore(store, "turns/t")
     assert [reader.get(f"a{number}") for number in range(3)] == [Kept("one")] * 3
     assert [reader.get(f"b{number}") for number in range(3)] == [Kept("two", "max_tokens")] * 3
     assert reader.get("c") is None
@@ -283,9 +283,9 @@ async def test_two_writers_and_a_reader_share_a_store(tmp_path: Path) -> None:
 
 async def test_a_writer_whose_file_was_set_aside_writes_it_whole_again(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path.as_uri())
-    writer = TurnStore(store, "turns/t")
+    writer = AnswerStore(store, "turns/t")
     await writer.keep("a", Kept("one"))
     segments(tmp_path)[0].write_bytes(b"{")
-    assert TurnStore(store, "turns/t").heal() == 1
+    assert AnswerStore(store, "turns/t").heal() == 1
     await writer.keep("b", Kept("two"))
-    assert TurnStore(store, "turns/t").get("a") == Kept("one")
+    assert AnswerStore(store, "turns/t").get("a") == Kept("one")

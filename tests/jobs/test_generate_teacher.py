@@ -34,14 +34,17 @@ from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate import worker as worker_module
-from subterra_jobs.generate.broker import StageBroker
 from subterra_jobs.generate.main import preflight
-from subterra_jobs.generate.paid_teacher import PaidTeacher, account_of, client_of
+from subterra_jobs.generate.paid_teacher import PaidTeacher
 from subterra_jobs.generate.plan import Slot, plan
-from subterra_jobs.generate.rates import Rates
-from subterra_jobs.generate.turns import TurnStore
-from subterra_jobs.generate.worker import Batch, Worker
+from subterra_jobs.generate.prompts import Prompts
+from subterra_jobs.generate.worker import TEACHER, Batch, Worker
 from subterra_jobs.generate.writer import Conversation
+from subterra_jobs.providers.account import account_of, client_of
+from subterra_jobs.providers.answers import AnswerStore
+from subterra_jobs.providers.broker import StageBroker
+from subterra_jobs.providers.caller import Caller
+from subterra_jobs.providers.rates import Rates
 
 PER_CALL = Decimal("0.0036")
 """600 tokens in and 120 out at list price."""
@@ -87,17 +90,16 @@ def turns(slots: list[Slot]) -> int:
     return sum(len(slot.path) + len(slot.audited) for slot in slots)
 
 
-def teacher_of(purse: LedgerPurse, patience: float = 0.5) -> PaidTeacher:
+def caller_of(purse: LedgerPurse, patience: float = 0.5) -> Caller:
     """With little patience."""
-    account = account_of(Provider.model_validate(PAID))
-    turns = TurnStore(ArtifactStore("memory://none"), uuid.uuid4().hex)
-    broker = broker_of(purse)
-    return PaidTeacher(Graph(travel()), account, client_of(account), broker, "w", turns, patience=patience, first_wait=0.01)
+    account = account_of(Provider.model_validate(PAID), TEACHER)
+    answers = AnswerStore(ArtifactStore("memory://none"), uuid.uuid4().hex)
+    return Caller(account, client_of(account), broker_of(purse), "w", answers, patience=patience, first_wait=0.01)
 
 
 async def one_call(purse: LedgerPurse, slot: Slot, patience: float = 0.5) -> str:
     """The first turn of a slot."""
-    teacher = teacher_of(purse, patience)
+    teacher = PaidTeacher(Graph(travel()), caller_of(purse, patience))
     try:
         return (await teacher.say(Conversation(slot), 0)).text
     finally:
@@ -220,9 +222,8 @@ async def test_a_cap_that_is_used_up_refuses_before_the_first_call(api: Messages
 
 async def test_the_reservation_is_more_than_any_call_can_cost(api: MessagesApi, tmp_path: Path) -> None:
     run, slots = paid_run(tmp_path)
-    teacher = teacher_of(purse_of(run))
-    request = teacher._prompts.of(slots[0], 0, [])
-    assert teacher.worst_case(request) > Decimal(request.size * 3 + 400 * 15) / 1_000_000
+    request = Prompts(Graph(travel())).of(slots[0], 0, [])
+    assert caller_of(purse_of(run)).worst_case(request) > Decimal(request.size * 3 + 400 * 15) / 1_000_000
 
 
 async def test_without_credit_the_stage_is_blocked_and_a_retry_pays_for_the_rest_only(api: MessagesApi, tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ async def test_without_credit_the_stage_is_blocked_and_a_retry_pays_for_the_rest
 async def test_a_call_that_was_given_up_unanswered_counts_in_full(
     api: MessagesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("subterra_jobs.generate.anthropic_client.CALL_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("subterra_jobs.providers.anthropic_client.CALL_TIMEOUT_SECONDS", 0.2)
     api.faults = deque([Fault(seconds=1.0)])
     run, slots = paid_run(tmp_path)
     await one_call(purse_of(run), slots[0], patience=5)

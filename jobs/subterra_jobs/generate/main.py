@@ -13,15 +13,16 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
 from subterra_jobs.generate import cpus
 from subterra_jobs.generate.audit import audit, require_decidable, require_usable
-from subterra_jobs.generate.broker import Figures
 from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.paid_teacher import account_of
 from subterra_jobs.generate.plan import plan
 from subterra_jobs.generate.ray_pool import RayPool, Shape
 from subterra_jobs.generate.repeats import without_repeats
 from subterra_jobs.generate.turn_keys import turns_path
-from subterra_jobs.generate.turns import TurnStore
+from subterra_jobs.generate.worker import TEACHER
 from subterra_jobs.generate.writer import Conversation
+from subterra_jobs.providers.account import account_of
+from subterra_jobs.providers.answers import AnswerStore
+from subterra_jobs.providers.broker import Figures
 
 WORKERS_VARIABLE = "SUBTERRA_WORKERS"
 """Number of writing processes; by default one per processor, at most `MOST_WORKERS`."""
@@ -42,7 +43,7 @@ def work(context: StageContext) -> Outcome:
     graph, slots = Graph(run.procedure), plan(run.procedure, run.generation)
     if run.generation.teacher.name != "scripted":
         context.store.set_room_aside()
-        TurnStore(context.store, turns_path(run.generation.teacher)).heal()
+        AnswerStore(context.store, turns_path(run.generation.teacher)).heal()
     conversations, tally = {slot.id: Conversation(slot) for slot in slots}, Tally()
     lease, store = context.lease, context.store
 
@@ -111,7 +112,7 @@ def preflight(run: RunInput) -> None:
     if errors := analyse(run.procedure).errors:
         raise InvalidInputError("; ".join(map(str, errors[:5])))
     if run.generation.teacher.name != "scripted":
-        account_of(run.generation.teacher)
+        account_of(run.generation.teacher, TEACHER)
 
 
 def shape(run: RunInput) -> Shape:

@@ -20,10 +20,10 @@ from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.broker import Figures, StageBroker
-from subterra_jobs.generate.rates import Rates
 from subterra_jobs.generate.worker import Batch, RemoteBroker, Worker
 from subterra_jobs.generate.writer import Conversation
+from subterra_jobs.providers.broker import Figures, StageBroker
+from subterra_jobs.providers.rates import Rates
 
 log = logging.getLogger("subterra")
 

@@ -13,15 +13,14 @@ from subterra_api.graph import Graph
 from subterra_api.template import render
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.generate.plan import Slot
-from subterra_jobs.generate.prompts import Request
-from subterra_jobs.generate.provider import MAX_TOKENS
+from subterra_jobs.providers.client import TURN_TOKENS, Request
 
 _LENGTH = 32
 
 
 def turns_path(teacher: Provider) -> str:
     """Where the answers of a teacher are, relative to the store: those of another model, or written otherwise, are never reused."""
-    return f"turns/{_hash(WRITER_VERSION, MAX_TOKENS, meaning(teacher))}"
+    return f"turns/{_hash(WRITER_VERSION, TURN_TOKENS, meaning(teacher))}"
 
 
 class TurnKeys:
@@ -34,11 +33,11 @@ class TurnKeys:
         """The key of the turn that comes after the turns with the keys ``before``, written for the ``attempt``-th time."""
         node = self._graph.nodes[slot.path[len(before)]]
         whens = sorted(render(edge.when, slot.values) for edge in node.next if edge.when) if len(node.next) > 1 else []
-        return _hash(slot.id, slot.seed, before[-1:], request.system, request.message, whens, attempt)
+        return _hash(slot.id, slot.seed, before[-1:], request.system, request.messages[0]["content"], whens, attempt)
 
     def reading(self, slot: Slot, turn: str, request: Request) -> str:
         """The key of what a blind reader makes of a turn."""
-        return _hash(slot.id, slot.seed, turn, request.system, request.message)
+        return _hash(slot.id, slot.seed, turn, request.system, request.messages[0]["content"])
 
 
 def _hash(*parts: object) -> str:

@@ -12,12 +12,13 @@ from subterra_api.graph import Graph
 from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.broker import Broker
-from subterra_jobs.generate.rates import Heard
 from subterra_jobs.generate.turn_keys import turns_path
-from subterra_jobs.generate.turns import TurnStore
 from subterra_jobs.generate.writer import Conversation, Teacher, Writer
+from subterra_jobs.providers.answers import AnswerStore
+from subterra_jobs.providers.broker import Broker
+from subterra_jobs.providers.rates import Heard
 
+TEACHER = "generation.teacher"
 GRACE_SECONDS = 20.0
 """How long turns under way may take after another one failed."""
 
@@ -79,13 +80,15 @@ def make_teacher(run: RunInput, graph: Graph, broker: Broker | None, owner: str)
         from subterra_jobs.generate.scripted import ScriptedTeacher
 
         return ScriptedTeacher(graph)
-    from subterra_jobs.generate.paid_teacher import PaidTeacher, account_of, client_of
+    from subterra_jobs.generate.paid_teacher import PaidTeacher
+    from subterra_jobs.providers.account import account_of, client_of
+    from subterra_jobs.providers.caller import Caller
 
     if broker is None:
         raise InfrastructureError("a paid teacher needs a broker")
-    account = account_of(run.generation.teacher)
-    turns = TurnStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
-    return PaidTeacher(graph, account, client_of(account), broker, owner, turns)
+    account = account_of(run.generation.teacher, TEACHER)
+    answers = AnswerStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
+    return PaidTeacher(graph, Caller(account, client_of(account), broker, owner, answers))
 
 
 class Worker:

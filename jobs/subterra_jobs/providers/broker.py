@@ -12,7 +12,7 @@ from typing import Protocol
 
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.common.purse import LedgerPurse
-from subterra_jobs.generate.rates import Call, Heard, Rates
+from subterra_jobs.providers.rates import Call, Heard, Rates
 
 RATE_SECONDS = 30.0
 """Over which the rate of calls is told."""

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import openai
 
-from subterra_jobs.generate.prompts import Request
-from subterra_jobs.generate.provider import CALL_TIMEOUT_SECONDS, MAX_TOKENS, Answer, Usage, refusal
-from subterra_jobs.generate.rates import Limit
+from subterra_jobs.providers.client import CALL_TIMEOUT_SECONDS, Answer, Request, Usage, refusal
+from subterra_jobs.providers.rates import Limit
 
 _LIMITS = ("requests", "tokens")
 
@@ -25,10 +25,11 @@ class OpenAIClient:
 
     async def ask(self, request: Request) -> Answer:
         """See `Client`."""
+        chat: list[Any] = [{"role": "system", "content": request.system}, *request.messages]
         try:
             response = await self._client.chat.completions.with_raw_response.create(
-                model=self._model, max_completion_tokens=MAX_TOKENS,
-                messages=[{"role": "system", "content": request.system}, {"role": "user", "content": request.message}],
+                model=self._model, max_completion_tokens=request.max_tokens, messages=chat,
+                response_format=openai.omit if request.schema is None else _json(request.schema),
             )  # fmt: skip
         except openai.APIError as error:
             told = getattr(error, "response", None)
@@ -41,6 +42,10 @@ class OpenAIClient:
     async def close(self) -> None:
         """See `Client`."""
         await self._client.close()
+
+
+def _json(schema: Mapping[str, Any]) -> Any:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
 def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:

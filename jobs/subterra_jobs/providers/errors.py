@@ -3,16 +3,17 @@
 import re
 
 from subterra_jobs.common.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError, StageError
-from subterra_jobs.generate.provider import RefusedError
+from subterra_jobs.providers.account import Account
+from subterra_jobs.providers.client import RefusedError
 
 _MONEY = re.compile(r"credit balance|billing|spend(ing)? limit|usage limits?|payment|quota", re.IGNORECASE)
 _AGAIN = frozenset({408, 409, 425, 429})
 _QUOTE_LENGTH = 200
 
 
-def judge(error: RefusedError, model: str, key: str) -> StageError | None:
+def judge(error: RefusedError, account: Account) -> StageError | None:
     """The failure that ends the stage, with its cure; none when another try may help."""
-    said = quote(error, key)
+    said = quote(error, account.key)
     if error.status is None or error.status >= 500:
         return None
     # One provider tells a used-up account as 429 too; no waiting helps there.
@@ -29,7 +30,7 @@ def judge(error: RefusedError, model: str, key: str) -> StageError | None:
             "then set subterra.dev/retryAt"
         )
     if error.status == 404:
-        return InvalidInputError(f"the provider does not know model {model!r} ({said}); correct generation.teacher.model")
+        return InvalidInputError(f"the provider does not know model {account.model!r} ({said}); correct {account.field}.model")
     return InvalidInputError(f"the provider refuses the request (HTTP {error.status}, {said}); correct the procedure's texts")
 
 

@@ -1,15 +1,39 @@
-"""What the teacher needs of a provider, whatever its wire format: one call in, an answer or a refusal out."""
+"""What we need of a provider, whatever its wire format: one call in, an answer or a refusal out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from subterra_jobs.generate.prompts import Request
-from subterra_jobs.generate.rates import Limit
+from subterra_jobs.providers.rates import Limit
 
-MAX_TOKENS = 400
-"""Of one turn."""
+TURN_TOKENS = 400
+"""Of one turn of a chat."""
 CALL_TIMEOUT_SECONDS = 120.0
+
+Message = Mapping[str, str]
+"""``role`` (user or assistant) and ``content``."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call. ``messages`` alternate, beginning with the user's; what is the same in many calls belongs into ``system``."""
+
+    system: str
+    messages: tuple[Message, ...]
+    max_tokens: int = TURN_TOKENS
+    schema: Mapping[str, Any] | None = None
+    """JSON schema of the answer; none for plain text."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of text: no tokenizer makes more tokens than bytes."""
+        texts = (self.system, *(message["content"] for message in self.messages), str(self.schema or ""))
+        return sum(len(text.encode()) for text in texts)
+
+
+def question(system: str, text: str) -> Request:
+    """A call with one message, answered with a turn's worth of words."""
+    return Request(system, ({"role": "user", "content": text},))
 
 
 @dataclass(frozen=True)

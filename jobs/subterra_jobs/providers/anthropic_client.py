@@ -7,9 +7,8 @@ from typing import Any
 
 import anthropic
 
-from subterra_jobs.generate.prompts import Request
-from subterra_jobs.generate.provider import CALL_TIMEOUT_SECONDS, MAX_TOKENS, Answer, Usage, refusal
-from subterra_jobs.generate.rates import Limit
+from subterra_jobs.providers.client import CALL_TIMEOUT_SECONDS, Answer, Request, Usage, refusal
+from subterra_jobs.providers.rates import Limit
 
 log = logging.getLogger("subterra")
 
@@ -37,10 +36,11 @@ class AnthropicClient:
 
     async def ask(self, request: Request) -> Answer:
         """See `Client`."""
+        chat: list[Any] = list(request.messages)
         try:
             response = await self._client.messages.with_raw_response.create(
-                model=self._model, max_tokens=MAX_TOKENS, system=self._system(request.system),
-                messages=[{"role": "user", "content": request.message}],
+                model=self._model, max_tokens=request.max_tokens, system=self._system(request.system), messages=chat,
+                output_config=anthropic.omit if request.schema is None else _json(request.schema),
             )  # fmt: skip
         except anthropic.APIError as error:
             told = getattr(error, "response", None)
@@ -67,6 +67,10 @@ class AnthropicClient:
                 "pays for it in full", tokens, self._model, minimum
             )  # fmt: skip
         return [block]
+
+
+def _json(schema: Mapping[str, Any]) -> Any:
+    return {"format": {"type": "json_schema", "schema": schema}}
 
 
 def cache_minimum(model: str) -> int:

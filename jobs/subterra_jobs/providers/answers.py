@@ -22,13 +22,13 @@ _CHECK_LENGTH = 16
 
 @dataclass(frozen=True)
 class Kept:
-    """What a teacher answered. ``cut`` is the provider's reason when it did not come to an end."""
+    """What a model answered. ``cut`` is the provider's reason when it did not come to an end."""
 
     text: str
     cut: str | None = None
 
 
-class TurnStore:
+class AnswerStore:
     """The answers in one folder. They are read once, when the first is looked for."""
 
     def __init__(self, store: ArtifactStore, folder: str) -> None:

@@ -1,0 +1,50 @@
+"""Whom to call, with which key and at which price."""
+
+import os
+from dataclasses import dataclass
+
+from subterra_api.contract import KEY_VARIABLES, PRICES_VARIABLE
+from subterra_api.pricing import TokenPrice, UnknownModelError, price_of, prices_from
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_jobs.common.errors import InvalidInputError
+from subterra_jobs.providers.client import Client
+
+
+@dataclass(frozen=True)
+class Account:
+    """What calling a provider needs. ``field`` is where the run names it, for messages."""
+
+    field: str
+    provider: str
+    model: str
+    price: TokenPrice
+    key: str
+
+
+def account_of(provider: Provider, field: str) -> Account:
+    """Checked before anything starts. Raises InvalidInputError with the cure."""
+    assert provider.model, "the API asks for it"
+    try:
+        price = price_of(provider.model, prices_from(os.environ.get(PRICES_VARIABLE, "")))
+    except UnknownModelError as error:
+        raise InvalidInputError(f"{field}.model: {error}") from None
+    if provider.base_url and provider.base_url != os.environ.get("OPENAI_BASE_URL", ""):
+        raise InvalidInputError(
+            f"{field}.baseURL: {provider.base_url} is no endpoint that this cluster's administrator allows, and it would "
+            "receive the key; add it to openai.endpoints of the chart's values"
+        )
+    key = os.environ.get(KEY_VARIABLES[provider.name], "")
+    if not key and price.paid:
+        raise InvalidInputError(f"{field}: the provider {provider.name} needs a key; name a Secret in execution.apiKeySecret")
+    return Account(field, provider.name, provider.model, price, key)
+
+
+def client_of(account: Account) -> Client:
+    """The provider's client; its SDK is imported only where it is needed."""
+    if account.provider == "anthropic":
+        from subterra_jobs.providers.anthropic_client import AnthropicClient
+
+        return AnthropicClient(account.model, account.key)
+    from subterra_jobs.providers.openai_client import OpenAIClient
+
+    return OpenAIClient(account.model, account.key)

@@ -26,8 +26,9 @@ from subterra_jobs.evaluate import report, scenarios
 from subterra_jobs.evaluate.client import Candidate, UnplayableError
 from subterra_jobs.evaluate.label import Labeller
 from subterra_jobs.evaluate.play import play
+from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import hops
-from subterra_jobs.evaluate.scoring import Result, branches, examine, summarise
+from subterra_jobs.evaluate.scoring import branches, examine, summarise
 
 ROOT = Path(__file__).parents[2]
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
@@ -176,18 +177,17 @@ def test_a_hostile_banner_and_value_are_escaped_too(tmp_path: Path) -> None:
 
 
 def test_graceful_handling_is_left_out_when_hardly_any_customer_posed_a_challenge() -> None:
-    calm = [result for result in results_of("none", 40) if not result.judgement.challenged]
+    calm = [result for result in results_of("none", 40) if not result.challenged]
     scores: Scores = summarise(calm, 7)
     assert calm
     assert "gracefulHandling" not in scores.criteria
-    assert all(result.judgement.scores["gracefulHandling"] == 3 for result in calm)
+    assert all(result.score("gracefulHandling") == 3 for result in calm)
     assert not any("gracefulHandling" in reason for reason in judge(scores, GatePolicy()).reasons)
 
 
 def test_branches_are_counted_by_the_conversations_that_took_them_and_the_one_that_fails_comes_first() -> None:
     good = results_of("none", 80)
-    lost = [replace(r, judgement=replace(r.judgement, scores=dict(r.judgement.scores) | {"taskSuccess": 1}))
-            if ("choice", "alternatives") in hops(r.scenario.path) else r for r in good]  # fmt: skip
+    lost = [replace(r, judgements=(None,)) if ("choice", "alternatives") in hops(r.scenario.path) else r for r in good]
     worst = branches(lost)[0]
     assert (worst.hub, worst.to, worst.failures) == ("choice", "alternatives", worst.conversations)
     assert worst.conversations == sum(("choice", "alternatives") in hops(result.scenario.path) for result in good)

@@ -13,7 +13,8 @@ from subterra_jobs.evaluate import report, scenarios
 from subterra_jobs.evaluate.judge import GRACEFUL
 from subterra_jobs.evaluate.label import Labeller, agent_wordings
 from subterra_jobs.evaluate.play import play
-from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, Result, examine, summarise
+from subterra_jobs.evaluate.results import Result
+from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, examine, summarise
 
 URL_VARIABLE = "SUBTERRA_VLLM_URL"
 

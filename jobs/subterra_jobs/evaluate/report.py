@@ -20,8 +20,9 @@ from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Scores
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.judge import CRITERIA, NATURAL, TASK
+from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import missed
-from subterra_jobs.evaluate.scoring import Result, branches, compare_seen, price, transitions
+from subterra_jobs.evaluate.scoring import branches, compare_seen, price, transitions
 from subterra_jobs.evaluate.statistics import share_interval
 
 WORST, BROKEN, BEST = 15, 3, 5
@@ -59,7 +60,7 @@ def build(run: RunInput, graph: Graph, results: Sequence[Result], scores: Scores
         "banner": run.banner,
         "scores": scores.model_dump(mode="json", by_alias=True),
         "unplayed": sum(result.dialogue.error is not None for result in results),
-        "challenges": sum(result.judgement.challenged for result in results),
+        "challenges": sum(result.challenged for result in results),
         "seenAgainstUnseen": compare_seen(results),
         "halves": [_half(results, unseen) for unseen in (False, True)],
         "slots": _slots(results),
@@ -135,18 +136,17 @@ def _row(result: Result) -> dict[str, Any]:
         "id": result.scenario.id,
         "unseen": result.scenario.unseen,
         "played": result.dialogue.error is None,
-        "challenged": result.judgement.challenged,
+        "challenged": result.challenged,
         "conformant": result.conformant,
         "terminal": result.scenario.path[-1],
         "reached": result.replay.reached,
         "violation": asdict(wrong) if wrong else None,
-        "scores": dict(result.judgement.scores),
+        "scores": {name: result.score(name) for name in CRITERIA},
     }
 
 
-def _badness(result: Result) -> tuple[int, int, int]:
-    scores = result.judgement.scores
-    return scores[TASK], sum(scores.values()), scores[NATURAL]
+def _badness(result: Result) -> tuple[float, float, float]:
+    return result.score(TASK), sum(map(result.score, CRITERIA)), result.score(NATURAL)
 
 
 def _perfect(result: Result) -> bool:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ from subterra_api.gate import FEW
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Branch, Interval, Scores
 from subterra_jobs.evaluate import statistics
-from subterra_jobs.evaluate.conformance import Nodes, Replay, replay
-from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, Judgement, judge
+from subterra_jobs.evaluate.conformance import Nodes, replay
+from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, judge
 from subterra_jobs.evaluate.label import Labeller
 from subterra_jobs.evaluate.play import Dialogue
+from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import Scenario, hops
 
 MIN_CHALLENGES = 5
@@ -23,30 +23,16 @@ WORST_BRANCHES = 5
 """So many go into the termination message; the report has all."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """Everything about one scenario."""
-
-    scenario: Scenario
-    dialogue: Dialogue
-    replay: Replay
-    judgement: Judgement
-
-    @property
-    def conformant(self) -> bool:
-        return self.dialogue.error is None and self.replay.conformant
-
-
 def examine(graph: Graph, labeller: Labeller, scenario: Scenario, dialogue: Dialogue) -> Result:
     """A played scenario labelled, replayed and judged."""
     labels = [labeller.label(reply.text) for reply in dialogue.replies]
     replayed = replay(graph, scenario.path, scenario.values, labels)
-    return Result(scenario, dialogue, replayed, judge(scenario.path, scenario.lines, dialogue, replayed))
+    return Result(scenario, dialogue, replayed, (judge(scenario.path, scenario.lines, dialogue, replayed),))
 
 
 def values_of(results: Sequence[Result], criterion: str) -> list[float]:
     """A criterion's scores; Graceful Handling only where the customer posed a challenge, since it is capped elsewhere."""
-    return [float(r.judgement.scores[criterion]) for r in results if criterion != GRACEFUL or r.judgement.challenged]
+    return [r.score(criterion) for r in results if criterion != GRACEFUL or r.challenged]
 
 
 def summarise(results: Sequence[Result], seed: int) -> Scores:
@@ -60,7 +46,7 @@ def summarise(results: Sequence[Result], seed: int) -> Scores:
     return Scores(
         scenarios=len(results),
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
-        failure_rate=_rounded(statistics.share_interval(sum(r.judgement.failed for r in results), len(results))),
+        failure_rate=_rounded(statistics.share_interval(sum(r.failed for r in results), len(results))),
         conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),
         turns_per_conversation=round(sum(len(r.dialogue.replies) for r in played) / max(1, len(played)), 4),
         slots_exact=round(sum(mentions) / len(mentions), 4) if mentions else None,
@@ -71,7 +57,7 @@ def summarise(results: Sequence[Result], seed: int) -> Scores:
 def branches(results: Sequence[Result]) -> list[Branch]:
     """How the conversations on each way out of a hub ended; first those that surely fail most, by Wilson's lower bound."""
     taken = Counter(hop for result in results for hop in hops(result.scenario.path))
-    failed = Counter(hop for result in results if result.judgement.failed for hop in hops(result.scenario.path))
+    failed = Counter(hop for result in results if result.failed for hop in hops(result.scenario.path))
     ways = Counter(hub for hub, _ in taken)
     found = [
         Branch(hub=hub, to=to, conversations=count, failures=failed[hub, to])

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,16 +134,13 @@ def full_disk(case: Case) -> None:
     """A small file system of its own. Needs root."""
     store = case.folder / "store"
     store.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(store)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(store)], check=True)
     try:
         filler = store / "filler"
         with case.job() as process:
             case.until_paid(AT, process)
-            with filler.open("wb") as file:
-                try:
-                    while file.write(b"0" * 4096):
-                        file.flush()
-                except OSError:
+            with suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(b"0" * 4096):
                     pass
         filler.unlink(missing_ok=True)
         case.finish()

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from subterra_api.drawing.flow import clean
 from subterra_cli.artifact import EXTRA, Dataset
 from subterra_cli.errors import CommandError
-from subterra_cli.flow import clean
 
 SPLITS = {"train": ("train",), "heldout": ("heldout",), "all": ("train", "heldout")}
 _SPEAKERS = {"system": "system", "user": "customer", "assistant": "agent"}

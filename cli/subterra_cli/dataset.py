@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from subterra_api.drawing.flow import Visits
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
-from subterra_cli.flow import Visits
 
 
 def read_visits(place: Path, spec: ProcedureSpec) -> Visits:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from subterra_api.digest import meaning, procedure_digest
+from subterra_api.drawing.flow import LISTED_PATHS
 from subterra_api.graph import Graph, Hop, Path
 from subterra_api.template import variables_of
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
-from subterra_cli.flow import LISTED_PATHS
 
 WALKS = 2_000
 _CONTEXT = ("systemPrompt", "knowledge", "personas", "openers")

@@ -7,10 +7,10 @@ import base64
 import hashlib
 import xml.etree.ElementTree as ET
 
+from subterra_api.drawing.flow import Visits, condition
+from subterra_api.drawing.svg import add, draw
 from subterra_api.lint import Analysis
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-from subterra_cli.flow import Visits, condition
-from subterra_cli.svg import add, draw
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f4f6f8; --text: #1c2430; --rule: #d4dae1; --card: #ffffff; }

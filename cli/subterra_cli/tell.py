@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from subterra_api.digest import procedure_digest
+from subterra_api.drawing.flow import Visits, clean, condition, described, endings, loops
+from subterra_api.drawing.svg import draw
 from subterra_api.graph import Graph, Path
 from subterra_api.lint import Analysis
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.difference import Changes, Difference
-from subterra_cli.flow import Visits, clean, condition, described, endings, loops
 from subterra_cli.mermaid import mermaid
 from subterra_cli.page import page
 from subterra_cli.source import Source
-from subterra_cli.svg import draw
 
 _PIPED_WIDTH = 160
 _SHOWN_PATHS = 5

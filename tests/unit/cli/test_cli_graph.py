@@ -11,9 +11,9 @@ import yaml
 from tests.fakes.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 from typer.testing import CliRunner
 
+from subterra_api.drawing.flow import condition, endings, loops
 from subterra_api.lint import analyse
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cli.flow import condition, endings, loops
 from subterra_cli.main import app
 
 EVIL = """<script>alert("x")</script><img src=x onerror=alert(1)>]]>&amp;"|`end` \x1b[31m"""

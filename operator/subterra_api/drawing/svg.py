@@ -8,10 +8,10 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 from unicodedata import east_asian_width
 
+from subterra_api.drawing.flow import Visits, clean, condition, loops
+from subterra_api.drawing.layout import Box, Layout, Line, Size, arrange
 from subterra_api.graph import Hop
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-from subterra_cli.flow import Visits, clean, condition, loops
-from subterra_cli.layout import Box, Layout, Line, Size, arrange
 
 WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from subterra_cli.layout import Box, Layout, Size, arrange, returning_edges
+from subterra_api.drawing.layout import Box, Layout, Size, arrange, returning_edges
 
 Hops = list[tuple[str, str]]
 

@@ -8,10 +8,10 @@ import numpy.typing as npt
 from bench.gate.population import LOW, MEANS, World, draw, shifted
 from bench.gate.runs import MARGIN, POLICY
 
-from subterra_jobs.evaluate.bounds import Discordant, difference_bounds, mean_bounds, share_bounds, z_quantile
-from subterra_jobs.evaluate.bounds import Share as Hits
+from subterra_api.bounds import difference_bounds, mean_bounds, share_bounds, z_quantile
+from subterra_api.gate import ALPHA, spend
+from subterra_api.v1alpha1.scores import Discordant, Tally
 from subterra_jobs.evaluate.pairing import sample
-from subterra_jobs.evaluate.trial import spend
 
 RESAMPLES = 1000
 Upper = Callable[[int, int, int, int, float], float]
@@ -20,7 +20,7 @@ Upper = Callable[[int, int, int, int, float], float]
 
 def means(seed: int, sd: float, n: int, attempt: int, repeats: int) -> dict[str, float]:
     """How often each lower bound is above the margin although the true difference of a skewed criterion is the margin."""
-    rng, alpha, world = np.random.default_rng(seed), spend(POLICY.alpha, attempt), World(n=n, sd=sd)
+    rng, alpha, world = np.random.default_rng(seed), spend(ALPHA, attempt), World(n=n, sd=sd)
     hits = {"t": 0, "bootstrap": 0}
     for _ in range(repeats):
         (candidate, serving), _ = draw(rng, world, (shifted(-MARGIN, 0), MEANS))
@@ -39,7 +39,7 @@ def _bootstrap(rng: np.random.Generator, values: npt.NDArray[np.float64], alpha:
 
 def shares(seed: int, rate: float, n: int, attempt: int, repeats: int) -> dict[str, float]:
     """How often each upper bound is below the margin although failures are truly more frequent by the margin."""
-    rng, alpha, margin = np.random.default_rng(seed), spend(POLICY.alpha, attempt), POLICY.failure_margin
+    rng, alpha, margin = np.random.default_rng(seed), spend(ALPHA, attempt), POLICY.failure_margin
     both = rate * (rate + margin) + LOW / 2 * math.sqrt(rate * (1 - rate) * (rate + margin) * (1 - rate - margin))
     cells = [both, rate + margin - both, rate - both, 1 - 2 * rate - margin + both]
     drawn = rng.multinomial(n, cells, repeats)
@@ -48,7 +48,7 @@ def shares(seed: int, rate: float, n: int, attempt: int, repeats: int) -> dict[s
 
 
 def _tango(both: int, worse: int, better: int, neither: int, alpha: float) -> float:
-    return difference_bounds(Discordant(worse, better, both + worse + better + neither), alpha).high
+    return difference_bounds(Discordant(worse=worse, better=better, of=both + worse + better + neither), alpha).high
 
 
 def _wald(both: int, worse: int, better: int, neither: int, alpha: float) -> float:
@@ -60,7 +60,7 @@ def _wald(both: int, worse: int, better: int, neither: int, alpha: float) -> flo
 def _newcombe(both: int, worse: int, better: int, neither: int, alpha: float) -> float:
     """Newcombe's tenth method (1998): Wilson's intervals of both rates, joined with their correlation."""
     n = both + worse + better + neither
-    mine, theirs = share_bounds(Hits(both + worse, n), alpha), share_bounds(Hits(both + better, n), alpha)
+    mine, theirs = share_bounds(Tally(hits=both + worse, of=n), alpha), share_bounds(Tally(hits=both + better, of=n), alpha)
     margins = (both + worse) * (better + neither) * (both + better) * (worse + neither)
     together = both * neither - worse * better
     together = max(together - n / 2, 0) if together > 0 else together

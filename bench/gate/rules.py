@@ -36,7 +36,7 @@ def shipped(seed: int, world: World, candidate: Sequence[float], repeats: int) -
     rng = np.random.default_rng(seed)
     played = [play(rng, world, candidate, serving=MEANS) for _ in range(repeats)]
     return {
-        "gate": sum(passed(one.trial()) for one in played) / repeats,
+        "gate": sum(passed(one.scores()) for one in played) / repeats,
         "two-sided": sum(two_sided(one) for one in played) / repeats,
         "five percent": sum(five_percent(one) for one in played) / repeats,
     }

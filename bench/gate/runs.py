@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from bench.gate.population import MEANS, World, draw, shifted
 
-from subterra_jobs.evaluate.bounds import Share
+from subterra_api.gate import ALPHA, futile, judge, spend
+from subterra_api.v1alpha1.compilerun import GatePolicy
+from subterra_api.v1alpha1.scores import Interval, Scores, Statistics, Tally
 from subterra_jobs.evaluate.judge import CRITERIA
 from subterra_jobs.evaluate.pairing import Arm, compare, own
-from subterra_jobs.evaluate.trial import Policy, Trial, decide, futile, spend
 
-POLICY = Policy()
+POLICY = GatePolicy()
 CONFORMANCE = 0.95
 MARGIN = POLICY.margin
 GENERATIONS, STEP = 10, -0.10
@@ -20,6 +21,8 @@ TOUCHED, UNFAIR = 0.5, -1.0
 """Share of the scenarios that an edit touches, and what the old version loses there when the edited procedure judges it."""
 RETRIES = 5
 LOOKS = (100, 200)
+UNREAD = Interval(mean=0, low=0, high=0)
+"""The gate reads counts and sums, not these."""
 Mask = npt.NDArray[np.bool_]
 
 
@@ -30,22 +33,25 @@ class Played:
     candidate: Arm
     references: dict[str, Arm]
     challenged: Mask
-    conformance: Share
+    conformance: Tally
 
-    def trial(self, attempt: int = 1, comparable: Mask | None = None) -> Trial:
+    def scores(self, comparable: Mask | None = None) -> Scores:
         """As the gate sees it."""
         rows = np.ones(len(self.challenged), dtype=bool) if comparable is None else comparable
         criteria, failures = own(self.candidate, self.challenged)
-        comparisons = [
+        comparisons = tuple(
             compare(name, self.candidate, arm, challenged=self.challenged, comparable=rows) for name, arm in self.references.items()
-        ]
-        return Trial(len(rows), attempt, criteria, failures, self.conformance, (), tuple(comparisons))
+        )
+        found = Statistics(criteria=criteria, failures=failures, conformance=self.conformance, comparisons=comparisons)
+        return Scores(
+            scenarios=len(rows), criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=0, statistics=found
+        )
 
     def first(self, count: int) -> "Played":
         """As it was when so many scenarios had been played."""
         references = {name: _first(arm, count) for name, arm in self.references.items()}
         hits = round(self.conformance.hits * count / self.conformance.of)
-        return Played(_first(self.candidate, count), references, self.challenged[:count], Share(hits, count))
+        return Played(_first(self.candidate, count), references, self.challenged[:count], Tally(hits=hits, of=count))
 
 
 def _first(arm: Arm, count: int) -> Arm:
@@ -55,27 +61,26 @@ def _first(arm: Arm, count: int) -> Arm:
 def play(rng: np.random.Generator, world: World, candidate: Sequence[float], **references: Sequence[float]) -> Played:
     """One evaluation of a candidate beside references, each with the true means of its criteria."""
     arms, challenged = draw(rng, world, [tuple(candidate), *(tuple(means) for means in references.values())])
-    conformance = Share(int(rng.binomial(world.n, CONFORMANCE)), world.n)
+    conformance = Tally(hits=int(rng.binomial(world.n, CONFORMANCE)), of=world.n)
     return Played(arms[0], dict(zip(references, arms[1:], strict=True)), challenged, conformance)
 
 
-def passed(trial: Trial, policy: Policy = POLICY) -> bool:
+def passed(scores: Scores, attempt: int = 1, alpha: float = ALPHA) -> bool:
     """Whether the gate promotes."""
-    return decide(trial, policy).result == "Pass"
+    return judge(scores, POLICY, attempt, alpha).result == "Pass"
 
 
-def pass_rate(seed: int, world: World, candidate: Sequence[float], repeats: int, policy: Policy = POLICY) -> float:
+def pass_rate(seed: int, world: World, candidate: Sequence[float], repeats: int) -> float:
     """How often a candidate is promoted at the first attempt."""
     rng = np.random.default_rng(seed)
-    return sum(passed(play(rng, world, candidate, serving=MEANS).trial(), policy) for _ in range(repeats)) / repeats
+    return sum(passed(play(rng, world, candidate, serving=MEANS).scores()) for _ in range(repeats)) / repeats
 
 
 def pass_rates(seed: int, world: World, candidate: Sequence[float], repeats: int, levels: Sequence[float]) -> dict[float, float]:
     """How often a candidate is promoted at each level, whichever attempt may have it."""
     rng = np.random.default_rng(seed)
-    policies = {level: replace(POLICY, alpha=level / spend(1, 1)) for level in levels}
-    trials = [play(rng, world, candidate, serving=MEANS).trial() for _ in range(repeats)]
-    return {level: sum(passed(trial, policy) for trial in trials) / repeats for level, policy in policies.items()}
+    found = [play(rng, world, candidate, serving=MEANS).scores() for _ in range(repeats)]
+    return {level: sum(passed(scores, alpha=level / spend(1, 1)) for scores in found) / repeats for level in levels}
 
 
 def worse_somewhere(seed: int, world: World, repeats: int) -> dict[str, float]:
@@ -89,7 +94,7 @@ def retried(seed: int, world: World, only: int, repeats: int) -> float:
 
     def once() -> bool:
         attempts = range(1, RETRIES + 2)
-        return any(passed(play(rng, world, shifted(-MARGIN, only), serving=MEANS).trial(attempt)) for attempt in attempts)
+        return any(passed(play(rng, world, shifted(-MARGIN, only), serving=MEANS).scores(), attempt) for attempt in attempts)
 
     return sum(once() for _ in range(repeats)) / repeats
 
@@ -102,7 +107,7 @@ def creep(seed: int, world: World, only: int | None, repeats: int, *, anchored: 
         steps = 0
         for _ in range(GENERATIONS):
             references = {"serving": shifted(STEP * steps, only)} | ({"anchor": MEANS} if anchored else {})
-            if passed(play(rng, world, shifted(STEP * (steps + 1), only), **references).trial()):
+            if passed(play(rng, world, shifted(STEP * (steps + 1), only), **references).scores()):
                 steps += 1
             if steps * STEP < -MARGIN:
                 return True
@@ -121,7 +126,7 @@ def biased(seed: int, world: World, repeats: int, *, untouched_only: bool) -> fl
         old = played.references["serving"]
         unfair = np.where(touched[:, None, None], np.maximum(1.0, old.scores + UNFAIR), old.scores)
         seen = replace(played, references={"serving": Arm(unfair, old.played)})
-        return passed(seen.trial(comparable=~touched if untouched_only else None))
+        return passed(seen.scores(~touched if untouched_only else None))
 
     return sum(once() for _ in range(repeats)) / repeats
 
@@ -132,6 +137,6 @@ def given_up(seed: int, world: World, candidate: Sequence[float], repeats: int) 
 
     def once() -> bool:
         played = play(rng, world, candidate, serving=MEANS)
-        return any(futile(played.first(look).trial(), POLICY) for look in LOOKS)
+        return any(futile(played.first(look).scores(), POLICY) for look in LOOKS)
 
     return sum(once() for _ in range(repeats)) / repeats

@@ -8,19 +8,22 @@ from pydantic import Field
 from subterra_api.digest import HASH_VERSION, sha256, short
 from subterra_api.v1alpha1.base import ApiModel, Money
 from subterra_api.v1alpha1.compilerun import (
+    Baseline,
     BaseModelSource,
     CompileInputs,
     EvaluationSettings,
     GenerationSettings,
-    Player,
     Provider,
-    Scores,
+    Reference,
     TrainingSettings,
 )
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Scores
 
 WRITER_VERSION = 2
 """Raised when planner or writer make something else of the same input. It is in the addresses of datasets, in no run's name."""
+EVALUATOR_VERSION = 2
+"""Raised when an evaluation finds something else in the same model. It is in the addresses of reports, in no run's name."""
 INPUT_FILE = "/etc/subterra/input.json"
 STORE_MOUNT = "/store"
 PROGRESS_PORT = 8787
@@ -83,8 +86,10 @@ class Training(ApiModel):
 class Evaluation(ApiModel):
     """Effective evaluation settings."""
 
-    simulator: Player
-    judge: Player
+    simulator: Provider
+    judge: Provider
+    second_judge: Provider | None = None
+    baselines: tuple[Baseline, ...] = ()
     scenarios: int
     seed: int
 
@@ -135,6 +140,8 @@ class RunInput(ApiModel):
     training: Training
     evaluation: Evaluation
     keys: ArtifactKeys
+    references: tuple[Reference, ...] = ()
+    """Models that are played beside the candidate."""
     store: str
     """fsspec URI of the namespace's prefix, such as ``file:///store``."""
     ranks: int = 1
@@ -213,12 +220,12 @@ def training_of(given: TrainingSettings, scratch: bool) -> Training:
 
 def evaluation_of(given: EvaluationSettings) -> Evaluation:
     """Evaluation settings with defaults."""
-    return Evaluation(**_filled({"scenarios": 200, "seed": 7}, given))
+    return Evaluation(**_filled({"scenarios": 300, "seed": 7}, given))
 
 
 def resolve(
     inputs: CompileInputs, procedure: ProcedureSpec, procedure_digest: str, run: RunIdentity, *, store: str,
-    ranks: int = 1,
+    ranks: int = 1, references: tuple[Reference, ...] = (),
 ) -> RunInput:  # fmt: skip
     """The frozen input of a run: what its stages will do, whatever defaults a later version has."""
     scratch = inputs.base_model.uri == "scratch"
@@ -226,11 +233,11 @@ def resolve(
     evaluation = evaluation_of(inputs.evaluation)
     dataset = sha256([HASH_VERSION, WRITER_VERSION, procedure_digest, _written(generation)])
     model = sha256([dataset, inputs.base_model.uri, _whole(training)])
-    report = sha256([model, _whole(evaluation)])
+    report = sha256([EVALUATOR_VERSION, model, _whole(evaluation), *([each.role, each.model_digest] for each in references)])
     return RunInput(
         run=run, procedure=procedure, procedure_digest=procedure_digest, base_model=inputs.base_model, generation=generation,
         training=training, evaluation=evaluation, keys=ArtifactKeys(dataset=dataset, model=model, report=report), store=store,
-        ranks=ranks, banner=banner(inputs),
+        ranks=ranks, references=references, banner=banner(inputs),
     )  # fmt: skip
 
 

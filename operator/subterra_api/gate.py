@@ -1,29 +1,53 @@
-"""The gate: may a candidate be promoted? Pure, from the evaluation's intervals and the policy's floors.
+"""The gate: may a candidate replace what serves? Paired non-inferiority on every criterion, floors, and a price for trying again.
 
-The bound decides, not the mean: Pass needs the whole 95 % interval on the right side, Fail the whole interval on the wrong
-side; between them the verdict is Inconclusive, which is never promoted. A branch that surely fails too often is a Fail as well.
+Pure, and from sufficient statistics only: a finished run is judged anew under another policy without playing anything.
+docs/evaluation.md says why it decides so.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from subterra_api.v1alpha1.compilerun import Branch, GatePolicy, Interval, Scores, Verdict, VerdictResult
+from subterra_api.bounds import difference_bounds, mean_bounds, scenarios_to_decide, share_bounds
+from subterra_api.v1alpha1.compilerun import GatePolicy
+from subterra_api.v1alpha1.scores import (
+    Branch,
+    Comparison,
+    Difference,
+    Discordant,
+    Interval,
+    Sample,
+    Scores,
+    Statistics,
+    Tally,
+    Verdict,
+    VerdictResult,
+)
 
+ALPHA = 0.05
+"""The chance to promote what is worse by the margin, for all attempts at one procedure together."""
+FIRST_SHARE = 0.8
+"""Most of alpha goes to the first attempt, since most candidates have only one."""
+FUTILE_ALPHA = 0.001
+"""A look before the end gives up only when the floor is this far out of reach."""
 FEW = 30
-"""A branch with fewer conversations is never judged."""
+"""With fewer values nothing is judged: a criterion, a comparison or a branch."""
 BRANCH_ALPHA = 0.05
 """The chance to block a candidate for branches that are all good enough."""
+MANY = 100_000
+"""So many scenarios are told as "more than"."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure against its floor, both with "higher is better"."""
+    """One figure against its floor, both with "higher is better"; ``sd`` and ``n`` are those of the values behind it."""
 
     name: str
     interval: Interval
     floor: float
     text: str
+    sd: float
+    n: int
 
     @property
     def result(self) -> VerdictResult:
@@ -32,20 +56,34 @@ class Check:
         return "Fail" if self.interval.high < self.floor else "Inconclusive"
 
 
-def judge(scores: Scores, policy: GatePolicy) -> Verdict:
-    """The verdict, with a reason for every check that did not pass."""
-    checks = _checks(scores, policy)
-    results = {check.result for check in checks}
-    reasons = tuple(f"{check.name}: {check.text}" for check in checks if check.result != "Pass")
+def judge(scores: Scores, policy: GatePolicy, attempt: int = 1, alpha: float = ALPHA) -> Verdict:
+    """Fail when a check fails, Pass when all pass (intersection-union: no correction for their number), else Inconclusive.
+
+    ``attempt`` counts all attempts at this procedure, the first is 1. Raises ValueError for scores without statistics.
+    """
+    found = _statistics(scores)
+    checks = list(_checks(found, policy, spend(alpha, attempt)))
+    failed = [check for check in checks if check.result == "Fail"]
     blocked = blocked_branches(scores.worst_branches or (), scores.branches_judged or 0, policy)
-    if "Fail" in results or blocked:
-        return Verdict(result="Fail", reasons=(*reasons, *blocked))
-    if scores.scenarios < policy.min_scenarios:
-        few = f"only {scores.scenarios} scenarios were played, the gate asks for {policy.min_scenarios}; raise evaluation.scenarios"
-        return Verdict(result="Inconclusive", reasons=(few, *reasons))
-    if "Inconclusive" in results:
-        return Verdict(result="Inconclusive", reasons=reasons)
-    return Verdict(result="Pass", reasons=(f"all {len(checks)} checks passed on {scores.scenarios} scenarios",))
+    if failed or blocked:
+        return Verdict(result="Fail", reasons=_first([*(f"{check.name}: {check.text}" for check in failed), *blocked]))
+    unknown = [*_doubts(scores, found, policy), *_open(checks, scores.scenarios, spend(alpha, attempt + 1))]
+    if unknown:
+        return Verdict(result="Inconclusive", reasons=_first(unknown))
+    passed = f"all {len(checks)} checks passed on {scores.scenarios} scenarios at a one-sided level of {spend(alpha, attempt):.3g}"
+    return Verdict(result="Pass", reasons=_first([passed, *_advice(scores, found, policy)]))
+
+
+def spend(alpha: float, attempt: int) -> float:
+    """The level of one attempt: a fixed share of what earlier ones left, so that any number of them have ``alpha`` together."""
+    if attempt < 1:
+        raise ValueError(f"attempts count from 1, not {attempt}")
+    return alpha * FIRST_SHARE * (1 - FIRST_SHARE) ** (attempt - 1)
+
+
+def futile(scores: Scores, policy: GatePolicy) -> bool:
+    """Whether playing on is a waste, at a look before all is played. There is no early success: looking often cannot promote."""
+    return any(check.result == "Fail" for check in _checks(_statistics(scores), policy, FUTILE_ALPHA))
 
 
 def blocked_branches(worst: Sequence[Branch], judged: int, policy: GatePolicy) -> tuple[str, ...]:
@@ -71,23 +109,104 @@ def binomial_tail(hits: int, of: int, rate: float) -> float:
     return min(1.0, math.fsum(math.exp(log_ways(k) + k * hit + (of - k) * miss) for k in range(hits, of + 1)))
 
 
-def _checks(scores: Scores, policy: GatePolicy) -> list[Check]:
-    criteria = [
-        Check(name, value, policy.min_score, f"{_span(value)} against a floor of {policy.min_score:.2f}")
-        for name, value in sorted(scores.criteria.items())
-    ]
-    failures, conformance = scores.failure_rate, scores.conformance
-    kept = Interval(mean=1 - failures.mean, low=1 - failures.high, high=1 - failures.low)
-    ceiling = f"{_span(failures, percent=True)} against a ceiling of {policy.max_failure_rate:.1%}"
-    floor = f"{_span(conformance, percent=True)} against a floor of {policy.min_conformance:.1%}"
-    return [
-        *criteria,
-        Check("failureRate", kept, 1 - policy.max_failure_rate, ceiling),
-        Check("conformance", conformance, policy.min_conformance, floor),
-    ]
+def _statistics(scores: Scores) -> Statistics:
+    if scores.statistics is None:
+        raise ValueError("these scores have no statistics to judge by; evaluate again with jobs of this version")
+    return scores.statistics
 
 
-def _span(value: Interval, percent: bool = False) -> str:
-    if percent:
-        return f"{value.mean:.1%} (95 % interval {value.low:.1%} to {value.high:.1%})"
-    return f"mean {value.mean:.2f} (95 % interval {value.low:.2f} to {value.high:.2f})"
+def _checks(found: Statistics, policy: GatePolicy, alpha: float) -> Iterator[Check]:
+    """Every check with enough values to be made."""
+    for name, sample in sorted(found.criteria.items()):
+        if sample.n >= FEW:
+            yield _of_mean(name, sample, policy.min_score, alpha)
+    kept = Tally(hits=found.failures.of - found.failures.hits, of=found.failures.of)
+    yield _of_share("success", kept, 1 - policy.max_failure_rate, alpha)
+    yield _of_share("conformance", found.conformance, policy.min_conformance, alpha)
+    for comparison in found.comparisons:
+        yield from _compared(comparison, policy, alpha)
+
+
+def _compared(comparison: Comparison, policy: GatePolicy, alpha: float) -> Iterator[Check]:
+    pairs = comparison.failures
+    if pairs.of < FEW:
+        return
+    for name, sample in sorted(comparison.criteria.items()):
+        if sample.n >= FEW:
+            yield _of_mean(f"{name} against {comparison.against}", sample, -policy.margin, alpha)
+    kept = difference_bounds(Discordant(worse=pairs.better, better=pairs.worse, of=pairs.of), alpha)
+    text = f"{kept.mean:+.1%} (interval {kept.low:+.1%} to {kept.high:+.1%}) against a margin of {-policy.failure_margin:.1%}"
+    sd = math.sqrt((pairs.worse + pairs.better) / pairs.of - kept.mean**2)
+    yield Check(f"success against {comparison.against}", kept, -policy.failure_margin, text, sd, pairs.of)
+
+
+def _of_mean(name: str, sample: Sample, floor: float, alpha: float) -> Check:
+    found = mean_bounds(sample, alpha)
+    text = f"mean {found.mean:.2f} (interval {found.low:.2f} to {found.high:.2f}) against {floor:.2f}"
+    return Check(name, found, floor, text, sample.sd, sample.n)
+
+
+def _of_share(name: str, share: Tally, floor: float, alpha: float) -> Check:
+    found = share_bounds(share, alpha)
+    text = f"{found.mean:.1%} (interval {found.low:.1%} to {found.high:.1%}) against a floor of {floor:.1%}"
+    return Check(name, found, floor, text, math.sqrt(found.mean * (1 - found.mean)), share.of)
+
+
+def _doubts(scores: Scores, found: Statistics, policy: GatePolicy) -> Iterator[str]:
+    """Why nothing may be concluded, whatever the bounds say."""
+    if scores.scenarios < policy.min_scenarios:
+        told = f"only {scores.scenarios} scenarios were played; {policy.min_scenarios} are the least that can promote"
+        yield f"{told}; raise evaluation.scenarios"
+    if found.missing > policy.max_missing:
+        yield f"{found.missing:.1%} of the judgements are missing; at most {policy.max_missing:.0%} may be; judge again"
+    for against, name, difference in _differences(found):
+        if difference.n < FEW:
+            if not _judged_alone(found, name):
+                yield f"{name} against {against}: only {difference.n} scenarios can be compared; {FEW} are needed"
+        elif len(difference.judges) > 1 and min(difference.judges) <= -policy.margin:
+            told = " and ".join(f"{mean:+.2f}" for mean in difference.judges)
+            yield f"{name} against {against}: the judges' own differences are {told}; one alone is beyond the margin"
+
+
+def _differences(found: Statistics) -> Iterator[tuple[str, str, Difference]]:
+    """What is compared: with whom, which criterion."""
+    for comparison in found.comparisons:
+        if comparison.failures.of >= FEW:
+            for name, difference in sorted(comparison.criteria.items()):
+                yield comparison.against, name, difference
+
+
+def _judged_alone(found: Statistics, name: str) -> bool:
+    """Whether a criterion has its floor to decide, where an edit left too few scenarios to compare."""
+    return name in found.criteria and found.criteria[name].n >= FEW
+
+
+def _open(checks: Sequence[Check], scenarios: int, alpha: float) -> Iterator[str]:
+    """Checks across their floor, with the scenarios that would decide at the level that the next attempt has."""
+    for check in checks:
+        if check.result == "Inconclusive":
+            needed = scenarios_to_decide(check.interval.mean - check.floor, check.sd, alpha) * scenarios / check.n
+            told = f"about {needed:,.0f}" if needed < MANY else f"more than {MANY:,}"
+            yield f"{check.name}: {check.text}; {told} scenarios would decide if this is how it is"
+
+
+def _advice(scores: Scores, found: Statistics, policy: GatePolicy) -> Iterator[str]:
+    """What a Pass does not say: what there was too little of to judge or to compare, and rare branches that fail."""
+    for name, sample in sorted(found.criteria.items()):
+        if sample.n < FEW:
+            yield f"advisory: {name} was not judged, since only {sample.n} conversations tell about it"
+    for comparison in found.comparisons:
+        if comparison.failures.of < FEW:
+            yield f"advisory: only {comparison.failures.of} scenarios can be compared with {comparison.against}; the floors decided"
+    for against, name, difference in _differences(found):
+        if difference.n < FEW:
+            yield f"advisory: {name}: only {difference.n} scenarios can be compared with {against}; its floor decided"
+    for branch in scores.worst_branches or ():
+        if branch.conversations < FEW and branch.failures > policy.max_branch_failure_rate * branch.conversations:
+            told = f"{branch.failures} of {branch.conversations} conversations, too few to block"
+            yield f"advisory: branch {branch.hub} → {branch.to} failed in {told}"
+
+
+def _first(reasons: list[str]) -> tuple[str, ...]:
+    """As many as a status holds."""
+    return tuple(reasons[:20])

@@ -10,8 +10,8 @@ from typing import Any
 from tests.builders.operator_objects import result, scores
 
 from subterra_api.digest import procedure_digest
-from subterra_api.v1alpha1.compilerun import Scores
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Scores
 from subterra_operator.client import Api, ApiError, ConflictError, ExistsError, MissingError
 from subterra_operator.kinds import KINDS, Key, Kind, Object
 from subterra_operator.main import operate

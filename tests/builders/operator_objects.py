@@ -10,8 +10,9 @@ import yaml
 from subterra_api.contract import RunIdentity, StageResult, resolve
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1 import API_VERSION
-from subterra_api.v1alpha1.compilerun import CompileInputs, Interval, Scores
+from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Interval, Sample, Scores, Statistics, Tally
 from subterra_operator.build.input import input_map
 from subterra_operator.kinds import Object
 
@@ -101,10 +102,16 @@ def ended(code: int = 0, message: str = "") -> Object:
 def scores(mean: float = 4.6, failures: float = 0.02, scenarios: int = 200) -> Scores:
     """Scores with narrow intervals."""
     criteria = ("taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness")
+    statistics = Statistics(
+        criteria=dict.fromkeys(criteria, Sample(n=scenarios, mean=mean, sd=0.5)),
+        failures=Tally(hits=round(failures * scenarios), of=scenarios),
+        conformance=Tally(hits=round(0.97 * scenarios), of=scenarios),
+    )
     return Scores(
         scenarios=scenarios, criteria={name: Interval(mean=mean, low=mean - 0.1, high=mean + 0.1) for name in criteria},
         failure_rate=Interval(mean=failures, low=max(0.0, failures - 0.01), high=failures + 0.01),
         conformance=Interval(mean=0.97, low=0.95, high=0.99), turns_per_conversation=6.5,
+        statistics=statistics,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.builders import operator_objects as make
 
-from subterra_api.v1alpha1.compilerun import Scores
+from subterra_api.v1alpha1.scores import Scores
 from subterra_operator.build.input import keys_of
 from subterra_operator.decide.agent import decide_agent
 from subterra_operator.decide.decision import Decision, Write

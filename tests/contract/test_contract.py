@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from subterra_api.contract import RESULT_LIMIT, ExitCode, RunIdentity, RunInput, StageResult, artifact_path, resolve
-from subterra_api.v1alpha1.compilerun import Branch, CompileInputs, Interval, Scores
+from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Branch, Comparison, Difference, Discordant, Interval, Sample, Scores, Statistics, Tally
 from subterra_jobs.common.errors import BudgetExceededError, InfrastructureError, StageError
 from subterra_jobs.common.stage import Outcome, StageContext, execute
 from subterra_jobs.common.store import MANIFEST, ArtifactStore
@@ -81,11 +82,20 @@ def test_a_changed_byte_is_found(run_input: RunInput) -> None:
         store.verify(path)
 
 
-def test_a_result_with_all_scores_fits_a_termination_message() -> None:
-    interval = Interval(mean=4.123456789, low=3.123456789, high=4.923456789)
-    scores = Scores(scenarios=200, criteria={f"criterionNumber{n}": interval for n in range(5)}, failure_rate=interval,
-                    conformance=interval, turns_per_conversation=6.1, slots_exact=0.98, branches_judged=75,
-                    worst_branches=(Branch(hub="h" * 63, to="t" * 63, conversations=5000, failures=5000),) * 5)  # fmt: skip
+def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message() -> None:
+    interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), [f"criterionNumber{n}" for n in range(5)]
+    apart = Difference(n=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
+    comparison = Comparison(
+        against="serving", criteria=dict.fromkeys(names, apart), failures=Discordant(worse=5000, better=5000, of=5000)
+    )
+    found = Statistics(
+        criteria=dict.fromkeys(names, Sample(n=5000, mean=4.1234, sd=1.1234)), failures=Tally(hits=5000, of=5000),
+        conformance=Tally(hits=5000, of=5000), comparisons=(comparison, comparison), missing=0.1234,
+    )  # fmt: skip
+    branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)
+    scores = Scores(scenarios=5000, criteria=dict.fromkeys(names, interval), failure_rate=interval, conformance=interval,
+                    turns_per_conversation=6.1234, slots_exact=0.9876, branches_judged=75, worst_branches=(branch,) * 8,
+                    statistics=found)  # fmt: skip
     result = StageResult(stage="evaluate", key="sha256:" + "a" * 64, digest="sha256:" + "b" * 64, path="reports/" + "c" * 32,
                          message="m" * 500, scores=scores)  # fmt: skip
     assert len(result.model_dump_json(by_alias=True).encode()) < RESULT_LIMIT

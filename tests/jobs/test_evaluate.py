@@ -19,8 +19,9 @@ from subterra_api.contract import RESULT_LIMIT, RunIdentity, RunInput, StageResu
 from subterra_api.digest import procedure_digest
 from subterra_api.gate import judge
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy, Scores
+from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.evaluate import report, scenarios
 from subterra_jobs.evaluate.client import Candidate, UnplayableError
@@ -70,7 +71,7 @@ def results_of(damage: str, count: int = 40) -> list[Result]:
 
 
 def test_an_agent_that_follows_the_procedure_passes_the_gate_with_full_marks(tmp_path: Path) -> None:
-    run = run_input(tmp_path)
+    run = run_input(tmp_path, 100)
     code, message, data, page = evaluate(tmp_path, "none", run)
     assert code == 0
     assert len(message.encode()) < RESULT_LIMIT
@@ -99,7 +100,7 @@ def test_the_report_has_every_scenarios_scores_under_an_id_for_pairing(tmp_path:
     [("hasty", "conformance"), ("bold", "conformance"), ("forgetful", "informationAccuracy"), ("garbled", "naturalness")],
 )
 def test_a_damaged_agent_fails_the_gate_for_its_reason(damage: str, reason: str) -> None:
-    verdict = judge(summarise(results_of(damage, 80), 7), GatePolicy())
+    verdict = judge(summarise({"candidate": results_of(damage, 80)}, 7), GatePolicy())
     assert verdict.result == "Fail"
     assert any(text.startswith(reason) for text in verdict.reasons), verdict.reasons
 
@@ -172,17 +173,29 @@ def test_a_hostile_banner_and_value_are_escaped_too(tmp_path: Path) -> None:
     evil = replace(results[0], scenario=replace(results[0].scenario, id="<img src=x onerror=alert(1)>"))
     run = run_input(tmp_path, 10).model_copy(update={"banner": "<b onload=x>"})
     everything = [evil, *results[1:]]
-    page = report.html(report.build(run, GRAPH, everything, summarise(everything, 7), {"model": "<i>m</i>"}), everything)
+    scores = summarise({"candidate": everything}, 7)
+    page = report.html(report.build(run, GRAPH, everything, scores, {"model": "<i>m</i>"}), everything)
     assert not any(text in page for text in ("<img", "<b onload", "<i>m"))
 
 
 def test_graceful_handling_is_left_out_when_hardly_any_customer_posed_a_challenge() -> None:
     calm = [result for result in results_of("none", 40) if not result.challenged]
-    scores: Scores = summarise(calm, 7)
+    scores: Scores = summarise({"candidate": calm}, 7)
     assert calm
     assert "gracefulHandling" not in scores.criteria
     assert all(result.score("gracefulHandling") == 3 for result in calm)
     assert not any("gracefulHandling" in reason for reason in judge(scores, GatePolicy()).reasons)
+
+
+def test_references_are_compared_on_scenarios_that_the_edit_does_not_touch_and_baselines_have_no_say() -> None:
+    good = results_of("none", 40)
+    lost = [replace(result, judgements=(None,)) for result in good]
+    touched = [replace(result, scenario=replace(result.scenario, touched=i < 10)) for i, result in enumerate(good)]
+    found = summarise({"candidate": touched, "serving": good, "in-context": lost}, 7).statistics
+    assert found is not None
+    assert [(each.against, each.failures.of) for each in found.comparisons] == [("serving", 30)]
+    assert {difference.mean for difference in found.comparisons[0].criteria.values()} == {0}
+    assert found.missing == 0
 
 
 def test_branches_are_counted_by_the_conversations_that_took_them_and_the_one_that_fails_comes_first() -> None:
@@ -191,7 +204,8 @@ def test_branches_are_counted_by_the_conversations_that_took_them_and_the_one_th
     worst = branches(lost)[0]
     assert (worst.hub, worst.to, worst.failures) == ("choice", "alternatives", worst.conversations)
     assert worst.conversations == sum(("choice", "alternatives") in hops(result.scenario.path) for result in good)
-    scores = summarise(lost, 7)
+    scores = summarise({"candidate": lost}, 7)
     assert scores.worst_branches
-    assert all(branch.conversations >= 30 for branch in scores.worst_branches)
+    judged = [branch.conversations >= 30 for branch in scores.worst_branches]
+    assert judged == sorted(judged, reverse=True)
     assert scores.branches_judged == sum(branch.conversations >= 30 for branch in branches(lost))

@@ -1,88 +1,201 @@
-"""The gate: the bound decides, not the mean."""
+"""The gate: not worse, everywhere, or no promotion; the bound decides, not the mean."""
 
 import math
+from typing import Any
 
 import pytest
 
-from subterra_api.gate import binomial_tail, judge
-from subterra_api.v1alpha1.compilerun import Branch, GatePolicy, Interval, Scores, Verdict
+from subterra_api.gate import binomial_tail, futile, judge, spend
+from subterra_api.v1alpha1.compilerun import GatePolicy
+from subterra_api.v1alpha1.scores import (
+    Branch,
+    Comparison,
+    Difference,
+    Discordant,
+    Interval,
+    Sample,
+    Scores,
+    Statistics,
+    Tally,
+    Verdict,
+)
+
+CRITERIA = ("taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness")
+POLICY = GatePolicy()
+UNREAD = Interval(mean=0, low=0, high=0)
 
 
-def scores(*, scenarios: int = 100, conformance: tuple[float, float, float] = (0.95, 0.9, 0.98),
-           failures: tuple[float, float, float] = (0.05, 0.02, 0.1), **criteria: tuple[float, float, float]) -> Scores:  # fmt: skip
-    def interval(values: tuple[float, float, float]) -> Interval:
-        return Interval(mean=values[0], low=values[1], high=values[2])
+def difference(mean: float = 0.0, *, n: int = 300, sd: float = 0.9, judges: tuple[float, ...] | None = None) -> Difference:
+    return Difference(n=n, mean=mean, sd=sd, judges=judges or (mean, mean))
 
-    scored = {"taskSuccess": (4.5, 4.3, 4.7)} | criteria
+
+def compared(
+    mean: float = 0.0, *, n: int = 300, failures: tuple[int, int] = (15, 15), against: str = "serving",
+    judges: tuple[float, float] | None = None, **other: Difference,
+) -> Comparison:  # fmt: skip
+    criteria = dict.fromkeys(CRITERIA, difference(mean, n=n, judges=judges)) | other
+    return Comparison(against=against, criteria=criteria, failures=Discordant(worse=failures[0], better=failures[1], of=n))
+
+
+def scores(
+    *comparisons: Comparison, n: int = 300, mean: float = 4.4, failures: int | None = None, conformant: int | None = None,
+    branches: tuple[Branch, ...] = (), judged: int = 1, missing: float = 0.0, **criteria: Sample,
+) -> Scores:  # fmt: skip
+    own = dict.fromkeys(CRITERIA, Sample(n=n, mean=mean, sd=0.8)) | criteria
+    found = Statistics(
+        criteria=own, failures=Tally(hits=n // 12 if failures is None else failures, of=n),
+        conformance=Tally(hits=n - n // 20 if conformant is None else conformant, of=n), comparisons=comparisons, missing=missing,
+    )  # fmt: skip
     return Scores(
-        scenarios=scenarios, criteria={name: interval(value) for name, value in scored.items()},
-        failure_rate=interval(failures), conformance=interval(conformance), turns_per_conversation=6,
+        scenarios=n, criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=6, branches_judged=judged,
+        worst_branches=branches, statistics=found,
     )  # fmt: skip
 
 
-def test_a_candidate_that_clears_every_floor_passes() -> None:
-    verdict = judge(scores(), GatePolicy())
-    assert (verdict.result, verdict.reasons) == ("Pass", ("all 3 checks passed on 100 scenarios",))
+def decided(*comparisons: Comparison, policy: GatePolicy = POLICY, attempt: int = 1, **fields: Any) -> Verdict:
+    return judge(scores(*comparisons, **fields), policy, attempt)
+
+
+def test_an_equal_candidate_passes_on_everything_at_once() -> None:
+    verdict = decided(compared())
+    assert verdict.result == "Pass"
+    assert verdict.reasons == ("all 13 checks passed on 300 scenarios at a one-sided level of 0.04",)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_one_criterion_that_is_worse_is_enough_to_refuse(criterion: str) -> None:
+    verdict = decided(compared(**{criterion: difference(-0.6)}))
+    assert verdict.result == "Fail"
+    assert verdict.reasons == (f"{criterion} against serving: mean -0.60 (interval -0.69 to -0.51) against -0.25",)
+
+
+def test_a_difference_that_may_be_beyond_the_margin_is_inconclusive_and_says_how_many_would_decide() -> None:
+    verdict = decided(compared(naturalness=difference(-0.2)))
+    assert verdict.result == "Inconclusive"
+    assert len(verdict.reasons) == 1
+    # (2.4089 + 0.8416)² × 0.9² / 0.05², at the level of the second attempt
+    assert verdict.reasons[0].endswith("about 3,423 scenarios would decide if this is how it is")
+
+
+def test_the_scenarios_that_would_decide_graceful_handling_are_counted_in_all_scenarios_not_in_challenges() -> None:
+    assert "about 10,270 scenarios" in decided(compared(gracefulHandling=difference(-0.2, n=100))).reasons[0]
+
+
+def test_a_difference_at_the_margin_itself_is_never_told_apart_from_it() -> None:
+    assert "more than 100,000" in decided(compared(naturalness=difference(-0.25, judges=(-0.2, -0.2)))).reasons[0]
+
+
+def test_a_margin_is_what_the_policy_says() -> None:
+    worse = compared(naturalness=difference(-0.3))
+    assert decided(worse).result == "Inconclusive"
+    assert decided(worse, policy=GatePolicy(margin=0.5)).result == "Pass"
+
+
+def test_six_points_more_failures_are_refused_and_a_few_more_are_inconclusive() -> None:
+    assert decided(compared(failures=(50, 5))).result == "Fail"
+    verdict = decided(compared(failures=(28, 14)))
+    assert verdict.result == "Inconclusive"
+    assert verdict.reasons[0].startswith("success against serving: -4.7% ")
+    assert decided(compared(failures=(28, 14)), policy=GatePolicy(failure_margin=0.2)).result == "Pass"
+
+
+def test_fifty_scenarios_cannot_promote_however_good_they_look() -> None:
+    verdict = decided(compared(0.5, n=50, failures=(0, 5)), n=50, conformant=50)
+    assert verdict.result == "Inconclusive"
+    assert verdict.reasons == ("only 50 scenarios were played; 100 are the least that can promote; raise evaluation.scenarios",)
+
+
+def test_fifty_scenarios_can_refuse() -> None:
+    assert decided(compared(-1, n=50, failures=(20, 0)), n=50).result == "Fail"
+
+
+def test_the_levels_of_all_attempts_together_are_alpha() -> None:
+    assert sum(spend(0.05, attempt) for attempt in range(1, 30)) == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="count from 1"):
+        spend(0.05, 0)
+
+
+def test_what_passes_at_first_may_not_pass_when_it_is_tried_for_the_fourth_time() -> None:
+    close = compared(naturalness=difference(-0.12))
+    assert decided(close).result == "Pass"
+    assert decided(close, attempt=4).result == "Inconclusive"
+
+
+def test_one_judge_beyond_the_margin_makes_it_inconclusive_although_the_mean_is_not() -> None:
+    verdict = decided(compared(judges=(0.25, -0.25)))
+    assert verdict.result == "Inconclusive"
+    assert "+0.25 and -0.25; one alone is beyond the margin" in verdict.reasons[0]
+
+
+def test_a_version_that_is_not_worse_than_the_last_one_may_still_be_worse_than_the_anchor() -> None:
+    verdict = decided(compared(-0.1), compared(-0.4, against="anchor"))
+    assert verdict.result == "Fail"
+    assert all("against anchor" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(
-    ("interval", "result"),
-    [
-        ((3.6, 3.5, 3.7), "Pass"),
-        ((3.6, 3.49, 3.7), "Inconclusive"),
-        ((3.4, 3.3, 3.5), "Inconclusive"),
-        ((3.4, 3.3, 3.49), "Fail"),
-    ],
+    ("mean", "result"),
+    [(3.6, "Pass"), (3.55, "Inconclusive"), (3.45, "Inconclusive"), (3.4, "Fail")],
 )
-def test_an_interval_across_the_floor_decides_nothing(interval: tuple[float, float, float], result: str) -> None:
-    verdict = judge(scores(naturalness=interval), GatePolicy())
+def test_without_a_reference_the_floors_decide_by_their_bounds(mean: float, result: str) -> None:
+    verdict = decided(naturalness=Sample(n=300, mean=mean, sd=0.8))
     assert verdict.result == result
-    assert result == "Pass" or verdict.reasons[0].startswith(f"naturalness: mean {interval[0]:.2f}")
+    assert result == "Pass" or verdict.reasons[0].startswith(f"naturalness: mean {mean:.2f}")
 
 
-def test_too_many_failures_fail_whatever_the_scores_are() -> None:
-    verdict = judge(scores(failures=(0.4, 0.3, 0.5)), GatePolicy())
+def test_failures_and_conformance_have_floors_of_their_own() -> None:
+    assert decided(conformant=200).result == "Fail"
+    assert decided(failures=55).result == "Inconclusive"
+    verdict = decided(failures=120)
     assert verdict.result == "Fail"
-    assert verdict.reasons == ("failureRate: 40.0% (95 % interval 30.0% to 50.0%) against a ceiling of 20.0%",)
-
-
-def test_failures_are_held_against_their_upper_bound() -> None:
-    assert judge(scores(failures=(0.1, 0.05, 0.2)), GatePolicy()).result == "Pass"
-    assert judge(scores(failures=(0.1, 0.05, 0.21)), GatePolicy()).result == "Inconclusive"
-
-
-def test_low_conformance_fails_and_names_the_floor() -> None:
-    verdict = judge(scores(conformance=(0.5, 0.4, 0.6)), GatePolicy())
-    assert verdict.result == "Fail"
-    assert "against a floor of 80.0%" in verdict.reasons[0]
+    assert verdict.reasons == ("success: 60.0% (interval 55.0% to 64.8%) against a floor of 80.0%",)
 
 
 def test_a_failure_outweighs_an_open_question() -> None:
-    verdict = judge(scores(naturalness=(3.6, 3.4, 3.8), conformance=(0.5, 0.4, 0.6)), GatePolicy())
-    assert verdict.result == "Fail"
-    assert len(verdict.reasons) == 2
+    verdict = decided(conformant=150, naturalness=Sample(n=300, mean=3.5, sd=0.8))
+    assert (verdict.result, len(verdict.reasons)) == ("Fail", 1)
 
 
-def test_few_scenarios_are_inconclusive_and_say_what_to_do() -> None:
-    verdict = judge(scores(scenarios=49), GatePolicy())
+def test_a_reference_with_hardly_a_comparable_scenario_leaves_it_to_the_floors_and_says_so() -> None:
+    verdict = decided(compared(-2, n=29, failures=(20, 0)))
+    assert verdict.result == "Pass"
+    assert verdict.reasons[1] == "advisory: only 29 scenarios can be compared with serving; the floors decided"
+
+
+def test_an_edit_that_touches_most_challenges_leaves_graceful_handling_to_its_floor() -> None:
+    verdict = decided(compared(gracefulHandling=difference(-1, n=12)), gracefulHandling=Sample(n=90, mean=4.4, sd=0.8))
+    assert verdict.result == "Pass"
+    assert verdict.reasons[1] == "advisory: gracefulHandling: only 12 scenarios can be compared with serving; its floor decided"
+
+
+def test_too_few_challenges_leave_graceful_handling_open() -> None:
+    few = Sample(n=12, mean=4.4, sd=0.8)
+    verdict = decided(compared(gracefulHandling=difference(n=12)), gracefulHandling=few)
     assert verdict.result == "Inconclusive"
-    assert verdict.reasons[0].endswith("raise evaluation.scenarios")
+    assert verdict.reasons == ("gracefulHandling against serving: only 12 scenarios can be compared; 30 are needed",)
+    assert decided(gracefulHandling=few).reasons[1].startswith("advisory: gracefulHandling was not judged, since only 12")
 
 
-def test_few_scenarios_that_clearly_fail_still_fail() -> None:
-    assert judge(scores(scenarios=10, conformance=(0.1, 0, 0.3)), GatePolicy()).result == "Fail"
+def test_missing_judgements_make_it_inconclusive() -> None:
+    assert decided(compared(), missing=0.02).result == "Pass"
+    assert "2.1% of the judgements are missing" in decided(compared(), missing=0.021).reasons[0]
 
 
-def test_reasons_have_an_order_that_does_not_depend_on_that_of_the_criteria() -> None:
-    low = (2.0, 1.9, 2.1)
-    first = judge(scores(naturalness=low, consistency=low), GatePolicy())
-    assert first == judge(scores(consistency=low, naturalness=low), GatePolicy())
+def test_scores_without_statistics_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="evaluate again"):
+        judge(scores().model_copy(update={"statistics": None}), POLICY)
+
+
+def test_a_look_on_the_way_can_only_give_up() -> None:
+    assert futile(scores(compared(-0.9, n=100), n=100), POLICY)
+    assert not futile(scores(compared(-0.3, n=100), n=100), POLICY)
+    assert not futile(scores(compared(0.5, n=100), n=100), POLICY)
 
 
 def judged(*branches: tuple[int, int], among: int = 1) -> Verdict:
     """The verdict on fine scores with branches of so many failures in so many conversations."""
     worst = tuple(Branch(hub="choice", to=f"way{i}", conversations=of, failures=hits) for i, (hits, of) in enumerate(branches))
-    return judge(scores().model_copy(update={"worst_branches": worst, "branches_judged": among}), GatePolicy())
+    return decided(branches=worst, judged=among)
 
 
 def test_a_branch_that_surely_fails_blocks_although_the_whole_looks_well() -> None:
@@ -95,8 +208,10 @@ def test_a_branch_that_may_be_good_enough_does_not_block() -> None:
     assert judged((18, 40)).result == "Pass"  # 45 %, which 40 % may well look like
 
 
-def test_a_branch_of_few_conversations_never_blocks() -> None:
-    assert judged((29, 29)).result == "Pass"
+def test_a_branch_of_few_conversations_only_advises() -> None:
+    verdict = judged((20, 29))
+    assert verdict.result == "Pass"
+    assert verdict.reasons[1] == "advisory: branch choice → way0 failed in 20 of 29 conversations, too few to block"
 
 
 def test_the_more_branches_were_looked_at_the_surer_one_must_fail() -> None:

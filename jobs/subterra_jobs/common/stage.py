@@ -29,7 +29,7 @@ from subterra_api.contract import (
     lease_path,
 )
 from subterra_api.digest import sha256
-from subterra_api.v1alpha1.compilerun import Scores
+from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.common.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.common.lease import Lease, acquire, kept
 from subterra_jobs.common.progress import ProgressReporter

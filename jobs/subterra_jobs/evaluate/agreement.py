@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from subterra_api.v1alpha1.compilerun import Interval
+from subterra_api.v1alpha1.scores import Interval
 from subterra_jobs.evaluate.statistics import RESAMPLES
 
 Floats = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from subterra_api.contract import VLLM_PORT, artifact_path
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import Interval, Scores
+from subterra_api.v1alpha1.scores import Interval, Scores
 from subterra_jobs.common.stage import Outcome, StageContext
 from subterra_jobs.evaluate import report, scenarios
 from subterra_jobs.evaluate.judge import GRACEFUL
@@ -15,6 +15,7 @@ from subterra_jobs.evaluate.label import Labeller, agent_wordings
 from subterra_jobs.evaluate.play import play
 from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, examine, summarise
+from subterra_jobs.evaluate.sufficient import CANDIDATE
 
 URL_VARIABLE = "SUBTERRA_VLLM_URL"
 
@@ -33,7 +34,7 @@ def work(context: StageContext) -> Outcome:
         )
     )  # fmt: skip
     results = [examine(graph, labeller, *pair) for pair in zip(cast, played.dialogues, strict=True)]
-    scores = summarise(results, settings.seed)
+    scores = summarise({CANDIDATE: results}, settings.seed)
     about = report.provenance(context.input, context.store, model=played.model, server_version=played.server_version)
     about["scenarios also in training"] = str(scenarios.overlap(cast, trained))
     report.write(context.output, report.build(context.input, graph, results, scores, about), results)

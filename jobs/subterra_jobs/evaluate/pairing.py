@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from subterra_jobs.evaluate.bounds import Discordant, Sample, Share
+from subterra_api.v1alpha1.scores import Comparison, Difference, Discordant, Sample, Tally
 from subterra_jobs.evaluate.judge import CRITERIA, FAILURE, GRACEFUL, TASK
-from subterra_jobs.evaluate.trial import Comparison
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -35,21 +34,17 @@ def compare(
     rows = {name: comparable & challenged if name == GRACEFUL else comparable for name in criteria}
     found = {name: differences[rows[name], i] for i, name in enumerate(criteria) if rows[name].any()}
     task = list(criteria).index(TASK)
-    return Comparison(
-        against,
-        {name: sample(values.mean(axis=1)) for name, values in found.items()},
-        {name: tuple(float(mean) for mean in values.mean(axis=0)) for name, values in found.items()},
-        _discordant(failed(mine[comparable, task]), failed(theirs[comparable, task])),
-    )
+    failures = _discordant(failed(mine[comparable, task]), failed(theirs[comparable, task]))
+    return Comparison(against=against, criteria={name: difference(values) for name, values in found.items()}, failures=failures)
 
 
-def own(candidate: Arm, challenged: Mask, criteria: Sequence[str] = CRITERIA) -> tuple[dict[str, Sample], Share]:
+def own(candidate: Arm, challenged: Mask, criteria: Sequence[str] = CRITERIA) -> tuple[dict[str, Sample], Tally]:
     """The candidate's own scores and failures, for the floors."""
     scores = filled(candidate, LOWEST)
     means = scores.mean(axis=2)
     rows = {name: means[challenged, i] if name == GRACEFUL else means[:, i] for i, name in enumerate(criteria)}
     lost = failed(scores[:, list(criteria).index(TASK)])
-    return {name: sample(values) for name, values in rows.items() if len(values)}, Share(int(lost.sum()), len(lost))
+    return {name: sample(values) for name, values in rows.items() if len(values)}, Tally(hits=int(lost.sum()), of=len(lost))
 
 
 def missing(*arms: Arm) -> float:
@@ -70,8 +65,19 @@ def failed(task: Floats) -> Mask:
 
 def sample(values: Floats) -> Sample:
     """The sufficient statistics of a mean."""
-    return Sample(len(values), float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0)
+    return Sample(n=len(values), mean=rounded(values.mean()), sd=rounded(values.std(ddof=1)) if len(values) > 1 else 0.0)
+
+
+def difference(values: Floats) -> Difference:
+    """Those of differences, ``values[scenario, judge]``."""
+    mean = sample(values.mean(axis=1))
+    return Difference(n=mean.n, mean=mean.mean, sd=mean.sd, judges=tuple(rounded(each) for each in values.mean(axis=0)))
+
+
+def rounded(value: float) -> float:
+    """Four digits: a termination message is small."""
+    return round(float(value), 4)
 
 
 def _discordant(mine: Mask, theirs: Mask) -> Discordant:
-    return Discordant(int((mine & ~theirs).sum()), int((~mine & theirs).sum()), len(mine))
+    return Discordant(worse=int((mine & ~theirs).sum()), better=int((~mine & theirs).sum()), of=len(mine))

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from subterra_api import __version__
 from subterra_api.contract import RunInput, artifact_path
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import Scores
+from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.judge import CRITERIA, NATURAL, TASK
 from subterra_jobs.evaluate.results import Result

@@ -39,6 +39,8 @@ class Scenario:
     agent_first: bool
     context: str = ""
     """What the agent is told about this customer, beyond its system prompt."""
+    touched: bool = False
+    """Whether an edit since a reference was made changes what is right here: the reference is not compared then."""
 
 
 def build(graph: Graph, settings: Evaluation, trained: frozenset[Lines] = frozenset()) -> list[Scenario]:

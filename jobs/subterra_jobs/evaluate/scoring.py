@@ -1,14 +1,14 @@
 """From dialogues to figures: one result per scenario, then the scores that the gate reads."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from subterra_api.gate import FEW
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import Branch, Interval, Scores
+from subterra_api.v1alpha1.scores import Branch, Interval, Scores
 from subterra_jobs.evaluate import statistics
 from subterra_jobs.evaluate.conformance import Nodes, replay
 from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, judge
@@ -16,11 +16,12 @@ from subterra_jobs.evaluate.label import Labeller
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import Scenario, hops
+from subterra_jobs.evaluate.sufficient import CANDIDATE, sufficient
 
 MIN_CHALLENGES = 5
 """Fewer conversations say nothing about Graceful Handling; the criterion is then left out."""
-WORST_BRANCHES = 5
-"""So many go into the termination message; the report has all."""
+WORST_BRANCHES, WORST_RARE = 5, 3
+"""So many go into the termination message, of those with enough conversations to be judged and of others; the report has all."""
 
 
 def examine(graph: Graph, labeller: Labeller, scenario: Scenario, dialogue: Dialogue) -> Result:
@@ -35,14 +36,20 @@ def values_of(results: Sequence[Result], criterion: str) -> list[float]:
     return [r.score(criterion) for r in results if criterion != GRACEFUL or r.challenged]
 
 
-def summarise(results: Sequence[Result], seed: int) -> Scores:
-    """What the gate needs. A conversation that could not be played counts as failed everywhere."""
+def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
+    """What the gate needs, from the arms ``candidate`` and, where they were played, ``serving`` and ``anchor``; others have no say.
+
+    A conversation that could not be played counts as failed everywhere.
+    """
+    results = arms[CANDIDATE]
     criteria = {name: values_of(results, name) for name in CRITERIA}
     if len(criteria[GRACEFUL]) < MIN_CHALLENGES:
         del criteria[GRACEFUL]
     played = [r for r in results if r.dialogue.error is None]
     mentions = [mention.exact for r in results for mention in r.replay.mentions]
-    judged = [branch for branch in branches(results) if branch.conversations >= FEW]
+    found = branches(results)
+    judged = [branch for branch in found if branch.conversations >= FEW]
+    rare = [branch for branch in found if branch.conversations < FEW and branch.failures]
     return Scores(
         scenarios=len(results),
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
@@ -50,7 +57,7 @@ def summarise(results: Sequence[Result], seed: int) -> Scores:
         conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),
         turns_per_conversation=round(sum(len(r.dialogue.replies) for r in played) / max(1, len(played)), 4),
         slots_exact=round(sum(mentions) / len(mentions), 4) if mentions else None,
-        branches_judged=len(judged), worst_branches=tuple(judged[:WORST_BRANCHES]),
+        branches_judged=len(judged), worst_branches=(*judged[:WORST_BRANCHES], *rare[:WORST_RARE]), statistics=sufficient(arms),
     )  # fmt: skip
 
 

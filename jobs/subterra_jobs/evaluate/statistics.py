@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from subterra_api.v1alpha1.compilerun import Interval
+from subterra_api.v1alpha1.scores import Interval
 
 RESAMPLES = 10_000
 _CELLS = 2_000_000

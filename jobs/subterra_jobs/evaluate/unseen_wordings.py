@@ -29,6 +29,7 @@ from subterra_jobs.evaluate.main import reply_budget
 from subterra_jobs.evaluate.play import Played, play
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.scoring import examine, summarise
+from subterra_jobs.evaluate.sufficient import CANDIDATE
 
 
 class EdgePhrases(ApiModel):
@@ -80,7 +81,7 @@ def measure(run: RunInput, phrases: Phrases, url: str) -> dict[str, Any]:
     played: Played = asyncio.run(play(url, cast, max_tokens=reply_budget(graph), wait_seconds=10))
     labeller = Labeller(graph)
     results = [examine(graph, labeller, *pair) for pair in zip(cast, played.dialogues, strict=True)]
-    scores = summarise(results, run.evaluation.seed)
+    scores = summarise({CANDIDATE: results}, run.evaluation.seed)
     return {
         "n": scores.scenarios, "seed": run.evaluation.seed, "model": played.model, "procedure": run.procedure_digest,
         "conformance": scores.conformance.model_dump(), "failureRate": scores.failure_rate.model_dump(),

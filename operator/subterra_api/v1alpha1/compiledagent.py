@@ -13,8 +13,8 @@ from subterra_api.v1alpha1.compilerun import (
     GenerationSettings,
     ResourceRequirements,
     TrainingSettings,
-    Verdict,
 )
+from subterra_api.v1alpha1.scores import Verdict
 
 
 class RunTemplate(ApiModel):
@@ -68,6 +68,8 @@ class PromotionSettings(ApiModel):
     """What a candidate must reach."""
     pin: Digest | None = None
     """Serve the model with this digest, whatever is newer."""
+    anchor: Digest | None = None
+    """A model of this agent that new ones are compared with beside what serves, so that many small losses do not add up."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """How many versions that served are remembered with their runs, and how many other old runs are kept. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300

@@ -16,10 +16,10 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
+from subterra_api.v1alpha1.scores import Scores, Verdict
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
 StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
-VerdictResult = Literal["Pass", "Fail", "Inconclusive"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=1, le=5)]
 Quantity = (
@@ -50,11 +50,14 @@ class Provider(ApiModel):
         return self
 
 
-class Player(ApiModel):
-    """Who plays the customers, or judges. Refused here rather than after generation and training were paid."""
+class Baseline(ApiModel):
+    """Another way to follow the procedure, played for comparison; it has no say in the verdict."""
 
-    name: Literal["scripted"] = "scripted"
-    """`scripted` plays the procedure's own wordings and judges by rules. Default: scripted."""
+    kind: Literal["InContext", "Orchestrator"]
+    """`InContext`: a model with the whole flowchart in its system prompt. `Orchestrator`: a graph of the procedure's nodes, with a
+    model that writes each turn and chooses at every hub."""
+    provider: Provider
+    """The model; for an orchestrator with the base model itself, a vLLM server as an openai provider."""
 
 
 class GenerationSettings(ApiModel):
@@ -104,14 +107,20 @@ class TrainingSettings(ApiModel):
 
 
 class EvaluationSettings(ApiModel):
-    """How the candidate is judged."""
+    """How the candidate is judged. The `scripted` judge goes by rules, which read only the words of a scripted teacher."""
 
-    simulator: Player = Player()
-    """Who plays the customers."""
-    judge: Player = Player()
-    """Who scores the conversations."""
+    simulator: Provider = Provider()
+    """Who plays the customers. Default: scripted."""
+    judge: Provider = Provider()
+    """Who scores the conversations. Default: scripted."""
+    second_judge: Provider | None = None
+    """Another opinion on every conversation: needed beside a judge that is a model. One of the two must be of another family than
+    teacher and simulator."""
+    baselines: Annotated[tuple[Baseline, ...], Field(max_length=3)] = ()
+    """Played and judged beside the candidate, for the report."""
     scenarios: Annotated[int, Field(ge=10, le=5000)] | None = None
-    """How many conversations are played with the candidate; the more, the narrower the intervals that the gate decides by."""
+    """How many conversations are played with the candidate; the more, the narrower the intervals that the gate decides by.
+    Default: 300."""
     seed: Seed | None = None
     """Random seed of the scenarios; another than the training's."""
 
@@ -154,10 +163,18 @@ class StagePod(ApiModel):
 
 
 class GatePolicy(ApiModel):
-    """Floors that a candidate must clear with confidence: the 95 % lower bound decides, not the mean."""
+    """What a candidate must reach with confidence: bounds decide, not means. Not worse than what serves, and above the floors."""
 
-    min_scenarios: Annotated[int, Field(ge=1, le=5000)] = 50
-    """With fewer played scenarios the verdict is Inconclusive. Default: 50."""
+    min_scenarios: Annotated[int, Field(ge=1, le=5000)] = 100
+    """With fewer played scenarios the verdict is Inconclusive. Default: 100."""
+    margin: Annotated[float, Field(gt=0, le=4)] = 0.25
+    """A criterion may be worse than that of the serving version by less than so many points, of 1 to 5. Default: 0.25."""
+    failure_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
+    """The share of failures may be larger than that of the serving version by less than this. Default: 0.06."""
+    max_missing: Share = 0.02
+    """With a larger share of judgements that the judges did not give the verdict is Inconclusive. Default: 0.02."""
+    dry_run: bool = False
+    """The verdict is told, and moves no traffic."""
     min_score: Score = 3.5
     """What each criterion's mean score must reach, of 1 to 5. Default: 3.5."""
     max_failure_rate: Share = 0.2
@@ -166,6 +183,15 @@ class GatePolicy(ApiModel):
     """The smallest tolerable share of conversations that follow the procedure to its end. Default: 0.8."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """A branch that surely fails more often than this, in 30 conversations or more, fails the candidate. Default: 0.4."""
+
+
+class ApiKeySecrets(ApiModel):
+    """Where each provider's key is."""
+
+    anthropic: SecretKeyReference | None = None
+    """Of the Messages API."""
+    openai: SecretKeyReference | None = None
+    """Of OpenAI, and of other endpoints with its API."""
 
 
 class ExecutionSettings(ApiModel):
@@ -180,7 +206,9 @@ class ExecutionSettings(ApiModel):
     queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
     """The Kueue LocalQueue in which the jobs wait for their turn; needs Kueue."""
     api_key_secret: SecretKeyReference | None = None
-    """The provider's key; needed for every provider but `scripted`."""
+    """The key of the teacher's provider; needed for every provider but `scripted`."""
+    api_key_secrets: ApiKeySecrets = ApiKeySecrets()
+    """Keys by provider, for simulator, judges and baselines; they come before `apiKeySecret`."""
     generate: StagePod = StagePod()
     """The pod that writes the conversations."""
     train: StagePod = StagePod()
@@ -191,6 +219,23 @@ class ExecutionSettings(ApiModel):
     """What the candidate must reach."""
 
 
+class Reference(ApiModel):
+    """A finished model that is played and judged beside the candidate."""
+
+    role: Literal["Serving", "Anchor"]
+    """`Serving`: what had traffic when the run was made. `Anchor`: what the agent's `promotion.anchor` names."""
+    run: Annotated[str, StringConstraints(max_length=253)]
+    """The CompileRun that made it."""
+    model_digest: Digest
+    """Digest of the model."""
+    model_path: Annotated[str, StringConstraints(max_length=500)]
+    """Where the model is in the store."""
+    base_model: BaseModelSource = BaseModelSource()
+    """What it was fine-tuned from."""
+    max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
+    """Tokens per conversation that it was trained for."""
+
+
 class CompileRunSpec(ApiModel):
     """What to compile, and how the work is carried out."""
 
@@ -198,6 +243,11 @@ class CompileRunSpec(ApiModel):
     """Everything that determines the result. Immutable."""
     execution: ExecutionSettings = ExecutionSettings()
     """How the run is carried out. May change while it runs."""
+    references: Annotated[tuple[Reference, ...], Field(max_length=2)] = ()
+    """Models to compare with; none: the floors decide. Set by the agent when it makes the run. Immutable."""
+    attempt: Annotated[int, Field(ge=1, le=1000000)] = 1
+    """How many runs the agent has made of this procedure, this one included: each has a smaller chance to pass by luck. Set by the
+    agent when it makes the run. Immutable. Default: 1."""
 
 
 class StageStatus(StatusModel):
@@ -229,60 +279,6 @@ class StageStatus(StatusModel):
     """Why it failed, in one word."""
     message: str | None = None
     """What it is doing, or why it failed and what to do."""
-
-
-class Interval(StatusModel):
-    """A mean with its 95 % confidence interval."""
-
-    mean: float
-    """The mean that was measured."""
-    low: float
-    """The lower bound of the interval."""
-    high: float
-    """The upper bound of the interval."""
-
-
-class Branch(StatusModel):
-    """A way out of a hub, and how the conversations that took it ended."""
-
-    hub: str
-    """The node that decides."""
-    to: str
-    """The node that follows."""
-    conversations: int
-    """How many took it."""
-    failures: int
-    """How many of these failed."""
-
-
-class Scores(StatusModel):
-    """What the evaluation measured, as far as the gate needs it."""
-
-    scenarios: int
-    """How many conversations were played."""
-    criteria: dict[str, Interval]
-    """taskSuccess, informationAccuracy, consistency, gracefulHandling, naturalness; 1 to 5."""
-    failure_rate: Interval
-    """Share of conversations with a Task Success of 3 or less."""
-    conformance: Interval
-    """Share of conversations that follow the procedure to its end."""
-    turns_per_conversation: float
-    """Mean number of agent turns."""
-    slots_exact: float | None = None
-    """Share of the customer's values that the agent repeated exactly."""
-    branches_judged: int | None = None
-    """How many branches were taken in 30 conversations or more."""
-    worst_branches: Annotated[tuple[Branch, ...], Field(max_length=5)] | None = None
-    """Those of them that fail most."""
-
-
-class Verdict(StatusModel):
-    """The gate's decision and why."""
-
-    result: VerdictResult
-    """Pass, Fail or Inconclusive."""
-    reasons: Annotated[tuple[str, ...], Field(max_length=20)] = ()
-    """Which criterion decided, with its interval and its floor."""
 
 
 class Artifacts(StatusModel):

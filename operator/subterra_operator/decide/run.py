@@ -12,6 +12,7 @@ from subterra_api.gate import judge
 from subterra_api.v1alpha1.compilerun import Artifacts, CompileRunSpec, CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Verdict
 from subterra_operator.build.claim import store_claim
 from subterra_operator.build.input import BANNER, DIGEST, input_map, keys_of
 from subterra_operator.build.network import policies
@@ -60,7 +61,7 @@ def _carried_on(stages: Stages, before: CompileRunStatus, frozen: _Frozen, spec:
     steps = _steps(stages)
     run, now = stages.snapshot.run, stages.now
     found = before.model_copy(update=_record(before, steps, frozen.input or {}))
-    verdict = judge(found.scores, spec.execution.gate) if found.scores and _done(steps) else None
+    verdict = _verdict(found, spec) if _done(steps) else None
     gate = StageStatus(name="gate", state="Succeeded" if verdict else "Pending", percent=100 if verdict else 0,
                        message="; ".join(verdict.reasons) if verdict else None)  # fmt: skip
     found = found.model_copy(update={"verdict": verdict, "stages": (*(step.status for step in steps), gate)})
@@ -71,6 +72,13 @@ def _carried_on(stages: Stages, before: CompileRunStatus, frozen: _Frozen, spec:
     return replace(
         decision, writes=(*frozen.writes, *ground, *created), recheck_after=soonest(step.recheck_after for step in steps)
     )
+
+
+def _verdict(found: CompileRunStatus, spec: CompileRunSpec) -> Verdict | None:
+    """The gate's decision under today's policy; scores of a version that kept no statistics cannot be judged anew."""
+    if found.scores is None or found.scores.statistics is None:
+        return found.verdict
+    return judge(found.scores, spec.execution.gate, spec.attempt)
 
 
 def _steps(stages: Stages) -> list[Step]:

@@ -51,7 +51,7 @@ def _summary(
     if status.verdict:
         return (True, Reason.SUCCEEDED, f"all stages are done; verdict {status.verdict.result}"), False, False
     if stages and all(stage.state == "Succeeded" for stage in stages):
-        text = "the evaluation reported no scores; use a jobs image of the operator's version"
+        text = "the evaluation reported no statistics to judge by; use a jobs image of the operator's version"
         return (False, Reason.INTERNAL_ERROR, text), False, True
     if outcome.suspended:
         return (None, *outcome.suspended), False, False

@@ -1,44 +1,17 @@
-"""Confidence bounds from sufficient statistics, with the standard library alone, so that they can be computed far from the data.
+"""Confidence bounds from sufficient statistics, with the standard library alone.
 
 Every function takes ``alpha`` per side: both bounds together miss with 2 x alpha.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-from subterra_api.v1alpha1.compilerun import Interval
+from subterra_api.v1alpha1.scores import Discordant, Interval, Sample, Tally
 
 _STEPS = 40
 """Halvings of an interval of length 2: exact to 2e-12."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Values: how many, their mean and their standard deviation (n - 1)."""
-
-    n: int
-    mean: float
-    sd: float
-
-
-@dataclass(frozen=True)
-class Share:
-    """``hits`` of ``of``."""
-
-    hits: int
-    of: int
-
-
-@dataclass(frozen=True)
-class Discordant:
-    """Pairs of which only one side failed: ``worse`` where it was the candidate, ``better`` where it was the reference."""
-
-    worse: int
-    better: int
-    of: int
 
 
 @lru_cache(maxsize=4096)
@@ -69,7 +42,7 @@ def mean_bounds(sample: Sample, alpha: float) -> Interval:
     return Interval(mean=sample.mean, low=sample.mean - reach, high=sample.mean + reach)
 
 
-def share_bounds(share: Share, alpha: float) -> Interval:
+def share_bounds(share: Tally, alpha: float) -> Interval:
     """Wilson's score interval of a share."""
     n, p, z2 = share.of, share.hits / share.of, z_quantile(1 - alpha) ** 2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)

@@ -107,7 +107,7 @@ def test_only_success_and_accuracy_are_judged_with_procedure_and_facts(api: Mess
     informed, blind = api.bodies
     fact = travel().knowledge[0].text
     assert set((schema_of(informed) or {})["properties"]) == {"taskSuccess", "informationAccuracy"}
-    assert all(text in system_of(informed) for text in (fact, "[ask_budget] agent"))
+    assert all(text in system_of(informed) for text in (fact, "ask_budget (agent): "))
     assert "plan: Gold" in asked(informed)
     assert all(text not in json.dumps(blind, ensure_ascii=False) for text in (fact, "ask_budget", "plan: Gold"))
 

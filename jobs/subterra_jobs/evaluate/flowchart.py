@@ -1,27 +1,41 @@
-"""A whole procedure as text, for a model that must know it: the same bytes for every conversation, so that they can be cached."""
+"""The procedure as text, for models that must know it: the in-context baseline, and judges. Pure."""
 
 from collections.abc import Iterator
 
-from subterra_api.drawing.flow import condition
-from subterra_api.graph import Graph
-from subterra_api.v1alpha1.procedure import Node
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 
 _SPEAKER = {"agent": "agent", "user": "customer"}
 
 
-def flowchart(graph: Graph) -> str:
-    """Every step with who speaks, what is said, and where it goes on; then the facts that the agent may use."""
-    steps = [line for node in graph.spec.nodes for line in _step(node)]
-    facts = [f"- {fact.text}" for fact in graph.spec.knowledge]
-    head = f"The conversation starts at {graph.spec.start}. {{{{name}}}} stands for a value of the customer's situation."
-    return "\n".join([head, "", *steps, "", "Facts that the agent may use:", *(facts or ["- none"])])
+def flowchart(spec: ProcedureSpec) -> str:
+    """All nodes with what is said there, and the ways between them. ``{{name}}`` stands for the value of a variable."""
+    return "\n".join([f"The conversation begins at {spec.start}.", *(line for node in spec.nodes for line in _node(node))])
 
 
-def _step(node: Node) -> Iterator[str]:
-    bound = f", at most {node.max_visits} times" if node.max_visits != 2 else ""  # 2 is what every other node has
-    yield f"[{node.id}] {_SPEAKER[node.role]}{bound}: {node.prompt or 'answers'}"
+def knowledge(spec: ProcedureSpec) -> str:
+    """The facts that the agent may use, a line each."""
+    return "\n".join(f"- {fact.text}" for fact in spec.knowledge) or "- none"
+
+
+def variables(spec: ProcedureSpec) -> str:
+    """What ``{{name}}`` stands for, a line each."""
+    return "\n".join(f"- {variable.name}: {variable.description or variable.type}" for variable in spec.variables) or "- none"
+
+
+def _node(node: Node) -> Iterator[str]:
+    told = [_SPEAKER[node.role]]
     if node.outcome:
-        yield f"  the conversation ends here: {node.outcome}"
+        told.append(f"the end: {node.outcome}")
+    if node.max_visits != 2:
+        told.append(f"at most {node.max_visits} times")
+    yield f"{node.id} ({', '.join(told)}): {node.prompt or 'Answers.'}"
     for edge in node.next:
-        when = condition(node, edge)
-        yield f"  -> {edge.to}" + (f" when: {when}" if when else "")
+        yield f"  -> {edge.to}{_condition(node, edge)}"
+
+
+def _condition(node: Node, edge: Edge) -> str:
+    parts = [edge.when] if edge.when else []
+    if node.fact is not None:
+        parts.append(f"{node.fact} is {' or '.join(edge.values)}" if edge.values else f"{node.fact} is anything else")
+    parts += [f"{guard.hub} went to {' or '.join(guard.took)} last" for guard in edge.guards]
+    return f" when: {'; '.join(parts)}" if parts else ""

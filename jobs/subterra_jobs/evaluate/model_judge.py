@@ -10,7 +10,7 @@ from subterra_api.digest import meaning, sha256, short
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.evaluate.batch import shuffled
-from subterra_jobs.evaluate.flowchart import flowchart
+from subterra_jobs.evaluate.flowchart import flowchart, knowledge
 from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, UNCHALLENGED_CAP, Evidence, Judgement, poses_challenge
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.quotes import unfounded
@@ -145,7 +145,9 @@ def drawn_twice(arms: Arms, seed: int) -> list[tuple[str, int]]:
 
 def _system(part: Part, graph: Graph) -> str:
     texts = [INSTRUCTION, f"Criteria:\n\n{part.text()}"]
-    return "\n\n".join([*texts, f"<procedure>\n{flowchart(graph)}\n</procedure>"] if part.informed else texts)
+    if part.informed:
+        texts.append(f"<procedure>\n{flowchart(graph.spec)}\n</procedure>\n\nFacts that the agent may use:\n{knowledge(graph.spec)}")
+    return "\n\n".join(texts)
 
 
 def _question(part: Part, scenario: Scenario, dialogue: Dialogue) -> str:

@@ -146,7 +146,8 @@ def drawn_twice(arms: Arms, seed: int) -> list[tuple[str, int]]:
 def _system(part: Part, graph: Graph) -> str:
     texts = [INSTRUCTION, f"Criteria:\n\n{part.text()}"]
     if part.informed:
-        texts.append(f"<procedure>\n{flowchart(graph.spec)}\n</procedure>\n\nFacts that the agent may use:\n{knowledge(graph.spec)}")
+        texts.append(f"<procedure>\n{flowchart(graph.spec)}\n</procedure>")
+        texts.append(f"Facts that the agent may use:\n{knowledge(graph.spec)}")
     return "\n\n".join(texts)
 
 

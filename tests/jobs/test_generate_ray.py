@@ -34,7 +34,7 @@ from subterra_jobs.common.errors import ProviderBlockedError
 from subterra_jobs.common.lease import Lease
 from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.scenarios import held_out
-from subterra_jobs.common.stage import Outcome, StageContext, execute
+from subterra_jobs.common.stage import TERMINATED, Outcome, StageContext, execute
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate import main as stage
 from subterra_jobs.generate.plan import plan
@@ -123,7 +123,7 @@ def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
         assert api.paid == 70
         api.after = None
         outcome, output = generate(run, tmp_path / "second")
-        turns = sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
+        turns = turns_of(run)
         assert api.paid == turns
         assert float(outcome.usd) == pytest.approx(0.0036 * turns)
         assert outcome.tokens == 720 * turns
@@ -200,10 +200,35 @@ def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_
         with termination(tmp_path, run, **keys) as (process, log):
             assert process.wait(120) == ExitCode.SUCCEEDED
             result = StageResult.model_validate_json(log.read_text())
-        turns = sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
+        turns = turns_of(run)
         assert paid_at_kill >= 60
         assert turns <= api.paid <= turns + api.peak
         assert float(result.usd) == pytest.approx(0.0036 * api.paid, abs=0.0036 * api.peak)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_paid_job_that_is_told_to_stop_keeps_its_calls_in_flight_and_the_next_pays_for_the_rest(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with messages_api(MessagesApi(seconds=0.3)) as api:
+        run = run_input(tmp_path / "store", teacher=PAID)
+        keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
+        with termination(tmp_path, run, **keys) as (process, log):
+            deadline = time.monotonic() + 60
+            while api.paid < 60 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(number)
+            assert process.wait(60) == TERMINATED
+            assert log.read_text() == "told to stop; what is done and paid is kept"
+        assert 60 <= api.paid < turns_of(run)
+        with termination(tmp_path, run, **keys) as (process, _):
+            assert process.wait(120) == ExitCode.SUCCEEDED
+        assert api.paid == turns_of(run)
+
+
+def turns_of(run: RunInput) -> int:
+    """Calls that the dataset takes."""
+    return sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
 
 
 def quiet(count: Callable[[], int], still: float = 1.0) -> int:

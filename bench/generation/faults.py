@@ -49,6 +49,7 @@ class Case:
     folder: Path
     api: MessagesApi
     codes: list[int] = field(default_factory=list)
+    kills: int = 0
 
     def __post_init__(self) -> None:
         self.run = run_input(self.folder / "store", teacher=PAID, conversations=CONVERSATIONS)
@@ -153,14 +154,18 @@ def full_disk(case: Case) -> None:
         (target / name).write_bytes(content)
 
 
+def _workers(job: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [each for each in psutil.Process(job.pid).children(recursive=True) if each.name().startswith("ray::Worker")]
+
+
 def worker_kills(case: Case) -> None:
     rng = random.Random(1)
     with case.job() as process:
         for number in range(KILLS):
             case.until_paid(20 + number * 50 + rng.randrange(50), process)
-            children = psutil.Process(process.pid).children(recursive=True)
-            if workers := [each for each in children if each.name().startswith("ray::Worker")]:
+            if process.poll() is None and (workers := _workers(process)):
                 rng.choice(workers).kill()
+                case.kills += 1
 
 
 def script(of: Callable[[MessagesApi], Fault | None]) -> Callable[[Case], None]:

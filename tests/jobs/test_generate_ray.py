@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.fakes.generation import PAID, run_input
 from tests.fakes.messages_api import (
@@ -30,7 +31,7 @@ from tests.fakes.messages_api import (
 )
 
 from subterra_api.contract import BUDGET_VARIABLE, Budget, ExitCode, RunInput, StageResult, artifact_path, lease_path
-from subterra_jobs.common.errors import ProviderBlockedError
+from subterra_jobs.common.errors import InfrastructureError, ProviderBlockedError
 from subterra_jobs.common.lease import Lease
 from subterra_jobs.common.progress import ProgressReporter
 from subterra_jobs.common.scenarios import held_out
@@ -102,6 +103,31 @@ def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, mon
     assert turns <= api.paid <= turns + 4  # at most the calls in flight are paid again
     assert figures is not None
     assert float(figures.usd) >= 0.0036 * turns
+
+
+def test_workers_that_die_while_nothing_gets_done_end_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = threading.Event()
+
+    def kill_all() -> None:
+        while not stopped.wait(0.1):
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if child.name().startswith("ray::Worker"):
+                        child.kill()
+
+    with messages_api(MessagesApi(seconds=60)) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+        run = run_input(tmp_path, teacher=PAID)
+        with RayPool(run, Shape(workers=1, batch=20, concurrency=4, calls=4), Budget(), lease_of(run).check) as pool:
+            killer = threading.Thread(target=kill_all)
+            killer.start()
+            try:
+                with pytest.raises(InfrastructureError, match="3 workers died while nothing got done"):
+                    pool.write([Conversation(slot) for slot in plan(run.procedure, run.generation)], lambda _: None)
+            finally:
+                stopped.set()
+                killer.join()
 
 
 def kill_when(ready: Callable[[], bool], pid: int) -> None:

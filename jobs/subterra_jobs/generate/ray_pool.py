@@ -31,8 +31,8 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Near Ray's minimum: batches of text are small."""
 BROKER_CALLS = 10_000
 """More than all workers together ever ask at once: a call that waits for its turn must not keep another from being settled."""
-BATCH_TRIES = 3
-"""How often workers may die on one batch without one of its turns being paid meanwhile."""
+DEATHS = 3
+"""How many workers may die in a row while nothing is paid or finished."""
 STOP_SECONDS = 22.0
 """How long to wait for turns under way when the stage ends early: a little more than workers take, less than kubelet allows."""
 _ENVIRONMENT = {
@@ -57,20 +57,11 @@ class Shape:
     """Calls of a paid teacher at once, over all workers; its account's limits may let through fewer."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Flight:
     worker: int
     owner: str
-    todo: "_Todo"
-
-
-@dataclass(frozen=True)
-class _Todo:
-    """A batch that waits, and how it fared so far: deaths in a row that brought nothing, and turns that were paid."""
-
     batch: list[Conversation]
-    deaths: int = 0
-    paid: int = 0
 
 
 class RayPool:
@@ -80,6 +71,8 @@ class RayPool:
         self._run, self._shape, self._budget, self._check = run, shape, budget, check
         self._paid = run.generation.teacher.name != "scripted"
         self._owners = 0
+        self._finished = self._deaths = 0
+        self._at_death = (0, 0)
 
     def __enter__(self) -> Self:
         # A short path: the sockets in it may have 107 bytes.
@@ -116,19 +109,20 @@ class RayPool:
         Raises the first StageError after what was under way is finished and handed over.
         """
         size = self._shape.batch
-        waiting = deque(_Todo(list(todo[start : start + size])) for start in range(0, len(todo), size))
+        waiting = deque(list(todo[start : start + size]) for start in range(0, len(todo), size))
         flights: dict[Any, _Flight] = {}
         try:
             while waiting or flights:
                 while waiting and (free := self._free(flights)) is not None:
                     (owner, actor), next_one = self._workers[free], waiting.popleft()
-                    flights[actor.write.remote(next_one.batch)] = _Flight(free, owner, next_one)
+                    flights[actor.write.remote(next_one)] = _Flight(free, owner, next_one)
                 ready, _ = ray.wait(list(flights), num_returns=1)
                 flight = flights.pop(ready[0])
                 result = self._result(ready[0], flight)
                 if result is None:
-                    waiting.appendleft(self._again(flight.todo))
+                    waiting.append(flight.batch)  # last, in case it killed the worker; its paid turns are in the store
                     continue
+                self._finished += 1
                 done(result.finished)
                 if result.failure is not None:
                     raise result.failure.error()
@@ -145,14 +139,6 @@ class RayPool:
             return None
         return result
 
-    def _again(self, todo: _Todo) -> _Todo:
-        """The batch once more: its paid turns are in the store. A batch that kills every worker ends the stage."""
-        paid = 0 if self._broker is None else ray.get(self._broker.paid_for.remote([each.slot.id for each in todo.batch]))
-        deaths = 1 if paid > todo.paid else todo.deaths + 1
-        if deaths >= BATCH_TRIES:
-            raise InfrastructureError(f"workers died {deaths} times on one batch; raise the memory limit of the generate stage")
-        return _Todo(todo.batch, deaths, paid)
-
     def _free(self, flights: dict[Any, _Flight]) -> int | None:
         """The worker with the fewest batches, unless all have enough."""
         load = [0] * len(self._workers)
@@ -167,7 +153,18 @@ class RayPool:
         log.warning("a worker died; another one takes over")
         if self._broker is not None:
             ray.get(self._broker.forfeit.remote(owner))
+        self._count_death()
         self._workers[index] = self._make_worker()
+
+    def _count_death(self) -> None:
+        """A batch that kills every worker ends the stage, once all others are done."""
+        figures = self.figures()
+        reached = (self._finished, figures.calls if figures else 0)
+        self._deaths = self._deaths + 1 if reached == self._at_death else 1
+        self._at_death = reached
+        if self._deaths >= DEATHS:
+            text = f"{self._deaths} workers died while nothing got done; raise the memory limit of the generate stage"
+            raise InfrastructureError(text)
 
     def _stop(self, flights: dict[Any, _Flight], done: Callable[[Sequence[Conversation]], None]) -> None:
         """Lets every worker end its turns under way, so that what is paid is kept. No new call goes."""

@@ -4,8 +4,8 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -63,7 +63,6 @@ class StageBroker:
         self._alarm: asyncio.Task[None] | None = None
         self._calls: dict[int, tuple[str, Call]] = {}
         self._answered, self._recent = 0, deque[float]()
-        self._paid_for = Counter[str]()
 
     async def admit(self, owner: str, usd: Decimal, size: int, rank: int) -> int:
         """See `Broker`. Raises BudgetExceededError."""
@@ -87,18 +86,12 @@ class StageBroker:
             self._recent.append(self._clock())
         self._end(call, heard)
         await self.purse.settle(receipt, entry)
-        if entry is not None:
-            self._paid_for[entry.get("conversation", "")] += 1
 
     async def forfeit(self, owner: str) -> None:
         """Books the calls of a worker that died at their worst case: nobody knows whether they were paid."""
         for receipt in [receipt for receipt, (holder, _) in self._calls.items() if holder == owner]:
             self._end(self._calls.pop(receipt)[1], Heard())
         await self.purse.forfeit(owner)
-
-    async def paid_for(self, conversations: Sequence[str]) -> int:
-        """Calls that were paid for these conversations since this attempt began."""
-        return sum(self._paid_for[conversation] for conversation in conversations)
 
     async def figures(self) -> Figures:
         """How far the stage is with the provider."""

@@ -39,7 +39,7 @@ SECONDS = 0.1
 AT = 800
 """Paid calls until the fault."""
 KILLS = 20
-HEAD = "| fault | exit codes | calls paid | paid twice | in flight at most | bytes |\n|---|---|---|---|---|---|\n"
+HEAD = "| fault | exit codes | calls paid | paid twice | in flight at the kills | bytes |\n|---|---|---|---|---|---|\n"
 
 
 @dataclass
@@ -50,6 +50,8 @@ class Case:
     api: MessagesApi
     codes: list[int] = field(default_factory=list)
     kills: int = 0
+    at_risk: int = 0
+    """Calls in flight at the kills: what may have to be paid twice."""
 
     def __post_init__(self) -> None:
         self.run = run_input(self.folder / "store", teacher=PAID, conversations=CONVERSATIONS)
@@ -79,6 +81,12 @@ class Case:
         """Waits, as long as there is an attempt to wait for."""
         while self.api.paid < count and process.poll() is None:
             time.sleep(0.01)
+
+    def strike(self, kill: Callable[[], None]) -> None:
+        """Somebody is killed, or told to stop."""
+        self.at_risk += self.api.in_flight
+        self.kills += 1
+        kill()
 
     def quiet(self) -> None:
         """Waits until workers that lost their job have ended."""
@@ -113,7 +121,7 @@ def told(number: signal.Signals) -> Callable[[Case], None]:
     def disturb(case: Case) -> None:
         with case.job() as process:
             case.until_paid(AT, process)
-            process.send_signal(number)
+            case.strike(lambda: process.send_signal(number))
         case.quiet()
         case.finish()
 
@@ -164,8 +172,7 @@ def worker_kills(case: Case) -> None:
         for number in range(KILLS):
             case.until_paid(20 + number * 50 + rng.randrange(50), process)
             if process.poll() is None and (workers := _workers(process)):
-                rng.choice(workers).kill()
-                case.kills += 1
+                case.strike(rng.choice(workers).kill)
 
 
 def script(of: Callable[[MessagesApi], Fault | None]) -> Callable[[Case], None]:
@@ -207,8 +214,9 @@ def figures(*names: str) -> dict[str, Any]:
             twice[name] = api.paid - clean
             same.append(bool(files) and case.dataset() == files)
             codes = ", ".join(map(str, case.codes))
+            risk = f"{case.at_risk} at {case.kills}" if case.kills else ""
             verdict = "the same" if same[-1] else "DIFFERENT"
-            sys.stdout.write(f"| {name} | {codes} | {api.paid:,} | {twice[name]} | {api.peak} | {verdict} |\n")
+            sys.stdout.write(f"| {name} | {codes} | {api.paid:,} | {twice[name]} | {risk} | {verdict} |\n")
             sys.stdout.flush()
     return {"twice_paid_calls": twice, "datasets_byte_identical": all(same)}
 

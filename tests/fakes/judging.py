@@ -53,3 +53,14 @@ def verdict(body: Body, score: int | Callable[[str, Body], int] = 5) -> str:
 def given(score: int, quote: str, reason: str = "As described.") -> Mapping[str, Any]:
     """One criterion's part of an answer."""
     return {"quotes": [quote], "reason": reason, "score": score}
+
+
+def labelled(body: Body, known: Mapping[str, list[str]]) -> str:
+    """The answer to a labelling call: the steps of each turn by its words, none for words that are not known."""
+    turns = [{"turn": number, "first": known.get(line, []), "second": []} for number, _, line in turns_of(body)]
+    return json.dumps({"turns": turns})
+
+
+def is_labelling(body: Body) -> bool:
+    """Whether a call asks for the steps of turns."""
+    return "turns" in (schema_of(body) or {}).get("properties", ())

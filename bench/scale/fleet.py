@@ -83,8 +83,9 @@ class Member:
         return not self.in_flight or stage == "generate"
 
     def job(self, run: Object, stage: Stage) -> Object:
-        model = model_of(CompileRunSpec.model_validate(run["spec"]).inputs, "models/1", CANDIDATE) if stage == "evaluate" else None
-        return stage_job(run, ExecutionSettings(), Attempt(stage, 1), SETTINGS, model)
+        inputs = CompileRunSpec.model_validate(run["spec"]).inputs
+        models = (model_of(inputs, "models/1", CANDIDATE),) if stage == "evaluate" else ()
+        return stage_job(run, ExecutionSettings(), Attempt(stage, 1), SETTINGS, models)
 
     def job_status(self, stage: Stage) -> Object:
         at = timestamp(self.now)

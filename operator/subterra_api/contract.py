@@ -26,6 +26,8 @@ EVALUATOR_VERSION = 2
 """Raised when an evaluation finds something else in the same model. It is in the addresses of reports, in no run's name."""
 INPUT_FILE = "/etc/subterra/input.json"
 STORE_MOUNT = "/store"
+PROCEDURE_FILE = "procedure.json"
+"""In a model's directory: the procedure that it was compiled from."""
 PROGRESS_PORT = 8787
 EXPORTER_PORT = 8788
 VLLM_PORT = 8000
@@ -34,6 +36,10 @@ BUDGET_VARIABLE = "SUBTERRA_BUDGET"
 """Environment variable of a paid stage: its `Budget` as JSON."""
 KEY_VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 """Environment variable in which each provider's SDK looks for the key."""
+ENDPOINTS_VARIABLE = "SUBTERRA_OPENAI_ENDPOINTS"
+"""Environment variable of a paid stage: base URLs that the administrator allows beside OpenAI's own, as a JSON list."""
+REFERENCES_VARIABLE = "SUBTERRA_REFERENCE_URLS"
+"""Environment variable of the evaluation: where each of the input's references is served, in their order, as a JSON list."""
 PRICES_VARIABLE = "SUBTERRA_PRICES"
 """Environment variable of a paid stage: the administrator's `ModelPrice` of models by name, as JSON."""
 RESULT_LIMIT = 4096

@@ -49,6 +49,11 @@ INPUTS_RULE = (
     "self == oldSelf",
     "spec.inputs is immutable: create another CompileRun, or edit the CompiledAgent, which does it for you",
 )
+ORIGIN_RULE = (
+    "has(self.references) == has(oldSelf.references) && (!has(self.references) || self.references == oldSelf.references) && "
+    "has(self.attempt) == has(oldSelf.attempt) && (!has(self.attempt) || self.attempt == oldSelf.attempt)",
+    "spec.references and spec.attempt are set when the run is made, and stay: create another CompileRun",
+)
 AGENT_NAME = "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
 RUN_NAME = "self.metadata.name.size() <= 49 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
 LABEL_CURE = "lower case letters, digits and hyphens, a letter first: other objects are named after it"
@@ -185,6 +190,7 @@ def compileruns() -> Schema:
     ]
     spec = structural(CompileRunSpec)
     spec["properties"]["inputs"]["x-kubernetes-validations"] = _rules([INPUTS_RULE])
+    spec["x-kubernetes-validations"] = _rules([ORIGIN_RULE])
     rules = [(RUN_NAME, f"the name of a CompileRun has at most 49 characters: {LABEL_CURE}")]
     text = "One compilation of one procedure: synthetic conversations, training, evaluation and the gate's verdict."
     return _crd("CompileRun", ["crun"], text, spec, structural(CompileRunStatus), columns, rules)

@@ -43,11 +43,17 @@ RUN = {
         "baseModel": {"uri": "hf://org/model"},
         "generation": {"teacher": {"name": "anthropic", "model": "m"}, "conversations": 20, "seeds": [1, 2], "heldOutPercent": 10},
         "training": {"optimizer": "adamw", "learningRate": 0.001, "epochs": 2, "maxSteps": 9, "batchSize": 8, "zeroStage": 2},
-        "evaluation": {"simulator": {"name": "scripted"}, "judge": {"name": "scripted"}, "scenarios": 10, "seed": 7},
+        "evaluation": {
+            "simulator": {"name": "scripted"}, "judge": {"name": "anthropic", "model": "m"}, "scenarios": 10, "seed": 7,
+            "secondJudge": {"name": "openai", "model": "n"}, "baselines": [{"kind": "InContext", "provider": {"name": "scripted"}}],
+        },
     },
+    "references": [{"role": "Anchor", "run": "r", "modelDigest": TRAVEL_DIGEST, "modelPath": "p", "baseModel": {"uri": "scratch"}}],
+    "attempt": 2,
     "execution": {
         "suspend": False, "maxUSD": "1.50", "queueName": "q", "apiKeySecret": {"name": "s", "key": "k"},
-        "train": {**POD, "activeDeadlineSeconds": 60, "ranks": 2}, "gate": {"minScore": 3, "maxFailureRate": 0.5},
+        "train": {**POD, "activeDeadlineSeconds": 60, "ranks": 2}, "gate": {"minScore": 3, "maxFailureRate": 0.5, "margin": 0.5},
+        "apiKeySecrets": {"openai": {"name": "s"}},
     },
 }  # fmt: skip
 AGENT = {
@@ -57,7 +63,7 @@ AGENT = {
         "trigger": "Manual",
         "suspend": True,
     },
-    "promotion": {"mode": "Manual", "gate": {"minConformance": 1}, "pin": TRAVEL_DIGEST, "historyLimit": 3},
+    "promotion": {"mode": "Manual", "gate": {"minConformance": 1}, "pin": TRAVEL_DIGEST, "anchor": TRAVEL_DIGEST},
     "serving": {**POD, "replicas": 2, "port": 80, "args": ["--max-model-len=512"]},
     "budget": {"maxUSDPerRun": "25"},
     "cost": {"usdPerHour": "2.50"},

@@ -41,7 +41,7 @@ REFUSED = [
     (ours("CompiledAgent", "t" * 41, model=MODEL), "at most 40 characters"),
     (ours("CompiledAgent", "1travel", model=MODEL), "a letter first"),
     (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **TEACHER}), "every provider but scripted needs"),
-    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **JUDGE}), "judge.name: Unsupported value"),
+    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **JUDGE}), "every provider but scripted needs"),
     (ours("CompileRun", "t" * 50, inputs={"procedureRef": {"name": "travel"}}), "at most 49 characters"),
 ]
 
@@ -58,6 +58,21 @@ async def test_the_inputs_of_a_run_cannot_be_changed_its_execution_can(quiet: Wo
     await quiet.change({**run, "spec": {"execution": {"suspend": True, "train": {"resources": {"requests": {"cpu": 2}}}}}})
     with pytest.raises(ApiError, match="immutable"):
         await quiet.change({**run, "spec": {"inputs": {"procedureRef": {"name": "other"}}}})
+
+
+async def test_references_and_attempt_of_a_run_cannot_be_changed(quiet: World) -> None:
+    inputs = {"procedureRef": {"name": "travel"}}
+    reference = {"role": "Serving", "run": "travel-0", "modelDigest": TRAVEL_DIGEST, "modelPath": "models/0"}
+    run = ours("CompileRun", "compared", inputs=inputs, references=[reference], attempt=2)
+    await quiet.put(run)
+    await quiet.change({**run, "spec": {"references": [reference], "attempt": 2}})
+    for change in ({"references": []}, {"references": None}, {"attempt": 1}, {"attempt": None}):
+        with pytest.raises(ApiError, match="are set when the run is made"):
+            await quiet.change({**run, "spec": change})
+    plain = ours("CompileRun", "plain", inputs=inputs)
+    await quiet.put(plain)
+    with pytest.raises(ApiError, match="are set when the run is made"):
+        await quiet.change({**plain, "spec": {"references": [reference]}})
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,14 @@ def run(status: Mapping[str, Any] | None = None, execution: Mapping[str, Any] | 
 
 
 def paid_run() -> Object:
-    """A run whose teacher wants a key."""
-    made = run()
-    made["spec"]["inputs"]["generation"] = {"teacher": {"name": "anthropic", "model": "claude-sonnet-4-6"}}
+    """A run whose models want keys: one provider teaches, plays and judges, another judges too."""
+    made, claude = run(), {"name": "anthropic", "model": "claude-sonnet-4-6"}
+    made["spec"]["inputs"]["generation"] = {"teacher": claude}
+    made["spec"]["inputs"]["evaluation"] = {
+        "simulator": claude,
+        "judge": claude,
+        "secondJudge": {"name": "openai", "model": "gpt-4.1"},
+    }
     return made
 
 

@@ -1,32 +1,46 @@
 """What the builders make: every pod is restricted, nothing changes that should not restart a pod."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 from tests.builders import operator_objects as make
 
-from subterra_api.contract import BUDGET_VARIABLE, PRICES_VARIABLE, STAGES, Budget, ExitCode, Stage
+from subterra_api.contract import (
+    BUDGET_VARIABLE,
+    ENDPOINTS_VARIABLE,
+    PRICES_VARIABLE,
+    REFERENCES_VARIABLE,
+    STAGES,
+    Budget,
+    ExitCode,
+    Stage,
+)
 from subterra_api.pricing import prices_from
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
-from subterra_api.v1alpha1.compilerun import ExecutionSettings
+from subterra_api.v1alpha1.compilerun import ExecutionSettings, Reference
 from subterra_operator.build.common import NAME_LIMIT, fitted
 from subterra_operator.build.job import Attempt, stage_job
 from subterra_operator.build.network import policies
 from subterra_operator.build.run import compile_run
 from subterra_operator.build.serving import Target, deployment, version_of
-from subterra_operator.build.vllm import ALLOWED_FLAGS, Model, RefusedArgumentError, check_arguments, command
+from subterra_operator.build.vllm import ALLOWED_FLAGS, Model, RefusedArgumentError, check_arguments, command, reference_model
 from subterra_operator.kinds import Object
 from subterra_operator.settings import Settings
 
 SETTINGS = Settings()
 SCRATCH = Model("models/abc", "travel", scratch=True, max_length=1024)
 DIGEST = "sha256:" + "a" * 64
+REFERENCES = [
+    reference_model(Reference(role=role, run="travel-1", model_digest=DIGEST, model_path="models/old"), index)
+    for index, role in enumerate(("Serving", "Anchor"))
+]
 
 
 def job(stage: Stage, **execution: Any) -> Object:
-    model = SCRATCH if stage == "evaluate" else None
-    return stage_job(make.run(), ExecutionSettings.model_validate(execution), Attempt(stage, 1), SETTINGS, model)
+    models = (SCRATCH,) if stage == "evaluate" else ()
+    return stage_job(make.run(), ExecutionSettings.model_validate(execution), Attempt(stage, 1), SETTINGS, models)
 
 
 def serving(**spec: Any) -> Object:
@@ -62,13 +76,24 @@ def test_an_attempt_is_the_operators_and_a_job_stays_until_its_run_goes() -> Non
     assert "ttlSecondsAfterFinished" not in spec
 
 
-@pytest.mark.parametrize(("stage", "keys"), [("generate", 1), ("train", 0), ("evaluate", 1)])
-def test_only_stages_that_pay_get_the_key_and_only_by_reference(stage: Stage, keys: int) -> None:
-    execution = ExecutionSettings.model_validate({"apiKeySecret": {"name": "provider", "key": "key"}})
-    made = stage_job(make.paid_run(), execution, Attempt(stage, 1), SETTINGS, SCRATCH if stage == "evaluate" else None)
-    main = made["spec"]["template"]["spec"]["containers"][0]
-    found = [item for item in main["env"] if item["name"] == "ANTHROPIC_API_KEY"]
-    assert [item["valueFrom"]["secretKeyRef"] for item in found] == [{"name": "provider", "key": "key"}] * keys
+def keys_in(stage: Stage, execution: Object) -> Object:
+    """The keys that a stage of a paid run gets: name of the variable → Secret."""
+    models = (SCRATCH,) if stage == "evaluate" else ()
+    made = stage_job(make.paid_run(), ExecutionSettings.model_validate(execution), Attempt(stage, 1), SETTINGS, models)
+    [main] = made["spec"]["template"]["spec"]["containers"]
+    return {item["name"]: item["valueFrom"]["secretKeyRef"]["name"] for item in main["env"] if "valueFrom" in item}
+
+
+def test_only_stages_that_pay_get_keys_and_only_those_that_they_need() -> None:
+    execution: Object = {"apiKeySecret": {"name": "mine"}, "apiKeySecrets": {"openai": {"name": "theirs"}}}
+    assert keys_in("generate", execution) == {"ANTHROPIC_API_KEY": "mine"}
+    assert keys_in("train", execution) == {}
+    assert keys_in("evaluate", execution) == {"ANTHROPIC_API_KEY": "mine", "OPENAI_API_KEY": "theirs"}
+
+
+def test_a_providers_own_key_comes_before_that_of_the_teacher() -> None:
+    execution: Object = {"apiKeySecret": {"name": "mine"}, "apiKeySecrets": {"anthropic": {"name": "other"}}}
+    assert keys_in("generate", execution) == {"ANTHROPIC_API_KEY": "other"}
 
 
 @pytest.mark.parametrize(("stage", "told"), [("generate", True), ("train", False), ("evaluate", True)])
@@ -92,6 +117,23 @@ def test_the_candidate_is_served_beside_the_evaluation_as_it_will_be_served_late
     assert sidecar["restartPolicy"] == "Always"
     assert "readinessProbe" not in sidecar
     assert sidecar["command"] == server["command"]
+
+
+def test_references_are_served_beside_the_candidate_each_at_its_own_port() -> None:
+    made = stage_job(make.run(), ExecutionSettings(), Attempt("evaluate", 1), SETTINGS, (SCRATCH, *REFERENCES))
+    pod = made["spec"]["template"]["spec"]
+    [main], sidecars = pod["containers"], pod["initContainers"]
+    assert [each["name"] for each in sidecars] == ["vllm", "vllm-serving", "vllm-anchor"]
+    assert [each["ports"][0]["containerPort"] for each in sidecars] == [8000, 8001, 8002]
+    assert len({each["ports"][0]["name"] for each in sidecars}) == 3
+    for sidecar in sidecars:
+        assert sidecar["startupProbe"]["httpGet"]["port"] == sidecar["ports"][0]["name"]
+        assert str(sidecar["ports"][0]["containerPort"]) in sidecar["command"]
+    assert [each["command"][each["command"].index("--served-model-name") + 1] for each in sidecars[1:]] == ["serving", "anchor"]
+    told = {item["name"]: item["value"] for item in main["env"]}
+    assert json.loads(told[REFERENCES_VARIABLE]) == ["http://127.0.0.1:8001", "http://127.0.0.1:8002"]
+    attached = stage_job(make.run(), ExecutionSettings(), Attempt("evaluate", 1, attach=True), SETTINGS, (SCRATCH, *REFERENCES))
+    assert "initContainers" not in attached["spec"]["template"]["spec"]
 
 
 def test_serving_pods_cannot_write_to_the_store() -> None:
@@ -168,17 +210,18 @@ def openai_job(endpoint: Object | None, url: str = OWN) -> dict[str, Any]:
     return {item["name"]: item.get("value", item.get("valueFrom")) for item in main["env"]}
 
 
-def test_a_jobs_key_goes_to_no_endpoint_but_those_that_the_administrator_lists() -> None:
-    assert openai_job({"baseURL": OWN})["OPENAI_BASE_URL"] == OWN
-    assert "OPENAI_BASE_URL" not in openai_job(None)
-    assert "OPENAI_BASE_URL" not in openai_job({"baseURL": OWN}, url=f"{OWN}.elsewhere")
-    assert openai_job({"baseURL": OWN})["OPENAI_API_KEY"] == {"secretKeyRef": {"name": "mine", "key": "apiKey"}}
-    assert "ANTHROPIC_API_KEY" not in openai_job({"baseURL": OWN})
+def test_a_job_is_told_the_endpoints_that_the_administrator_lists_and_gets_the_key_of_its_own_provider() -> None:
+    found = openai_job({"baseURL": OWN})
+    assert json.loads(found[ENDPOINTS_VARIABLE]) == [OWN]
+    assert ENDPOINTS_VARIABLE not in openai_job(None)
+    assert found["OPENAI_API_KEY"] == {"secretKeyRef": {"name": "mine", "key": "apiKey"}}
+    assert "ANTHROPIC_API_KEY" not in found
 
 
 def test_an_endpoint_of_ones_own_costs_nothing_if_the_administrator_says_so() -> None:
     assert prices_from(openai_job({"baseURL": OWN, "free": True})[PRICES_VARIABLE])["qwen"].paid is False
     assert PRICES_VARIABLE not in openai_job({"baseURL": OWN})
+    assert PRICES_VARIABLE not in openai_job({"baseURL": OWN, "free": True}, url=f"{OWN}.elsewhere")
 
 
 def test_an_endpoint_in_the_cluster_is_reached_through_the_policy_of_the_stages_that_pay() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.generation import PAID, run_input, travel
 from tests.fakes.messages_api import NO_CREDIT, OVERLOADED, Fault, Limit, MessagesApi, messages_api
 
-from subterra_api.contract import PRICES_VARIABLE, Budget, ExitCode, RunInput
+from subterra_api.contract import ENDPOINTS_VARIABLE, PRICES_VARIABLE, Budget, ExitCode, RunInput
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
@@ -38,7 +38,7 @@ async def write(run: RunInput, count: int) -> tuple[Batch, Figures]:
 def at(api: MessagesApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
     """A run whose teacher is the fake's OpenAI-compatible endpoint."""
     url = f"{api.url}/v1"
-    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv(ENDPOINTS_VARIABLE, json.dumps([url]))
     return run_input(tmp_path, teacher={"name": "openai", "model": model, "baseURL": url})
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.generation import run_input, travel
 from tests.jobs.test_generate_openai import ledger, write
 
-from subterra_api.contract import PRICES_VARIABLE, RunInput
+from subterra_api.contract import ENDPOINTS_VARIABLE, PRICES_VARIABLE, RunInput
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_operator.build.vllm import Model, command
 
@@ -71,7 +71,7 @@ def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) 
 
 
 def run_with(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
-    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv(ENDPOINTS_VARIABLE, json.dumps([url]))
     monkeypatch.setenv(PRICES_VARIABLE, json.dumps({model: {"input": "1", "output": "2"}}))
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-ones-own")
     return run_input(tmp_path, teacher={"name": "openai", "model": model, "baseURL": url})

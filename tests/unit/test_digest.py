@@ -65,6 +65,6 @@ def test_two_spellings_of_the_same_settings_share_their_artifacts() -> None:
     spec = ProcedureSpec.model_validate(TRAVEL)
     plain, spelt = (
         resolve(given, spec, "sha256:a", RUN, store="file:///store").keys
-        for given in (inputs(), inputs(generation={"teacher": {"name": "scripted"}}, evaluation={"scenarios": 200}))
+        for given in (inputs(), inputs(generation={"teacher": {"name": "scripted"}}, evaluation={"scenarios": 300}))
     )
     assert plain == spelt

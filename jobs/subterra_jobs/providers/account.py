@@ -1,9 +1,10 @@
 """Whom to call, with which key and at which price."""
 
+import json
 import os
 from dataclasses import dataclass
 
-from subterra_api.contract import KEY_VARIABLES, PRICES_VARIABLE
+from subterra_api.contract import ENDPOINTS_VARIABLE, KEY_VARIABLES, PRICES_VARIABLE
 from subterra_api.pricing import TokenPrice, UnknownModelError, price_of, prices_from
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.common.errors import InvalidInputError
@@ -19,6 +20,8 @@ class Account:
     model: str
     price: TokenPrice
     key: str
+    base_url: str | None = None
+    """Where the model is, when it is not at the provider's own address."""
 
 
 def account_of(provider: Provider, field: str) -> Account:
@@ -28,15 +31,15 @@ def account_of(provider: Provider, field: str) -> Account:
         price = price_of(provider.model, prices_from(os.environ.get(PRICES_VARIABLE, "")))
     except UnknownModelError as error:
         raise InvalidInputError(f"{field}.model: {error}") from None
-    if provider.base_url and provider.base_url != os.environ.get("OPENAI_BASE_URL", ""):
+    if provider.base_url and provider.base_url not in json.loads(os.environ.get(ENDPOINTS_VARIABLE, "[]")):
         raise InvalidInputError(
             f"{field}.baseURL: {provider.base_url} is no endpoint that this cluster's administrator allows, and it would "
             "receive the key; add it to openai.endpoints of the chart's values"
         )
     key = os.environ.get(KEY_VARIABLES[provider.name], "")
     if not key and price.paid:
-        raise InvalidInputError(f"{field}: the provider {provider.name} needs a key; name a Secret in execution.apiKeySecret")
-    return Account(field, provider.name, provider.model, price, key)
+        raise InvalidInputError(f"{field}: the provider {provider.name} needs a key; name a Secret in execution.apiKeySecrets")
+    return Account(field, provider.name, provider.model, price, key, provider.base_url)
 
 
 def client_of(account: Account) -> Client:
@@ -47,4 +50,4 @@ def client_of(account: Account) -> Client:
         return AnthropicClient(account.model, account.key)
     from subterra_jobs.providers.openai_client import OpenAIClient
 
-    return OpenAIClient(account.model, account.key)
+    return OpenAIClient(account.model, account.key, account.base_url)

@@ -1,6 +1,5 @@
-"""The chat completions API, of OpenAI or of any server that speaks it. OPENAI_API_KEY and OPENAI_BASE_URL have key and URL."""
+"""The chat completions API, of OpenAI or of any server that speaks it. OPENAI_API_KEY has the key."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +14,11 @@ _LIMITS = ("requests", "tokens")
 class OpenAIClient:
     """One model of the endpoint. Caching is the endpoint's own doing: it needs no more than a constant part that comes first."""
 
-    def __init__(self, model: str, key: str) -> None:
+    def __init__(self, model: str, key: str, base_url: str | None = None) -> None:
         self._model = model
         # The SDK wants some key, a server of one's own mostly none. Retries are ours.
         self._client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=os.environ.get("OPENAI_BASE_URL") or None, max_retries=0,
+            api_key=key or "none", base_url=base_url, max_retries=0,
             http_client=openai.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS),
         )  # fmt: skip
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import fsspec
 
-from subterra_api.contract import STORE_MOUNT, work_path
+from subterra_api.contract import PROCEDURE_FILE, STORE_MOUNT, work_path
+from subterra_api.digest import canonical, meaning
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import Outcome, StageContext
@@ -27,6 +28,8 @@ def work(context: StageContext) -> Outcome:
         context.artifact("generate"), context.output, checkpoints, base_model_path(run.base_model.uri), run.procedure.system_prompt,
         wordings(run.procedure), run.training, report, ranks=run.ranks,
     )  # fmt: skip
+    # A model knows what it was compiled from: a later evaluation tells by it what an edit touches.
+    (context.output / PROCEDURE_FILE).write_bytes(canonical(meaning(run.procedure)))
     shutil.rmtree(checkpoints, ignore_errors=True)
     loss = f"{summary.heldout_loss:.4f}" if summary.heldout_loss is not None else "unknown"
     return Outcome(f"{summary.steps:,} steps, best at {summary.best_step:,} with held-out loss {loss}")

@@ -1,25 +1,16 @@
 """The Job of one attempt at one stage."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import (
-    BUDGET_VARIABLE,
-    INPUT_FILE,
-    KEY_VARIABLES,
-    PRICES_VARIABLE,
-    PROGRESS_PORT,
-    VLLM_PORT,
-    Budget,
-    ExitCode,
-    Stage,
-)
-from subterra_api.pricing import PRICE_TABLE, ModelPrice
+from subterra_api.contract import INPUT_FILE, PROGRESS_PORT, REFERENCES_VARIABLE, VLLM_PORT, ExitCode, Stage
 from subterra_api.v1alpha1 import GROUP
-from subterra_api.v1alpha1.compilerun import ExecutionSettings, Provider, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
 from subterra_operator.build.common import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
 from subterra_operator.build.input import input_name
+from subterra_operator.build.provider import provider_env
 from subterra_operator.build.vllm import Model, vllm_container
 from subterra_operator.kinds import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGER, RUN_LABEL, STAGE_LABEL, Object, labels
 from subterra_operator.settings import Settings
@@ -50,16 +41,16 @@ class Attempt:
 
 
 def stage_job(
-    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, model: Model | None = None
+    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model] = ()
 ) -> Object:
-    """The Job; ``model`` is the candidate that the evaluation's sidecar serves."""
+    """The Job; ``models`` are the candidate and its references, each of which a sidecar of the evaluation serves."""
     name, pod = run["metadata"]["name"], getattr(execution, attempt.stage)
     marks = _labels(run, attempt)
     job = base("Job", run["metadata"]["namespace"], attempt.job_name(name), marks)
     if execution.queue_name:
         job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = execution.queue_name
     job["metadata"]["ownerReferences"] = [owner(run)]
-    template = {"metadata": {"labels": {MANAGED_BY: MANAGER, **marks}}, "spec": _pod(run, execution, attempt, settings, model)}
+    template = {"metadata": {"labels": {MANAGED_BY: MANAGER, **marks}}, "spec": _pod(run, execution, attempt, settings, models)}
     job["spec"] = {
         "backoffLimit": 0, "completions": 1, "parallelism": 1, "podReplacementPolicy": "Failed",
         "activeDeadlineSeconds": pod.active_deadline_seconds or DEADLINES[attempt.stage],
@@ -85,31 +76,39 @@ def _failure_rules() -> list[Object]:
     ]
 
 
-def _pod(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, model: Model | None) -> Object:
+def _pod(
+    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model]
+) -> Object:
     pod: StagePod = getattr(execution, attempt.stage)
-    sidecars = []
-    if model is not None and not attempt.attach:
-        # A native sidecar: the evaluation starts when the candidate answers, and the sidecar ends with it.
-        sidecar = vllm_container(settings, model, wanted=pod.resources, extra={"restartPolicy": "Always"})
-        sidecar.pop("readinessProbe")
-        sidecars.append(sidecar)
+    sidecars = [] if attempt.attach else [_sidecar(model, pod, settings) for model in models]
     main_pod = pod.model_copy(update={"resources": StagePod().resources}) if sidecars else pod
-    containers = [_main(run, execution, attempt, settings, main_pod)]
+    containers = [_main(run, execution, attempt, settings, main_pod, models)]
     config = {"name": "input", "configMap": {"name": input_name(run["metadata"]["name"])}}
     everything = [*volumes(settings, SHARED_MEMORY[attempt.stage]), config]
     spec = pod_spec(settings, containers, sidecars, everything, pod.node_selector, pod.tolerations)
     return spec | {"restartPolicy": "Never"}
 
 
-def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, pod: StagePod) -> Object:
+def _sidecar(model: Model, pod: StagePod, settings: Settings) -> Object:
+    """A native sidecar: the evaluation starts when the model answers, and the sidecar ends with it."""
+    container = vllm_container(settings, model, wanted=pod.resources, extra={"restartPolicy": "Always"})
+    container.pop("readinessProbe")
+    return container
+
+
+def _main(
+    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, pod: StagePod,
+    models: Sequence[Model],
+) -> Object:  # fmt: skip
     directory, _, _ = INPUT_FILE.rpartition("/")
     environment = env({
         **HOME, "SUBTERRA_RUN": run["metadata"]["name"], "SUBTERRA_JOB": attempt.job_name(run["metadata"]["name"]),
         "SUBTERRA_ATTEMPT": str(attempt.number), "SUBTERRA_VLLM_URL": f"http://127.0.0.1:{VLLM_PORT}",
+        **({REFERENCES_VARIABLE: json.dumps([f"http://127.0.0.1:{model.port}" for model in models[1:]])} if models[1:] else {}),
     })  # fmt: skip
     if attempt.stage in PAID_STAGES and not attempt.attach:
-        teacher = Provider.model_validate(run["spec"]["inputs"].get("generation", {}).get("teacher", {}))
-        environment += _provider(teacher, execution, settings)
+        inputs = CompileInputs.model_validate(run["spec"]["inputs"])
+        environment += provider_env(attempt.stage, inputs, execution, settings)
     return container("main", settings.jobs_image, settings, {
         "command": ["python", "-m", f"subterra_jobs.{attempt.stage}"],
         "args": ["--input", INPUT_FILE, *(["--attach"] if attempt.attach else [])],
@@ -118,23 +117,3 @@ def _main(run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt
         "resources": resources(pod.resources, getattr(settings.resources, attempt.stage)),
         "volumeMounts": [*mounts(read_only=False), {"name": "input", "mountPath": directory, "readOnly": True}],
     })  # fmt: skip
-
-
-def _provider(teacher: Provider, execution: ExecutionSettings, settings: Settings) -> list[Object]:
-    """The caps, the prices, the key by reference, so that only kubelet ever reads it, and the endpoint, if it is allowed."""
-    caps = Budget(max_usd=execution.max_usd, max_usd_per_30_days=execution.max_usd_per_30_days)
-    values, prices = {BUDGET_VARIABLE: caps.model_dump_json(by_alias=True, exclude_none=True)}, dict(settings.prices)
-    if settings.anthropic.base_url:
-        values["ANTHROPIC_BASE_URL"] = settings.anthropic.base_url
-    allowed = {endpoint.base_url: endpoint for endpoint in settings.openai.endpoints}
-    if teacher.base_url in allowed:
-        values["OPENAI_BASE_URL"] = teacher.base_url
-        if allowed[teacher.base_url].free and teacher.model:
-            prices[teacher.model] = ModelPrice(input="0", output="0")
-    if prices:
-        values[PRICES_VARIABLE] = PRICE_TABLE.dump_json(prices, by_alias=True, exclude_none=True).decode()
-    found = env(values)
-    if (secret := execution.api_key_secret) is not None and teacher.name in KEY_VARIABLES:
-        reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
-        found.append({"name": KEY_VARIABLES[teacher.name], "valueFrom": reference})
-    return found

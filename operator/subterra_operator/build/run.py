@@ -1,6 +1,7 @@
 """The CompileRun that an agent wants."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from subterra_api.digest import run_digest, run_name
@@ -8,6 +9,8 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_operator.build.common import base, owner
 from subterra_operator.kinds import AGENT_LABEL, Object
+
+NEW: Mapping[str, Any] = MappingProxyType({})
 
 
 def inputs_of(source: CompileSource, procedure_digest: str) -> CompileInputs:
@@ -22,8 +25,13 @@ def wanted_name(agent: str, source: CompileSource, procedure_digest: str) -> str
     return run_name(agent, run_digest(procedure_digest, inputs_of(source, procedure_digest)))
 
 
-def compile_run(agent: Mapping[str, Any], spec: CompiledAgentSpec, source: CompileSource, procedure_digest: str) -> Object:
-    """The run. `suspend` is left out: it is set and cleared by itself, whatever the rest says."""
+def compile_run(
+    agent: Mapping[str, Any], spec: CompiledAgentSpec, source: CompileSource, procedure_digest: str, origin: Mapping[str, Any] = NEW
+) -> Object:
+    """The run. `suspend` is left out: it is set and cleared by itself, whatever the rest says.
+
+    ``origin`` has what was decided when the run was made: its references and its attempt.
+    """
     name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
     execution = source.template.execution.dump()
     execution.pop("suspend", None)
@@ -32,5 +40,5 @@ def compile_run(agent: Mapping[str, Any], spec: CompiledAgentSpec, source: Compi
     execution |= {name: cap for name, cap in caps.items() if cap is not None}
     run = base("CompileRun", namespace, wanted_name(name, source, procedure_digest), {AGENT_LABEL: name})
     run["metadata"]["ownerReferences"] = [owner(agent)]
-    run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution}
+    run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution, **origin}
     return run

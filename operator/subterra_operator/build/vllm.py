@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from subterra_api.contract import STORE_MOUNT, VLLM_PORT, training_of
-from subterra_api.v1alpha1.compilerun import CompileInputs, ResourceRequirements
+from subterra_api.v1alpha1.compilerun import CompileInputs, Reference, ResourceRequirements
 from subterra_operator.build.common import HOME, container, env, mounts, resources
 from subterra_operator.kinds import Object
 from subterra_operator.settings import Settings
@@ -55,12 +55,21 @@ class Model:
     scratch: bool = False
     max_length: int | None = None
     """Longest conversation in tokens; none leaves it to vLLM."""
+    container: str = "vllm"
+    """The container's name; those of references have names of their own, since they share the pod with the candidate."""
+    port: int = VLLM_PORT
 
 
 def model_of(inputs: CompileInputs, path: str, name: str) -> Model:
     """The model that a run with these inputs makes."""
     scratch = inputs.base_model.uri == "scratch"
     return Model(path, name, scratch, training_of(inputs.training, scratch).max_length)
+
+
+def reference_model(reference: Reference, index: int) -> Model:
+    """A finished model that is served beside the candidate, under its role and at the port after it."""
+    role, scratch = reference.role.lower(), reference.base_model.uri == "scratch"
+    return Model(reference.model_path, role, scratch, reference.max_length, f"vllm-{role}", VLLM_PORT + 1 + index)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -81,7 +90,7 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     # As a module: vLLM's CPU distribution has another name, which its `vllm serve` stumbles over.
     words = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"{STORE_MOUNT}/{model.path}"]
     words += ["--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
-    words += ["--port", str(VLLM_PORT), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
+    words += ["--port", str(model.port), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
     if model.max_length:
         words += ["--max-model-len", str(model.max_length)]
     if model.scratch:
@@ -98,14 +107,15 @@ def vllm_container(
     settings: Settings, model: Model, arguments: Sequence[str] = (), wanted: ResourceRequirements | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> Object:  # fmt: skip
-    """The container ``vllm``, ready when ``/health`` answers."""
+    """The model's container, ready when ``/health`` answers."""
     check_arguments(arguments)
     cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    health = {"httpGet": {"path": "/health", "port": "http"}, "timeoutSeconds": 5}
-    return container("vllm", settings.vllm_image, settings, {
+    port = "http" if model.port == VLLM_PORT else model.container
+    health = {"httpGet": {"path": "/health", "port": port}, "timeoutSeconds": 5}
+    return container(model.container, settings.vllm_image, settings, {
         "command": command(model, arguments),
         "env": env({**HOME, **cpu, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}),
-        "ports": [{"name": "http", "containerPort": VLLM_PORT}],
+        "ports": [{"name": port, "containerPort": model.port}],
         "startupProbe": {**health, "periodSeconds": PROBE_SECONDS, "failureThreshold": STARTUP_SECONDS // PROBE_SECONDS},
         "readinessProbe": {**health, "periodSeconds": 5},
         "resources": resources(wanted or ResourceRequirements(), settings.resources.vllm),

@@ -13,7 +13,8 @@ from subterra_operator.build.run import compile_run, wanted_name
 from subterra_operator.build.serving import Target
 from subterra_operator.build.vllm import Model, model_of
 from subterra_operator.decide.decision import Write, find, patch, seconds_since
-from subterra_operator.decide.runs import SUPERSEDED_BY, paused, status_of, superseded, surplus
+from subterra_operator.decide.references import attempt, begun, kept, references
+from subterra_operator.decide.runs import SUPERSEDED_BY, made, paused, status_of, superseded, surplus
 from subterra_operator.decide.runstatus import VERDICTS
 from subterra_operator.kinds import RETRY_AT, Object, annotations
 from subterra_operator.snapshot import AgentSnapshot, Seen
@@ -81,7 +82,7 @@ class Compiling:
         if run is None:
             return self._pinned(self._begin(name, accepted.digest or ""))
         status = status_of(run)
-        wanted = compile_run(self.snapshot.agent, self.spec, self.source, accepted.digest or "")
+        wanted = compile_run(self.snapshot.agent, self.spec, self.source, accepted.digest or "", kept(run))
         writes = (Write("apply", wanted), *self._resumed(run), *superseded(self.snapshot.runs, name))
         story = self._judged(run, status, name)
         target = target_of(run, status) if story.up_to_date else None
@@ -120,9 +121,13 @@ class Compiling:
             text = f"run {name} begins when nothing has been edited for {self.source.settle_seconds} s"
             story = Story(False, Reason.COMPILING, text, working=True)
             return Plan(story, digest=digest, settling=settling, recheck_after=left)
-        begun = Write("apply", compile_run(self.snapshot.agent, self.spec, self.source, digest), guard=self.snapshot.agent)
+        anchor = self.spec.promotion.anchor
+        if anchor is not None and made(self.snapshot.runs, anchor) is None:
+            return Plan(Story(False, Reason.INVALID_SPEC, _not_made("anchor", anchor)), digest=digest)
+        origin = begun(references(self.snapshot, self.before.serving, anchor), attempt(self.snapshot.runs, digest))
+        run = Write("apply", compile_run(self.snapshot.agent, self.spec, self.source, digest, origin), guard=self.snapshot.agent)
         story = Story(False, Reason.COMPILING, f"run {name} begins", working=True)
-        return Plan(story, None, name, None, digest, writes=(begun, *superseded(self.snapshot.runs, name)))
+        return Plan(story, None, name, None, digest, writes=(run, *superseded(self.snapshot.runs, name)))
 
     def _settling(self, name: str) -> Settling:
         """Since when this run is the wanted one; any edit of what it is made of wants another."""
@@ -155,6 +160,9 @@ class Compiling:
             reasons = "; ".join(status.verdict.reasons)
             text = f"run {name} is not promoted: {reasons}; improve the procedure, or change spec.promotion.gate"
             return Story(False, VERDICTS[status.verdict.result], text)
+        if self.spec.promotion.gate.dry_run and self.spec.promotion.pin != status.artifacts.model:
+            text = f"run {name} passed the gate; spec.promotion.gate.dryRun is set, so it is not served; clear it to serve it"
+            return Story(False, Reason.AWAITING_APPROVAL, text)
         if self.spec.promotion.mode == "Manual" and self.spec.promotion.pin != status.artifacts.model:
             text = f"run {name} passed the gate; set spec.promotion.pin to {status.artifacts.model} to serve it"
             return Story(False, Reason.AWAITING_APPROVAL, text)
@@ -170,12 +178,9 @@ class Compiling:
         pin = self.spec.promotion.pin
         if pin is None:
             return plan
-        for run in self.snapshot.runs:
-            status = status_of(run)
-            if status.artifacts.model == pin and status.artifacts.report:
-                return self._follow_pin(plan, run, status)
-        text = f"spec.promotion.pin {pin}: no run of this agent has made that model; correct the pin or remove it"
-        return replace(plan, story=Story(False, Reason.PINNED, text), target=None)
+        if (run := made(self.snapshot.runs, pin)) is not None:
+            return self._follow_pin(plan, run, status_of(run))
+        return replace(plan, story=Story(False, Reason.PINNED, _not_made("pin", pin)), target=None)
 
     def _follow_pin(self, plan: Plan, run: Seen, status: CompileRunStatus) -> Plan:
         name = run["metadata"]["name"]
@@ -186,6 +191,10 @@ class Compiling:
         if plan.run:
             text += f", where {plan.story.message}"
         return replace(plan, story=Story(False, Reason.PINNED, text), target=target)
+
+
+def _not_made(field: str, digest: str) -> str:
+    return f"spec.promotion.{field} {digest}: no run of this agent has made that model; correct the {field} or remove it"
 
 
 def target_of(run: Seen, status: CompileRunStatus) -> Target | None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from subterra_api.contract import STAGES, STORE_MOUNT, RunIdentity, RunInput, resolve
 from subterra_api.digest import procedure_digest
 from subterra_api.gate import judge
+from subterra_api.players import refusals
 from subterra_api.v1alpha1.compilerun import Artifacts, CompileRunSpec, CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
@@ -16,6 +17,7 @@ from subterra_api.v1alpha1.scores import Verdict
 from subterra_operator.build.claim import store_claim
 from subterra_operator.build.input import BANNER, DIGEST, input_map, keys_of
 from subterra_operator.build.network import policies
+from subterra_operator.build.provider import unreachable
 from subterra_operator.decide.decision import Decision, Write, soonest, wire
 from subterra_operator.decide.procedure import analysed, explain
 from subterra_operator.decide.runs import SUPERSEDED_BY
@@ -132,20 +134,22 @@ def _freeze(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings) -> 
         procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
     except ValidationError as error:
         return _Frozen(problem=(Reason.INVALID_PROCEDURE, f"Procedure {name}: {explain(error)}"))
-    if problem := _refusal(name, procedure, spec):
+    if problem := _refusal(name, procedure, spec, settings):
         return _Frozen(problem=problem)
     frozen = input_map(snapshot.run, _resolved(snapshot.run, spec, procedure))
     return _Frozen(frozen, (Write("create", frozen, guard=snapshot.procedure),))
 
 
-def _refusal(name: str, procedure: ProcedureSpec, spec: CompileRunSpec) -> tuple[Reason, str] | None:
-    """Why nothing may be spent on this procedure."""
+def _refusal(name: str, procedure: ProcedureSpec, spec: CompileRunSpec, settings: Settings) -> tuple[Reason, str] | None:
+    """Why nothing may be spent on this run."""
     if errors := analysed(procedure).errors:
         return Reason.INVALID_PROCEDURE, f"Procedure {name} has errors: {'; '.join(str(error) for error in errors)}"
     wanted = spec.inputs.procedure_digest
     if wanted is not None and wanted != procedure_digest(procedure):
         text = f"Procedure {name} was edited after this run was made; nothing was spent; make a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
+    if misfits := [*refusals(spec.inputs), *unreachable(spec.inputs, spec.execution, settings)]:
+        return Reason.INVALID_SPEC, "; ".join(misfits)
     return None
 
 
@@ -156,7 +160,7 @@ def _resolved(run: Seen, spec: CompileRunSpec, procedure: ProcedureSpec) -> RunI
     )
     return resolve(
         spec.inputs, procedure, procedure_digest(procedure), identity, store=f"file://{STORE_MOUNT}",
-        ranks=spec.execution.train.ranks or 1,
+        ranks=spec.execution.train.ranks or 1, references=spec.references,
     )  # fmt: skip
 
 

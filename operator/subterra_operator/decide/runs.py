@@ -20,6 +20,15 @@ def status_of(run: Seen) -> CompileRunStatus:
     return CompileRunStatus.model_validate(run.get("status") or {})
 
 
+def made(runs: Iterable[Seen], model: str) -> Seen | None:
+    """The run that made and judged a model."""
+    return next((run for run in runs if _made(status_of(run), model)), None)
+
+
+def _made(status: CompileRunStatus, model: str) -> bool:
+    return status.artifacts.model == model and status.artifacts.report is not None
+
+
 def superseded(runs: Iterable[Seen], wanted: str) -> tuple[Write, ...]:
     """Suspends unfinished runs of older inputs; what they have done is kept."""
     mark = {"metadata": {"annotations": {SUPERSEDED_BY: wanted}}, "spec": {"execution": {"suspend": True}}}
@@ -39,10 +48,10 @@ def _ended(run: Seen) -> bool:
 
 
 def surplus(snapshot: AgentSnapshot, spec: CompiledAgentSpec, before: CompiledAgentStatus, wanted: str) -> tuple[Seen, ...]:
-    """Runs beyond the history limit. Never the wanted one, nor one that serves, is warm, pinned or in the history."""
+    """Runs beyond the history limit. Never the wanted one, nor one that serves, is warm, pinned, the anchor or in the history."""
     needed = {wanted} | {item.run for item in before.history} | {annotations(item).get(RUN) for item in snapshot.deployments}
     free = [run for run in snapshot.runs if run["metadata"]["name"] not in needed and not deleting(run)]
-    pin = spec.promotion.pin
-    unpinned = [run for run in free if pin is None or status_of(run).artifacts.model != pin]
-    newest_first = sorted(unpinned, key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]), reverse=True)
+    chosen = {spec.promotion.pin, spec.promotion.anchor} - {None}
+    others = [run for run in free if status_of(run).artifacts.model not in chosen]
+    newest_first = sorted(others, key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]), reverse=True)
     return tuple(newest_first[spec.promotion.history_limit :])

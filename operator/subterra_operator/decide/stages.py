@@ -9,7 +9,7 @@ from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
 from subterra_operator.build.job import CANDIDATE, Attempt, stage_job
-from subterra_operator.build.vllm import model_of
+from subterra_operator.build.vllm import Model, model_of, reference_model
 from subterra_operator.decide.decision import Write, moment, patch, shortened
 from subterra_operator.decide.jobs import Finding, attempt_of, inspect, is_attach, pod_of
 from subterra_operator.kinds import STAGE_LABEL, annotations, labels
@@ -98,15 +98,18 @@ class _Stage:
             return Step(self.recorded.model_copy(update={"state": "Pending", "message": "suspended"}))
         run, execution = self.stages.snapshot.run, self.stages.spec.execution
         attempt = Attempt(self.name, number, attach)
-        model = None
-        if self.name == "evaluate":
-            model = model_of(self.stages.spec.inputs, artifact_path("train", self.stages.keys.model), CANDIDATE)
-        job = stage_job(run, execution, attempt, self.stages.settings, model)
+        job = stage_job(run, execution, attempt, self.stages.settings, self._models() if self.name == "evaluate" else ())
         status = StageStatus(
             name=self.name, state="Running", attempt=number, retries=retries, job_name=attempt.job_name(run["metadata"]["name"]),
             started_at=timestamp(self.stages.now), usd=self.recorded.usd,
         )  # fmt: skip
         return Step(status, (Write("create", job, guard=run),))
+
+    def _models(self) -> tuple[Model, ...]:
+        """What the evaluation plays: the candidate first."""
+        spec = self.stages.spec
+        candidate = model_of(spec.inputs, artifact_path("train", self.stages.keys.model), CANDIDATE)
+        return (candidate, *(reference_model(each, index) for index, each in enumerate(spec.references)))
 
     def _again(self, known: StageStatus) -> Step:
         """An attempt failed for a reason that passes: wait a while, longer each time."""

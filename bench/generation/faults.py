@@ -82,7 +82,7 @@ class Case:
         while self.api.paid < count and process.poll() is None:
             time.sleep(0.01)
 
-    def strike(self, kill: Callable[[], None]) -> None:
+    def strike(self, kill: Callable[[], object]) -> None:
         """Somebody is killed, or told to stop."""
         self.at_risk += self.api.in_flight
         self.kills += 1
@@ -116,12 +116,14 @@ def no_credit(case: Case) -> None:
 
 
 def told(number: signal.Signals) -> Callable[[Case], None]:
-    """A signal to the job."""
+    """A signal to the job; SIGKILL takes all its processes, as at the end of a container."""
 
     def disturb(case: Case) -> None:
         with case.job() as process:
             case.until_paid(AT, process)
-            case.strike(lambda: process.send_signal(number))
+            job = psutil.Process(process.pid)
+            struck = [job, *job.children(recursive=True)] if number is signal.SIGKILL else [job]
+            case.strike(lambda: [each.send_signal(number) for each in struck])
         case.quiet()
         case.finish()
 

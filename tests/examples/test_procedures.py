@@ -9,7 +9,7 @@ from subterra_api.contract import Evaluation, Generation
 from subterra_api.graph import Graph
 from subterra_api.lint import analyse
 from subterra_api.template import split
-from subterra_api.v1alpha1.compilerun import Player, Provider
+from subterra_api.v1alpha1.compilerun import Provider
 from subterra_cli.lint import load
 from subterra_jobs.common.scripted import write
 from subterra_jobs.evaluate import scenarios
@@ -39,7 +39,7 @@ def test_every_edge_is_in_the_training_data_and_in_the_evaluation(name: str) -> 
     spec = PROCEDURES[name]
     slots = plan(spec, Generation(teacher=Provider(), conversations=800, seeds=(42,), held_out_percent=10))
     assert min(cover(Graph(spec), slots).counts.values()) >= 3
-    cast = scenarios.build(Graph(spec), Evaluation(simulator=Player(), judge=Player(), scenarios=200, seed=7))
+    cast = scenarios.build(Graph(spec), Evaluation(simulator=Provider(), judge=Provider(), scenarios=200, seed=7))
     assert scenarios.missed(Graph(spec), cast) == []
 
 
@@ -58,7 +58,7 @@ def test_what_the_agent_says_is_recognised_with_its_values(name: str) -> None:
     spec, rng = PROCEDURES[name], random.Random(1)
     graph = Graph(spec)
     labeller = Labeller(graph)
-    for scenario in scenarios.build(graph, Evaluation(simulator=Player(), judge=Player(), scenarios=40, seed=7)):
+    for scenario in scenarios.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=40, seed=7)):
         for said in write(graph, scenario.path, scenario.values, rng):
             if said.role == "agent":
                 labels = labeller.label(said.text)

@@ -11,7 +11,7 @@ from tests.fakes.chat_server import serving
 from subterra_api.contract import Evaluation, RunIdentity, resolve
 from subterra_api.digest import procedure_digest
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import CompileInputs, Player
+from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.scenarios import held_out, sample_path, sample_values
@@ -26,7 +26,7 @@ PHRASES = ROOT / "bench/data/travel_unseen_wordings.yaml"
 
 
 def settings(count: int = 200, seed: int = 7) -> Evaluation:
-    return Evaluation(simulator=Player(), judge=Player(), scenarios=count, seed=seed)
+    return Evaluation(simulator=Provider(), judge=Provider(), scenarios=count, seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,7 +61,7 @@ def test_a_scenario_that_was_a_training_conversation_is_drawn_again(tmp_path: Pa
     rows = [{"messages": [{"role": "user", "content": line} for line in scenario.lines]} for scenario in first]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "labels.jsonl").write_text('{"id": "0"}\n')
-    trained = scenarios.training_lines(tmp_path)
+    trained = scenarios.training_marks(tmp_path)
     second = scenarios.build(GRAPH, settings(20), trained)
     assert len(trained) == 20
     assert scenarios.overlap(first, trained) == 20

@@ -7,7 +7,7 @@ from tests.fakes.procedures import PLAN, agent, end, fact_hub, procedure, user, 
 
 from subterra_api.contract import Evaluation, Generation
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import Player, Provider
+from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.scenarios import fitting, sample_path, system_message
 from subterra_jobs.common.scripted import write
@@ -51,7 +51,7 @@ def test_rare_values_get_their_share_of_endings_too() -> None:
 
 def test_every_scenario_follows_from_its_values() -> None:
     graph = Graph(support())
-    cast = scenarios.build(graph, Evaluation(simulator=Player(), judge=Player(), scenarios=100, seed=7))
+    cast = scenarios.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=100, seed=7))
     assert all(scenario.path[-1] == ENDING[scenario.values["plan"]] for scenario in cast)
     assert scenarios.missed(graph, cast) == []
 
@@ -73,7 +73,7 @@ def test_the_served_prompt_with_the_context_line_is_the_one_that_was_trained_on(
     jinja2 = pytest.importorskip("jinja2")
     spec = support()
     graph = Graph(spec)
-    scenario = scenarios.build(graph, Evaluation(simulator=Player(), judge=Player(), scenarios=20, seed=7))[0]
+    scenario = scenarios.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=20, seed=7))[0]
     slot = next(slot for slot in plan(spec, generation(60)) if slot.values == scenario.values and not slot.manner.opener)
     said = tuple(write(graph, slot.path, slot.values, random.Random(1)))
     trained = messages(graph, Conversation(slot, said))

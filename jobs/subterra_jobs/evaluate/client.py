@@ -18,7 +18,7 @@ AGENT_BEGINS = {"role": "system", "content": ""}
 
 
 class UnplayableError(Exception):
-    """The candidate gave no usable answer. ``lost`` when the server could not be reached at all."""
+    """The agent gave no usable answer. ``lost`` when its server could not be reached at all."""
 
     def __init__(self, message: str, *, lost: bool) -> None:
         super().__init__(message)
@@ -34,10 +34,13 @@ class Reply:
     prompt_tokens: int
     completion_tokens: int
     finish_reason: str
+    usd: str | None = None
+    """What a provider was paid for it; none for a model that we serve ourselves."""
+    calls: int = 1
 
 
 class Candidate:
-    """The model that is judged."""
+    """A model that vLLM serves: the candidate, or an older one beside it."""
 
     def __init__(self, http: httpx.AsyncClient, model: str, max_tokens: int, backoff: float = BACKOFF_SECONDS) -> None:
         self._http, self.model, self._max_tokens, self._backoff = http, model, max_tokens, backoff

@@ -30,12 +30,14 @@ def _node(node: Node) -> Iterator[str]:
         told.append(f"at most {node.max_visits} times")
     yield f"{node.id} ({', '.join(told)}): {node.prompt or 'Answers.'}"
     for edge in node.next:
-        yield f"  -> {edge.to}{_condition(node, edge)}"
+        wanted = condition(node, edge)
+        yield f"  -> {edge.to}" + (f" when: {wanted}" if wanted else "")
 
 
-def _condition(node: Node, edge: Edge) -> str:
+def condition(node: Node, edge: Edge) -> str:
+    """What makes a conversation go this way; empty when nothing decides."""
     parts = [edge.when] if edge.when else []
     if node.fact is not None:
         parts.append(f"{node.fact} is {' or '.join(edge.values)}" if edge.values else f"{node.fact} is anything else")
     parts += [f"{guard.hub} went to {' or '.join(guard.took)} last" for guard in edge.guards]
-    return f" when: {'; '.join(parts)}" if parts else ""
+    return "; ".join(parts)

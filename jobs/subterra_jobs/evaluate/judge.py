@@ -69,8 +69,8 @@ class Judgement:
 
 
 def poses_challenge(scenario: Scenario) -> bool:
-    """Whether this customer gives any agent something to handle gracefully: the path comes back to where it was."""
-    return len(set(scenario.path)) < len(scenario.path)
+    """Whether this customer gives any agent something to handle gracefully: a challenge, or a path that comes back to a node."""
+    return scenario.challenge is not None or len(set(scenario.path)) < len(scenario.path)
 
 
 def judge(path: Path, lines: Sequence[str], dialogue: Dialogue, replay: Replay) -> Judgement:

@@ -16,6 +16,7 @@ from subterra_jobs.evaluate.play import play
 from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, examine, summarise
 from subterra_jobs.evaluate.sufficient import CANDIDATE
+from subterra_jobs.providers.client import TURN_TOKENS
 
 URL_VARIABLE = "SUBTERRA_VLLM_URL"
 
@@ -30,7 +31,6 @@ def work(context: StageContext) -> Outcome:
     played = asyncio.run(
         play(
             os.environ.get(URL_VARIABLE, f"http://127.0.0.1:{VLLM_PORT}"), cast, max_tokens=reply_budget(graph),
-            on_done=lambda done: context.progress.update(done, len(cast), "conversations"),
         )
     )  # fmt: skip
     results = [examine(graph, labeller, *pair) for pair in zip(cast, played.dialogues, strict=True)]
@@ -44,7 +44,7 @@ def work(context: StageContext) -> Outcome:
 def reply_budget(graph: Graph) -> int:
     """Tokens for one reply: a token per character of the longest step, so that no tokenizer cuts a proper reply short."""
     longest = max((len(text) for node in graph.spec.nodes if node.role == "agent" for text in agent_wordings(node)), default=0)
-    return max(256, longest)
+    return max(TURN_TOKENS, longest)
 
 
 def message(results: Sequence[Result], scores: Scores) -> str:
@@ -64,7 +64,7 @@ def _percent(value: Interval) -> str:
     return f"{value.mean:.1%} ({value.low:.1%} to {value.high:.1%})"
 
 
-def _trained(context: StageContext) -> frozenset[scenarios.Lines]:
+def _trained(context: StageContext) -> frozenset[scenarios.Mark]:
     """What the training's customers said; nothing when the dataset is no longer in the store."""
     path = artifact_path("generate", context.input.keys.dataset)
-    return scenarios.training_lines(context.store.local(path)) if context.store.manifest(path) else frozenset()
+    return scenarios.training_marks(context.store.local(path)) if context.store.manifest(path) else frozenset()

@@ -1,4 +1,4 @@
-"""Evaluation scenarios: who the customer is, which way the conversation goes, and every line the customer says.
+"""Evaluation scenarios: who the customer is, which way the conversation goes, and what the customer says or wants.
 
 Half of the customers have values as in training, half have only values that training never sees. Paths follow the edges' weights,
 but every edge that can be reached is on some path as far as the number of scenarios allows.
@@ -8,7 +8,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path as FilePath
 
@@ -17,18 +17,26 @@ import networkx as nx
 from subterra_api.contract import Evaluation
 from subterra_api.digest import sha256, short
 from subterra_api.graph import Graph, Path
+from subterra_api.template import render
 from subterra_api.v1alpha1.procedure import Edge, Node
 from subterra_jobs.common.scenarios import context, fitting, sample_path, sample_values
 from subterra_jobs.common.scripted import messages, write
+from subterra_jobs.evaluate import profiles
+from subterra_jobs.evaluate.profiles import Challenge, Profile
 
 Hop = tuple[str, str]
 Lines = tuple[str, ...]
+Mark = tuple[object, ...]
+"""What tells whether a customer was in the training data: the words, or path and values where the words are not known yet."""
 _TRIES = 50
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One customer. ``lines`` are the customer's turns in order, the opener first; ``id`` is a digest of what the customer does."""
+    """One customer. ``id`` is a digest of what the customer does.
+
+    A scripted customer has ``lines``: the turns in order, the opener first. One that a model plays has a profile and ``wishes``.
+    """
 
     id: str
     unseen: bool
@@ -39,16 +47,27 @@ class Scenario:
     agent_first: bool
     context: str = ""
     """What the agent is told about this customer, beyond its system prompt."""
+    profile: Profile | None = None
+    wishes: tuple[str, ...] = ()
+    """What the customer says or decides, turn by turn, with ``{{name}}`` for values; the words are the simulator's."""
+    challenge: Challenge | None = None
     touched: bool = False
-    """Whether an edit since a reference was made changes what is right here: the reference is not compared then."""
+    """Whether an edit since a reference was compiled changes what is right here: the two are not compared then."""
+
+    @property
+    def mark(self) -> Mark:
+        """See `Mark`."""
+        return self.lines or customer(self.path, self.values)
 
 
-def build(graph: Graph, settings: Evaluation, trained: frozenset[Lines] = frozenset()) -> list[Scenario]:
+def build(graph: Graph, settings: Evaluation, trained: frozenset[Mark] = frozenset()) -> list[Scenario]:
     """The scenarios of these settings; the same for every candidate, so that candidates can be compared scenario by scenario."""
     paths = cover(graph, draw_paths(graph, settings), random.Random(f"evaluate/{settings.seed}/cover"))
+    played = settings.simulator.name != "scripted"
+    people = profiles.deal(graph.spec, len(paths), settings.seed) if played else [None] * len(paths)
     found: dict[str, Scenario] = {}
-    for index, path in enumerate(paths):
-        scenario = _fresh(graph, path, settings.seed, index, trained, found.keys())
+    for index, (path, profile) in enumerate(zip(paths, people, strict=True)):
+        scenario = _fresh(graph, path, profile, settings.seed, index, trained, found.keys())
         found[scenario.id] = scenario
     return list(found.values())
 
@@ -109,22 +128,23 @@ def _towards(hop: Hop, distance: Mapping[str, int], rng: random.Random) -> Calla
 
 
 def _fresh(
-    graph: Graph, path: Path, seed: int, index: int, trained: frozenset[Lines], known: Collection[str],
+    graph: Graph, path: Path, profile: Profile | None, seed: int, index: int, trained: frozenset[Mark], known: Collection[str],
 ) -> Scenario:  # fmt: skip
     """A scenario that is neither in training nor among the others; a procedure without variables may leave no choice."""
     for attempt in range(_TRIES):
         # The prefix keeps these draws apart from those of the dataset, whatever the numbers are.
-        scenario = _scenario(graph, path, index, random.Random(f"evaluate/{seed}/{index}/{attempt}"))
-        if scenario.id not in known and scenario.lines not in trained:
+        scenario = _scenario(graph, path, profile, index, random.Random(f"evaluate/{seed}/{index}/{attempt}"))
+        if scenario.id not in known and scenario.mark not in trained:
             return scenario
     return scenario if scenario.id not in known else replace(scenario, id=f"{scenario.id}-{index}")
 
 
-def _scenario(graph: Graph, path: Path, index: int, rng: random.Random) -> Scenario:
+def _scenario(graph: Graph, path: Path, profile: Profile | None, index: int, rng: random.Random) -> Scenario:
     unseen = index % 2 == 1
     values = fitting(graph, path, sample_values(graph.spec.variables, rng, unseen=unseen), rng)
     opener = rng.choice(graph.spec.openers) if graph.spec.openers and index // 2 % 2 == 0 else None
-    return speak(graph, Scenario("", unseen, path, values, opener, (), True), rng)
+    scenario = Scenario("", unseen, path, values, opener, (), True, profile=profile)
+    return speak(graph, scenario, rng) if profile is None else _wish(graph, scenario, profile, rng)
 
 
 def speak(graph: Graph, scenario: Scenario, rng: random.Random) -> Scenario:
@@ -136,20 +156,51 @@ def speak(graph: Graph, scenario: Scenario, rng: random.Random) -> Scenario:
     return replace(scenario, id=short(sha256(said), 12), lines=lines, agent_first=chat[0]["role"] == "assistant", context=told)
 
 
-def training_lines(dataset: FilePath) -> frozenset[Lines]:
-    """What the customers say in each conversation of a dataset."""
-    found = set()
+def _wish(graph: Graph, scenario: Scenario, profile: Profile, rng: random.Random) -> Scenario:
+    """The scenario of a customer that a model plays."""
+    path, values, start = scenario.path, scenario.values, graph.nodes[scenario.path[0]]
+    opener = render(scenario.opener, values) if scenario.opener and start.role == "agent" else None
+    drawn = profiles.challenge(graph, path, values, profile.challenge, rng, unseen=scenario.unseen, greeted=opener is not None)
+    profile = replace(profile, challenge=drawn.kind if drawn else None)
+    wants, persona = tuple(wishes(graph, path)), [each.description for each in graph.spec.personas if each.name == profile.persona]
+    meant = [variable.description for variable in graph.spec.variables if variable.visibility == "customer"]
+    does = [path, sorted(values.items()), opener, asdict(profile), drawn and asdict(drawn), wants, persona, meant]
+    return replace(
+        scenario, id=short(sha256(does), 12), opener=opener, agent_first=start.role == "agent" and opener is None,
+        context=context(graph.spec, values), profile=profile, wishes=wants, challenge=drawn,
+    )  # fmt: skip
+
+
+def wishes(graph: Graph, path: Path) -> list[str]:
+    """What the customer says or decides at each own node; never what the agent does, nor what else could be decided."""
+    found = []
+    for place, node in enumerate(graph.nodes[each] for each in path):
+        if node.role == "user":
+            edge = graph.edge(node.id, path[place + 1]) if place + 1 < len(path) else None
+            found.append((edge.when if edge else None) or node.prompt)
+    return [text for text in found if text]
+
+
+def customer(path: Path, values: Mapping[str, str]) -> Mark:
+    """Who takes which way, whatever the words."""
+    return (tuple(path), tuple(sorted(values.items())))
+
+
+def training_marks(dataset: FilePath) -> frozenset[Mark]:
+    """What the customers say in each conversation of a dataset, and who takes which way in it."""
+    found = set[Mark]()
     for file in sorted(dataset.glob("*.jsonl")):
         with file.open() as rows:
-            for row in rows:
-                chat = json.loads(row).get("messages", ())
-                found.add(tuple(message["content"] for message in chat if message["role"] == "user"))
+            for row in map(json.loads, rows):
+                if "path" in row:
+                    found.add(customer(row["path"], row["values"]))
+                found.add(tuple(message["content"] for message in row.get("messages", ()) if message["role"] == "user"))
     return frozenset(found - {()})
 
 
-def overlap(scenarios: Sequence[Scenario], trained: frozenset[Lines]) -> int:
+def overlap(scenarios: Sequence[Scenario], trained: frozenset[Mark]) -> int:
     """How many scenarios are also training conversations; above 0 only where the procedure leaves no choice."""
-    return sum(scenario.lines in trained for scenario in scenarios)
+    return sum(scenario.mark in trained for scenario in scenarios)
 
 
 def missed(graph: Graph, scenarios: Sequence[Scenario]) -> list[Hop]:

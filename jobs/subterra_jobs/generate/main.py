@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import Calls, RunInput
+from subterra_api.contract import RunInput
 from subterra_api.graph import Graph
 from subterra_api.lint import analyse
 from subterra_api.pricing import money
@@ -93,14 +93,7 @@ class Tally:
 
 def told(figures: Figures | None, tally: Tally) -> dict[str, Any]:
     """What progress tells of a paid teacher."""
-    if figures is None:
-        return {}
-    calls = Calls(
-        answered=figures.calls, per_minute=figures.per_minute, limit=figures.limit,
-        max_usd=None if figures.cap is None else money(figures.cap),
-    )  # fmt: skip
-    message = ", ".join(filter(None, (str(figures), str(tally))))
-    return {"usd": money(figures.usd), "tokens": figures.tokens, "message": message, "calls": calls}
+    return {} if figures is None else figures.told(str(tally))
 
 
 def _unfinished(conversations: Iterable[Conversation]) -> list[Conversation]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
 from subterra_api.digest import canonical
@@ -21,11 +21,23 @@ _CHECK_LENGTH = 16
 
 
 @dataclass(frozen=True)
+class Took:
+    """What an answer took when it was given: time, tokens as billed, and dollars."""
+
+    seconds: float
+    input: int
+    output: int
+    usd: str
+
+
+@dataclass(frozen=True)
 class Kept:
     """What a model answered. ``cut`` is the provider's reason when it did not come to an end."""
 
     text: str
     cut: str | None = None
+    took: Took | None = field(default=None, compare=False)
+    """None for answers of a time when this was not kept."""
 
 
 class AnswerStore:
@@ -68,7 +80,8 @@ class AnswerStore:
 
 
 def _line(key: str, kept: Kept) -> bytes:
-    return canonical({"key": key, "text": kept.text, "cut": kept.cut, "check": _check(key, kept)})
+    took = {"took": asdict(kept.took)} if kept.took else {}
+    return canonical({"key": key, "text": kept.text, "cut": kept.cut, "check": _check(key, kept), **took})
 
 
 def _check(key: str, kept: Kept) -> str:
@@ -80,7 +93,7 @@ def _records(content: bytes) -> Iterator[tuple[str, Kept] | None]:
     for line in content.splitlines():
         try:
             row = json.loads(line)
-            kept = Kept(row["text"], row["cut"])
+            kept = Kept(row["text"], row["cut"], Took(**row["took"]) if "took" in row else None)
             yield (row["key"], kept) if row["check"] == _check(row["key"], kept) else None
         except (ValueError, KeyError, TypeError):
             yield None

@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
+from subterra_api.contract import Calls
+from subterra_api.pricing import money
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.providers.rates import Call, Heard, Rates
@@ -30,6 +32,14 @@ class Figures:
     limit: float | None
     """Calls a minute that the account's limits let through; none when the provider tells none."""
     cap: Decimal | None
+
+    def told(self, *notes: str) -> dict[str, Any]:
+        """What progress tells of a stage that pays, with ``notes`` in its message."""
+        calls = Calls(
+            answered=self.calls, per_minute=self.per_minute, limit=self.limit, max_usd=None if self.cap is None else money(self.cap)
+        )
+        message = ", ".join(filter(None, (str(self), *notes)))
+        return {"usd": money(self.usd), "tokens": self.tokens, "message": message, "calls": calls}
 
     def __str__(self) -> str:
         """Such as ``3,950 calls/min of 4,000, $1.20 of $20``."""

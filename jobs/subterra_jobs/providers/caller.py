@@ -11,7 +11,7 @@ from subterra_api.pricing import call_cost
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.common.ledger import Entry
 from subterra_jobs.providers.account import Account
-from subterra_jobs.providers.answers import AnswerStore, Kept
+from subterra_jobs.providers.answers import AnswerStore, Kept, Took
 from subterra_jobs.providers.broker import Broker
 from subterra_jobs.providers.client import Answer, Client, RefusedError, Request, Usage
 from subterra_jobs.providers.errors import judge, unavailable
@@ -64,6 +64,7 @@ class Caller:
         tries, worst = 0, self.worst_case(request)
         while True:
             receipt = await self._broker.admit(self._owner, worst, request.size, rank)
+            began = self._clock()
             try:
                 answer = await self._client.ask(request)
             except RefusedError as error:
@@ -79,9 +80,10 @@ class Caller:
                 await self._broker.settle(receipt, self._entry(about, worst, lost=True), Heard())
                 raise
             else:
-                kept = Kept(answer.text, answer.cut)
-                settling = self._broker.settle(receipt, self._charge(about, worst, answer.usage), _heard(answer))
-                await _both(settling, self._keep(key, kept))
+                charge = self._charge(about, worst, answer.usage)
+                took = _took(self._clock() - began, answer.usage, charge)
+                kept = Kept(answer.text, answer.cut, took)
+                await _both(self._broker.settle(receipt, charge, _heard(answer)), self._keep(key, kept))
                 return kept
 
     async def _keep(self, key: str, kept: Kept) -> None:
@@ -120,6 +122,11 @@ async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:
     for result in await asyncio.gather(first, second, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+def _took(seconds: float, usage: Usage | None, charge: Entry) -> Took:
+    known = usage or Usage(0, 0)
+    return Took(round(seconds, 4), known.input + known.cache_write + known.cache_read, known.output, str(charge["usd"]))
 
 
 def _heard(answer: Answer) -> Heard:

@@ -1,0 +1,65 @@
+"""Callers for everyone whom one stage pays: one purse, and for each account a broker that keeps to its limits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from subterra_api.contract import Budget, RunIdentity, Stage
+from subterra_api.digest import meaning, sha256, short
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.purse import LedgerPurse
+from subterra_jobs.common.store import ArtifactStore
+from subterra_jobs.providers.account import account_of, client_of
+from subterra_jobs.providers.answers import AnswerStore
+from subterra_jobs.providers.broker import Figures, StageBroker
+from subterra_jobs.providers.caller import Caller
+from subterra_jobs.providers.rates import Rates
+
+IN_FLIGHT = 256
+"""Calls at once to one account; its limits may let through fewer."""
+
+
+class Desk:
+    """Answers are kept under ``folder``, in the store. ``check`` raises a StageError when there must be no more spending."""
+
+    def __init__(
+        self, store: ArtifactStore, run: RunIdentity, stage: Stage, budget: Budget, folder: str, *,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._store, self._run, self._stage, self._budget, self._folder, self._check = store, run, stage, budget, folder, check
+        self._purse: LedgerPurse | None = None
+        self._brokers: dict[str, StageBroker] = {}
+        self._callers: list[Caller] = []
+
+    def caller(self, provider: Provider, field: str, use: str) -> Caller:
+        """Who asks this model; what it answers to other uses is not mixed in. Raises InvalidInputError."""
+        account, name = account_of(provider, field), short(sha256(meaning(provider)), 16)
+        if name not in self._brokers:
+            self._brokers[name] = StageBroker(self._paying(), Rates(IN_FLIGHT))
+        answers = AnswerStore(self._store, f"{self._folder}/{use}-{name}")
+        self._callers.append(Caller(account, client_of(account), self._brokers[name], self._stage, answers))
+        return self._callers[-1]
+
+    async def figures(self) -> Figures | None:
+        """How far the stage is with all of them together; none when it pays nobody."""
+        found = [await broker.figures() for broker in self._brokers.values()]
+        if not found:
+            return None
+        limit = found[0].limit if len(found) == 1 else None
+        return replace(found[0], calls=sum(each.calls for each in found), per_minute=sum(f.per_minute for f in found), limit=limit)
+
+    async def close(self) -> None:
+        """Gives back connections."""
+        for caller in self._callers:
+            await caller.close()
+
+    def _paying(self) -> LedgerPurse:
+        """One for all, since the caps are for all; made when the first is paid."""
+        if self._purse is None:
+            self._store.set_room_aside()
+            self._purse = LedgerPurse(Ledger(self._store, self._run), self._stage, self._budget, check=self._may_pay)
+        return self._purse
+
+    def _may_pay(self) -> None:
+        self._check()
+        self._store.require_room()

@@ -61,6 +61,21 @@ async def test_a_pin_goes_back_to_the_version_before_and_its_removal_goes_forwar
     assert len(await world.names("CompileRun")) == 2
 
 
+async def test_a_run_is_compared_with_what_served_when_it_was_made_also_when_it_serves_itself(world: World) -> None:
+    status = (await served(world))["status"]
+    new, old = (item["modelDigest"] for item in status["history"])
+    run = await world.get("CompileRun", status["serving"]["run"])
+    assert run
+    assert [(each["role"], each["modelDigest"]) for each in run["spec"]["references"]] == [("Serving", old)]
+    await world.change(agent(promotion={"anchor": old}))
+    await world.put(numbered(2))
+    status = (await world.up_to_date(procedure=numbered(2)))["status"]
+    later = await world.get("CompileRun", status["serving"]["run"])
+    assert later
+    assert [(each["role"], each["modelDigest"]) for each in later["spec"]["references"]] == [("Serving", new), ("Anchor", old)]
+    assert (await world.get("CompileRun", run["metadata"]["name"]))["spec"]["references"] == run["spec"]["references"]  # type: ignore[index]
+
+
 async def test_in_manual_mode_traffic_follows_only_the_pin(world: World) -> None:
     await world.put(TRAVEL)
     await world.put(agent(promotion={"mode": "Manual"}))

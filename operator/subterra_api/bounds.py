@@ -38,7 +38,7 @@ def t_quantile(p: float, freedom: int) -> float:
 
 def mean_bounds(sample: Sample, alpha: float) -> Interval:
     """Student's t interval of a mean; needs 11 values."""
-    reach = t_quantile(1 - alpha, sample.n - 1) * sample.sd / math.sqrt(sample.n)
+    reach = t_quantile(1 - alpha, sample.count - 1) * sample.sd / math.sqrt(sample.count)
     return Interval(mean=sample.mean, low=sample.mean - reach, high=sample.mean + reach)
 
 

@@ -118,7 +118,7 @@ def _statistics(scores: Scores) -> Statistics:
 def _checks(found: Statistics, policy: GatePolicy, alpha: float) -> Iterator[Check]:
     """Every check with enough values to be made."""
     for name, sample in sorted(found.criteria.items()):
-        if sample.n >= FEW:
+        if sample.count >= FEW:
             yield _of_mean(name, sample, policy.min_score, alpha)
     kept = Tally(hits=found.failures.of - found.failures.hits, of=found.failures.of)
     yield _of_share("success", kept, 1 - policy.max_failure_rate, alpha)
@@ -132,7 +132,7 @@ def _compared(comparison: Comparison, policy: GatePolicy, alpha: float) -> Itera
     if pairs.of < FEW:
         return
     for name, sample in sorted(comparison.criteria.items()):
-        if sample.n >= FEW:
+        if sample.count >= FEW:
             yield _of_mean(f"{name} against {comparison.against}", sample, -policy.margin, alpha)
     kept = difference_bounds(Discordant(worse=pairs.better, better=pairs.worse, of=pairs.of), alpha)
     text = f"{kept.mean:+.1%} (interval {kept.low:+.1%} to {kept.high:+.1%}) against a margin of {-policy.failure_margin:.1%}"
@@ -143,7 +143,7 @@ def _compared(comparison: Comparison, policy: GatePolicy, alpha: float) -> Itera
 def _of_mean(name: str, sample: Sample, floor: float, alpha: float) -> Check:
     found = mean_bounds(sample, alpha)
     text = f"mean {found.mean:.2f} (interval {found.low:.2f} to {found.high:.2f}) against {floor:.2f}"
-    return Check(name, found, floor, text, sample.sd, sample.n)
+    return Check(name, found, floor, text, sample.sd, sample.count)
 
 
 def _of_share(name: str, share: Tally, floor: float, alpha: float) -> Check:
@@ -160,9 +160,9 @@ def _doubts(scores: Scores, found: Statistics, policy: GatePolicy) -> Iterator[s
     if found.missing > policy.max_missing:
         yield f"{found.missing:.1%} of the judgements are missing; at most {policy.max_missing:.0%} may be; judge again"
     for against, name, difference in _differences(found):
-        if difference.n < FEW:
+        if difference.count < FEW:
             if not _judged_alone(found, name):
-                yield f"{name} against {against}: only {difference.n} scenarios can be compared; {FEW} are needed"
+                yield f"{name} against {against}: only {difference.count} scenarios can be compared; {FEW} are needed"
         elif len(difference.judges) > 1 and min(difference.judges) <= -policy.margin:
             told = " and ".join(f"{mean:+.2f}" for mean in difference.judges)
             yield f"{name} against {against}: the judges' own differences are {told}; one alone is beyond the margin"
@@ -178,7 +178,7 @@ def _differences(found: Statistics) -> Iterator[tuple[str, str, Difference]]:
 
 def _judged_alone(found: Statistics, name: str) -> bool:
     """Whether a criterion has its floor to decide, where an edit left too few scenarios to compare."""
-    return name in found.criteria and found.criteria[name].n >= FEW
+    return name in found.criteria and found.criteria[name].count >= FEW
 
 
 def _open(checks: Sequence[Check], scenarios: int, alpha: float) -> Iterator[str]:
@@ -193,14 +193,14 @@ def _open(checks: Sequence[Check], scenarios: int, alpha: float) -> Iterator[str
 def _advice(scores: Scores, found: Statistics, policy: GatePolicy) -> Iterator[str]:
     """What a Pass does not say: what there was too little of to judge or to compare, and rare branches that fail."""
     for name, sample in sorted(found.criteria.items()):
-        if sample.n < FEW:
-            yield f"advisory: {name} was not judged, since only {sample.n} conversations tell about it"
+        if sample.count < FEW:
+            yield f"advisory: {name} was not judged, since only {sample.count} conversations tell about it"
     for comparison in found.comparisons:
         if comparison.failures.of < FEW:
             yield f"advisory: only {comparison.failures.of} scenarios can be compared with {comparison.against}; the floors decided"
     for against, name, difference in _differences(found):
-        if difference.n < FEW:
-            yield f"advisory: {name}: only {difference.n} scenarios can be compared with {against}; its floor decided"
+        if difference.count < FEW:
+            yield f"advisory: {name}: only {difference.count} scenarios can be compared with {against}; its floor decided"
     for branch in scores.worst_branches or ():
         if branch.conversations < FEW and branch.failures > policy.max_branch_failure_rate * branch.conversations:
             told = f"{branch.failures} of {branch.conversations} conversations, too few to block"

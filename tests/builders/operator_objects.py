@@ -108,7 +108,7 @@ def scores(mean: float = 4.6, failures: float = 0.02, scenarios: int = 200) -> S
     """Scores with narrow intervals."""
     criteria = ("taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness")
     statistics = Statistics(
-        criteria=dict.fromkeys(criteria, Sample(n=scenarios, mean=mean, sd=0.5)),
+        criteria=dict.fromkeys(criteria, Sample(count=scenarios, mean=mean, sd=0.5)),
         failures=Tally(hits=round(failures * scenarios), of=scenarios),
         conformance=Tally(hits=round(0.97 * scenarios), of=scenarios),
     )

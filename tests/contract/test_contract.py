@@ -84,12 +84,12 @@ def test_a_changed_byte_is_found(run_input: RunInput) -> None:
 
 def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message() -> None:
     interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), [f"criterionNumber{n}" for n in range(5)]
-    apart = Difference(n=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
+    apart = Difference(count=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
     comparison = Comparison(
         against="serving", criteria=dict.fromkeys(names, apart), failures=Discordant(worse=5000, better=5000, of=5000)
     )
     found = Statistics(
-        criteria=dict.fromkeys(names, Sample(n=5000, mean=4.1234, sd=1.1234)), failures=Tally(hits=5000, of=5000),
+        criteria=dict.fromkeys(names, Sample(count=5000, mean=4.1234, sd=1.1234)), failures=Tally(hits=5000, of=5000),
         conformance=Tally(hits=5000, of=5000), comparisons=(comparison, comparison), missing=0.1234,
     )  # fmt: skip
     branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)

@@ -41,13 +41,13 @@ def test_scenarios_that_the_edit_touches_are_not_compared() -> None:
     scores = np.full((40, 5, 2), 4.0)
     scores[:20] = 1
     found = compare("serving", arm(4), arm(scores), challenged=EVERY, comparable=np.arange(40) >= 20)
-    assert {(sample.n, sample.mean) for sample in found.criteria.values()} == {(20, 0.0)}
+    assert {(sample.count, sample.mean) for sample in found.criteria.values()} == {(20, 0.0)}
     assert found.failures == Discordant(worse=0, better=0, of=20)
 
 
 def test_graceful_handling_is_compared_where_there_was_something_to_handle() -> None:
     found = compare("serving", arm(4), arm(4), challenged=np.arange(40) < 12, comparable=np.arange(40) >= 2)
-    assert {name: sample.n for name, sample in found.criteria.items()} == dict.fromkeys(CRITERIA, 38) | {"gracefulHandling": 10}
+    assert {name: sample.count for name, sample in found.criteria.items()} == dict.fromkeys(CRITERIA, 38) | {"gracefulHandling": 10}
     calm = compare("serving", arm(4), arm(4), challenged=~EVERY, comparable=EVERY)
     assert "gracefulHandling" not in calm.criteria
 
@@ -63,5 +63,5 @@ def test_judges_count_alike_and_their_own_differences_are_kept() -> None:
 def test_the_candidates_own_scores_are_for_the_floors() -> None:
     criteria, failures = own(arm(3), np.arange(40) < 7)
     assert failures == Tally(hits=40, of=40)
-    assert criteria["gracefulHandling"] == Sample(n=7, mean=3.0, sd=0.0)
-    assert criteria["naturalness"].n == 40
+    assert criteria["gracefulHandling"] == Sample(count=7, mean=3.0, sd=0.0)
+    assert criteria["naturalness"].count == 40

@@ -27,14 +27,14 @@ def test_too_few_values_are_refused_rather_than_told_wrongly() -> None:
 
 def test_a_means_bounds_are_those_of_the_one_sided_t_test() -> None:
     values = [0, 0, 1, -1, 0, 2, -1, 0, 0, -2, 1, 0, 0, -1, 0, 1]
-    found = mean_bounds(Sample(n=16, mean=float(np.mean(values)), sd=float(np.std(values, ddof=1))), 0.05)
+    found = mean_bounds(Sample(count=16, mean=float(np.mean(values)), sd=float(np.std(values, ddof=1))), 0.05)
     theirs = stats.ttest_1samp(values, 0, alternative="greater").confidence_interval(0.95)
     assert found.low == pytest.approx(theirs.low, abs=0.002)
     assert found.high - found.mean == pytest.approx(found.mean - found.low)
 
 
 def test_constant_differences_have_bounds_of_no_width() -> None:
-    assert mean_bounds(Sample(n=300, mean=-0.5, sd=0), 0.001).low == -0.5
+    assert mean_bounds(Sample(count=300, mean=-0.5, sd=0), 0.001).low == -0.5
 
 
 def test_differences_of_paired_rates_have_tangos_published_interval() -> None:

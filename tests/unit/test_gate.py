@@ -26,7 +26,7 @@ UNREAD = Interval(mean=0, low=0, high=0)
 
 
 def difference(mean: float = 0.0, *, n: int = 300, sd: float = 0.9, judges: tuple[float, ...] | None = None) -> Difference:
-    return Difference(n=n, mean=mean, sd=sd, judges=judges or (mean, mean))
+    return Difference(count=n, mean=mean, sd=sd, judges=judges or (mean, mean))
 
 
 def compared(
@@ -41,7 +41,7 @@ def scores(
     *comparisons: Comparison, n: int = 300, mean: float = 4.4, failures: int | None = None, conformant: int | None = None,
     branches: tuple[Branch, ...] = (), judged: int = 1, missing: float = 0.0, **criteria: Sample,
 ) -> Scores:  # fmt: skip
-    own = dict.fromkeys(CRITERIA, Sample(n=n, mean=mean, sd=0.8)) | criteria
+    own = dict.fromkeys(CRITERIA, Sample(count=n, mean=mean, sd=0.8)) | criteria
     found = Statistics(
         criteria=own, failures=Tally(hits=n // 12 if failures is None else failures, of=n),
         conformance=Tally(hits=n - n // 20 if conformant is None else conformant, of=n), comparisons=comparisons, missing=missing,
@@ -138,7 +138,7 @@ def test_a_version_that_is_not_worse_than_the_last_one_may_still_be_worse_than_t
     [(3.6, "Pass"), (3.55, "Inconclusive"), (3.45, "Inconclusive"), (3.4, "Fail")],
 )
 def test_without_a_reference_the_floors_decide_by_their_bounds(mean: float, result: str) -> None:
-    verdict = decided(naturalness=Sample(n=300, mean=mean, sd=0.8))
+    verdict = decided(naturalness=Sample(count=300, mean=mean, sd=0.8))
     assert verdict.result == result
     assert result == "Pass" or verdict.reasons[0].startswith(f"naturalness: mean {mean:.2f}")
 
@@ -152,7 +152,7 @@ def test_failures_and_conformance_have_floors_of_their_own() -> None:
 
 
 def test_a_failure_outweighs_an_open_question() -> None:
-    verdict = decided(conformant=150, naturalness=Sample(n=300, mean=3.5, sd=0.8))
+    verdict = decided(conformant=150, naturalness=Sample(count=300, mean=3.5, sd=0.8))
     assert (verdict.result, len(verdict.reasons)) == ("Fail", 1)
 
 
@@ -163,13 +163,13 @@ def test_a_reference_with_hardly_a_comparable_scenario_leaves_it_to_the_floors_a
 
 
 def test_an_edit_that_touches_most_challenges_leaves_graceful_handling_to_its_floor() -> None:
-    verdict = decided(compared(gracefulHandling=difference(-1, n=12)), gracefulHandling=Sample(n=90, mean=4.4, sd=0.8))
+    verdict = decided(compared(gracefulHandling=difference(-1, n=12)), gracefulHandling=Sample(count=90, mean=4.4, sd=0.8))
     assert verdict.result == "Pass"
     assert verdict.reasons[1] == "advisory: gracefulHandling: only 12 scenarios can be compared with serving; its floor decided"
 
 
 def test_too_few_challenges_leave_graceful_handling_open() -> None:
-    few = Sample(n=12, mean=4.4, sd=0.8)
+    few = Sample(count=12, mean=4.4, sd=0.8)
     verdict = decided(compared(gracefulHandling=difference(n=12)), gracefulHandling=few)
     assert verdict.result == "Inconclusive"
     assert verdict.reasons == ("gracefulHandling against serving: only 12 scenarios can be compared; 30 are needed",)

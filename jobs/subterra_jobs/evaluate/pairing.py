@@ -65,13 +65,13 @@ def failed(task: Floats) -> Mask:
 
 def sample(values: Floats) -> Sample:
     """The sufficient statistics of a mean."""
-    return Sample(n=len(values), mean=rounded(values.mean()), sd=rounded(values.std(ddof=1)) if len(values) > 1 else 0.0)
+    return Sample(count=len(values), mean=rounded(values.mean()), sd=rounded(values.std(ddof=1)) if len(values) > 1 else 0.0)
 
 
 def difference(values: Floats) -> Difference:
     """Those of differences, ``values[scenario, judge]``."""
     mean = sample(values.mean(axis=1))
-    return Difference(n=mean.n, mean=mean.mean, sd=mean.sd, judges=tuple(rounded(each) for each in values.mean(axis=0)))
+    return Difference(count=mean.count, mean=mean.mean, sd=mean.sd, judges=tuple(rounded(each) for each in values.mean(axis=0)))
 
 
 def rounded(value: float) -> float:

@@ -36,7 +36,7 @@ class Branch(StatusModel):
 class Sample(StatusModel):
     """Values: what is needed for an interval of their mean at any level."""
 
-    n: int
+    count: int
     """How many values."""
     mean: float
     """Their mean."""

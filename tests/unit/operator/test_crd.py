@@ -43,3 +43,10 @@ def test_only_free_form_items_keep_unknown_fields() -> None:
 
 def test_an_agent_can_be_scaled() -> None:
     assert CRDS["CompiledAgent"]["spec"]["versions"][0]["subresources"]["scale"]["specReplicasPath"] == ".spec.serving.replicas"
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_no_field_has_a_name_that_other_yaml_parsers_take_for_a_truth_value(kind: str) -> None:
+    root = CRDS[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    names = {name for schema in schemas(root) for name in schema.get("properties", ())}
+    assert not names & {"y", "n", "yes", "no", "on", "off"}

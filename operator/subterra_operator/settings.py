@@ -60,7 +60,7 @@ class Endpoint(ApiModel):
 
 
 class OpenAISettings(ApiModel):
-    """Endpoints other than OpenAI's own that runs may name as their teacher's baseURL."""
+    """Endpoints other than OpenAI's own that runs may name as the baseURL of a model."""
 
     endpoints: tuple[Endpoint, ...] = ()
 

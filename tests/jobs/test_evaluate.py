@@ -80,7 +80,7 @@ def test_an_agent_that_follows_the_procedure_passes_the_gate_with_full_marks(tmp
     assert {name: value.mean for name, value in result.scores.criteria.items()} == dict.fromkeys(report.TITLES, 5.0)
     assert (result.scores.conformance.mean, result.scores.failure_rate.mean, result.scores.slots_exact) == (1, 0, 1)
     assert judge(result.scores, GatePolicy()).result == "Pass"
-    assert data["unplayed"] == 0
+    assert data["arms"]["candidate"]["unplayed"] == 0
     assert data["illegalTransitions"] == data["edgesNotPlayed"] == []
     assert run.banner is not None
     assert data["banner"] == run.banner
@@ -110,7 +110,7 @@ def test_conversations_that_cannot_be_played_are_kept_and_count_as_failed(tmp_pa
     assert code == 0
     result = StageResult.model_validate_json(message)
     assert result.scores is not None
-    assert (data["unplayed"], result.scores.scenarios) == (30, 60)
+    assert (data["arms"]["candidate"]["unplayed"], result.scores.scenarios) == (30, 60)
     assert result.scores.failure_rate.mean == 0.5
     assert "30 could not be played" in result.message
     assert "this conversation is too long" in page
@@ -174,7 +174,8 @@ def test_a_hostile_banner_and_value_are_escaped_too(tmp_path: Path) -> None:
     run = run_input(tmp_path, 10).model_copy(update={"banner": "<b onload=x>"})
     everything = [evil, *results[1:]]
     scores = summarise({"candidate": everything}, 7)
-    page = report.html(report.build(run, GRAPH, everything, scores, {"model": "<i>m</i>"}), everything)
+    arms = {"candidate": everything}
+    page = report.html(report.build(run, GRAPH, arms, scores, {"model": "<i>m</i>"}), GRAPH, arms)
     assert not any(text in page for text in ("<img", "<b onload", "<i>m"))
 
 

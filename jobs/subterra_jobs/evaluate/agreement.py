@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subterra_api.v1alpha1.scores import Interval
-from subterra_jobs.evaluate.statistics import RESAMPLES
+from subterra_jobs.evaluate.statistics import CELLS, RESAMPLES
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,8 +22,9 @@ def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
 def kappa_interval(first: Sequence[float], second: Sequence[float], rng: np.random.Generator) -> Interval:
     """Weighted kappa with its 95 % interval: percentile bootstrap over conversations, which keeps both judges' scores together."""
     a, b = _both(first, second)
-    drawn = rng.integers(0, len(a), (RESAMPLES, len(a)))
-    low, high = np.percentile(_kappas(a[drawn], b[drawn]), [2.5, 97.5])
+    sizes = [len(part) for part in np.array_split(np.arange(RESAMPLES), max(1, RESAMPLES * len(a) // CELLS))]
+    drawn = (rng.integers(0, len(a), (size, len(a))) for size in sizes)
+    low, high = np.percentile(np.concatenate([_kappas(a[rows], b[rows]) for rows in drawn]), [2.5, 97.5])
     return Interval(mean=float(_kappas(a, b)), low=float(low), high=float(high))
 
 

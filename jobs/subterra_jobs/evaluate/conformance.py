@@ -69,6 +69,8 @@ class Replay:
     arrived: bool
     """The right terminal, and not before its time."""
     violation: Violation | None
+    path: Path
+    """What was decided, and should have been followed."""
 
     @property
     def conformant(self) -> bool:
@@ -104,7 +106,7 @@ def replay(graph: Graph, path: Path, values: Mapping[str, str], labels: Sequence
         arrived = not ends and bool(turns) and turns[-1].right
     else:
         arrived = reached == path[-1] and reached_at == len(turns) - 1
-    return Replay(turns, _mentions(turns, values), reached, reached_at, arrived, _violation(turns))
+    return Replay(turns, _mentions(turns, values), reached, reached_at, arrived, _violation(turns), path)
 
 
 def _read(want: Prescribed, readings: Sequence[Label]) -> Label | None:

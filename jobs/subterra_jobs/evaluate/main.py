@@ -34,10 +34,11 @@ def work(context: StageContext) -> Outcome:
         )
     )  # fmt: skip
     results = [examine(graph, labeller, *pair) for pair in zip(cast, played.dialogues, strict=True)]
-    scores = summarise({CANDIDATE: results}, settings.seed)
+    arms = {CANDIDATE: results}
+    scores = summarise(arms, settings.seed)
     about = report.provenance(context.input, context.store, model=played.model, server_version=played.server_version)
     about["scenarios also in training"] = str(scenarios.overlap(cast, trained))
-    report.write(context.output, report.build(context.input, graph, results, scores, about), results)
+    report.write(context.output, report.build(context.input, graph, arms, scores, about), graph, arms)
     return Outcome(message(results, scores), scores=scores)
 
 

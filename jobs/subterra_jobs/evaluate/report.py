@@ -1,12 +1,13 @@
 """The report: ``report.html`` for people, ``report.json`` for later gates, ``transcripts.jsonl`` for a second look.
 
-It gives no verdict: that is the gate's, by a policy that may change without playing anything again.
+The verdict is the gate's, by the agent's own policy, which may change without playing anything again. The report tells what the
+default policy would say of a first attempt, and that this is what it tells.
 """
 
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,20 +17,26 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from subterra_api import __version__
 from subterra_api.contract import RunInput, artifact_path
+from subterra_api.gate import judge
 from subterra_api.graph import Graph
+from subterra_api.v1alpha1.compilerun import GatePolicy, Provider
 from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.evaluate.judge import CRITERIA, NATURAL, TASK
+from subterra_jobs.evaluate.arms import Arms, against, agreement, elsewhere, figures
+from subterra_jobs.evaluate.graph_picture import picture
+from subterra_jobs.evaluate.judge import CRITERIA, NATURAL, RULES, TASK, Judgement
+from subterra_jobs.evaluate.model_judge import Repeat
+from subterra_jobs.evaluate.model_label import Accuracy
 from subterra_jobs.evaluate.results import Result
+from subterra_jobs.evaluate.rubric import RUBRIC
 from subterra_jobs.evaluate.scenarios import missed
-from subterra_jobs.evaluate.scoring import branches, compare_seen, price, transitions
+from subterra_jobs.evaluate.scoring import branches, compare_seen, transitions
 from subterra_jobs.evaluate.statistics import share_interval
+from subterra_jobs.evaluate.sufficient import CANDIDATE
 
 WORST, BROKEN, BEST = 15, 3, 5
 """Conversations in the page; those that broke off teach little, so few are shown."""
-TITLES = dict(
-    zip(CRITERIA, ("Task Success", "Information Accuracy", "Consistency", "Graceful Handling", "Naturalness"), strict=True)
-)  # fmt: skip
+TITLES = {criterion.name: criterion.title for criterion in RUBRIC}
 
 
 def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_version: str) -> dict[str, str]:
@@ -43,8 +50,8 @@ def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_versio
         "report key": run.keys.report,
         "base model": run.base_model.uri,
         "served as": model,
-        "simulator": settings.simulator.name,
-        "judge": settings.judge.name,
+        "simulator": _told(settings.simulator),
+        "judges": ", ".join(_told(each) for each in (settings.judge, settings.second_judge) if each),
         "scenarios, seed": f"{settings.scenarios}, {settings.seed}",
         "vLLM": server_version,
         "Subterra, scipy, Python": f"{__version__}, {version('scipy')}, {platform.python_version()}",
@@ -52,58 +59,108 @@ def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_versio
     }
 
 
-def build(run: RunInput, graph: Graph, results: Sequence[Result], scores: Scores, about: dict[str, str]) -> dict[str, Any]:
-    """Everything in the report, ready for JSON. ``scenarios`` has each scenario's scores under its id, for paired comparison."""
+@dataclass(frozen=True)
+class Judging:
+    """Who scored and who labelled, and what is known of how well they do it."""
+
+    judges: tuple[str, ...] = (RULES,)
+    """Names, in the order of the judgements."""
+    repeats: tuple[Repeat, ...] = ()
+    labeller: str = RULES
+    accuracy: Accuracy | None = None
+
+
+def _told(provider: Provider) -> str:
+    return f"{provider.name} {provider.model or ''}".strip()
+
+
+def build(
+    run: RunInput, graph: Graph, arms: Arms, scores: Scores, about: dict[str, str], judging: Judging | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything in the report, ready for JSON; ``arms`` begins with the candidate. ``scenarios`` has each scenario's scores under
+    its id, for paired comparison. Raises ValueError when the arms were not judged by the same judges.
+    """
+    judging, seed, results = judging or Judging(), run.evaluation.seed, arms[CANDIDATE]
+    verdict = judge(scores, GatePolicy())
     return {
-        "format": 1,
+        "format": 2,
         "agent": run.run.name,
         "banner": run.banner,
-        "scores": scores.model_dump(mode="json", by_alias=True),
-        "unplayed": sum(result.dialogue.error is not None for result in results),
-        "challenges": sum(result.challenged for result in results),
+        "scores": scores.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "byDefaultPolicy": verdict.model_dump(mode="json", by_alias=True),
+        "arms": {name: figures(each, seed) for name, each in arms.items()},
+        "against": [against(results, other, name, seed) for name, other in arms.items() if name != CANDIDATE],
+        "agreement": agreement(arms, judging.repeats, judging.judges, seed),
+        "labeller": {"name": judging.labeller, "accuracy": judging.accuracy and _accuracy(judging.accuracy)},
+        "faults": {name: sum(each.dialogue.fault is not None for each in all_of) for name, all_of in arms.items()},
+        "touched": sum(result.scenario.touched for result in results),
         "seenAgainstUnseen": compare_seen(results),
         "halves": [_half(results, unseen) for unseen in (False, True)],
         "slots": _slots(results),
         "illegalTransitions": transitions(results),
         "branches": [branch.model_dump(by_alias=True) for branch in branches(results)],
         "edgesNotPlayed": [list(hop) for hop in missed(graph, [result.scenario for result in results])],
-        "price": price(results),
         "provenance": about,
-        "scenarios": [_row(result) for result in results],
+        "scenarios": [_row(result) | {"elsewhere": elsewhere(arms, at)} for at, result in enumerate(results)],
     }
 
 
-def write(output: Path, data: dict[str, Any], results: Sequence[Result]) -> None:
+def write(output: Path, data: dict[str, Any], graph: Graph, arms: Arms) -> None:
     """The three files."""
     (output / "report.json").write_text(json.dumps(data, indent=1, ensure_ascii=False))
     with (output / "transcripts.jsonl").open("w") as file:
-        file.writelines(json.dumps(transcript(result), ensure_ascii=False) + "\n" for result in results)
-    (output / "report.html").write_text(html(data, results))
+        for name, results in arms.items():
+            file.writelines(json.dumps({"arm": name} | transcript(result), ensure_ascii=False) + "\n" for result in results)
+    (output / "report.html").write_text(html(data, graph, arms))
 
 
-def html(data: dict[str, Any], results: Sequence[Result]) -> str:
+def html(data: dict[str, Any], graph: Graph, arms: Arms) -> str:
     """One file that needs no network. Everything is escaped: models wrote much of it."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    ranked = sorted(results, key=_badness)
-    broken = [result for result in ranked if result.dialogue.error is not None][:BROKEN]
-    bad = [result for result in ranked if result.dialogue.error is None and not _perfect(result)]
-    good = [result for result in reversed(ranked) if _perfect(result)][:BEST]
+    shown = [transcript(result) | {"elsewhere": elsewhere(arms, at)} for at, result in enumerate(arms[CANDIDATE])]
+    ranked = sorted(zip(arms[CANDIDATE], shown, strict=True), key=lambda pair: _badness(pair[0]))
+    broken = [item for result, item in ranked if result.dialogue.error is not None][:BROKEN]
+    bad = [item for result, item in ranked if result.dialogue.error is None and not _perfect(result)]
+    good = [item for result, item in reversed(ranked) if _perfect(result)][:BEST]
     return environment.get_template("report.html.j2").render(
-        data=data, titles=TITLES, worst=[transcript(r) for r in [*broken, *bad][:WORST]], good=[transcript(r) for r in good],
-        troubled=sum(not _perfect(result) for result in results),
+        data=data, titles=TITLES, graph=picture(graph, arms[CANDIDATE]), worst=[*broken, *bad][:WORST], good=good,
+        troubled=sum(not _perfect(result) for result in arms[CANDIDATE]),
+        judges=[each["name"] for each in data["agreement"]["judges"]], reasons=[*map(_titled, data["byDefaultPolicy"]["reasons"])],
     )  # fmt: skip
+
+
+def _titled(reason: str) -> str:
+    """With the criteria's names as people read them."""
+    for name, title in TITLES.items():
+        reason = reason.replace(name, title)
+    return reason
 
 
 def transcript(result: Result) -> dict[str, Any]:
-    """A conversation with what each agent turn was and should have been."""
+    """A conversation with what each agent turn was and should have been, and what the judges say."""
     return _row(result) | {
-        "path": list(result.scenario.path),
+        "path": list(result.replay.path),
         "values": result.scenario.values,
         "error": result.dialogue.error,
+        "fault": result.dialogue.fault,
         "turns": _turns(result),
+        "judgements": [each and _judgement(each) for each in result.judgements],
+    }
+
+
+def _judgement(given: Judgement) -> dict[str, Any]:
+    return {"scores": dict(given.scores), "evidence": {name: asdict(each) for name, each in given.evidence.items()}}
+
+
+def _accuracy(found: Accuracy) -> dict[str, Any]:
+    """Shares with their counts and intervals."""
+    parts = {"agentTurns": found.agent, "customerTurns": found.customer, "conversations": found.conversations}
+    return {
+        name: tally.model_dump() | {"share": share_interval(tally.hits, tally.of).model_dump() if tally.of else None}
+        for name, tally in parts.items()
     }
 
 
@@ -138,7 +195,7 @@ def _row(result: Result) -> dict[str, Any]:
         "played": result.dialogue.error is None,
         "challenged": result.challenged,
         "conformant": result.conformant,
-        "terminal": result.scenario.path[-1],
+        "terminal": result.replay.path[-1],
         "reached": result.replay.reached,
         "violation": asdict(wrong) if wrong else None,
         "scores": {name: result.score(name) for name in CRITERIA},

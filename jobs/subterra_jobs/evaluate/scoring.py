@@ -63,8 +63,8 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
 
 def branches(results: Sequence[Result]) -> list[Branch]:
     """How the conversations on each way out of a hub ended; first those that surely fail most, by Wilson's lower bound."""
-    taken = Counter(hop for result in results for hop in hops(result.scenario.path))
-    failed = Counter(hop for result in results if result.failed for hop in hops(result.scenario.path))
+    taken = Counter(hop for result in results for hop in hops(result.replay.path))
+    failed = Counter(hop for result in results if result.failed for hop in hops(result.replay.path))
     ways = Counter(hub for hub, _ in taken)
     found = [
         Branch(hub=hub, to=to, conversations=count, failures=failed[hub, to])
@@ -103,18 +103,3 @@ def transitions(results: Sequence[Result]) -> list[dict[str, Any]]:
         {"hub": hub, "expected": list(expected), "got": list(got), "count": count, "of": asked[hub, expected]}
         for (hub, expected, got), count in counts.most_common()
     ]
-
-
-def price(results: Sequence[Result]) -> dict[str, float | None]:
-    """What a played conversation takes: tokens and time."""
-    played = [r.dialogue for r in results if r.dialogue.error is None]
-    replies = [reply for dialogue in played for reply in dialogue.replies]
-    if not replies:
-        return {"promptTokens": None, "completionTokens": None, "secondsPerReply": None, "secondsPerReplyP95": None}
-    seconds = [reply.seconds for reply in replies]
-    return {
-        "promptTokens": round(sum(reply.prompt_tokens for reply in replies) / len(played), 1),
-        "completionTokens": round(sum(reply.completion_tokens for reply in replies) / len(played), 1),
-        "secondsPerReply": round(float(np.mean(seconds)), 4),
-        "secondsPerReplyP95": round(float(np.percentile(seconds, 95)), 4),
-    }

@@ -9,7 +9,7 @@ from scipy import stats
 from subterra_api.v1alpha1.scores import Interval
 
 RESAMPLES = 10_000
-_CELLS = 2_000_000
+CELLS = 2_000_000
 """Numbers drawn at once; bounds memory."""
 
 
@@ -32,7 +32,7 @@ def mean_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES
     if data.min() == data.max():
         return Interval(mean=float(data[0]), low=float(data[0]), high=float(data[0]))
     rng = np.random.default_rng(seed)
-    rows = max(1, _CELLS // len(data))
+    rows = max(1, CELLS // len(data))
     sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
     means = np.concatenate([data[rng.integers(0, len(data), (size, len(data)))].mean(axis=1) for size in sizes])
     low, high = np.percentile(means, [2.5, 97.5])

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,12 +18,21 @@ _UNPRINTABLE = re.compile("[^\t\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U000100
 
 
 @dataclass(frozen=True)
+class Failures:
+    """How many of the conversations that came to nodes and took edges have failed."""
+
+    nodes: Mapping[str, int]
+    edges: Mapping[Hop, int]
+
+
+@dataclass(frozen=True)
 class Visits:
-    """How often a dataset's training conversations come to nodes and take edges."""
+    """How often conversations come to nodes and take edges: those of a dataset, or with ``failures`` those of an evaluation."""
 
     conversations: int
-    nodes: dict[str, int]
-    edges: dict[Hop, int]
+    nodes: Mapping[str, int]
+    edges: Mapping[Hop, int]
+    failures: Failures | None = None
 
 
 def condition(node: Node, edge: Edge) -> str:

@@ -15,6 +15,10 @@ from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 
 WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3
+HEAT = {"fine": 0.0, "some": 0.1, "much": 0.3, "most": 1.0}
+"""What a share of failures of at most so much is called."""
+_BROAD = 0.3
+"""Ways that this share of the conversations takes are drawn broad."""
 _CHARACTER = 6.6
 """Average width of a character of the small text."""
 
@@ -22,10 +26,14 @@ STYLE = """
 svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8794; --agent: #e8f0fe; --agent-edge: #4a74c9;
   --user: #fdf3df; --user-edge: #b97f1e; --good: #dff3e4; --good-edge: #2d8a4e; --bad: #ececef; --bad-edge: #70757d;
   --human: #fbe4e1; --human-edge: #c24a3a; --loop: #8e44ad; --never: #d92d20;
+  --fine: #e3f1e6; --fine-edge: #2d7a46; --some: #fff0cc; --some-edge: #9a6700; --much: #ffd9cf; --much-edge: #c2410c;
+  --most: #f6b9b3; --most-edge: #a3160e;
   background: var(--paper); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 @media (prefers-color-scheme: dark) { svg.procedure { --paper: #14181f; --ink: #e6eaf0; --faint: #a3adba; --line: #8390a0;
   --agent: #1d2b47; --agent-edge: #6f9bf2; --user: #3a2e14; --user-edge: #d9a441; --good: #17341f; --good-edge: #4fbf77;
-  --bad: #2a2d33; --bad-edge: #9aa1ab; --human: #41201c; --human-edge: #f0806f; --loop: #c58be0; --never: #ff7a70; } }
+  --bad: #2a2d33; --bad-edge: #9aa1ab; --human: #41201c; --human-edge: #f0806f; --loop: #c58be0; --never: #ff7a70;
+  --fine: #17341f; --fine-edge: #5fbf80; --some: #3d3210; --some-edge: #e0b040; --much: #4a2413; --much-edge: #ff9a62;
+  --most: #5a1a17; --most-edge: #ff8f86; } }
 .procedure text { fill: var(--ink); } .procedure .id { font-size: 13px; font-weight: 600; }
 .procedure .note, .procedure .who { fill: var(--faint); font-size: 10.5px; } .procedure .end { font-weight: 600; }
 .procedure .box { stroke-width: 1.4; } .agent .box { fill: var(--agent); stroke: var(--agent-edge); }
@@ -40,12 +48,23 @@ svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8
 .procedure .count { font-size: 10.5px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 .procedure .badge circle { fill: var(--paper); stroke: var(--line); }
 .procedure .badge text { font-size: 10px; text-anchor: middle; }
+.procedure .fine .box { fill: var(--fine); stroke: var(--fine-edge); } .procedure .fine path { stroke: var(--fine-edge); }
+.procedure .some .box { fill: var(--some); stroke: var(--some-edge); } .procedure .some path { stroke: var(--some-edge); }
+.procedure .much .box { fill: var(--much); stroke: var(--much-edge); } .procedure .much path { stroke: var(--much-edge); }
+.procedure .most .box { fill: var(--most); stroke: var(--most-edge); } .procedure .most path { stroke: var(--most-edge); }
+.procedure .fine .head { fill: var(--fine-edge); } .procedure .some .head { fill: var(--some-edge); }
+.procedure .much .head { fill: var(--much-edge); } .procedure .most .head { fill: var(--most-edge); }
+.procedure .broad path { stroke-width: 4.5; } .procedure .broad .head { stroke-width: 1.5; }
+.procedure .unseen .box { fill: none; stroke: var(--line); stroke-dasharray: 4 4; }
 .procedure .way:hover path { stroke-width: 3.5; stroke: var(--ink); }
 """
 
 
 def draw(spec: ProcedureSpec, title: str, visits: Visits | None = None) -> ET.Element:
-    """The picture. With ``visits``, every way tells how often it is taken, and ways never taken stand out."""
+    """The picture. With ``visits``, every way tells how often it is taken, and ways never taken stand out.
+
+    With failures, colours tell the share of conversations that failed: `HEAT`.
+    """
     cards = {node.id: _card(node, {each for loop in loops(spec) for each in loop}, visits) for node in spec.nodes}
     hops = [(node.id, edge.to) for node in spec.nodes for edge in node.next]
     layout = arrange({node: card.size for node, card in cards.items()}, hops, spec.start)
@@ -59,7 +78,8 @@ def draw(spec: ProcedureSpec, title: str, visits: Visits | None = None) -> ET.El
             text = f"{node.id} → {edge.to}" + (f": {condition(node, edge)}" if condition(node, edge) else "")
             _way(svg, (node.id, edge.to), layout, text, visits)
     for node in spec.nodes:
-        _box(svg, node, cards[node.id], layout.boxes[node.id], node.id == spec.start)
+        first, heat = node.id == spec.start, _heat(visits, node.id)
+        _box(svg, node, cards[node.id], layout.boxes[node.id], first, heat)
     for node in spec.nodes:
         for number, edge in enumerate(node.next if len(node.next) > 1 else (), start=1):
             _badge(svg, number, *layout.lines[node.id, edge.to].start)
@@ -90,7 +110,7 @@ def _card(node: Node, looping: set[str], visits: Visits | None) -> _Card:
     branches = [wrapped(condition(node, edge) or "(no condition)", room - 4, 2) for edge in node.next] if hub else []
     notes = [_decides(node)] if hub and node.decided_by != "customer" else []
     notes += [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"] if node.id in looping else []
-    notes += [f"{visits.nodes.get(node.id, 0):,} in the dataset"] if visits else []
+    notes += [_count(visits, node.id)] if visits else []
     notes += [f"ends: {node.outcome}"] if node.outcome else []
     return _Card(width, wrapped(node.prompt, room, _PROMPT_LINES), branches, notes)
 
@@ -106,8 +126,33 @@ def wrapped(text: str, room: int, lines: int) -> list[str]:
     return textwrap.wrap(clean(text[: room * (lines + 2)]), room, max_lines=lines, placeholder=" …")
 
 
-def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool) -> None:
-    kinds = [node.role, *(["hub"] if card.branches else []), *([node.outcome] if node.outcome else [])]
+def _count(visits: Visits, place: str | Hop) -> str:
+    """How often, in words."""
+    taken = visits.nodes.get(place, 0) if isinstance(place, str) else visits.edges.get(place, 0)
+    if visits.failures is None:
+        return f"{taken:,} in the dataset" if isinstance(place, str) else f"{taken:,} times in the dataset"
+    return f"{taken:,} conversations, {_failed(visits, place):,} failed"
+
+
+def _failed(visits: Visits, place: str | Hop) -> int:
+    if visits.failures is None:
+        return 0
+    return visits.failures.nodes.get(place, 0) if isinstance(place, str) else visits.failures.edges.get(place, 0)
+
+
+def _heat(visits: Visits | None, place: str | Hop) -> list[str]:
+    """Classes for the share that failed, and for what nobody came to."""
+    if visits is None or visits.failures is None:
+        return []
+    taken = visits.nodes.get(place, 0) if isinstance(place, str) else visits.edges.get(place, 0)
+    if not taken:
+        return ["unseen"]
+    share = _failed(visits, place) / taken
+    return [next(name for name, most in HEAT.items() if share <= most)]
+
+
+def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: list[str]) -> None:
+    kinds = [node.role, *(["hub"] if card.branches else []), *([node.outcome] if node.outcome else []), *heat]
     group = add(svg, "g", class_=" ".join(kinds))
     add(group, "title", f"{node.id} ({node.role})\n{node.prompt}")
     radius = {"agent": 7.0, "user": 18.0}[node.role]
@@ -141,9 +186,10 @@ def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool) -> Non
 
 def _way(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: Visits | None) -> None:
     line, taken = layout.lines[hop], visits.edges.get(hop, 0) if visits else None
-    kinds = ["way", *(["back"] if hop in layout.returning else []), *(["never"] if taken == 0 else [])]
-    group = add(svg, "g", class_=" ".join(kinds))
-    add(group, "title", text + (f"\n{taken:,} times in the dataset" if taken is not None else ""))
+    kinds = ["way", *(["back"] if hop in layout.returning else []), *(["never"] if taken == 0 else []), *_heat(visits, hop)]
+    broad = visits is not None and visits.failures is not None and (taken or 0) >= _BROAD * visits.conversations
+    group = add(svg, "g", class_=" ".join([*kinds, *(["broad"] if broad else [])]))
+    add(group, "title", text + (f"\n{_count(visits, hop)}" if visits else ""))
     add(group, "path", d=_curve(line))
     x, y = line.end
     way, side = (1 if _heads_down(line) else -1), hop[0] == hop[1]
@@ -151,7 +197,15 @@ def _way(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: Visits | 
     add(group, "path", class_="head", d=head)
     if taken is not None:
         x, y = line.start
-        add(group, "text", f"{taken:,}", class_="count", x=f"{x + 11:.1f}", y=f"{y + (16 if way > 0 else -8):.1f}")
+        lost = _failed(visits, hop) if visits else 0
+        add(
+            group,
+            "text",
+            f"{taken:,}" + (f" ({lost:,} failed)" if lost else ""),
+            class_="count",
+            x=f"{x + 11:.1f}",
+            y=f"{y + (16 if way > 0 else -8):.1f}",
+        )
 
 
 def _heads_down(line: Line) -> bool:

@@ -30,6 +30,11 @@ test-faults: .venv/.synced ## every fault: crashes, API errors, a second operato
 	@$(CLUSTER) build
 	@$(PY) -m pytest --timeout=3600 tests/faults
 
+.PHONY: test-browser
+test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and desktop, and what axe-core finds in them (npm, Chromium; 2 minutes)
+	@npm ci --prefix tests/browser --no-audit --no-fund
+	@PYTHONPATH=. $(PY) -m tests.browser
+
 .PHONY: test-unit
 test-unit: .venv/.synced ## only the tests that need no API server and no engine
 	@$(PY) -m pytest -m "not apiserver and not slow" tests/unit tests/builders tests/cluster tests/examples

@@ -68,7 +68,7 @@ def noisy(given: Judgement, by: str, chat: tuple[dict[str, str], ...], rng: rand
     scores = {name: min(5, max(1, score + rng.choice((0, 0, 0, 0, -1, 1)))) for name, score in given.scores.items()}
     quote = next((turn["content"] for turn in chat if turn["role"] == "assistant"), "")
     why = {name: Evidence((quote, HOSTILE), f"Level {score} fits. {HOSTILE}") for name, score in scores.items()}
-    return replace(given, scores=scores, evidence=why, judge=by)
+    return replace(given, scores=scores, evidence=why if quote else {}, judge=by)
 
 
 def single(count: int = 120) -> Sample:

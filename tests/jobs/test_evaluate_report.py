@@ -139,7 +139,7 @@ def test_a_procedures_own_texts_cannot_leave_the_picture(alone: Sample) -> None:
     spec = GRAPH.spec.model_copy(
         update={"nodes": tuple(node.model_copy(update={"prompt": "</title><script>x</script>"}) for node in GRAPH.spec.nodes)}
     )
-    assert "<script" not in report.picture(type(GRAPH)(spec), alone[1]["candidate"])
+    assert "<script" not in report.picture(type(GRAPH)(spec), alone[1]["candidate"]).svg
 
 
 def test_the_page_needs_nothing_from_outside(alone: Sample) -> None:

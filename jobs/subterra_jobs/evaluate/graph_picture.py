@@ -3,6 +3,7 @@
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -23,7 +24,15 @@ def visits(results: Sequence[Result]) -> Visits:
     return Visits(len(results), nodes[0], edges[0], Failures(nodes[1], edges[1]))
 
 
-def picture(graph: Graph, results: Sequence[Result]) -> Markup:
-    """SVG to stand in a page; texts are escaped by the XML writer."""
-    title = "The procedure, with the share of failed conversations on each way"
-    return Markup(ET.tostring(draw(graph.spec, title, visits(results)), encoding="unicode"))  # noqa: S704
+@dataclass(frozen=True)
+class Picture:
+    """SVG to stand in a page, with its natural width in pixels."""
+
+    svg: Markup
+    width: int
+
+
+def picture(graph: Graph, results: Sequence[Result]) -> Picture:
+    """The graph in colours; texts are escaped by the XML writer."""
+    drawn = draw(graph.spec, "The procedure, with the share of failed conversations on each way", visits(results))
+    return Picture(Markup(ET.tostring(drawn, encoding="unicode")), int(drawn.attrib["width"]))  # noqa: S704

@@ -201,7 +201,7 @@ def _way(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: Visits | 
         add(
             group,
             "text",
-            f"{taken:,}" + (f" ({lost:,} failed)" if lost else ""),
+            f"{taken:,}" + (f" ✗{lost:,}" if lost else ""),
             class_="count",
             x=f"{x + 11:.1f}",
             y=f"{y + (16 if way > 0 else -8):.1f}",

@@ -1,0 +1,1 @@
+"""The report in a real browser: Chromium draws it, axe-core looks for what some people could not use."""

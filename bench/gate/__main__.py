@@ -4,12 +4,12 @@ import json
 import sys
 import time
 
-from bench.gate import replaying, tables
+from bench.gate import decoding, replaying, tables
 
 tables.worlds()
 found = tables.power()
 tables.spending()
 found |= tables.errors() | tables.beside()
 tables.bounds()
-found |= replaying.figures()
+found |= replaying.figures() | decoding.figures()
 sys.stdout.write(json.dumps(found | {"cpu_seconds": round(time.process_time())}) + "\n")

@@ -62,7 +62,8 @@ def test_touched_unplayed_and_unjudged_scenarios_are_not_compared(alone: Sample)
         replace(results[2], judgements=(None,)),
         *results[3:],
     ]
-    assert against(results, other, "serving", 1)["compared"] == 37
+    found = against(results, other, "serving", 1)
+    assert (found["compared"], found["touched"]) == (37, 1)
     assert against(other, results, "serving", 1)["compared"] == 37
 
 

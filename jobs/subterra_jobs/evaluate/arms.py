@@ -79,6 +79,7 @@ def against(candidate: Sequence[Result], other: Sequence[Result], name: str, see
     lost = Counter((mine.failed, theirs.failed) for mine, theirs in pairs)
     return {
         "against": name, "scenarios": len(candidate), "compared": len(pairs),
+        "touched": sum(any(each.scenario.touched for each in both) for both in zip(candidate, other, strict=True)),
         "criteria": {criterion: _compared(*both, seed) | {"p": adjusted[criterion]} for criterion, both in sides.items()},
         "failures": {"onlyCandidate": lost[True, False], "onlyOther": lost[False, True], "both": lost[True, True]},
     }  # fmt: skip

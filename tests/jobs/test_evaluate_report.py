@@ -156,5 +156,6 @@ def test_the_files_hold_every_arms_conversations_with_the_judges_words(beside: S
     assert len(rows) == len(arms) * run.evaluation.scenarios
     assert {row["arm"] for row in rows} == set(arms)
     assert any(HOSTILE in each["evidence"][TASK]["quotes"] for row in rows for each in row["judgements"] if each)
+    assert {each["judge"] for row in rows for each in row["judgements"] if each} == set(judges_of(arms))
     scenarios = json.loads((tmp_path / "report.json").read_text())["scenarios"]
     assert set(scenarios[0]["elsewhere"]) == set(arms) - {"candidate"}

@@ -152,7 +152,8 @@ def transcript(result: Result) -> dict[str, Any]:
 
 
 def _judgement(given: Judgement) -> dict[str, Any]:
-    return {"scores": dict(given.scores), "evidence": {name: asdict(each) for name, each in given.evidence.items()}}
+    evidence = {name: asdict(each) for name, each in given.evidence.items()}
+    return {"judge": given.judge, "scores": dict(given.scores), "evidence": evidence}
 
 
 def _accuracy(found: Accuracy) -> dict[str, Any]:

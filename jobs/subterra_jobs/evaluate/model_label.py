@@ -32,7 +32,7 @@ Chat = Sequence[Mapping[str, str]]
 _INSTRUCTION = """\
 You read a chat of a service's agent with a customer, and say for each turn which steps of the procedure it takes.
 - "first" is your best guess, "second" another one where you are not sure; leave "second" empty where you are.
-- A guess is a list of step names, in order: an agent's turn may take several steps, all of which are then in the list.
+- A guess is a list of step names, in order. Where a turn takes several steps, all of them are in the list, however briefly each is done.
 - Where a turn of the customer comes to a step with several ways on, write "step -> next step" for the way that the words choose.
 - Only name steps of whoever speaks. A turn that takes no step (small talk, a question back, thanks) has two empty lists.
 - Go by what is said, not by what the procedure would want here: the agent may have done something wrong, and that is to be found.

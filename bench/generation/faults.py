@@ -165,7 +165,7 @@ def full_disk(case: Case) -> None:
 
 
 def _workers(job: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    return [each for each in psutil.Process(job.pid).children(recursive=True) if each.name().startswith("ray::Worker")]
+    return [each for each in psutil.Process(job.pid).children(recursive=True) if each.name().startswith("ray::PaidWorker")]
 
 
 def worker_kills(case: Case) -> None:

@@ -52,7 +52,7 @@ def _write(api: MessagesApi, in_flight: int) -> tuple[list[float], float, int]:
         os.environ |= {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "none"}
         run = run_input(Path(folder), teacher=PAID, conversations=CONVERSATIONS)
         todo = [Conversation(slot) for slot in plan(run.procedure, run.generation)]
-        with RayPool(run, Shape(2, 4, 256, in_flight=65, calls=in_flight), Budget(), lambda: None) as pool:
+        with RayPool(run, Shape(1, 4, 512, in_flight=129, calls=in_flight), Budget(), lambda: None) as pool:
             before = _cpu_seconds()
             pool.write(todo, done)
             return finished, _cpu_seconds() - before, api.paid

@@ -52,7 +52,7 @@ class Bill:
     def __init__(self) -> None:
         self.usd = defaultdict[str, list[Decimal]](list)
 
-    async def admit(self, owner: str, usd: Decimal, size: int, rank: int) -> int:
+    async def admit(self, usd: Decimal, size: int, rank: int) -> int:
         """See `Broker`."""
         return 0
 
@@ -82,7 +82,7 @@ class Memory(AnswerStore):
 async def write(graph: Graph, slots: Sequence[Slot], known: dict[str, Kept]) -> Bill:
     """What is paid for the slots; ``known`` gets the answers too."""
     bill, account = Bill(), Account(TEACHER, "anthropic", MODEL, price_of(MODEL), "")
-    writer = Writer(graph, PaidTeacher(graph, Caller(account, Provider(), bill, "bench", Memory(known))))
+    writer = Writer(graph, PaidTeacher(graph, Caller(account, Provider(), bill, Memory(known))))
     for slot in slots:
         written = await writer.finish(Conversation(slot))
         assert written.dropped is None, written.dropped

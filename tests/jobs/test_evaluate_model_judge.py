@@ -66,7 +66,7 @@ def model_judge(store: Path, provider: Provider = CLAUDE, *, salt: str = "salt",
     kept = ArtifactStore(store.as_uri())
     broker = StageBroker(LedgerPurse(Ledger(kept, TRAVEL_1), "evaluate", Budget(max_usd=max_usd)), Rates(8))
     account = account_of(provider, "evaluation.judge")
-    return ModelJudge(GRAPH, provider, Caller(account, client_of(account), broker, "test", AnswerStore(kept, "judgements")), salt)
+    return ModelJudge(GRAPH, provider, Caller(account, client_of(account), broker, AnswerStore(kept, "judgements")), salt)
 
 
 def judged(store: Path, one: Scenario, chat: Dialogue, provider: Provider = CLAUDE, **more: Any) -> Judgement | None:

@@ -93,7 +93,7 @@ def with_labeller(store: Path, use: Callable[[ModelLabeller], Coroutine[Any, Any
         kept = ArtifactStore(store.as_uri())
         broker = StageBroker(LedgerPurse(Ledger(kept, TRAVEL_1), "evaluate", Budget()), Rates(8))
         account = account_of(CLAUDE, "evaluation.judge")
-        labeller = ModelLabeller(GRAPH, CLAUDE, Caller(account, client_of(account), broker, "test", AnswerStore(kept, "labels")))
+        labeller = ModelLabeller(GRAPH, CLAUDE, Caller(account, client_of(account), broker, AnswerStore(kept, "labels")))
         try:
             return await use(labeller)
         finally:

@@ -34,8 +34,8 @@ class World:
         self.now += seconds
         await asyncio.sleep(0)
 
-    async def call(self, rank: int = 0, heard: Heard | None = None, owner: str = "w") -> None:
-        receipt = await self.broker.admit(owner, CENT, 1000, rank)
+    async def call(self, rank: int = 0, heard: Heard | None = None) -> None:
+        receipt = await self.broker.admit(CENT, 1000, rank)
         await self.broker.settle(receipt, {"usd": "0.01", "tokens": 700}, heard or Heard())
 
 
@@ -48,13 +48,13 @@ async def settle_down() -> None:
 async def test_a_pause_that_one_call_is_asked_for_holds_for_all(tmp_path: Path) -> None:
     world = World(tmp_path, 8)
     await world.call(heard=Heard(refused=True, retry_after=12.0))
-    await asyncio.gather(*(world.call(owner=f"w{number}") for number in range(5)))
+    await asyncio.gather(*(world.call() for _ in range(5)))
     assert world.now == 12.0
 
 
 async def test_who_is_furthest_goes_first(tmp_path: Path) -> None:
     world, order = World(tmp_path, 1), []
-    first = await world.broker.admit("w", CENT, 1000, 0)
+    first = await world.broker.admit(CENT, 1000, 0)
 
     async def call(rank: int) -> None:
         await world.call(rank)
@@ -78,16 +78,12 @@ async def test_calls_are_spread_over_the_minute(tmp_path: Path) -> None:
     assert str(figures).startswith("62 calls/min of 60, $0.31")
 
 
-async def test_a_dead_workers_calls_free_their_places_and_are_booked(tmp_path: Path) -> None:
+async def test_what_calls_in_flight_may_cost_is_told(tmp_path: Path) -> None:
     world = World(tmp_path, 2)
-    for _ in range(2):
-        await world.broker.admit("dead", CENT, 1000, 0)
-    waiting = asyncio.create_task(world.call())
-    await settle_down()
-    assert not waiting.done()
-    await world.broker.forfeit("dead")
-    await waiting
-    assert (await world.broker.figures()).usd == 3 * CENT
+    receipts = [await world.broker.admit(CENT, 1000, 0) for _ in range(2)]
+    assert (await world.broker.figures()).held == 2 * CENT
+    await world.broker.settle(receipts[0], None, Heard())
+    assert (await world.broker.figures()).held == CENT
 
 
 async def test_a_call_that_is_refused_for_money_frees_its_place(tmp_path: Path) -> None:
@@ -100,7 +96,7 @@ async def test_a_call_that_is_refused_for_money_frees_its_place(tmp_path: Path) 
 
 async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
     world = World(tmp_path, 1)
-    first = await world.broker.admit("w", CENT, 1000, 0)
+    first = await world.broker.admit(CENT, 1000, 0)
     gone = asyncio.create_task(world.call(rank=5))
     await settle_down()
     gone.cancel()
@@ -111,7 +107,7 @@ async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
 
 def test_what_a_pod_tells_of_its_provider_reaches_the_operator_as_it_was_measured() -> None:
     reporter = ProgressReporter("generate")
-    figures = Figures(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20))
+    figures = Figures(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20), Decimal(0))
     reporter.update(210, 500, "conversations", **told(figures, Tally(210, turns=2800, reused=1400)))
     heard = Progress.model_validate_json(json.dumps(reporter.current.model_dump(by_alias=True)))
     assert heard.calls == Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")

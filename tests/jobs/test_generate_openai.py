@@ -27,7 +27,7 @@ async def write(run: RunInput, count: int) -> tuple[Batch, Figures]:
     """The first conversations of the plan, and what they cost."""
     purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd="5"))
     broker = StageBroker(purse, Rates(64))
-    worker = Worker(run, broker, "w", 8)
+    worker = Worker(run, 8, broker)
     try:
         batch = await worker.write([Conversation(slot) for slot in plan(run.procedure, run.generation)[:count]])
     finally:

@@ -102,7 +102,7 @@ def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, mon
     assert sorted(each.slot.id for each in finished) == [slot.id for slot in slots]
     assert turns <= api.paid <= turns + 4  # at most the calls in flight are paid again
     assert figures is not None
-    assert float(figures.usd) >= 0.0036 * turns
+    assert float(figures.usd) >= 0.0036 * (turns - 4)  # what they may have cost is booked as the dead worker last told it
 
 
 def test_workers_that_die_while_nothing_gets_done_end_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_workers_that_die_while_nothing_gets_done_end_the_stage(tmp_path: Path, 
         while not stopped.wait(0.1):
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
-                    if child.name().startswith("ray::Worker"):
+                    if child.name().startswith("ray::PaidWorker"):
                         child.kill()
 
     with messages_api(MessagesApi(seconds=60)) as api:

@@ -56,7 +56,7 @@ async def write(folder: Path, spec: ProcedureSpec, **generation: Any) -> list[Co
     """The conversations of a procedure, with whatever the folder's store knows already."""
     run = run_input(folder, spec, **({"teacher": PAID} | generation))
     broker = StageBroker(LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), Rates(64))
-    worker = Worker(run, broker, "w", 8)
+    worker = Worker(run, 8, broker)
     try:
         batch = await worker.write([Conversation(slot) for slot in plan(run.procedure, run.generation)])
     finally:
@@ -236,7 +236,7 @@ async def test_a_disk_that_gets_full_ends_the_stage_with_all_that_is_paid(
 
     async def attempt() -> Batch:
         purse = LedgerPurse(Ledger(store, run.run), "generate", Budget(), check=store.require_room)
-        worker = Worker(run, StageBroker(purse, Rates(64)), "w", 8)
+        worker = Worker(run, 8, StageBroker(purse, Rates(64)))
         try:
             return await worker.write([Conversation(slot) for slot in slots])
         finally:

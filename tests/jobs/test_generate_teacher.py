@@ -68,7 +68,7 @@ def broker_of(purse: LedgerPurse, calls: int = 64) -> StageBroker:
 
 async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = None, concurrency: int = 4) -> Batch:
     """What a worker makes of the slots."""
-    worker = Worker(run, broker_of(purse or purse_of(run)), "w", concurrency)
+    worker = Worker(run, concurrency, broker_of(purse or purse_of(run)))
     try:
         return await worker.write([Conversation(slot) for slot in slots])
     finally:
@@ -94,7 +94,7 @@ def caller_of(purse: LedgerPurse, patience: float = 0.5) -> Caller:
     """With little patience."""
     account = account_of(Provider.model_validate(PAID), TEACHER)
     answers = AnswerStore(ArtifactStore("memory://none"), uuid.uuid4().hex)
-    return Caller(account, client_of(account), broker_of(purse), "w", answers, patience=patience, first_wait=0.01)
+    return Caller(account, client_of(account), broker_of(purse), answers, patience=patience, first_wait=0.01)
 
 
 async def one_call(purse: LedgerPurse, slot: Slot, patience: float = 0.5) -> str:

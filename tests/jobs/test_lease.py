@@ -230,7 +230,7 @@ from subterra_jobs.common.stage import Outcome, main
 
 async def pay(context):
     purse = LedgerPurse(Ledger(context.store, context.input.run), "generate", context.budget, check=context.lease.check)
-    await purse.settle(await purse.reserve("w", Decimal(1)), {"usd": "1", "tokens": 1})
+    await purse.settle(await purse.reserve(Decimal(1)), {"usd": "1", "tokens": 1})
 
 def work(context):
     asyncio.run(pay(context))

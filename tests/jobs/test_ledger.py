@@ -54,7 +54,7 @@ def till(store_uri: str) -> Till:
 
 
 async def pay(purse: LedgerPurse, usd: str, reserved: str | None = None) -> None:
-    receipt = await purse.reserve("w", Decimal(reserved or usd))
+    receipt = await purse.reserve(Decimal(reserved or usd))
     await purse.settle(receipt, {"usd": usd, "tokens": 10})
 
 
@@ -71,7 +71,7 @@ async def test_what_another_stage_paid_counts_against_the_cap_but_not_as_its_own
     await pay(till.purse(stage="generate"), "0.9")
     purse = till.purse(stage="evaluate", cap="1")
     with pytest.raises(BudgetExceededError):
-        await purse.reserve("w", Decimal("0.2"))
+        await purse.reserve(Decimal("0.2"))
     assert await purse.totals() == (Decimal(0), 0)
 
 
@@ -86,8 +86,8 @@ async def test_a_full_file_is_followed_by_the_next(till: Till, monkeypatch: pyte
 
 async def test_a_reservation_waits_for_money_that_others_hold_back(till: Till) -> None:
     purse = till.purse(cap="1")
-    first = await purse.reserve("w", Decimal("0.8"))
-    second = asyncio.create_task(purse.reserve("w", Decimal("0.8")))
+    first = await purse.reserve(Decimal("0.8"))
+    second = asyncio.create_task(purse.reserve(Decimal("0.8")))
     await asyncio.sleep(0.01)
     assert not second.done()
     await purse.settle(first, {"usd": "0.1", "tokens": 1})
@@ -96,25 +96,26 @@ async def test_a_reservation_waits_for_money_that_others_hold_back(till: Till) -
 
 async def test_a_reservation_that_can_never_be_met_is_refused_at_once(till: Till) -> None:
     purse = till.purse(cap="1")
-    await purse.reserve("w", Decimal("0.5"))
+    await purse.reserve(Decimal("0.5"))
     with pytest.raises(BudgetExceededError):
-        await purse.reserve("w", Decimal("1.1"))
+        await purse.reserve(Decimal("1.1"))
 
 
 async def test_a_call_that_cost_nothing_gives_its_reservation_back(till: Till) -> None:
     purse = till.purse(cap="1")
     for _ in range(5):
-        await purse.settle(await purse.reserve("w", Decimal(1)), None)
+        await purse.settle(await purse.reserve(Decimal(1)), None)
     assert purse.spent == 0
 
 
 async def test_what_a_dead_worker_held_counts_as_spent(till: Till) -> None:
-    purse = till.purse(cap="1")
-    await purse.reserve("dead", Decimal("0.4"))
-    await purse.reserve("alive", Decimal("0.4"))
-    await purse.forfeit("dead")
-    assert purse.spent == Decimal("0.4")
-    assert till.purse().spent == Decimal("0.4")
+    dead = till.purse(cap="1")
+    await dead.reserve(Decimal("0.4"))
+    await dead.reserve(Decimal("0.2"))
+    successor = till.purse(cap="1")
+    await successor.forfeit(dead.held)
+    assert successor.spent == Decimal("0.6")
+    assert till.purse().spent == Decimal("0.6")
 
 
 async def test_the_refusal_has_the_arithmetic_the_time_and_the_field_to_raise(till: Till) -> None:
@@ -123,7 +124,7 @@ async def test_the_refusal_has_the_arithmetic_the_time_and_the_field_to_raise(ti
     till.wait(hours=2)
     await pay(purse, "0.5")
     with pytest.raises(BudgetExceededError) as refused:
-        await purse.reserve("w", Decimal("0.2"))
+        await purse.reserve(Decimal("0.2"))
     assert str(refused.value) == (
         "the cap per run is $1: run travel-1 paid $0.9000005 since 2026-11-20 12:00 UTC, $0.0999995 is left, and the next call "
         "could cost $0.2; raise spec.budget.maxUSDPerRun of agent travel"
@@ -137,7 +138,7 @@ async def test_all_runs_of_an_agent_share_its_30_days_and_other_agents_do_not(ti
     purse = till.purse("4", monthly="1")
     await pay(purse, "0.1")
     with pytest.raises(BudgetExceededError, match=r"^the cap per 30 days is \$1: agent travel paid \$1 since .*\$0 is left"):
-        await purse.reserve("w", Decimal("0.1"))
+        await purse.reserve(Decimal("0.1"))
 
 
 async def test_a_run_without_an_agent_is_billed_by_itself(till: Till) -> None:
@@ -146,7 +147,7 @@ async def test_a_run_without_an_agent_is_billed_by_itself(till: Till) -> None:
     with pytest.raises(
         BudgetExceededError, match=r"run travel-2 paid \$0\.9 .* raise spec\.execution\.maxUSDPer30Days of run travel-2"
     ):
-        await till.purse("2", agent=None, monthly="1").reserve("w", Decimal("0.2"))
+        await till.purse("2", agent=None, monthly="1").reserve(Decimal("0.2"))
 
 
 async def test_what_is_older_than_30_days_counts_for_the_run_only(till: Till) -> None:
@@ -154,16 +155,16 @@ async def test_what_is_older_than_30_days_counts_for_the_run_only(till: Till) ->
     till.wait(days=29, hours=23)
     purse = till.purse(monthly="1")
     with pytest.raises(BudgetExceededError, match=r"or wait until 2026-12-20 12:01 UTC, when enough of it is older than 30 days$"):
-        await purse.reserve("w", Decimal("0.2"))
+        await purse.reserve(Decimal("0.2"))
     till.wait(hours=1)
-    await purse.reserve("w", Decimal("0.2"))
+    await purse.reserve(Decimal("0.2"))
     with pytest.raises(BudgetExceededError, match="the cap per run"):
-        await till.purse(cap="1", monthly="1").reserve("w", Decimal("0.2"))
+        await till.purse(cap="1", monthly="1").reserve(Decimal("0.2"))
 
 
 async def test_a_call_that_no_waiting_makes_possible_is_told_no_time(till: Till) -> None:
     with pytest.raises(BudgetExceededError, match=r"agent travel$"):
-        await till.purse(monthly="1").reserve("w", Decimal(2))
+        await till.purse(monthly="1").reserve(Decimal(2))
 
 
 async def test_what_another_run_pays_at_the_same_time_is_seen_after_a_second(till: Till) -> None:
@@ -171,7 +172,7 @@ async def test_what_another_run_pays_at_the_same_time_is_seen_after_a_second(til
     await pay(two, "0.9")
     till.wait(seconds=1)
     with pytest.raises(BudgetExceededError, match=r"agent travel paid \$0\.9"):
-        await one.reserve("w", Decimal("0.2"))
+        await one.reserve(Decimal("0.2"))
 
 
 async def test_two_runs_that_pay_in_turns_never_exceed_their_30_days(till: Till) -> None:
@@ -197,7 +198,7 @@ async def test_nothing_is_paid_after_the_lease_is_lost(till: Till) -> None:
     till.check = lost
     till.wait(seconds=1)
     with pytest.raises(InfrastructureError, match="taken over"):
-        await purse.reserve("w", Decimal("0.1"))
+        await purse.reserve(Decimal("0.1"))
 
 
 def test_a_line_that_cannot_be_read_harms_no_other(till: Till) -> None:

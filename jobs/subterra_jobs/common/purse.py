@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from subterra_api.contract import Budget, Stage
 from subterra_jobs.common.caps import Refusal, Window
-from subterra_jobs.common.errors import BudgetExceededError
+from subterra_jobs.common.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.common.ledger import Entry, Ledger, Payment
 from subterra_jobs.common.segments import GroupCommit
 
@@ -38,37 +39,41 @@ class LedgerPurse:
         self._since: datetime | None = None
         self._window = Window()
         self._usd, self._tokens = Decimal(0), 0
-        self._held: dict[int, tuple[str, Decimal]] = {}
+        self._held: dict[int, Decimal] = {}
         self._next = 0
         self._commit = GroupCommit[Entry](ledger.append)
         self._changed = asyncio.Condition()
         self._looked = monotonic()
         self._count(ledger.news())
 
-    async def reserve(self, owner: str, usd: Decimal) -> int:
+    @property
+    def held(self) -> Decimal:
+        """What the calls in flight may cost at most, in dollars."""
+        return sum(self._held.values(), Decimal(0))
+
+    async def reserve(self, usd: Decimal) -> int:
         """A receipt. Waits while calls in flight hold the money that this one might need.
 
         Raises BudgetExceededError when even their end cannot help.
         """
         async with self._changed:
             await self._look()
-            while not self._fits(sum((held for _, held in self._held.values()), usd)):
+            while not self._fits(self.held + usd):
                 if (refusal := self._refusal(usd)) is not None:
                     raise BudgetExceededError(str(refusal))
                 await self._changed.wait()
                 await self._look()
             self._next += 1
-            self._held[self._next] = (owner, usd)
+            self._held[self._next] = usd
             return self._next
 
     async def settle(self, receipt: int, entry: Entry | None) -> None:
         """Books ``entry`` in place of the reservation, nothing when the call cost nothing; returns once the ledger has it."""
         await self._book([receipt], [] if entry is None else [entry])
 
-    async def forfeit(self, owner: str) -> None:
-        """Books the reservations of a worker that died at their worst case: nobody knows whether those calls were paid."""
-        lost = {receipt: usd for receipt, (holder, usd) in self._held.items() if holder == owner}
-        await self._book(list(lost), [{"usd": str(usd), "tokens": 0, "lost": True} for usd in lost.values()])
+    async def forfeit(self, usd: Decimal) -> None:
+        """Books what a purse held whose process died: nobody knows which of its calls were paid."""
+        await self._book([], [{"usd": str(usd), "tokens": 0, "lost": True}])
 
     async def totals(self) -> tuple[Decimal, int]:
         """Dollars and tokens that this stage of this run took, earlier attempts included."""
@@ -97,7 +102,8 @@ class LedgerPurse:
         if self._monotonic() - self._looked < LOOK_SECONDS:
             return
         looked = self._monotonic()
-        self._count(await asyncio.to_thread(self._news))
+        with _kept():
+            self._count(await asyncio.to_thread(self._news))
         self._looked = looked
 
     def _news(self) -> list[Payment]:
@@ -119,12 +125,22 @@ class LedgerPurse:
         run, now = self._ledger.run.uid, self._clock()
         about = {"run": run, "stage": self._stage, "at": now.isoformat(timespec="seconds")}
         if entries:
-            await self._commit.add([{**entry, **about} for entry in entries])
+            with _kept():
+                await self._commit.add([{**entry, **about} for entry in entries])
         async with self._changed:
             for receipt in receipts:
                 self._held.pop(receipt, None)
             self._count(Payment(run, self._stage, now, Decimal(entry["usd"]), int(entry["tokens"])) for entry in entries)
             self._changed.notify_all()
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """A ledger that cannot be kept ends the spending."""
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(f"the ledger cannot be kept ({error}); see to the artifact store") from error
 
 
 def _decimal(amount: str | None) -> Decimal | None:

@@ -25,15 +25,13 @@ from subterra_jobs.providers.answers import AnswerStore
 from subterra_jobs.providers.broker import Figures
 
 WORKERS_VARIABLE = "SUBTERRA_WORKERS"
-"""Number of writing processes; by default one per processor, at most `MOST_WORKERS`."""
+"""Number of processes that write scripted words; by default one per processor, at most `MOST_WORKERS`."""
 MOST_WORKERS = 16
 SCRIPTED_BATCH = 200
 PAID_IN_FLIGHT = 512
-"""Calls at once over all workers: a limit of 4,000 a minute is used up with answers that take 7 s. The broker begins with few."""
+"""Calls at once: a limit of 4,000 a minute is used up with answers that take 7 s. The broker begins with few."""
 PAID_BATCH = 4
 """Conversations that are handed out together; small, so that progress is seen and a dead worker costs little."""
-PAID_WORKERS = 2
-"""Waiting for answers takes hardly any processor time."""
 
 
 def work(context: StageContext) -> Outcome:
@@ -114,7 +112,5 @@ def shape(run: RunInput) -> Shape:
     workers = int(given) if given.isdecimal() and int(given) > 0 else min(MOST_WORKERS, cpus.available())
     if run.generation.teacher.name == "scripted":
         return Shape(workers=workers, batch=SCRIPTED_BATCH, concurrency=1)
-    workers = min(workers, PAID_WORKERS)
-    concurrency = PAID_IN_FLIGHT // workers
     # As many conversations at hand as calls may be in flight, and one batch more.
-    return Shape(workers, PAID_BATCH, concurrency, in_flight=concurrency // PAID_BATCH + 1, calls=PAID_IN_FLIGHT)
+    return Shape(1, PAID_BATCH, PAID_IN_FLIGHT, in_flight=PAID_IN_FLIGHT // PAID_BATCH + 1, calls=PAID_IN_FLIGHT)

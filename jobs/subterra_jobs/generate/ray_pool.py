@@ -1,4 +1,4 @@
-"""Ray inside the Job's pod: one worker process per processor, batches handed out as workers get free, dead workers replaced."""
+"""Ray inside the Job's pod: worker processes, batches handed out as workers get free, dead workers replaced."""
 
 import logging
 import os
@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,20 +18,18 @@ import subterra_api
 import subterra_jobs
 from subterra_api.contract import Budget, RunInput
 from subterra_jobs.common.errors import InfrastructureError, StageError
-from subterra_jobs.common.ledger import Ledger
-from subterra_jobs.common.purse import LedgerPurse
-from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.worker import Batch, RemoteBroker, Worker
+from subterra_jobs.generate.worker import Batch, PaidWorker, Worker
 from subterra_jobs.generate.writer import Conversation
-from subterra_jobs.providers.broker import Figures, StageBroker
-from subterra_jobs.providers.rates import Rates
+from subterra_jobs.providers.broker import Figures
 
 log = logging.getLogger("subterra")
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Near Ray's minimum: batches of text are small."""
-BROKER_CALLS = 10_000
-"""More than all workers together ever ask at once: a call that waits for its turn must not keep another from being settled."""
+MESSAGES = 10_000
+"""More than a worker is ever sent at once: a batch that waits for its turn must not keep figures from being told."""
+LOOK_SECONDS = 0.5
+"""How often a worker is asked how far it is, at least: what it held then is booked if it dies."""
 DEATHS = 3
 """How many workers may die in a row while nothing is paid or finished."""
 STOP_SECONDS = 22.0
@@ -54,7 +53,7 @@ class Shape:
     in_flight: int = 2
     """Batches per worker that are handed out, so that none waits for the driver."""
     calls: int = 1
-    """Calls of a paid teacher at once, over all workers; its account's limits may let through fewer."""
+    """Calls of a paid teacher at once; its account's limits may let through fewer."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,17 @@ class _Flight:
 
 
 class RayPool:
-    """A context manager. Use one per process. ``check`` raises a StageError when there must be no more spending."""
+    """A context manager. Use one per process. A teacher that is paid has one worker, which waits for answers most of the time;
+    ``check`` raises a StageError when there must be no more spending.
+    """
 
     def __init__(self, run: RunInput, shape: Shape, budget: Budget, check: Callable[[], None]) -> None:
         self._run, self._shape, self._budget, self._check = run, shape, budget, check
         self._paid = run.generation.teacher.name != "scripted"
+        assert shape.workers == 1 or not self._paid
         self._owners = 0
+        self._told: Figures | None = None
+        self._calls_before = 0
         self._finished = self._deaths = 0
         self._at_death = (0, 0)
 
@@ -88,7 +92,6 @@ class RayPool:
             self._leave()
             raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory") from error
         self._run_ref = ray.put(self._run)
-        self._broker = self._make_broker() if self._paid else None
         self._workers = [self._make_worker() for _ in range(self._shape.workers)]
         return self
 
@@ -101,7 +104,11 @@ class RayPool:
 
     def figures(self) -> Figures | None:
         """How far it is with the provider; none with a teacher that costs nothing."""
-        return None if self._broker is None else ray.get(self._broker.figures.remote())
+        if self._paid:
+            with suppress(ray.exceptions.RayActorError):  # a dead worker's last word stands
+                told: Figures = ray.get(self._workers[0][1].figures.remote())
+                self._told = replace(told, calls=told.calls + self._calls_before)
+        return self._told
 
     def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None]) -> None:
         """Finishes all conversations; ``done`` gets them as they come.
@@ -116,7 +123,10 @@ class RayPool:
                 while waiting and (free := self._free(flights)) is not None:
                     (owner, actor), next_one = self._workers[free], waiting.popleft()
                     flights[actor.write.remote(next_one)] = _Flight(free, owner, next_one)
-                ready, _ = ray.wait(list(flights), num_returns=1)
+                ready, _ = ray.wait(list(flights), num_returns=1, timeout=LOOK_SECONDS)
+                if not ready:
+                    self.figures()
+                    continue
                 flight = flights.pop(ready[0])
                 result = self._result(ready[0], flight)
                 if result is None:
@@ -151,10 +161,11 @@ class RayPool:
         if self._workers[index][0] != owner:
             return  # another of its batches told already
         log.warning("a worker died; another one takes over")
-        if self._broker is not None:
-            ray.get(self._broker.forfeit.remote(owner))
         self._count_death()
         self._workers[index] = self._make_worker()
+        if self._told is not None:
+            self._calls_before = self._told.calls
+            ray.get(self._workers[index][1].forfeit.remote(self._told.held))
 
     def _count_death(self) -> None:
         """A batch that kills every worker ends the stage, once all others are done."""
@@ -180,15 +191,9 @@ class RayPool:
     def _make_worker(self) -> tuple[str, Any]:
         self._owners += 1
         owner = f"worker-{self._owners}"
-        actor = ray.remote(Worker).options(num_cpus=1, max_restarts=0)
-        broker = None if self._broker is None else RemoteBroker(self._broker)
-        return owner, actor.remote(self._run_ref, broker, owner, self._shape.concurrency)
-
-    def _make_broker(self) -> Any:
-        ledger = Ledger(ArtifactStore(self._run.store), self._run.run)
-        purse = LedgerPurse(ledger, "generate", self._budget, check=self._check)
-        broker = ray.remote(StageBroker).options(num_cpus=0, max_restarts=0, max_concurrency=BROKER_CALLS)
-        return broker.remote(purse, Rates(self._shape.calls))
+        kind = ray.remote(PaidWorker if self._paid else Worker).options(num_cpus=1, max_restarts=0, max_concurrency=MESSAGES)
+        spending = (self._budget, self._shape.calls, self._check) if self._paid else ()
+        return owner, kind.remote(self._run_ref, self._shape.concurrency, *spending)
 
     def _leave(self) -> None:
         ray.shutdown()

@@ -2,21 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
-from subterra_api.contract import ExitCode, RunInput
+from subterra_api.contract import Budget, ExitCode, RunInput
 from subterra_api.graph import Graph
 from subterra_jobs.common.errors import InfrastructureError, StageError
-from subterra_jobs.common.ledger import Entry
+from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.turn_keys import turns_path
 from subterra_jobs.generate.writer import Conversation, Teacher, Writer
 from subterra_jobs.providers.answers import AnswerStore
-from subterra_jobs.providers.broker import Broker
-from subterra_jobs.providers.rates import Heard
+from subterra_jobs.providers.broker import Broker, Figures, StageBroker
+from subterra_jobs.providers.rates import Rates
 
 TEACHER = "generation.teacher"
 GRACE_SECONDS = 20.0
@@ -48,33 +48,7 @@ class Batch:
     failure: Failure | None = None
 
 
-class RemoteBroker:
-    """The stage's broker, which lives in another process."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
-
-    async def admit(self, owner: str, usd: Decimal, size: int, rank: int) -> int:
-        """See `Broker`."""
-        receipt: int = await _answer(self._actor.admit.remote(owner, usd, size, rank))
-        return receipt
-
-    async def settle(self, receipt: int, entry: Entry | None, heard: Heard) -> None:
-        """See `Broker`."""
-        await _answer(self._actor.settle.remote(receipt, entry, heard))
-
-
-async def _answer(reply: Any) -> Any:
-    try:
-        return await reply
-    except Exception as error:
-        # What was raised there comes wrapped, with the other process's traceback in its message.
-        if isinstance(cause := getattr(error, "cause", None), StageError):
-            raise cause from None
-        raise InfrastructureError(f"the ledger cannot be kept ({type(error).__name__}); see to the artifact store") from error
-
-
-def make_teacher(run: RunInput, graph: Graph, broker: Broker | None, owner: str) -> Teacher:
+def make_teacher(run: RunInput, graph: Graph, broker: Broker | None) -> Teacher:
     """The teacher that the run asks for; the SDK is imported only where it is needed."""
     if run.generation.teacher.name == "scripted":
         from subterra_jobs.generate.scripted import ScriptedTeacher
@@ -88,15 +62,15 @@ def make_teacher(run: RunInput, graph: Graph, broker: Broker | None, owner: str)
         raise InfrastructureError("a paid teacher needs a broker")
     account = account_of(run.generation.teacher, TEACHER)
     answers = AnswerStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
-    return PaidTeacher(graph, Caller(account, client_of(account), broker, owner, answers))
+    return PaidTeacher(graph, Caller(account, client_of(account), broker, answers))
 
 
 class Worker:
     """Writes with bounded concurrency. After a failure no new turn is begun, but those under way are finished and kept."""
 
-    def __init__(self, run: RunInput, broker: Broker | None, owner: str, concurrency: int) -> None:
+    def __init__(self, run: RunInput, concurrency: int, broker: Broker | None = None) -> None:
         graph = Graph(run.procedure)
-        self._teacher = make_teacher(run, graph, broker, owner)
+        self._teacher = make_teacher(run, graph, broker)
         self._writer = Writer(graph, self._teacher)
         self._limit = asyncio.Semaphore(concurrency)
         self._stopped = asyncio.Event()
@@ -147,3 +121,20 @@ class Worker:
     def _go_on(self) -> None:
         if self._stopped.is_set():
             raise StoppedError
+
+
+class PaidWorker(Worker):
+    """Asks the provider by itself: a broker in another process would take twice the processor time of the calls."""
+
+    def __init__(self, run: RunInput, concurrency: int, budget: Budget, calls: int, check: Callable[[], None]) -> None:
+        self._purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
+        self._broker = StageBroker(self._purse, Rates(calls))
+        super().__init__(run, concurrency, self._broker)
+
+    async def figures(self) -> Figures:
+        """How far it is with the provider."""
+        return await self._broker.figures()
+
+    async def forfeit(self, usd: Decimal) -> None:
+        """Books what the worker before held when it died: nobody knows which of its calls were paid."""
+        await self._purse.forfeit(usd)

@@ -1,4 +1,4 @@
-"""Who may call the provider now: one for all workers of a stage, within the account's limits and within the caps on spending."""
+"""Who may call the provider now: within the account's limits and within the caps on spending."""
 
 import asyncio
 import heapq
@@ -32,6 +32,8 @@ class Figures:
     limit: float | None
     """Calls a minute that the account's limits let through; none when the provider tells none."""
     cap: Decimal | None
+    held: Decimal
+    """What the calls in flight may cost at most."""
 
     def told(self, *notes: str) -> dict[str, Any]:
         """What progress tells of a stage that pays, with ``notes`` in its message."""
@@ -50,7 +52,7 @@ class Figures:
 class Broker(Protocol):
     """Admit before a call, settle after."""
 
-    async def admit(self, owner: str, usd: Decimal, size: int, rank: int) -> int:
+    async def admit(self, usd: Decimal, size: int, rank: int) -> int:
         """A receipt, once a call of so many bytes may go that costs at most so much. The higher rank goes first."""
         ...
 
@@ -71,37 +73,31 @@ class StageBroker:
         self._waiting: list[tuple[int, int, int, asyncio.Future[Call]]] = []
         self._order = itertools.count()
         self._alarm: asyncio.Task[None] | None = None
-        self._calls: dict[int, tuple[str, Call]] = {}
+        self._calls: dict[int, Call] = {}
         self._answered, self._recent = 0, deque[float]()
 
-    async def admit(self, owner: str, usd: Decimal, size: int, rank: int) -> int:
+    async def admit(self, usd: Decimal, size: int, rank: int) -> int:
         """See `Broker`. Raises BudgetExceededError."""
         turn: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (-rank, next(self._order), size, turn))
         self._go_on()
         call = await turn
         try:
-            receipt = await self.purse.reserve(owner, usd)
+            receipt = await self.purse.reserve(usd)
         except BaseException:
             self._end(call, Heard())
             raise
-        self._calls[receipt] = (owner, call)
+        self._calls[receipt] = call
         return receipt
 
     async def settle(self, receipt: int, entry: Entry | None, heard: Heard) -> None:
         """See `Broker`."""
-        _, call = self._calls.pop(receipt)
+        call = self._calls.pop(receipt)
         if not heard.refused:
             self._answered += 1
             self._recent.append(self._clock())
         self._end(call, heard)
         await self.purse.settle(receipt, entry)
-
-    async def forfeit(self, owner: str) -> None:
-        """Books the calls of a worker that died at their worst case: nobody knows whether they were paid."""
-        for receipt in [receipt for receipt, (holder, _) in self._calls.items() if holder == owner]:
-            self._end(self._calls.pop(receipt)[1], Heard())
-        await self.purse.forfeit(owner)
 
     async def figures(self) -> Figures:
         """How far the stage is with the provider."""
@@ -110,7 +106,8 @@ class StageBroker:
             self._recent.popleft()
         since = max(now - self._recent[0], 1.0) if self._recent else 1.0
         usd, tokens = await self.purse.totals()
-        return Figures(usd, tokens, self._answered, len(self._recent) * 60 / since, self._rates.per_minute(), self.purse.cap)
+        rate, limit = len(self._recent) * 60 / since, self._rates.per_minute()
+        return Figures(usd, tokens, self._answered, rate, limit, self.purse.cap, self.purse.held)
 
     def _end(self, call: Call, heard: Heard) -> None:
         self._rates.end(self._clock(), call, heard)

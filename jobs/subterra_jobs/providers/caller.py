@@ -25,13 +25,13 @@ _LONGEST_WAIT = 30.0
 
 
 class Caller:
-    """Asks one model, and keeps what it answers. ``owner`` is booked for calls of which nobody knows the end."""
+    """Asks one model, and keeps what it answers."""
 
     def __init__(
-        self, account: Account, client: Client, broker: Broker, owner: str, answers: AnswerStore, *,
+        self, account: Account, client: Client, broker: Broker, answers: AnswerStore, *,
         patience: float = PATIENCE_SECONDS, first_wait: float = 0.5, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._account, self._client, self._broker, self._owner, self._answers = account, client, broker, owner, answers
+        self._account, self._client, self._broker, self._answers = account, client, broker, answers
         self._patience, self._first_wait, self._clock = patience, first_wait, clock
         self._rng = random.Random()
 
@@ -63,7 +63,7 @@ class Caller:
         deadline: float | None = None
         tries, worst = 0, self.worst_case(request)
         while True:
-            receipt = await self._broker.admit(self._owner, worst, request.size, rank)
+            receipt = await self._broker.admit(worst, request.size, rank)
             began = self._clock()
             try:
                 answer = await self._client.ask(request)

@@ -37,7 +37,7 @@ class Desk:
         if name not in self._brokers:
             self._brokers[name] = StageBroker(self._paying(), Rates(IN_FLIGHT))
         answers = AnswerStore(self._store, f"{self._folder}/{use}-{name}")
-        self._callers.append(Caller(account, client_of(account), self._brokers[name], self._stage, answers))
+        self._callers.append(Caller(account, client_of(account), self._brokers[name], answers))
         return self._callers[-1]
 
     async def figures(self) -> Figures | None:

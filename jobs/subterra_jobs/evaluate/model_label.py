@@ -32,7 +32,7 @@ Chat = Sequence[Mapping[str, str]]
 _INSTRUCTION = """\
 You read a chat of a service's agent with a customer, and say for each turn which steps of the procedure it takes.
 - "first" is your best guess, "second" another one where you are not sure; leave "second" empty where you are.
-- A guess is a list of step names, in order. Where a turn takes several steps, all of them are in the list, however briefly each is done.
+- A guess is a list of step names, in order. A turn that takes several steps has all of them in its list, however brief they are.
 - Where a turn of the customer comes to a step with several ways on, write "step -> next step" for the way that the words choose.
 - Only name steps of whoever speaks. A turn that takes no step (small talk, a question back, thanks) has two empty lists.
 - Go by what is said, not by what the procedure would want here: the agent may have done something wrong, and that is to be found.

@@ -1,28 +1,18 @@
 """The openai teacher against a real vLLM. Its model has never learned a word, so what is tested is the wire, not what is said."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 from tests.fakes.generation import run_input, travel
+from tests.fakes.vllm_server import vllm_server
 from tests.jobs.test_generate_openai import ledger, write
 
 from subterra_api.contract import ENDPOINTS_VARIABLE, PRICES_VARIABLE, RunInput
 from subterra_jobs.common.errors import InvalidInputError
-from subterra_operator.build.vllm import Model, command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
-START_SECONDS = 500
-CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -42,32 +32,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def vllm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Base URL of a server, started as the operator starts it."""
     pytest.importorskip("vllm")
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
-    ours = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    words = [sys.executable, *command(Model("unused", "qwen", scratch=True, max_length=4096), ours)[1:]]
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    with log.open("wb") as out:
-        home = {"VLLM_CACHE_ROOT": str(log.parent), "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", "VLLM_NO_USAGE_STATS": "1"}
-        server = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=os.environ | CPU | home, start_new_session=True)
-    try:
-        _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # with its engine; there is nothing to save
-        server.wait(10)
-
-
-def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.5)
-    pytest.fail(f"vLLM did not start:\n{log.read_text()[-3000:]}")
+    with vllm_server(model, "qwen", tmp_path_factory.mktemp("vllm")) as url:
+        yield f"{url}/v1"
 
 
 def run_with(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:

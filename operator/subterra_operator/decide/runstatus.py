@@ -51,8 +51,8 @@ def _summary(
     if status.verdict:
         return (True, Reason.SUCCEEDED, f"all stages are done; verdict {status.verdict.result}"), False, False
     if stages and all(stage.state == "Succeeded" for stage in stages):
-        text = "the evaluation reported no statistics to judge by; use a jobs image of the operator's version"
-        return (False, Reason.INTERNAL_ERROR, text), False, True
+        text = "the evaluation reported nothing to judge by; use a jobs image of the operator's version, then delete this run"
+        return (False, Reason.INTERNAL_ERROR, f"{text}: it is made again, and what is paid is kept"), False, True
     if outcome.suspended:
         return (None, *outcome.suspended), False, False
     current = next((stage for stage in stages if stage.state != "Succeeded"), None)

@@ -192,7 +192,7 @@ def test_references_are_compared_on_scenarios_that_the_edit_does_not_touch_and_b
     good = results_of("none", 40)
     lost = [replace(result, judgements=(None,)) for result in good]
     touched = [replace(result, scenario=replace(result.scenario, touched=i < 10)) for i, result in enumerate(good)]
-    found = summarise({"candidate": touched, "serving": good, "in-context": lost}, 7).statistics
+    found = summarise({"candidate": good, "serving": touched, "in-context": lost}, 7).statistics
     assert found is not None
     assert [(each.against, each.failures.of) for each in found.comparisons] == [("serving", 30)]
     assert {difference.mean for difference in found.comparisons[0].criteria.values()} == {0}

@@ -1,13 +1,13 @@
 """Which scenarios an edit touches: known before anything is played."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes.generation import example
 
+from subterra_api.digest import canonical, meaning
 from subterra_api.v1alpha1.procedure import Knowledge, ProcedureSpec
-from subterra_jobs.evaluate.edits import PROCEDURE_FILE, Edits, compiled_from
+from subterra_jobs.evaluate.edits import Edits, compiled_from
 
 TRAVEL = example("travel")
 DIRECT = ("greet", "ask_trip", "trip", "options", "choice", "goodbye")
@@ -83,9 +83,9 @@ def test_what_decides_nothing_touches_nothing(field: str) -> None:
     assert not touched(TRAVEL.model_copy(update={field: other}), DIRECT)
 
 
-def test_a_model_knows_what_it_was_compiled_from(tmp_path: Path) -> None:
-    assert compiled_from(tmp_path) is None
-    (tmp_path / PROCEDURE_FILE).write_text(TRAVEL.model_dump_json(by_alias=True))
-    assert compiled_from(tmp_path) == TRAVEL
-    (tmp_path / PROCEDURE_FILE).write_text("{}")
-    assert compiled_from(tmp_path) is None
+def test_a_model_knows_what_it_was_compiled_from() -> None:
+    assert compiled_from(TRAVEL.model_dump_json(by_alias=True).encode()) == TRAVEL
+    assert compiled_from(canonical(meaning(TRAVEL))) == TRAVEL
+    assert compiled_from(b"{}") is None
+    assert compiled_from(b"{") is None
+    assert compiled_from(None) is None

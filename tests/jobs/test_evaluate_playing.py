@@ -20,9 +20,9 @@ from subterra_jobs.evaluate.client import Reply, UnplayableError
 from subterra_jobs.evaluate.conditions import Chat, Condition
 from subterra_jobs.evaluate.dialogues import DialogueStore
 from subterra_jobs.evaluate.halt import Halt, StoppedError
-from subterra_jobs.evaluate.play import CAP_FAULT, Dialogue, Scripted, converse, play_all, turn_cap
+from subterra_jobs.evaluate.play import CAP_FAULT, Dialogue, converse, play_all, turn_cap
 from subterra_jobs.evaluate.scenarios import Scenario
-from subterra_jobs.evaluate.simulator import ModelUser, ScriptedUser, User
+from subterra_jobs.evaluate.simulator import ModelUsers, ScriptedUser, User
 
 CAST = scenarios.build(Graph(travel()), run_input(Path("/nowhere")).evaluation)
 
@@ -40,15 +40,12 @@ class Parrot:
         return Reply(self.text, 0.1, 10, 5, "stop")
 
 
-class Modelled:
-    """Customers of a caller."""
+class Modelled(ModelUsers):
+    """Customers of a caller of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.desk = desk(folder)
-        self.caller = self.desk.caller(MODEL, "evaluation.simulator", "simulator")
-
-    def user(self, scenario: Scenario, condition: str) -> User:
-        return ModelUser(self.caller, travel(), scenario, condition)
+        super().__init__(self.desk.caller(MODEL, "evaluation.simulator", "simulator"), travel())
 
 
 class Listed:
@@ -188,4 +185,3 @@ async def test_scripted_customers_of_a_served_model_say_their_lines() -> None:
     for scenario, dialogue in zip(cast, played.dialogues, strict=True):
         assert [m["content"] for m in dialogue.chat if m["role"] == "user"] == list(scenario.lines)
         assert dialogue.fault is None
-    assert Scripted().user(cast[0], "").fault is None

@@ -80,13 +80,13 @@ class InContext:
     """A model with the whole flowchart in its system prompt: one call per turn, the first part the same in all conversations."""
 
     def __init__(self, spec: ProcedureSpec, caller: Caller) -> None:
-        self._spec, self._caller = spec, caller
-        parts = [_IN_CONTEXT, FORM, *known_to_all(spec)]
-        self.system = "\n\n".join([spec.system_prompt, *parts, tagged("flowchart", flowchart(spec))])
+        parts = [spec.system_prompt, _IN_CONTEXT, FORM, *known_to_all(spec), tagged("flowchart", flowchart(spec))]
+        self.instructions = "\n\n".join(parts)
+        self._caller = caller
 
     async def reply(self, chat: Chat, scenario: Scenario) -> Reply:
         """See `Speaker`."""
-        request = Request(self.system, messages(chat, scenario.context))
+        request = Request(self.instructions, messages(chat, scenario.context))
         return reply_of([await spoken(self._caller, request, scenario)])
 
 

@@ -1,17 +1,12 @@
 """What an edit of the procedure changes: a model that was compiled before is not judged by what it never learned. Pure."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from subterra_api.graph import Path as Walk
+from subterra_api.graph import Path
 from subterra_api.template import variables_of
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-
-PROCEDURE_FILE = "procedure.json"
-"""In a model's artifact: the procedure that it was compiled from."""
 
 
 class Edits:
@@ -26,16 +21,16 @@ class Edits:
         self._variables = {variable.name for variable in now.variables if known.get(variable.name) != variable}
         self._mentions = {node.id: set(_mentioned(node)) for node in now.nodes}
 
-    def touch(self, path: Walk) -> bool:
+    def touch(self, path: Path) -> bool:
         """Whether what is right on this path is not what it was: a node, a hub's ways out, a variable that is mentioned, a fact."""
         return self._everything or any(node in self._nodes or self._mentions[node] & self._variables for node in path)
 
 
-def compiled_from(model: Path) -> ProcedureSpec | None:
-    """The procedure of a model's artifact; none when it was made before this was kept, or by a version that wrote otherwise."""
+def compiled_from(content: bytes | None) -> ProcedureSpec | None:
+    """The procedure in a model's file; none when there is no file, or a version wrote it that wrote otherwise."""
     try:
-        return ProcedureSpec.model_validate(json.loads((model / PROCEDURE_FILE).read_text()))
-    except (OSError, ValueError, ValidationError):
+        return None if content is None else ProcedureSpec.model_validate_json(content)
+    except ValidationError:
         return None
 
 

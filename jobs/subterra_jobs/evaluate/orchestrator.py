@@ -55,6 +55,8 @@ class Orchestrator:
         self._graph, self._caller = graph, caller
         self._told = [variable.name for variable in graph.spec.variables if variable.visibility == "context"]
         self._system = "\n\n".join([graph.spec.system_prompt, _AGENT, FORM, *known_to_all(graph.spec)])
+        self.instructions = [self._system, _ROUTER, _GOODBYE]
+        """What its answers depend on, beside the procedure."""
         self._at: dict[str, Step] = {}
         self._app = self._compiled()
 

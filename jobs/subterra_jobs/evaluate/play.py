@@ -13,7 +13,7 @@ from subterra_jobs.evaluate.client import TIMEOUT_SECONDS, Candidate, Reply, Unp
 from subterra_jobs.evaluate.conditions import Condition, Served, Speaker
 from subterra_jobs.evaluate.halt import Halt
 from subterra_jobs.evaluate.scenarios import Scenario
-from subterra_jobs.evaluate.simulator import ScriptedUser, User
+from subterra_jobs.evaluate.simulator import ScriptedUsers, User
 
 CONCURRENCY = 8
 CAP_FAULT = "had not come to an end after twice the turns of the longest path"
@@ -54,14 +54,6 @@ class Library(Protocol):
     def get(self, scenario: str) -> Dialogue | None: ...
 
     async def keep(self, scenario: str, dialogue: Dialogue) -> None: ...
-
-
-class Scripted:
-    """Customers who say their lines."""
-
-    def user(self, scenario: Scenario, condition: str) -> User:
-        """See `Cast`."""
-        return ScriptedUser(scenario.lines)
 
 
 async def play_all(
@@ -114,7 +106,7 @@ async def play(url: str, scenarios: Sequence[Scenario], *, max_tokens: int, wait
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as http:
         model, version = await connect(http, wait_seconds)
         condition = Condition("candidate", Served(Candidate(http, model, max_tokens), ""), "")
-        played = await play_all([condition], scenarios, Scripted(), seed=0, halt=Halt())
+        played = await play_all([condition], scenarios, ScriptedUsers(), seed=0, halt=Halt())
     return Played(played["candidate"], model, version)
 
 

@@ -93,7 +93,7 @@ def build(
         "agreement": agreement(arms, judging.repeats, judging.judges, seed),
         "labeller": {"name": judging.labeller, "accuracy": judging.accuracy and _accuracy(judging.accuracy)},
         "faults": {name: sum(each.dialogue.fault is not None for each in all_of) for name, all_of in arms.items()},
-        "touched": sum(result.scenario.touched for result in results),
+        "touched": {name: sum(each.scenario.touched for each in all_of) for name, all_of in arms.items()},
         "seenAgainstUnseen": compare_seen(results),
         "halves": [_half(results, unseen) for unseen in (False, True)],
         "slots": _slots(results),

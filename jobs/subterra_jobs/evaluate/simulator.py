@@ -99,6 +99,25 @@ class ModelUser:
         return turn
 
 
+class ScriptedUsers:
+    """Customers who say their lines."""
+
+    def user(self, scenario: Scenario, condition: str) -> User:
+        """See `play.Cast`."""
+        return ScriptedUser(scenario.lines)
+
+
+class ModelUsers:
+    """Customers whom one model plays."""
+
+    def __init__(self, caller: Caller, spec: ProcedureSpec) -> None:
+        self._caller, self._spec = caller, spec
+
+    def user(self, scenario: Scenario, condition: str) -> User:
+        """See `play.Cast`."""
+        return ModelUser(self._caller, self._spec, scenario, condition)
+
+
 def fingerprint(provider: Provider) -> str:
     """Names everything but the scenario and the other side that determines what the customer says."""
     return _digest("scripted") if provider.name == "scripted" else _digest(meaning(provider), _RULES, _NOW, TRIES, _PEOPLE)

@@ -20,12 +20,12 @@ def sufficient(arms: Mapping[str, Sequence[Result]]) -> Statistics:
     results = arms[CANDIDATE]
     references = {name: arm_of(arms[name]) for name in REFERENCES if name in arms}
     candidate, challenged = arm_of(results), _challenged([results, *(arms[name] for name in references)])
-    comparable = np.array([not result.scenario.touched for result in results])
     criteria, failures = own(candidate, challenged)
     return Statistics(
         criteria=criteria, failures=failures, conformance=Tally(hits=sum(r.conformant for r in results), of=len(results)),
         comparisons=tuple(
-            compare(name, candidate, arm, challenged=challenged, comparable=comparable) for name, arm in references.items()
+            compare(name, candidate, arm, challenged=challenged, comparable=_comparable(arms[name]))
+            for name, arm in references.items()
         ),
         missing=rounded(missing(candidate, *references.values())),
     )  # fmt: skip
@@ -37,6 +37,11 @@ def arm_of(results: Sequence[Result]) -> Arm:
         [[np.nan if each is None else each.scores[name] for each in result.judgements] for name in CRITERIA] for result in results
     ]
     return Arm(np.array(scores, dtype=float), np.array([result.dialogue.error is None for result in results]))
+
+
+def _comparable(reference: Sequence[Result]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Scenarios in which no edit since this reference was compiled changes what is right."""
+    return np.array([not result.scenario.touched for result in reference])
 
 
 def _challenged(arms: Sequence[Sequence[Result]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

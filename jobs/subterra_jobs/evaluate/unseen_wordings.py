@@ -25,8 +25,8 @@ from subterra_api.v1alpha1.procedure import Node, NodeId, ProcedureSpec, Utteran
 from subterra_jobs.common.errors import InvalidInputError, StageError
 from subterra_jobs.evaluate import scenarios
 from subterra_jobs.evaluate.label import Labeller
-from subterra_jobs.evaluate.main import reply_budget
 from subterra_jobs.evaluate.play import Played, play
+from subterra_jobs.evaluate.players import reply_budget
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.scoring import examine, summarise
 from subterra_jobs.evaluate.sufficient import CANDIDATE

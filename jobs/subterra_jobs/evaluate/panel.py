@@ -1,0 +1,96 @@
+"""Who labels and judges what was played: rules where the words are the procedure's own, else models."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from subterra_api.contract import RunInput
+from subterra_api.graph import Graph
+from subterra_jobs.evaluate.batch import shuffled
+from subterra_jobs.evaluate.conformance import Replay
+from subterra_jobs.evaluate.label import Labeller
+from subterra_jobs.evaluate.model_judge import TWICE, ModelJudge, Played, judge_all
+from subterra_jobs.evaluate.model_label import ModelLabeller
+from subterra_jobs.evaluate.report import Judging
+from subterra_jobs.evaluate.results import Result
+from subterra_jobs.evaluate.scoring import examine
+from subterra_jobs.providers.desk import Desk
+
+CONCURRENCY = 64
+"""Conversations that are labelled or judged at a time; the account's limits may let through fewer calls."""
+Arms = Mapping[str, Sequence[Played]]
+Results = dict[str, list[Result]]
+
+
+class Panel(Protocol):
+    """Makes results of conversations."""
+
+    def steps(self, conversations: int) -> int:
+        """How much there is to do, for progress."""
+        ...
+
+    async def results(self, arms: Arms, tell: Callable[[int], None]) -> tuple[Results, Judging]:
+        """The results of each arm, in its order, and how they came about; ``tell`` is told how many steps are done."""
+        ...
+
+
+def panel_of(run: RunInput, graph: Graph, desk: Desk, dataset: Path | None) -> Panel:
+    """The run's panel. Without a dataset the labeller's accuracy stays unknown. Raises InvalidInputError."""
+    return Rules(graph) if run.evaluation.judge.name == "scripted" else Models(run, graph, desk, dataset)
+
+
+class Rules:
+    """Reads the procedure's own words."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._labeller = graph, Labeller(graph)
+
+    def steps(self, conversations: int) -> int:
+        """None that takes time."""
+        return 0
+
+    async def results(self, arms: Arms, tell: Callable[[int], None]) -> tuple[Results, Judging]:
+        """See `Panel`."""
+        return {name: [examine(self._graph, self._labeller, *pair) for pair in played] for name, played in arms.items()}, Judging()
+
+
+class Models:
+    """Two judges, and the first of them as labeller."""
+
+    def __init__(self, run: RunInput, graph: Graph, desk: Desk, dataset: Path | None) -> None:
+        asked, self._dataset, self._seed = run.evaluation, dataset, run.evaluation.seed
+        named = [("evaluation.judge", asked.judge), ("evaluation.secondJudge", asked.second_judge)]
+        self._judges = [
+            ModelJudge(graph, judge, desk.caller(judge, field, f"judge-{place}"), run.keys.report)
+            for place, (field, judge) in enumerate(named) if judge is not None
+        ]  # fmt: skip
+        self._labeller = ModelLabeller(graph, asked.judge, desk.caller(asked.judge, "evaluation.judge", "labeller"))
+
+    def steps(self, conversations: int) -> int:
+        """A label and, per judge, a judgement for each, and some judgements twice."""
+        return conversations + len(self._judges) * (conversations + round(TWICE * conversations))
+
+    async def results(self, arms: Arms, tell: Callable[[int], None]) -> tuple[Results, Judging]:
+        """See `Panel`. Raises a StageError when there is no going on."""
+        replays = await self._replays(arms, tell)
+        labelled = sum(map(len, replays.values()))
+        judged = await judge_all(
+            self._judges, arms, seed=self._seed, concurrency=CONCURRENCY, on_done=lambda done, _: tell(labelled + done)
+        )
+        known = None
+        if self._dataset is not None:
+            known = await self._labeller.accuracy(self._dataset, seed=self._seed, concurrency=CONCURRENCY)
+        rows = {name: zip(arms[name], replays[name], judged.arms[name], strict=True) for name in arms}
+        found = {name: [Result(*pair, replayed, scores) for pair, replayed, scores in row] for name, row in rows.items()}
+        names = tuple(judge.name for judge in self._judges)
+        return found, Judging(names, judged.repeats, self._labeller.name, known)
+
+    async def _replays(self, arms: Arms, tell: Callable[[int], None]) -> dict[str, list[Replay]]:
+        jobs = [pair for played in arms.values() for pair in played]
+
+        async def label(pair: Played) -> Replay:
+            return await self._labeller.replay(*pair)
+
+        found = iter(await shuffled(jobs, label, seed=self._seed, concurrency=CONCURRENCY, on_done=tell))
+        return {name: list(islice(found, len(played))) for name, played in arms.items()}

@@ -56,6 +56,10 @@ bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000
 bench-generation: .venv/.synced ## plans beside random walks, what an edit leaves paid, a provider's limits (10 minutes)
 	@PYTHONPATH=. $(PY) -m bench.generation
 
+.PHONY: bench-evaluation
+bench-evaluation: .venv/.synced ## how much longer an evaluation's play takes than its requests alone, against a stand-in server (2 minutes)
+	@PYTHONPATH=. $(PY) -m bench.evaluation
+
 .PHONY: bench-gate
 bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (3 minutes)
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=. $(PY) -m bench.gate

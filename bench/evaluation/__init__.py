@@ -1,0 +1,1 @@
+"""What playing costs beside the calls themselves."""

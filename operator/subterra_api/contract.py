@@ -40,6 +40,8 @@ ENDPOINTS_VARIABLE = "SUBTERRA_OPENAI_ENDPOINTS"
 """Environment variable of a paid stage: base URLs that the administrator allows beside OpenAI's own, as a JSON list."""
 REFERENCES_VARIABLE = "SUBTERRA_REFERENCE_URLS"
 """Environment variable of the evaluation: where each of the input's references is served, in their order, as a JSON list."""
+CONCURRENCY_VARIABLE = "SUBTERRA_CONCURRENCY"
+"""Environment variable of the evaluation: how many conversations are under way with each condition."""
 PRICES_VARIABLE = "SUBTERRA_PRICES"
 """Environment variable of a paid stage: the administrator's `ModelPrice` of models by name, as JSON."""
 RESULT_LIMIT = 4096

@@ -9,6 +9,7 @@ from tests.builders import operator_objects as make
 
 from subterra_api.contract import (
     BUDGET_VARIABLE,
+    CONCURRENCY_VARIABLE,
     ENDPOINTS_VARIABLE,
     PRICES_VARIABLE,
     REFERENCES_VARIABLE,
@@ -134,6 +135,16 @@ def test_references_are_served_beside_the_candidate_each_at_its_own_port() -> No
     assert json.loads(told[REFERENCES_VARIABLE]) == ["http://127.0.0.1:8001", "http://127.0.0.1:8002"]
     attached = stage_job(make.run(), ExecutionSettings(), Attempt("evaluate", 1, attach=True), SETTINGS, (SCRATCH, *REFERENCES))
     assert "initContainers" not in attached["spec"]["template"]["spec"]
+
+
+def test_an_evaluation_on_gpus_keeps_them_busy() -> None:
+    def told(execution: ExecutionSettings) -> dict[str, str]:
+        pod = stage_job(make.run(), execution, Attempt("evaluate", 1), SETTINGS, (SCRATCH,))["spec"]["template"]["spec"]
+        return {item["name"]: item.get("value", "") for item in pod["containers"][0]["env"]}
+
+    gpu = ExecutionSettings.model_validate({"evaluate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}})
+    assert told(gpu)[CONCURRENCY_VARIABLE] == "50"
+    assert CONCURRENCY_VARIABLE not in told(ExecutionSettings())
 
 
 def test_serving_pods_cannot_write_to_the_store() -> None:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra_api.contract import artifact_path
+from subterra_api.contract import CONCURRENCY_VARIABLE, artifact_path
 from subterra_api.graph import Graph
 from subterra_api.pricing import money
 from subterra_api.v1alpha1.scores import Interval, Scores
@@ -26,8 +26,6 @@ from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, summarise
 from subterra_jobs.evaluate.sufficient import CANDIDATE
 from subterra_jobs.providers.desk import Desk
 
-CONCURRENCY_VARIABLE = "SUBTERRA_CONCURRENCY"
-"""Conversations at once with each condition; a GPU is kept busy by 50."""
 TELL_SECONDS = 1.0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import INPUT_FILE, PROGRESS_PORT, REFERENCES_VARIABLE, VLLM_PORT, ExitCode, Stage
+from subterra_api.contract import CONCURRENCY_VARIABLE, INPUT_FILE, PROGRESS_PORT, REFERENCES_VARIABLE, VLLM_PORT, ExitCode, Stage
 from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
 from subterra_operator.build.common import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
@@ -23,6 +23,8 @@ CANDIDATE = "candidate"
 DEADLINES: dict[Stage, int] = {"generate": 6 * 3600, "train": 48 * 3600, "evaluate": 6 * 3600}
 """Seconds that one attempt may take."""
 SHARED_MEMORY: dict[Stage, str] = {"generate": "1Gi", "train": "512Mi", "evaluate": "512Mi"}
+ON_GPU = 50
+"""Conversations at once with each model that the evaluation plays on GPUs: enough to keep them busy."""
 PAID_STAGES = ("generate", "evaluate")
 """Only these reach a provider, and only they see its key and the caps."""
 
@@ -82,7 +84,10 @@ def _pod(
     pod: StagePod = getattr(execution, attempt.stage)
     sidecars = [] if attempt.attach else [_sidecar(model, pod, settings) for model in models]
     main_pod = pod.model_copy(update={"resources": StagePod().resources}) if sidecars else pod
-    containers = [_main(run, execution, attempt, settings, main_pod, models)]
+    main = _main(run, execution, attempt, settings, main_pod, models)
+    if any(name.endswith("/gpu") for sidecar in sidecars for amounts in sidecar["resources"].values() for name in amounts):
+        main["env"] += env({CONCURRENCY_VARIABLE: str(ON_GPU)})
+    containers = [main]
     config = {"name": "input", "configMap": {"name": input_name(run["metadata"]["name"])}}
     everything = [*volumes(settings, SHARED_MEMORY[attempt.stage]), config]
     spec = pod_spec(settings, containers, sidecars, everything, pod.node_selector, pod.tolerations)

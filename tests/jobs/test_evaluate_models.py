@@ -1,0 +1,126 @@
+"""Real models behind real vLLM servers: a damaged one is refused, a good one passes, and of one in between the gate cannot tell.
+
+The stage is the process that the operator starts, with the candidate and what serves side by side.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.fakes.trained import CITIES, TRIP, noised, trained
+from tests.fakes.vllm_server import vllm_server
+
+from subterra_api.contract import REFERENCES_VARIABLE, RunIdentity, StageResult, resolve
+from subterra_api.digest import procedure_digest
+from subterra_api.gate import judge
+from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy, Reference
+from subterra_api.v1alpha1.scores import Verdict
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+NOISE = 0.4
+"""Of each tensor's standard deviation: about half of the replies are then wrong."""
+SPOILT = frozenset(CITIES[::6])
+"""Five cities of 26: whom the model in between fails, so that it is about at the floor of 80 %."""
+
+
+@pytest.fixture(scope="module")
+def good_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("vllm")
+    return trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def good(good_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with vllm_server(good_model, "candidate", tmp_path_factory.mktemp("good"), 1024) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def damaged(good_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("damaged")
+    with vllm_server(noised(good_model, folder / "model", NOISE), "candidate", folder, 1024) as url:
+        yield url
+
+
+@contextmanager
+def between(good: str, damaged: str) -> Iterator[str]:
+    """A server that gives the conversations about some cities to the damaged model."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(httpx.get(good + self.path, timeout=60))
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            said = " ".join(message["content"] for message in json.loads(body)["messages"])
+            url = damaged if any(city in said for city in SPOILT) else good
+            headers = {"Content-Type": "application/json"}
+            self._answer(httpx.post(url + self.path, content=body, headers=headers, timeout=60))
+
+        def _answer(self, response: httpx.Response) -> None:
+            self.send_response(response.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(response.content)))
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def verdict(candidate: str, serving: str, model: Path, folder: Path) -> Verdict:
+    """What the gate says of the candidate beside what serves, on 150 scenarios."""
+    store = folder / "store"
+    (store / "models").mkdir(parents=True)
+    (store / "models" / "old").symlink_to(model)
+    reference = Reference(role="Serving", run="trip-0", model_digest="sha256:" + "a" * 64, model_path="models/old")
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "trip"}, "evaluation": {"scenarios": 150}})
+    identity = RunIdentity(name="trip-1", namespace="demo", uid="u")
+    run = resolve(inputs, TRIP, procedure_digest(TRIP), identity, store=store.as_uri(), references=(reference,))
+    (folder / "input.json").write_text(run.model_dump_json(by_alias=True))
+    told = {
+        "SUBTERRA_VLLM_URL": candidate, REFERENCES_VARIABLE: json.dumps([serving]), "SUBTERRA_TERMINATION_LOG": str(folder / "log"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "subterra_jobs.evaluate", "--input", str(folder / "input.json")]
+    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = StageResult.model_validate_json((folder / "log").read_text()).scores
+    assert scores
+    return judge(scores, GatePolicy())
+
+
+def test_a_model_as_good_as_what_serves_passes(good: str, good_model: Path, tmp_path: Path) -> None:
+    found = verdict(good, good, good_model, tmp_path)
+    assert found.result == "Pass", found.reasons
+
+
+def test_a_damaged_model_is_refused_for_what_it_does_worse(good: str, damaged: str, good_model: Path, tmp_path: Path) -> None:
+    found = verdict(damaged, good, good_model, tmp_path)
+    assert found.result == "Fail", found.reasons
+    named = {reason.partition(":")[0] for reason in found.reasons}
+    assert {"conformance", "taskSuccess against serving", "success against serving"} <= named
+
+
+def test_of_a_model_at_the_floor_the_gate_cannot_tell_and_says_how_many_scenarios_would(
+    good: str, damaged: str, good_model: Path, tmp_path: Path
+) -> None:
+    with between(good, damaged) as candidate:
+        found = verdict(candidate, candidate, good_model, tmp_path)
+    assert found.result == "Inconclusive", found.reasons
+    assert any(reason.startswith("conformance: ") and "scenarios would decide" in reason for reason in found.reasons)

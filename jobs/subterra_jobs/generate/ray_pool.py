@@ -18,6 +18,8 @@ import subterra_api
 import subterra_jobs
 from subterra_api.contract import Budget, RunInput
 from subterra_jobs.common.errors import InfrastructureError, StageError
+from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.worker import Batch, PaidWorker, Worker
 from subterra_jobs.generate.writer import Conversation
 from subterra_jobs.providers.broker import Figures
@@ -75,8 +77,8 @@ class RayPool:
         self._owners = 0
         self._told: Figures | None = None
         self._calls_before = 0
-        self._finished = self._deaths = 0
-        self._at_death = (0, 0)
+        self._finished = self._finished_at_death = self._deaths = 0
+        self._ledger = Ledger(ArtifactStore(run.store), run.run)
 
     def __enter__(self) -> Self:
         # A short path: the sockets in it may have 107 bytes.
@@ -91,6 +93,7 @@ class RayPool:
         except Exception as error:
             self._leave()
             raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory") from error
+        self._ledger.news()  # what is paid from now on tells whether anything gets done
         self._run_ref = ray.put(self._run)
         self._workers = [self._make_worker() for _ in range(self._shape.workers)]
         return self
@@ -169,10 +172,9 @@ class RayPool:
 
     def _count_death(self) -> None:
         """A batch that kills every worker ends the stage, once all others are done."""
-        figures = self.figures()
-        reached = (self._finished, figures.calls if figures else 0)
-        self._deaths = self._deaths + 1 if reached == self._at_death else 1
-        self._at_death = reached
+        paid = any(payment.run == self._run.run.uid for payment in self._ledger.news())
+        self._deaths = 1 if paid or self._finished > self._finished_at_death else self._deaths + 1
+        self._finished_at_death = self._finished
         if self._deaths >= DEATHS:
             text = f"{self._deaths} workers died while nothing got done; raise the memory limit of the generate stage"
             raise InfrastructureError(text)

@@ -51,7 +51,9 @@ class Case:
     codes: list[int] = field(default_factory=list)
     kills: int = 0
     at_risk: int = 0
-    """Calls in flight at the kills: what may have to be paid twice."""
+    """Calls in flight at the kills, asked and not yet on disk: what may have to be paid twice."""
+    lost: int = 0
+    """Of earlier kills."""
 
     def __post_init__(self) -> None:
         self.run = run_input(self.folder / "store", teacher=PAID, conversations=CONVERSATIONS)
@@ -82,11 +84,17 @@ class Case:
         while self.api.paid < count and process.poll() is None:
             time.sleep(0.01)
 
-    def strike(self, kill: Callable[[], object]) -> None:
-        """Somebody is killed, or told to stop."""
-        self.at_risk += self.api.in_flight
+    def strike(self, number: signal.Signals, *struck: psutil.Process) -> None:
+        """Processes are killed, or told to stop."""
+        kept = self.kept()
+        for process in struck:
+            process.send_signal(number)
+        self.at_risk += self.api.calls - kept - self.lost
         self.kills += 1
-        kill()
+
+    def kept(self) -> int:
+        """Answers on disk."""
+        return sum(file.read_bytes().count(b"\n") for file in (self.folder / "store" / "turns").rglob("*.jsonl"))
 
     def quiet(self) -> None:
         """Waits until workers that lost their job have ended."""
@@ -123,7 +131,7 @@ def told(number: signal.Signals) -> Callable[[Case], None]:
             case.until_paid(AT, process)
             job = psutil.Process(process.pid)
             struck = [job, *job.children(recursive=True)] if number is signal.SIGKILL else [job]
-            case.strike(lambda: [each.send_signal(number) for each in struck])
+            case.strike(number, *struck)
         case.quiet()
         case.finish()
 
@@ -174,7 +182,10 @@ def worker_kills(case: Case) -> None:
         for number in range(KILLS):
             case.until_paid(20 + number * 50 + rng.randrange(50), process)
             if process.poll() is None and (workers := _workers(process)):
-                case.strike(rng.choice(workers).kill)
+                victim = rng.choice(workers)
+                case.strike(signal.SIGKILL, victim)
+                victim.wait(10)
+                case.lost = case.api.calls - case.kept()
 
 
 def script(of: Callable[[MessagesApi], Fault | None]) -> Callable[[Case], None]:

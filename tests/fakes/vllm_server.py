@@ -20,11 +20,11 @@ CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OM
 
 
 @contextmanager
-def vllm_server(model: Path, name: str, work: Path, max_length: int = 4096) -> Iterator[str]:
+def vllm_server(model: Path, name: str, work: Path, max_length: int = 4096, *arguments: str) -> Iterator[str]:
     """URL of a server of the model in a directory; ``work`` is for its cache and its log."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-    ours = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    ours = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), *arguments]
     words = [sys.executable, *command(Model("unused", name, scratch=True, max_length=max_length), ours)[1:]]
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log"

@@ -25,6 +25,8 @@ from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy, Referenc
 from subterra_api.v1alpha1.scores import Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+SHORT = ("--override-generation-config", json.dumps({"temperature": 0, "max_tokens": 60}))
+"""No step of the procedure is longer, and a damaged model that does not end its replies would take minutes."""
 NOISE = 0.4
 """Of each tensor's standard deviation: about half of the replies are then wrong."""
 SPOILT = frozenset(CITIES[::6])
@@ -39,14 +41,14 @@ def good_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def good(good_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with vllm_server(good_model, "candidate", tmp_path_factory.mktemp("good"), 1024) as url:
+    with vllm_server(good_model, "candidate", tmp_path_factory.mktemp("good"), 1024, *SHORT) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def damaged(good_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("damaged")
-    with vllm_server(noised(good_model, folder / "model", NOISE), "candidate", folder, 1024) as url:
+    with vllm_server(noised(good_model, folder / "model", NOISE), "candidate", folder, 1024, *SHORT) as url:
         yield url
 
 

@@ -25,6 +25,7 @@ from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.evaluate import report, scenarios
 from subterra_jobs.evaluate.client import Candidate, UnplayableError
+from subterra_jobs.evaluate.judge import Judgement
 from subterra_jobs.evaluate.label import Labeller
 from subterra_jobs.evaluate.play import play
 from subterra_jobs.evaluate.results import Result
@@ -197,6 +198,20 @@ def test_references_are_compared_on_scenarios_that_the_edit_does_not_touch_and_b
     assert [(each.against, each.failures.of) for each in found.comparisons] == [("serving", 30)]
     assert {difference.mean for difference in found.comparisons[0].criteria.values()} == {0}
     assert found.missing == 0
+
+
+def test_what_a_reference_made_unplayable_itself_scores_1_and_what_its_server_lost_scores_5() -> None:
+    good = results_of("none", 40)
+
+    def broken(result: Result, *, lost: bool) -> Result:
+        worst = Judgement(dict.fromkeys(report.TITLES, 1), result.challenged, ())
+        return replace(result, dialogue=replace(result.dialogue, error="too long", lost=lost), judgements=(worst,))
+
+    mine = [broken(good[0], lost=False), *good[1:]]
+    for lost, difference in ((False, 0.0), (True, -4 / 40)):
+        found = summarise({"candidate": mine, "serving": [broken(good[0], lost=lost), *good[1:]]}, 7).statistics
+        assert found is not None
+        assert found.comparisons[0].criteria["taskSuccess"].mean == difference
 
 
 def test_branches_are_counted_by_the_conversations_that_took_them_and_the_one_that_fails_comes_first() -> None:

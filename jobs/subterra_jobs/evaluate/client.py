@@ -18,7 +18,7 @@ AGENT_BEGINS = {"role": "system", "content": ""}
 
 
 class UnplayableError(Exception):
-    """The agent gave no usable answer. ``lost`` when its server could not be reached at all."""
+    """The agent gave no usable answer. ``lost`` when its server is to blame: not reached, overloaded or broken."""
 
     def __init__(self, message: str, *, lost: bool) -> None:
         super().__init__(message)
@@ -77,8 +77,9 @@ class Candidate:
                 continue
             except ValueError as error:
                 raise UnplayableError(f"the server's answer is no JSON: {error}", lost=False) from None
-            problem = UnplayableError(f"the server answered {response.status_code}: {response.text[:300]}", lost=False)
-            if response.status_code < 500 and response.status_code != 429:
+            again = response.status_code >= 500 or response.status_code == 429
+            problem = UnplayableError(f"the server answered {response.status_code}: {response.text[:300]}", lost=again)
+            if not again:
                 break
         raise problem
 

@@ -32,11 +32,14 @@ def sufficient(arms: Mapping[str, Sequence[Result]]) -> Statistics:
 
 
 def arm_of(results: Sequence[Result]) -> Arm:
-    """One model's results as numbers; NaN where a judge gave none."""
+    """One model's results as numbers; NaN where a judge gave none.
+
+    What a model made unplayable itself, as one does that talks until its context is full, was played, and scores 1 in every arm.
+    """
     scores = [
         [[np.nan if each is None else each.scores[name] for each in result.judgements] for name in CRITERIA] for result in results
     ]
-    return Arm(np.array(scores, dtype=float), np.array([result.dialogue.error is None for result in results]))
+    return Arm(np.array(scores, dtype=float), np.array([not result.dialogue.lost for result in results]))
 
 
 def _comparable(reference: Sequence[Result]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

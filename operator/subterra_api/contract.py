@@ -38,6 +38,8 @@ KEY_VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 """Environment variable in which each provider's SDK looks for the key."""
 ENDPOINTS_VARIABLE = "SUBTERRA_OPENAI_ENDPOINTS"
 """Environment variable of a paid stage: base URLs that the administrator allows beside OpenAI's own, as a JSON list."""
+VLLM_VARIABLE = "SUBTERRA_VLLM_URL"
+"""Environment variable of evaluation and exporter: where the candidate, or what has traffic, is served."""
 REFERENCES_VARIABLE = "SUBTERRA_REFERENCE_URLS"
 """Environment variable of the evaluation: where each of the input's references is served, in their order, as a JSON list."""
 CONCURRENCY_VARIABLE = "SUBTERRA_CONCURRENCY"

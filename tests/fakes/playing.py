@@ -59,15 +59,9 @@ def asked(body: dict[str, Any]) -> str:
     return str(body["messages"][-1]["content"])
 
 
-def system_of(body: dict[str, Any]) -> str:
-    """The system prompt of a request of either API."""
-    system = body.get("system", body["messages"][0]["content"])
-    return system if isinstance(system, str) else "".join(block["text"] for block in system)
-
-
 def part_of(body: dict[str, Any]) -> str:
     """Who is asked for: customer, router or agent."""
-    system = system_of(body)
+    system = judging.system_of(body)
     if "You play a customer" in system:
         return "customer"
     return "router" if "numbered options" in system else "agent"

@@ -10,10 +10,9 @@ from tests.fakes.reports import GRAPH, HOSTILE, JUDGES, Sample, page, paired, si
 
 from subterra_jobs.evaluate import report
 from subterra_jobs.evaluate.arms import against, agreement, figures, judges_of, takes
-from subterra_jobs.evaluate.graph_picture import visits
 from subterra_jobs.evaluate.judge import CRITERIA, TASK
 from subterra_jobs.evaluate.results import Result
-from subterra_jobs.evaluate.scoring import summarise
+from subterra_jobs.evaluate.scoring import summarise, visits
 
 
 @pytest.fixture(scope="module")

@@ -130,10 +130,15 @@ def test_workers_that_die_while_nothing_gets_done_end_the_stage(tmp_path: Path, 
                 killer.join()
 
 
-def kill_when(ready: Callable[[], bool], pid: int) -> None:
+def wait_until(ready: Callable[[], bool]) -> None:
+    """A minute at most."""
     deadline = time.monotonic() + 60
     while not ready() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def kill_when(ready: Callable[[], bool], pid: int) -> None:
+    wait_until(ready)
     os.kill(pid, signal.SIGKILL)
 
 
@@ -216,9 +221,7 @@ def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_
         run = run_input(tmp_path / "store", teacher=PAID)
         keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
         with termination(tmp_path, run, **keys) as (process, _):
-            deadline = time.monotonic() + 60
-            while api.paid < 60 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(lambda: api.paid >= 60)
             process.kill()
             process.wait()
         paid_at_kill = quiet(lambda: api.paid)
@@ -240,9 +243,7 @@ def test_a_paid_job_that_is_told_to_stop_keeps_its_calls_in_flight_and_the_next_
         run = run_input(tmp_path / "store", teacher=PAID)
         keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
         with termination(tmp_path, run, **keys) as (process, log):
-            deadline = time.monotonic() + 60
-            while api.paid < 60 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(lambda: api.paid >= 60)
             process.send_signal(number)
             assert process.wait(60) == TERMINATED
             assert log.read_text() == "told to stop; what is done and paid is kept"

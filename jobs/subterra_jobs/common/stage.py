@@ -37,6 +37,8 @@ from subterra_jobs.common.store import ArtifactStore
 
 log = logging.getLogger("subterra")
 TERMINATED = 128 + signal.SIGTERM
+STOP_SECONDS = 22.0
+"""How long calls under way may take when a stage ends early: a little more than workers take, less than kubelet allows."""
 NO_CAPS = Budget()
 
 

@@ -1,18 +1,17 @@
 """Who may answer the customer: models that we serve, and a model that reads the whole flowchart at every turn."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from subterra_api.digest import canonical
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.evaluate.client import Candidate, Reply, UnplayableError
 from subterra_jobs.evaluate.flowchart import flowchart, knowledge, variables
+from subterra_jobs.evaluate.prompting import tagged
 from subterra_jobs.evaluate.scenarios import Scenario
-from subterra_jobs.providers.answers import AnswerStore, Kept, Took
+from subterra_jobs.providers.answers import AnswerStore, Kept, Took, key_of
 from subterra_jobs.providers.caller import Caller
 from subterra_jobs.providers.client import Message, Request
 
@@ -62,7 +61,7 @@ class Served:
         """See `Speaker`."""
         if self._answers is None:
             return await self._candidate.reply(chat, scenario.context)
-        key = digest(self._fingerprint, scenario.id, [*chat])
+        key = key_of(self._fingerprint, scenario.id, [*chat])
         kept = self._answers.get(key)
         if kept is not None and kept.took is not None:
             return Reply(kept.text, kept.took.seconds, kept.took.input, kept.took.output, kept.cut or "stop")
@@ -93,7 +92,7 @@ class InContext:
 async def spoken(caller: Caller, request: Request, scenario: Scenario) -> Kept:
     """Words for the customer. Raises UnplayableError when there are none: providers take no empty turn in a chat."""
     about = {"conversation": scenario.id, "plays": "agent"}
-    kept, _ = await caller.ask(digest(scenario.id, request.system, [*map(dict, request.messages)]), request, about)
+    kept, _ = await caller.ask(key_of(scenario.id, request.system, [*map(dict, request.messages)]), request, about)
     if not kept.text.strip():
         raise UnplayableError("the model said nothing", lost=False)
     return kept
@@ -123,13 +122,3 @@ def messages(chat: Chat, known: str) -> tuple[Message, ...]:
 def known_to_all(spec: ProcedureSpec) -> list[str]:
     """What an agent knows whatever the conversation."""
     return [tagged("facts", knowledge(spec)), tagged("variables", variables(spec))]
-
-
-def tagged(tag: str, text: str) -> str:
-    """A part of a prompt."""
-    return f"<{tag}>\n{text}\n</{tag}>"
-
-
-def digest(*parts: object) -> str:
-    """A key for everything that an answer depends on."""
-    return hashlib.sha256(canonical(parts)).hexdigest()[:32]

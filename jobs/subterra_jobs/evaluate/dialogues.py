@@ -1,18 +1,17 @@
 """Finished conversations, in the store under everything that determines them: a kill loses none, and no run plays one again."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from subterra_api.digest import canonical
+from subterra_api.digest import canonical, sha256, short
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.common.segments import GroupCommit, SegmentWriter
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.client import Reply
-from subterra_jobs.evaluate.conditions import digest
 from subterra_jobs.evaluate.play import Dialogue
+from subterra_jobs.providers.answers import key_of
 
 PLAY_VERSION = 1
 """Raised when the same customer and the same agent come to have another conversation."""
@@ -23,7 +22,7 @@ class DialogueStore:
 
     def __init__(self, store: ArtifactStore, condition: str, simulator: str) -> None:
         """Both are fingerprints."""
-        self._store, self._folder = store, f"dialogues/{digest(PLAY_VERSION, condition, simulator)}"
+        self._store, self._folder = store, f"dialogues/{key_of(PLAY_VERSION, condition, simulator)}"
         self._commit = GroupCommit[bytes](SegmentWriter(store, self._folder).append)
         self._known: dict[str, Dialogue] | None = None
 
@@ -64,4 +63,4 @@ def _dialogue(row: dict[str, Any]) -> Dialogue:
 
 
 def _check(row: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical(row)).hexdigest()[:16]
+    return short(sha256(row), 16)

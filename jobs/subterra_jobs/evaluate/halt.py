@@ -5,8 +5,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOP_SECONDS = 22.0
-"""How long calls under way may take when the stage is told to stop: less than kubelet allows."""
+from subterra_jobs.common.stage import STOP_SECONDS
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

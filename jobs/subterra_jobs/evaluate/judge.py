@@ -32,6 +32,7 @@ from subterra_jobs.evaluate.scenarios import Scenario
 TASK, ACCURACY, CONSISTENCY, GRACEFUL, NATURAL = CRITERIA = (
     "taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness",
 )  # fmt: skip
+LOWEST, HIGHEST = 1.0, 5.0
 FAILURE = 3
 """A conversation with this Task Success or less has failed."""
 UNCHALLENGED_CAP = 3

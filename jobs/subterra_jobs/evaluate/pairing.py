@@ -7,11 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from subterra_api.v1alpha1.scores import Comparison, Difference, Discordant, Sample, Tally
-from subterra_jobs.evaluate.judge import CRITERIA, FAILURE, GRACEFUL, TASK
+from subterra_jobs.evaluate.judge import CRITERIA, FAILURE, GRACEFUL, HIGHEST, LOWEST, TASK
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-LOWEST, HIGHEST = 1.0, 5.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from subterra_api.contract import PROCEDURE_FILE, REFERENCES_VARIABLE, VLLM_PORT, RunInput, artifact_path, work_path
+from subterra_api.contract import PROCEDURE_FILE, REFERENCES_VARIABLE, VLLM_PORT, VLLM_VARIABLE, RunInput, artifact_path, work_path
 from subterra_api.digest import meaning
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Baseline
@@ -16,7 +16,7 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import StageContext
 from subterra_jobs.evaluate import simulator
 from subterra_jobs.evaluate.client import TIMEOUT_SECONDS, Candidate, connect
-from subterra_jobs.evaluate.conditions import Condition, InContext, Served, digest
+from subterra_jobs.evaluate.conditions import Condition, InContext, Served
 from subterra_jobs.evaluate.edits import Edits, compiled_from
 from subterra_jobs.evaluate.label import agent_wordings
 from subterra_jobs.evaluate.orchestrator import Orchestrator
@@ -24,11 +24,10 @@ from subterra_jobs.evaluate.play import Cast
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.simulator import ModelUsers, ScriptedUsers
 from subterra_jobs.evaluate.sufficient import CANDIDATE
-from subterra_jobs.providers.answers import AnswerStore
+from subterra_jobs.providers.answers import AnswerStore, key_of
 from subterra_jobs.providers.client import TURN_TOKENS
 from subterra_jobs.providers.desk import Desk
 
-URL_VARIABLE = "SUBTERRA_VLLM_URL"
 START_SECONDS = 600.0
 """How long a vLLM may take to load its model."""
 _KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
@@ -65,7 +64,7 @@ def _baseline(run: RunInput, graph: Graph, desk: Desk, place: int, asked: Baseli
     speaker = InContext(graph.spec, caller) if asked.kind == "InContext" else Orchestrator(graph, caller)
     names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in run.evaluation.baselines]
     again = f" ({names[: place + 1].count(names[place])})" if names[place] in names[:place] else ""
-    fingerprint = digest(asked.kind, meaning(asked.provider), run.procedure_digest, speaker.instructions)
+    fingerprint = key_of(asked.kind, meaning(asked.provider), run.procedure_digest, speaker.instructions)
     return Condition(names[place] + again, speaker, fingerprint)
 
 
@@ -84,7 +83,7 @@ async def served(context: StageContext, graph: Graph, stack: AsyncExitStack) -> 
         client = httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=limits)
         http = await stack.enter_async_context(client)
         model, version = await connect(http, START_SECONDS)
-        fingerprint = digest("vllm", server.digest, version, most)
+        fingerprint = key_of("vllm", server.digest, version, most)
         return Condition(server.name, Served(Candidate(http, model, most), fingerprint, answers), fingerprint), model, version
 
     made = store.digest(artifact_path("train", run.keys.model))
@@ -97,7 +96,7 @@ def servers(run: RunInput, candidate: str | None) -> list[Server]:
     urls = json.loads(os.environ.get(REFERENCES_VARIABLE, "[]"))
     if len(urls) != len(run.references):
         raise InvalidInputError(f"{REFERENCES_VARIABLE} names {len(urls)} servers for {len(run.references)} references")
-    first = Server(CANDIDATE, os.environ.get(URL_VARIABLE, f"http://127.0.0.1:{VLLM_PORT}"), candidate or run.keys.model)
+    first = Server(CANDIDATE, os.environ.get(VLLM_VARIABLE, f"http://127.0.0.1:{VLLM_PORT}"), candidate or run.keys.model)
     beside = [Server(each.role.lower(), url, each.model_digest) for each, url in zip(run.references, urls, strict=True)]
     return [first, *beside]
 

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 from subterra_jobs.evaluate.conformance import Replay
-from subterra_jobs.evaluate.judge import FAILURE, TASK, Judgement
+from subterra_jobs.evaluate.judge import FAILURE, LOWEST, TASK, Judgement
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.scenarios import Scenario
-
-LOWEST = 1.0
 
 
 @dataclass(frozen=True)

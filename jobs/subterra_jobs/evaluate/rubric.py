@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subterra_jobs.evaluate.judge import ACCURACY, CONSISTENCY, GRACEFUL, NATURAL, TASK
+from subterra_jobs.providers.client import json_object
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -93,18 +94,14 @@ class Part:
     @property
     def schema(self) -> dict[str, Any]:
         """The answer's form. Evidence and reason come before the score, so that the score follows from them."""
-        return _object({criterion.name: _SCORED for criterion in self.criteria})
+        return json_object({criterion.name: _SCORED for criterion in self.criteria})
 
     def text(self) -> str:
         """The criteria as the judge reads them."""
         return "\n\n".join(_text(criterion) for criterion in self.criteria)
 
 
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False}
-
-
-_SCORED = _object(
+_SCORED = json_object(
     {
         "quotes": {"type": "array", "items": {"type": "string"}},
         "reason": {"type": "string"},

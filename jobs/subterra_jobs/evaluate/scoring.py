@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from subterra_api.drawing.flow import Failures, Visits
 from subterra_api.gate import FEW
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.scores import Branch, Interval, Scores
@@ -13,6 +14,7 @@ from subterra_jobs.evaluate import statistics
 from subterra_jobs.evaluate.conformance import Nodes, replay
 from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, judge
 from subterra_jobs.evaluate.label import Labeller
+from subterra_jobs.evaluate.pairing import rounded
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import Scenario, hops
@@ -61,21 +63,30 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
     )  # fmt: skip
 
 
+def visits(results: Sequence[Result]) -> Visits:
+    """How many conversations should have come to each node and edge, and how many of these failed."""
+    nodes, edges = (Counter[str](), Counter[str]()), (Counter[tuple[str, str]](), Counter[tuple[str, str]]())
+    for result in results:
+        for kept in range(1 + result.failed):
+            nodes[kept].update(set(result.replay.path))
+            edges[kept].update(hops(result.replay.path))
+    return Visits(len(results), nodes[0], edges[0], Failures(nodes[1], edges[1]))
+
+
 def branches(results: Sequence[Result]) -> list[Branch]:
     """How the conversations on each way out of a hub ended; first those that surely fail most, by Wilson's lower bound."""
-    taken = Counter(hop for result in results for hop in hops(result.replay.path))
-    failed = Counter(hop for result in results if result.failed for hop in hops(result.replay.path))
-    ways = Counter(hub for hub, _ in taken)
+    seen = visits(results)
+    assert seen.failures is not None
+    ways = Counter(hub for hub, _ in seen.edges)
     found = [
-        Branch(hub=hub, to=to, conversations=count, failures=failed[hub, to])
-        for (hub, to), count in sorted(taken.items()) if ways[hub] > 1
+        Branch(hub=hub, to=to, conversations=count, failures=seen.failures.edges.get((hub, to), 0))
+        for (hub, to), count in sorted(seen.edges.items()) if ways[hub] > 1
     ]  # fmt: skip
     return sorted(found, key=lambda branch: -statistics.share_interval(branch.failures, branch.conversations).low)
 
 
 def _rounded(value: Interval) -> Interval:
-    """Four digits: the termination message is small."""
-    return Interval(mean=round(value.mean, 4), low=round(value.low, 4), high=round(value.high, 4))
+    return Interval(mean=rounded(value.mean), low=rounded(value.low), high=rounded(value.high))
 
 
 def compare_seen(results: Sequence[Result]) -> list[dict[str, Any]]:

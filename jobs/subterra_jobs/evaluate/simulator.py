@@ -1,24 +1,24 @@
 """The user simulator: knows what the customer wants and hears what the agent says; sees neither the procedure nor who answers."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from subterra_api.digest import canonical, meaning
+from subterra_api.digest import meaning
 from subterra_api.template import render
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.evaluate.profiles import GROUPS, REALISM, SATISFACTION, STYLES, ChallengeKind
+from subterra_jobs.evaluate.prompting import conversation, tagged
 from subterra_jobs.evaluate.scenarios import Scenario
+from subterra_jobs.providers.answers import key_of
 from subterra_jobs.providers.caller import Caller
 from subterra_jobs.providers.client import Request, question
 
 END = "[END]"
 TRIES = 3
 """How often one turn is asked for before its fault stays."""
-_SPEAKER = {"user": "Customer", "assistant": "Agent"}
 _RULES = f"""\
 You play a customer who writes to the chat of a service. You are not the agent.
 - Reply with the words of your next turn only, one to three sentences: no name of the speaker, no quotation marks, no markup.
@@ -91,7 +91,7 @@ class ModelUser:
     async def _turn(self, request: Request) -> Turn:
         """Asks again for what cannot be used."""
         for attempt in range(TRIES):
-            key = _digest(self._salt, self._scenario.id, request.system, request.messages[0]["content"], attempt)
+            key = key_of(self._salt, self._scenario.id, request.system, request.messages[0]["content"], attempt)
             kept, _ = await self._caller.ask(key, request, {"conversation": self._scenario.id, "plays": "customer"})
             turn = understand(kept.text, kept.cut)
             if turn.fault is None:
@@ -120,15 +120,15 @@ class ModelUsers:
 
 def fingerprint(provider: Provider) -> str:
     """Names everything but the scenario and the other side that determines what the customer says."""
-    return _digest("scripted") if provider.name == "scripted" else _digest(meaning(provider), _RULES, _NOW, TRIES, _PEOPLE)
+    return key_of("scripted") if provider.name == "scripted" else key_of(meaning(provider), _RULES, _NOW, TRIES, _PEOPLE)
 
 
 def ask(spec: ProcedureSpec, scenario: Scenario, chat: Sequence[dict[str, str]]) -> Request:
     """The request for the customer's next turn. Its first part is the same for every customer."""
     turn = sum(message["role"] == "user" for message in chat)
     values = believed(scenario, turn)
-    wishes = _tagged("wishes", [f"{number}. {render(wish, values)}" for number, wish in enumerate(scenario.wishes, 1)])
-    parts = [_you(spec, scenario), _situation(spec, values), wishes, _conversation(chat), _now(scenario, turn)]
+    wishes = tagged("wishes", "\n".join(f"{number}. {render(wish, values)}" for number, wish in enumerate(scenario.wishes, 1)))
+    parts = [_you(spec, scenario), _situation(spec, values), wishes, conversation(chat), _now(scenario, turn)]
     return question(_RULES, "\n\n".join([*filter(None, parts), "Write the next turn of the Customer."]))
 
 
@@ -163,18 +163,13 @@ def _you(spec: ProcedureSpec, scenario: Scenario) -> str:
     assert profile is not None, "only such scenarios are played by models"
     persona = next((each.description or each.name for each in spec.personas if each.name == profile.persona), "")
     ways = [STYLES[profile.style], SATISFACTION[profile.satisfaction], REALISM[profile.realism], GROUPS[profile.group]]
-    return _tagged("you", [persona, *ways])
+    return tagged("you", "\n".join(filter(None, [persona, *ways])))
 
 
 def _situation(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
     known = [variable for variable in spec.variables if variable.visibility == "customer"]
     lines = [f"- {variable.name}: {values[variable.name]}" + _in_brackets(variable.description) for variable in known]
-    return _tagged("situation", lines or ["- nothing special"])
-
-
-def _conversation(chat: Sequence[dict[str, str]]) -> str:
-    lines = [f"{_SPEAKER[message['role']]}: {message['content']}" for message in chat]
-    return _tagged("conversation", lines or ["(nothing was said yet)"])
+    return tagged("situation", "\n".join(lines) or "- nothing special")
 
 
 def _now(scenario: Scenario, turn: int) -> str:
@@ -182,16 +177,8 @@ def _now(scenario: Scenario, turn: int) -> str:
     if challenge is None or challenge.turn != turn:
         return ""
     true = scenario.values.get(challenge.about, "")
-    return _tagged("now", [_NOW[challenge.kind].format(about=challenge.about, other=challenge.other, true=true)])
-
-
-def _tagged(tag: str, lines: Sequence[str]) -> str:
-    return f"<{tag}>\n" + "\n".join(filter(None, lines)) + f"\n</{tag}>"
+    return tagged("now", _NOW[challenge.kind].format(about=challenge.about, other=challenge.other, true=true))
 
 
 def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(canonical(parts)).hexdigest()[:32]

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from subterra_api.contract import EXPORTER_PORT, VLLM_PORT, ExitCode
+from subterra_api.contract import EXPORTER_PORT, VLLM_PORT, VLLM_VARIABLE, ExitCode
 from subterra_jobs.exporter.meter import Meter
 from subterra_jobs.exporter.scrape import UndecidedError, scrape
 
@@ -55,7 +55,7 @@ class Settings:
             raise ValueError(f"SUBTERRA_TURNS_PER_CONVERSATION is {turns!r}; set a number above 0")
         return cls(
             usd_per_hour, turns_per_conversation, os.environ.get("SUBTERRA_MODEL_DIGEST", ""),
-            os.environ.get("SUBTERRA_VLLM_URL", f"http://127.0.0.1:{VLLM_PORT}"),
+            os.environ.get(VLLM_VARIABLE, f"http://127.0.0.1:{VLLM_PORT}"),
             int(os.environ.get("SUBTERRA_EXPORTER_PORT", EXPORTER_PORT)),
         )  # fmt: skip
 

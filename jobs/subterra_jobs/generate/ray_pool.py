@@ -19,6 +19,7 @@ import subterra_jobs
 from subterra_api.contract import Budget, RunInput
 from subterra_jobs.common.errors import InfrastructureError, StageError
 from subterra_jobs.common.ledger import Ledger
+from subterra_jobs.common.stage import STOP_SECONDS
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.generate.worker import Batch, PaidWorker, Worker
 from subterra_jobs.generate.writer import Conversation
@@ -34,8 +35,6 @@ LOOK_SECONDS = 0.5
 """How often a worker is asked how far it is, at least: what it held then is booked if it dies."""
 DEATHS = 3
 """How many workers may die in a row while nothing is paid or finished."""
-STOP_SECONDS = 22.0
-"""How long to wait for turns under way when the stage ends early: a little more than workers take, less than kubelet allows."""
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Its monitor reads the node's memory on some cgroup layouts and then kills workers of a healthy pod; kubelet has the limit.
@@ -61,7 +60,7 @@ class Shape:
 @dataclass(frozen=True)
 class _Flight:
     worker: int
-    owner: str
+    actor: Any
     batch: list[Conversation]
 
 
@@ -74,7 +73,6 @@ class RayPool:
         self._run, self._shape, self._budget, self._check = run, shape, budget, check
         self._paid = run.generation.teacher.name != "scripted"
         assert shape.workers == 1 or not self._paid
-        self._owners = 0
         self._told: Figures | None = None
         self._calls_before = 0
         self._finished = self._finished_at_death = self._deaths = 0
@@ -103,13 +101,13 @@ class RayPool:
 
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [int(pid) for pid in ray.get([actor.pid.remote() for _, actor in self._workers])]
+        return [int(pid) for pid in ray.get([actor.pid.remote() for actor in self._workers])]
 
     def figures(self) -> Figures | None:
         """How far it is with the provider; none with a teacher that costs nothing."""
         if self._paid:
             with suppress(ray.exceptions.RayActorError):  # a dead worker's last word stands
-                told: Figures = ray.get(self._workers[0][1].figures.remote())
+                told: Figures = ray.get(self._workers[0].figures.remote())
                 self._told = replace(told, calls=told.calls + self._calls_before)
         return self._told
 
@@ -124,8 +122,8 @@ class RayPool:
         try:
             while waiting or flights:
                 while waiting and (free := self._free(flights)) is not None:
-                    (owner, actor), next_one = self._workers[free], waiting.popleft()
-                    flights[actor.write.remote(next_one)] = _Flight(free, owner, next_one)
+                    actor, next_one = self._workers[free], waiting.popleft()
+                    flights[actor.write.remote(next_one)] = _Flight(free, actor, next_one)
                 ready, _ = ray.wait(list(flights), num_returns=1, timeout=LOOK_SECONDS)
                 if not ready:
                     self.figures()
@@ -148,7 +146,7 @@ class RayPool:
         try:
             result: Batch = ray.get(reference)
         except ray.exceptions.RayActorError:
-            self._replace(flight.worker, flight.owner)
+            self._replace(flight.worker, flight.actor)
             return None
         return result
 
@@ -160,15 +158,15 @@ class RayPool:
         least = min(range(len(load)), key=load.__getitem__)
         return least if load[least] < self._shape.in_flight else None
 
-    def _replace(self, index: int, owner: str) -> None:
-        if self._workers[index][0] != owner:
+    def _replace(self, index: int, dead: Any) -> None:
+        if self._workers[index] is not dead:
             return  # another of its batches told already
         log.warning("a worker died; another one takes over")
         self._count_death()
         self._workers[index] = self._make_worker()
         if self._told is not None:
             self._calls_before = self._told.calls
-            ray.get(self._workers[index][1].forfeit.remote(self._told.held))
+            ray.get(self._workers[index].forfeit.remote(self._told.held))
 
     def _count_death(self) -> None:
         """A batch that kills every worker ends the stage, once all others are done."""
@@ -181,7 +179,7 @@ class RayPool:
 
     def _stop(self, flights: dict[Any, _Flight], done: Callable[[Sequence[Conversation]], None]) -> None:
         """Lets every worker end its turns under way, so that what is paid is kept. No new call goes."""
-        for _, actor in self._workers:
+        for actor in self._workers:
             actor.stop.remote()
         ready, _ = ray.wait(list(flights), num_returns=len(flights), timeout=STOP_SECONDS) if flights else ([], [])
         for reference in ready:
@@ -190,12 +188,10 @@ class RayPool:
             except (ray.exceptions.RayError, StageError):
                 log.warning("a worker died while stopping; its paid turns are kept")
 
-    def _make_worker(self) -> tuple[str, Any]:
-        self._owners += 1
-        owner = f"worker-{self._owners}"
+    def _make_worker(self) -> Any:
         kind = ray.remote(PaidWorker if self._paid else Worker).options(num_cpus=1, max_restarts=0, max_concurrency=MESSAGES)
         spending = (self._budget, self._shape.calls, self._check) if self._paid else ()
-        return owner, kind.remote(self._run_ref, self._shape.concurrency, *spending)
+        return kind.remote(self._run_ref, self._shape.concurrency, *spending)
 
     def _leave(self) -> None:
         ray.shutdown()

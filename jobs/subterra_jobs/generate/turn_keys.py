@@ -5,22 +5,19 @@ words must tell one branch from the others, so they depend on those that are not
 nodes, weights, the deployed system prompt) is in no key.
 """
 
-import hashlib
-
 from subterra_api.contract import WRITER_VERSION
-from subterra_api.digest import canonical, meaning
+from subterra_api.digest import meaning
 from subterra_api.graph import Graph
 from subterra_api.template import render
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.generate.plan import Slot
+from subterra_jobs.providers.answers import key_of
 from subterra_jobs.providers.client import TURN_TOKENS, Request
-
-_LENGTH = 32
 
 
 def turns_path(teacher: Provider) -> str:
     """Where the answers of a teacher are, relative to the store: those of another model, or written otherwise, are never reused."""
-    return f"turns/{_hash(WRITER_VERSION, TURN_TOKENS, meaning(teacher))}"
+    return f"turns/{key_of(WRITER_VERSION, TURN_TOKENS, meaning(teacher))}"
 
 
 class TurnKeys:
@@ -33,12 +30,8 @@ class TurnKeys:
         """The key of the turn that comes after the turns with the keys ``before``, written for the ``attempt``-th time."""
         node = self._graph.nodes[slot.path[len(before)]]
         whens = sorted(render(edge.when, slot.values) for edge in node.next if edge.when) if len(node.next) > 1 else []
-        return _hash(slot.id, slot.seed, before[-1:], request.system, request.messages[0]["content"], whens, attempt)
+        return key_of(slot.id, slot.seed, before[-1:], request.system, request.messages[0]["content"], whens, attempt)
 
     def reading(self, slot: Slot, turn: str, request: Request) -> str:
         """The key of what a blind reader makes of a turn."""
-        return _hash(slot.id, slot.seed, turn, request.system, request.messages[0]["content"])
-
-
-def _hash(*parts: object) -> str:
-    return hashlib.sha256(canonical(parts)).hexdigest()[:_LENGTH]
+        return key_of(slot.id, slot.seed, turn, request.system, request.messages[0]["content"])

@@ -127,8 +127,8 @@ class PaidWorker(Worker):
     """Asks the provider by itself: a broker in another process would take twice the processor time of the calls."""
 
     def __init__(self, run: RunInput, concurrency: int, budget: Budget, calls: int, check: Callable[[], None]) -> None:
-        self._purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
-        self._broker = StageBroker(self._purse, Rates(calls))
+        purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
+        self._broker = StageBroker(purse, Rates(calls))
         super().__init__(run, concurrency, self._broker)
 
     async def figures(self) -> Figures:
@@ -137,4 +137,4 @@ class PaidWorker(Worker):
 
     async def forfeit(self, usd: Decimal) -> None:
         """Books what the worker before held when it died: nobody knows which of its calls were paid."""
-        await self._purse.forfeit(usd)
+        await self._broker.purse.forfeit(usd)

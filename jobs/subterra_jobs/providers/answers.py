@@ -3,21 +3,20 @@
 Writers have files of their own (`SegmentWriter`), so several jobs may write at once, and nothing needs to be locked or removed.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
-from subterra_api.digest import canonical
+from subterra_api.digest import canonical, sha256, short
 from subterra_jobs.common.segments import GroupCommit, SegmentWriter
 from subterra_jobs.common.store import ArtifactStore
 
 log = logging.getLogger("subterra")
 
 QUARANTINE = "quarantine"
-_CHECK_LENGTH = 16
+_KEY_LENGTH, _CHECK_LENGTH = 32, 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class Kept:
     cut: str | None = None
     took: Took | None = field(default=None, compare=False)
     """None for answers of a time when this was not kept."""
+
+
+def key_of(*parts: object) -> str:
+    """A key for everything that an answer depends on."""
+    return short(sha256(parts), _KEY_LENGTH)
 
 
 class AnswerStore:
@@ -85,7 +89,7 @@ def _line(key: str, kept: Kept) -> bytes:
 
 
 def _check(key: str, kept: Kept) -> str:
-    return hashlib.sha256(canonical([key, kept.text, kept.cut])).hexdigest()[:_CHECK_LENGTH]
+    return short(sha256([key, kept.text, kept.cut]), _CHECK_LENGTH)
 
 
 def _records(content: bytes) -> Iterator[tuple[str, Kept] | None]:

@@ -31,6 +31,11 @@ class Request:
         return sum(len(text.encode()) for text in texts)
 
 
+def json_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON schema of an object with all of these properties and no others."""
+    return {"type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False}
+
+
 def question(system: str, text: str) -> Request:
     """A call with one message, answered with a turn's worth of words."""
     return Request(system, ({"role": "user", "content": text},))

@@ -5,7 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import CONCURRENCY_VARIABLE, INPUT_FILE, PROGRESS_PORT, REFERENCES_VARIABLE, VLLM_PORT, ExitCode, Stage
+from subterra_api.contract import (
+    CONCURRENCY_VARIABLE,
+    INPUT_FILE,
+    PROGRESS_PORT,
+    REFERENCES_VARIABLE,
+    VLLM_PORT,
+    VLLM_VARIABLE,
+    ExitCode,
+    Stage,
+)
 from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
 from subterra_operator.build.common import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
@@ -108,7 +117,7 @@ def _main(
     directory, _, _ = INPUT_FILE.rpartition("/")
     environment = env({
         **HOME, "SUBTERRA_RUN": run["metadata"]["name"], "SUBTERRA_JOB": attempt.job_name(run["metadata"]["name"]),
-        "SUBTERRA_ATTEMPT": str(attempt.number), "SUBTERRA_VLLM_URL": f"http://127.0.0.1:{VLLM_PORT}",
+        "SUBTERRA_ATTEMPT": str(attempt.number), VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}",
         **({REFERENCES_VARIABLE: json.dumps([f"http://127.0.0.1:{model.port}" for model in models[1:]])} if models[1:] else {}),
     })  # fmt: skip
     if attempt.stage in PAID_STAGES and not attempt.attach:

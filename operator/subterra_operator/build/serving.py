@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from subterra_api.contract import EXPORTER_PORT, VLLM_PORT
+from subterra_api.contract import EXPORTER_PORT, VLLM_PORT, VLLM_VARIABLE
 from subterra_api.digest import meaning, sha256, short
 from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
@@ -101,7 +101,7 @@ def _exporter(spec: CompiledAgentSpec, target: Target, settings: Settings) -> Ob
     """A native sidecar: it is there before vLLM counts its first token and after it counts its last."""
     values = {
         **HOME, "SUBTERRA_USD_PER_HOUR": spec.cost.usd_per_hour, "SUBTERRA_MODEL_DIGEST": target.digest,
-        "SUBTERRA_VLLM_URL": f"http://127.0.0.1:{VLLM_PORT}", "SUBTERRA_TURNS_PER_CONVERSATION": f"{target.turns or 1:g}",
+        VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}", "SUBTERRA_TURNS_PER_CONVERSATION": f"{target.turns or 1:g}",
     }  # fmt: skip
     return container("exporter", settings.jobs_image, settings, {
         "command": ["python", "-m", "subterra_jobs.exporter"],

@@ -1,0 +1,16 @@
+"""Parts of what models are asked in an evaluation. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+_SPEAKER = {"user": "Customer", "assistant": "Agent"}
+
+
+def tagged(tag: str, text: str) -> str:
+    """A part of a prompt."""
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def conversation(chat: Sequence[Mapping[str, str]]) -> str:
+    """What was said so far, a line for each turn."""
+    lines = [f"{_SPEAKER[message['role']]}: {message['content']}" for message in chat]
+    return tagged("conversation", "\n".join(lines) or "(nothing was said yet)")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from tests.fakes.generation import example
+from tests.fakes.judging import system_of
 from tests.fakes.messages_api import MessagesApi, chatter
-from tests.fakes.playing import MODEL, asked, desk, part_of, provider, run_input, system_of
+from tests.fakes.playing import MODEL, asked, desk, part_of, provider, run_input
 
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider

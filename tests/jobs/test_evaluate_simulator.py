@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.generation import example
+from tests.fakes.judging import system_of
 from tests.fakes.messages_api import MessagesApi
-from tests.fakes.playing import MODEL, asked, desk, provider, run_input, system_of
+from tests.fakes.playing import MODEL, asked, desk, provider, run_input
 
 from subterra_api.graph import Graph
 from subterra_api.template import render

@@ -26,7 +26,7 @@ from subterra_jobs.evaluate.client import Candidate
 from subterra_jobs.evaluate.conditions import Condition, Served
 from subterra_jobs.evaluate.dialogues import DialogueStore
 from subterra_jobs.evaluate.halt import Halt
-from subterra_jobs.evaluate.play import Dialogue, play_all
+from subterra_jobs.evaluate.play import Dialogue, play_all, turn_cap
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.simulator import ModelUsers, ask
 from subterra_jobs.providers.answers import AnswerStore
@@ -57,8 +57,8 @@ async def played(url: str, cast: list[Scenario], folder: Path) -> tuple[tuple[Di
         speaker = Served(Candidate(http, "candidate", 256), "model", AnswerStore(store, "served"))
         began = time.monotonic()
         found = await play_all(
-            [Condition("candidate", speaker, "model")], cast, users, seed=7, halt=Halt(), concurrency=CONCURRENCY,
-            libraries={"candidate": DialogueStore(store, "model", "simulator")},
+            [Condition("candidate", speaker, "model")], cast, users, seed=7, cap=turn_cap(cast),
+            slots=asyncio.Semaphore(CONCURRENCY), halt=Halt(), libraries={"candidate": DialogueStore(store, "model", "simulator")},
         )  # fmt: skip
         took = time.monotonic() - began
     await desk.close()

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from bench.gate.population import MEANS, World, draw, shifted
 
-from subterra_api.gate import ALPHA, futile, judge, spend
+from subterra_api.gate import ALPHA, BLOCK, futile, judge, spend
 from subterra_api.v1alpha1.compilerun import GatePolicy
 from subterra_api.v1alpha1.scores import Interval, Scores, Statistics, Tally
 from subterra_jobs.evaluate.judge import CRITERIA
@@ -20,7 +20,6 @@ GENERATIONS, STEP = 10, -0.10
 TOUCHED, UNFAIR = 0.5, -1.0
 """Share of the scenarios that an edit touches, and what the old version loses there when the edited procedure judges it."""
 RETRIES = 5
-LOOKS = (100, 200)
 UNREAD = Interval(mean=0, low=0, high=0)
 """The gate reads counts and sums, not these."""
 Mask = npt.NDArray[np.bool_]
@@ -35,17 +34,22 @@ class Played:
     challenged: Mask
     conformance: Tally
 
-    def scores(self, comparable: Mask | None = None) -> Scores:
-        """As the gate sees it."""
+    def statistics(self, comparable: Mask | None = None) -> Statistics:
+        """What the gate decides by."""
         rows = np.ones(len(self.challenged), dtype=bool) if comparable is None else comparable
         criteria, failures = own(self.candidate, self.challenged)
         comparisons = tuple(
             compare(name, self.candidate, arm, challenged=self.challenged, comparable=rows) for name, arm in self.references.items()
         )
-        found = Statistics(criteria=criteria, failures=failures, conformance=self.conformance, comparisons=comparisons)
+        return Statistics(criteria=criteria, failures=failures, conformance=self.conformance, comparisons=comparisons)
+
+    def scores(self, comparable: Mask | None = None) -> Scores:
+        """As the gate sees it."""
+        found = self.statistics(comparable)
         return Scores(
-            scenarios=len(rows), criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=0, statistics=found
-        )
+            scenarios=len(self.challenged), criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=0,
+            statistics=found,
+        )  # fmt: skip
 
     def first(self, count: int) -> "Played":
         """As it was when so many scenarios had been played."""
@@ -137,6 +141,6 @@ def given_up(seed: int, world: World, candidate: Sequence[float], repeats: int) 
 
     def once() -> bool:
         played = play(rng, world, candidate, serving=MEANS)
-        return any(futile(played.first(look).scores(), POLICY) for look in LOOKS)
+        return any(futile(played.first(look).statistics(), POLICY) for look in range(BLOCK, world.n, BLOCK))
 
     return sum(once() for _ in range(repeats)) / repeats

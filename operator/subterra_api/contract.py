@@ -12,6 +12,7 @@ from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     CompileInputs,
     EvaluationSettings,
+    GatePolicy,
     GenerationSettings,
     Provider,
     Reference,
@@ -42,6 +43,8 @@ VLLM_VARIABLE = "SUBTERRA_VLLM_URL"
 """Environment variable of evaluation and exporter: where the candidate, or what has traffic, is served."""
 REFERENCES_VARIABLE = "SUBTERRA_REFERENCE_URLS"
 """Environment variable of the evaluation: where each of the input's references is served, in their order, as a JSON list."""
+GATE_VARIABLE = "SUBTERRA_GATE"
+"""Environment variable of the evaluation: the `Gate` that its candidate has before it, as JSON."""
 CONCURRENCY_VARIABLE = "SUBTERRA_CONCURRENCY"
 """Environment variable of the evaluation: how many conversations are under way with each condition."""
 PRICES_VARIABLE = "SUBTERRA_PRICES"
@@ -136,6 +139,14 @@ class Budget(ApiModel):
     """Of the run, all stages and attempts together."""
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
     """Of all runs of the payer, in the 30 days before a call."""
+
+
+class Gate(ApiModel):
+    """What the candidate must reach. No part of the input: each attempt is told the policy of the moment it begins."""
+
+    policy: GatePolicy = GatePolicy()
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """The agent's runs of this procedure so far, with this one."""
 
 
 class RunInput(ApiModel):

@@ -30,6 +30,8 @@ FIRST_SHARE = 0.8
 """Most of alpha goes to the first attempt, since most candidates have only one."""
 FUTILE_ALPHA = 0.001
 """A look before the end gives up only when the floor is this far out of reach."""
+BLOCK = 100
+"""Scenarios between two looks."""
 FEW = 30
 """With fewer values nothing is judged: a criterion, a comparison or a branch."""
 BRANCH_ALPHA = 0.05
@@ -66,7 +68,9 @@ def judge(scores: Scores, policy: GatePolicy, attempt: int = 1, alpha: float = A
     failed = [check for check in checks if check.result == "Fail"]
     blocked = blocked_branches(scores.worst_branches or (), scores.branches_judged or 0, policy)
     if failed or blocked:
-        return Verdict(result="Fail", reasons=_first([*(f"{check.name}: {check.text}" for check in failed), *blocked]))
+        told = [*(f"{check.name}: {check.text}" for check in failed), *blocked]
+        early = [f"advisory: only {_played(scores)}, since more could not have saved it"] if _ended_early(scores) else []
+        return Verdict(result="Fail", reasons=_first([*told, *early]))
     unknown = [*_doubts(scores, found, policy), *_open(checks, scores.scenarios, spend(alpha, attempt + 1))]
     if unknown:
         return Verdict(result="Inconclusive", reasons=_first(unknown))
@@ -81,9 +85,20 @@ def spend(alpha: float, attempt: int) -> float:
     return alpha * FIRST_SHARE * (1 - FIRST_SHARE) ** (attempt - 1)
 
 
-def futile(scores: Scores, policy: GatePolicy) -> bool:
-    """Whether playing on is a waste, at a look before all is played. There is no early success: looking often cannot promote."""
-    return any(check.result == "Fail" for check in _checks(_statistics(scores), policy, FUTILE_ALPHA))
+def futile(found: Statistics, policy: GatePolicy, attempt: int = 1) -> bool:
+    """Whether playing on is a waste, at a look before all is played: `judge` fails it now, and by far.
+
+    There is no early success, so that looking often cannot promote.
+    """
+    return any(check.result == "Fail" for check in _checks(found, policy, min(FUTILE_ALPHA, spend(ALPHA, attempt))))
+
+
+def _ended_early(scores: Scores) -> bool:
+    return scores.planned is not None and scores.scenarios < scores.planned
+
+
+def _played(scores: Scores) -> str:
+    return f"{scores.scenarios} of {scores.planned} scenarios were played"
 
 
 def blocked_branches(worst: Sequence[Branch], judged: int, policy: GatePolicy) -> tuple[str, ...]:
@@ -154,7 +169,10 @@ def _of_share(name: str, share: Tally, floor: float, alpha: float) -> Check:
 
 def _doubts(scores: Scores, found: Statistics, policy: GatePolicy) -> Iterator[str]:
     """Why nothing may be concluded, whatever the bounds say."""
-    if scores.scenarios < policy.min_scenarios:
+    if _ended_early(scores):
+        cure = "set another evaluation.seed to play them all"
+        yield f"only {_played(scores)}, since the policy of that time was out of reach; {cure}"
+    elif scores.scenarios < policy.min_scenarios:
         told = f"only {scores.scenarios} scenarios were played; {policy.min_scenarios} are the least that can promote"
         yield f"{told}; raise evaluation.scenarios"
     if found.missing > policy.max_missing:

@@ -11,16 +11,18 @@ from subterra_api.contract import (
     BUDGET_VARIABLE,
     CONCURRENCY_VARIABLE,
     ENDPOINTS_VARIABLE,
+    GATE_VARIABLE,
     PRICES_VARIABLE,
     REFERENCES_VARIABLE,
     STAGES,
     Budget,
     ExitCode,
+    Gate,
     Stage,
 )
 from subterra_api.pricing import prices_from
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
-from subterra_api.v1alpha1.compilerun import ExecutionSettings, Reference
+from subterra_api.v1alpha1.compilerun import ExecutionSettings, GatePolicy, Reference
 from subterra_operator.build.common import NAME_LIMIT, fitted
 from subterra_operator.build.job import Attempt, stage_job
 from subterra_operator.build.network import policies
@@ -145,6 +147,17 @@ def test_an_evaluation_on_gpus_keeps_them_busy() -> None:
     gpu = ExecutionSettings.model_validate({"evaluate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}})
     assert told(gpu)[CONCURRENCY_VARIABLE] == "50"
     assert CONCURRENCY_VARIABLE not in told(ExecutionSettings())
+
+
+@pytest.mark.parametrize(("stage", "told"), [("generate", False), ("train", False), ("evaluate", True)])
+def test_only_the_evaluation_is_told_what_the_candidate_must_reach(stage: Stage, told: bool) -> None:
+    run = make.run()
+    run["spec"]["attempt"] = 3
+    execution = ExecutionSettings(gate=GatePolicy(margin=0.5))
+    made = stage_job(run, execution, Attempt(stage, 1), SETTINGS, (SCRATCH,) * told)
+    [main] = made["spec"]["template"]["spec"]["containers"]
+    found = [Gate.model_validate_json(item["value"]) for item in main["env"] if item["name"] == GATE_VARIABLE]
+    assert found == [Gate(policy=GatePolicy(margin=0.5), attempt=3)] * told
 
 
 def test_serving_pods_cannot_write_to_the_store() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from subterra_jobs.evaluate.batch import shuffled
+from subterra_jobs.evaluate.halt import Halt
 
 
 class Workshop:
@@ -31,7 +32,7 @@ class Workshop:
 
 
 def done(workshop: Workshop, jobs: Sequence[int], seed: int = 1, concurrency: int = 4) -> list[int]:
-    return asyncio.run(shuffled(jobs, workshop.do, seed=seed, concurrency=concurrency))
+    return asyncio.run(shuffled(jobs, workshop.do, seed=seed, slots=asyncio.Semaphore(concurrency), halt=Halt()))
 
 
 def test_results_come_in_the_jobs_order_whatever_the_order_of_work() -> None:

@@ -21,6 +21,7 @@ from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.client import Reply
+from subterra_jobs.evaluate.halt import Halt
 from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, Judgement
 from subterra_jobs.evaluate.model_judge import TRIES, Judged, ModelJudge, drawn_twice, fingerprint, judge_all
 from subterra_jobs.evaluate.play import Dialogue
@@ -84,7 +85,7 @@ def all_judged(store: Path, arms: dict[str, list[tuple[Scenario, Dialogue]]], se
     async def once() -> Judged:
         judges = [model_judge(store / "0", CLAUDE, **more), model_judge(store / "1", GPT, **more)]
         try:
-            return await judge_all(judges, arms, seed=seed, concurrency=4)
+            return await judge_all(judges, arms, seed=seed, slots=asyncio.Semaphore(4), halt=Halt())
         finally:
             for judge in judges:
                 await judge.close()

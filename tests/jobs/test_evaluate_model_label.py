@@ -24,6 +24,7 @@ from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.client import Reply
 from subterra_jobs.evaluate.conformance import Replay
 from subterra_jobs.evaluate.decode import Guess
+from subterra_jobs.evaluate.halt import Halt
 from subterra_jobs.evaluate.model_label import CHECKED, TRIES, Accuracy, ModelLabeller, heard_in
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.scenarios import Scenario
@@ -179,7 +180,9 @@ def accuracy(api: MessagesApi, tmp_path: Path, spoil: Callable[[Known], None], c
     dataset = book.write(tmp_path / "dataset")
     spoil(book.known)
     api.answer = lambda body: labelled(body, book.known)
-    return with_labeller(tmp_path / "store", lambda labeller: labeller.accuracy(dataset, seed=1, concurrency=4))
+    return with_labeller(
+        tmp_path / "store", lambda labeller: labeller.accuracy(dataset, seed=1, slots=asyncio.Semaphore(4), halt=Halt())
+    )
 
 
 def test_a_labeller_that_is_always_right_is_fully_accurate_on_twenty_held_out_conversations(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fakes.chat_server import serving
@@ -20,7 +21,7 @@ from subterra_jobs.evaluate.client import Reply, UnplayableError
 from subterra_jobs.evaluate.conditions import Chat, Condition
 from subterra_jobs.evaluate.dialogues import DialogueStore
 from subterra_jobs.evaluate.halt import Halt, StoppedError
-from subterra_jobs.evaluate.play import CAP_FAULT, Dialogue, converse, play_all, turn_cap
+from subterra_jobs.evaluate.play import CAP_FAULT, Cast, Dialogue, converse, play_all, turn_cap
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.simulator import ModelUsers, ScriptedUser, User
 
@@ -58,6 +59,14 @@ class Listed:
         return ScriptedUser(self.lines)
 
 
+async def play_out(
+    conditions: Sequence[Condition], cast: Cast, *, at_once: int = 16, halt: Halt | None = None, **more: Any
+) -> dict[str, tuple[Dialogue, ...]]:
+    """Every customer with every condition."""
+    slots = asyncio.Semaphore(at_once)
+    return await play_all(conditions, CAST, cast, seed=7, cap=turn_cap(CAST), slots=slots, halt=halt or Halt(), **more)
+
+
 async def test_all_conditions_are_played_in_one_mixed_batch_with_the_same_customers() -> None:
     order: list[str] = []
 
@@ -68,7 +77,7 @@ async def test_all_conditions_are_played_in_one_mixed_batch_with_the_same_custom
 
     speakers = {name: Noted(name) for name in ("candidate", "serving")}
     conditions = [Condition(name, speaker, name) for name, speaker in speakers.items()]
-    played = await play_all(conditions, CAST, Listed(["Hello"]), seed=7, halt=Halt(), concurrency=1)
+    played = await play_out(conditions, Listed(["Hello"]), at_once=1)
     assert {name: len(dialogues) for name, dialogues in played.items()} == {"candidate": 20, "serving": 20}
     assert sorted(speakers["candidate"].asked) == sorted(speakers["serving"].asked)
     changes = sum(one != other for one, other in pairwise(order))
@@ -90,7 +99,7 @@ async def test_a_simulators_fault_is_flagged_in_every_condition_and_the_conversa
     with provider(MessagesApi(answer=lambda _: "Agent: hello")):
         cast = Modelled(tmp_path)
         conditions = [Condition(name, Parrot(), name) for name in ("candidate", "serving")]
-        played = await play_all(conditions, CAST, cast, seed=7, halt=Halt())
+        played = await play_out(conditions, cast)
         await cast.desk.close()
     for dialogues in played.values():
         assert [dialogue.fault for dialogue in dialogues] == ["spoke for the agent"] * len(CAST)
@@ -101,7 +110,7 @@ async def test_what_one_side_hears_depends_on_nothing_but_what_was_said(tmp_path
         cast = Modelled(tmp_path)
         names = ["candidate", "serving", "in context"]
         conditions = [Condition(name, Parrot(), f"fingerprint of {name}") for name in names]
-        await play_all(conditions, CAST, cast, seed=7, halt=Halt())
+        await play_out(conditions, cast)
         await cast.desk.close()
     words = [asked(body) for body in api.bodies]
     assert not [name for name in [*names, "fingerprint"] if any(name in each for each in words)]
@@ -111,9 +120,8 @@ async def test_what_one_side_hears_depends_on_nothing_but_what_was_said(tmp_path
 async def test_finished_conversations_are_not_played_again(tmp_path: Path) -> None:
     store, seen = ArtifactStore(tmp_path.as_uri()), Parrot()
     library = lambda simulator: {"candidate": DialogueStore(store, "model", simulator)}  # noqa: E731
-    play = lambda simulator: play_all(  # noqa: E731
-        [Condition("candidate", seen, "model")], CAST, Listed(["Hello"]), seed=7, halt=Halt(), libraries=library(simulator)
-    )
+    condition = Condition("candidate", seen, "model")
+    play = lambda simulator: play_out([condition], Listed(["Hello"]), libraries=library(simulator))  # noqa: E731
     first = await play("one")
     count = len(seen.asked)
     assert await play("one") == first
@@ -139,13 +147,13 @@ async def test_after_a_blocked_call_nobody_begins_another_turn_and_what_is_paid_
     with provider(MessagesApi(answer=in_character, after=(30, NO_CREDIT))) as api:
         cast = Modelled(tmp_path)
         with pytest.raises(ProviderBlockedError):
-            await play_all([Condition("candidate", Parrot(), "c")], CAST, cast, seed=7, halt=Halt(), concurrency=4)
+            await play_out([Condition("candidate", Parrot(), "c")], cast, at_once=4)
         await cast.desk.close()
         refused = api.calls - api.paid
         assert refused <= 4
         api.after = None
         cast = Modelled(tmp_path)
-        await play_all([Condition("candidate", Parrot(), "c")], CAST, cast, seed=7, halt=Halt(), concurrency=4)
+        await play_out([Condition("candidate", Parrot(), "c")], cast, at_once=4)
         await cast.desk.close()
     words = [asked(body) for body in api.bodies]
     assert len(words) - len(set(words)) == refused
@@ -161,7 +169,7 @@ async def test_told_to_stop_nobody_begins_another_turn() -> None:
             return super().user(scenario, condition)
 
     with pytest.raises(StoppedError):
-        await play_all([Condition("candidate", speaker, "c")], CAST, Last(["Hello"] * 5), seed=7, halt=halt, concurrency=1)
+        await play_out([Condition("candidate", speaker, "c")], Last(["Hello"] * 5), at_once=1, halt=halt)
     assert len(speaker.asked) <= 1
 
 
@@ -172,7 +180,7 @@ async def test_a_server_that_was_lost_all_along_fails_the_stage_and_names_the_co
 
     conditions = [Condition("candidate", Parrot(), "c"), Condition("serving", Lost(), "s")]
     with pytest.raises(InfrastructureError, match="server of serving was lost"):
-        await play_all(conditions, CAST, Listed(["Hello"]), seed=7, halt=Halt())
+        await play_out(conditions, Listed(["Hello"]))
 
 
 async def test_scripted_customers_of_a_served_model_say_their_lines() -> None:

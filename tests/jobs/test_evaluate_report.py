@@ -122,7 +122,7 @@ def test_the_graph_counts_conversations_and_failures_once_for_each_edge(alone: S
 def test_the_page_begins_with_the_decision_and_says_whose_it_is(beside: Sample) -> None:
     text = page(beside)
     assert text.index('class="verdict') < text.index('class="tiles"') < text.index("Scores side by side")
-    assert "default policy says of a first attempt" in text
+    assert "what the gate said when the report was made: a first attempt at this procedure" in text
 
 
 def test_quotes_names_and_replies_are_escaped(beside: Sample) -> None:

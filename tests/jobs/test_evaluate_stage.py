@@ -21,16 +21,19 @@ from tests.fakes.messages_api import MessagesApi
 from tests.fakes.playing import SONNET, Company, asked, provider, run_input
 
 from subterra_api.contract import (
+    GATE_VARIABLE,
     PROCEDURE_FILE,
     REFERENCES_VARIABLE,
     RESULT_LIMIT,
+    VLLM_VARIABLE,
     Budget,
+    Gate,
     RunInput,
     StageResult,
     artifact_path,
     lease_path,
 )
-from subterra_api.v1alpha1.compilerun import Reference
+from subterra_api.v1alpha1.compilerun import GatePolicy, Reference
 from subterra_jobs.common.errors import BudgetExceededError, InvalidInputError
 from subterra_jobs.common.stage import TERMINATED, execute
 from subterra_jobs.evaluate import panel, play
@@ -86,7 +89,7 @@ def stage(folder: Path, api: MessagesApi, *, damage: str = "none", edited: bool 
         reference, _ = stack.enter_context(serving(travel(), damage))
         stack.enter_context(provider(api))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("SUBTERRA_VLLM_URL", url)
+        patch.setenv(VLLM_VARIABLE, url)
         patch.setenv(REFERENCES_VARIABLE, json.dumps([reference]))
         patch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
         yield Stage(folder, run)
@@ -230,3 +233,45 @@ def test_a_model_that_has_no_price_is_refused_before_anything_is_played(tmp_path
         with pytest.raises(InvalidInputError, match=r"evaluation\.secondJudge\.model"):
             Stage(tmp_path, run).finish()
     assert api.calls == 0
+
+
+SCRIPTED = {"name": "scripted"}
+
+
+def scripted(folder: Path, damage: str, patch: pytest.MonkeyPatch, **policy: float) -> tuple[StageResult, dict[str, Any]]:
+    """A scripted evaluation of 250 scenarios by a candidate with this damage: the result, and the report."""
+    run = run_input(folder / "store", scenarios=250, simulator=SCRIPTED, judge=SCRIPTED)
+    with serving(travel(), damage) as (url, _):
+        patch.setenv(VLLM_VARIABLE, url)
+        patch.setenv(GATE_VARIABLE, Gate(policy=GatePolicy(**policy), attempt=2).model_dump_json(by_alias=True))
+        stage = Stage(folder, run)
+        return stage.finish(), json.loads((stage.artifact / "report.json").read_text())
+
+
+def test_a_candidate_that_is_far_out_of_reach_is_given_up_at_the_first_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, report = scripted(tmp_path, "hasty", monkeypatch)
+    assert result.scores is not None
+    assert (result.scores.scenarios, result.scores.planned) == (100, 250)
+    assert "ended early, after 100 of 250 scenarios" in result.message
+    assert (report["verdict"]["result"], report["gate"]["attempt"]) == ("Fail", 2)
+    assert len(report["scenarios"]) == 100
+    [page] = tmp_path.glob("store/reports/*/report.html")
+    assert "attempt 2 at this procedure" in page.read_text()
+
+
+def test_whether_it_is_out_of_reach_is_asked_of_the_agents_own_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = {"min_score": 1.0, "max_failure_rate": 1.0, "min_conformance": 0.0}
+    result, report = scripted(tmp_path, "hasty", monkeypatch, **nothing)
+    assert result.scores is not None
+    assert result.scores.scenarios == result.scores.planned == 250
+    assert report["gate"]["policy"]["minConformance"] == 0
+
+
+def test_a_good_candidate_plays_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, report = scripted(tmp_path, "none", monkeypatch)
+    assert result.scores is not None
+    assert result.scores.scenarios == 250
+    assert "early" not in result.message
+    assert report["verdict"]["result"] == "Pass"

@@ -37,18 +37,21 @@ def compared(
     return Comparison(against=against, criteria=criteria, failures=Discordant(worse=failures[0], better=failures[1], of=n))
 
 
-def scores(
+def statistics(
     *comparisons: Comparison, n: int = 300, mean: float = 4.4, failures: int | None = None, conformant: int | None = None,
-    branches: tuple[Branch, ...] = (), judged: int = 1, missing: float = 0.0, **criteria: Sample,
-) -> Scores:  # fmt: skip
+    missing: float = 0.0, **criteria: Sample,
+) -> Statistics:  # fmt: skip
     own = dict.fromkeys(CRITERIA, Sample(count=n, mean=mean, sd=0.8)) | criteria
-    found = Statistics(
+    return Statistics(
         criteria=own, failures=Tally(hits=n // 12 if failures is None else failures, of=n),
         conformance=Tally(hits=n - n // 20 if conformant is None else conformant, of=n), comparisons=comparisons, missing=missing,
     )  # fmt: skip
+
+
+def scores(*comparisons: Comparison, n: int = 300, branches: tuple[Branch, ...] = (), judged: int = 1, **more: Any) -> Scores:
     return Scores(
         scenarios=n, criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=6, branches_judged=judged,
-        worst_branches=branches, statistics=found,
+        worst_branches=branches, statistics=statistics(*comparisons, n=n, **more),
     )  # fmt: skip
 
 
@@ -187,9 +190,32 @@ def test_scores_without_statistics_cannot_be_judged() -> None:
 
 
 def test_a_look_on_the_way_can_only_give_up() -> None:
-    assert futile(scores(compared(-0.9, n=100), n=100), POLICY)
-    assert not futile(scores(compared(-0.3, n=100), n=100), POLICY)
-    assert not futile(scores(compared(0.5, n=100), n=100), POLICY)
+    assert futile(statistics(compared(-0.9, n=100), n=100), POLICY)
+    assert not futile(statistics(compared(-0.3, n=100), n=100), POLICY)
+    assert not futile(statistics(compared(0.5, n=100), n=100), POLICY)
+
+
+@pytest.mark.parametrize("attempt", [1, 3, 6])
+def test_what_a_look_gives_up_the_gate_fails_at_any_attempt(attempt: int) -> None:
+    steps = [compared(-step / 50, n=100) for step in range(50)]
+    hopeless = [each for each in steps if futile(statistics(each, n=100), POLICY, attempt)]
+    assert hopeless
+    assert {judge(scores(each, n=100), POLICY, attempt).result for each in hopeless} == {"Fail"}
+
+
+def test_an_evaluation_that_ended_early_promotes_under_no_policy() -> None:
+    early = scores(compared()).model_copy(update={"planned": 1000})
+    verdict = judge(early, POLICY)
+    assert verdict.result == "Inconclusive"
+    assert "of 1000 scenarios were played" in verdict.reasons[0]
+    assert "evaluation.seed" in verdict.reasons[0]
+
+
+def test_a_candidate_that_was_given_up_is_told_to_be() -> None:
+    early = scores(compared(-0.9, n=100), n=100).model_copy(update={"planned": 300})
+    verdict = judge(early, POLICY)
+    assert verdict.result == "Fail"
+    assert verdict.reasons[-1] == "advisory: only 100 of 300 scenarios were played, since more could not have saved it"
 
 
 def judged(*branches: tuple[int, int], among: int = 1) -> Verdict:

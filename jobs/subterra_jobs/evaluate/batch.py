@@ -5,33 +5,40 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from subterra_jobs.evaluate.halt import Halt
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 async def shuffled(
-    jobs: Sequence[Job], do: Callable[[Job], Awaitable[Result]], *, seed: int, concurrency: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    jobs: Sequence[Job], do: Callable[[Job], Awaitable[Result]], *, seed: int, slots: asyncio.Semaphore, halt: Halt,
+    on_done: Callable[[], None] = lambda: None,
 ) -> list[Result]:  # fmt: skip
     """``do`` of every job, in the jobs' order, though they are begun in an order drawn from the seed.
 
-    After a failure none is begun; those under way come to their end, so that what they paid is kept. Then it is raised.
+    Batches that share ``slots`` are begun one after the other, without a gap between them. After a failure, or once ``halt`` says
+    so, no job is begun; those under way come to their end, so that what they paid is kept. Then the reason is raised.
     """
-    order = random.Random(f"evaluate/{seed}/order").sample(range(len(jobs)), len(jobs))
-    found: dict[int, Result] = {}
-    failures: list[BaseException] = []
 
-    async def work() -> None:
-        while order and not failures:
-            at = order.pop()
+    async def one(at: int) -> Result:
+        async with slots:
+            halt.check()
             try:
-                found[at] = await do(jobs[at])
+                found = await do(jobs[at])
             except Exception as error:
-                failures.append(error)
-            else:
-                on_done(len(found))
+                halt.say(error)
+                raise
+            on_done()
+            return found
 
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-    if failures:
-        raise failures[0]
-    return [found[at] for at in range(len(jobs))]
+    order = random.Random(f"evaluate/{seed}/order").sample(range(len(jobs)), len(jobs))
+    found = dict(zip(order, await asyncio.gather(*map(one, order), return_exceptions=True), strict=True))
+    halt.check()
+    return [_sound(found[at]) for at in range(len(jobs))]
+
+
+def _sound(found: Result | BaseException) -> Result:
+    if isinstance(found, BaseException):
+        raise found
+    return found

@@ -15,10 +15,11 @@ class StoppedError(Exception):
 
 
 class Halt:
-    """Why nothing more may begin; the first reason stays."""
+    """Why nothing more may begin; the first reason stays. Part of a larger work halts with the whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: "Halt | None" = None) -> None:
         self.because: Exception | None = None
+        self._whole = whole
 
     def say(self, because: Exception) -> None:
         """Lets nobody begin anything more."""
@@ -26,6 +27,8 @@ class Halt:
 
     def check(self) -> None:
         """Raises the reason, if there is one."""
+        if self._whole is not None:
+            self._whole.check()
         if self.because is not None:
             raise self.because
 

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra_api.contract import CONCURRENCY_VARIABLE, artifact_path
+from subterra_api.contract import CONCURRENCY_VARIABLE, GATE_VARIABLE, Gate, artifact_path
+from subterra_api.gate import BLOCK, futile
 from subterra_api.graph import Graph
 from subterra_api.pricing import money
 from subterra_api.v1alpha1.scores import Interval, Scores
@@ -18,12 +19,13 @@ from subterra_jobs.evaluate.conditions import Condition
 from subterra_jobs.evaluate.dialogues import DialogueStore
 from subterra_jobs.evaluate.halt import Halt, StoppedError, halting
 from subterra_jobs.evaluate.judge import GRACEFUL
-from subterra_jobs.evaluate.panel import Arms, Panel, Results, panel_of
-from subterra_jobs.evaluate.play import CONCURRENCY, Cast, play_all
+from subterra_jobs.evaluate.looks import blocks, in_blocks
+from subterra_jobs.evaluate.panel import Examined, Panel, Results, panel_of
+from subterra_jobs.evaluate.play import CONCURRENCY, Cast, play_all, turn_cap
 from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, summarise
-from subterra_jobs.evaluate.sufficient import CANDIDATE
+from subterra_jobs.evaluate.sufficient import CANDIDATE, sufficient
 from subterra_jobs.providers.desk import Desk
 
 TELL_SECONDS = 1.0
@@ -41,6 +43,7 @@ def work(context: StageContext) -> Outcome:
 
 async def _evaluate(context: StageContext) -> Outcome:
     run, graph, dataset = context.input, Graph(context.input.procedure), _dataset(context)
+    gate = Gate.model_validate_json(os.environ.get(GATE_VARIABLE, "{}"))
     trained = scenarios.training_marks(dataset) if dataset else frozenset()
     listed = scenarios.build(graph, run.evaluation, trained)
     async with AsyncExitStack() as stack:
@@ -53,44 +56,67 @@ async def _evaluate(context: StageContext) -> Outcome:
         served, about = await players.served(context, graph, stack)
         conditions = [*served, *baselines]
         meter = await stack.enter_async_context(_telling(context, desk, len(listed) * len(conditions), panel))
-        arms = await _play(context, conditions, listed, cast, halt, meter)
-        results, judging = await panel.results(arms, meter.phase())
+        found = await _examined(_Stage(context, conditions, listed, cast, panel, meter), gate, halt)
+        judging, results = await panel.judging(found, halt), _joined(found)
         figures = await desk.figures()
-    scores = summarise(results, run.evaluation.seed)
+    scores = summarise(results, run.evaluation.seed).model_copy(update={"planned": len(listed)})
     told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(scenarios.overlap(listed, trained))}
-    report.write(context.output, report.build(run, graph, results, scores, told, judging), graph, results)
+    report.write(context.output, report.build(run, graph, results, scores, told, judging, gate), graph, results)
     text = message(results, scores)
     return Outcome(text, scores=scores) if figures is None else Outcome(text, money(figures.usd), figures.tokens, scores)
 
 
-async def _play(
-    context: StageContext, conditions: Sequence[Condition], listed: list[Scenario], cast: Cast, halt: Halt, meter: "Meter"
-) -> Arms:
-    """Everything played, each arm with its scenarios; a reference's know what an edit since then touches."""
-    simulated, own = players.simulated_by(context.input), players.beside(context, listed)
-    libraries = {each.name: DialogueStore(context.store, each.fingerprint, simulated) for each in conditions}
+@dataclass(frozen=True)
+class _Stage:
+    """Everybody who takes part."""
+
+    context: StageContext
+    conditions: Sequence[Condition]
+    listed: list[Scenario]
+    cast: Cast
+    panel: Panel
+    meter: "Meter"
+
+
+async def _examined(stage: _Stage, gate: Gate, halt: Halt) -> list[Examined]:
+    """Everything played and judged, block by block. Each arm has its scenarios: a reference's know what an edit touches."""
+    run, store, seed, meter = stage.context.input, stage.context.store, stage.context.input.evaluation.seed, stage.meter
+    simulated, own = players.simulated_by(run), players.beside(stage.context, stage.listed)
+    libraries = {each.name: DialogueStore(store, each.fingerprint, simulated) for each in stage.conditions}
+    slots, cap = asyncio.Semaphore(_concurrency() * len(stage.conditions)), turn_cap(stage.listed)
+
+    async def examine(part: slice, halt: Halt) -> Examined:
+        played = await play_all(
+            stage.conditions, stage.listed[part], stage.cast, seed=seed, cap=cap, slots=slots, halt=halt, libraries=libraries,
+            on_done=meter.step,
+        )  # fmt: skip
+        arms = {name: [*zip(own.get(name, stage.listed)[part], talks, strict=True)] for name, talks in played.items()}
+        return await stage.panel.examine(arms, halt, meter.step)
+
+    def hopeless(found: Sequence[Examined]) -> bool:
+        return futile(sufficient(_joined(found)), gate.policy, gate.attempt)
+
+    return await in_blocks(blocks(len(stage.listed), BLOCK), examine, hopeless, halt)
+
+
+def _joined(found: Sequence[Examined]) -> Results:
+    return {name: [result for each in found for result in each.arms[name]] for name in found[0].arms}
+
+
+def _concurrency() -> int:
     given = os.environ.get(CONCURRENCY_VARIABLE, "")
-    played = await play_all(
-        conditions, listed, cast, seed=context.input.evaluation.seed, halt=halt, libraries=libraries,
-        concurrency=int(given) if given.isdecimal() and int(given) else CONCURRENCY, on_done=meter.phase(),
-    )  # fmt: skip
-    return {name: list(zip(own.get(name, listed), dialogues, strict=True)) for name, dialogues in played.items()}
+    return int(given) if given.isdecimal() and int(given) else CONCURRENCY
 
 
 @dataclass
 class Meter:
-    """How many steps are done, over several phases."""
+    """How many steps are done."""
 
     done: int = 0
 
-    def phase(self) -> Callable[[int], None]:
-        """Takes how many steps of the next phase are done."""
-        before = self.done
-
-        def tell(done: int) -> None:
-            self.done = before + done
-
-        return tell
+    def step(self) -> None:
+        """One more."""
+        self.done += 1
 
 
 @asynccontextmanager
@@ -130,12 +156,18 @@ def message(arms: Results, scores: Scores) -> str:
     """The stage in one or two sentences."""
     results = arms[CANDIDATE]
     parts = [
+        *_early(scores),
         f"{scores.scenarios} conversations: conformance {_percent(scores.conformance)}, failures {_percent(scores.failure_rate)}",
         *_parts(results, scores),
     ]
     if others := [name for name in arms if name != CANDIDATE]:
         parts.append(f"beside {', '.join(others)}")
     return "; ".join(parts)
+
+
+def _early(scores: Scores) -> Iterator[str]:
+    if scores.planned is not None and scores.scenarios < scores.planned:
+        yield f"ended early, after {scores.scenarios} of {scores.planned} scenarios, since the gate is far out of reach"
 
 
 def _parts(results: Sequence[Result], scores: Scores) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A judge that is a model: two calls per conversation, five scores with quotes as evidence, blind to who the agent was."""
 
+import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.evaluate.batch import shuffled
 from subterra_jobs.evaluate.flowchart import flowchart, knowledge
+from subterra_jobs.evaluate.halt import Halt
 from subterra_jobs.evaluate.judge import CRITERIA, GRACEFUL, UNCHALLENGED_CAP, Evidence, Judgement, poses_challenge
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.quotes import unfounded
@@ -111,12 +113,12 @@ class Judged:
 
 
 async def judge_all(
-    judges: Sequence[ModelJudge], arms: Arms, *, seed: int, concurrency: int, on_done: Callable[[int, int], None] = lambda *_: None,
+    judges: Sequence[ModelJudge], arms: Arms, *, seed: int, slots: asyncio.Semaphore, halt: Halt,
+    on_done: Callable[[], None] = lambda: None,
 ) -> Judged:  # fmt: skip
     """Every conversation of every arm by every judge, in one mixed order; a seeded tenth of them twice.
 
-    ``on_done`` is told how many judgements of how many there are. Raises a StageError when there is no going on; what was
-    paid until then is kept.
+    ``on_done`` is called after each judgement. Raises a StageError when there is no going on; what was paid until then is kept.
     """
     jobs = [(judge, arm, at, 0) for arm, played in arms.items() for at in range(len(played)) for judge in range(len(judges))]
     jobs += [(judge, arm, at, 1) for arm, at in drawn_twice(arms, seed) for judge in range(len(judges))]
@@ -125,7 +127,7 @@ async def judge_all(
         judge, arm, at, play = job
         return await judges[judge].judge(*arms[arm][at], play=play)
 
-    found = await shuffled(jobs, do, seed=seed, concurrency=concurrency, on_done=lambda done: on_done(done, len(jobs)))
+    found = await shuffled(jobs, do, seed=seed, slots=slots, halt=halt, on_done=on_done)
     by_job = dict(zip(jobs, found, strict=True))
     pairs = [(job[0], by_job[*job[:3], 0], second) for job, second in by_job.items() if job[3]]
     return Judged(

@@ -1,5 +1,6 @@
 """The labeller for agents that speak freely: a model says which steps each turn takes, the flowchart decides between guesses."""
 
+import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from subterra_jobs.evaluate.batch import shuffled
 from subterra_jobs.evaluate.conformance import Replay, replay
 from subterra_jobs.evaluate.decode import Decoded, Guess, Heard, decode
 from subterra_jobs.evaluate.flowchart import flowchart
+from subterra_jobs.evaluate.halt import Halt
 from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.rubric import transcript
 from subterra_jobs.evaluate.scenarios import Scenario
@@ -85,14 +87,14 @@ class ModelLabeller:
                 return decode(self._graph, values, heard)
         return None
 
-    async def accuracy(self, dataset: Path, *, seed: int, concurrency: int) -> Accuracy:
+    async def accuracy(self, dataset: Path, *, seed: int, slots: asyncio.Semaphore, halt: Halt) -> Accuracy:
         """Measured on a few held-out conversations of the dataset, whose steps stand in its side file."""
         known = draw(dataset, seed)
 
         async def one(gold: Gold) -> Decoded | None:
             return await self.read(gold.chat, gold.values, gold.id)
 
-        return score(known, await shuffled(known, one, seed=seed, concurrency=concurrency))
+        return score(known, await shuffled(known, one, seed=seed, slots=slots, halt=halt))
 
     async def close(self) -> None:
         """Gives back connections."""

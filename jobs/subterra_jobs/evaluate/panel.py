@@ -1,6 +1,8 @@
 """Who labels and judges what was played: rules where the words are the procedure's own, else models."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -9,8 +11,9 @@ from subterra_api.contract import RunInput
 from subterra_api.graph import Graph
 from subterra_jobs.evaluate.batch import shuffled
 from subterra_jobs.evaluate.conformance import Replay
+from subterra_jobs.evaluate.halt import Halt
 from subterra_jobs.evaluate.label import Labeller
-from subterra_jobs.evaluate.model_judge import TWICE, ModelJudge, Played, judge_all
+from subterra_jobs.evaluate.model_judge import TWICE, ModelJudge, Played, Repeat, judge_all
 from subterra_jobs.evaluate.model_label import ModelLabeller
 from subterra_jobs.evaluate.report import Judging
 from subterra_jobs.evaluate.results import Result
@@ -23,6 +26,14 @@ Arms = Mapping[str, Sequence[Played]]
 Results = dict[str, list[Result]]
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What was made of conversations: the results of each arm, in its order, and what was judged twice."""
+
+    arms: Results
+    repeats: tuple[Repeat, ...] = ()
+
+
 class Panel(Protocol):
     """Makes results of conversations."""
 
@@ -30,8 +41,12 @@ class Panel(Protocol):
         """How much there is to do, for progress."""
         ...
 
-    async def results(self, arms: Arms, tell: Callable[[int], None]) -> tuple[Results, Judging]:
-        """The results of each arm, in its order, and how they came about; ``tell`` is told how many steps are done."""
+    async def examine(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> Examined:
+        """Labels and judges; ``on_done`` is called after each step. Raises a StageError when there is no going on."""
+        ...
+
+    async def judging(self, examined: Sequence[Examined], halt: Halt) -> Judging:
+        """Who did it, and how well."""
         ...
 
 
@@ -50,9 +65,13 @@ class Rules:
         """None that takes time."""
         return 0
 
-    async def results(self, arms: Arms, tell: Callable[[int], None]) -> tuple[Results, Judging]:
+    async def examine(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> Examined:
         """See `Panel`."""
-        return {name: [examine(self._graph, self._labeller, *pair) for pair in played] for name, played in arms.items()}, Judging()
+        return Examined({name: [examine(self._graph, self._labeller, *pair) for pair in played] for name, played in arms.items()})
+
+    async def judging(self, examined: Sequence[Examined], halt: Halt) -> Judging:
+        """See `Panel`."""
+        return Judging()
 
 
 class Models:
@@ -66,31 +85,33 @@ class Models:
             for place, (field, judge) in enumerate(named) if judge is not None
         ]  # fmt: skip
         self._labeller = ModelLabeller(graph, asked.judge, desk.caller(asked.judge, "evaluation.judge", "labeller"))
+        self._slots = asyncio.Semaphore(CONCURRENCY)
 
     def steps(self, conversations: int) -> int:
         """A label and, per judge, a judgement for each, and some judgements twice."""
         return conversations + len(self._judges) * (conversations + round(TWICE * conversations))
 
-    async def results(self, arms: Arms, tell: Callable[[int], None]) -> tuple[Results, Judging]:
-        """See `Panel`. Raises a StageError when there is no going on."""
-        replays = await self._replays(arms, tell)
-        labelled = sum(map(len, replays.values()))
-        judged = await judge_all(
-            self._judges, arms, seed=self._seed, concurrency=CONCURRENCY, on_done=lambda done, _: tell(labelled + done)
-        )
-        known = None
-        if self._dataset is not None:
-            known = await self._labeller.accuracy(self._dataset, seed=self._seed, concurrency=CONCURRENCY)
+    async def examine(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> Examined:
+        """See `Panel`."""
+        replays = await self._replays(arms, halt, on_done)
+        judged = await judge_all(self._judges, arms, seed=self._seed, slots=self._slots, halt=halt, on_done=on_done)
         rows = {name: zip(arms[name], replays[name], judged.arms[name], strict=True) for name in arms}
         found = {name: [Result(*pair, replayed, scores) for pair, replayed, scores in row] for name, row in rows.items()}
-        names = tuple(judge.name for judge in self._judges)
-        return found, Judging(names, judged.repeats, self._labeller.name, known)
+        return Examined(found, judged.repeats)
 
-    async def _replays(self, arms: Arms, tell: Callable[[int], None]) -> dict[str, list[Replay]]:
+    async def judging(self, examined: Sequence[Examined], halt: Halt) -> Judging:
+        """See `Panel`. Raises a StageError when there is no going on."""
+        known = None
+        if self._dataset is not None:
+            known = await self._labeller.accuracy(self._dataset, seed=self._seed, slots=self._slots, halt=halt)
+        repeats = tuple(repeat for each in examined for repeat in each.repeats)
+        return Judging(tuple(judge.name for judge in self._judges), repeats, self._labeller.name, known)
+
+    async def _replays(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> dict[str, list[Replay]]:
         jobs = [pair for played in arms.values() for pair in played]
 
         async def label(pair: Played) -> Replay:
             return await self._labeller.replay(*pair)
 
-        found = iter(await shuffled(jobs, label, seed=self._seed, concurrency=CONCURRENCY, on_done=tell))
-        return {name: list(islice(found, len(played))) for name, played in arms.items()}
+        labelled = iter(await shuffled(jobs, label, seed=self._seed, slots=self._slots, halt=halt, on_done=on_done))
+        return {name: list(islice(labelled, len(played))) for name, played in arms.items()}

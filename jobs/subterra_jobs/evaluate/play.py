@@ -1,5 +1,6 @@
 """Plays scenarios, many at a time and in a mixed order. A conversation that breaks off is kept, with the reason."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -57,33 +58,27 @@ class Library(Protocol):
 
 
 async def play_all(
-    conditions: Sequence[Condition], scenarios: Sequence[Scenario], cast: Cast, *, seed: int, halt: Halt,
-    libraries: Mapping[str, Library] | None = None, concurrency: int = CONCURRENCY, on_done: Callable[[int], None] = lambda _: None,
+    conditions: Sequence[Condition], scenarios: Sequence[Scenario], cast: Cast, *, seed: int, cap: int, slots: asyncio.Semaphore,
+    halt: Halt, libraries: Mapping[str, Library] | None = None, on_done: Callable[[], None] = lambda: None,
 ) -> dict[str, tuple[Dialogue, ...]]:  # fmt: skip
     """Every scenario with every condition, by the conditions' names, in the order of the scenarios.
 
-    They are played in one mixed batch, so that whatever changes meanwhile changes for all; ``concurrency`` is how many with each
-    condition at a time. Raises the first failure once every turn under way is over and kept.
+    They are played in one mixed batch, so that whatever changes meanwhile changes for all; ``slots`` bounds how many at a time,
+    ``cap`` the agent's turns. Raises the first failure once every turn under way is over and kept.
     """
-    cap = turn_cap(scenarios)
 
     async def one(pair: tuple[Condition, Scenario]) -> Dialogue:
         condition, scenario = pair
         library = (libraries or {}).get(condition.name)
-        try:
-            halt.check()
-            if library and (known := library.get(scenario.id)) is not None:
-                return known
-            dialogue = await converse(condition.speaker, cast.user(scenario, condition.fingerprint), scenario, cap, halt)
-            if library:
-                await library.keep(scenario.id, dialogue)
-        except Exception as error:
-            halt.say(error)
-            raise
+        if library and (known := library.get(scenario.id)) is not None:
+            return known
+        dialogue = await converse(condition.speaker, cast.user(scenario, condition.fingerprint), scenario, cap, halt)
+        if library:
+            await library.keep(scenario.id, dialogue)
         return dialogue
 
     pairs = [(condition, scenario) for condition in conditions for scenario in scenarios]
-    found = iter(await shuffled(pairs, one, seed=seed, concurrency=concurrency * len(conditions), on_done=on_done))
+    found = iter(await shuffled(pairs, one, seed=seed, slots=slots, halt=halt, on_done=on_done))
     return {each.name: _usable(each.name, list(islice(found, len(scenarios)))) for each in conditions}
 
 
@@ -106,7 +101,8 @@ async def play(url: str, scenarios: Sequence[Scenario], *, max_tokens: int, wait
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as http:
         model, version = await connect(http, wait_seconds)
         condition = Condition("candidate", Served(Candidate(http, model, max_tokens), ""), "")
-        played = await play_all([condition], scenarios, ScriptedUsers(), seed=0, halt=Halt())
+        cap, slots = turn_cap(scenarios), asyncio.Semaphore(CONCURRENCY)
+        played = await play_all([condition], scenarios, ScriptedUsers(), seed=0, cap=cap, slots=slots, halt=Halt())
     return Played(played["candidate"], model, version)
 
 

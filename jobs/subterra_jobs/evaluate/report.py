@@ -1,7 +1,7 @@
 """The report: ``report.html`` for people, ``report.json`` for later gates, ``transcripts.jsonl`` for a second look.
 
 The verdict is the gate's, by the agent's own policy, which may change without playing anything again. The report tells what the
-default policy would say of a first attempt, and that this is what it tells.
+gate says at the moment it is made, and that this is what it tells.
 """
 
 import json
@@ -16,10 +16,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from subterra_api import __version__
-from subterra_api.contract import RunInput, artifact_path
+from subterra_api.contract import Gate, RunInput, artifact_path
 from subterra_api.gate import judge
 from subterra_api.graph import Graph
-from subterra_api.v1alpha1.compilerun import GatePolicy, Provider
+from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.common.store import ArtifactStore
 from subterra_jobs.evaluate.arms import Arms, against, agreement, elsewhere, figures
@@ -76,18 +76,20 @@ def _told(provider: Provider) -> str:
 
 def build(
     run: RunInput, graph: Graph, arms: Arms, scores: Scores, about: dict[str, str], judging: Judging | None = None,
+    gate: Gate | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything in the report, ready for JSON; ``arms`` begins with the candidate. ``scenarios`` has each scenario's scores under
     its id, for paired comparison. Raises ValueError when the arms were not judged by the same judges.
     """
-    judging, seed, results = judging or Judging(), run.evaluation.seed, arms[CANDIDATE]
-    verdict = judge(scores, GatePolicy())
+    judging, gate, seed, results = judging or Judging(), gate or Gate(), run.evaluation.seed, arms[CANDIDATE]
+    verdict = judge(scores, gate.policy, gate.attempt)
     return {
-        "format": 2,
+        "format": 3,
         "agent": run.run.name,
         "banner": run.banner,
         "scores": scores.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "byDefaultPolicy": verdict.model_dump(mode="json", by_alias=True),
+        "gate": gate.model_dump(mode="json", by_alias=True),
+        "verdict": verdict.model_dump(mode="json", by_alias=True),
         "arms": {name: figures(each, seed) for name, each in arms.items()},
         "against": [against(results, other, name, seed) for name, other in arms.items() if name != CANDIDATE],
         "agreement": agreement(arms, judging.repeats, judging.judges, seed),
@@ -128,7 +130,7 @@ def html(data: dict[str, Any], graph: Graph, arms: Arms) -> str:
     return environment.get_template("report.html.j2").render(
         data=data, titles=TITLES, graph=picture(graph, arms[CANDIDATE]), worst=[*broken, *bad][:WORST], good=good,
         troubled=sum(not _perfect(result) for result in arms[CANDIDATE]),
-        judges=[each["name"] for each in data["agreement"]["judges"]], reasons=[*map(_titled, data["byDefaultPolicy"]["reasons"])],
+        judges=[each["name"] for each in data["agreement"]["judges"]], reasons=[*map(_titled, data["verdict"]["reasons"])],
     )  # fmt: skip
 
 

@@ -102,6 +102,8 @@ class Scores(StatusModel):
 
     scenarios: int
     """How many conversations were played."""
+    planned: int | None = None
+    """How many were meant to be; with fewer the evaluation ended early, since the gate was far out of reach."""
     criteria: dict[str, Interval]
     """taskSuccess, informationAccuracy, consistency, gracefulHandling, naturalness; 1 to 5."""
     failure_rate: Interval

@@ -7,12 +7,14 @@ from typing import Any
 
 from subterra_api.contract import (
     CONCURRENCY_VARIABLE,
+    GATE_VARIABLE,
     INPUT_FILE,
     PROGRESS_PORT,
     REFERENCES_VARIABLE,
     VLLM_PORT,
     VLLM_VARIABLE,
     ExitCode,
+    Gate,
     Stage,
 )
 from subterra_api.v1alpha1 import GROUP
@@ -120,6 +122,9 @@ def _main(
         "SUBTERRA_ATTEMPT": str(attempt.number), VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}",
         **({REFERENCES_VARIABLE: json.dumps([f"http://127.0.0.1:{model.port}" for model in models[1:]])} if models[1:] else {}),
     })  # fmt: skip
+    if attempt.stage == "evaluate" and not attempt.attach:
+        gate = Gate(policy=execution.gate, attempt=run["spec"].get("attempt", 1))
+        environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
     if attempt.stage in PAID_STAGES and not attempt.attach:
         inputs = CompileInputs.model_validate(run["spec"]["inputs"])
         environment += provider_env(attempt.stage, inputs, execution, settings)

@@ -69,6 +69,8 @@ def _pattern(details: ErrorDetails) -> Words:
     written = _short(details["input"])
     if "[0-9]{4}" in details["ctx"]["pattern"]:
         return f"{written} is no day", "write year-month-day, such as 2027-01-31"
+    if "[0-9]{1,9}" in details["ctx"]["pattern"]:
+        return f"{written} is no amount of US dollars", 'write a number in quotes, such as "12.50"'
     joiners = "digits, _ and -" if "_-]" in details["ctx"]["pattern"] else "digits and _"
     return f"{written} is no name", f"begin with a letter from a to z, go on with such letters, {joiners}"
 
@@ -87,6 +89,16 @@ def _too_few(details: ErrorDetails) -> Words:
 
 def _choice(details: ErrorDetails) -> Words:
     return f"is {_kind(details['input'])}", f"write {details['ctx']['expected'].replace(chr(39), '')}"
+
+
+def _limit(word: str, key: str) -> Callable[[ErrorDetails], Words]:
+    return lambda details: (f"is {_kind(details['input'])}", f"write a number {word} {details['ctx'][key]}")
+
+
+def _own(details: ErrorDetails) -> Words:
+    """What a model's validator says."""
+    problem, _, cure = str(details["ctx"]["error"]).partition("; ")
+    return problem, cure or "correct it"
 
 
 def _other(details: ErrorDetails) -> Words:
@@ -108,4 +120,9 @@ _WORDS: dict[str, Callable[[ErrorDetails], Words]] = {
     "too_long": _too_many,
     "too_short": _too_few,
     "literal_error": _choice,
+    "greater_than_equal": _limit("not below", "ge"),
+    "greater_than": _limit("above", "gt"),
+    "less_than_equal": _limit("not above", "le"),
+    "less_than": _limit("below", "lt"),
+    "value_error": _own,
 }

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from subterra_api.v1alpha1.scores import Interval
+from subterra_api.bounds import share_bounds
+from subterra_api.v1alpha1.scores import Interval, Tally
 
 RESAMPLES = 10_000
 CELLS = 2_000_000
@@ -43,8 +44,7 @@ def share_interval(hits: int, total: int) -> Interval:
     """Share with its Wilson 95 % interval, which is not of width 0 even when all or none hit."""
     if not 0 <= hits <= total or total == 0:
         raise ValueError(f"there is no share of {hits} in {total}")
-    found = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
-    return Interval(mean=hits / total, low=max(0.0, float(found.low)), high=min(1.0, float(found.high)))
+    return share_bounds(Tally(hits=hits, of=total), 0.025)
 
 
 def wilcoxon(first: Sequence[float], second: Sequence[float]) -> Test:

@@ -2,17 +2,21 @@
 
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 
 from subterra_api.digest import procedure_digest
 from subterra_api.lint import Analysis, analyse
+from subterra_api.schema_findings import findings_of
 from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
 from subterra_operator.decide.decision import Conditions, Decision, wire
 from subterra_operator.snapshot import ProcedureSnapshot, Seen
 
+MOST_TOLD = 10
+"""Errors of the schema in a condition; the rest comes once these are cured."""
 analysed = lru_cache(maxsize=128)(analyse)
 """Counting paths takes up to a second, and a procedure is looked at more often than it is edited."""
 
@@ -60,6 +64,5 @@ def _counts(analysis: Analysis) -> dict[str, Any]:
 
 
 def explain(error: ValidationError) -> str:
-    """What is wrong with a spec that the schema let through, one clause per field."""
-    clauses = [f"spec.{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-    return "; ".join(clauses[:10]) + "; correct the field"
+    """What is wrong with a spec that the API server let through, with the cures."""
+    return "; ".join(str(finding) for finding in islice(findings_of(error), MOST_TOLD))

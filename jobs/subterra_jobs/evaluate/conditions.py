@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+from subterra_api.v1alpha1.compilerun import Baseline
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.evaluate.client import Candidate, Reply, UnplayableError
@@ -15,6 +16,7 @@ from subterra_jobs.providers.answers import AnswerStore, Kept, Took, key_of
 from subterra_jobs.providers.caller import Caller
 from subterra_jobs.providers.client import Message, Request
 
+_KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
 Chat = Sequence[dict[str, str]]
 OPENED = "(The customer has opened the chat and waits for your greeting.)"
 """Providers want the customer to speak first."""
@@ -51,6 +53,12 @@ class Condition:
     fingerprint: str
 
 
+def names_of(baselines: Sequence[Baseline]) -> list[str]:
+    """What they are called, each otherwise."""
+    names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in baselines]
+    return [f"{name} ({names[: at + 1].count(name)})" if name in names[:at] else name for at, name in enumerate(names)]
+
+
 class Served:
     """A model behind vLLM. With ``answers`` it says the same again after a kill, so that what customers then said still fits."""
 
@@ -79,14 +87,18 @@ class InContext:
     """A model with the whole flowchart in its system prompt: one call per turn, the first part the same in all conversations."""
 
     def __init__(self, spec: ProcedureSpec, caller: Caller) -> None:
-        parts = [spec.system_prompt, _IN_CONTEXT, FORM, *known_to_all(spec), tagged("flowchart", flowchart(spec))]
-        self.instructions = "\n\n".join(parts)
+        self.instructions = in_context(spec)
         self._caller = caller
 
     async def reply(self, chat: Chat, scenario: Scenario) -> Reply:
         """See `Speaker`."""
         request = Request(self.instructions, messages(chat, scenario.context))
         return reply_of([await spoken(self._caller, request, scenario)])
+
+
+def in_context(spec: ProcedureSpec) -> str:
+    """The system prompt with the whole flowchart."""
+    return "\n\n".join([spec.system_prompt, _IN_CONTEXT, FORM, *known_to_all(spec), tagged("flowchart", flowchart(spec))])
 
 
 async def spoken(caller: Caller, request: Request, scenario: Scenario) -> Kept:

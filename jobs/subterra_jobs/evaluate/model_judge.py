@@ -4,12 +4,13 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from subterra_api.digest import meaning, sha256, short
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.evaluate.batch import shuffled
 from subterra_jobs.evaluate.flowchart import flowchart, knowledge
 from subterra_jobs.evaluate.halt import Halt
@@ -28,6 +29,7 @@ TWICE = 0.1
 """Share of the conversations that each judge judges twice."""
 _MOST_QUOTES = 5
 
+Chat = Sequence[Mapping[str, str]]
 Played = tuple[Scenario, Dialogue]
 Arms = Mapping[str, Sequence[Played]]
 Scored = dict[str, tuple[int, Evidence]]
@@ -45,7 +47,7 @@ class ModelJudge:
 
     def __init__(self, graph: Graph, provider: Provider, caller: Caller, salt: str) -> None:
         self._caller, self._salt = caller, salt
-        self._systems = [_system(part, graph) for part in PARTS]
+        self._systems = [system_of(part, graph.spec) for part in PARTS]
         self.name = provider.model or provider.name
         self.fingerprint = fingerprint(provider)
 
@@ -74,17 +76,17 @@ class ModelJudge:
 
     async def _ask(self, part: Part, system: str, scenario: Scenario, dialogue: Dialogue, play: int) -> Scored | None:
         """Asks again with what was wrong, a few times."""
-        messages: tuple[Message, ...] = ({"role": "user", "content": _question(part, scenario, dialogue)},)
+        request = judging(part, system, scenario, dialogue.chat)
         for attempt in range(TRIES):
-            request = Request(system, messages, ANSWER_TOKENS, part.schema)
-            key = sha256([self.fingerprint, self._salt, play, attempt, system, [dict(message) for message in messages]])
+            key = sha256([self.fingerprint, self._salt, play, attempt, system, [dict(message) for message in request.messages]])
             # What is said of a call for the ledger never names the agent either.
             kept, _ = await self._caller.ask(key, request, {"scenario": scenario.id, "judges": part.criteria[0].name})
             try:
                 return _checked(part, kept.text, kept.cut, dialogue)
             except BadAnswerError as error:
                 again = {"role": "user", "content": f"{error} Answer again, in full."}
-                messages = (*messages[:1], {"role": "assistant", "content": kept.text or "(nothing)"}, again)
+                said: Message = {"role": "assistant", "content": kept.text or "(nothing)"}
+                request = replace(request, messages=(*request.messages[:1], said, again))
         return None
 
 
@@ -145,18 +147,21 @@ def drawn_twice(arms: Arms, seed: int) -> list[tuple[str, int]]:
     return sorted(random.Random(f"evaluate/{seed}/twice").sample(whole, round(TWICE * len(whole))))
 
 
-def _system(part: Part, graph: Graph) -> str:
+def system_of(part: Part, spec: ProcedureSpec) -> str:
+    """What is the same in every call for these criteria."""
     texts = [INSTRUCTION, f"Criteria:\n\n{part.text()}"]
     if part.informed:
-        texts.append(f"<procedure>\n{flowchart(graph.spec)}\n</procedure>")
-        texts.append(f"Facts that the agent may use:\n{knowledge(graph.spec)}")
+        texts.append(f"<procedure>\n{flowchart(spec)}\n</procedure>")
+        texts.append(f"Facts that the agent may use:\n{knowledge(spec)}")
     return "\n\n".join(texts)
 
 
-def _question(part: Part, scenario: Scenario, dialogue: Dialogue) -> str:
+def judging(part: Part, system: str, scenario: Scenario, chat: Chat) -> Request:
+    """Asks for the scores of one conversation."""
     known = f"<known>\n{scenario.context}\n</known>" if part.informed and scenario.context else ""
     ask = "Judge the agent of this conversation" + (", who knew about the customer what stands in <known>." if known else ".")
-    return "\n\n".join(filter(None, [known, transcript(dialogue.chat), ask]))
+    text = "\n\n".join(filter(None, [known, transcript(chat), ask]))
+    return Request(system, ({"role": "user", "content": text},), ANSWER_TOKENS, part.schema)
 
 
 def _checked(part: Part, text: str, cut: str | None, dialogue: Dialogue) -> Scored:

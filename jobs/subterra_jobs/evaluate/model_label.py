@@ -11,7 +11,7 @@ from typing import Any
 from subterra_api.digest import meaning, sha256, short
 from subterra_api.graph import Graph
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_api.v1alpha1.procedure import Role
+from subterra_api.v1alpha1.procedure import ProcedureSpec, Role
 from subterra_api.v1alpha1.scores import Tally
 from subterra_jobs.evaluate.batch import shuffled
 from subterra_jobs.evaluate.conformance import Replay, replay
@@ -22,7 +22,7 @@ from subterra_jobs.evaluate.play import Dialogue
 from subterra_jobs.evaluate.rubric import transcript
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.providers.caller import Caller
-from subterra_jobs.providers.client import Message, Request, json_object
+from subterra_jobs.providers.client import Request, json_object
 
 TRIES = 3
 ANSWER_TOKENS = 6000
@@ -62,7 +62,7 @@ class ModelLabeller:
 
     def __init__(self, graph: Graph, provider: Provider, caller: Caller) -> None:
         self._graph, self._caller = graph, caller
-        self._system = f"{_INSTRUCTION}\n\n<procedure>\n{flowchart(graph.spec)}\n</procedure>"
+        self._system = system_of(graph.spec)
         self.name = provider.model or provider.name
         self.fingerprint = short(sha256([meaning(provider), _INSTRUCTION, _SCHEMA, ANSWER_TOKENS, TRIES]), 12)
 
@@ -77,11 +77,9 @@ class ModelLabeller:
 
     async def read(self, chat: Chat, values: Mapping[str, str], about: str) -> Decoded | None:
         """The likeliest reading; none when no usable answer came. ``about`` names the conversation in the ledger."""
-        ask = f"{transcript(chat)}\n\nSay for each of the {len(chat)} turns which steps it takes."
-        messages: tuple[Message, ...] = ({"role": "user", "content": ask},)
+        request = labelling(self._system, chat)
         for attempt in range(TRIES):
-            request = Request(self._system, messages, ANSWER_TOKENS, _SCHEMA)
-            key = sha256([self.fingerprint, attempt, self._system, ask])
+            key = sha256([self.fingerprint, attempt, request.system, request.messages[0]["content"]])
             kept, _ = await self._caller.ask(key, request, {"scenario": about, "labels": "turns"})
             if kept.cut is None and (heard := heard_in(self._graph, chat, kept.text)) is not None:
                 return decode(self._graph, values, heard)
@@ -99,6 +97,17 @@ class ModelLabeller:
     async def close(self) -> None:
         """Gives back connections."""
         await self._caller.close()
+
+
+def system_of(spec: ProcedureSpec) -> str:
+    """What is the same for every conversation."""
+    return f"{_INSTRUCTION}\n\n<procedure>\n{flowchart(spec)}\n</procedure>"
+
+
+def labelling(system: str, chat: Chat) -> Request:
+    """Asks for the steps of all turns."""
+    ask = f"{transcript(chat)}\n\nSay for each of the {len(chat)} turns which steps it takes."
+    return Request(system, ({"role": "user", "content": ask},), ANSWER_TOKENS, _SCHEMA)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """The procedure as an orchestrator runs it, in LangGraph: a node per node; a model words the turns and chooses at hubs."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from subterra_api.graph import Graph, Step
 from subterra_api.template import render, variables_of
-from subterra_api.v1alpha1.procedure import Edge, Node
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_jobs.evaluate.client import Reply, UnplayableError
 from subterra_jobs.evaluate.conditions import FORM, Chat, known_to_all, reply_of, spoken
 from subterra_jobs.evaluate.flowchart import condition
@@ -41,6 +41,10 @@ class Talk:
     words: list[str] = field(default_factory=list)
     goes_to: str = ""
 
+    @property
+    def said(self) -> list[dict[str, str]]:
+        return [*self.chat, *({"role": "assistant", "content": text} for text in self.words)]
+
 
 class _State(TypedDict):
     """LangGraph wants names of nodes and of what is passed between them to differ; no node's begins with an underscore."""
@@ -54,7 +58,7 @@ class Orchestrator:
     def __init__(self, graph: Graph, caller: Caller) -> None:
         self._graph, self._caller = graph, caller
         self._told = [variable.name for variable in graph.spec.variables if variable.visibility == "context"]
-        self._system = "\n\n".join([graph.spec.system_prompt, _AGENT, FORM, *known_to_all(graph.spec)])
+        self._system = system_of(graph.spec)
         self.instructions = [self._system, _ROUTER, _GOODBYE]
         """What its answers depend on, beside the procedure."""
         self._at: dict[str, Step] = {}
@@ -98,10 +102,7 @@ class Orchestrator:
         return visit
 
     async def _say(self, node: Node, talk: Talk) -> None:
-        told = node.prompt if node.role == "agent" else _GOODBYE
-        parts = [tagged("known", _lines(talk.known))] if talk.known else []
-        parts += [_conversation(talk), tagged("instruction", _rendered(told, talk.known)), "Write the next turn of the Agent."]
-        kept = await spoken(self._caller, question(self._system, "\n\n".join(parts)), talk.scenario)
+        kept = await spoken(self._caller, saying(self._system, node, talk.known, talk.said), talk.scenario)
         talk.answers.append(kept)
         talk.words.append(kept.text.strip())
 
@@ -112,16 +113,35 @@ class Orchestrator:
             raise UnplayableError(f"the flowchart leaves no way on from {node.id}", lost=False)
         if len(ways) == 1:
             return ways[0]
-        options = "\n".join(f"{number}. {_rendered(condition(node, edge), talk.known)}" for number, edge in enumerate(ways, 1))
-        asked = "\n\n".join([_conversation(talk), tagged("options", options), "Which option holds now?"])
-        request = Request(_ROUTER, ({"role": "user", "content": asked},), schema=_number_up_to(len(ways)))
+        request = choosing(node, ways, talk.known, talk.said)
         for attempt in range(TRIES):
             about = {"conversation": talk.scenario.id, "plays": "router"}
-            kept, _ = await self._caller.ask(key_of(talk.scenario.id, _ROUTER, asked, attempt), request, about)
+            key = key_of(talk.scenario.id, request.system, request.messages[0]["content"], attempt)
+            kept, _ = await self._caller.ask(key, request, about)
             talk.answers.append(kept)
             if (number := _number(kept.text)) in range(1, len(ways) + 1):
                 return ways[number - 1]
         raise UnplayableError(f"the model did not choose a way on from {node.id}", lost=False)
+
+
+def system_of(spec: ProcedureSpec) -> str:
+    """What is the same whenever the model words a turn."""
+    return "\n\n".join([spec.system_prompt, _AGENT, FORM, *known_to_all(spec)])
+
+
+def saying(system: str, node: Node, known: Mapping[str, str], said: Chat) -> Request:
+    """Asks for the words of a node, after what was said."""
+    told = node.prompt if node.role == "agent" else _GOODBYE
+    parts = [tagged("known", _lines(known))] if known else []
+    parts += [conversation(said), tagged("instruction", _rendered(told, known)), "Write the next turn of the Agent."]
+    return question(system, "\n\n".join(parts))
+
+
+def choosing(node: Node, ways: Sequence[Edge], known: Mapping[str, str], said: Chat) -> Request:
+    """Asks for the number of the way on from a node."""
+    options = "\n".join(f"{number}. {_rendered(condition(node, edge), known)}" for number, edge in enumerate(ways, 1))
+    asked = "\n\n".join([conversation(said), tagged("options", options), "Which option holds now?"])
+    return Request(_ROUTER, ({"role": "user", "content": asked},), schema=_number_up_to(len(ways)))
 
 
 def _number_up_to(count: int) -> dict[str, Any]:
@@ -136,14 +156,10 @@ def _number(text: str) -> int:
         return 0
 
 
-def _conversation(talk: Talk) -> str:
-    return conversation([*talk.chat, *({"role": "assistant", "content": text} for text in talk.words)])
-
-
-def _rendered(text: str, known: dict[str, str]) -> str:
+def _rendered(text: str, known: Mapping[str, str]) -> str:
     """With the values that an agent is told; others stay names."""
     return render(text, {name: known.get(name, f"{{{{{name}}}}}") for name in variables_of(text)})
 
 
-def _lines(known: dict[str, str]) -> str:
+def _lines(known: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in known.items())

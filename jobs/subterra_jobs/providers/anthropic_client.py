@@ -7,18 +7,12 @@ from typing import Any
 
 import anthropic
 
+from subterra_jobs.providers.caching import cache_minimum, tokens
 from subterra_jobs.providers.client import CALL_TIMEOUT_SECONDS, Answer, Request, Usage, refusal
 from subterra_jobs.providers.rates import Limit
 
 log = logging.getLogger("subterra")
 
-CACHE_MINIMUM = {"claude-sonnet-4-5": 1024, "claude-sonnet-4-6": 2048, "claude-haiku-4-5": 4096, "claude-opus-4-6": 4096}
-"""Tokens below which a model caches nothing (platform.claude.com, prompt caching, "cache limitations").
-
-For Sonnet 4.6 the page has said 1,024, and users measured 2,048 (anthropics/anthropic-sdk-python, issue 1194).
-"""
-_UNKNOWN_MINIMUM = 4096
-_BYTES_PER_TOKEN = 4
 _LIMITS = ("requests", "input-tokens", "output-tokens")
 
 
@@ -57,25 +51,20 @@ class AnthropicClient:
     def _system(self, text: str) -> Any:
         """Marked for the cache where the model can keep it at all."""
         block: dict[str, Any] = {"type": "text", "text": text}
-        tokens, minimum = len(text.encode()) // _BYTES_PER_TOKEN, cache_minimum(self._model)
-        if tokens >= minimum:
+        size, minimum = tokens(len(text.encode())), cache_minimum("anthropic", self._model)
+        if size >= minimum:
             return [block | {"cache_control": {"type": "ephemeral"}}]
         if not self._told:
             self._told = True
             log.info(
                 "the part of the prompt that is the same in every call has about %d tokens; %s caches none below %d, so each call "
-                "pays for it in full", tokens, self._model, minimum
+                "pays for it in full", size, self._model, minimum
             )  # fmt: skip
         return [block]
 
 
 def _json(schema: Mapping[str, Any]) -> Any:
     return {"format": {"type": "json_schema", "schema": schema}}
-
-
-def cache_minimum(model: str) -> int:
-    """Tokens below which nothing is cached; the largest that is known for a model that is not."""
-    return next((least for name, least in CACHE_MINIMUM.items() if model.startswith(name)), _UNKNOWN_MINIMUM)
 
 
 def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:

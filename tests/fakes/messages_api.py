@@ -128,6 +128,7 @@ class Limit:
 
 
 CACHE_MINIMUM = {"claude-sonnet-4-5": 1024, "claude-sonnet-4-6": 2048, "claude-haiku-4-5": 4096, "claude-opus-4-6": 4096}
+OPENAI_MINIMUM = 1024
 CACHE_SECONDS = 300.0
 BYTES_PER_TOKEN = 4
 
@@ -143,6 +144,7 @@ class PromptCache:
         system = body.get("system", [])
         whole = sum(len(block["text"].encode()) for block in system)
         whole += sum(len(message["content"].encode()) for message in body["messages"])
+        whole += len(json.dumps(body["output_config"])) if "output_config" in body else 0
         marked = [index for index, block in enumerate(system) if "cache_control" in block]
         prefix = "".join(block["text"] for block in system[: marked[-1] + 1]) if marked else ""
         kept = len(prefix.encode()) // BYTES_PER_TOKEN
@@ -152,6 +154,14 @@ class PromptCache:
         self.until[body["model"], prefix] = now + CACHE_SECONDS
         rest = whole // BYTES_PER_TOKEN - kept
         return (rest, 0, kept) if known else (rest, kept, 0)
+
+    def automatic(self, body: dict[str, Any], now: float) -> int:
+        """Tokens that OpenAI reads from its cache, which nobody has to mark."""
+        prefix = "".join(message["content"] for message in body["messages"] if message["role"] == "system")
+        kept = len(prefix.encode()) // BYTES_PER_TOKEN
+        known = self.until.get((body["model"], prefix), 0.0) > now
+        self.until[body["model"], prefix] = now + CACHE_SECONDS
+        return kept if known and kept >= OPENAI_MINIMUM else 0
 
 
 @dataclass
@@ -163,7 +173,8 @@ class MessagesApi:
     answer: Answer = plain_answer
     input_tokens: int | None = 600
     """Without it they are counted, four bytes each, with what was written to and read from the cache."""
-    output_tokens: int = 120
+    output_tokens: int | Callable[[dict[str, Any]], int] = 120
+    """Of every answer, or of the answer to a body."""
     seconds: float | Callable[[random.Random], float] = 0.0
     stop_reason: str = "end_turn"
     faults: deque[Fault] = field(default_factory=deque)
@@ -214,7 +225,7 @@ class MessagesApi:
 
     def _limit(self, body: dict[str, Any]) -> Fault | None:
         """Takes from every limit, or from none when one has too little."""
-        asked, said = float(self.input_tokens or len(json.dumps(body)) // BYTES_PER_TOKEN), float(self.output_tokens)
+        asked, said = float(self.input_tokens or len(json.dumps(body)) // BYTES_PER_TOKEN), float(self.said(body))
         needed = {"requests": 1.0, "input-tokens": asked, "output-tokens": said, "tokens": asked + said}
         now = time.monotonic()
         for limit in self.limits.values():
@@ -226,6 +237,10 @@ class MessagesApi:
         for name, limit in self.limits.items():
             limit.left -= needed[name]
         return None
+
+    def said(self, body: dict[str, Any]) -> int:
+        """Tokens of the answer to a body."""
+        return self.output_tokens(body) if callable(self.output_tokens) else self.output_tokens
 
     def pause(self) -> float:
         """How long the next answer takes."""
@@ -244,19 +259,22 @@ class MessagesApi:
         return {
             "id": f"msg_{self.calls}", "type": "message", "role": "assistant", "model": body["model"],
             "content": [{"type": "text", "text": self.answer(body)}], "stop_reason": self.stop_reason, "stop_sequence": None,
-            "usage": {"input_tokens": plain, "output_tokens": self.output_tokens,
+            "usage": {"input_tokens": plain, "output_tokens": self.said(body),
                       "cache_creation_input_tokens": written, "cache_read_input_tokens": read},
         }  # fmt: skip
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         """What a call of the OpenAI-compatible API is answered."""
-        asked = self.input_tokens or self.cache.count(body, time.monotonic())[0]
+        schema = len(json.dumps(body.get("response_format", {}))) // BYTES_PER_TOKEN
+        asked = self.input_tokens or self.cache.count(body, time.monotonic())[0] + schema
+        read = 0 if self.input_tokens else self.cache.automatic(body, time.monotonic())
         reason = "stop" if self.stop_reason == "end_turn" else "length"
-        message = {"role": "assistant", "content": self.answer(body)}
+        message, said = {"role": "assistant", "content": self.answer(body)}, self.said(body)
         return {
             "id": f"chatcmpl-{self.calls}", "object": "chat.completion", "created": 0, "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
-            "usage": {"prompt_tokens": asked, "completion_tokens": self.output_tokens, "total_tokens": asked + self.output_tokens},
+            "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said,
+                      "prompt_tokens_details": {"cached_tokens": read}},
         }  # fmt: skip
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

@@ -203,11 +203,11 @@ def test_told_to_stop_it_ends_calls_under_way_and_pays_nothing_twice(
 
 
 def test_a_cap_blocks_it_and_a_larger_one_lets_it_go_on_from_there(tmp_path: Path, undisturbed: MessagesApi) -> None:
-    api = company()
+    api = company(output_tokens=400)  # so talkative that it costs more than was forecast
     with stage(tmp_path, api) as one:
-        with pytest.raises(BudgetExceededError, match=r"the cap per run is \$1"):
-            one.finish(max_usd="1.00")
-        assert 0.5 < sum(float(entry["usd"]) for entry in one.ledger()) <= 1
+        with pytest.raises(BudgetExceededError, match=r"the cap per run is \$3: .* the next call could cost"):
+            one.finish(max_usd="3.00")
+        assert 2.5 < sum(float(entry["usd"]) for entry in one.ledger()) <= 3
         one.finish()
     assert turns(api) == turns(undisturbed)
     assert set(calls(api)) == set(calls(undisturbed))

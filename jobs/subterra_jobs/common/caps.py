@@ -41,7 +41,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A call that could bring spending above a cap. Amounts in dollars."""
+    """A call, or all calls ahead, that could bring spending above a cap. Amounts in dollars."""
 
     period: str
     """What the cap is for: ``run`` or ``30 days``."""
@@ -50,22 +50,29 @@ class Refusal:
     paid: Decimal
     since: datetime | None
     call: Decimal
-    """What the call could cost at most."""
+    """What it could cost."""
     field: str
     """What to raise."""
     due: datetime | None = None
     """When enough of what was paid counts no longer."""
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> str:
+        """The cap, and what is left under it."""
         left = max(Decimal(0), self.cap - self.paid)
         since = f" since {_time(self.since)}" if self.since else ""
-        cure = f"raise {self.field}"
-        if self.due is not None:
-            cure += f", or wait until {_time(self.due + timedelta(minutes=1))}, when enough of it is older than 30 days"
-        return (
-            f"the cap per {self.period} is {_usd(self.cap)}: {self.payer} paid {_usd(self.paid)}{since}, {_usd(left)} is left, "
-            f"and the next call could cost {_usd(self.call)}; {cure}"
-        )
+        return f"the cap per {self.period} is {_usd(self.cap)}: {self.payer} paid {_usd(self.paid)}{since}, {_usd(left)} is left"
+
+    @property
+    def cure(self) -> str:
+        """What to do, in words that may begin a clause."""
+        if self.due is None:
+            return f"raise {self.field}"
+        due = _time(self.due + timedelta(minutes=1))
+        return f"raise {self.field}, or wait until {due}, when enough of it is older than 30 days"
+
+    def __str__(self) -> str:
+        return f"{self.told}, and the next call could cost {_usd(self.call)}; {self.cure}"
 
 
 def _usd(amount: Decimal) -> str:

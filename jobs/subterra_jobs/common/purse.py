@@ -67,6 +67,12 @@ class LedgerPurse:
             self._held[self._next] = usd
             return self._next
 
+    async def refusal(self, usd: Decimal) -> Refusal | None:
+        """Why so much could not be paid by what is known now; none when the caps leave it."""
+        async with self._changed:
+            await self._look()
+            return self._refusal(usd)
+
     async def settle(self, receipt: int, entry: Entry | None) -> None:
         """Books ``entry`` in place of the reservation, nothing when the call cost nothing; returns once the ledger has it."""
         await self._book([receipt], [] if entry is None else [entry])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from subterra_api.v1alpha1.compilerun import Baseline
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.common.errors import InfrastructureError
 from subterra_jobs.evaluate.client import Candidate, Reply, UnplayableError
@@ -16,7 +15,6 @@ from subterra_jobs.providers.answers import AnswerStore, Kept, Took, key_of
 from subterra_jobs.providers.caller import Caller
 from subterra_jobs.providers.client import Message, Request
 
-_KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
 Chat = Sequence[dict[str, str]]
 OPENED = "(The customer has opened the chat and waits for your greeting.)"
 """Providers want the customer to speak first."""
@@ -51,12 +49,6 @@ class Condition:
     name: str
     speaker: Speaker
     fingerprint: str
-
-
-def names_of(baselines: Sequence[Baseline]) -> list[str]:
-    """What they are called, each otherwise."""
-    names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in baselines]
-    return [f"{name} ({names[: at + 1].count(name)})" if name in names[:at] else name for at, name in enumerate(names)]
 
 
 class Served:

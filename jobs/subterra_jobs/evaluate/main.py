@@ -15,6 +15,7 @@ from subterra_api.pricing import money
 from subterra_api.v1alpha1.scores import Interval, Scores
 from subterra_jobs.common.stage import TERMINATED, Outcome, StageContext
 from subterra_jobs.evaluate import players, report, scenarios
+from subterra_jobs.evaluate.beforehand import Expected, expect
 from subterra_jobs.evaluate.conditions import Condition
 from subterra_jobs.evaluate.dialogues import DialogueStore
 from subterra_jobs.evaluate.halt import Halt, StoppedError, halting
@@ -55,12 +56,14 @@ async def _evaluate(context: StageContext) -> Outcome:
         panel = panel_of(run, graph, desk, dataset)
         served, about = await players.served(context, graph, stack)
         conditions = [*served, *baselines]
-        meter = await stack.enter_async_context(_telling(context, desk, len(listed) * len(conditions), panel))
+        expected = await expect(context, graph, listed, conditions, dataset, desk)
+        meter = await stack.enter_async_context(_telling(context, desk, len(listed) * len(conditions), panel, expected))
         found = await _examined(_Stage(context, conditions, listed, cast, panel, meter), gate, halt)
         judging, results = await panel.judging(found, halt), _joined(found)
         figures = await desk.figures()
     scores = summarise(results, run.evaluation.seed).model_copy(update={"planned": len(listed)})
     told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(scenarios.overlap(listed, trained))}
+    told |= expected.beside(figures.usd) if expected and figures else {}
     report.write(context.output, report.build(run, graph, results, scores, told, judging, gate), graph, results)
     text = message(results, scores)
     return Outcome(text, scores=scores) if figures is None else Outcome(text, money(figures.usd), figures.tokens, scores)
@@ -120,14 +123,16 @@ class Meter:
 
 
 @asynccontextmanager
-async def _telling(context: StageContext, desk: Desk, conversations: int, panel: Panel) -> AsyncIterator[Meter]:
+async def _telling(
+    context: StageContext, desk: Desk, conversations: int, panel: Panel, expected: Expected | None
+) -> AsyncIterator[Meter]:
     """Tells progress and spending now and then, until the end of the block."""
     meter, planned = Meter(), conversations + panel.steps(conversations)
     unit = "conversations" if planned == conversations else "steps"
 
     async def tell() -> None:
         figures = await desk.figures()
-        context.progress.update(min(meter.done, planned), planned, unit, **(figures.told() if figures else {}))
+        context.progress.update(min(meter.done, planned), planned, unit, **(figures.told(str(expected)) if figures else {}))
 
     async def keep_telling() -> None:
         while True:

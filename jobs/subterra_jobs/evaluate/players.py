@@ -16,7 +16,7 @@ from subterra_jobs.common.errors import InvalidInputError
 from subterra_jobs.common.stage import StageContext
 from subterra_jobs.evaluate import simulator
 from subterra_jobs.evaluate.client import TIMEOUT_SECONDS, Candidate, connect
-from subterra_jobs.evaluate.conditions import Condition, InContext, Served, names_of
+from subterra_jobs.evaluate.conditions import Condition, InContext, Served
 from subterra_jobs.evaluate.edits import Edits, compiled_from
 from subterra_jobs.evaluate.label import agent_wordings
 from subterra_jobs.evaluate.orchestrator import Orchestrator
@@ -30,6 +30,7 @@ from subterra_jobs.providers.desk import Desk
 
 START_SECONDS = 600.0
 """How long a vLLM may take to load its model."""
+_KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ def baselines(run: RunInput, graph: Graph, desk: Desk) -> list[Condition]:
 def _baseline(run: RunInput, graph: Graph, desk: Desk, place: int, asked: Baseline) -> Condition:
     caller = desk.caller(asked.provider, f"evaluation.baselines[{place}].provider", f"baseline-{place}")
     speaker = InContext(graph.spec, caller) if asked.kind == "InContext" else Orchestrator(graph, caller)
+    names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in run.evaluation.baselines]
+    again = f" ({names[: place + 1].count(names[place])})" if names[place] in names[:place] else ""
     fingerprint = key_of(asked.kind, meaning(asked.provider), run.procedure_digest, speaker.instructions)
-    return Condition(names_of(run.evaluation.baselines)[place], speaker, fingerprint)
+    return Condition(names[place] + again, speaker, fingerprint)
 
 
 async def served(context: StageContext, graph: Graph, stack: AsyncExitStack) -> tuple[list[Condition], dict[str, str]]:

@@ -55,14 +55,21 @@ class AnswerStore:
 
     def get(self, key: str) -> Kept | None:
         """The answer, if it was paid before."""
-        if self._known is None:
-            contents = self._store.read_all(self._folder).values()
-            self._known = dict(record for content in contents for record in _records(content) if record is not None)
-        return self._known.get(key)
+        return self._read().get(key)
+
+    def __len__(self) -> int:
+        """How many there were when they were read."""
+        return len(self._read())
 
     async def keep(self, key: str, kept: Kept) -> None:
         """Returns once it is on disk. Raises OSError."""
         await self._commit.add([_line(key, kept)])
+
+    def _read(self) -> dict[str, Kept]:
+        if self._known is None:
+            contents = self._store.read_all(self._folder).values()
+            self._known = dict(record for content in contents for record in _records(content) if record is not None)
+        return self._known
 
     def heal(self) -> int:
         """Sets files with damaged records aside, after writing what is good in them anew; gives the number of damaged records.

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 
 from subterra_api.contract import Budget, RunIdentity, Stage
 from subterra_api.digest import meaning, sha256, short
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_jobs.common.caps import Refusal
 from subterra_jobs.common.ledger import Ledger
 from subterra_jobs.common.purse import LedgerPurse
 from subterra_jobs.common.store import ArtifactStore
@@ -30,15 +32,24 @@ class Desk:
         self._purse: LedgerPurse | None = None
         self._brokers: dict[str, StageBroker] = {}
         self._callers: list[Caller] = []
+        self._answers: dict[str, AnswerStore] = {}
 
     def caller(self, provider: Provider, field: str, use: str) -> Caller:
         """Who asks this model; what it answers to other uses is not mixed in. Raises InvalidInputError."""
         account, name = account_of(provider, field), short(sha256(meaning(provider)), 16)
         if name not in self._brokers:
             self._brokers[name] = StageBroker(self._paying(), Rates(IN_FLIGHT))
-        answers = AnswerStore(self._store, f"{self._folder}/{use}-{name}")
+        answers = self._answers[use] = AnswerStore(self._store, f"{self._folder}/{use}-{name}")
         self._callers.append(Caller(account, client_of(account), self._brokers[name], answers))
         return self._callers[-1]
+
+    def kept(self, use: str) -> int:
+        """How many answers there were for this use when the stage began. Raises OSError."""
+        return len(self._answers[use])
+
+    async def refusal(self, usd: Decimal) -> Refusal | None:
+        """Why the caps do not leave so much; none when they do."""
+        return await self._paying().refusal(usd)
 
     async def figures(self) -> Figures | None:
         """How far the stage is with all of them together; none when it pays nobody."""

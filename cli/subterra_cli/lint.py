@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,15 @@ def load(file: Path) -> ProcedureSpec:
 def examined(file: str) -> Report:
     """What there is to say about a file."""
     try:
-        found = _procedure(parse(decode(_content(file))))
+        found = _procedure(documents(file))
     except DocumentError as error:
         return Report(file, ((error.line, error.finding),))
-    return _report(file, found)
+    return examine(file, found)
+
+
+def documents(file: str) -> list[Document]:
+    """All that a file holds. Raises DocumentError."""
+    return parse(decode(_content(file)))
 
 
 def _content(file: str) -> bytes:
@@ -101,16 +106,22 @@ def _procedure(documents: list[Document]) -> Document:
     return found[0]
 
 
-def _report(file: str, document: Document) -> Report:
+def name_of(document: Document) -> str:
+    """An object's name; empty when it has none."""
     metadata = document.data.get("metadata")
-    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+
+
+def examine(file: str, document: Document) -> Report:
+    """What there is to say about a Procedure."""
+    name = name_of(document)
     try:
         # JSON is what the API server sees: there a number is no text, and fields have their wire names only.
         spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        return Report(file, _placed(document, [*findings_of(error)]), name)
+        return Report(file, placed(document, findings_of(error)), name)
     analysis = analyse(spec)
-    return Report(file, _placed(document, [*analysis.findings, *_gaps(document)]), name, spec, analysis)
+    return Report(file, placed(document, [*analysis.findings, *_gaps(document)]), name, spec, analysis)
 
 
 def _gaps(document: Document) -> Iterator[Finding]:
@@ -118,5 +129,6 @@ def _gaps(document: Document) -> Iterator[Finding]:
         yield Finding("warning", field, field, "is a gap that the import left", "write what it asks for")
 
 
-def _placed(document: Document, findings: list[Finding]) -> tuple[tuple[int, Finding], ...]:
+def placed(document: Document, findings: Iterable[Finding]) -> tuple[tuple[int, Finding], ...]:
+    """Findings with their lines, in order."""
     return tuple(sorted(((document.line(each.field), each) for each in findings), key=lambda pair: pair[0]))

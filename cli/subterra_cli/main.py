@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from subterra_cli.source import Source
 
 EPILOG = """
-Exit codes: 0 fine · 1 no: lint found errors, diff found differences, no conversation matches, the agent is not served or cannot be
-reached · 2 it could not be done: wrong use, a file that is no sound procedure, no such dataset, a name that the cluster
-does not have.
+Exit codes: 0 fine · 1 no: lint found errors, diff found differences, a cap is below the least of the plan, no conversation matches,
+the agent is not served or cannot be reached · 2 it could not be done: wrong use, a file that is no sound procedure, no such
+dataset, a name that the cluster does not have.
 """
 
 app = typer.Typer(
@@ -184,6 +184,34 @@ def diff(
             for line in tell.difference_lines(found):
                 typer.echo(line)
     raise typer.Exit(1 if found.new_run else 0)
+
+
+@app.command()
+def plan(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="A Procedure, and the CompiledAgent or CompileRun of it.")],
+    recompile: Annotated[bool, typer.Option("--recompile", help="A later compile: what serves is played beside it.")] = False,
+    prices: Annotated[str | None, typer.Option(metavar="FILE", help="Models' prices, as in the chart's values.")] = None,
+    output: Format = Answer.TEXT,
+) -> None:
+    """Tell what a compile will pay to providers, part by part, before anything is applied.
+
+    Exits with 1 when a cap of the manifests does not cover even the least of it.
+
+    Example: subterra plan examples/travel/procedure.yaml examples/travel/agent.yaml
+    """
+    with _expected_errors():
+        from subterra_cli import plan as planning
+        from subterra_cli.manifests import prices_in, read
+        from subterra_cli.tell import as_json, console
+
+        found = planning.planned(read(files, recompile=recompile), prices_in(prices) if prices else {})
+        if output is Answer.JSON:
+            typer.echo(as_json(planning.data(found)))
+        else:
+            console().print(planning.table(found))
+            for line in planning.lines(found):
+                typer.echo(line)
+    raise typer.Exit(0 if found.covered else 1)
 
 
 @imports.command()

@@ -62,14 +62,14 @@ def graph_data(name: str, spec: ProcedureSpec, analysis: Analysis, visits: Visit
 
 def graph_table(spec: ProcedureSpec, analysis: Analysis, visits: Visits | None) -> None:
     """Prints summary, endings, loops, and a row for each edge."""
-    console = _console()
+    out = console()
     ends, bounds = endings(spec), {node.id: node.max_visits for node in spec.nodes}
-    console.print(summary(analysis))
+    out.print(summary(analysis))
     for node in spec.nodes:
         if not node.next:
-            console.print(f"  ends in {node.outcome} at {node.id}" + (f": {ends[node.id]:,} paths" if ends else ""))
+            out.print(f"  ends in {node.outcome} at {node.id}" + (f": {ends[node.id]:,} paths" if ends else ""))
     for loop in loops(spec):
-        console.print("  loop of " + ", ".join(f"{node} (at most {bounds[node]}×)" for node in loop))
+        out.print("  loop of " + ", ".join(f"{node} (at most {bounds[node]}×)" for node in loop))
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for title in ("FROM", "SPEAKER", "TO", "WHEN"):
         table.add_column(title, overflow="fold")
@@ -82,7 +82,7 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, visits: Visits | None) 
             count = [Text(f"{taken:,}", style="" if taken else "red")] if taken is not None else []
             first = (node.id, speaker) if place == 0 else ("", "")
             table.add_row(*first, edge.to, Text(clean(condition(node, edge))), *count)
-    console.print(table)
+    out.print(table)
 
 
 def picture(kind: str, source: Source, visits: Visits | None) -> str:
@@ -150,6 +150,7 @@ def _paths(found: Difference) -> Iterable[str]:
             yield f"  {sign} … and {len(paths) - _SHOWN_PATHS:,} more"
 
 
-def _console() -> Console:
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)
+def console() -> Console:
+    """Where tables go; wide when nobody looks."""
+    found = Console(highlight=False, markup=False)
+    return found if found.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)

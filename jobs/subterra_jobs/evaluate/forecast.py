@@ -11,17 +11,16 @@ from functools import partial
 from subterra_api.contract import Evaluation
 from subterra_api.graph import Graph
 from subterra_api.pricing import TokenPrice
-from subterra_api.template import render
 from subterra_api.v1alpha1.compilerun import Baseline
 from subterra_jobs.common import scripted
-from subterra_jobs.common.scripted import CHAT_ROLE, Utterance
+from subterra_jobs.common.scripted import CHAT_ROLE
 from subterra_jobs.evaluate import model_judge, model_label, orchestrator, simulator
 from subterra_jobs.evaluate.conditions import in_context, messages
 from subterra_jobs.evaluate.model_judge import TWICE
 from subterra_jobs.evaluate.rubric import PARTS
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.providers.client import Request
-from subterra_jobs.providers.forecast import NUMBER, Asked, Assumed, Forecast, Part, length, model_of, part, words
+from subterra_jobs.providers.forecast import NUMBER, Asked, Assumed, Forecast, Part, length, model_of, part, stand_in, words
 
 Chat = list[dict[str, str]]
 JUDGES = ("judge", "second judge")
@@ -87,23 +86,9 @@ class _Paid:
 
 def talk(graph: Graph, scenario: Scenario, assumed: Assumed) -> Chat:
     """A stand-in for the conversation with this customer. The agent has the last word."""
-    chat = scripted.messages("", scenario.opener, _turns(graph, scenario, assumed))[1:]
+    chat = scripted.messages("", scenario.opener, stand_in(graph, scenario.path, scenario.values, assumed))[1:]
     more = [{"role": role, "content": words("", assumed)} for role in ("user", "assistant")]
     return chat + (more[1:] if chat[-1]["role"] == "user" else []) + more * assumed.exchanges
-
-
-def _turns(graph: Graph, scenario: Scenario, assumed: Assumed) -> list[Utterance]:
-    following = [*scenario.path[1:], None]
-    return [
-        Utterance(node, graph.nodes[node].role, words(_example(graph, scenario, node, taken), assumed), taken)
-        for node, taken in zip(scenario.path, following, strict=True)
-    ]
-
-
-def _example(graph: Graph, scenario: Scenario, node: str, taken: str | None) -> str:
-    edge = graph.edge(node, taken)
-    found = (edge.examples if edge else ()) or graph.nodes[node].examples
-    return render(found[0], scenario.values) if found else ""
 
 
 def customer(graph: Graph, scenario: Scenario, chat: Chat) -> Iterator[Asked]:
@@ -127,7 +112,7 @@ def orchestrated(graph: Graph, scenario: Scenario, assumed: Assumed) -> Iterator
     step = graph.begin({name: known[name] for name in graph.facts if name in known})
     system, more = orchestrator.system_of(graph.spec), words("", assumed)
     said: Chat = [] if scenario.opener is None else [{"role": "user", "content": scenario.opener}]
-    for turn in _turns(graph, scenario, assumed):
+    for turn in stand_in(graph, scenario.path, scenario.values, assumed):
         node = graph.nodes[turn.node]
         if node.role == "agent":
             yield orchestrator.saying(system, node, known, said), length(turn.text)

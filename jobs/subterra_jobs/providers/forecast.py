@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from subterra_api.graph import Graph, Path
 from subterra_api.pricing import TokenPrice, UnknownModelError, call_cost, price_of
+from subterra_api.template import render
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_jobs.common.scripted import Utterance
 from subterra_jobs.providers.caching import BYTES_PER_TOKEN, cache_minimum, tokens
 from subterra_jobs.providers.client import Request
 
@@ -134,6 +137,20 @@ def part(name: str, model: Model, calls: Callable[[Assumed], Iterable[Asked]], f
 def words(text: str, assumed: Assumed) -> str:
     """A stand-in for a turn that a model words: ``text``, as long as a turn is."""
     return text.ljust(assumed.turn * BYTES_PER_TOKEN, "x")
+
+
+def stand_in(graph: Graph, path: Path, values: Mapping[str, str], assumed: Assumed) -> list[Utterance]:
+    """What could be said on a path: the procedure's own examples where it has some, as long as a model's turns."""
+    following = [*path[1:], None]
+    return [
+        Utterance(node, graph.nodes[node].role, words(render(_example(graph, node, taken), values), assumed), taken)
+        for node, taken in zip(path, following, strict=True)
+    ]
+
+
+def _example(graph: Graph, node: str, taken: str | None) -> str:
+    edge = graph.edge(node, taken)
+    return next(iter((edge.examples if edge else ()) or graph.nodes[node].examples), "")
 
 
 def length(text: str) -> int:

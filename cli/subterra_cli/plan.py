@@ -88,7 +88,7 @@ def lines(found: Plan) -> Iterator[str]:
     if not found.whole.parts:
         yield "no provider is paid anything"
         return
-    yield f"in all {found.whole}, without hardware"
+    yield f"in all {found.whole} without hardware: writing {found.generation}, evaluation {found.evaluation}"
     yield from map(_verdict, [found.whole] * len(found.caps), found.caps)
     if not found.caps:
         yield "no cap is set; spec.budget.maxUSDPerRun of an agent is one"

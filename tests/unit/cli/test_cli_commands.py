@@ -13,7 +13,7 @@ from subterra_cli.main import app
 ROOT = Path(__file__).parents[3]
 COMMANDS = [
     ["lint"], ["graph"], ["paths"], ["diff"], ["import", "langgraph"], ["dataset", "export"], ["dataset", "show"], ["watch"],
-    ["chat"],
+    ["chat"], ["plan"],
 ]  # fmt: skip
 HEAVY = {"kubernetes", "fsspec", "pyarrow", "subterra_jobs", "networkx", "langgraph", "pydantic", "yaml", "httpx", "rich"}
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -156,11 +157,11 @@ def test_nothing_is_paid_when_the_cap_could_not_pay_the_least(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_has_begun_goes_on_until_the_cap_stops_it(tmp_path: Path) -> None:
-    """Nobody knows what conversations under way lack, so no forecast may stop it."""
+def test_an_evaluation_that_has_begun_goes_on_until_the_cap_stops_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody knows what conversations under way lack, so no forecast may stop it. What is paid is forecast no more."""
     run, api = judged_run(tmp_path, baselines=[], scenarios=10), company(replace(HIGH, turn=300, score=300))
     cap = f"{expected(run, 1).low.usd + Decimal('0.2'):.2f}"
-    with everybody(api):
+    with everybody(api), caplog.at_level(logging.INFO, "subterra"):
         for _ in range(2):
             with pytest.raises(BudgetExceededError, match="the next call could cost"):
                 evaluate(run, max_usd=cap)
@@ -168,6 +169,9 @@ def test_an_evaluation_that_has_begun_goes_on_until_the_cap_stops_it(tmp_path: P
         result = evaluate(run)
     assert begun > 0
     assert Decimal(result.usd) > Decimal(cap)
+    told = re.findall(r"the evaluation will cost about \$([\d.]+) ", caplog.text)
+    assert len(told) == 3
+    assert Decimal(told[2]) < Decimal(told[0])
 
 
 @pytest.mark.parametrize("name", ["travel", "insurance", "zoom"])

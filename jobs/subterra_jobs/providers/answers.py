@@ -57,7 +57,7 @@ class AnswerStore:
         """The answer, if it was paid before."""
         return self._read().get(key)
 
-    def __len__(self) -> int:
+    def count(self) -> int:
         """How many there were when they were read."""
         return len(self._read())
 

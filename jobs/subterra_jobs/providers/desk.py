@@ -45,7 +45,7 @@ class Desk:
 
     def kept(self, use: str) -> int:
         """How many answers there were for this use when the stage began. Raises OSError."""
-        return len(self._answers[use])
+        return self._answers[use].count()
 
     async def refusal(self, usd: Decimal) -> Refusal | None:
         """Why the caps do not leave so much; none when they do."""

@@ -90,6 +90,13 @@ def test_a_recompile_plays_what_serves_and_the_anchor_too(tmp_path: Path) -> Non
     assert later["generation"] == first["generation"]
 
 
+def test_the_documented_plan_is_what_the_command_prints() -> None:
+    command = "$ subterra plan examples/travel/procedure.yaml examples/models/agent.yaml --recompile\n"
+    documented = (ROOT / "docs/evaluation.md").read_text().partition(command)[2].partition("```")[0]
+    printed = plan(PROCEDURE, MODELS, "--recompile").output
+    assert [line.rstrip() for line in printed.splitlines()] == documented.splitlines()
+
+
 @pytest.mark.parametrize(
     ("cap", "code", "told"),
     [

@@ -259,6 +259,7 @@ def test_a_candidate_that_is_far_out_of_reach_is_given_up_at_the_first_look(
     assert len(report["scenarios"]) == 100
     [page] = tmp_path.glob("store/reports/*/report.html")
     assert "attempt 2 at this procedure" in page.read_text()
+    assert "ended early, after 100 of 250 scenarios" in page.read_text()
 
 
 def test_whether_it_is_out_of_reach_is_asked_of_the_agents_own_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

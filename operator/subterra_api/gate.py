@@ -28,6 +28,8 @@ ALPHA = 0.05
 """The chance to promote what is worse by the margin, for all attempts at one procedure together."""
 FIRST_SHARE = 0.8
 """Most of alpha goes to the first attempt, since most candidates have only one."""
+LEAST_ALPHA = 1e-12
+"""Bounds are computed down to this level."""
 FUTILE_ALPHA = 0.001
 """A look before the end gives up only when the floor is this far out of reach."""
 BLOCK = 100
@@ -79,10 +81,13 @@ def judge(scores: Scores, policy: GatePolicy, attempt: int = 1, alpha: float = A
 
 
 def spend(alpha: float, attempt: int) -> float:
-    """The level of one attempt: a fixed share of what earlier ones left, so that any number of them have ``alpha`` together."""
+    """The level of one attempt: a fixed share of what earlier ones left, so that any number of them have ``alpha`` together.
+
+    From the seventeenth on it is `LEAST_ALPHA`, which a million attempts do not make to count.
+    """
     if attempt < 1:
         raise ValueError(f"attempts count from 1, not {attempt}")
-    return alpha * FIRST_SHARE * (1 - FIRST_SHARE) ** (attempt - 1)
+    return max(LEAST_ALPHA, alpha * FIRST_SHARE * (1 - FIRST_SHARE) ** (attempt - 1))
 
 
 def futile(found: Statistics, policy: GatePolicy, attempt: int = 1) -> bool:

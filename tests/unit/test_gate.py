@@ -118,6 +118,12 @@ def test_the_levels_of_all_attempts_together_are_alpha() -> None:
         spend(0.05, 0)
 
 
+def test_the_last_attempt_that_the_api_allows_is_judged_too_and_all_of_them_have_alpha() -> None:
+    assert decided(compared(), attempt=1_000_000).result == "Inconclusive"
+    assert decided(compared(-1), attempt=1_000_000).result == "Fail"
+    assert sum(spend(0.05, attempt) for attempt in range(1, 1000)) + 999_000 * spend(0.05, 1000) < 0.050002
+
+
 def test_what_passes_at_first_may_not_pass_when_it_is_tried_for_the_fourth_time() -> None:
     close = compared(naturalness=difference(-0.12))
     assert decided(close).result == "Pass"

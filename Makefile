@@ -60,6 +60,10 @@ bench-generation: .venv/.synced ## plans beside random walks, what an edit leave
 bench-evaluation: .venv/.synced ## how much longer an evaluation's play takes than its requests alone, against a stand-in server (2 minutes)
 	@PYTHONPATH=. $(PY) -m bench.evaluation
 
+.PHONY: bench-protocol
+bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster, hosted models as stand-ins (30 minutes); SEED=… for another one
+	@PYTHONPATH=cluster:demo:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench-gate
 bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (3 minutes)
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=. $(PY) -m bench.gate

@@ -13,7 +13,9 @@ from subterra_cli.watch import duration, watch
 from subterra_demo import travellers
 from subterra_demo.replay import replay
 from subterra_demo.steps import (
+    AGENT,
     NAMESPACE,
+    RELEASE,
     ROOT,
     SYSTEM_NAMESPACE,
     Place,
@@ -23,9 +25,9 @@ from subterra_demo.steps import (
     install_chart,
     run,
     step,
+    stored,
 )
 
-AGENT = "travel"
 PROCEDURE = ROOT / "examples/travel/procedure.yaml"
 REPORT = ROOT / "out/travel-report.html"
 WATCH_SECONDS = 2400
@@ -94,7 +96,8 @@ def _show(place: Place, reader: Reader, console: Console) -> None:
         console.print(f"\n[yellow]{banner}[/yellow]")
     compiled = reader.get("compileruns", status.get("currentRun", "")) or {}
     if path := compiled.get("status", {}).get("artifacts", {}).get("reportPath"):
-        _fetch_report(place, status["serving"]["version"], path)
+        REPORT.parent.mkdir(exist_ok=True)
+        REPORT.write_text(stored(place, status["serving"]["version"], f"{path}/report.html"), encoding="utf-8")
         console.print(f"report: {REPORT.relative_to(ROOT)}")
 
 
@@ -110,17 +113,9 @@ def _status_with_price(reader: Reader) -> dict[str, Any]:
     return status
 
 
-def _fetch_report(place: Place, version: str, path: str) -> None:
-    """Reads the report through the serving pod, which has the store mounted: works on any cluster."""
-    command = place.kubectl("exec", "--namespace", NAMESPACE, f"deployment/{AGENT}-{version}", "--container", "vllm", "--",
-                            "cat", f"/store/{path}/report.html")  # fmt: skip
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(run(command, quiet=True), encoding="utf-8")
-
-
 def _farewell(place: Place, console: Console, conformant: bool) -> None:
     tear_down = (
-        "make cluster-down" if place.embedded else f"helm uninstall -n {SYSTEM_NAMESPACE} subterra; kubectl delete ns {NAMESPACE}"
+        "make cluster-down" if place.embedded else f"helm uninstall -n {SYSTEM_NAMESPACE} {RELEASE}; kubectl delete ns {NAMESPACE}"
     )
     prefix = 'eval "$(make -s cluster-env)"    # KUBECONFIG and PATH\n  ' if place.embedded else ""
     console.rule("[bold]Your turn" if conformant else "[bold red]Not every conversation was conformant", align="left")

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 KUBECONFIG = ROOT / ".cluster" / "kubeconfig"
 NAMESPACE = "demo"
 SYSTEM_NAMESPACE = "subterra-system"
+RELEASE = "subterra"
+AGENT = "travel"
+CLUSTER = [sys.executable, "-m", "subterra_cluster"]
 
 
 class StepError(Exception):
@@ -76,15 +79,19 @@ def step(console: Console, title: str) -> Iterator[None]:
     console.print(f"[dim]{title}: {time.monotonic() - started:.0f} s[/dim]")
 
 
+def tools_on_path() -> None:
+    """The embedded cluster's kubectl and helm come first."""
+    os.environ["PATH"] = f"{run([*CLUSTER, 'build'], quiet=True).splitlines()[-1]}:{os.environ['PATH']}"
+
+
 def cluster_up(place: Place) -> None:
     """A running cluster with our images in it."""
-    cluster = [sys.executable, "-m", "subterra_cluster"]
     if place.embedded:
-        run([*cluster, "up"])
-        os.environ["PATH"] = f"{run([*cluster, 'build'], quiet=True).splitlines()[-1]}:{os.environ['PATH']}"  # kubectl and helm
-        run([*cluster, "images"])
+        run([*CLUSTER, "up"])
+        tools_on_path()
+        run([*CLUSTER, "images"])
     elif place.registry:
-        run([*cluster, "images", "--registry", place.registry])
+        run([*CLUSTER, "images", "--registry", place.registry])
     else:
         raise StepError("CONTEXT needs REGISTRY: a registry that this machine can push to and the cluster can pull from")
 
@@ -92,7 +99,7 @@ def cluster_up(place: Place) -> None:
 def install_chart(place: Place) -> None:
     """The operator, by helm; waits until it is ready."""
     values = [f"--set=images.operator={place.image('operator')}", f"--set=images.jobs={place.image('jobs')}"]
-    command = place.helm("upgrade", "--install", "subterra", str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)
+    command = place.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)
     run([*command, "--create-namespace", "--wait", "--timeout=5m", *values], quiet=True)
 
 
@@ -104,3 +111,12 @@ def apply_example(place: Place) -> None:
         run(place.kubectl("create", "namespace", NAMESPACE), quiet=True)
     run(place.kubectl("patch", "namespace", NAMESPACE, "--patch", labels), quiet=True)
     run(place.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(ROOT / "examples/travel")))
+
+
+def stored(place: Place, version: str, path: str) -> str:
+    """Files of the artifact store, read through the pod that serves this version, which has it mounted: works on any cluster.
+
+    ``path`` may have wildcards.
+    """
+    pod = ("--namespace", NAMESPACE, f"deployment/{AGENT}-{version}", "--container", "vllm")
+    return run(place.kubectl("exec", *pod, "--", "sh", "-c", f"cat /store/{path}"), quiet=True)

@@ -301,13 +301,13 @@ class MessagesApi:
 
 
 @contextmanager
-def messages_api(api: MessagesApi | None = None) -> Iterator[MessagesApi]:
+def messages_api(api: MessagesApi | None = None, host: str = "127.0.0.1") -> Iterator[MessagesApi]:
     """Serves until the end of the block; ``api.url`` is the base URL, and ``api.url/v1`` the OpenAI-compatible one."""
     api = api or MessagesApi()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    runner = asyncio.run_coroutine_threadsafe(_start(api), loop).result(10)
+    runner = asyncio.run_coroutine_threadsafe(_start(api, host), loop).result(10)
     try:
         yield api
     finally:
@@ -317,14 +317,14 @@ def messages_api(api: MessagesApi | None = None) -> Iterator[MessagesApi]:
         loop.close()
 
 
-async def _start(api: MessagesApi) -> web.AppRunner:
+async def _start(api: MessagesApi, host: str) -> web.AppRunner:
     app = web.Application()
     app.router.add_post("/v1/messages", api.serve)
     app.router.add_post("/v1/chat/completions", api.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, host, 0).start()
+    api.url = f"http://{host}:{runner.addresses[0][1]}"
     return runner
 
 

@@ -1,0 +1,75 @@
+"""What is evaluated, and what chart and agent are told for it. Pure."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+SECRET = "hosted-models"  # noqa: S105
+SONNET = {"name": "anthropic", "model": "claude-sonnet-4-5"}
+OWN = "Qwen/Qwen2.5-3B-Instruct"
+BUDGET = {"maxUSDPerRun": "500"}
+"""Dollars are booked at list prices; nobody is paid."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the stand-ins listen: of hosted models with both APIs, and of a model of one's own, which is free."""
+
+    hosted: str
+    own: str
+
+    @property
+    def listed(self) -> list[Json]:
+        """As the chart's `openai.endpoints`."""
+        return [{"baseURL": f"{self.hosted}/v1"}, {"baseURL": f"{self.own}/v1", "free": True}]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """An evaluation: its name here, the agent's `evaluation` for it, and what must come of it."""
+
+    name: str
+    evaluation: Callable[[Endpoints], Json]
+    scenarios: int
+    arms: tuple[str, ...]
+
+
+def _judged(at: Endpoints) -> Json:
+    """Customers and two judges that are models, of two families."""
+    second = {"name": "openai", "model": "gpt-4.1", "baseURL": f"{at.hosted}/v1"}
+    return {"simulator": SONNET, "judge": SONNET, "secondJudge": second}
+
+
+def _paper(at: Endpoints) -> Json:
+    """The paper's three baselines: in context, orchestrated, orchestrated with the base model itself."""
+    same = {"name": "openai", "model": OWN, "baseURL": f"{at.own}/v1"}
+    kinds = (("InContext", SONNET), ("Orchestrator", SONNET), ("Orchestrator", same))
+    return _judged(at) | {"scenarios": 200, "baselines": [{"kind": kind, "provider": model} for kind, model in kinds]}
+
+
+SERVED = ("candidate", "serving")
+BASELINES = tuple(f"{kind} {model}" for kind, model in (
+    ("in-context", SONNET["model"]), ("orchestrator", SONNET["model"]), ("orchestrator", OWN),
+))  # fmt: skip
+PROTOCOLS = {each.name: each for each in (
+    Protocol("paper", _paper, 200, (*SERVED, *BASELINES)),
+    Protocol("gate", _judged, 300, SERVED),
+)}  # fmt: skip
+
+
+def agent_spec(spec: Json, evaluation: Json, seed: int | None) -> Json:
+    """An agent's spec with this evaluation, keys and a cap; what it compiles and trains stays."""
+    template = spec["compile"].get("template", {})
+    keys = {name: {"name": SECRET, "key": name} for name in ("anthropic", "openai")}
+    changed = template | {
+        "evaluation": evaluation | ({} if seed is None else {"seed": seed}),
+        "execution": template.get("execution", {}) | {"apiKeySecrets": keys},
+    }
+    return spec | {"compile": spec["compile"] | {"template": changed}, "budget": BUDGET}
+
+
+def helm_values(at: Endpoints) -> list[str]:
+    """Arguments of `helm upgrade`: where models are, as an administrator allows it."""
+    return [f"--set=anthropic.baseURL={at.hosted}", f"--set-json=openai.endpoints={json.dumps(at.listed)}"]

@@ -61,7 +61,7 @@ bench-evaluation: .venv/.synced ## how much longer an evaluation's play takes th
 	@PYTHONPATH=. $(PY) -m bench.evaluation
 
 .PHONY: bench-protocol
-bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster, hosted models as stand-ins (30 minutes); SEED=… for another one
+bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster, hosted models as stand-ins (20 minutes); SEED=… for another one
 	@PYTHONPATH=cluster:demo:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-gate

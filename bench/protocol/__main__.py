@@ -1,11 +1,12 @@
 """``python -m bench.protocol [paper] [gate] [--seed N]``: whole evaluations on the cluster that `make demo` left running.
 
 Real operator, kubelet and vLLM; the hosted models are stand-ins in this process. Prints tables, then a line of JSON; leaves the
-reports in out/. At the end, and after Ctrl-C, agent and release are as they were.
+reports in out/. At the end, and after Ctrl-C or SIGTERM, agent and release are as they were.
 """
 
 import argparse
 import json
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -24,6 +25,8 @@ from subterra_cluster.config import NODE_IP
 from subterra_demo.steps import KUBECONFIG, NAMESPACE, ROOT, Place, StepError, tools_on_path
 
 OUT = ROOT / "out"
+PORTS = (18431, 18432)
+"""Always the same, since a run is named after its models' addresses too."""
 
 
 class Models:
@@ -32,7 +35,7 @@ class Models:
     def __init__(self, stack: ExitStack) -> None:
         company = Company(travel())
         self._apis = [
-            stack.enter_context(messages_api(MessagesApi(answer=company, input_tokens=None), NODE_IP)) for _ in ("hosted", "own")
+            stack.enter_context(messages_api(MessagesApi(answer=company, input_tokens=None), NODE_IP, port)) for port in PORTS
         ]
         self.endpoints = Endpoints(*(api.url for api in self._apis))
 
@@ -48,6 +51,7 @@ class Models:
 def main() -> int:
     """0 when all that was asked for ran to a verdict and nothing is missing."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         tools_on_path()
         found = _measure([PROTOCOLS[name] for name in arguments.protocols or PROTOCOLS], arguments.seed)

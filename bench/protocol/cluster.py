@@ -13,6 +13,8 @@ from subterra_cli.cluster import Reader, condition
 from subterra_cli.watch import served
 from subterra_demo.steps import AGENT, NAMESPACE, RELEASE, ROOT, SYSTEM_NAMESPACE, Place, run, stored
 
+SEED = 7
+"""The default of an evaluation."""
 POLL_SECONDS = 2.0
 TELL_SECONDS = 30.0
 START_SECONDS = 120.0
@@ -86,7 +88,7 @@ def begin(place: Place, reader: Reader, spec: Json, evaluation: Json, seed: int 
         status = (reader.get("compiledagents", AGENT) or {}).get("status", {})
         if status.get("observedGeneration") == generation and (name := status.get("currentRun")):
             if any(each.endswith(f"/{name}") for each in known):
-                raise ProtocolError(f"run {name} has evaluated this before; give another seed: make bench-protocol SEED=8")
+                raise ProtocolError(f"run {name} was made before; evaluate anew with make bench-protocol SEED={(seed or SEED) + 1}")
             return str(name)
         time.sleep(POLL_SECONDS)
     raise ProtocolError(f"the operator made no run within {START_SECONDS:.0f} s: {status.get('conditions')}")

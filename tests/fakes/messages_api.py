@@ -301,13 +301,15 @@ class MessagesApi:
 
 
 @contextmanager
-def messages_api(api: MessagesApi | None = None, host: str = "127.0.0.1") -> Iterator[MessagesApi]:
-    """Serves until the end of the block; ``api.url`` is the base URL, and ``api.url/v1`` the OpenAI-compatible one."""
+def messages_api(api: MessagesApi | None = None, host: str = "127.0.0.1", port: int = 0) -> Iterator[MessagesApi]:
+    """Serves until the end of the block, on a free port unless one is named; ``api.url`` is the base URL, and ``api.url/v1`` the
+    OpenAI-compatible one.
+    """
     api = api or MessagesApi()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    runner = asyncio.run_coroutine_threadsafe(_start(api, host), loop).result(10)
+    runner = asyncio.run_coroutine_threadsafe(_start(api, host, port), loop).result(10)
     try:
         yield api
     finally:
@@ -317,13 +319,13 @@ def messages_api(api: MessagesApi | None = None, host: str = "127.0.0.1") -> Ite
         loop.close()
 
 
-async def _start(api: MessagesApi, host: str) -> web.AppRunner:
+async def _start(api: MessagesApi, host: str, port: int) -> web.AppRunner:
     app = web.Application()
     app.router.add_post("/v1/messages", api.serve)
     app.router.add_post("/v1/chat/completions", api.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, host, 0).start()
+    await web.TCPSite(runner, host, port).start()
     api.url = f"http://{host}:{runner.addresses[0][1]}"
     return runner
 

@@ -65,7 +65,7 @@ bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on
 	@PYTHONPATH=cluster:demo:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-gate
-bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (3 minutes)
+bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (4 minutes)
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=. $(PY) -m bench.gate
 
 .PHONY: lint

@@ -25,7 +25,8 @@ PRICE_SECONDS = 30.0
 AT_ONCE = 100
 PUBLISH_SECONDS = 15.0
 """A status is written at most so often for progress alone."""
-TIMEOUT = aiohttp.ClientTimeout(total=2)
+TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
+"""A pod that keeps its processor busy may take seconds to answer; one that is gone does not even connect."""
 LIMIT = 8192
 M = TypeVar("M", bound=ApiModel)
 

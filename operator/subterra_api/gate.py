@@ -71,7 +71,7 @@ def judge(scores: Scores, policy: GatePolicy, attempt: int = 1, alpha: float = A
     blocked = blocked_branches(scores.worst_branches or (), scores.branches_judged or 0, policy)
     if failed or blocked:
         told = [*(f"{check.name}: {check.text}" for check in failed), *blocked]
-        early = [f"advisory: only {_played(scores)}, since more could not have saved it"] if _ended_early(scores) else []
+        early = [f"advisory: only {_played(scores)}, since more could not have saved it"] if scores.ended_early else []
         return Verdict(result="Fail", reasons=_first([*told, *early]))
     unknown = [*_doubts(scores, found, policy), *_open(checks, scores.scenarios, spend(alpha, attempt + 1))]
     if unknown:
@@ -96,10 +96,6 @@ def futile(found: Statistics, policy: GatePolicy, attempt: int = 1) -> bool:
     There is no early success, so that looking often cannot promote.
     """
     return any(check.result == "Fail" for check in _checks(found, policy, min(FUTILE_ALPHA, spend(ALPHA, attempt))))
-
-
-def _ended_early(scores: Scores) -> bool:
-    return scores.planned is not None and scores.scenarios < scores.planned
 
 
 def _played(scores: Scores) -> str:
@@ -174,7 +170,7 @@ def _of_share(name: str, share: Tally, floor: float, alpha: float) -> Check:
 
 def _doubts(scores: Scores, found: Statistics, policy: GatePolicy) -> Iterator[str]:
     """Why nothing may be concluded, whatever the bounds say."""
-    if _ended_early(scores):
+    if scores.ended_early:
         cure = "set another evaluation.seed to play them all"
         yield f"only {_played(scores)}, since the policy of that time was out of reach; {cure}"
     elif scores.scenarios < policy.min_scenarios:

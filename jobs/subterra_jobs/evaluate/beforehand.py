@@ -13,11 +13,9 @@ from subterra_api.graph import Graph
 from subterra_api.pricing import prices_from
 from subterra_jobs.common.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.common.stage import StageContext
-from subterra_jobs.evaluate import players
-from subterra_jobs.evaluate.conditions import Condition
-from subterra_jobs.evaluate.dialogues import DialogueStore
 from subterra_jobs.evaluate.forecast import JUDGES, LABELLER, forecast
 from subterra_jobs.evaluate.model_label import CHECKED
+from subterra_jobs.evaluate.play import Library
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.providers.desk import Desk
 from subterra_jobs.providers.forecast import Forecast, span
@@ -45,16 +43,16 @@ class Expected:
 
 
 async def expect(
-    context: StageContext, graph: Graph, listed: Sequence[Scenario], conditions: Sequence[Condition], dataset: Path | None,
-    desk: Desk,
+    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], dataset: Path | None, desk: Desk,
 ) -> Expected | None:  # fmt: skip
     """None when the evaluation pays nobody. Raises BudgetExceededError when the caps leave less than the least it will cost.
 
-    An evaluation that has begun to pay goes on until a cap stops it: of conversations under way nobody knows what they lack.
+    ``libraries`` has the finished conversations of each condition. An evaluation that has begun to pay goes on until a cap stops
+    it: of conversations under way nobody knows what they lack.
     """
     if (figures := await desk.figures()) is None:
         return None
-    ahead = await asyncio.to_thread(_ahead, context, graph, listed, conditions, CHECKED if dataset else 0, desk)
+    ahead = await asyncio.to_thread(_ahead, context, graph, listed, libraries, CHECKED if dataset else 0, desk)
     expected = Expected(figures.usd, ahead)
     parts = ", ".join(f"{part.name} {span(part.low.usd, part.high.usd)}" for part in ahead.parts)
     log.info("the evaluation will cost about %s: %s", ahead, parts)
@@ -69,11 +67,9 @@ async def expect(
 
 
 def _ahead(
-    context: StageContext, graph: Graph, listed: Sequence[Scenario], conditions: Sequence[Condition], checked: int, desk: Desk
+    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], checked: int, desk: Desk
 ) -> Forecast:
     """Without conversations that are finished and answers of judges that are kept."""
-    simulated = players.simulated_by(context.input)
-    libraries = [DialogueStore(context.store, each.fingerprint, simulated) for each in conditions]
     to_play = [[scenario for scenario in listed if library.get(scenario.id) is None] for library in libraries]
     prices = prices_from(os.environ.get(PRICES_VARIABLE, ""))
     found = forecast(graph, context.input.evaluation, prices, listed, to_play, checked)

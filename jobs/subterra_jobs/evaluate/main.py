@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from subterra_jobs.evaluate.halt import Halt, StoppedError, halting
 from subterra_jobs.evaluate.judge import GRACEFUL
 from subterra_jobs.evaluate.looks import blocks, in_blocks
 from subterra_jobs.evaluate.panel import Examined, Panel, Results, panel_of
-from subterra_jobs.evaluate.play import CONCURRENCY, Cast, play_all, turn_cap
+from subterra_jobs.evaluate.play import CONCURRENCY, Cast, Library, play_all, turn_cap
 from subterra_jobs.evaluate.results import Result
 from subterra_jobs.evaluate.scenarios import Scenario
 from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, summarise
@@ -56,9 +56,11 @@ async def _evaluate(context: StageContext) -> Outcome:
         panel = panel_of(run, graph, desk, dataset)
         served, about = await players.served(context, graph, stack)
         conditions = [*served, *baselines]
-        expected = await expect(context, graph, listed, conditions, dataset, desk)
+        simulated = players.simulated_by(run)
+        libraries = {each.name: DialogueStore(context.store, each.fingerprint, simulated) for each in conditions}
+        expected = await expect(context, graph, listed, [*libraries.values()], dataset, desk)
         meter = await stack.enter_async_context(_telling(context, desk, len(listed) * len(conditions), panel, expected))
-        found = await _examined(_Stage(context, conditions, listed, cast, panel, meter), gate, halt)
+        found = await _examined(_Stage(context, conditions, libraries, listed, cast, panel, meter), gate, halt)
         judging, results = await panel.judging(found, halt), _joined(found)
         figures = await desk.figures()
     scores = summarise(results, run.evaluation.seed).model_copy(update={"planned": len(listed)})
@@ -75,6 +77,7 @@ class _Stage:
 
     context: StageContext
     conditions: Sequence[Condition]
+    libraries: Mapping[str, Library]
     listed: list[Scenario]
     cast: Cast
     panel: Panel
@@ -83,15 +86,13 @@ class _Stage:
 
 async def _examined(stage: _Stage, gate: Gate, halt: Halt) -> list[Examined]:
     """Everything played and judged, block by block. Each arm has its scenarios: a reference's know what an edit touches."""
-    run, store, seed, meter = stage.context.input, stage.context.store, stage.context.input.evaluation.seed, stage.meter
-    simulated, own = players.simulated_by(run), players.beside(stage.context, stage.listed)
-    libraries = {each.name: DialogueStore(store, each.fingerprint, simulated) for each in stage.conditions}
+    seed, meter, own = stage.context.input.evaluation.seed, stage.meter, players.beside(stage.context, stage.listed)
     slots, cap = asyncio.Semaphore(_concurrency() * len(stage.conditions)), turn_cap(stage.listed)
 
     async def examine(part: slice, halt: Halt) -> Examined:
         played = await play_all(
-            stage.conditions, stage.listed[part], stage.cast, seed=seed, cap=cap, slots=slots, halt=halt, libraries=libraries,
-            on_done=meter.step,
+            stage.conditions, stage.listed[part], stage.cast, seed=seed, cap=cap, slots=slots, halt=halt,
+            libraries=stage.libraries, on_done=meter.step,
         )  # fmt: skip
         arms = {name: [*zip(own.get(name, stage.listed)[part], talks, strict=True)] for name, talks in played.items()}
         return await stage.panel.examine(arms, halt, meter.step)
@@ -171,7 +172,7 @@ def message(arms: Results, scores: Scores) -> str:
 
 
 def _early(scores: Scores) -> Iterator[str]:
-    if scores.planned is not None and scores.scenarios < scores.planned:
+    if scores.ended_early:
         yield f"ended early, after {scores.scenarios} of {scores.planned} scenarios, since the gate is far out of reach"
 
 

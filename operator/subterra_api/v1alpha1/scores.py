@@ -121,6 +121,11 @@ class Scores(StatusModel):
     statistics: Statistics | None = None
     """What the gate decides by."""
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether fewer were played than were meant to be."""
+        return self.planned is not None and self.scenarios < self.planned
+
 
 class Verdict(StatusModel):
     """The gate's decision and why."""

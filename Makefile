@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
-SOURCES := operator jobs cli cluster demo tests bench
+SOURCES := api core operator jobs cli cluster demo testkit tests bench
 
 .PHONY: help
 help: ## this list
@@ -21,8 +21,8 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 .PHONY: test
 test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
 	@$(CLUSTER) build
-	@PYTHONPATH=cluster $(PY) -m tests.oracles.build
-	@PYTHONPATH=cluster $(PY) -m tests.objectstore
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@$(PY) -m pytest -m "not exhaustive"
 
 .PHONY: test-faults
@@ -33,11 +33,11 @@ test-faults: .venv/.synced ## every fault: crashes, API errors, a second operato
 .PHONY: test-browser
 test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and desktop, and what axe-core finds in them (npm, Chromium; 2 minutes)
 	@npm ci --prefix tests/browser --no-audit --no-fund
-	@PYTHONPATH=. $(PY) -m tests.browser
+	@PYTHONPATH=testkit:. $(PY) -m tests.browser
 
 .PHONY: test-unit
 test-unit: .venv/.synced ## only the tests that need no API server and no engine
-	@$(PY) -m pytest -m "not apiserver and not slow" tests/unit tests/builders tests/cluster tests/examples
+	@$(PY) -m pytest -m "not apiserver and not slow" tests/unit
 
 .PHONY: bench-wordings
 bench-wordings: .venv/.synced ## how the demo's agent does with wordings that it was never taught
@@ -46,33 +46,33 @@ bench-wordings: .venv/.synced ## how the demo's agent does with wordings that it
 .PHONY: bench-operator
 bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100 in flight: memory, restart, requests (20 minutes)
 	@$(CLUSTER) build
-	@PYTHONPATH=cluster:. $(PY) -m bench.scale
+	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.scale
 
 .PHONY: bench-paths
 bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000 nodes
-	@PYTHONPATH=operator $(PY) bench/paths
+	@$(PY) bench/paths
 
 .PHONY: bench-generation
 bench-generation: .venv/.synced ## plans beside random walks, what an edit leaves paid, a provider's limits (10 minutes)
-	@PYTHONPATH=. $(PY) -m bench.generation
+	@PYTHONPATH=testkit:. $(PY) -m bench.generation
 
 .PHONY: bench-evaluation
 bench-evaluation: .venv/.synced ## how much longer an evaluation's play takes than its requests alone, against a stand-in server (2 minutes)
-	@PYTHONPATH=. $(PY) -m bench.evaluation
+	@PYTHONPATH=testkit:. $(PY) -m bench.evaluation
 
 .PHONY: bench-protocol
 bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster, hosted models as stand-ins (20 minutes); SEED=… for another one
-	@PYTHONPATH=cluster:demo:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=cluster:demo:testkit:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-gate
 bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (4 minutes)
-	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=. $(PY) -m bench.gate
+	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=testkit:. $(PY) -m bench.gate
 
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)
 	@.venv/bin/ruff format --check $(SOURCES)
-	@.venv/bin/mypy operator/subterra_api operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo
+	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
 
@@ -82,7 +82,7 @@ generate: .venv/.synced ## write crds/ and the chart's copy from the models
 
 .PHONY: golden
 golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises
-	@PYTHONPATH=cluster $(PY) -m tests.golden $(ALLOW)
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.golden $(ALLOW)
 
 .PHONY: images
 images: .venv/.synced ## build images/*/Dockerfile and share them with the local cluster

@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests import objectstore, programs
-from tests.oracles import build
-from tests.oracles.build import Oracle
+from tests import programs
+from tests.tools import objectstore
+from tests.tools.gitops_health import build
+from tests.tools.gitops_health.build import Oracle
 
 from subterra_cluster import build as cluster_build
 from subterra_cluster.config import default_cache

@@ -15,22 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from tests.fakes.generation import TRAVEL_1, travel
-from tests.fakes.playing import MODEL, run_input
 
-from subterra_api.contract import Budget
-from subterra_api.graph import Graph
-from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.evaluate import scenarios
-from subterra_jobs.evaluate.client import Candidate
-from subterra_jobs.evaluate.conditions import Condition, Served
-from subterra_jobs.evaluate.dialogues import DialogueStore
-from subterra_jobs.evaluate.halt import Halt
-from subterra_jobs.evaluate.play import Dialogue, play_all, turn_cap
-from subterra_jobs.evaluate.scenarios import Scenario
-from subterra_jobs.evaluate.simulator import ModelUsers, ask
-from subterra_jobs.providers.answers import AnswerStore
-from subterra_jobs.providers.desk import Desk
+from subterra_api.job_contract.messages import Budget
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.simulate.agents import Condition, Served
+from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
+from subterra_jobs.evaluate.simulate.simulation import Dialogue, play_all, turn_cap
+from subterra_jobs.evaluate.simulate.user_simulator import ModelUsers, ask
+from subterra_jobs.evaluate.simulate.vllm_client import Candidate
+from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.response_cache import AnswerStore
+from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_testkit.evaluation_runs import MODEL, run_input
+from subterra_testkit.generation_inputs import TRAVEL_1, travel
 
 CONCURRENCY = 50
 CONVERSATIONS = 100
@@ -96,7 +96,7 @@ def requests(scenario: Scenario, dialogue: Dialogue) -> Iterator[tuple[str, dict
 
 def figures(seconds: float) -> dict[str, float]:
     """One measurement."""
-    cast = scenarios.build(Graph(SPEC), run_input(Path("/nowhere"), scenarios=CONVERSATIONS).evaluation)
+    cast = build.build(Graph(SPEC), run_input(Path("/nowhere"), scenarios=CONVERSATIONS).evaluation)
     with server(seconds) as url, tempfile.TemporaryDirectory() as folder:
         os.environ |= {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "none"}
         cpu = time.process_time()

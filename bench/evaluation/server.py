@@ -3,8 +3,8 @@
 import sys
 import time
 
-from tests.fakes.messages_api import MessagesApi, messages_api
-from tests.fakes.playing import in_character
+from subterra_testkit.evaluation_runs import in_character
+from subterra_testkit.fake_llm_api import MessagesApi, messages_api
 
 with messages_api(MessagesApi(answer=in_character, seconds=float(sys.argv[1]))) as api:
     sys.stdout.write(api.url + "\n")

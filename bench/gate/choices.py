@@ -8,10 +8,10 @@ import numpy.typing as npt
 from bench.gate.population import LOW, MEANS, World, draw, shifted
 from bench.gate.runs import MARGIN, POLICY
 
-from subterra_api.bounds import difference_bounds, mean_bounds, share_bounds, z_quantile
-from subterra_api.gate import ALPHA, spend
 from subterra_api.v1alpha1.scores import Discordant, Tally
-from subterra_jobs.evaluate.pairing import sample
+from subterra_core.gate.bounds import difference_bounds, mean_bounds, share_bounds, z_quantile
+from subterra_core.gate.verdict import ALPHA, spend
+from subterra_jobs.evaluate.analysis.gate_statistics import sample
 
 RESAMPLES = 1000
 Upper = Callable[[int, int, int, int, float], float]

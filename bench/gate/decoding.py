@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from bench.gate.replaying import FAULTS, Turns, paths
 from bench.generation.planning import EXAMPLES, example
 
-from subterra_api.graph import Graph, Path
-from subterra_jobs.common.scenarios import fitting, sample_values
-from subterra_jobs.evaluate.conformance import prescribe, replay
-from subterra_jobs.evaluate.decode import Guess, Heard, decode
+from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.dialogue.sampling import fitting, sample_values
+from subterra_jobs.evaluate.judge.alignment import Guess, Heard, decode
+from subterra_jobs.evaluate.judge.conformance import prescribe, replay
 
 SLIPS = (0.0, 0.02, 0.05, 0.1)
 SECOND_RIGHT = 0.7

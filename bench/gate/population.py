@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from subterra_jobs.evaluate.judge import CRITERIA
-from subterra_jobs.evaluate.pairing import Arm
+from subterra_jobs.evaluate.analysis.gate_statistics import Arm
+from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
 
 Floats = npt.NDArray[np.float64]
 LEVELS = np.arange(1, 6)

@@ -11,12 +11,12 @@ from typing import Any
 
 from bench.generation.planning import EXAMPLES, example, settings
 
-from subterra_api.graph import Graph, Path
-from subterra_jobs.common.scenarios import fitting, sample_values
-from subterra_jobs.common.scripted import messages, write
-from subterra_jobs.evaluate.conformance import Nodes, prescribe, replay
-from subterra_jobs.evaluate.label import Label, Labeller
-from subterra_jobs.generate.plan import plan
+from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.dialogue.sampling import fitting, sample_values
+from subterra_jobs.dialogue.scripted import messages, write
+from subterra_jobs.evaluate.judge.conformance import Nodes, prescribe, replay
+from subterra_jobs.evaluate.judge.rule_labeller import Label, Labeller
+from subterra_jobs.generate.plan.plan import plan
 
 CONVERSATIONS = 1000
 WRITTEN = 100

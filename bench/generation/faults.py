@@ -18,20 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.fakes.generation import PAID, run_input
-from tests.fakes.messages_api import (
-    CUT,
-    NO_CREDIT,
-    OVERLOADED,
-    RATE_LIMITED,
-    Fault,
-    MessagesApi,
-    messages_api,
-    outage,
-    some,
-)
 
-from subterra_api.contract import ExitCode, artifact_path, lease_path
+from subterra_api.job_contract.messages import ExitCode, artifact_path, lease_path
+from subterra_testkit.fake_llm_api import CUT, NO_CREDIT, OVERLOADED, RATE_LIMITED, Fault, MessagesApi, messages_api, outage, some
+from subterra_testkit.generation_inputs import PAID, run_input
 
 CONVERSATIONS = 120
 SECONDS = 0.1

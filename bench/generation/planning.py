@@ -7,17 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 
-from subterra_api.contract import Generation
-from subterra_api.graph import Graph, Path
+from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.generate.plan import FLOOR, plan
-from subterra_jobs.generate.ways import Run, Ways, runs_of
+from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.generate.plan.path_space import Run, Ways, runs_of
+from subterra_jobs.generate.plan.plan import FLOOR, plan
+from subterra_testkit.repository import ROOT
 
 EXAMPLES = ("travel", "zoom", "insurance")
 SIZES = (50, 100, 200, 500, 1000)
@@ -39,7 +39,7 @@ class Mix:
 
 def example(name: str) -> Graph:
     """An example's procedure."""
-    file = FilePath(__file__).parents[2] / "examples" / name / "procedure.yaml"
+    file = ROOT / "examples" / name / "procedure.yaml"
     return Graph(ProcedureSpec.model_validate(yaml.safe_load(file.read_text())["spec"]))
 
 

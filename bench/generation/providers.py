@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.fakes.generation import PAID, run_input
-from tests.fakes.messages_api import Limit, MessagesApi, messages_api
 
-from subterra_api.contract import Budget
-from subterra_jobs.generate.plan import plan
-from subterra_jobs.generate.ray_pool import RayPool, Shape
-from subterra_jobs.generate.writer import Conversation
+from subterra_api.job_contract.messages import Budget
+from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
+from subterra_jobs.generate.write.writer import Conversation
+from subterra_testkit.fake_llm_api import Limit, MessagesApi, messages_api
+from subterra_testkit.generation_inputs import PAID, run_input
 
 LIMIT = 4000
 """Requests a minute."""

@@ -11,22 +11,22 @@ from decimal import Decimal
 from typing import Any
 
 from bench.generation.planning import EXAMPLES, example, settings
-from tests.fakes.messages_api import chatter
 
-from subterra_api.graph import Graph
-from subterra_api.pricing import price_of
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.common.ledger import Entry
-from subterra_jobs.common.store import ArtifactStore
-from subterra_jobs.generate.paid_teacher import PaidTeacher
-from subterra_jobs.generate.plan import Slot, plan
-from subterra_jobs.generate.worker import TEACHER
-from subterra_jobs.generate.writer import Conversation, Writer
-from subterra_jobs.providers.account import Account
-from subterra_jobs.providers.answers import AnswerStore, Kept
-from subterra_jobs.providers.caller import Caller
-from subterra_jobs.providers.client import Answer, Request, Usage
-from subterra_jobs.providers.rates import Heard
+from subterra_core.pricing import price_of
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.generate.plan.plan import Slot, plan
+from subterra_jobs.generate.workers.worker import TEACHER
+from subterra_jobs.generate.write.llm_teacher import PaidTeacher
+from subterra_jobs.generate.write.writer import Conversation, Writer
+from subterra_jobs.llm.account import Account
+from subterra_jobs.llm.client import Answer, Request, Usage
+from subterra_jobs.llm.metered_client import Caller
+from subterra_jobs.llm.rate_limit import Heard
+from subterra_jobs.llm.response_cache import AnswerStore, Kept
+from subterra_jobs.spending.ledger import Entry
+from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_testkit.fake_llm_api import chatter
 
 CONVERSATIONS = 100
 MODEL = "claude-sonnet-4-5"

@@ -16,13 +16,13 @@ from bench.protocol import cluster
 from bench.protocol.checks import problems
 from bench.protocol.plan import PROTOCOLS, Endpoints, Json, Protocol
 from bench.protocol.tables import Measured, lines
-from tests.fakes.generation import travel
-from tests.fakes.messages_api import MessagesApi, messages_api
-from tests.fakes.playing import Company
 
 from subterra_cli.cluster import ClusterError, Reader, Target
 from subterra_cluster.config import NODE_IP
 from subterra_demo.steps import KUBECONFIG, NAMESPACE, ROOT, Place, StepError, tools_on_path
+from subterra_testkit.evaluation_runs import Company
+from subterra_testkit.fake_llm_api import MessagesApi, messages_api
+from subterra_testkit.generation_inputs import travel
 
 OUT = ROOT / "out"
 PORTS = (18431, 18432)

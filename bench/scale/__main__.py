@@ -17,7 +17,7 @@ from bench.scale.measure import Operator, end, quantile, requests
 from bench.scale.plant import answering_pods, plant, say
 
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.client import Api
+from subterra_operator.kube.client import Api
 
 
 def free_port() -> int:

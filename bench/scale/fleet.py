@@ -6,23 +6,22 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from tests.builders.operator_objects import TRAVEL, ended, result, scores
-
-from subterra_api.contract import RunIdentity, Stage, resolve
 from subterra_api.digest import procedure_digest
+from subterra_api.job_contract.messages import RunIdentity, Stage, resolve
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus, ExecutionSettings, StageStatus
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_operator.build.input import input_map, keys_of
-from subterra_operator.build.job import CANDIDATE, Attempt, stage_job
-from subterra_operator.build.run import compile_run
-from subterra_operator.build.serving import Target, deployment, service, version_of
-from subterra_operator.build.vllm import model_of
-from subterra_operator.decide.candidate import target_of
-from subterra_operator.kinds import Object, labels
+from subterra_operator.decide.agent.candidate import target_of
+from subterra_operator.resources import Object, labels
 from subterra_operator.settings import Settings
+from subterra_operator.specs.compile_run import compile_run
+from subterra_operator.specs.deployment import Target, deployment, service, version_of
+from subterra_operator.specs.run_input import input_map, keys_of
+from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
+from subterra_operator.specs.vllm_container import model_of
+from subterra_testkit.kubernetes_objects import TRAVEL, ended, result, scores
 
 NAMESPACES = 10
 POD_ADDRESS = "127.87.0.1"

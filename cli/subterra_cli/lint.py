@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from subterra_api.lint import Analysis, Finding, analyse
-from subterra_api.schema_findings import findings_of
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cli.document import MAX_BYTES, Document, DocumentError, decode, parse
 from subterra_cli.errors import InvalidFileError
-from subterra_cli.from_langgraph import gaps
+from subterra_cli.import_langgraph import gaps
+from subterra_cli.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
+from subterra_core.procedure.lint.analyse import Analysis, Finding, analyse
+from subterra_core.procedure.schema_errors import findings_of
 
 STANDARD_INPUT = "-"
 _TOLD = 50

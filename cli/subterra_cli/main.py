@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from subterra_cli.artifact import Dataset
-    from subterra_cli.source import Source
+    from subterra_cli.dataset.locate import Dataset
+    from subterra_cli.load_procedure import Source
 
 EPILOG = """
 Exit codes: 0 fine · 1 no: lint found errors, diff found differences, a cap is below the least of the plan, no conversation matches,
@@ -87,7 +87,7 @@ def lint(
     Example: subterra lint examples/travel/procedure.yaml
     """
     from subterra_cli.lint import examined
-    from subterra_cli.tell import as_json, summary
+    from subterra_cli.render import as_json, summary
 
     report = examined(file)
     if output is Answer.JSON:
@@ -115,18 +115,18 @@ def graph(
 
     Example: subterra graph examples/travel/procedure.yaml -o html > travel.html
     """
-    from subterra_cli import tell
-    from subterra_cli.dataset import read_visits
+    from subterra_cli import render
+    from subterra_cli.dataset.edge_counts import read_visits
 
     with _expected_errors():
         found = _sound(procedure, namespace, kubeconfig, context)
         visits = read_visits(dataset, found.spec) if dataset else None
         if output is Picture.TABLE:
-            tell.graph_table(found.spec, found.analysis, visits)
+            render.graph_table(found.spec, found.analysis, visits)
         elif output is Picture.JSON:
-            typer.echo(tell.as_json(tell.graph_data(found.name, found.spec, found.analysis, visits)))
+            typer.echo(render.as_json(render.graph_data(found.name, found.spec, found.analysis, visits)))
         else:
-            typer.echo(tell.picture(output.value, found, visits), nl=False)
+            typer.echo(render.picture(output.value, found, visits), nl=False)
 
 
 @app.command()
@@ -143,15 +143,15 @@ def paths(
 
     Example: subterra paths examples/travel/procedure.yaml --outcome escalation
     """
-    from subterra_cli import tell
+    from subterra_cli import render
 
     with _expected_errors():
         spec = _sound(procedure, namespace, kubeconfig, context).spec
-        listed, more = tell.some_paths(spec, outcome.value if outcome else None, limit)
+        listed, more = render.some_paths(spec, outcome.value if outcome else None, limit)
         if output is Answer.JSON:
-            typer.echo(tell.as_json([tell.path_data(spec, path) for path in listed]))
+            typer.echo(render.as_json([render.path_data(spec, path) for path in listed]))
         else:
-            for line in tell.path_lines(spec, listed):
+            for line in render.path_lines(spec, listed):
                 typer.echo(line)
         if more:
             typer.echo(f"there are more than these {limit:,} paths; raise --limit to see them", err=True)
@@ -172,16 +172,16 @@ def diff(
 
     Example: subterra diff travel examples/travel/procedure.yaml -n demo
     """
-    from subterra_cli import tell
-    from subterra_cli.difference import compare
+    from subterra_cli import render
+    from subterra_cli.procedure_diff import compare
 
     with _expected_errors():
         before, after = (_sound(each, namespace, kubeconfig, context).spec for each in (old, new))
         found = compare(before, after)
         if output is Answer.JSON:
-            typer.echo(tell.as_json(tell.difference_data(found)))
+            typer.echo(render.as_json(render.difference_data(found)))
         else:
-            for line in tell.difference_lines(found):
+            for line in render.difference_lines(found):
                 typer.echo(line)
     raise typer.Exit(1 if found.new_run else 0)
 
@@ -200,9 +200,9 @@ def plan(
     Example: subterra plan examples/travel/procedure.yaml examples/travel/agent.yaml
     """
     with _expected_errors():
-        from subterra_cli import plan as planning
+        from subterra_cli import cost_plan as planning
         from subterra_cli.manifests import prices_in, read
-        from subterra_cli.tell import as_json, console
+        from subterra_cli.render import as_json, console
 
         found = planning.planned(read(files, recompile=recompile), prices_in(prices) if prices else {})
         if output is Answer.JSON:
@@ -223,7 +223,7 @@ def langgraph(
 
     Example: subterra import langgraph shop.agent:graph > procedure.yaml
     """
-    from subterra_cli.from_langgraph import document, flow_of, gaps, procedure
+    from subterra_cli.import_langgraph import document, flow_of, gaps, procedure
 
     with _expected_errors():
         found = procedure(flow_of(target), name or target.partition(":")[0].rpartition(".")[2].replace("_", "-").lower())
@@ -253,7 +253,7 @@ def export(
     Example: subterra dataset export s3://models/demo --run travel-0a1b2c3d -o train.jsonl
     """
     with _expected_errors():
-        from subterra_cli.conversations import Choice, read, write
+        from subterra_cli.dataset.conversations import Choice, read, write
 
         dataset = _dataset(place, key, run, (namespace, kubeconfig, context))
         found = read(dataset, Choice(split.value))
@@ -282,8 +282,8 @@ def show(
     with _expected_errors():
         from pydoc import pager
 
-        from subterra_cli.conversations import Choice, lines, nothing, parse_edge, read
-        from subterra_cli.tell import as_json
+        from subterra_cli.dataset.conversations import Choice, lines, nothing, parse_edge, read
+        from subterra_cli.render import as_json
 
         choice = Choice(split.value, terminal, parse_edge(edge) if edge else None)
         dataset = _dataset(place, key, run, (namespace, kubeconfig, context))
@@ -301,7 +301,7 @@ def show(
 
 def _dataset(place: str, key: str | None, run: str | None, where: tuple[str, str | None, str | None]) -> "Dataset":
     """The dataset that the options name."""
-    from subterra_cli.artifact import of_run, open_dataset
+    from subterra_cli.dataset.locate import of_run, open_dataset
     from subterra_cli.errors import CommandError
 
     if run is None:
@@ -331,7 +331,7 @@ def watch(
     from rich.console import Console
 
     from subterra_cli.cluster import ClusterError, Reader, Target
-    from subterra_cli.watch import watch as follow
+    from subterra_cli.watch_compile import watch as follow
 
     try:
         follow(Reader(Target(namespace, kubeconfig, context)), agent, Console(), timeout=timeout)
@@ -368,7 +368,7 @@ def chat(
 
 def _sound(procedure: str, namespace: str, kubeconfig: str | None, context: str | None) -> "Source":
     """The procedure in a file or in the cluster, without errors."""
-    from subterra_cli.source import from_cluster, is_file, sound
+    from subterra_cli.load_procedure import from_cluster, is_file, sound
 
     if is_file(procedure):
         return sound(procedure)

@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from subterra_api.pricing import PRICE_TABLE, TokenPrice
-from subterra_api.schema_findings import findings_of
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cli.document import Document, DocumentError
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.lint import Report, documents, examine, name_of, placed
+from subterra_cli.yaml_document import Document, DocumentError
+from subterra_core.pricing import PRICE_TABLE, TokenPrice
+from subterra_core.procedure.schema_errors import findings_of
 
 Spec = TypeVar("Spec", bound=ApiModel)
 Placed = tuple[str, Document]

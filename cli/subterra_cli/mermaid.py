@@ -2,9 +2,9 @@
 
 import textwrap
 
-from subterra_api.drawing.flow import Visits, condition
-from subterra_api.drawing.layout import returning_edges
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.layout import returning_edges
+from subterra_core.drawing.summary import Visits, condition
 
 _ROOM = 60
 _CLASSES = """\

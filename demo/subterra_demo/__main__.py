@@ -9,7 +9,7 @@ from rich.console import Console
 
 from subterra_cli.chat import Conversation
 from subterra_cli.cluster import ClusterError, Reader, Target, forwarded
-from subterra_cli.watch import duration, watch
+from subterra_cli.watch_compile import duration, watch
 from subterra_demo import travellers
 from subterra_demo.replay import replay
 from subterra_demo.steps import (

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from subterra_api.graph import Graph
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.graph import Graph
 from subterra_demo.travellers import Traveller
-from subterra_jobs.evaluate import conformance
-from subterra_jobs.evaluate.label import Labeller
+from subterra_jobs.evaluate.judge import conformance
+from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 
 
 @dataclass(frozen=True)

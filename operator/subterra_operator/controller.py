@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from subterra_api.v1alpha1 import GROUP
-from subterra_operator import metrics
-from subterra_operator.apply import Applier, ForeignObjectError
-from subterra_operator.client import Api, ApiError, ConflictError
-from subterra_operator.decide.agent import decide_agent
+from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
-from subterra_operator.decide.run import decide_run
-from subterra_operator.kinds import KINDS, RUN_LABEL, WATCHED, Key, Kind, deleting, key_of
-from subterra_operator.progress import Poller
-from subterra_operator.queue import KeyQueue
+from subterra_operator.decide.run.run import decide_run
+from subterra_operator.kube.apply import Applier, ForeignObjectError
+from subterra_operator.kube.cache import Store
+from subterra_operator.kube.client import Api, ApiError, ConflictError
+from subterra_operator.monitoring import metrics
+from subterra_operator.monitoring.pod_poller import Poller
+from subterra_operator.resources import KINDS, RUN_LABEL, WATCHED, Key, Kind, deleting, key_of
 from subterra_operator.settings import Settings
-from subterra_operator.store import Store
+from subterra_operator.work_queue import KeyQueue
 
 log = logging.getLogger("subterra")
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, StringConstraints
 
-from subterra_api.pricing import ModelPrice
 from subterra_api.v1alpha1.base import ApiModel, Name
 from subterra_api.v1alpha1.compilerun import ResourceRequirements
+from subterra_core.pricing import ModelPrice
 
 
 class StoreSettings(ApiModel):

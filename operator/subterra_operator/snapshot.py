@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from subterra_api.contract import Progress
+from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
 
 Seen = Mapping[str, Any]

@@ -5,12 +5,12 @@ import itertools
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.apiserver.world import World, operating
 
 from subterra_api.crd import all_crds
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.client import Api
+from subterra_operator.kube.client import Api
 from subterra_operator.settings import Settings
+from subterra_testkit.test_namespace import World, operating
 
 NUMBERS = itertools.count(1)
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
-from subterra_operator.client import Api
-from subterra_operator.kinds import KINDS, Key, Object, key_of
+from subterra_operator.kube.client import Api
+from subterra_operator.resources import KINDS, Key, Object, key_of
 
 RECORDED = ("Procedure", "CompileRun", "CompiledAgent")
 UNSTABLE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d|resourceVersion|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")

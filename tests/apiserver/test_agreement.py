@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.apiserver.world import World
-from tests.builders.operator_objects import TRAVEL_DIGEST
 
 from subterra_api.crd import all_crds
-from subterra_api.lint import analyse
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileRunSpec
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_operator.client import ApiError
-from subterra_operator.kinds import KINDS, Object
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_operator.kube.client import ApiError
+from subterra_operator.resources import KINDS, Object
+from subterra_testkit.kubernetes_objects import TRAVEL_DIGEST
+from subterra_testkit.test_namespace import World
 
 pytestmark = pytest.mark.apiserver
 MODELS = {"Procedure": ProcedureSpec, "CompileRun": CompileRunSpec, "CompiledAgent": CompiledAgentSpec}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.apiserver.world import World, operating
-from tests.builders.operator_objects import ROOT, TRAVEL, TRAVEL_AGENT
 
 from subterra_cluster import build as cluster_build
 from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.settings import Settings
+from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
+from subterra_testkit.test_namespace import World, operating
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.apiserver.world import World
-from tests.builders.operator_objects import ROOT, TRAVEL, TRAVEL_DIGEST
 
-from subterra_operator.client import ApiError
-from subterra_operator.kinds import Object
+from subterra_operator.kube.client import ApiError
+from subterra_operator.resources import Object
+from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_DIGEST
+from subterra_testkit.test_namespace import World
 
 pytestmark = pytest.mark.apiserver
 MODEL = {"uri": "pvc://models/1", "digest": TRAVEL_DIGEST}

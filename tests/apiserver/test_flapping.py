@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 from tests.apiserver.recorder import Recorder, flaws
-from tests.apiserver.world import World
-from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 
-from subterra_operator.kinds import WATCHED, Object
 from subterra_operator.main import operate
+from subterra_operator.resources import WATCHED, Object
 from subterra_operator.settings import Settings
+from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.test_namespace import World
 
 pytestmark = pytest.mark.apiserver
 

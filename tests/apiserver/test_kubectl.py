@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.apiserver.world import World
-from tests.builders.operator_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from typer.testing import CliRunner
 
 from subterra_api.crd import all_crds
 from subterra_cli.main import app
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kinds import Object
+from subterra_operator.resources import Object
+from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
+from subterra_testkit.test_namespace import World
 
 pytestmark = pytest.mark.apiserver
 TEXT = (ROOT / "examples/travel/procedure.yaml").read_text()

@@ -5,12 +5,12 @@ import copy
 from typing import Any
 
 import pytest
-from tests.apiserver.world import World, condition, operating
-from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 
-from subterra_api.contract import resolve
-from subterra_operator.kinds import Object
+from subterra_api.job_contract.messages import resolve
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
+from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.test_namespace import World, condition, operating
 
 pytestmark = pytest.mark.apiserver
 
@@ -208,7 +208,7 @@ async def test_another_version_of_the_operator_starts_no_run_and_restarts_no_pod
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "False", "Compiling")
         await quiet.until(lambda: _training(quiet), "the third run trains")
     before = await _made(quiet)
-    monkeypatch.setattr("subterra_operator.decide.run.resolve", _other_defaults)
+    monkeypatch.setattr("subterra_operator.decide.run.run.resolve", _other_defaults)
     async with operating(settings.model_copy(update={"jobs_image": "jobs:2"})):
         await quiet.change({**agent(), "metadata": {"name": "travel", "labels": {"looked": "at"}}})
         quiet.kubelet.held = set()

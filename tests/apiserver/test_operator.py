@@ -3,10 +3,10 @@
 import copy
 
 import pytest
-from tests.apiserver.world import World, condition
-from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 
 from subterra_operator.decide.decision import moment
+from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.test_namespace import World, condition
 
 pytestmark = pytest.mark.apiserver
 SECOND = edited("You are a very helpful travel booking assistant.")

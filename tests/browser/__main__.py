@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.browser.audit import audit, picture
-from tests.fakes.reports import page, paired, single
+
+from subterra_testkit.reports import page, paired, single
 
 OUT = Path("out")
 WIDTHS = {"phone": 390, "desktop": 1280}

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from tests.browser.audit import AXE, audit, chromium
-from tests.fakes.reports import page, paired
+
+from subterra_testkit.reports import page, paired
 
 pytestmark = pytest.mark.skipif(
     chromium() is None or not AXE.exists(), reason="make test-browser brings axe-core; Chromium is needed"

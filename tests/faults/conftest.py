@@ -11,7 +11,7 @@ from tests.faults.life import ACTS, Life, Reference, lived, undisturbed
 from tests.faults.proxy import Fault
 
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.client import Api
+from subterra_operator.kube.client import Api
 
 AT_ONCE = 4
 """Lives that go on side by side; most of their time is waiting."""

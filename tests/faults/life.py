@@ -15,8 +15,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.apiserver.world import Kubelet, World
-from tests.builders.operator_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from tests.faults.process import OperatorProcess
 from tests.faults.proxy import HEARTBEAT, Fault, Proxy, Request
 
@@ -24,9 +22,11 @@ from subterra_api.crd import all_crds
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.apply import APPLIED
-from subterra_operator.client import Api
-from subterra_operator.kinds import KINDS, Object, labels
+from subterra_operator.kube.apply import APPLIED
+from subterra_operator.kube.client import Api
+from subterra_operator.resources import KINDS, Object, labels
+from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.test_namespace import Kubelet, World
 
 RECOVERY_SECONDS = 120.0
 """The promise: so long after the last fault is past, all is as if nothing had been."""

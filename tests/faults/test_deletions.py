@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.apiserver.world import condition
-from tests.builders.operator_objects import TRAVEL
 from tests.faults.conftest import TALLY, Lives
 from tests.faults.life import Life, Reference
 
-from subterra_operator.kinds import Object
+from subterra_operator.resources import Object
+from subterra_testkit.kubernetes_objects import TRAVEL
+from subterra_testkit.test_namespace import condition
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(600)]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.builders.operator_objects import TRAVEL
 from tests.faults.conftest import TALLY
 
 from subterra_demo import steps
-from subterra_operator.kinds import Object, labels
+from subterra_operator.resources import Object, labels
+from subterra_testkit.kubernetes_objects import TRAVEL
 
 pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(3000)]
 PLACE = steps.Place()

@@ -6,11 +6,11 @@ import sys
 from functools import partial
 
 from tests import programs
-from tests.builders.operator_objects import ROOT
 from tests.golden import argocd, v1alpha1
-from tests.oracles import build
+from tests.tools.gitops_health import build
 
 from subterra_cluster.config import default_cache
+from subterra_testkit.kubernetes_objects import ROOT
 
 GOLDEN = ROOT / "tests/golden/v1alpha1.json"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.builders.operator_objects import ROOT
-from tests.oracles.build import Oracle
+from tests.tools.gitops_health.build import Oracle
 from tests.unit.operator.test_kstatus import CASES
 
-from subterra_operator.kinds import Object
+from subterra_operator.resources import Object
+from subterra_testkit.kubernetes_objects import ROOT
 
 FOLDER = Path("gitops/argocd")
 KINDS = ("Procedure", "CompileRun", "CompiledAgent")

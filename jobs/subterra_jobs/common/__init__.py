@@ -1,1 +1,1 @@
-"""What the stages share: artifact store, typed errors, progress, scenarios and the scripted writer."""
+"""Kept for pods of earlier releases, whose commands name `subterra_jobs.common.verify`."""

@@ -1,27 +1,6 @@
-"""Checks a model against the digest it should have, before vLLM loads it: ``python -m subterra_jobs.common.verify PATH DIGEST``."""
+"""The earlier name of `subterra_jobs.store.verify`, which pods of earlier releases run as ``python -m``."""
 
-import sys
-
-from subterra_api.contract import STORE_MOUNT, ExitCode
-from subterra_jobs.common.errors import StageError
-from subterra_jobs.common.store import ArtifactStore
-
-
-def main() -> int:
-    """Exit code 0 when every file matches and the manifest has the digest asked for."""
-    path, expected = sys.argv[1:3]
-    try:
-        found = ArtifactStore(f"file://{STORE_MOUNT}").verify(path)
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return error.code
-    if found != expected:
-        print(
-            f"model {path} has digest {found}, but {expected} was asked for; correct spec.model.digest or the URI", file=sys.stderr
-        )
-        return ExitCode.INVALID_INPUT
-    return ExitCode.SUCCEEDED
-
+from subterra_jobs.store.verify import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

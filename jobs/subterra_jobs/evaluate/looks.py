@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import takewhile
 from typing import TypeVar
 
-from subterra_jobs.evaluate.halt import Halt
+from subterra_jobs.stage.cancellation import Halt
 
 Block = TypeVar("Block")
 

@@ -8,26 +8,28 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra_api.contract import CONCURRENCY_VARIABLE, GATE_VARIABLE, Gate, artifact_path
-from subterra_api.gate import BLOCK, futile
-from subterra_api.graph import Graph
-from subterra_api.pricing import money
+from subterra_api.job_contract.messages import CONCURRENCY_VARIABLE, GATE_VARIABLE, Gate, artifact_path
 from subterra_api.v1alpha1.scores import Interval, Scores
-from subterra_jobs.common.stage import TERMINATED, Outcome, StageContext
-from subterra_jobs.evaluate import players, report, scenarios
-from subterra_jobs.evaluate.beforehand import Expected, expect
-from subterra_jobs.evaluate.conditions import Condition
-from subterra_jobs.evaluate.dialogues import DialogueStore
-from subterra_jobs.evaluate.halt import Halt, StoppedError, halting
-from subterra_jobs.evaluate.judge import GRACEFUL
+from subterra_core.gate.verdict import BLOCK, futile
+from subterra_core.pricing import money
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES, summarise
+from subterra_jobs.evaluate.cost_check import Expected, expect
+from subterra_jobs.evaluate.judge.judges import Examined, Panel, Results, panel_of
+from subterra_jobs.evaluate.judge.results import Result
+from subterra_jobs.evaluate.judge.rule_judge import GRACEFUL
 from subterra_jobs.evaluate.looks import blocks, in_blocks
-from subterra_jobs.evaluate.panel import Examined, Panel, Results, panel_of
-from subterra_jobs.evaluate.play import CONCURRENCY, Cast, Library, play_all, turn_cap
-from subterra_jobs.evaluate.results import Result
-from subterra_jobs.evaluate.scenarios import Scenario
-from subterra_jobs.evaluate.scoring import MIN_CHALLENGES, summarise
+from subterra_jobs.evaluate.report import report
+from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.simulate import participants
+from subterra_jobs.evaluate.simulate.agents import Condition
+from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
+from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, Cast, Library, play_all, turn_cap
 from subterra_jobs.evaluate.sufficient import CANDIDATE, sufficient
-from subterra_jobs.providers.desk import Desk
+from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.stage.cancellation import Halt, StoppedError, halting
+from subterra_jobs.stage.runner import TERMINATED, Outcome, StageContext
 
 TELL_SECONDS = 1.0
 
@@ -45,18 +47,20 @@ def work(context: StageContext) -> Outcome:
 async def _evaluate(context: StageContext) -> Outcome:
     run, graph, dataset = context.input, Graph(context.input.procedure), _dataset(context)
     gate = Gate.model_validate_json(os.environ.get(GATE_VARIABLE, "{}"))
-    trained = scenarios.training_marks(dataset) if dataset else frozenset()
-    listed = scenarios.build(graph, run.evaluation, trained)
+    trained = build.training_marks(dataset) if dataset else frozenset()
+    listed = build.build(graph, run.evaluation, trained)
     async with AsyncExitStack() as stack:
         halt = stack.enter_context(halting())
-        desk = Desk(context.store, run.run, "evaluate", context.budget, players.answers_folder(run), check=_check(context, halt))
+        desk = Desk(
+            context.store, run.run, "evaluate", context.budget, participants.answers_folder(run), check=_check(context, halt)
+        )
         stack.push_async_callback(desk.close)
         # Everybody is named before anybody is paid.
-        cast, baselines = players.customers(run, desk), players.baselines(run, graph, desk)
+        cast, baselines = participants.customers(run, desk), participants.baselines(run, graph, desk)
         panel = panel_of(run, graph, desk, dataset)
-        served, about = await players.served(context, graph, stack)
+        served, about = await participants.served(context, graph, stack)
         conditions = [*served, *baselines]
-        simulated = players.simulated_by(run)
+        simulated = participants.simulated_by(run)
         libraries = {each.name: DialogueStore(context.store, each.fingerprint, simulated) for each in conditions}
         expected = await expect(context, graph, listed, [*libraries.values()], dataset, desk)
         meter = await stack.enter_async_context(_telling(context, desk, len(listed) * len(conditions), panel, expected))
@@ -64,7 +68,7 @@ async def _evaluate(context: StageContext) -> Outcome:
         judging, results = await panel.judging(found, halt), _joined(found)
         figures = await desk.figures()
     scores = summarise(results, run.evaluation.seed).model_copy(update={"planned": len(listed)})
-    told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(scenarios.overlap(listed, trained))}
+    told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(build.overlap(listed, trained))}
     told |= expected.beside(figures.usd) if expected and figures else {}
     report.write(context.output, report.build(run, graph, results, scores, told, judging, gate), graph, results)
     text = message(results, scores)
@@ -86,7 +90,7 @@ class _Stage:
 
 async def _examined(stage: _Stage, gate: Gate, halt: Halt) -> list[Examined]:
     """Everything played and judged, block by block. Each arm has its scenarios: a reference's know what an edit touches."""
-    seed, meter, own = stage.context.input.evaluation.seed, stage.meter, players.beside(stage.context, stage.listed)
+    seed, meter, own = stage.context.input.evaluation.seed, stage.meter, participants.beside(stage.context, stage.listed)
     slots, cap = asyncio.Semaphore(_concurrency() * len(stage.conditions)), turn_cap(stage.listed)
 
     async def examine(part: slice, halt: Halt) -> Examined:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from subterra_api.v1alpha1.scores import Statistics, Tally
-from subterra_jobs.evaluate.judge import CRITERIA
-from subterra_jobs.evaluate.pairing import Arm, compare, missing, own, rounded
-from subterra_jobs.evaluate.results import Result
+from subterra_jobs.evaluate.analysis.gate_statistics import Arm, compare, missing, own, rounded
+from subterra_jobs.evaluate.judge.results import Result
+from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
 
 CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")
 

@@ -16,8 +16,8 @@ Everything else is idle, and so is the time in which vLLM is not there: the hard
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from subterra_api.pricing import money, usd_per_conversation
 from subterra_api.v1alpha1.compiledagent import Price
+from subterra_core.pricing import money, usd_per_conversation
 
 LONGEST_STRETCH = 30.0
 """Seconds after which a stretch is settled although requests are still running."""

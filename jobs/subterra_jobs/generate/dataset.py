@@ -7,13 +7,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from subterra_api.graph import Graph
-from subterra_jobs.common.errors import InvalidInputError
-from subterra_jobs.common.stage import Outcome
-from subterra_jobs.generate.audit import Audit
-from subterra_jobs.generate.checks import reasons
-from subterra_jobs.generate.coverage import cover
-from subterra_jobs.generate.writer import Conversation, messages
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.check.branch_audit import Audit
+from subterra_jobs.generate.check.turn_checks import reasons
+from subterra_jobs.generate.plan.coverage import cover
+from subterra_jobs.generate.write.writer import Conversation, messages
+from subterra_jobs.stage.runner import Outcome
 
 
 def write_dataset(graph: Graph, conversations: Sequence[Conversation], found: Audit, output: Path) -> Outcome:

@@ -5,24 +5,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.contract import RunInput
-from subterra_api.graph import Graph
-from subterra_api.lint import analyse
-from subterra_api.pricing import money
-from subterra_jobs.common.errors import InvalidInputError
-from subterra_jobs.common.stage import Outcome, StageContext
-from subterra_jobs.generate import cpus
-from subterra_jobs.generate.audit import audit, require_decidable, require_usable
+from subterra_api.job_contract.messages import RunInput
+from subterra_core.pricing import money
+from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.check.branch_audit import audit, require_decidable, require_usable
+from subterra_jobs.generate.check.near_duplicates import without_repeats
 from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.plan import plan
-from subterra_jobs.generate.ray_pool import RayPool, Shape
-from subterra_jobs.generate.repeats import without_repeats
-from subterra_jobs.generate.turn_keys import turns_path
-from subterra_jobs.generate.worker import TEACHER
-from subterra_jobs.generate.writer import Conversation
-from subterra_jobs.providers.account import account_of
-from subterra_jobs.providers.answers import AnswerStore
-from subterra_jobs.providers.broker import Figures
+from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.generate.workers import cpu_limit
+from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
+from subterra_jobs.generate.workers.worker import TEACHER
+from subterra_jobs.generate.write.turn_keys import turns_path
+from subterra_jobs.generate.write.writer import Conversation
+from subterra_jobs.llm.account import account_of
+from subterra_jobs.llm.admission import Figures
+from subterra_jobs.llm.response_cache import AnswerStore
+from subterra_jobs.stage.runner import Outcome, StageContext
 
 WORKERS_VARIABLE = "SUBTERRA_WORKERS"
 """Number of processes that write scripted words; by default one per processor, at most `MOST_WORKERS`."""
@@ -109,7 +109,7 @@ def preflight(run: RunInput) -> None:
 def shape(run: RunInput) -> Shape:
     """How many processes and how much at once."""
     given = os.environ.get(WORKERS_VARIABLE, "")
-    workers = int(given) if given.isdecimal() and int(given) > 0 else min(MOST_WORKERS, cpus.available())
+    workers = int(given) if given.isdecimal() and int(given) > 0 else min(MOST_WORKERS, cpu_limit.available())
     if run.generation.teacher.name == "scripted":
         return Shape(workers=workers, batch=SCRIPTED_BATCH, concurrency=1)
     # As many conversations at hand as calls may be in flight, and one batch more.

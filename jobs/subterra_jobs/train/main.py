@@ -6,12 +6,12 @@ from pathlib import Path
 
 import fsspec
 
-from subterra_api.contract import PROCEDURE_FILE, STORE_MOUNT, work_path
 from subterra_api.digest import canonical, meaning
+from subterra_api.job_contract.messages import PROCEDURE_FILE, STORE_MOUNT, work_path
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.common.errors import InvalidInputError
-from subterra_jobs.common.stage import Outcome, StageContext
-from subterra_jobs.train.run import train
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.stage.runner import Outcome, StageContext
+from subterra_jobs.train.training import train
 
 
 def work(context: StageContext) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from subterra_api.v1alpha1.base import ApiModel, Condition
 from subterra_api.v1alpha1.conditions import Reason, Type, condition
-from subterra_operator.kinds import Key, Object, key_of
+from subterra_operator.resources import Key, Object, key_of
 
 MESSAGE_LIMIT = 1500
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from subterra_api.digest import procedure_digest
-from subterra_api.lint import Analysis, analyse
-from subterra_api.schema_findings import findings_of
 from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
+from subterra_core.procedure.lint.analyse import Analysis, analyse
+from subterra_core.procedure.schema_errors import findings_of
 from subterra_operator.decide.decision import Conditions, Decision, wire
 from subterra_operator.snapshot import ProcedureSnapshot, Seen
 

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from tests.builders import operator_objects as make
-
-from subterra_operator.apply import Applier, contains
 from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.kinds import Object
-from subterra_operator.store import Store
+from subterra_operator.kube.apply import Applier, contains
+from subterra_operator.kube.cache import Store
+from subterra_operator.resources import Object
+from subterra_testkit import kubernetes_objects as make
 
 
 class Server:

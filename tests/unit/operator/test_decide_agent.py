@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from tests.builders import operator_objects as make
-
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, Price, ServingSettings
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
-from subterra_operator.build.run import compile_run
-from subterra_operator.build.serving import FAILED, deployment, service, version_of
-from subterra_operator.decide.agent import decide_agent
-from subterra_operator.decide.candidate import target_of
+from subterra_operator.decide.agent.agent import decide_agent
+from subterra_operator.decide.agent.candidate import target_of
 from subterra_operator.decide.decision import Decision
-from subterra_operator.kinds import Object
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot
+from subterra_operator.specs.compile_run import compile_run
+from subterra_operator.specs.deployment import FAILED, deployment, service, version_of
+from subterra_testkit import kubernetes_objects as make
 
 SETTINGS = Settings()
 MODEL = "sha256:" + "a" * 64

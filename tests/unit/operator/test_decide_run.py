@@ -5,17 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.builders import operator_objects as make
 
-from subterra_api.contract import BUDGET_VARIABLE, ExitCode, RunInput
+from subterra_api.job_contract.messages import BUDGET_VARIABLE, ExitCode, RunInput
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
-from subterra_operator.build.input import keys_of
-from subterra_operator.build.job import Attempt, stage_job
 from subterra_operator.decide.decision import Decision
-from subterra_operator.decide.run import decide_run
-from subterra_operator.kinds import Object
+from subterra_operator.decide.run.run import decide_run
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot
+from subterra_operator.specs.run_input import keys_of
+from subterra_operator.specs.stage_job import Attempt, stage_job
+from subterra_testkit import kubernetes_objects as make
 
 SETTINGS = Settings()
 DONE = {"state": "Succeeded", "attempt": 1, "percent": 100}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.builders.operator_objects import ROOT
 from tests.golden import argocd
-from tests.oracles.build import Oracle
+from tests.tools.gitops_health.build import Oracle
 from tests.unit.operator.test_kstatus import CASES, Case
+
+from subterra_testkit.kubernetes_objects import ROOT
 
 FLUX = ROOT / "gitops/flux/kustomization.yaml"
 Ask = Callable[..., Oracle]

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from tests.builders import operator_objects as make
 from tests.unit.operator import test_decide_agent as agents
 from tests.unit.operator import test_decide_run as runs
 
-from subterra_api.contract import ExitCode
-from subterra_operator.build.serving import FAILED
+from subterra_api.job_contract.messages import ExitCode
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
-from subterra_operator.kinds import VERSION_LABEL, Object
+from subterra_operator.resources import VERSION_LABEL, Object
 from subterra_operator.snapshot import ProcedureSnapshot
+from subterra_operator.specs.deployment import FAILED
+from subterra_testkit import kubernetes_objects as make
 
 Case = Callable[[], Object]
 

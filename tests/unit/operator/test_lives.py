@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable
 
 import pytest
-from tests.builders.life import Life
 
-from subterra_operator.kinds import labels
+from subterra_operator.resources import labels
+from subterra_testkit.lifecycle import Life
 
 EVENTS: dict[str, Callable[[Life], None]] = {
     "stage done": Life.stage,

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from tests.builders import operator_objects as make
 from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.test_decide_agent import (
     MODEL,
@@ -16,9 +15,10 @@ from tests.unit.operator.test_decide_agent import (
     wanted_run,
 )
 
-from subterra_api.contract import RunInput
+from subterra_api.job_contract.messages import RunInput
 from subterra_operator.decide.decision import Decision
-from subterra_operator.kinds import Object
+from subterra_operator.resources import Object
+from subterra_testkit import kubernetes_objects as make
 
 OLDER = "sha256:" + "b" * 64
 REFERENCE = {"role": "Serving", "run": "travel-0", "modelDigest": MODEL, "modelPath": "models/0", "maxLength": 1024}

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from tests.builders import operator_objects as make
-from tests.builders.life import Life
+
+from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.lifecycle import Life
 
 PAGE = (make.ROOT / "docs/states.md").read_text()
 

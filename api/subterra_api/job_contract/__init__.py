@@ -1,0 +1,1 @@
+"""What the operator and the jobs tell each other: run input, results, environment, artifact paths, effective settings."""

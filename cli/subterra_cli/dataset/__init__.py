@@ -1,0 +1,1 @@
+"""Reads the datasets of compile runs."""

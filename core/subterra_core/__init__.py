@@ -1,0 +1,1 @@
+"""Pure domain logic that operator, jobs and command line share: procedures, the gate, pictures, prices."""

@@ -1,0 +1,229 @@
+"""A procedure as an SVG picture: readable in light and dark, without fonts, scripts or anything from outside.
+
+Everything that the author wrote is untrusted: it goes through an XML writer, never into markup.
+"""
+
+import textwrap
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from unicodedata import east_asian_width
+
+from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.layout import Box, Layout, Line, Size, arrange
+from subterra_core.drawing.summary import Visits, clean, condition, loops
+from subterra_core.procedure.graph import Hop
+
+WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
+_PROMPT_LINES = 3
+HEAT = {"fine": 0.0, "some": 0.1, "much": 0.3, "most": 1.0}
+"""What a share of failures of at most so much is called."""
+_BROAD = 0.3
+"""Ways that this share of the conversations takes are drawn broad."""
+_CHARACTER = 6.6
+"""Average width of a character of the small text."""
+
+STYLE = """
+svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8794; --agent: #e8f0fe; --agent-edge: #4a74c9;
+  --user: #fdf3df; --user-edge: #b97f1e; --good: #dff3e4; --good-edge: #2d8a4e; --bad: #ececef; --bad-edge: #70757d;
+  --human: #fbe4e1; --human-edge: #c24a3a; --loop: #8e44ad; --never: #d92d20;
+  --fine: #e3f1e6; --fine-edge: #2d7a46; --some: #fff0cc; --some-edge: #9a6700; --much: #ffd9cf; --much-edge: #c2410c;
+  --most: #f6b9b3; --most-edge: #a3160e;
+  background: var(--paper); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+@media (prefers-color-scheme: dark) { svg.procedure { --paper: #14181f; --ink: #e6eaf0; --faint: #a3adba; --line: #8390a0;
+  --agent: #1d2b47; --agent-edge: #6f9bf2; --user: #3a2e14; --user-edge: #d9a441; --good: #17341f; --good-edge: #4fbf77;
+  --bad: #2a2d33; --bad-edge: #9aa1ab; --human: #41201c; --human-edge: #f0806f; --loop: #c58be0; --never: #ff7a70;
+  --fine: #17341f; --fine-edge: #5fbf80; --some: #3d3210; --some-edge: #e0b040; --much: #4a2413; --much-edge: #ff9a62;
+  --most: #5a1a17; --most-edge: #ff8f86; } }
+.procedure text { fill: var(--ink); } .procedure .id { font-size: 13px; font-weight: 600; }
+.procedure .note, .procedure .who { fill: var(--faint); font-size: 10.5px; } .procedure .end { font-weight: 600; }
+.procedure .box { stroke-width: 1.4; } .agent .box { fill: var(--agent); stroke: var(--agent-edge); }
+.user .box { fill: var(--user); stroke: var(--user-edge); } .hub .box { stroke-width: 2.6; }
+.success .box { fill: var(--good); stroke: var(--good-edge); } .abandonment .box { fill: var(--bad); stroke: var(--bad-edge); }
+.escalation .box { fill: var(--human); stroke: var(--human-edge); }
+.procedure .way path { fill: none; stroke: var(--line); stroke-width: 1.5; }
+.procedure .back path { stroke: var(--loop); stroke-dasharray: 6 4; }
+.procedure .never path { stroke: var(--never); } .procedure .never text { fill: var(--never); }
+.procedure .way .head { fill: var(--line); stroke: none; }
+.procedure .back .head { fill: var(--loop); } .procedure .never .head { fill: var(--never); }
+.procedure .count { font-size: 10.5px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
+.procedure .badge circle { fill: var(--paper); stroke: var(--line); }
+.procedure .badge text { font-size: 10px; text-anchor: middle; }
+.procedure .fine .box { fill: var(--fine); stroke: var(--fine-edge); } .procedure .fine path { stroke: var(--fine-edge); }
+.procedure .some .box { fill: var(--some); stroke: var(--some-edge); } .procedure .some path { stroke: var(--some-edge); }
+.procedure .much .box { fill: var(--much); stroke: var(--much-edge); } .procedure .much path { stroke: var(--much-edge); }
+.procedure .most .box { fill: var(--most); stroke: var(--most-edge); } .procedure .most path { stroke: var(--most-edge); }
+.procedure .fine .head { fill: var(--fine-edge); } .procedure .some .head { fill: var(--some-edge); }
+.procedure .much .head { fill: var(--much-edge); } .procedure .most .head { fill: var(--most-edge); }
+.procedure .broad path { stroke-width: 4.5; } .procedure .broad .head { stroke-width: 1.5; }
+.procedure .unseen .box { fill: none; stroke: var(--line); stroke-dasharray: 4 4; }
+.procedure .way:hover path { stroke-width: 3.5; stroke: var(--ink); }
+"""
+
+
+def draw(spec: ProcedureSpec, title: str, visits: Visits | None = None) -> ET.Element:
+    """The picture. With ``visits``, every way tells how often it is taken, and ways never taken stand out.
+
+    With failures, colours tell the share of conversations that failed: `HEAT`.
+    """
+    cards = {node.id: _card(node, {each for loop in loops(spec) for each in loop}, visits) for node in spec.nodes}
+    hops = [(node.id, edge.to) for node in spec.nodes for edge in node.next]
+    layout = arrange({node: card.size for node, card in cards.items()}, hops, spec.start)
+    size = {"width": f"{layout.width:.0f}", "height": f"{layout.height:.0f}"}
+    box = f"0 0 {layout.width:.0f} {layout.height:.0f}"
+    svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "procedure", "role": "img", "viewBox": box, **size})
+    add(svg, "title", title)
+    add(svg, "style", STYLE)
+    for node in spec.nodes:
+        for edge in node.next:
+            text = f"{node.id} → {edge.to}" + (f": {condition(node, edge)}" if condition(node, edge) else "")
+            _way(svg, (node.id, edge.to), layout, text, visits)
+    for node in spec.nodes:
+        first, heat = node.id == spec.start, _heat(visits, node.id)
+        _box(svg, node, cards[node.id], layout.boxes[node.id], first, heat)
+    for node in spec.nodes:
+        for number, edge in enumerate(node.next if len(node.next) > 1 else (), start=1):
+            _badge(svg, number, *layout.lines[node.id, edge.to].start)
+    return svg
+
+
+def add(parent: ET.Element, tag: str, text: str = "", **attributes: str | float) -> ET.Element:
+    """A new child; ``class_`` is the attribute class. Text is cleaned of what XML cannot hold."""
+    named = {name.rstrip("_").replace("_", "-"): clean(str(value)) for name, value in attributes.items()}
+    child = ET.SubElement(parent, tag, named)
+    child.text = clean(text) or None
+    return child
+
+
+class _Card:
+    """A node's lines of text and the size they need."""
+
+    def __init__(self, width: float, prompt: list[str], branches: list[list[str]], notes: list[str]) -> None:
+        self.prompt, self.branches, self.notes = prompt, branches, notes
+        lines = 1 + len(prompt) + sum(map(len, branches)) + len(notes)
+        self.size: Size = (width, 2 * PADDING + LINE * lines + (6.0 if branches else 0.0) + 2.0)
+
+
+def _card(node: Node, looping: set[str], visits: Visits | None) -> _Card:
+    hub = len(node.next) > 1
+    width = HUB_WIDTH if hub else WIDTH
+    room = int((width - 2 * PADDING) / _CHARACTER)
+    branches = [wrapped(condition(node, edge) or "(no condition)", room - 4, 2) for edge in node.next] if hub else []
+    notes = [_decides(node)] if hub and node.decided_by != "customer" else []
+    notes += [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"] if node.id in looping else []
+    notes += [_count(visits, node.id)] if visits else []
+    notes += [f"ends: {node.outcome}"] if node.outcome else []
+    return _Card(width, wrapped(node.prompt, room, _PROMPT_LINES), branches, notes)
+
+
+def _decides(node: Node) -> str:
+    return f"decided by the fact {node.fact}" if node.decided_by == "fact" else "decided by what happened before"
+
+
+def wrapped(text: str, room: int, lines: int) -> list[str]:
+    """``text`` in at most so many lines of about ``room`` narrow characters; an ellipsis says that there was more."""
+    wide = sum(east_asian_width(letter) in "WF" for letter in text)
+    room = max(4, room if not wide else int(room * len(text) / (len(text) + wide)))
+    return textwrap.wrap(clean(text[: room * (lines + 2)]), room, max_lines=lines, placeholder=" …")
+
+
+def _count(visits: Visits, place: str | Hop) -> str:
+    """How often, in words."""
+    taken = visits.nodes.get(place, 0) if isinstance(place, str) else visits.edges.get(place, 0)
+    if visits.failures is None:
+        return f"{taken:,} in the dataset" if isinstance(place, str) else f"{taken:,} times in the dataset"
+    return f"{taken:,} conversations, {_failed(visits, place):,} failed"
+
+
+def _failed(visits: Visits, place: str | Hop) -> int:
+    if visits.failures is None:
+        return 0
+    return visits.failures.nodes.get(place, 0) if isinstance(place, str) else visits.failures.edges.get(place, 0)
+
+
+def _heat(visits: Visits | None, place: str | Hop) -> list[str]:
+    """Classes for the share that failed, and for what nobody came to."""
+    if visits is None or visits.failures is None:
+        return []
+    taken = visits.nodes.get(place, 0) if isinstance(place, str) else visits.edges.get(place, 0)
+    if not taken:
+        return ["unseen"]
+    share = _failed(visits, place) / taken
+    return [next(name for name, most in HEAT.items() if share <= most)]
+
+
+def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: list[str]) -> None:
+    kinds = [node.role, *(["hub"] if card.branches else []), *([node.outcome] if node.outcome else []), *heat]
+    group = add(svg, "g", class_=" ".join(kinds))
+    add(group, "title", f"{node.id} ({node.role})\n{node.prompt}")
+    radius = {"agent": 7.0, "user": 18.0}[node.role]
+    shape = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "rx": radius}
+    add(group, "rect", class_="box", **{name: f"{value:.1f}" for name, value in shape.items()})
+    left, y = box.x + PADDING, box.y + PADDING + 11
+    who = {"agent": "agent", "user": "customer"}[node.role] + (" · start" if first else "")
+    id_room = int((box.width - 2 * PADDING) / 7.4) - len(who) + 1
+    add(
+        group,
+        "text",
+        node.id if len(node.id) <= id_room else node.id[: id_room - 1] + "…",
+        class_="id",
+        x=f"{left:.1f}",
+        y=f"{y:.1f}",
+    )
+    add(group, "text", who, class_="who", text_anchor="end", x=f"{box.x + box.width - PADDING:.1f}", y=f"{y:.1f}")
+    for line in card.prompt:
+        y += LINE
+        add(group, "text", line, x=f"{left:.1f}", y=f"{y:.1f}")
+    y += 6.0 if card.branches else 0.0
+    for number, lines in enumerate(card.branches, start=1):
+        _badge(group, number, left + 7, y + LINE - 4)
+        for line in lines:
+            y += LINE
+            add(group, "text", line, x=f"{left + 20:.1f}", y=f"{y:.1f}")
+    for note in card.notes:
+        y += LINE
+        add(group, "text", note, class_="end" if note.startswith("ends: ") else "note", x=f"{left:.1f}", y=f"{y:.1f}")
+
+
+def _way(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: Visits | None) -> None:
+    line, taken = layout.lines[hop], visits.edges.get(hop, 0) if visits else None
+    kinds = ["way", *(["back"] if hop in layout.returning else []), *(["never"] if taken == 0 else []), *_heat(visits, hop)]
+    broad = visits is not None and visits.failures is not None and (taken or 0) >= _BROAD * visits.conversations
+    group = add(svg, "g", class_=" ".join([*kinds, *(["broad"] if broad else [])]))
+    add(group, "title", text + (f"\n{_count(visits, hop)}" if visits else ""))
+    add(group, "path", d=_curve(line))
+    x, y = line.end
+    way, side = (1 if _heads_down(line) else -1), hop[0] == hop[1]
+    head = f"M{x:.1f} {y:.1f}l7 -3.5v7z" if side else f"M{x:.1f} {y:.1f}l-4 {-8 * way}h8z"
+    add(group, "path", class_="head", d=head)
+    if taken is not None:
+        x, y = line.start
+        lost = _failed(visits, hop) if visits else 0
+        add(
+            group,
+            "text",
+            f"{taken:,}" + (f" ✗{lost:,}" if lost else ""),
+            class_="count",
+            x=f"{x + 11:.1f}",
+            y=f"{y + (16 if way > 0 else -8):.1f}",
+        )
+
+
+def _heads_down(line: Line) -> bool:
+    return line.end[1] > line.start[1]
+
+
+def _curve(line: Line) -> str:
+    """Smooth between layers, straight through them."""
+    stops = [(line.start[0], line.start[1], line.start[1]), *line.through, (line.end[0], line.end[1], line.end[1])]
+    parts = [f"M{line.start[0]:.1f} {line.start[1]:.1f}"]
+    for (x, _, left), (to_x, reached, onward) in pairwise(stops):
+        half = (left + reached) / 2
+        parts.append(f"C{x:.1f} {half:.1f} {to_x:.1f} {half:.1f} {to_x:.1f} {reached:.1f}")
+        parts += [f"V{onward:.1f}"] if onward != reached else []
+    return "".join(parts)
+
+
+def _badge(parent: ET.Element, number: int, x: float, y: float) -> None:
+    badge = add(parent, "g", class_="badge")
+    add(badge, "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=7.5)
+    add(badge, "text", str(number), x=f"{x:.1f}", y=f"{y + 3.5:.1f}")

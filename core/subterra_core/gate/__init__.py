@@ -1,0 +1,1 @@
+"""The promotion gate: bounds, margins, floors, verdict."""

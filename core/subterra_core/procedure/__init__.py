@@ -1,0 +1,1 @@
+"""Procedures: the walkable graph, its paths, its text, its checks."""

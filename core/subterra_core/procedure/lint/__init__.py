@@ -1,0 +1,1 @@
+"""Checks of a procedure, each with a suggested fix."""

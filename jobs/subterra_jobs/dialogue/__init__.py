@@ -1,0 +1,1 @@
+"""What generation and evaluation share about dialogues: sampling, scripted speakers, prompt blocks."""

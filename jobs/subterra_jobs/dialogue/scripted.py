@@ -1,0 +1,63 @@
+"""The scripted writer: dialogues from the procedure's own examples. Deterministic, free, offline."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from subterra_api.v1alpha1.procedure import Role
+from subterra_core.procedure.graph import Graph, Path
+from subterra_core.procedure.template import render
+from subterra_jobs.errors import InvalidInputError
+
+CHAT_ROLE = {"agent": "assistant", "user": "user"}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What one node says in one conversation; ``taken`` is the node that follows."""
+
+    node: str
+    role: Role
+    text: str
+    taken: str | None
+
+
+def write(graph: Graph, path: Path, values: Mapping[str, str], rng: random.Random) -> list[Utterance]:
+    """One utterance per node of the path; at a hub the words are those of the branch that is taken."""
+    following: list[str | None] = [*path[1:], None]
+    return [
+        Utterance(node, graph.nodes[node].role, render(rng.choice(wordings(graph, node, taken)), values), taken)
+        for node, taken in zip(path, following, strict=True)
+    ]
+
+
+def wordings(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
+    """Templates of what is said at a node on the way to ``taken``. Raises InvalidInputError when there are none."""
+    node = graph.nodes[node_id]
+    edge = graph.edge(node_id, taken)
+    found = (edge.examples if edge else ()) or node.examples
+    if not found:
+        branch = f" on the branch to {taken}" if edge is not None and len(node.next) > 1 else ""
+        raise InvalidInputError(
+            f"node {node_id} has no examples{branch}, which the scripted teacher needs; add some, or use another teacher"
+        )
+    return found
+
+
+def messages(system_prompt: str, opener: str | None, utterances: list[Utterance], *, greeted: bool = False) -> list[dict[str, str]]:
+    """Chat messages: the system prompt, the customer's opener if any, then turns; one speaker's utterances in a row are joined.
+
+    ``greeted``: the agent spoke first and the customer's opener only returned the greeting, so the agent asks once more.
+    """
+    chat = [{"role": "system", "content": system_prompt}]
+    if opener is not None:
+        chat.append({"role": "user", "content": opener})
+    for utterance in utterances:
+        role = CHAT_ROLE[utterance.role]
+        if chat[-1]["role"] == role:
+            chat[-1] = {"role": role, "content": f"{chat[-1]['content']} {utterance.text}"}
+        else:
+            chat.append({"role": role, "content": utterance.text})
+    if greeted and opener is not None:
+        chat.insert(1, chat[2])
+    return chat

@@ -1,0 +1,1 @@
+"""Labels, alignments and judgements of conversations."""

@@ -1,0 +1,1 @@
+"""Evaluation scenarios: paths, values and customers."""

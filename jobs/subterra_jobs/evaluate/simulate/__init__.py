@@ -1,0 +1,1 @@
+"""Simulated conversations: agents, customers and the loop between them."""

@@ -1,0 +1,1 @@
+"""Which conversations to write: paths, values and styles."""

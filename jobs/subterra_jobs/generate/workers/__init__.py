@@ -1,0 +1,1 @@
+"""Ray workers that write conversations."""

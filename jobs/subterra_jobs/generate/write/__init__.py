@@ -1,0 +1,1 @@
+"""Writes conversations turn by turn with a teacher."""

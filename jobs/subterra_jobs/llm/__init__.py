@@ -1,0 +1,1 @@
+"""Paid language models: clients, rate limits, caches, accounts and cost estimates."""

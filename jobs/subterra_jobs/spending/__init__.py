@@ -1,0 +1,1 @@
+"""Budgets: reservations, caps and the ledger."""

@@ -1,0 +1,1 @@
+"""How any stage runs: its environment, progress, cancellation and result."""

@@ -1,0 +1,1 @@
+"""The artifact store: files, leases, append-only logs, verification."""

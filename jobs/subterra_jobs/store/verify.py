@@ -1,0 +1,27 @@
+"""Checks a model against the digest it should have, before vLLM loads it: ``python -m subterra_jobs.store.verify PATH DIGEST``."""
+
+import sys
+
+from subterra_api.job_contract.messages import STORE_MOUNT, ExitCode
+from subterra_jobs.errors import StageError
+from subterra_jobs.store.artifacts import ArtifactStore
+
+
+def main() -> int:
+    """Exit code 0 when every file matches and the manifest has the digest asked for."""
+    path, expected = sys.argv[1:3]
+    try:
+        found = ArtifactStore(f"file://{STORE_MOUNT}").verify(path)
+    except StageError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    if found != expected:
+        print(
+            f"model {path} has digest {found}, but {expected} was asked for; correct spec.model.digest or the URI", file=sys.stderr
+        )
+        return ExitCode.INVALID_INPUT
+    return ExitCode.SUCCEEDED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

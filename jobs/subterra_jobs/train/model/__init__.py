@@ -1,0 +1,1 @@
+"""Base models, tokenizers and chat templates, and the exported model."""

@@ -1,0 +1,125 @@
+"""Conversations as token ids and labels, ready for the trainer.
+
+The text is what the chat template renders, so that training sees byte for byte what serving will send. Labels keep the
+agent's words and the token that ends its turn; everything else is -100.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.train.model.chat_template import AGENT_HEADER, IM_END
+
+IGNORED = -100
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+class Example(TypedDict):
+    """One conversation: as many labels as ids."""
+
+    input_ids: list[int]
+    labels: list[int]
+    length: int
+
+
+def read_conversations(path: Path) -> Iterator[list[Message]]:
+    """The conversations of a JSON-lines file. Raises InvalidInputError with the line that is no conversation."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            yield _conversation(line, f"{path.name}:{number}")
+
+
+def _conversation(line: str, where: str) -> list[Message]:
+    try:
+        messages: list[Message] = json.loads(line)["messages"]
+        roles = [message["role"] for message in messages if isinstance(message["content"], str)]
+    except (ValueError, KeyError, TypeError):
+        raise InvalidInputError(
+            f"{where} is not a conversation; each line holds an object with messages of role and content"
+        ) from None
+    turns = roles[1:]
+    alternating = all(first != second for first, second in pairwise(turns))
+    if (
+        len(roles) != len(messages)
+        or roles[:1] != ["system"]
+        or turns[-1:] != ["assistant"]
+        or not alternating
+        or not set(turns) <= {"user", "assistant"}
+    ):
+        raise InvalidInputError(f"{where}: a conversation starts with a system message, alternates, and ends with the assistant")
+    return messages
+
+
+def agent_spans(text: str) -> list[tuple[int, int]]:
+    """Where in a rendered conversation the agent speaks, its closing token included."""
+    spans, end = [], 0
+    while (start := text.find(AGENT_HEADER, end)) >= 0:
+        start += len(AGENT_HEADER)
+        end = text.index(IM_END, start) + len(IM_END)
+        spans.append((start, end))
+    return spans
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Example:
+    """Ids and labels of one conversation."""
+    text: str = tokenizer.apply_chat_template(list(messages), tokenize=False)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    spans = iter(agent_spans(text))
+    start, end = next(spans, (len(text), len(text)))
+    labels: list[int] = []
+    for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if first >= end:
+            start, end = next(spans, (len(text), len(text)))
+        labels.append(token if start <= first and last <= end else IGNORED)
+    return Example(input_ids=list(encoded["input_ids"]), labels=labels, length=len(labels))
+
+
+def load_examples(tokenizer: PreTrainedTokenizerBase, path: Path, max_length: int, limit: int | None = None) -> Dataset:
+    """The conversations of a file that fit into ``max_length`` tokens.
+
+    A longer one is left out rather than cut: its end, where the procedure ends, would be missing. Raises InvalidInputError
+    when more than one in twenty does not fit.
+    """
+    examples = [encode(tokenizer, messages) for messages in read_conversations(path)][:limit]
+    fitting = [example for example in examples if example["length"] <= max_length]
+    if not fitting or len(examples) - len(fitting) > len(examples) / 20:
+        longest = max((example["length"] for example in examples), default=0)
+        raise InvalidInputError(
+            f"{len(fitting)} of {len(examples)} conversations in {path.name} fit into maxLength {max_length}; "
+            f"the longest has {longest} tokens"
+        )
+    return Dataset.from_list([dict(example) for example in fitting])
+
+
+class Collator:
+    """Pads on the right and passes positions instead of an attention mask.
+
+    A causal model never looks right, so padding there needs no mask, and without one attention takes its fast path.
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """A batch as wide as its longest conversation."""
+        width = max(len(example["input_ids"]) for example in examples)
+
+        def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
+            return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+
+        return {
+            "input_ids": padded([example["input_ids"] for example in examples], self.pad_token_id),
+            "labels": padded([example["labels"] for example in examples], IGNORED),
+            "position_ids": torch.arange(width).repeat(len(examples), 1),
+        }

@@ -1,0 +1,1 @@
+"""The operator's I/O with the API server: client, watches, cache, writes."""

@@ -1,0 +1,1 @@
+"""What the operator exposes and polls: health, metrics, progress of pods."""

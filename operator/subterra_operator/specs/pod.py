@@ -1,0 +1,114 @@
+"""What all our objects and pods share: metadata, owners, security, volumes, environment."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from subterra_api.digest import sha256, short
+from subterra_api.job_contract.messages import STORE_MOUNT
+from subterra_api.v1alpha1.compilerun import ResourceRequirements
+from subterra_operator.resources import KINDS, MANAGED_BY, MANAGER, Object
+from subterra_operator.settings import Settings
+
+USER_ID = 65532
+NAME_LIMIT = 63
+"""A Job's name becomes a label of its pods."""
+
+CONTAINER_SECURITY: Object = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+POD_SECURITY: Object = {
+    "runAsNonRoot": True,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
+    "fsGroup": USER_ID,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+# Engines write caches and ask who they are; the root file system is read-only and the user has no passwd entry.
+HOME: Mapping[str, str] = {
+    "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
+    "USER": "app",
+    "VLLM_CACHE_ROOT": "/tmp/vllm",  # noqa: S108
+    "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108
+}
+
+
+def base(kind: str, namespace: str, name: str, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None) -> Object:
+    """An object with nothing but its name, its labels and the mark that it is ours."""
+    metadata: Object = {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER, **labels}}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
+
+
+def owner(obj: Mapping[str, Any]) -> Object:
+    """A reference that makes ``obj`` the controller: its children go when it goes."""
+    metadata = obj["metadata"]
+    return {
+        "apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": True,
+        "blockOwnerDeletion": True,
+    }  # fmt: skip
+
+
+def fitted(name: str) -> str:
+    """``name``, or its beginning and a digest when it is too long for a label."""
+    if len(name) <= NAME_LIMIT:
+        return name
+    return f"{name[: NAME_LIMIT - 9].rstrip('-')}-{short(sha256(name))}"
+
+
+def env(values: Mapping[str, str]) -> list[Object]:
+    """Environment variables, sorted, so that the same values are the same object."""
+    return [{"name": name, "value": value} for name, value in sorted(values.items())]
+
+
+def resources(given: ResourceRequirements, default: ResourceRequirements) -> Object:
+    """What the resource asks for, else the administrator's default."""
+    chosen = given if given.requests or given.limits else default
+    return {key: {name: str(value) for name, value in sorted(part.items())}
+            for key, part in (("requests", chosen.requests), ("limits", chosen.limits)) if part}  # fmt: skip
+
+
+def volumes(settings: Settings, shm: str) -> list[Object]:
+    """Store, scratch space and shared memory. vLLM and Ray need more shared memory than a container's 64 MiB."""
+    return [
+        {"name": "store", "persistentVolumeClaim": {"claimName": settings.store.claim}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm}},
+    ]
+
+
+def mounts(*, read_only: bool) -> list[Object]:
+    """Mounts of `volumes`. Read-only here and not in the volume: kubelet would skip fsGroup there."""
+    store: Object = {"name": "store", "mountPath": STORE_MOUNT} | ({"readOnly": True} if read_only else {})
+    return [store, {"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108
+
+
+def container(name: str, image: str, settings: Settings, parts: Mapping[str, Any]) -> Object:
+    """A container that Pod Security "restricted" lets in."""
+    return {
+        "name": name, "image": image, "imagePullPolicy": settings.image_pull_policy, "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError", **parts,
+    }  # fmt: skip
+
+
+def pod_spec(
+    settings: Settings, containers: Sequence[Object], sidecars: Sequence[Object], pod_volumes: Sequence[Object],
+    node_selector: Mapping[str, str], tolerations: Sequence[Mapping[str, Any]],
+) -> Object:  # fmt: skip
+    """A restricted pod without a ServiceAccount token."""
+    spec: Object = {
+        "automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": POD_SECURITY,
+        "containers": list(containers), "volumes": list(pod_volumes),
+    }  # fmt: skip
+    if sidecars:
+        spec["initContainers"] = list(sidecars)
+    if node_selector:
+        spec["nodeSelector"] = dict(node_selector)
+    if tolerations:
+        spec["tolerations"] = [dict(item) for item in tolerations]
+    if settings.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return spec

@@ -1,0 +1,1 @@
+"""Stand-ins and test objects that tests and benchmarks share."""

@@ -1,0 +1,148 @@
+"""A small OpenAI chat server that knows a procedure: an oracle that matches the customer's lines, or a damaged one.
+
+Run as ``python -m subterra_testkit.fake_chat_server --procedure FILE --port 8000 [--damage forgetful]``. It shares no code with
+the evaluation except the graph: what it replies is an independent opinion on what the procedure wants.
+"""
+
+import argparse
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.graph import Graph, Step
+from subterra_core.procedure.template import render, split
+
+Chat = list[dict[str, str]]
+Damage = Callable[[str, Chat], str | None]
+
+DAMAGES: dict[str, Damage] = {
+    "none": lambda reply, chat: reply,
+    # Ends every conversation by handing over as soon as an offer is due: a wrong terminal.
+    "hasty": lambda reply, chat: "Of course. I am connecting you to a human colleague now." if "Would you like" in reply else reply,
+    # Never asks for a confirmation but books at once: a skipped node.
+    "bold": lambda reply, chat: "Your trip to Rome is booked. Have a wonderful time!" if reply.startswith("To confirm") else reply,
+    "forgetful": lambda reply, chat: re.sub(r"(choice!|hotel in) .+?(,| for)", r"\1 Atlantis\2", reply),
+    "garbled": lambda reply, chat: "the the the trip trip is is",
+    "hostile": lambda reply, chat: "<script>alert(1)</script>",
+    # Cannot answer conversations that began with a greeting by the customer.
+    "broken": lambda reply, chat: None if chat[0]["role"] == "user" else reply,
+}
+
+
+class Oracle:
+    """Replies as the procedure wants, from the conversation alone."""
+
+    def __init__(self, spec: ProcedureSpec) -> None:
+        self.graph = Graph(spec)
+
+    def reply(self, chat: Chat) -> str:
+        """What the agent says next."""
+        lines = [message["content"] for message in chat if message["role"] == "user"]
+        if lines and chat[0]["role"] == "user" and self.graph.nodes[self.graph.spec.start].role == "agent":
+            lines = lines[1:]  # the opener
+        values: dict[str, str] = {}
+        step, said = self._speak(self.graph.begin())
+        for line in lines:
+            step, said = self._speak(self._hear(step, line, values))
+        return " ".join(render(self.graph.nodes[node].examples[0], values) for node in said)
+
+    def _speak(self, step: Step) -> tuple[Step, list[str]]:
+        """Follows the agent's nodes up to the customer's next one."""
+        said = []
+        while self.graph.nodes[step.node].role == "agent":
+            said.append(step.node)
+            edges = self.graph.open_edges(step)
+            if not edges:
+                break
+            step = self.graph.take(step, edges[0])
+        return step, said
+
+    def _hear(self, step: Step, line: str, values: dict[str, str]) -> Step:
+        """Follows the edge that the line is a wording of; the one with the most fixed words when several fit."""
+        node, best = self.graph.nodes[step.node], []
+        for edge in self.graph.open_edges(step):
+            for text in edge.examples or node.examples:
+                parts = split(text)
+                pattern = "(.+?)".join(map(re.escape, parts[::2]))
+                if match := re.fullmatch(pattern, line):
+                    best.append((sum(map(len, parts[::2])), edge, dict(zip(parts[1::2], match.groups(), strict=True))))
+        assert best, f"no wording at {step.node} fits {line!r}"
+        _, edge, heard = max(best, key=lambda found: found[0])
+        values |= heard
+        return self.graph.take(step, edge)
+
+
+def _handler(oracle: Oracle, damage: Damage, seen: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers: dict[str, dict[str, Any]] = {"/v1/models": {"data": [{"id": "candidate"}]}, "/version": {"version": "fake"}}
+            self._answer(200 if self.path in answers else 404, answers.get(self.path, {}))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append(body)
+            if not body["messages"]:  # as vLLM does
+                self._answer(400, {"error": {"message": "list index out of range"}})
+                return
+            chat = [message for message in body["messages"] if message["role"] != "system"]
+            reply = damage(oracle.reply(chat), chat or [{"role": "system", "content": ""}])
+            if reply is None:
+                self._answer(400, {"error": {"message": "this conversation is too long"}})
+                return
+            words = sum(len(message["content"].split()) for message in chat)
+            self._answer(200, {
+                "choices": [{"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": words, "completion_tokens": len(reply.split())},
+            })  # fmt: skip
+
+        def _answer(self, status: int, content: dict[str, Any]) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keeps quiet."""
+
+    return Handler
+
+
+@contextmanager
+def serving(spec: ProcedureSpec, damage: str = "none") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """URL of a running server, and the requests that it gets."""
+    seen: list[dict[str, Any]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Oracle(spec), DAMAGES[damage], seen))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def main() -> None:
+    """Serves until it is stopped."""
+    parser = argparse.ArgumentParser(description="A chat server that follows a procedure, or damages it.")
+    parser.add_argument("--procedure", required=True, type=Path)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--damage", choices=sorted(DAMAGES), default="none")
+    arguments = parser.parse_args()
+    spec = ProcedureSpec.model_validate(yaml.safe_load(arguments.procedure.read_text())["spec"])
+    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), _handler(Oracle(spec), DAMAGES[arguments.damage], []))
+    sys.stdout.write(f"serving on port {arguments.port}\n")
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Run inputs for tests of the generate stage, with good defaults."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subterra_api.digest import procedure_digest
+from subterra_api.job_contract.messages import RunIdentity, RunInput, resolve
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_testkit.repository import EXAMPLES
+
+PAID = {"name": "anthropic", "model": "claude-sonnet-4-6"}
+TRAVEL_1 = RunIdentity(name="travel-1", namespace="default", uid="uid-1", agent="travel")
+
+
+@cache
+def example(name: str) -> ProcedureSpec:
+    """The procedure of an example."""
+    return ProcedureSpec.model_validate(yaml.safe_load((EXAMPLES / name / "procedure.yaml").read_text())["spec"])
+
+
+def travel() -> ProcedureSpec:
+    """The travel example."""
+    return example("travel")
+
+
+def run_input(store: Path, procedure: ProcedureSpec | None = None, **generation: Any) -> RunInput:
+    """A run over ``procedure`` with its artifacts under ``store``; ``generation`` as in a CompileRun."""
+    spec = procedure or travel()
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "generation": {"conversations": 20} | generation})
+    return resolve(inputs, spec, procedure_digest(spec), TRAVEL_1, store=store.as_uri())

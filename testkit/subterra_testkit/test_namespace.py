@@ -1,0 +1,199 @@
+"""What tests against the API server work with: objects in a namespace, waiting without luck, a kubelet without containers."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from subterra_api.digest import procedure_digest
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Scores
+from subterra_operator.kube.client import Api, ApiError, ConflictError, ExistsError, MissingError
+from subterra_operator.main import operate
+from subterra_operator.resources import KINDS, Key, Kind, Object
+from subterra_operator.settings import Settings
+from subterra_testkit.kubernetes_objects import result, scores
+
+PATIENCE = 30.0
+EXTRA = {
+    "Namespace": Kind("Namespace", "", "v1", "namespaces", ours=True),
+    "CustomResourceDefinition": Kind(
+        "CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", ours=True
+    ),
+}
+
+
+class Kubelet:
+    """Plays all containers of a namespace. ``exits`` says how a stage ends: code and message, taken in turn, then success."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.api, self.namespace = api, namespace
+        self.exits: dict[str, list[tuple[int, str]]] = {}
+        self.held: set[str] = set()
+        """Stages whose pods go on running."""
+        self.scores: Scores = scores()
+        self.serving_ready = True
+
+    async def run(self) -> None:
+        """Plays until cancelled."""
+        while True:
+            pods, _ = await self.api.list(KINDS["Pod"], self.namespace)
+            for pod in pods:
+                try:
+                    await self._play(pod)
+                except (ConflictError, MissingError):
+                    continue
+            await asyncio.sleep(0.1)
+
+    async def _play(self, pod: Object) -> None:
+        phase, labels = pod["status"].get("phase"), pod["metadata"]["labels"]
+        stage = labels.get("subterra.dev/stage")
+        if pod["metadata"].get("deletionTimestamp"):
+            body = {"gracePeriodSeconds": 0}
+            path = KINDS["Pod"].path(self.namespace, pod["metadata"]["name"])
+            await self.api._call("DELETE", path, body)
+        elif stage is None and phase == "Pending" and self.serving_ready:
+            await self._status(pod, "Running", "vllm", {"running": {}}, ready=True)
+        elif stage in self.held and phase == "Pending":
+            await self._status(pod, "Running", "main", {"running": {}})
+        elif stage and stage not in self.held and phase in ("Pending", "Running"):
+            await self._end(pod, stage)
+
+    async def _end(self, pod: Object, stage: str) -> None:
+        waiting = self.exits.get(stage, [])
+        code, message = waiting.pop(0) if waiting else (0, await self._result(pod, stage))
+        ended = {"terminated": {"exitCode": code, "message": message, "startedAt": None, "finishedAt": None}}
+        await self._status(pod, "Failed" if code else "Succeeded", "main", ended)
+
+    async def _result(self, pod: Object, stage: str) -> str:
+        run = pod["metadata"]["labels"]["subterra.dev/run"]
+        config = await self.api.get(Key("ConfigMap", self.namespace, f"{run}-input"))
+        keys = json.loads(config["data"]["input.json"])["keys"]
+        key = keys[{"generate": "dataset", "train": "model", "evaluate": "report"}[stage]]
+        return result(stage, key, self.scores if stage == "evaluate" else None)
+
+    async def _status(self, pod: Object, phase: str, container: str, state: Object, ready: bool = False) -> None:
+        told = {
+            "name": container,
+            "image": "none",
+            "imageID": "none",
+            "restartCount": 0,
+            "ready": ready,
+            "state": state,
+        }
+        conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+        status = {"phase": phase, "containerStatuses": [told], "conditions": conditions}
+        await self.api.patch({"apiVersion": "v1", "kind": "Pod", "metadata": _name(pod), "status": status}, "status")
+
+
+def _name(obj: Object) -> Object:
+    return {key: obj["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
+
+
+class World:
+    """One namespace."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.api, self.namespace = api, namespace
+        self.kubelet = Kubelet(api, namespace)
+        KINDS.update(EXTRA)
+
+    async def prepare(self, crds: Sequence[Object]) -> None:
+        """The CRDs, established, and the namespace."""
+        for crd in crds:
+            await self.api.apply(crd)
+        strict = {"pod-security.kubernetes.io/enforce": "restricted"}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": strict}}
+        await self.put(namespace, namespaced=False)
+        for kind in ("Procedure", "CompileRun", "CompiledAgent"):
+            await self.until(lambda kind=kind: self.listed(kind), f"{kind} is served")
+
+    async def listed(self, kind: str) -> bool:
+        """Whether a kind can be listed yet."""
+        try:
+            await self.api.list(KINDS[kind], self.namespace)
+        except ApiError:
+            return False
+        return True
+
+    async def put(self, obj: Object, *, namespaced: bool = True) -> Object:
+        """Creates an object, or changes it to be so."""
+        metadata = obj["metadata"] | ({"namespace": self.namespace} if namespaced else {})
+        try:
+            return await self.api.create({**obj, "metadata": metadata})
+        except ExistsError:
+            return await self.api.patch({**obj, "metadata": metadata})
+
+    async def change(self, obj: Object) -> Object:
+        """Changes an object: a merge patch."""
+        return await self.api.patch({**obj, "metadata": obj["metadata"] | {"namespace": self.namespace}})
+
+    async def get(self, kind: str, name: str) -> Object | None:
+        """An object, or none."""
+        try:
+            return await self.api.get(Key(kind, self.namespace, name))
+        except MissingError:
+            return None
+
+    async def all(self, kind: str) -> list[Object]:
+        """All objects of a kind that the operator concerns itself with."""
+        found, _ = await self.api.list(KINDS[kind], self.namespace)
+        return sorted(found, key=lambda obj: str(obj["metadata"]["name"]))
+
+    async def names(self, kind: str) -> list[str]:
+        """Their names."""
+        return [obj["metadata"]["name"] for obj in await self.all(kind)]
+
+    async def until(self, met: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        """Waits until an async question has a true answer, and returns it."""
+        deadline = time.monotonic() + patience
+        while not (answer := await met()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {patience:.0f} s in vain until {what}")
+            await asyncio.sleep(0.05)
+        return answer
+
+    async def up_to_date(self, name: str = "travel", procedure: Object | None = None) -> Object:
+        """Waits until an agent serves what a procedure says."""
+        digest = procedure_digest(ProcedureSpec.model_validate(procedure["spec"])) if procedure else None
+
+        async def met() -> Object | None:
+            found = await self.condition("CompiledAgent", name, "UpToDate", "True")
+            return found if digest in (None, found["status"].get("procedureDigest")) else None
+
+        found: Object = await self.until(met, f"{name} serves what its procedure says")
+        return found
+
+    async def condition(self, kind: str, name: str, of: str, status: str, reason: str | None = None) -> Object:
+        """Waits until a condition of the current generation has this status; returns the object."""
+
+        async def met() -> Object | None:
+            obj = await self.get(kind, name)
+            if obj is None or obj.get("status", {}).get("observedGeneration") != obj["metadata"]["generation"]:
+                return None
+            for item in obj["status"]["conditions"]:
+                if item["type"] == of and item["status"] == status and reason in (None, item["reason"]):
+                    return obj
+            return None
+
+        found: Object = await self.until(met, f"{kind} {name} has {of}={status} {reason or ''}")
+        return found
+
+
+@asynccontextmanager
+async def operating(settings: Settings) -> AsyncIterator[None]:
+    """The operator in this process, for as long as the block takes."""
+    stop = asyncio.Event()
+    operator = asyncio.create_task(operate(settings.model_copy(update={"port": 0}), stop))
+    yield
+    stop.set()
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait_for(operator, 20)
+
+
+def condition(obj: Object, kind: str) -> Object:
+    """A condition of an object."""
+    found: Object = next(item for item in obj["status"]["conditions"] if item["type"] == kind)
+    return found

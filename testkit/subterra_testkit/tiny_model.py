@@ -1,0 +1,70 @@
+"""A tiny model that really learned a tiny procedure, and the same one damaged. Takes a minute or two of one core."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from subterra_api.digest import canonical, meaning
+from subterra_api.job_contract.messages import PROCEDURE_FILE, training_of
+from subterra_api.v1alpha1.compilerun import TrainingSettings
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.sampling import fitting, sample_path, sample_values
+from subterra_jobs.dialogue.scripted import messages, write
+from subterra_jobs.train.main import wordings
+from subterra_jobs.train.training import train
+from subterra_testkit.procedures import agent, end, procedure, user
+
+CITIES = (
+    "Oslo", "Lisbon", "Porto", "Madrid", "Vienna", "Prague", "Dublin", "Athens", "Naples", "Zagreb", "Tallinn", "Riga", "Vilnius",
+    "Geneva", "Malaga", "Seville", "Bergen", "Aarhus", "Ghent", "Bruges", "Krakow", "Gdansk", "Sofia", "Varna", "Split", "Tirana",
+)  # fmt: skip
+TRIP = procedure(
+    agent("ask", "where", examples=["Where would you like to go?"]),
+    user("where", "confirm", examples=["{{city}}", "To {{city}}, please."]),
+    agent("confirm", "answer", examples=["Great, {{city}} it is. Shall I book {{city}}?"]),
+    user(
+        "answer",
+        {"to": "booked", "when": "The customer agrees.", "examples": ["Yes, please."]},
+        {"to": "ask", "when": "The customer hesitates.", "examples": ["Ask me again."]},
+        {"to": "left", "when": "The customer gives up.", "examples": ["No, forget it."]},
+    ),
+    end("booked", examples=["Your trip to {{city}} is booked."]),
+    end("left", outcome="abandonment", examples=["Goodbye then."]),
+    start="ask", variables=[{"name": "city", "values": list(CITIES)}],
+)  # fmt: skip
+
+
+def trained(folder: Path, steps: int = 250) -> Path:
+    """A model directory of TRIP below ``folder``."""
+    graph, data = Graph(TRIP), folder / "data"
+    data.mkdir(parents=True)
+    for name, seeds in (("train", range(800)), ("heldout", range(800, 820))):
+        lines = [json.dumps({"id": str(seed), "messages": _conversation(graph, seed)}) for seed in seeds]
+        (data / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    settings = training_of(TrainingSettings(max_steps=steps, max_length=1024, checkpoint_steps=steps), scratch=True)
+    model = folder / "model"
+    train(data, model, folder / "work", "scratch", TRIP.system_prompt, wordings(TRIP), settings, lambda *_: None)
+    (model / PROCEDURE_FILE).write_bytes(canonical(meaning(TRIP)))
+    return model
+
+
+def _conversation(graph: Graph, seed: int) -> list[dict[str, str]]:
+    rng = random.Random(seed)
+    path = sample_path(graph, rng)
+    values = fitting(graph, path, sample_values(graph.spec.variables, rng, unseen=False), rng)
+    return messages(graph.spec.system_prompt, None, write(graph, path, values, rng))
+
+
+def noised(model: Path, folder: Path, share: float) -> Path:
+    """A copy whose weights have noise of this share of each tensor's own deviation."""
+    copy = Path(shutil.copytree(model, folder))
+    weights, random_numbers = load_file(copy / "model.safetensors"), torch.Generator().manual_seed(1)
+    for name, value in weights.items():
+        noise = torch.randn(value.shape, generator=random_numbers, dtype=value.dtype)
+        weights[name] = value + share * float(value.std()) * noise if value.numel() > 1 else value
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy

@@ -1,0 +1,64 @@
+"""The openai teacher against a real vLLM. Its model has never learned a word, so what is tested is the wire, not what is said."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.jobs.llm.test_openai_client import ledger, write
+
+from subterra_api.job_contract.messages import ENDPOINTS_VARIABLE, PRICES_VARIABLE, RunInput
+from subterra_jobs.errors import InvalidInputError
+from subterra_testkit.generation_inputs import run_input, travel
+from subterra_testkit.vllm_server import vllm_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, as it is before its training."""
+    from subterra_jobs.train.model.scratch_model import scratch_model, scratch_tokenizer
+
+    words = [text for node in travel().nodes for text in (node.prompt, *node.examples)]
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = scratch_tokenizer(words, travel().system_prompt)
+    tokenizer.save_pretrained(folder)
+    scratch_model(tokenizer, seed=0).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vllm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of a server, started as the operator starts it."""
+    pytest.importorskip("vllm")
+    with vllm_server(model, "qwen", tmp_path_factory.mktemp("vllm")) as url:
+        yield f"{url}/v1"
+
+
+def run_with(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
+    monkeypatch.setenv(ENDPOINTS_VARIABLE, json.dumps([url]))
+    monkeypatch.setenv(PRICES_VARIABLE, json.dumps({model: {"input": "1", "output": "2"}}))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-ones-own")
+    return run_input(tmp_path, teacher={"name": "openai", "model": model, "baseURL": url})
+
+
+async def test_a_vllm_is_asked_and_what_it_counts_is_booked(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, figures = await write(run_with(vllm, monkeypatch, tmp_path, "qwen"), 2)
+    assert (batch.failure, len(batch.finished)) == (None, 2)
+    entries = ledger(tmp_path)
+    assert len(entries) == figures.calls > 0
+    assert figures.limit is None
+    for entry in entries:
+        assert entry["model"] == "qwen"
+        assert entry["input"] > 100
+        assert 0 < entry["output"] <= 400
+        assert float(entry["usd"]) == pytest.approx((entry["input"] + 2 * entry["output"]) / 1_000_000)
+
+
+async def test_a_model_that_it_does_not_serve_is_told_as_such(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, _ = await write(run_with(vllm, monkeypatch, tmp_path, "llama"), 1)
+    assert batch.failure is not None
+    error = batch.failure.error()
+    assert isinstance(error, InvalidInputError)
+    assert "generation.teacher.model" in str(error)

@@ -1,1 +1,0 @@
-"""Stand-ins for systems outside, spoken to over real HTTP."""

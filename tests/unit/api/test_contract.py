@@ -1,0 +1,116 @@
+"""What operator and jobs rely on from each other."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from subterra_api.job_contract.messages import RESULT_LIMIT, ExitCode, RunIdentity, RunInput, StageResult, artifact_path, resolve
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import Branch, Comparison, Difference, Discordant, Interval, Sample, Scores, Statistics, Tally
+from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
+from subterra_jobs.stage.runner import Outcome, StageContext, execute
+from subterra_jobs.store.artifacts import MANIFEST, ArtifactStore
+from subterra_testkit.repository import ROOT
+
+
+@pytest.fixture
+def run_input(tmp_path: Path) -> RunInput:
+    procedure = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
+    run = RunIdentity(name="travel-1", namespace="demo", uid="1")
+    return resolve(inputs, procedure, "sha256:a", run, store=f"file://{tmp_path}/store")
+
+
+def write_file(context: StageContext) -> Outcome:
+    (context.output / "train.jsonl").write_text("{}\n")
+    return Outcome("one conversation", usd="1.25", tokens=10)
+
+
+def never(_: StageContext) -> Outcome:
+    raise AssertionError("the stage must not work again")
+
+
+def test_the_input_survives_the_wire(run_input: RunInput) -> None:
+    assert RunInput.model_validate_json(run_input.model_dump_json(by_alias=True)) == run_input
+
+
+def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
+    """A key that changes makes every agent write, and pay, its dataset again."""
+    small = ProcedureSpec.model_validate(
+        {"systemPrompt": "You help.", "start": "hello", "nodes": [
+            {"id": "hello", "role": "agent", "prompt": "Greet.", "next": [{"to": "bye"}]},
+            {"id": "bye", "role": "agent", "prompt": "Part.", "outcome": "success"},
+        ]}
+    )  # fmt: skip
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
+    found = resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset
+    assert found == "sha256:3fb9e66a3c7cbaff536c8f4649d2edc6608752a5d1f4451aecb9e1eda8674e06"
+
+
+def test_a_finished_stage_is_read_back_and_pays_nothing(run_input: RunInput) -> None:
+    first = execute("generate", write_file, run_input, port=0)
+    again = execute("generate", never, run_input, port=0)
+    assert (first.reused, again.reused) == (False, True)
+    assert (first.usd, again.usd) == ("1.25", "0")
+    assert first.digest == again.digest
+
+
+def test_attach_never_starts_work(run_input: RunInput) -> None:
+    with pytest.raises(InfrastructureError, match="no result to read back"):
+        execute("generate", never, run_input, attach=True, port=0)
+
+
+def test_an_artifact_without_manifest_does_not_exist(run_input: RunInput) -> None:
+    path = artifact_path("generate", run_input.keys.dataset)
+    execute("generate", write_file, run_input, port=0)
+    store = ArtifactStore(run_input.store)
+    (store.local(path) / MANIFEST).unlink()
+    assert store.manifest(path) is None
+    assert execute("generate", write_file, run_input, port=0).reused is False
+
+
+def test_a_changed_byte_is_found(run_input: RunInput) -> None:
+    execute("generate", write_file, run_input, port=0)
+    store, path = ArtifactStore(run_input.store), artifact_path("generate", run_input.keys.dataset)
+    (store.local(path) / "train.jsonl").write_text("[]\n")
+    with pytest.raises(InfrastructureError, match=r"train\.jsonl does not match"):
+        store.verify(path)
+
+
+def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message() -> None:
+    interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), [f"criterionNumber{n}" for n in range(5)]
+    apart = Difference(count=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
+    comparison = Comparison(
+        against="serving", criteria=dict.fromkeys(names, apart), failures=Discordant(worse=5000, better=5000, of=5000)
+    )
+    found = Statistics(
+        criteria=dict.fromkeys(names, Sample(count=5000, mean=4.1234, sd=1.1234)), failures=Tally(hits=5000, of=5000),
+        conformance=Tally(hits=5000, of=5000), comparisons=(comparison, comparison), missing=0.1234,
+    )  # fmt: skip
+    branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)
+    scores = Scores(scenarios=5000, criteria=dict.fromkeys(names, interval), failure_rate=interval, conformance=interval,
+                    turns_per_conversation=6.1234, slots_exact=0.9876, branches_judged=75, worst_branches=(branch,) * 8,
+                    statistics=found)  # fmt: skip
+    result = StageResult(stage="evaluate", key="sha256:" + "a" * 64, digest="sha256:" + "b" * 64, path="reports/" + "c" * 32,
+                         message="m" * 500, scores=scores)  # fmt: skip
+    assert len(result.model_dump_json(by_alias=True).encode()) < RESULT_LIMIT
+
+
+def test_every_failure_has_its_exit_code() -> None:
+    codes = {error.code for error in StageError.__subclasses__()}
+    assert set(ExitCode) - codes <= {ExitCode.SUCCEEDED, ExitCode.INTERNAL}
+    assert BudgetExceededError("x").code == 11
+
+
+def test_a_bad_input_file_ends_with_its_code_and_message(tmp_path: Path) -> None:
+    (tmp_path / "input.json").write_text(json.dumps({"contract": 1}))
+    program = "from subterra_jobs.stage.runner import main; main('generate', lambda context: None)"
+    python = ROOT / ".venv/bin/python"
+    command = [python, "-c", program, "--input", tmp_path / "input.json"]
+    done = subprocess.run(command, env={"SUBTERRA_TERMINATION_LOG": f"{tmp_path}/log"}, capture_output=True, check=False)
+    assert done.returncode == ExitCode.INVALID_INPUT
+    assert "is not a valid run input" in (tmp_path / "log").read_text()

@@ -1,0 +1,69 @@
+"""What starts a new run, and what never does."""
+
+import yaml
+
+from subterra_api.digest import procedure_digest, run_digest, run_name
+from subterra_api.job_contract.messages import RunIdentity, resolve
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_testkit.repository import ROOT
+
+TRAVEL = yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"]
+RUN = RunIdentity(name="travel-1", namespace="demo", uid="1")
+
+
+def inputs(**more: object) -> CompileInputs:
+    return CompileInputs.model_validate({"procedureRef": {"name": "travel"}, **more})
+
+
+def test_the_order_of_nodes_does_not_matter() -> None:
+    turned = TRAVEL | {"nodes": list(reversed(TRAVEL["nodes"]))}
+    assert procedure_digest(ProcedureSpec.model_validate(TRAVEL)) == procedure_digest(ProcedureSpec.model_validate(turned))
+
+
+def test_writing_a_default_out_does_not_matter() -> None:
+    nodes = [TRAVEL["nodes"][0] | {"maxVisits": 2}, *TRAVEL["nodes"][1:]]
+    assert procedure_digest(ProcedureSpec.model_validate(TRAVEL | {"nodes": nodes})) == procedure_digest(
+        ProcedureSpec.model_validate(TRAVEL)
+    )
+    assert run_digest("sha256:a", inputs(baseModel={"uri": "scratch"})) == run_digest("sha256:a", inputs())
+
+
+def test_a_changed_wording_is_another_procedure() -> None:
+    nodes = [TRAVEL["nodes"][0] | {"prompt": "Greet."}, *TRAVEL["nodes"][1:]]
+    assert procedure_digest(ProcedureSpec.model_validate(TRAVEL | {"nodes": nodes})) != procedure_digest(
+        ProcedureSpec.model_validate(TRAVEL)
+    )
+
+
+def test_every_setting_that_changes_the_result_changes_the_run() -> None:
+    variants = [
+        inputs(), inputs(baseModel={"uri": "hf://a/b"}), inputs(generation={"conversations": 50}), inputs(training={"seed": 1}),
+        inputs(evaluation={"scenarios": 50}),
+    ]  # fmt: skip
+    assert len({run_digest("sha256:a", variant) for variant in variants}) == len(variants)
+
+
+def test_run_digests_are_golden() -> None:
+    """A change here starts a new run for every agent in the world: raise HASH_VERSION on purpose, or do not."""
+    fixed = {"systemPrompt": "Help.", "start": "a", "nodes": [
+        {"id": "a", "role": "agent", "prompt": "Hi", "next": [{"to": "b"}]},
+        {"id": "b", "role": "agent", "prompt": "Bye", "outcome": "success"}]}  # fmt: skip
+    procedure = procedure_digest(ProcedureSpec.model_validate(fixed))
+    assert run_name("travel", run_digest(procedure, inputs())) == "travel-6f9cb3dd"
+
+
+def test_a_changed_evaluation_keeps_dataset_and_model() -> None:
+    spec = ProcedureSpec.model_validate(TRAVEL)
+    one, two = (resolve(inputs(evaluation={"scenarios": n}), spec, "sha256:a", RUN, store="file:///store").keys for n in (50, 60))
+    assert (one.dataset, one.model) == (two.dataset, two.model)
+    assert one.report != two.report
+
+
+def test_two_spellings_of_the_same_settings_share_their_artifacts() -> None:
+    spec = ProcedureSpec.model_validate(TRAVEL)
+    plain, spelt = (
+        resolve(given, spec, "sha256:a", RUN, store="file:///store").keys
+        for given in (inputs(), inputs(generation={"teacher": {"name": "scripted"}}, evaluation={"scenarios": 300}))
+    )
+    assert plain == spelt

@@ -1,0 +1,184 @@
+"""Whatever a file holds, the command line says one clear thing: file, line, field and cure, never a traceback."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from subterra_cli.main import app
+from subterra_testkit.procedures import agent, end, procedure, user
+
+START = "apiVersion: subterra.dev/v1alpha1\nkind: Procedure\nmetadata: {name: small}\n"
+HEAD = START + "spec:\n  systemPrompt: You help.\n  start: hello\n  nodes:\n"
+BYE = "    - {id: bye, role: agent, prompt: Bye., outcome: success}\n"
+HELLO = "    - {id: hello, role: agent, prompt: Hello., next: [{to: bye}]}\n"
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def small(old: str = "", new: str = "") -> str:
+    """A sound procedure of two nodes, with something else in the first."""
+    return HEAD + HELLO.replace(old, new) + BYE
+
+
+def run(command: str, content: str | bytes, tmp_path: Path) -> tuple[int, list[str]]:
+    file = tmp_path / "procedure.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = CliRunner().invoke(app, [command, str(file)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output.replace(f"{file}:", "").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a: [\n", "2: error: file: is no YAML: "),
+        ("", "1: error: kind: is no Procedure; it should begin with apiVersion: subterra.dev/v1alpha1 and kind: Procedure"),
+        ("- one\n- two\n", "1: error: kind: is no Procedure; it should begin with"),
+        ("apiVersion: v1\nkind: Pod\n", "2: error: kind: is no Procedure but a Pod; it should begin with"),
+        ("apiVersion: v1\nkind: Procedure\n", "apiVersion: has the apiVersion 'v1'; write apiVersion: subterra"),
+        (START + "specs: {}\n", "4: error: specs: there is no such field; did you mean spec"),
+        (START, "1: error: spec: is empty, not a mapping; write its fields as name: value"),
+        (START + "spec: [a]\n", "4: error: spec: is a list, not a mapping; write its fields as name: value"),
+        (small() + "  colour: red\n", "10: error: spec.colour: there is no such field; remove it"),
+        (small("role", "rule"), "8: error: spec.nodes[0].rule: there is no such field; did you mean role?"),
+        (small("prompt: Hello.", "max_visits: 2"), "max_visits: there is no such field; did you mean maxVisits?"),
+        (small("agent", "robot"), "8: error: spec.nodes[0].role: is the text 'robot'; write agent or user"),
+        (small("Hello.", "yes"), "8: error: spec.nodes[0].prompt: is true, not a text; put it in quotes"),
+        (small("Hello.", "[a]"), "8: error: spec.nodes[0].prompt: is a list, not a text; write a text"),
+        (small("[{to: bye}]", "{to: bye}"), "spec.nodes[0].next: is a mapping, not a list; begin each"),
+        (small("Hello.", "Hello., maxVisits: '2'"), "is the text '2', not a whole number; write digits without"),
+        (small("Hello.", "Hello., maxVisits: 99"), "8: error: spec.nodes[0].maxVisits: is the number 99; write a number not above"),
+        (small().replace("  start: hello\n", ""), "4: error: spec.start: is missing; add it"),
+        (HEAD + HELLO, "7: error: spec.nodes: has 1 entries; write at least 2"),
+        (HEAD.replace("start: hello", "start: hallo") + HELLO + BYE, "6: error: spec.start: there is no node 'hallo'; name one of"),
+        (small("to: bye", "to: by"), "edge hello → by: there is no node 'by'; add that node or correct the edge"),
+        (HEAD + HELLO + HELLO + BYE, "9: error: node hello: its id is used more than once; give every node its own id"),
+        (small("hello", "größe"), "8: error: spec.nodes[0].id: 'größe' is no name; begin with a letter from a to z"),
+        (small("Hello.", "x" * 4001), "spec.nodes[0].prompt: has 4,001 characters; shorten it to at most 4,000"),
+        (small("Hello.", "x" * 10_000_000), "8: error: file: has 10,000,251 bytes, more than the 1,048,576"),
+        (HEAD + "    - id: hello\n      id: hallo\n" + BYE, "9: error: file: has the field 'id' twice, first in line 8; remove"),
+        (HEAD + "\t- id: hello\n", "8: error: file: is no YAML: a tab stands where only spaces may; indent"),
+        (HEAD + "    - id: hello\n\t  role: agent\n", "9: error: file: is no YAML: a tab stands where only spaces may; indent"),
+        (HEAD.encode() + b"    - id: \xe4\n", "8: error: file: is no UTF-8 text: byte 0xe4; save the file as UTF-8"),
+        ((HEAD + HELLO).encode("utf-16"), "1: error: file: is no UTF-8 text"),
+        (HEAD + "    - id: a\x00b\n", "8: error: file: holds the character 0x0000, which YAML does not allow; remove it"),
+        (HEAD + "    - !!python/object/apply:os.system [id]\n", "8: error: file: is no YAML: could not determine a constructor"),
+        (HEAD + "    - *nothing\n", "8: error: file: is no YAML: "),
+        (BOMB, "1,048,576 characters when its anchors are followed; use fewer anchors"),
+        ("a: &a [*a]\n", "1: error: file: has an anchor that contains itself; write the part out"),
+        ("[" * 100_000, "1: error: file: is nested more than 50 levels deep; check the indentation"),
+        (small() + "---\n" + small(), "12: error: kind: holds 2 procedures; give each a file of its own"),
+        (small("Hello.", "!!int word"), "error: file: holds a value that cannot be read"),
+    ],
+)  # fmt: skip
+def test_one_clear_message(content: str | bytes, told: str, tmp_path: Path) -> None:
+    code, lines = run("lint", content, tmp_path)
+    assert code == 1
+    assert any(told in line for line in lines), lines
+    assert all(line.partition(":")[0].isdigit() and "; " in line and len(line) < 300 for line in lines)
+
+
+@pytest.mark.parametrize("command", ["graph", "paths"])
+def test_other_commands_say_the_same_and_exit_with_2(command: str, tmp_path: Path) -> None:
+    code, lines = run(command, small("to: bye", "to: by"), tmp_path)
+    assert code == 2
+    assert "8: error: edge hello → by: there is no node 'by'; add that node or correct the edge [spec.nodes[0].next[0].to]" in lines
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ("\ufeff" + small()).encode(),
+        small().replace("\n", "\r\n").encode(),
+        (small("Hello.", "¡Hola señor! 你好")).encode(),
+        ("apiVersion: v1\nkind: ConfigMap\n---\n" + small()).encode(),
+        (HEAD + HELLO.replace("[{to", "&on [{to") + "    - {id: again, role: agent, prompt: Hm., next: *on}\n" + BYE)
+        .replace("start: hello", "start: again").replace("next: &on [{to: bye}]", "next: &on [{to: bye}], maxVisits: 1").encode(),
+        json.dumps({"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec":
+                    procedure(agent("hello", "bye"), end()).dump()}).encode(),
+    ],
+    ids=["byte order mark", "line ends of Windows", "any language", "another document before", "anchors", "JSON"],
+)  # fmt: skip
+def test_what_editors_and_people_do_is_fine(content: bytes, tmp_path: Path) -> None:
+    _, lines = run("lint", content, tmp_path)
+    assert not [line for line in lines if "cannot be reached" not in line and "error" in line]
+
+
+def test_two_thousand_edges_are_examined_and_drawn(tmp_path: Path) -> None:
+    ids = [f"n{number}" for number in range(400)]
+    nodes: list[dict[str, Any]] = [
+        user(node, *(ids[at + step] for step in range(1, 7) if at + step < len(ids)), role="user") for at, node in enumerate(ids)
+    ]
+    nodes[-1] = end(ids[-1])
+    spec = procedure(*nodes, start="n0").dump()
+    assert sum(len(node["next"]) for node in spec["nodes"][:-1]) > 2_000
+    text = yaml.safe_dump({"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec": spec})
+    file = tmp_path / "procedure.yaml"
+    file.write_text(text)
+    result = CliRunner().invoke(app, ["graph", str(file), "-o", "svg"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count('class="way') > 2_000
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["graph", str(tmp_path / "none.yaml")])
+    assert result.exit_code == 2
+    assert "cannot be read: No such file or directory; name a file that exists" in result.output
+
+
+def test_many_errors_are_told_up_to_fifty(tmp_path: Path) -> None:
+    nodes = "".join(f"    - {{id: n{number}, role: agent, colour: red}}\n" for number in range(80))
+    _, lines = run("lint", HEAD + nodes, tmp_path)
+    assert len(lines) == 51
+    assert lines[-1].endswith("and 30 more; mend these first")
+
+
+def test_lint_tells_every_finding_with_its_line_and_field(tmp_path: Path) -> None:
+    procedure = """\
+apiVersion: subterra.dev/v1alpha1
+kind: Procedure
+spec:
+  systemPrompt: You help.
+  start: hello
+  variables:
+    - {name: unused, values: [one]}
+  nodes:
+    - id: hello
+      role: agent
+      next: [{to: ask}]
+    - id: ask
+      role: user
+      next:
+        - {to: bye, when: Yes.}
+        - to: nowhere
+          when: No.
+    - {id: bye, role: agent, prompt: Bye., outcome: success}
+"""
+    code, lines = run("lint", procedure, tmp_path)
+    assert code == 1
+    assert lines == [
+        "7: warning: variable unused: is not used by any node; remove it or mention it [spec.variables[0]]",
+        "9: error: node hello: has no prompt; say what the agent should do here [spec.nodes[0].prompt]",
+        "16: error: edge ask → nowhere: there is no node 'nowhere'; add that node or correct the edge [spec.nodes[1].next[1].to]",
+    ]
+
+
+def test_scripts_read_findings_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "procedure.yaml"
+    file.write_text(small("to: bye", "to: by"))
+    result = CliRunner().invoke(app, ["lint", str(file), "-o", "json"])
+    data = json.loads(result.stdout)
+    assert (result.exit_code, data["errors"]) == (1, 3)
+    assert data["findings"][0] == {
+        "line": 8, "severity": "error", "where": "edge hello → by", "field": "spec.nodes[0].next[0].to",
+        "problem": "there is no node 'by'", "cure": "add that node or correct the edge",
+    }  # fmt: skip
+
+
+def test_a_sound_file_is_summed_up_in_one_line(tmp_path: Path) -> None:
+    assert run("lint", small(), tmp_path) == (0, ["2 nodes, 0 hubs, 1 terminals, 1 paths of 2 to 2 turns"])

@@ -1,0 +1,166 @@
+"""`subterra plan`: what a compile will pay, from its manifests alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_cli.main import app
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.judge.llm_judge import TWICE
+from subterra_testkit.repository import ROOT
+
+PROCEDURE, SCRIPTED, MODELS = (
+    str(ROOT / "examples" / name) for name in ("travel/procedure.yaml", "travel/agent.yaml", "models/agent.yaml")
+)
+SONNET = {"name": "anthropic", "model": "claude-sonnet-4-5"}
+GPT = {"name": "openai", "model": "gpt-4.1"}
+
+
+def plan(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["plan", *arguments])
+
+
+def agent(folder: Path, *, budget: dict[str, str] | None = None, evaluation: dict[str, Any] | None = None, **spec: Any) -> str:
+    """A small agent, written and judged by models, as a file."""
+    judges = {"simulator": SONNET, "judge": SONNET, "secondJudge": GPT, "scenarios": 20}
+    template = {"generation": {"teacher": SONNET, "conversations": 40}, "evaluation": judges | (evaluation or {})}
+    made = {
+        "apiVersion": "subterra.dev/v1alpha1",
+        "kind": "CompiledAgent",
+        "metadata": {"name": "travel"},
+        "spec": {"compile": {"procedureRef": {"name": "travel"}, "template": template}, "budget": budget or {}, **spec},
+    }
+    file = folder / "agent.yaml"
+    file.write_text(yaml.safe_dump(made))
+    return str(file)
+
+
+def data(*arguments: str) -> dict[str, Any]:
+    told = plan(*arguments, "-o", "json")
+    assert told.exit_code == 0, told.output
+    found: dict[str, Any] = json.loads(told.output)
+    return found
+
+
+def test_a_table_tells_each_part_with_its_model_calls_tokens_and_dollars(tmp_path: Path) -> None:
+    told = plan(PROCEDURE, agent(tmp_path, budget={"maxUSDPerRun": "50"}))
+    assert told.exit_code == 0
+    rows = told.output.splitlines()
+    assert rows[0].split("  ")[0] == "PART"
+    assert [row.split("  ")[0].strip() for row in rows[1:7]] == [
+        "teacher", "blind reader", "customers", "judge", "second judge", "labeller",
+    ]  # fmt: skip
+    assert all(" to $" in row for row in rows[1:7])
+    assert "40 conversations are written, 20 scenarios played with the candidate" in rows
+    assert "spec.budget.maxUSDPerRun of $50 covers it" in rows
+
+
+def test_what_is_scripted_costs_nothing_and_says_so() -> None:
+    told = plan(PROCEDURE, SCRIPTED)
+    assert told.exit_code == 0
+    assert told.output.count("nothing") == 3
+    assert "no provider is paid anything" in told.output
+
+
+def test_the_sums_are_those_of_the_parts_and_calls_follow_from_the_settings(tmp_path: Path) -> None:
+    found = data(PROCEDURE, agent(tmp_path))
+    parts = {each["part"]: each for stage in ("generation", "evaluation") for each in found[stage]["parts"]}
+    for end in ("low", "high"):
+        assert found["usd"][end] == pytest.approx(sum(each["usd"][end] for each in parts.values()), abs=0.01)
+        assert found["usd"][end] == pytest.approx(found["generation"]["usd"][end] + found["evaluation"]["usd"][end], abs=0.01)
+    assert parts["judge"]["calls"]["low"] == 2 * (20 + round(TWICE * 20))
+    assert parts["labeller"]["calls"]["low"] == 20 + 20
+    paths = Graph(ProcedureSpec.model_validate(yaml.safe_load(Path(PROCEDURE).read_text())["spec"])).paths()
+    assert parts["teacher"]["calls"]["low"] >= 40 * min(map(len, paths))
+
+
+def test_a_recompile_plays_what_serves_and_the_anchor_too(tmp_path: Path) -> None:
+    file = agent(tmp_path, promotion={"anchor": "sha256:" + "a" * 64})
+    first, later = data(PROCEDURE, file), data(PROCEDURE, file, "--recompile")
+    assert (first["conditions"], later["conditions"]) == (1, 3)
+    customers = [next(each for each in found["evaluation"]["parts"] if each["part"] == "customers") for found in (first, later)]
+    assert customers[1]["calls"]["low"] == 3 * customers[0]["calls"]["low"]
+    assert later["generation"] == first["generation"]
+
+
+def test_the_documented_plan_is_what_the_command_prints() -> None:
+    command = "$ subterra plan examples/travel/procedure.yaml examples/models/agent.yaml --recompile\n"
+    documented = (ROOT / "docs/evaluation.md").read_text().partition(command)[2].partition("```")[0]
+    printed = plan(PROCEDURE, MODELS, "--recompile").output
+    assert [line.rstrip() for line in printed.splitlines()] == documented.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("cap", "code", "told"),
+    [
+        ("0.5", 1, "of $0.5 does not cover even the least; raise it"),
+        (None, 0, "covers the least, and not the most"),
+        ("500", 0, "covers it"),
+    ],
+)
+def test_a_cap_below_the_least_exits_with_1(tmp_path: Path, cap: str | None, code: int, told: str) -> None:
+    between = data(PROCEDURE, agent(tmp_path))["usd"]
+    budget = {"maxUSDPer30Days": cap or f"{sum(between.values()) / 2:.2f}"}
+    found = plan(PROCEDURE, agent(tmp_path, budget=budget))
+    assert found.exit_code == code
+    assert "spec.budget.maxUSDPer30Days" in found.output
+    assert told in found.output
+
+
+def test_a_run_is_planned_like_an_agent(tmp_path: Path) -> None:
+    made = yaml.safe_load(Path(agent(tmp_path)).read_text())
+    source = made["spec"]["compile"]
+    inputs = {"procedureRef": source["procedureRef"], **source["template"]}
+    made |= {"kind": "CompileRun", "spec": {"inputs": inputs, "execution": {"maxUSD": "0.01"}}}
+    both = tmp_path / "both.yaml"
+    both.write_text(Path(PROCEDURE).read_text() + "\n---\n" + yaml.safe_dump(made))
+    told = plan(str(both))
+    assert told.exit_code == 1
+    assert "spec.execution.maxUSD of $0.01 does not cover" in told.output
+
+
+@pytest.mark.parametrize("values", ["mine-1: {input: '0', output: '0'}", "prices: {mine-1: {input: '0', output: '0'}}"])
+def test_a_model_without_a_price_is_named_and_takes_one_from_a_file(tmp_path: Path, values: str) -> None:
+    file = agent(tmp_path, evaluation={"secondJudge": {"name": "openai", "model": "mine-1"}})
+    refused = plan(PROCEDURE, file)
+    assert refused.exit_code == 2
+    assert "evaluation.secondJudge.model: no price is known for model 'mine-1'" in refused.output
+    assert "--prices FILE" in refused.output
+    (tmp_path / "prices.yaml").write_text(values)
+    found = data(PROCEDURE, file, "--prices", str(tmp_path / "prices.yaml"))
+    assert next(each for each in found["evaluation"]["parts"] if each["part"] == "second judge")["usd"]["high"] == 0
+
+
+def test_what_cannot_be_planned_is_told_with_its_place(tmp_path: Path) -> None:
+    assert "hold no CompiledAgent or CompileRun" in plan(PROCEDURE).output
+    assert "there is no Procedure travel" in plan(MODELS).output
+    assert "hold 2 of them" in plan(PROCEDURE, MODELS, SCRIPTED).output
+    unlike = plan(PROCEDURE, agent(tmp_path, evaluation={"secondJudge": None}))
+    assert "evaluation.secondJudge: one model's opinion is not enough" in unlike.output
+    wrong = plan(PROCEDURE, agent(tmp_path, evaluation={"scenarios": "many"}))
+    assert "spec.compile.template.evaluation.scenarios" in wrong.output
+    (tmp_path / "prices.yaml").write_text("m: {input: free, output: '0'}")
+    assert "prices.m.input" in plan(PROCEDURE, MODELS, "--prices", str(tmp_path / "prices.yaml")).output
+    for told in (unlike, wrong, plan(str(tmp_path / "nothing.yaml"))):
+        assert told.exit_code == 2
+        assert "Traceback" not in told.output
+
+
+def test_planning_needs_nothing_that_is_not_in_the_cli_extra() -> None:
+    program = f"""
+import sys
+from subterra_cli.main import app
+app(["plan", {PROCEDURE!r}, {SCRIPTED!r}], standalone_mode=False)
+print("LOADED", *sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
+    loaded = {name.partition(".")[0] for name in told.partition("LOADED ")[2].split()}
+    assert "subterra_jobs" in loaded
+    assert not loaded & {"ray", "numpy", "scipy", "torch", "langgraph", "anthropic", "openai", "jinja2", "s3fs"}

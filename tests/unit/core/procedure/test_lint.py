@@ -1,0 +1,167 @@
+"""What lint promises authors: all faults at once, each with its place and its cure."""
+
+from typing import Any
+
+import pytest
+
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.lint.analyse import Finding, analyse
+from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
+
+Nodes = list[dict[str, Any]]
+HIDDEN = PLAN | {"visibility": "hidden"}
+SAID = PLAN | {"visibility": "customer"}
+
+
+def errors(spec: ProcedureSpec) -> list[str]:
+    return [str(finding) for finding in analyse(spec).errors]
+
+
+def only(spec: ProcedureSpec) -> Finding:
+    (finding,) = analyse(spec).findings
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("nodes", "place", "cure"),
+    [
+        ([agent("hello", "nowhere"), end()], "edge hello → nowhere: there is no node", "correct the edge"),
+        ([agent("hello", "bye"), end(), agent("lonely", "bye")], "node lonely: cannot be reached", "add an edge to it"),
+        ([agent("hello", "ask"), user("ask")], "node ask: is a dead end", "set outcome"),
+        ([agent("hello", "ask", "bye", decidedBy="history"), user("ask", "hello2"), agent("hello2", "ask"), end()],
+         "node ask: leads to no terminal", "add an edge that ends"),
+        ([agent("hello", "bye", prompt=" "), end()], "node hello: has no prompt", "say what the agent should do"),
+        ([agent("hello", "bye", prompt="Ask {{city}}"), end()], "node hello: uses {{city}}, which is not", "spec.variables"),
+        ([agent("hello", "bye"), agent("hello", "bye"), end()], "node hello: its id is used more than once", "own id"),
+        ([agent("hello", "bye", outcome="success"), end()], "node hello: has an outcome and a way out", "remove"),
+        ([agent("hello", "bye", "other"), end(), end("other")], "node hello: is the agent's turn", "decidedBy"),
+        ([user("hello", "bye", "bye"), end()], "edge hello → bye: there are two edges", "merge"),
+        ([user("hello", {"to": "bye"}, "other"), end(), end("other")], "edge hello → bye: the customer decides, but", "set when"),
+        ([user("hello", {"to": "bye", "when": "The customer says yes."}, {"to": "other", "when": "the customer says: Yes"}),
+          end(), end("other")], "edge hello → other: means the same as the branch to bye", "make their conditions differ"),
+        ([user("hello", {"to": "bye", "when": "Yes", "examples": ["OK"]}, {"to": "other", "when": "No", "examples": ["ok "]}),
+          end(), end("other")], "edge hello → other: 'ok ' is also said on the branch to bye", "keep it on one branch"),
+        ([user("hello", after("bye", "other", "bye"), "other"), end(), end("other")],
+         "edge hello → bye: its guard asks for 'other', which is no hub", "name a node with several edges"),
+        ([user("hello", after("bye", "hello", "hello"), "other"), end(), end("other")],
+         "edge hello → bye: its guard asks whether hello took 'hello', which is none", "name targets"),
+        ([fact_hub("hello", way("bye", "Free", "Pro"), way("other", "Pro", "Business")), end(), end("other")],
+         "edge hello → other: 'Pro' already leads to bye", "keep it on one edge"),
+        ([fact_hub("hello", way("bye", "Free"), way("other", "Pro")), end(), end("other")],
+         "node hello: has no branch for plan being 'Business'", "add these values"),
+        ([fact_hub("hello", way("bye", "Free", "Pro", "Business"), way("other")), end(), end("other")],
+         "edge hello → other: no value is left for it", "remove it"),
+        ([fact_hub("hello", way("bye"), way("other"), way("third", "Pro")), end(), end("other"), end("third")],
+         "edge hello → other: two edges are for all other values", "give one of them values"),
+        ([fact_hub("hello", way("bye", "Gold"), way("other")), end(), end("other")],
+         "edge hello → bye: plan is never 'Gold'", "correct it"),
+        ([fact_hub("hello", way("bye", "Free"), way("other"), fact="mood"), end(), end("other")],
+         "node hello: a fact decides, but there is no variable 'mood'", "spec.variables"),
+        ([agent("hello", way("bye", "Free"), way("other"), decidedBy="history"), end(), end("other")],
+         "edge hello → bye: has values, but no fact decides here", "set decidedBy: fact"),
+        ([agent("hello", "bye", fact="plan"), end()], "node hello: names a fact that decides nothing", "remove fact"),
+    ],
+)  # fmt: skip
+def test_every_fault_names_the_place_and_the_cure(nodes: Nodes, place: str, cure: str) -> None:
+    found = errors(procedure(*nodes, variables=[PLAN]))
+    assert any(error.startswith(place) and cure in error for error in found), found
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        (PLAN, None),
+        (HIDDEN, "rests on plan, which only the writer sees: training would teach the agent to make it up"),
+        (SAID, "rests on plan, which the customer may not have said by then"),
+        (PLAN | {"open": True}, "rests on plan, which may have any value"),
+        ({"name": "plan", "type": "integer", "minimum": 1, "maximum": 2, "visibility": "context"}, "which may have any value"),
+    ],
+)
+def test_a_fact_must_be_what_the_agent_can_know(variable: dict[str, Any], problem: str | None) -> None:
+    hub = fact_hub("check", way("bye", "Free"), way("other"))
+    found = errors(procedure(agent("hello", "ask"), user("ask", "check"), hub, end(), end("other"), variables=[variable]))
+    assert found == [] if problem is None else any(problem in error for error in found)
+
+
+def test_a_customer_who_says_the_fact_before_the_hub_makes_it_known() -> None:
+    hub = fact_hub("check", way("bye", "Free"), way("other"))
+    said = user("ask", "check", examples=["I have {{plan}}."])
+    assert errors(procedure(agent("hello", "ask"), said, hub, end(), end("other"), variables=[SAID])) == []
+
+
+def test_a_customer_may_say_the_fact_at_the_hub_itself() -> None:
+    hub = user("ask", way("bye", "Free"), way("other"), decidedBy="fact", fact="plan", prompt="Say your plan ({{plan}}).")
+    assert errors(procedure(agent("hello", "ask"), hub, end(), end("other"), variables=[SAID])) == []
+
+
+def test_a_way_round_the_customers_words_leaves_the_fact_unknown() -> None:
+    hub = fact_hub("check", way("bye", "Free"), way("other"))
+    talk = user("talk", "ask", "check")
+    said = user("ask", "check", prompt="Say your plan ({{plan}}).")
+    spec = procedure(agent("hello", "talk"), talk, said, hub, end(), end("other"), variables=[SAID])
+    assert [finding.field for finding in analyse(spec).errors] == ["spec.nodes[3].fact"]
+
+
+def test_guards_that_exclude_each_other_make_the_same_words_clear() -> None:
+    spec = procedure(
+        user("hello", "full", "half"), agent("full", "answer"), agent("half", "answer"),
+        user("answer", after("all", "hello", "full", when="Yes."), after("some", "hello", "half", when="Yes.")),
+        end("all"), end("some"),
+    )  # fmt: skip
+    assert analyse(spec).findings == ()
+
+
+def test_history_that_leaves_no_way_on_is_an_error() -> None:
+    spec = procedure(
+        user("hello", "one", "two"), agent("one", "check"), agent("two", "check"),
+        agent("check", after("bye", "hello", "one"), after("other", "hello", "one"), decidedBy="history"), end(), end("other"),
+    )  # fmt: skip
+    assert [str(error) for error in analyse(spec).errors] == [
+        "node check: leaves no way on in some conversations, because of maxVisits and guards; "
+        "end the list with an edge that is always open"
+    ]
+
+
+def test_bounds_that_strand_a_conversation_are_a_warning() -> None:
+    spec = procedure(agent("hello", "ask", maxVisits=1), user("ask", "again", "bye"), agent("again", "hello"), end())
+    assert [str(warning) for warning in analyse(spec).warnings] == [
+        "node again: leaves no way on in some conversations, because of maxVisits and guards; "
+        "raise maxVisits of what follows, or add a way out",
+        "edge again → hello: is never taken: guards, facts or maxVisits always close it; loosen them, or remove it",
+    ]
+
+
+def test_a_value_that_nobody_told_the_agent_is_a_warning() -> None:
+    finding = only(procedure(agent("hello", "ask", prompt="Greet {{plan}}"), user("ask", "bye"), end(), variables=[SAID]))
+    assert (finding.severity, finding.field) == ("warning", "spec.nodes[0]")
+    assert "it learns to make it up" in finding.problem
+
+
+def test_a_variable_in_the_system_prompt_is_refused_with_the_way_to_do_it() -> None:
+    spec = procedure(agent("hello", "bye", prompt="{{plan}}"), end(), variables=[PLAN], systemPrompt="Help {{plan}} customers.")
+    assert "visibility to context" in only(spec).cure
+
+
+def test_all_faults_are_told_at_once_with_their_fields() -> None:
+    spec = procedure(agent("hello", "nowhere", prompt=""), user("lost"), end(), start="hello")
+    assert {finding.field for finding in analyse(spec).errors} == {
+        "spec.nodes[0].next[0].to", "spec.nodes[0].next", "spec.nodes[0].prompt", "spec.nodes[1]", "spec.nodes[2]"}  # fmt: skip
+
+
+def test_a_format_cannot_reach_into_objects() -> None:
+    variable = {"name": "people", "type": "integer", "minimum": 1, "maximum": 9, "formats": ["{value.__class__}"]}
+    finding = analyse(procedure(agent("hello", "bye", prompt="{{people}}"), end(), variables=[variable])).errors[0]
+    assert (finding.field, finding.problem) == (
+        "spec.variables[0].formats[0]", "has the format '{value.__class__}', which is not understood")  # fmt: skip
+
+
+def test_an_unused_variable_is_only_a_warning() -> None:
+    finding = only(procedure(agent("hello", "bye"), end(), variables=[{"name": "city", "values": ["Rome"]}]))
+    assert (finding.severity, str(finding)) == ("warning", "variable city: is not used by any node; remove it or mention it")
+
+
+def test_a_procedure_that_no_run_could_carry_is_refused() -> None:
+    spec = procedure(*(agent(f"n{number}", f"n{number + 1}", prompt="x" * 4000) for number in range(200)), end("n200"), start="n0")
+    [finding] = analyse(spec).errors
+    assert (finding.field, finding.cure) == ("spec", "shorten prompts, or list fewer examples and values")
+    assert "no more than 512" in finding.problem

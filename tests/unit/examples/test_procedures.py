@@ -1,0 +1,73 @@
+"""Every example is a procedure without a finding, has the counts that it says, and can be written, spoken and recognised."""
+
+import random
+
+import pytest
+
+from subterra_api.job_contract.messages import Evaluation, Generation
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_cli.lint import load
+from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.template import split
+from subterra_jobs.dialogue.scripted import write
+from subterra_jobs.evaluate.judge.rule_labeller import Labeller
+from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.generate.plan.coverage import cover
+from subterra_jobs.generate.plan.plan import plan
+from subterra_testkit.repository import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*/procedure.yaml"))
+PROCEDURES = {path.parent.name: load(path) for path in EXAMPLES}
+COUNTS = {"travel": (14, 3, 3, "86", 4, 17), "zoom": (14, 3, 3, "60", 4, 17), "insurance": (55, 6, 5, "2381", 9, 39)}
+each = pytest.mark.parametrize("name", sorted(PROCEDURES))
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_the_counts_are_those_of_the_paper(name: str) -> None:
+    found = analyse(PROCEDURES[name])
+    assert (found.nodes, found.hubs, found.terminals, found.path_count, found.min_turns, found.max_turns) == COUNTS[name]
+
+
+@each
+def test_lint_finds_nothing(name: str) -> None:
+    assert [str(finding) for finding in analyse(PROCEDURES[name]).findings] == []
+
+
+@each
+def test_every_edge_is_in_the_training_data_and_in_the_evaluation(name: str) -> None:
+    spec = PROCEDURES[name]
+    slots = plan(spec, Generation(teacher=Provider(), conversations=800, seeds=(42,), held_out_percent=10))
+    assert min(cover(Graph(spec), slots).counts.values()) >= 3
+    cast = build.build(Graph(spec), Evaluation(simulator=Provider(), judge=Provider(), scenarios=200, seed=7))
+    assert build.missed(Graph(spec), cast) == []
+
+
+@each
+def test_the_values_lead_along_the_path_of_every_conversation(name: str) -> None:
+    spec = PROCEDURES[name]
+    graph = Graph(spec)
+    for slot in plan(spec, Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)):
+        step = graph.begin(slot.values)
+        for target in slot.path[1:]:
+            step = graph.take(step, next(edge for edge in graph.open_edges(step) if edge.to == target))
+
+
+@each
+def test_what_the_agent_says_is_recognised_with_its_values(name: str) -> None:
+    spec, rng = PROCEDURES[name], random.Random(1)
+    graph = Graph(spec)
+    labeller = Labeller(graph)
+    for scenario in build.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=40, seed=7)):
+        for said in write(graph, scenario.path, scenario.values, rng):
+            if said.role == "agent":
+                labels = labeller.label(said.text)
+                assert [label.nodes for label in labels] == [(said.node,)]
+                assert all(scenario.values[variable] == value for variable, value in labels[0].slots)
+
+
+@each
+def test_no_two_agent_nodes_share_a_wording(name: str) -> None:
+    """Else nobody could tell from a reply where the agent believes to be."""
+    wordings = [tuple(split(text)[0::2]) for node in PROCEDURES[name].nodes if node.role == "agent" for text in node.examples]
+    assert len(wordings) == len(set(wordings))

@@ -1,0 +1,43 @@
+"""The travel example and the demo's customers hold what the demo says about them."""
+
+import random
+
+import pytest
+
+from subterra_cli.lint import load
+from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_demo import travellers
+from subterra_jobs.dialogue.sampling import held_out, sample_values
+from subterra_testkit.repository import ROOT
+
+PROCEDURE = load(ROOT / "examples/travel/procedure.yaml")
+GRAPH = Graph(PROCEDURE)
+TRAVELLERS = travellers.load()
+
+
+def test_travel_has_fourteen_nodes_three_hubs_and_three_kinds_of_ending() -> None:
+    found = analyse(PROCEDURE)
+    assert (found.findings, found.nodes, found.hubs, found.terminals) == ((), 14, 3, 3)
+    assert {node.outcome for node in PROCEDURE.nodes if node.outcome} == {"success", "abandonment", "escalation"}
+
+
+@pytest.mark.parametrize("traveller", TRAVELLERS, ids=lambda traveller: traveller.name)
+def test_a_travellers_path_is_one_of_the_procedure(traveller: travellers.Traveller) -> None:
+    assert traveller.path in set(GRAPH.paths())
+    assert len(traveller.says) == sum(GRAPH.nodes[node].role == "user" for node in traveller.path)
+
+
+@pytest.mark.parametrize("traveller", TRAVELLERS, ids=lambda traveller: traveller.name)
+def test_a_travellers_facts_are_in_what_they_say(traveller: travellers.Traveller) -> None:
+    said = " ".join(traveller.says)
+    assert all(value in said for value in traveller.values.values())
+
+
+@pytest.mark.parametrize("traveller", TRAVELLERS, ids=lambda traveller: traveller.name)
+def test_a_travellers_city_dates_and_budget_never_occur_in_training(traveller: travellers.Traveller) -> None:
+    """Values of training are never held out, so a value that only held-out draws can give is in no training data."""
+    assert held_out("destination", traveller.values["destination"])
+    drawn = [sample_values(PROCEDURE.variables, random.Random(seed), unseen=False) for seed in range(3000)]
+    for name in ("destination", "dates", "budget"):
+        assert traveller.values[name] not in {values[name] for values in drawn}

@@ -1,0 +1,84 @@
+"""Where a fact decides, the scenario's value and the path agree, in training data and in evaluation, and the model is told."""
+
+import random
+
+import pytest
+
+from subterra_api.job_contract.messages import Evaluation, Generation
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.sampling import fitting, sample_path, system_message
+from subterra_jobs.dialogue.scripted import write
+from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.generate.write.writer import Conversation, messages
+from subterra_jobs.train.model.chat_template import chat_template
+from subterra_testkit.procedures import PLAN, agent, end, fact_hub, procedure, user, way
+
+ENDING = {"Free": "sell", "Pro": "help", "Business": "help"}
+
+
+def support(visibility: str = "context") -> ProcedureSpec:
+    """A plan of three decides where a request ends."""
+    said = "It crashes." if visibility == "context" else "It crashes, I have {{plan}}."
+    return procedure(
+        agent("hello", "ask", examples=["What is wrong?"]),
+        user("ask", "check", examples=[said]),
+        fact_hub("check", way("sell", "Free"), way("help"), examples=["I look at your plan."]),
+        end("sell", examples=["Upgrade."]), end("help", examples=["I call you."]),
+        variables=[PLAN | {"visibility": visibility}],
+    )  # fmt: skip
+
+
+def generation(conversations: int) -> Generation:
+    return Generation(teacher=Provider(), conversations=conversations, seeds=(42,), held_out_percent=10)
+
+
+@pytest.mark.parametrize("visibility", ["context", "customer"])
+def test_every_planned_path_follows_from_its_values(visibility: str) -> None:
+    slots = plan(support(visibility), generation(300))
+    assert all(slot.path[-1] == ENDING[slot.values["plan"]] for slot in slots)
+    assert {slot.values["plan"] for slot in slots} == set(ENDING)
+
+
+def test_rare_values_get_their_share_of_endings_too() -> None:
+    rare = PLAN | {"values": ["Free", *(f"Plan {number}" for number in range(60))]}
+    spec = support().model_copy(update={"variables": procedure(agent("a"), end(), variables=[rare]).variables})
+    endings = [slot.path[-1] for slot in plan(spec, generation(300)) if not slot.held_out]
+    assert endings.count("sell") >= 0.09 * len(endings)
+
+
+def test_every_scenario_follows_from_its_values() -> None:
+    graph = Graph(support())
+    cast = build.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=100, seed=7))
+    assert all(scenario.path[-1] == ENDING[scenario.values["plan"]] for scenario in cast)
+    assert build.missed(graph, cast) == []
+
+
+def test_a_fact_that_contradicts_the_path_is_drawn_again_and_others_stay() -> None:
+    graph, rng = Graph(support()), random.Random(1)
+    path = ("hello", "ask", "check", "sell")
+    assert fitting(graph, path, {"plan": "Pro", "name": "Ann"}, rng) == {"plan": "Free", "name": "Ann"}
+    assert fitting(graph, path, {"plan": "Free"}, rng) == {"plan": "Free"}
+
+
+def test_the_values_of_a_fact_decide_how_often_a_branch_is_taken() -> None:
+    graph, rng = Graph(support()), random.Random(1)
+    endings = [sample_path(graph, rng)[-1] for _ in range(600)]
+    assert 150 < endings.count("sell") < 250
+
+
+def test_the_served_prompt_with_the_context_line_is_the_one_that_was_trained_on() -> None:
+    jinja2 = pytest.importorskip("jinja2")
+    spec = support()
+    graph = Graph(spec)
+    scenario = build.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=20, seed=7))[0]
+    slot = next(slot for slot in plan(spec, generation(60)) if slot.values == scenario.values and not slot.manner.opener)
+    said = tuple(write(graph, slot.path, slot.values, random.Random(1)))
+    trained = messages(graph, Conversation(slot, said))
+    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(chat_template(spec.system_prompt))
+    told = [{"role": "system", "content": scenario.context}, *trained[1:]]
+    assert template.render(messages=told) == template.render(messages=trained)
+    assert system_message(spec, slot.values) in template.render(messages=told)
+    assert scenario.context == f"plan: {slot.values['plan']}"

@@ -1,0 +1,208 @@
+"""Money: reserved before, settled after, remembered for ever."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from subterra_api.job_contract.messages import Budget, RunIdentity, Stage
+from subterra_jobs.errors import BudgetExceededError, InfrastructureError
+from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.ledger import Ledger
+from subterra_jobs.store import append_log
+from subterra_jobs.store.artifacts import ArtifactStore
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Till:
+    """A store and a clock, with purses for runs of the agent `travel`."""
+
+    uri: str
+    now: datetime = NOON
+    seconds: float = 0.0
+    check: Callable[[], None] = field(default=lambda: None)
+
+    def ledger(self, run: str = "1", agent: str | None = "travel") -> Ledger:
+        return Ledger(ArtifactStore(self.uri), RunIdentity(name=f"travel-{run}", namespace="demo", uid=f"uid-{run}", agent=agent))
+
+    def purse(
+        self, run: str = "1", *, cap: str | None = None, monthly: str | None = None, stage: Stage = "generate",
+        agent: str | None = "travel",
+    ) -> LedgerPurse:  # fmt: skip
+        budget = Budget(max_usd=cap, max_usd_per_30_days=monthly)
+        return LedgerPurse(
+            self.ledger(run, agent), stage, budget, check=self._check, clock=lambda: self.now,
+            monotonic=lambda: self.seconds,
+        )  # fmt: skip
+
+    def _check(self) -> None:
+        self.check()
+
+    def wait(self, **time: float) -> None:
+        self.now += timedelta(**time)
+        self.seconds += timedelta(**time).total_seconds()
+
+
+@pytest.fixture
+def till(store_uri: str) -> Till:
+    return Till(store_uri)
+
+
+async def pay(purse: LedgerPurse, usd: str, reserved: str | None = None) -> None:
+    receipt = await purse.reserve(Decimal(reserved or usd))
+    await purse.settle(receipt, {"usd": usd, "tokens": 10})
+
+
+async def test_spend_survives_a_restart(till: Till) -> None:
+    purse = till.purse()
+    for _ in range(3):
+        await pay(purse, "0.1", reserved="0.3")
+    again = till.purse()
+    assert again.spent == Decimal("0.3")
+    assert await again.totals() == (Decimal("0.3"), 30)
+
+
+async def test_what_another_stage_paid_counts_against_the_cap_but_not_as_its_own(till: Till) -> None:
+    await pay(till.purse(stage="generate"), "0.9")
+    purse = till.purse(stage="evaluate", cap="1")
+    with pytest.raises(BudgetExceededError):
+        await purse.reserve(Decimal("0.2"))
+    assert await purse.totals() == (Decimal(0), 0)
+
+
+async def test_a_full_file_is_followed_by_the_next(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(append_log, "SEGMENT_BYTES", 200)
+    purse = till.purse()
+    for _ in range(5):
+        await pay(purse, "0.1")
+    assert len(ArtifactStore(till.uri).sizes("ledger/agent-travel/uid-1")) == 3
+    assert till.purse().spent == Decimal("0.5")
+
+
+async def test_a_reservation_waits_for_money_that_others_hold_back(till: Till) -> None:
+    purse = till.purse(cap="1")
+    first = await purse.reserve(Decimal("0.8"))
+    second = asyncio.create_task(purse.reserve(Decimal("0.8")))
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    await purse.settle(first, {"usd": "0.1", "tokens": 1})
+    await second
+
+
+async def test_a_reservation_that_can_never_be_met_is_refused_at_once(till: Till) -> None:
+    purse = till.purse(cap="1")
+    await purse.reserve(Decimal("0.5"))
+    with pytest.raises(BudgetExceededError):
+        await purse.reserve(Decimal("1.1"))
+
+
+async def test_a_call_that_cost_nothing_gives_its_reservation_back(till: Till) -> None:
+    purse = till.purse(cap="1")
+    for _ in range(5):
+        await purse.settle(await purse.reserve(Decimal(1)), None)
+    assert purse.spent == 0
+
+
+async def test_what_a_dead_worker_held_counts_as_spent(till: Till) -> None:
+    dead = till.purse(cap="1")
+    await dead.reserve(Decimal("0.4"))
+    await dead.reserve(Decimal("0.2"))
+    successor = till.purse(cap="1")
+    await successor.forfeit(dead.held)
+    assert successor.spent == Decimal("0.6")
+    assert till.purse().spent == Decimal("0.6")
+
+
+async def test_the_refusal_has_the_arithmetic_the_time_and_the_field_to_raise(till: Till) -> None:
+    purse = till.purse(cap="1")
+    await pay(purse, "0.4000005")
+    till.wait(hours=2)
+    await pay(purse, "0.5")
+    with pytest.raises(BudgetExceededError) as refused:
+        await purse.reserve(Decimal("0.2"))
+    assert str(refused.value) == (
+        "the cap per run is $1: run travel-1 paid $0.9000005 since 2026-11-20 12:00 UTC, $0.0999995 is left, and the next call "
+        "could cost $0.2; raise spec.budget.maxUSDPerRun of agent travel"
+    )
+
+
+async def test_all_runs_of_an_agent_share_its_30_days_and_other_agents_do_not(till: Till) -> None:
+    await pay(till.purse("1"), "0.5")
+    await pay(till.purse("2"), "0.4")
+    await pay(till.purse("3", agent="other"), "9")
+    purse = till.purse("4", monthly="1")
+    await pay(purse, "0.1")
+    with pytest.raises(BudgetExceededError, match=r"^the cap per 30 days is \$1: agent travel paid \$1 since .*\$0 is left"):
+        await purse.reserve(Decimal("0.1"))
+
+
+async def test_a_run_without_an_agent_is_billed_by_itself(till: Till) -> None:
+    await pay(till.purse("1", agent=None), "0.9")
+    await pay(till.purse("2", agent=None, monthly="1"), "0.9")
+    with pytest.raises(
+        BudgetExceededError, match=r"run travel-2 paid \$0\.9 .* raise spec\.execution\.maxUSDPer30Days of run travel-2"
+    ):
+        await till.purse("2", agent=None, monthly="1").reserve(Decimal("0.2"))
+
+
+async def test_what_is_older_than_30_days_counts_for_the_run_only(till: Till) -> None:
+    await pay(till.purse(), "0.9")
+    till.wait(days=29, hours=23)
+    purse = till.purse(monthly="1")
+    with pytest.raises(BudgetExceededError, match=r"or wait until 2026-12-20 12:01 UTC, when enough of it is older than 30 days$"):
+        await purse.reserve(Decimal("0.2"))
+    till.wait(hours=1)
+    await purse.reserve(Decimal("0.2"))
+    with pytest.raises(BudgetExceededError, match="the cap per run"):
+        await till.purse(cap="1", monthly="1").reserve(Decimal("0.2"))
+
+
+async def test_a_call_that_no_waiting_makes_possible_is_told_no_time(till: Till) -> None:
+    with pytest.raises(BudgetExceededError, match=r"agent travel$"):
+        await till.purse(monthly="1").reserve(Decimal(2))
+
+
+async def test_what_another_run_pays_at_the_same_time_is_seen_after_a_second(till: Till) -> None:
+    one, two = till.purse("1", monthly="1"), till.purse("2", monthly="1")
+    await pay(two, "0.9")
+    till.wait(seconds=1)
+    with pytest.raises(BudgetExceededError, match=r"agent travel paid \$0\.9"):
+        await one.reserve(Decimal("0.2"))
+
+
+async def test_two_runs_that_pay_in_turns_never_exceed_their_30_days(till: Till) -> None:
+    one, two = till.purse("1", monthly="1"), till.purse("2", monthly="1")
+    for _ in range(7):
+        await pay(one, "0.07")
+        till.wait(seconds=1)
+        await pay(two, "0.07")
+        till.wait(seconds=1)
+    for purse in (one, two):
+        with pytest.raises(BudgetExceededError, match=r"paid \$0\.98 since"):
+            await pay(purse, "0.07")
+    assert sum(payment.usd for payment in till.ledger().news()) == Decimal("0.98")
+
+
+async def test_nothing_is_paid_after_the_lease_is_lost(till: Till) -> None:
+    purse = till.purse()
+    await pay(purse, "0.1")
+
+    def lost() -> None:
+        raise InfrastructureError("another job has taken over")
+
+    till.check = lost
+    till.wait(seconds=1)
+    with pytest.raises(InfrastructureError, match="taken over"):
+        await purse.reserve(Decimal("0.1"))
+
+
+def test_a_line_that_cannot_be_read_harms_no_other(till: Till) -> None:
+    ledger = till.ledger()
+    entry = {"run": "uid-1", "stage": "generate", "at": NOON.isoformat(), "usd": "0.1", "tokens": 1}
+    ledger.append([entry, {"usd": "no number"}, entry])
+    assert [payment.usd for payment in till.ledger().news()] == [Decimal("0.1")] * 2

@@ -72,7 +72,7 @@ bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse 
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)
 	@.venv/bin/ruff format --check $(SOURCES)
-	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo
+	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo testkit/subterra_testkit
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
 

@@ -19,7 +19,7 @@ import httpx
 from subterra_api.job_contract.messages import Budget
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import Condition, Served
 from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
 from subterra_jobs.evaluate.simulate.simulation import Dialogue, play_all, turn_cap

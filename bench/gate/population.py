@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from subterra_jobs.evaluate.analysis.gate_statistics import Arm
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA
 
 Floats = npt.NDArray[np.float64]
 LEVELS = np.arange(1, 6)

@@ -8,7 +8,7 @@ from bench.gate.runs import Played, passed, play
 from scipy import stats
 
 from subterra_jobs.evaluate.analysis.statistics import holm
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA
 
 PEERS_SHARE = 0.95
 

@@ -11,7 +11,7 @@ from subterra_api.v1alpha1.compilerun import GatePolicy
 from subterra_api.v1alpha1.scores import Interval, Scores, Statistics, Tally
 from subterra_core.gate.verdict import ALPHA, BLOCK, futile, judge, spend
 from subterra_jobs.evaluate.analysis.gate_statistics import Arm, compare, own
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA
 
 POLICY = GatePolicy()
 CONFORMANCE = 0.95

@@ -8,7 +8,7 @@ from bench.gate import choices, rules, runs
 from bench.gate.population import HIGH, LOW, MEANS, World, observed, shifted
 
 from subterra_core.gate.verdict import FIRST_SHARE
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA
 
 WORLDS = tuple(World(sd=sd, latent=latent) for sd in (0.64, 0.84, 1.03) for latent in (LOW, HIGH))
 SIZES = (50, 100, 200, 300, 500)

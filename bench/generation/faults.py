@@ -19,7 +19,8 @@ from typing import Any
 
 import psutil
 
-from subterra_api.job_contract.messages import ExitCode, artifact_path, lease_path
+from subterra_api.job_contract.artifacts import artifact_path, lease_path
+from subterra_api.job_contract.messages import ExitCode
 from subterra_testkit.fake_llm_api import CUT, NO_CREDIT, OVERLOADED, RATE_LIMITED, Fault, MessagesApi, messages_api, outage, some
 from subterra_testkit.generation_inputs import PAID, run_input
 

@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 
 from subterra_api.job_contract.messages import Budget
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan
 from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_testkit.fake_llm_api import Limit, MessagesApi, messages_api
 from subterra_testkit.generation_inputs import PAID, run_input
 

@@ -15,10 +15,11 @@ from bench.generation.planning import EXAMPLES, example, settings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.pricing import price_of
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import Slot, plan
 from subterra_jobs.generate.workers.worker import TEACHER
 from subterra_jobs.generate.write.llm_teacher import PaidTeacher
-from subterra_jobs.generate.write.writer import Conversation, Writer
+from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.client import Answer, Request, Usage
 from subterra_jobs.llm.metered_client import Caller

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.protocol.plan import SERVED, Json, Protocol
 
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA
 
 REFUSED = "the server answered 4"
 """How an error begins when the model itself ended a conversation, by talking until its context was full."""

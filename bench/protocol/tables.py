@@ -7,7 +7,7 @@ from typing import Any
 from bench.protocol.checks import Outcome
 from bench.protocol.plan import Json
 
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, NATURAL, TASK
+from subterra_jobs.evaluate.judge.results import CRITERIA, NATURAL, TASK
 
 
 @dataclass(frozen=True)

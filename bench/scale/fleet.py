@@ -7,14 +7,17 @@ from functools import cached_property
 from typing import Any
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import RunIdentity, Stage, resolve
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.messages import RunIdentity
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus, ExecutionSettings, StageStatus
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_operator.decide.agent.candidate import target_of
-from subterra_operator.resources import Object, labels
+from subterra_operator.labels import labels
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import Target, deployment, service, version_of

@@ -9,11 +9,12 @@ from aiohttp import web
 from bench.scale.fleet import NAMESPACES, POD_ADDRESS, READY, Member, serving_status
 
 from subterra_api.crd import all_crds
-from subterra_api.job_contract.messages import EXPORTER_PORT, PROGRESS_PORT, Progress
+from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
+from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator.kube.client import Api
 from subterra_operator.resources import Object
-from subterra_testkit.test_namespace import World
+from subterra_testkit.operator_namespace import World
 
 AT_ONCE = 16
 

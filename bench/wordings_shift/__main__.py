@@ -23,13 +23,13 @@ from subterra_api.v1alpha1.procedure import Node, NodeId, ProcedureSpec, Utteran
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import variables_of
 from subterra_jobs.errors import InvalidInputError, StageError
-from subterra_jobs.evaluate.analysis.summary import examine, summarise
+from subterra_jobs.evaluate.analysis.summary import summarise
+from subterra_jobs.evaluate.judge.judges import examine
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import Scenario
-from subterra_jobs.evaluate.simulate.participants import reply_budget
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
+from subterra_jobs.evaluate.simulate.participants import CANDIDATE, reply_budget
 from subterra_jobs.evaluate.simulate.simulation import Played, play
-from subterra_jobs.evaluate.sufficient import CANDIDATE
 
 
 class EdgePhrases(ApiModel):

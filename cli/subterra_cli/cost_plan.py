@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from subterra_api.job_contract.messages import evaluation_of, generation_of
+from subterra_api.job_contract.defaults import evaluation_of, generation_of
 from subterra_cli.errors import CommandError
 from subterra_cli.manifests import Cap, Compile
 from subterra_core.pricing import TokenPrice, UnknownModelError

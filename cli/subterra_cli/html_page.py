@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.drawing.summary import Visits, condition
 from subterra_core.drawing.svg import add, draw
-from subterra_core.procedure.lint.analyse import Analysis
+from subterra_core.procedure.lint.findings import Analysis
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f4f6f8; --text: #1c2430; --rule: #d4dae1; --card: #ffffff; }

@@ -14,7 +14,8 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.import_langgraph import gaps
 from subterra_cli.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
-from subterra_core.procedure.lint.analyse import Analysis, Finding, analyse
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.lint.findings import Analysis, Finding
 from subterra_core.procedure.schema_errors import findings_of
 
 STANDARD_INPUT = "-"

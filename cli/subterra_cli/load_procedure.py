@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.lint import STANDARD_INPUT, examined
-from subterra_core.procedure.lint.analyse import Analysis, analyse
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.lint.findings import Analysis
 from subterra_core.procedure.schema_errors import findings_of
 
 

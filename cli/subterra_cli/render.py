@@ -20,7 +20,7 @@ from subterra_cli.procedure_diff import Changes, Difference
 from subterra_core.drawing.summary import Visits, clean, condition, described, endings, loops
 from subterra_core.drawing.svg import draw
 from subterra_core.procedure.graph import Graph, Path
-from subterra_core.procedure.lint.analyse import Analysis
+from subterra_core.procedure.lint.findings import Analysis
 
 _PIPED_WIDTH = 160
 _SHOWN_PATHS = 5

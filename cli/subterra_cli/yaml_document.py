@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from subterra_core.procedure.lint.analyse import Finding
+from subterra_core.procedure.lint.findings import Finding
 
 MAX_BYTES = 1024 * 1024
 """Above twice what the API server keeps of a procedure, so that indentation and comments fit too."""

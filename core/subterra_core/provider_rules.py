@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from subterra_api.job_contract.messages import Stage
+from subterra_api.job_contract.artifacts import Stage
 from subterra_api.v1alpha1.compilerun import CompileInputs, EvaluationSettings, Provider
 
 RULES = "scripted"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from subterra_api.v1alpha1 import GROUP
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
@@ -15,9 +14,11 @@ from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import Store
 from subterra_operator.kube.client import Api, ApiError, ConflictError
+from subterra_operator.kube.heartbeat import HEARTBEAT, Heartbeat
+from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import Poller
-from subterra_operator.resources import KINDS, RUN_LABEL, WATCHED, Key, Kind, deleting, key_of
+from subterra_operator.resources import KINDS, WATCHED, Key, Kind, deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.work_queue import KeyQueue
 
@@ -25,9 +26,6 @@ log = logging.getLogger("subterra")
 
 RESYNC_SECONDS = 300.0
 """Everything is decided anew so often."""
-HEARTBEAT = "subterra-operator-heartbeat"
-BEAT = f"{GROUP}/beat"
-BEAT_SECONDS = 20.0
 
 
 class Controller:
@@ -42,10 +40,7 @@ class Controller:
         self._listing = asyncio.Lock()
         self._listed: set[tuple[str, str | None]] = set()
         self._ready = asyncio.Event()
-        self._beaten = 0.0
-        """When a heartbeat last came back through a watch."""
-        self._unheard: float | None = None
-        """When the first heartbeat was sent that the API server answered and that has not come back."""
+        self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
 
     @property
     def ready(self) -> bool:
@@ -54,16 +49,13 @@ class Controller:
 
     @property
     def silence(self) -> float:
-        """Seconds for which the API server has answered and yet no heartbeat has come back through a watch.
-
-        While the API server does not answer at all, a fresh operator would be no better, and kubelet would let it wait for minutes.
-        """
-        return 0.0 if self._unheard is None else time.monotonic() - self._unheard
+        """Seconds for which the watches have been silent although the API server answers."""
+        return self.heartbeat.silence
 
     def observe(self, event: str | None, obj: Mapping[str, Any]) -> None:
         """Takes an event of a watch: remembers the object and wakes up whom it concerns."""
         if obj["metadata"]["name"] == HEARTBEAT:
-            self._beaten, self._unheard = time.monotonic(), None
+            self.heartbeat.came_back()
         elif self.store.seen(obj, deleted=event == "DELETED"):
             self.wake(obj)
 
@@ -75,7 +67,7 @@ class Controller:
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat())
+            group.create_task(self.heartbeat.run())
             await self._ready.wait()
             log.info("all kinds listed: %d objects", sum(len(self.store.keys(kind)) for kind in WATCHED))
             await self.poller.first()
@@ -112,25 +104,6 @@ class Controller:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             self._decide_all()
-
-    async def _beat(self) -> None:
-        """Writes a heartbeat; that it comes back through a watch proves that the watches live."""
-        while True:
-            metadata = {
-                "name": HEARTBEAT, "namespace": self.settings.namespace, "labels": {"app.kubernetes.io/managed-by": "subterra"},
-                "annotations": {BEAT: datetime.now(UTC).isoformat()},
-            }  # fmt: skip
-            sent = time.monotonic()
-            try:
-                await self.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
-                answered = True
-            except ApiError as error:
-                log.warning("heartbeat failed: %s", error)
-                answered = 0 < error.code < 500 and error.code != 429
-            if answered and self._unheard is None and self._beaten < sent:
-                self._unheard = sent
-            metrics.API_SILENCE.set(self.silence)
-            await asyncio.sleep(BEAT_SECONDS)
 
     async def _work(self) -> None:
         while True:

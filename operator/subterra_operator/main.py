@@ -11,9 +11,9 @@ from aiohttp import web
 
 from subterra_operator.controller import Controller
 from subterra_operator.kube.client import Api
-from subterra_operator.kube.watcher import watch_all
 from subterra_operator.monitoring.health import application
 from subterra_operator.settings import Settings, load
+from subterra_operator.watcher import watch_all
 
 
 async def operate(settings: Settings, stop: asyncio.Event) -> None:

@@ -5,18 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from subterra_api.v1alpha1 import GROUP, VERSION
+from subterra_operator.labels import MANAGED_BY, MANAGER
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON has it."""
-
-MANAGED_BY = "app.kubernetes.io/managed-by"
-MANAGER = "subterra"
-AGENT_LABEL = f"{GROUP}/agent"
-RUN_LABEL = f"{GROUP}/run"
-STAGE_LABEL = f"{GROUP}/stage"
-VERSION_LABEL = f"{GROUP}/version"
-COMPONENT_LABEL = "app.kubernetes.io/component"
-RETRY_AT = f"{GROUP}/retryAt"
 
 
 class Key(NamedTuple):
@@ -100,18 +92,6 @@ def _copy(source: Any, target: Object, path: list[str]) -> None:
 def key_of(obj: Mapping[str, Any]) -> Key:
     """The name of an object."""
     return Key(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-
-
-def labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """An object's labels, perhaps none."""
-    found: Mapping[str, str] = obj["metadata"].get("labels") or {}
-    return found
-
-
-def annotations(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """An object's annotations, perhaps none."""
-    found: Mapping[str, str] = obj["metadata"].get("annotations") or {}
-    return found
 
 
 def controller_uid(obj: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,8 @@ from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.cache import Store
-from subterra_operator.resources import Key, Object, annotations, controller_uid, key_of, labels
+from subterra_operator.labels import annotations, labels
+from subterra_operator.resources import Key, Object, controller_uid, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.specs.run_input import keys_of
 from subterra_testkit import kubernetes_objects as make

@@ -10,7 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import Budget, RunInput, resolve
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs, Provider, Reference
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import RunIdentity, RunInput, resolve
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.messages import RunIdentity, RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_testkit.repository import EXAMPLES

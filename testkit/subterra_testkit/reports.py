@@ -6,22 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import RunInput, resolve
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.scores import Tally
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import messages, write
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.judge.conformance import replay
-from subterra_jobs.evaluate.judge.llm_judge import Repeat
-from subterra_jobs.evaluate.judge.llm_labeller import Accuracy
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rule_judge import Evidence, Judgement, judge
+from subterra_jobs.evaluate.judge.results import Accuracy, Evidence, Judgement, Judging, Repeat, Result
+from subterra_jobs.evaluate.judge.rule_judge import judge
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.report import report
-from subterra_jobs.evaluate.report.report import Judging
+from subterra_jobs.evaluate.report.html import html
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_testkit.fake_chat_server import DAMAGES
@@ -115,4 +114,4 @@ def page(sample: Sample) -> str:
     """The report as a page."""
     run, arms, judging = sample
     about = {"run": "default/travel-1", "made": "2026-01-01 00:00 UTC"}
-    return report.html(report.build(run, GRAPH, arms, summarise(arms, 7), about, judging), GRAPH, arms)
+    return html(report.build(run, GRAPH, arms, summarise(arms, 7), about, judging), GRAPH, arms)

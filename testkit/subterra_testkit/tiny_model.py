@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from subterra_api.digest import canonical, meaning
-from subterra_api.job_contract.messages import PROCEDURE_FILE, training_of
+from subterra_api.job_contract.artifacts import PROCEDURE_FILE
+from subterra_api.job_contract.defaults import training_of
 from subterra_api.v1alpha1.compilerun import TrainingSettings
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import fitting, sample_path, sample_values

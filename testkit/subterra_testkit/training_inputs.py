@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from subterra_api.job_contract.messages import Training, training_of
+from subterra_api.job_contract.defaults import training_of
+from subterra_api.job_contract.messages import Training
 from subterra_api.v1alpha1.compilerun import TrainingSettings
 
 SYSTEM_PROMPT = "You are a helpful travel assistant."

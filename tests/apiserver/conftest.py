@@ -10,7 +10,7 @@ from subterra_api.crd import all_crds
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.kube.client import Api
 from subterra_operator.settings import Settings
-from subterra_testkit.test_namespace import World, operating
+from subterra_testkit.operator_namespace import World, operating
 
 NUMBERS = itertools.count(1)
 

@@ -22,7 +22,7 @@ from subterra_core.procedure.lint.analyse import analyse
 from subterra_operator.kube.client import ApiError
 from subterra_operator.resources import KINDS, Object
 from subterra_testkit.kubernetes_objects import TRAVEL_DIGEST
-from subterra_testkit.test_namespace import World
+from subterra_testkit.operator_namespace import World
 
 pytestmark = pytest.mark.apiserver
 MODELS = {"Procedure": ProcedureSpec, "CompileRun": CompileRunSpec, "CompiledAgent": CompiledAgentSpec}

@@ -14,7 +14,7 @@ from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
-from subterra_testkit.test_namespace import World, operating
+from subterra_testkit.operator_namespace import World, operating
 
 pytestmark = pytest.mark.apiserver
 

@@ -10,7 +10,7 @@ import yaml
 from subterra_operator.kube.client import ApiError
 from subterra_operator.resources import Object
 from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_DIGEST
-from subterra_testkit.test_namespace import World
+from subterra_testkit.operator_namespace import World
 
 pytestmark = pytest.mark.apiserver
 MODEL = {"uri": "pvc://models/1", "digest": TRAVEL_DIGEST}

@@ -9,7 +9,7 @@ from subterra_operator.main import operate
 from subterra_operator.resources import WATCHED, Object
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.test_namespace import World
+from subterra_testkit.operator_namespace import World
 
 pytestmark = pytest.mark.apiserver
 

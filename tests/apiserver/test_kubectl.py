@@ -15,7 +15,7 @@ from subterra_cli.main import app
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.resources import Object
 from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
-from subterra_testkit.test_namespace import World
+from subterra_testkit.operator_namespace import World
 
 pytestmark = pytest.mark.apiserver
 TEXT = (ROOT / "examples/travel/procedure.yaml").read_text()

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import resolve
+from subterra_api.job_contract.defaults import resolve
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.test_namespace import World, condition, operating
+from subterra_testkit.operator_namespace import World, condition, operating
 
 pytestmark = pytest.mark.apiserver
 

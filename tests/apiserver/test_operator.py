@@ -6,7 +6,7 @@ import pytest
 
 from subterra_operator.decide.decision import moment
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.test_namespace import World, condition
+from subterra_testkit.operator_namespace import World, condition
 
 pytestmark = pytest.mark.apiserver
 SECOND = edited("You are a very helpful travel booking assistant.")

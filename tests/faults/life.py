@@ -22,11 +22,11 @@ from subterra_api.crd import all_crds
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.apply import APPLIED
 from subterra_operator.kube.client import Api
-from subterra_operator.resources import KINDS, Object, labels
+from subterra_operator.labels import APPLIED, labels
+from subterra_operator.resources import KINDS, Object
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.test_namespace import Kubelet, World
+from subterra_testkit.operator_namespace import Kubelet, World
 
 RECOVERY_SECONDS = 120.0
 """The promise: so long after the last fault is past, all is as if nothing had been."""

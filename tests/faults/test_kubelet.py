@@ -19,7 +19,8 @@ import pytest
 from tests.faults.conftest import TALLY
 
 from subterra_demo import steps
-from subterra_operator.resources import Object, labels
+from subterra_operator.labels import labels
+from subterra_operator.resources import Object
 from subterra_testkit.kubernetes_objects import TRAVEL
 
 pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(3000)]

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.procedure import Edge, Guard, Knowledge, Node, Persona, ProcedureSpec, Variable
-from subterra_core.procedure.lint.analyse import Finding
+from subterra_core.procedure.lint.findings import Finding
 
 _MODELS: tuple[type[ApiModel], ...] = (ProcedureSpec, Node, Edge, Guard, Variable, Persona, Knowledge)
 _FIELDS = sorted({field.alias or name for model in _MODELS for name, field in model.model_fields.items()})

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from subterra_api.v1alpha1.procedure import Role
+from subterra_api.v1alpha1.procedure import Node, Role
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
 from subterra_jobs.errors import InvalidInputError
@@ -61,3 +61,8 @@ def messages(system_prompt: str, opener: str | None, utterances: list[Utterance]
     if greeted and opener is not None:
         chat.insert(1, chat[2])
     return chat
+
+
+def agent_wordings(node: Node) -> tuple[str, ...]:
+    """All wordings of an agent node, those of its branches included."""
+    return tuple(dict.fromkeys([*node.examples, *(text for edge in node.next for text in edge.examples)]))

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from subterra_api.job_contract.messages import PRICES_VARIABLE
+from subterra_api.job_contract.environment import PRICES_VARIABLE
 from subterra_core.pricing import prices_from
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.evaluate.cost_estimate import JUDGES, LABELLER, forecast
 from subterra_jobs.evaluate.judge.llm_labeller import CHECKED
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.simulation import Library
 from subterra_jobs.llm.client_pool import Desk
 from subterra_jobs.llm.cost_estimate import Forecast, span

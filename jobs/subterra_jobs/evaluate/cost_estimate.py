@@ -14,14 +14,15 @@ from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue import scripted
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
+from subterra_jobs.dialogue.stand_in import stand_in, words
 from subterra_jobs.evaluate.judge import llm_judge, llm_labeller
 from subterra_jobs.evaluate.judge.llm_judge import TWICE
 from subterra_jobs.evaluate.judge.rubric import PARTS
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate import orchestrator_agent, user_simulator
 from subterra_jobs.evaluate.simulate.agents import in_context, messages
 from subterra_jobs.llm.client import Request
-from subterra_jobs.llm.cost_estimate import NUMBER, Asked, Assumed, Forecast, Part, length, model_of, part, stand_in, words
+from subterra_jobs.llm.cost_estimate import NUMBER, Asked, Assumed, Forecast, Part, length, model_of, part
 
 Chat = list[dict[str, str]]
 JUDGES = ("judge", "second judge")
@@ -87,8 +88,8 @@ class _Paid:
 
 def talk(graph: Graph, scenario: Scenario, assumed: Assumed) -> Chat:
     """A stand-in for the conversation with this customer. The agent has the last word."""
-    chat = scripted.messages("", scenario.opener, stand_in(graph, scenario.path, scenario.values, assumed))[1:]
-    more = [{"role": role, "content": words("", assumed)} for role in ("user", "assistant")]
+    chat = scripted.messages("", scenario.opener, stand_in(graph, scenario.path, scenario.values, assumed.turn_length))[1:]
+    more = [{"role": role, "content": words("", assumed.turn_length)} for role in ("user", "assistant")]
     return chat + (more[1:] if chat[-1]["role"] == "user" else []) + more * assumed.exchanges
 
 
@@ -111,9 +112,9 @@ def orchestrated(graph: Graph, scenario: Scenario, assumed: Assumed) -> Iterator
     """The calls of an orchestrator: one for each node of the agent, and one for each choice that what it knows leaves open."""
     known = {each.name: scenario.values[each.name] for each in graph.spec.variables if each.visibility == "context"}
     step = graph.begin({name: known[name] for name in graph.facts if name in known})
-    system, more = orchestrator_agent.system_of(graph.spec), words("", assumed)
+    system, more = orchestrator_agent.system_of(graph.spec), words("", assumed.turn_length)
     said: Chat = [] if scenario.opener is None else [{"role": "user", "content": scenario.opener}]
-    for turn in stand_in(graph, scenario.path, scenario.values, assumed):
+    for turn in stand_in(graph, scenario.path, scenario.values, assumed.turn_length):
         node = graph.nodes[turn.node]
         if node.role == "agent":
             yield orchestrator_agent.saying(system, node, known, said), length(turn.text)

@@ -3,35 +3,34 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra_api.job_contract.messages import CONCURRENCY_VARIABLE, GATE_VARIABLE, Gate, artifact_path
-from subterra_api.v1alpha1.scores import Interval, Scores
+from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.environment import CONCURRENCY_VARIABLE, GATE_VARIABLE
+from subterra_api.job_contract.messages import Gate
 from subterra_core.gate.verdict import BLOCK, futile
 from subterra_core.pricing import money
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES, summarise
-from subterra_jobs.evaluate.cost_check import Expected, expect
+from subterra_jobs.evaluate.analysis.gate_statistics import sufficient
+from subterra_jobs.evaluate.analysis.summary import summarise
+from subterra_jobs.evaluate.cost_check import expect
 from subterra_jobs.evaluate.judge.judges import Examined, Panel, Results, panel_of
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rule_judge import GRACEFUL
-from subterra_jobs.evaluate.looks import blocks, in_blocks
+from subterra_jobs.evaluate.progress import Meter, _telling, message
 from subterra_jobs.evaluate.report import report
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
+from subterra_jobs.evaluate.scenarios.training_overlap import overlap, training_marks
+from subterra_jobs.evaluate.scheduling import blocks, in_blocks
 from subterra_jobs.evaluate.simulate import participants
 from subterra_jobs.evaluate.simulate.agents import Condition
 from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
 from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, Cast, Library, play_all, turn_cap
-from subterra_jobs.evaluate.sufficient import CANDIDATE, sufficient
 from subterra_jobs.llm.client_pool import Desk
 from subterra_jobs.stage.cancellation import Halt, StoppedError, halting
 from subterra_jobs.stage.runner import TERMINATED, Outcome, StageContext
-
-TELL_SECONDS = 1.0
 
 
 def work(context: StageContext) -> Outcome:
@@ -47,7 +46,7 @@ def work(context: StageContext) -> Outcome:
 async def _evaluate(context: StageContext) -> Outcome:
     run, graph, dataset = context.input, Graph(context.input.procedure), _dataset(context)
     gate = Gate.model_validate_json(os.environ.get(GATE_VARIABLE, "{}"))
-    trained = build.training_marks(dataset) if dataset else frozenset()
+    trained = training_marks(dataset) if dataset else frozenset()
     listed = build.build(graph, run.evaluation, trained)
     async with AsyncExitStack() as stack:
         halt = stack.enter_context(halting())
@@ -68,7 +67,7 @@ async def _evaluate(context: StageContext) -> Outcome:
         judging, results = await panel.judging(found, halt), _joined(found)
         figures = await desk.figures()
     scores = summarise(results, run.evaluation.seed).model_copy(update={"planned": len(listed)})
-    told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(build.overlap(listed, trained))}
+    told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(overlap(listed, trained))}
     told |= expected.beside(figures.usd) if expected and figures else {}
     report.write(context.output, report.build(run, graph, results, scores, told, judging, gate), graph, results)
     text = message(results, scores)
@@ -116,83 +115,12 @@ def _concurrency() -> int:
     return int(given) if given.isdecimal() and int(given) else CONCURRENCY
 
 
-@dataclass
-class Meter:
-    """How many steps are done."""
-
-    done: int = 0
-
-    def step(self) -> None:
-        """One more."""
-        self.done += 1
-
-
-@asynccontextmanager
-async def _telling(
-    context: StageContext, desk: Desk, conversations: int, panel: Panel, expected: Expected | None
-) -> AsyncIterator[Meter]:
-    """Tells progress and spending now and then, until the end of the block."""
-    meter, planned = Meter(), conversations + panel.steps(conversations)
-    unit = "conversations" if planned == conversations else "steps"
-
-    async def tell() -> None:
-        figures = await desk.figures()
-        context.progress.update(min(meter.done, planned), planned, unit, **(figures.told(str(expected)) if figures else {}))
-
-    async def keep_telling() -> None:
-        while True:
-            await tell()
-            await asyncio.sleep(TELL_SECONDS)
-
-    task = asyncio.create_task(keep_telling())
-    try:
-        yield meter
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await tell()
-
-
 def _check(context: StageContext, halt: Halt) -> Callable[[], None]:
     def check() -> None:
         context.lease.check()
         halt.check()
 
     return check
-
-
-def message(arms: Results, scores: Scores) -> str:
-    """The stage in one or two sentences."""
-    results = arms[CANDIDATE]
-    parts = [
-        *_early(scores),
-        f"{scores.scenarios} conversations: conformance {_percent(scores.conformance)}, failures {_percent(scores.failure_rate)}",
-        *_parts(results, scores),
-    ]
-    if others := [name for name in arms if name != CANDIDATE]:
-        parts.append(f"beside {', '.join(others)}")
-    return "; ".join(parts)
-
-
-def _early(scores: Scores) -> Iterator[str]:
-    if scores.ended_early:
-        yield f"ended early, after {scores.scenarios} of {scores.planned} scenarios, since the gate is far out of reach"
-
-
-def _parts(results: Sequence[Result], scores: Scores) -> Iterator[str]:
-    unplayed = sum(result.dialogue.error is not None for result in results)
-    faults = sum(result.dialogue.fault is not None for result in results)
-    if unplayed:
-        yield f"{unplayed} could not be played and count as failed"
-    if faults:
-        yield f"in {faults} the simulated customer did something wrong; they count all the same"
-    if GRACEFUL not in scores.criteria:
-        yield f"Graceful Handling is left out, since fewer than {MIN_CHALLENGES} customers posed a challenge"
-
-
-def _percent(value: Interval) -> str:
-    return f"{value.mean:.1%} ({value.low:.1%} to {value.high:.1%})"
 
 
 def _dataset(context: StageContext) -> Path | None:

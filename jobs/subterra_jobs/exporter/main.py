@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from subterra_api.job_contract.messages import EXPORTER_PORT, VLLM_PORT, VLLM_VARIABLE, ExitCode
+from subterra_api.job_contract.environment import EXPORTER_PORT, VLLM_PORT, VLLM_VARIABLE
+from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.exporter.meter import Meter
 from subterra_jobs.exporter.scrape import UndecidedError, scrape
 

@@ -11,8 +11,9 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import Audit
 from subterra_jobs.generate.check.turn_checks import reasons
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.coverage import cover
-from subterra_jobs.generate.write.writer import Conversation, messages
+from subterra_jobs.generate.write.writer import messages
 from subterra_jobs.stage.runner import Outcome
 
 

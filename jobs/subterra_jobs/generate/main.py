@@ -12,13 +12,13 @@ from subterra_core.procedure.lint.analyse import analyse
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import audit, require_decidable, require_usable
 from subterra_jobs.generate.check.near_duplicates import without_repeats
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.plan import plan
 from subterra_jobs.generate.workers import cpu_limit
 from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
 from subterra_jobs.generate.workers.worker import TEACHER
 from subterra_jobs.generate.write.turn_keys import turns_path
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_jobs.llm.account import account_of
 from subterra_jobs.llm.admission import Figures
 from subterra_jobs.llm.response_cache import AnswerStore

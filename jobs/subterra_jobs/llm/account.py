@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from subterra_api.job_contract.messages import ENDPOINTS_VARIABLE, KEY_VARIABLES, PRICES_VARIABLE
+from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, KEY_VARIABLES, PRICES_VARIABLE
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice, UnknownModelError, price_of, prices_from
 from subterra_jobs.errors import InvalidInputError

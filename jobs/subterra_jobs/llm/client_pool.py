@@ -5,7 +5,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from subterra_api.digest import meaning, sha256, short
-from subterra_api.job_contract.messages import Budget, RunIdentity, Stage
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.llm.account import account_of, client_of
 from subterra_jobs.llm.admission import Figures, StageBroker

@@ -6,9 +6,6 @@ from decimal import Decimal
 
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
-from subterra_core.procedure.graph import Graph, Path
-from subterra_core.procedure.template import render
-from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.llm.client import Request
 from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, tokens
 
@@ -32,6 +29,11 @@ class Assumed:
     """Share of the calls that are paid twice, since their answer is of no use or was lost."""
     cached: bool
     """Whether providers read from their caches what they can keep of a prompt."""
+
+    @property
+    def turn_length(self) -> int:
+        """Characters of a turn."""
+        return self.turn * BYTES_PER_TOKEN
 
 
 # Writers, players and agents are told to say one to three sentences a turn, judges to give one to three quotes for each criterion,
@@ -132,25 +134,6 @@ def part(name: str, model: Model, calls: Callable[[Assumed], Iterable[Asked]], f
     """A part of a forecast, ``factor`` times what these calls cost."""
     low, high = (bill(model, calls(assumed), assumed).times(factor) for assumed in (LOW, HIGH))
     return Part(name, model.name, low, high)
-
-
-def words(text: str, assumed: Assumed) -> str:
-    """A stand-in for a turn that a model words: ``text``, as long as a turn is."""
-    return text.ljust(assumed.turn * BYTES_PER_TOKEN, "x")
-
-
-def stand_in(graph: Graph, path: Path, values: Mapping[str, str], assumed: Assumed) -> list[Utterance]:
-    """What could be said on a path: the procedure's own examples where it has some, as long as a model's turns."""
-    following = [*path[1:], None]
-    return [
-        Utterance(node, graph.nodes[node].role, words(render(_example(graph, node, taken), values), assumed), taken)
-        for node, taken in zip(path, following, strict=True)
-    ]
-
-
-def _example(graph: Graph, node: str, taken: str | None) -> str:
-    edge = graph.edge(node, taken)
-    return next(iter((edge.examples if edge else ()) or graph.nodes[node].examples), "")
 
 
 def length(text: str) -> int:

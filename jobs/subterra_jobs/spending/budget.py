@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from subterra_api.job_contract.messages import Budget, Stage
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.messages import Budget
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.spending.caps import Refusal, Window
 from subterra_jobs.spending.ledger import Entry, Ledger, Payment

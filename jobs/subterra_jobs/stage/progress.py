@@ -9,7 +9,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from subterra_api.job_contract.messages import Calls, Progress, Stage
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.messages import Calls, Progress
 
 log = logging.getLogger("subterra")
 LOG_EVERY_SECONDS = 10.0

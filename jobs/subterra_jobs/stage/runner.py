@@ -15,20 +15,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from subterra_api.digest import sha256
-from subterra_api.job_contract.messages import (
-    BUDGET_VARIABLE,
-    INPUT_FILE,
-    PROGRESS_PORT,
-    RESULT_LIMIT,
-    TERMINATION_LOG,
-    Budget,
-    ExitCode,
-    RunInput,
-    Stage,
-    StageResult,
-    artifact_path,
-    lease_path,
-)
+from subterra_api.job_contract.artifacts import Stage, artifact_path, lease_path
+from subterra_api.job_contract.environment import BUDGET_VARIABLE, INPUT_FILE, PROGRESS_PORT, RESULT_LIMIT, TERMINATION_LOG
+from subterra_api.job_contract.messages import Budget, ExitCode, RunInput, StageResult
 from subterra_api.v1alpha1.scores import Scores
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.progress import ProgressReporter

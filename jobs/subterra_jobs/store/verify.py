@@ -2,7 +2,8 @@
 
 import sys
 
-from subterra_api.job_contract.messages import STORE_MOUNT, ExitCode
+from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.errors import StageError
 from subterra_jobs.store.artifacts import ArtifactStore
 

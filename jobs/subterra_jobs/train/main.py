@@ -7,7 +7,8 @@ from pathlib import Path
 import fsspec
 
 from subterra_api.digest import canonical, meaning
-from subterra_api.job_contract.messages import PROCEDURE_FILE, STORE_MOUNT, work_path
+from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
+from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.stage.runner import Outcome, StageContext

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
-from subterra_core.procedure.lint.analyse import Analysis, analyse
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.lint.findings import Analysis
 from subterra_core.procedure.schema_errors import findings_of
 from subterra_operator.decide.decision import Conditions, Decision, wire
 from subterra_operator.snapshot import ProcedureSnapshot, Seen

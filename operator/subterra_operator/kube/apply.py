@@ -10,25 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from subterra_api.digest import sha256
-from subterra_api.v1alpha1 import GROUP
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.kube.cache import Store
 from subterra_operator.kube.client import Api, ConflictError, ExistsError, MissingError
-from subterra_operator.resources import (
-    MANAGED_BY,
-    MANAGER,
-    WATCHED,
-    Key,
-    Object,
-    annotations,
-    controller_uid,
-    deleting,
-    key_of,
-    labels,
-)
+from subterra_operator.labels import APPLIED, MANAGED_BY, MANAGER, annotations, labels
+from subterra_operator.resources import WATCHED, Key, Object, controller_uid, deleting, key_of
 
-APPLIED = f"{GROUP}/applied"
-"""On an applied object: digest of what we applied. It tells a later operator that nothing we once wanted is to be taken away."""
 REWRITE_SECONDS = 600.0
 """What we do not watch is written again after so long, in case somebody changed it."""
 

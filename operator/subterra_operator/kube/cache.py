@@ -12,18 +12,8 @@ from typing import Any
 
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator.resources import (
-    AGENT_LABEL,
-    RUN_LABEL,
-    VERSION_LABEL,
-    Key,
-    Object,
-    controller_uid,
-    deleting,
-    key_of,
-    labels,
-    trimmed,
-)
+from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels
+from subterra_operator.resources import Key, Object, controller_uid, deleting, key_of, trimmed
 from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot
 from subterra_operator.specs.run_input import input_name
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import kopf
 
-from subterra_operator.resources import KINDS, MANAGER, Key, Kind, Object, key_of
+from subterra_operator.labels import MANAGER
+from subterra_operator.resources import KINDS, Key, Kind, Object, key_of
 
 LOGIN_SECONDS = 300.0
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)

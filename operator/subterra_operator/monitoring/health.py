@@ -1,16 +1,27 @@
 """Health and metrics over HTTP."""
 
+from typing import Protocol
+
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from subterra_operator.controller import Controller
 from subterra_operator.monitoring.metrics import REGISTRY
 
 SILENCE_SECONDS = 95.0
 """So long without a heartbeat through the watches, and the operator is of no use: kubelet restarts it."""
 
 
-def application(controller: Controller) -> web.Application:
+class Liveness(Protocol):
+    """What the probes ask of the controller."""
+
+    @property
+    def silence(self) -> float: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+
+def application(controller: Liveness) -> web.Application:
     """``/healthz`` (are the watches alive), ``/readyz`` (was everything listed once), ``/metrics``."""
 
     async def healthz(_: web.Request) -> web.Response:

@@ -6,7 +6,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from subterra_api.job_contract.messages import Calls, Progress
-from subterra_operator.resources import AGENT_LABEL, Key, labels
+from subterra_operator.labels import AGENT_LABEL, labels
+from subterra_operator.resources import Key
 
 REGISTRY = CollectorRegistry()
 RECONCILES = Counter("subterra_reconcile_total", "Decisions carried out.", ["kind", "result"], registry=REGISTRY)

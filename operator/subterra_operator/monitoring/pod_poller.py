@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 import aiohttp
 from pydantic import ValidationError
 
-from subterra_api.job_contract.messages import EXPORTER_PORT, PROGRESS_PORT, Progress
+from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
+from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator.kube.cache import Store
+from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, labels
 from subterra_operator.monitoring import metrics
-from subterra_operator.resources import COMPONENT_LABEL, RUN_LABEL, Key, Object, labels
+from subterra_operator.resources import Key, Object
 
 log = logging.getLogger("subterra")
 

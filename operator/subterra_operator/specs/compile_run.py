@@ -7,7 +7,8 @@ from typing import Any
 from subterra_api.digest import run_digest, run_name
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
 from subterra_api.v1alpha1.compilerun import CompileInputs
-from subterra_operator.resources import AGENT_LABEL, Object
+from subterra_operator.labels import AGENT_LABEL
+from subterra_operator.resources import Object
 from subterra_operator.specs.pod import base, owner
 
 NEW: Mapping[str, Any] = MappingProxyType({})

@@ -6,33 +6,27 @@ from datetime import datetime
 from typing import Any
 
 from subterra_api.digest import meaning, sha256, short
-from subterra_api.job_contract.messages import EXPORTER_PORT, VLLM_PORT, VLLM_VARIABLE
-from subterra_api.v1alpha1 import GROUP
+from subterra_api.job_contract.environment import EXPORTER_PORT, VLLM_PORT, VLLM_VARIABLE
 from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.conditions import timestamp
-from subterra_operator.resources import (
+from subterra_operator.labels import (
     AGENT_LABEL,
     COMPONENT_LABEL,
     MANAGED_BY,
     MANAGER,
+    MODEL_DIGEST,
+    MODEL_PATH,
+    RUN,
+    SERVING_SINCE,
+    STARTED_AT,
     VERSION_LABEL,
-    Object,
     annotations,
     labels,
 )
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import HOME, base, container, env, mounts, owner, pod_spec, resources, volumes
 from subterra_operator.specs.vllm_container import DRAIN_SECONDS, Model, drain_command, vllm_container
-
-MODEL_DIGEST = f"{GROUP}/model-digest"
-MODEL_PATH = f"{GROUP}/model-path"
-RUN = f"{GROUP}/run"
-STARTED_AT = f"{GROUP}/startedAt"
-"""When the version was last asked to run; its progress deadline counts from here."""
-FAILED = f"{GROUP}/failed"
-"""Why the version was given up; nobody starts it again until a person asks."""
-SERVING_SINCE = f"{GROUP}/servingSince"
-"""On the Service: when traffic last moved."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from subterra_api.job_contract.messages import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
-from subterra_operator.resources import COMPONENT_LABEL, MANAGED_BY, MANAGER, STAGE_LABEL, Object
+from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
+from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, STAGE_LABEL
+from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, Settings
 from subterra_operator.specs.pod import base
 

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterator
 
-from subterra_api.job_contract.messages import BUDGET_VARIABLE, ENDPOINTS_VARIABLE, KEY_VARIABLES, PRICES_VARIABLE, Budget, Stage
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.environment import BUDGET_VARIABLE, ENDPOINTS_VARIABLE, KEY_VARIABLES, PRICES_VARIABLE
+from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.base import SecretKeyReference
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, Provider
 from subterra_core.pricing import PRICE_TABLE, ModelPrice

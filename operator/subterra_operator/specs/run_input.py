@@ -4,14 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from subterra_api.job_contract.messages import ArtifactKeys, RunInput
-from subterra_api.v1alpha1 import GROUP
-from subterra_operator.resources import RUN_LABEL, Object, annotations
+from subterra_api.job_contract.artifacts import ArtifactKeys
+from subterra_api.job_contract.messages import RunInput
+from subterra_operator.labels import BANNER, DIGEST, KEYS, RUN_LABEL, annotations
+from subterra_operator.resources import Object
 from subterra_operator.specs.pod import base, fitted, owner
-
-KEYS = f"{GROUP}/artifact-keys"
-DIGEST = f"{GROUP}/procedure-digest"
-BANNER = f"{GROUP}/banner"
 
 
 def input_name(run: str) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.job_contract.messages import (
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
     GATE_VARIABLE,
     INPUT_FILE,
@@ -13,21 +14,27 @@ from subterra_api.job_contract.messages import (
     REFERENCES_VARIABLE,
     VLLM_PORT,
     VLLM_VARIABLE,
-    ExitCode,
-    Gate,
-    Stage,
 )
-from subterra_api.v1alpha1 import GROUP
+from subterra_api.job_contract.messages import ExitCode, Gate
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
-from subterra_operator.resources import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGER, RUN_LABEL, STAGE_LABEL, Object, labels
+from subterra_operator.labels import (
+    AGENT_LABEL,
+    ATTACH,
+    ATTEMPT,
+    COMPONENT_LABEL,
+    MANAGED_BY,
+    MANAGER,
+    RUN_LABEL,
+    STAGE_LABEL,
+    labels,
+)
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
 from subterra_operator.specs.provider_env import provider_env
 from subterra_operator.specs.run_input import input_name
 from subterra_operator.specs.vllm_container import Model, vllm_container
 
-ATTEMPT = f"{GROUP}/attempt"
-ATTACH = f"{GROUP}/attach"
 CANDIDATE = "candidate"
 """The name under which the evaluation asks its sidecar for the model."""
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from subterra_api.job_contract.messages import STORE_MOUNT, VLLM_PORT, training_of
+from subterra_api.job_contract.defaults import training_of
+from subterra_api.job_contract.environment import STORE_MOUNT, VLLM_PORT
 from subterra_api.v1alpha1.compilerun import CompileInputs, Reference, ResourceRequirements
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings

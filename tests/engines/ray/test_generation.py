@@ -17,13 +17,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from subterra_api.job_contract.messages import BUDGET_VARIABLE, Budget, ExitCode, RunInput, StageResult, artifact_path, lease_path
+from subterra_api.job_contract.artifacts import artifact_path, lease_path
+from subterra_api.job_contract.environment import BUDGET_VARIABLE
+from subterra_api.job_contract.messages import Budget, ExitCode, RunInput, StageResult
 from subterra_jobs.dialogue.sampling import held_out
 from subterra_jobs.errors import InfrastructureError, ProviderBlockedError
 from subterra_jobs.generate import main as stage
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan
 from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_jobs.stage.progress import ProgressReporter
 from subterra_jobs.stage.runner import TERMINATED, Outcome, StageContext, execute
 from subterra_jobs.store.artifacts import ArtifactStore

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from subterra_api.job_contract.messages import RunInput, StageResult, artifact_path
+from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.messages import RunInput, StageResult
 from subterra_cli.main import app
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.generate import main as generate

@@ -19,7 +19,9 @@ import httpx
 import pytest
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import REFERENCES_VARIABLE, VLLM_VARIABLE, RunIdentity, StageResult, resolve
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_VARIABLE
+from subterra_api.job_contract.messages import RunIdentity, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy, Reference
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tests.unit.jobs.llm.test_openai_client import ledger, write
 
-from subterra_api.job_contract.messages import ENDPOINTS_VARIABLE, PRICES_VARIABLE, RunInput
+from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
+from subterra_api.job_contract.messages import RunInput
 from subterra_jobs.errors import InvalidInputError
 from subterra_testkit.generation_inputs import run_input, travel
 from subterra_testkit.vllm_server import vllm_server
@@ -18,7 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, as it is before its training."""
-    from subterra_jobs.train.model.scratch_model import scratch_model, scratch_tokenizer
+    from subterra_jobs.train.model.scratch_model import scratch_model
+    from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 
     words = [text for node in travel().nodes for text in (node.prompt, *node.examples)]
     folder = tmp_path_factory.mktemp("model")

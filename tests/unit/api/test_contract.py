@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from subterra_api.job_contract.messages import RESULT_LIMIT, ExitCode, RunIdentity, RunInput, StageResult, artifact_path, resolve
+from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.environment import RESULT_LIMIT
+from subterra_api.job_contract.messages import ExitCode, RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Branch, Comparison, Difference, Discordant, Interval, Sample, Scores, Statistics, Tally

@@ -3,7 +3,8 @@
 import yaml
 
 from subterra_api.digest import procedure_digest, run_digest, run_name
-from subterra_api.job_contract.messages import RunIdentity, resolve
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.messages import RunIdentity
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_testkit.repository import ROOT

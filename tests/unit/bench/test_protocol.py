@@ -15,8 +15,10 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_core.provider_rules import refusals
 from subterra_jobs.evaluate.analysis.summary import summarise
-from subterra_jobs.evaluate.judge.rule_judge import Judgement
+from subterra_jobs.evaluate.judge.results import Judgement
 from subterra_jobs.evaluate.report import report
+from subterra_jobs.evaluate.report.html import html
+from subterra_jobs.evaluate.report.transcripts import transcript
 from subterra_testkit.generation_inputs import EXAMPLES
 from subterra_testkit.reports import GRAPH, JUDGES, paired
 
@@ -63,10 +65,10 @@ def whole() -> tuple[Protocol, Outcome]:
         arms[name] = [replace(each, judgements=tuple(_given(each.judgements, place) for place in (0, 1))) for each in plain]
     scores = summarise(arms, 7)
     data = json.loads(json.dumps(report.build(run, GRAPH, arms, scores, {"run": "r"}, judging)))
-    chats = [{"arm": name} | report.transcript(each) for name, results in arms.items() for each in results]
+    chats = [{"arm": name} | transcript(each) for name, results in arms.items() for each in results]
     status = {"scores": data["scores"], "verdict": {"result": "Fail", "reasons": ["worse"]}, "usd": "12.5"}
     protocol = Protocol("made-up", lambda at: {}, len(arms["candidate"]), tuple(arms))
-    return protocol, Outcome(status, data, report.html(data, GRAPH, arms), chats, 4000)
+    return protocol, Outcome(status, data, html(data, GRAPH, arms), chats, 4000)
 
 
 def test_a_whole_evaluation_has_no_problems_and_its_tables_tell_every_condition(whole: tuple[Protocol, Outcome]) -> None:

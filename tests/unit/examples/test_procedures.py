@@ -13,6 +13,7 @@ from subterra_core.procedure.template import split
 from subterra_jobs.dialogue.scripted import write
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.evaluate.scenarios.path_cover import missed
 from subterra_jobs.generate.plan.coverage import cover
 from subterra_jobs.generate.plan.plan import plan
 from subterra_testkit.repository import ROOT
@@ -40,7 +41,7 @@ def test_every_edge_is_in_the_training_data_and_in_the_evaluation(name: str) -> 
     slots = plan(spec, Generation(teacher=Provider(), conversations=800, seeds=(42,), held_out_percent=10))
     assert min(cover(Graph(spec), slots).counts.values()) >= 3
     cast = build.build(Graph(spec), Evaluation(simulator=Provider(), judge=Provider(), scenarios=200, seed=7))
-    assert build.missed(Graph(spec), cast) == []
+    assert missed(Graph(spec), cast) == []
 
 
 @each

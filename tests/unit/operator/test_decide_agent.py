@@ -9,11 +9,12 @@ from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.agent.candidate import target_of
 from subterra_operator.decide.decision import Decision
+from subterra_operator.labels import FAILED
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot
 from subterra_operator.specs.compile_run import compile_run
-from subterra_operator.specs.deployment import FAILED, deployment, service, version_of
+from subterra_operator.specs.deployment import deployment, service, version_of
 from subterra_testkit import kubernetes_objects as make
 
 SETTINGS = Settings()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import BUDGET_VARIABLE, ExitCode, RunInput
+from subterra_api.job_contract.environment import BUDGET_VARIABLE
+from subterra_api.job_contract.messages import ExitCode, RunInput
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.run.run import decide_run

@@ -13,9 +13,9 @@ from tests.unit.operator import test_decide_run as runs
 from subterra_api.job_contract.messages import ExitCode
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
-from subterra_operator.resources import VERSION_LABEL, Object
+from subterra_operator.labels import FAILED, VERSION_LABEL
+from subterra_operator.resources import Object
 from subterra_operator.snapshot import ProcedureSnapshot
-from subterra_operator.specs.deployment import FAILED
 from subterra_testkit import kubernetes_objects as make
 
 Case = Callable[[], Object]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from subterra_operator.resources import labels
+from subterra_operator.labels import labels
 from subterra_testkit.lifecycle import Life
 
 EVENTS: dict[str, Callable[[Life], None]] = {

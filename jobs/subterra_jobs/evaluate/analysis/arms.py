@@ -12,9 +12,7 @@ import numpy as np
 from subterra_jobs.evaluate.analysis import statistics
 from subterra_jobs.evaluate.analysis.judge_agreement import kappa_interval, repeat_variance
 from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES, values_of
-from subterra_jobs.evaluate.judge.llm_judge import Repeat
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, GRACEFUL, TASK, Judgement
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, TASK, Judgement, Repeat, Result
 
 Arms = Mapping[str, Sequence[Result]]
 QUESTION_MARKS = "?？؟"

@@ -1,13 +1,14 @@
 """From two arms' scores of the same scenarios to what the gate reads. What is missing counts against the candidate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from subterra_api.v1alpha1.scores import Comparison, Difference, Discordant, Sample, Tally
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, FAILURE, GRACEFUL, HIGHEST, LOWEST, TASK
+from subterra_api.v1alpha1.scores import Comparison, Difference, Discordant, Sample, Statistics, Tally
+from subterra_jobs.evaluate.judge.results import CRITERIA, FAILURE, GRACEFUL, HIGHEST, LOWEST, TASK, Result
+from subterra_jobs.evaluate.simulate.participants import CANDIDATE, REFERENCES
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -80,3 +81,43 @@ def rounded(value: float) -> float:
 
 def _discordant(mine: Mask, theirs: Mask) -> Discordant:
     return Discordant(worse=int((mine & ~theirs).sum()), better=int((~mine & theirs).sum()), of=len(mine))
+
+
+def sufficient(arms: Mapping[str, Sequence[Result]]) -> Statistics:
+    """The candidate's own figures, and its differences to each reference on scenarios that the edit does not touch.
+
+    Every arm has the same scenarios in the same order. Arms of other names have no say.
+    """
+    results = arms[CANDIDATE]
+    references = {name: arm_of(arms[name]) for name in REFERENCES if name in arms}
+    candidate, challenged = arm_of(results), _challenged([results, *(arms[name] for name in references)])
+    criteria, failures = own(candidate, challenged)
+    return Statistics(
+        criteria=criteria, failures=failures, conformance=Tally(hits=sum(r.conformant for r in results), of=len(results)),
+        comparisons=tuple(
+            compare(name, candidate, arm, challenged=challenged, comparable=_comparable(arms[name]))
+            for name, arm in references.items()
+        ),
+        missing=rounded(missing(candidate, *references.values())),
+    )  # fmt: skip
+
+
+def arm_of(results: Sequence[Result]) -> Arm:
+    """One model's results as numbers; NaN where a judge gave none.
+
+    What a model made unplayable itself, as one does that talks until its context is full, was played, and scores 1 in every arm.
+    """
+    scores = [
+        [[np.nan if each is None else each.scores[name] for each in result.judgements] for name in CRITERIA] for result in results
+    ]
+    return Arm(np.array(scores, dtype=float), np.array([not result.dialogue.lost for result in results]))
+
+
+def _comparable(reference: Sequence[Result]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Scenarios in which no edit since this reference was compiled changes what is right."""
+    return np.array([not result.scenario.touched for result in reference])
+
+
+def _challenged(arms: Sequence[Sequence[Result]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Scenarios in which some arm had something to handle."""
+    return np.array([any(result.challenged for result in same) for same in zip(*arms, strict=True)])

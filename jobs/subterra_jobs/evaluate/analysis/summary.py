@@ -9,28 +9,17 @@ import numpy as np
 from subterra_api.v1alpha1.scores import Branch, Interval, Scores
 from subterra_core.drawing.summary import Failures, Visits
 from subterra_core.gate.verdict import FEW
-from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis import statistics
-from subterra_jobs.evaluate.analysis.gate_statistics import rounded
-from subterra_jobs.evaluate.judge.conformance import Nodes, replay
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, GRACEFUL, judge
-from subterra_jobs.evaluate.judge.rule_labeller import Labeller
-from subterra_jobs.evaluate.scenarios.build import Scenario, hops
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
-from subterra_jobs.evaluate.sufficient import CANDIDATE, sufficient
+from subterra_jobs.evaluate.analysis.gate_statistics import rounded, sufficient
+from subterra_jobs.evaluate.judge.conformance import Nodes
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Result
+from subterra_jobs.evaluate.scenarios.path_cover import hops
+from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 
 MIN_CHALLENGES = 5
 """Fewer conversations say nothing about Graceful Handling; the criterion is then left out."""
 WORST_BRANCHES, WORST_RARE = 5, 3
 """So many go into the termination message, of those with enough conversations to be judged and of others; the report has all."""
-
-
-def examine(graph: Graph, labeller: Labeller, scenario: Scenario, dialogue: Dialogue) -> Result:
-    """A played scenario labelled, replayed and judged."""
-    labels = [labeller.label(reply.text) for reply in dialogue.replies]
-    replayed = replay(graph, scenario.path, scenario.values, labels)
-    return Result(scenario, dialogue, replayed, (judge(scenario.path, scenario.lines, dialogue, replayed),))
 
 
 def values_of(results: Sequence[Result], criterion: str) -> list[float]:

@@ -9,14 +9,15 @@ from typing import Protocol
 
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.evaluate.analysis.summary import examine
-from subterra_jobs.evaluate.judge.conformance import Replay
-from subterra_jobs.evaluate.judge.llm_judge import TWICE, ModelJudge, Played, Repeat, judge_all
+from subterra_jobs.evaluate.judge.conformance import Replay, replay
+from subterra_jobs.evaluate.judge.llm_judge import TWICE, ModelJudge, Played, judge_all
 from subterra_jobs.evaluate.judge.llm_labeller import ModelLabeller
-from subterra_jobs.evaluate.judge.results import Result
+from subterra_jobs.evaluate.judge.results import Judging, Repeat, Result
+from subterra_jobs.evaluate.judge.rule_judge import judge
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
-from subterra_jobs.evaluate.report.report import Judging
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import shuffled
+from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.llm.client_pool import Desk
 from subterra_jobs.stage.cancellation import Halt
 
@@ -115,3 +116,10 @@ class Models:
 
         labelled = iter(await shuffled(jobs, label, seed=self._seed, slots=self._slots, halt=halt, on_done=on_done))
         return {name: list(islice(labelled, len(played))) for name, played in arms.items()}
+
+
+def examine(graph: Graph, labeller: Labeller, scenario: Scenario, dialogue: Dialogue) -> Result:
+    """A played scenario labelled, replayed and judged."""
+    labels = [labeller.label(reply.text) for reply in dialogue.replies]
+    replayed = replay(graph, scenario.path, scenario.values, labels)
+    return Result(scenario, dialogue, replayed, (judge(scenario.path, scenario.lines, dialogue, replayed),))

@@ -12,17 +12,11 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart, knowledge
+from subterra_jobs.dialogue.prompt_blocks import transcript
 from subterra_jobs.evaluate.judge.quotes import unfounded
-from subterra_jobs.evaluate.judge.rubric import INSTRUCTION, LEVELS, PARTS, Part, transcript
-from subterra_jobs.evaluate.judge.rule_judge import (
-    CRITERIA,
-    GRACEFUL,
-    UNCHALLENGED_CAP,
-    Evidence,
-    Judgement,
-    poses_challenge,
-)
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, UNCHALLENGED_CAP, Evidence, Judgement, Repeat
+from subterra_jobs.evaluate.judge.rubric import INSTRUCTION, LEVELS, PARTS, Part
+from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge
 from subterra_jobs.evaluate.scheduling import shuffled
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.llm.client import Message, Request
@@ -102,15 +96,6 @@ def fingerprint(provider: Provider) -> str:
     asked = [[part.informed, part.text(), part.schema] for part in PARTS]
     sampling = {"tokens": ANSWER_TOKENS, "tries": TRIES, "temperature": "the provider's default"}
     return short(sha256([meaning(provider), INSTRUCTION, asked, sampling]), 12)
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """A conversation that one judge judged twice."""
-
-    judge: int
-    first: Judgement
-    second: Judgement
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, Role
 from subterra_api.v1alpha1.scores import Tally
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart
+from subterra_jobs.dialogue.prompt_blocks import transcript
 from subterra_jobs.evaluate.judge.alignment import Decoded, Guess, Heard, decode
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
-from subterra_jobs.evaluate.judge.rubric import transcript
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.judge.results import Accuracy
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import shuffled
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.llm.client import Request, json_object
@@ -46,15 +47,6 @@ _STEPS = {"type": "array", "items": {"type": "string"}}
 _SCHEMA = json_object(
     {"turns": {"type": "array", "items": json_object({"turn": {"type": "integer"}, "first": _STEPS, "second": _STEPS})}},
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How often the labeller was right on conversations whose steps are known: turns of each side, and whole conversations."""
-
-    agent: Tally
-    customer: Tally
-    conversations: Tally
 
 
 class ModelLabeller:

@@ -21,57 +21,24 @@ is recognised, complete, not stuck repeating words, and not the same step again 
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from subterra_core.procedure.graph import Path
 from subterra_jobs.evaluate.judge.conformance import Replay, Turn
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.judge.results import (
+    ACCURACY,
+    CONSISTENCY,
+    CRITERIA,
+    GRACEFUL,
+    NATURAL,
+    TASK,
+    UNCHALLENGED_CAP,
+    Judgement,
+)
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
-
-TASK, ACCURACY, CONSISTENCY, GRACEFUL, NATURAL = CRITERIA = (
-    "taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness",
-)  # fmt: skip
-LOWEST, HIGHEST = 1.0, 5.0
-FAILURE = 3
-"""A conversation with this Task Success or less has failed."""
-UNCHALLENGED_CAP = 3
 
 _STUCK = re.compile(r"\b(\w+(?:\W+\w+){0,3})\W+\1\b")
 """Words that are said twice in a row."""
-
-
-RULES = "rules"
-"""The fingerprint of this judge."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a judge that is a model says for a score: passages of the conversation, word for word, and a reason. Untrusted text."""
-
-    quotes: tuple[str, ...]
-    reason: str
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The five scores of one conversation; ``challenged`` when the customer gave Graceful Handling something to handle."""
-
-    scores: Mapping[str, int]
-    challenged: bool
-    clean: tuple[bool, ...]
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
-    judge: str = RULES
-    """Fingerprint of who judged by what; judgements with unlike ones are not comparable."""
-
-    @property
-    def failed(self) -> bool:
-        return self.scores[TASK] <= FAILURE
-
-
-def poses_challenge(scenario: Scenario) -> bool:
-    """Whether this customer gives any agent something to handle gracefully: a challenge, or a path that comes back to a node."""
-    return scenario.challenge is not None or len(set(scenario.path)) < len(scenario.path)
 
 
 def judge(path: Path, lines: Sequence[str], dialogue: Dialogue, replay: Replay) -> Judgement:

@@ -7,8 +7,8 @@ a reply may utter several of them, joined by a space.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from subterra_api.v1alpha1.procedure import Node
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.scripted import agent_wordings
 from subterra_jobs.dialogue.wording_patterns import Pattern, longest_value, pattern
 from subterra_jobs.errors import InvalidInputError
 
@@ -49,11 +49,6 @@ class Labeller:
         best = max((p.literal for _, p, _ in found), default=0)
         sure = [(nodes, zip(p.variables, match.groups(), strict=True)) for nodes, p, match in found if p.literal == best]
         return [Label(nodes, tuple(slots)) for nodes, slots in sure]
-
-
-def agent_wordings(node: Node) -> tuple[str, ...]:
-    """All wordings of an agent node, those of its branches included."""
-    return tuple(dict.fromkeys([*node.examples, *(text for edge in node.next for text in edge.examples)]))
 
 
 def _chains(graph: Graph) -> Iterator[tuple[str, ...]]:

@@ -7,16 +7,14 @@ gate says at the moment it is made, and that this is what it tells.
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from subterra_api import __version__
-from subterra_api.job_contract.messages import Gate, RunInput, artifact_path
+from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.messages import Gate, RunInput
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import judge
@@ -24,19 +22,12 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.arms import Arms, against, agreement, elsewhere, figures
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branches, compare_seen, transitions
-from subterra_jobs.evaluate.judge.llm_judge import Repeat
-from subterra_jobs.evaluate.judge.llm_labeller import Accuracy
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rubric import RUBRIC
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, NATURAL, RULES, TASK, Judgement
-from subterra_jobs.evaluate.report.graph_heatmap import picture
-from subterra_jobs.evaluate.scenarios.build import missed
-from subterra_jobs.evaluate.sufficient import CANDIDATE
+from subterra_jobs.evaluate.judge.results import Accuracy, Judging, Result
+from subterra_jobs.evaluate.report.html import html
+from subterra_jobs.evaluate.report.transcripts import _row, transcript
+from subterra_jobs.evaluate.scenarios.path_cover import missed
+from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.store.artifacts import ArtifactStore
-
-WORST, BROKEN, BEST = 15, 3, 5
-"""Conversations in the page; those that broke off teach little, so few are shown."""
-TITLES = {criterion.name: criterion.title for criterion in RUBRIC}
 
 
 def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_version: str) -> dict[str, str]:
@@ -57,17 +48,6 @@ def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_versio
         "Subterra, scipy, Python": f"{__version__}, {version('scipy')}, {platform.python_version()}",
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-
-
-@dataclass(frozen=True)
-class Judging:
-    """Who scored and who labelled, and what is known of how well they do it."""
-
-    judges: tuple[str, ...] = (RULES,)
-    """Names, in the order of the judgements."""
-    repeats: tuple[Repeat, ...] = ()
-    labeller: str = RULES
-    accuracy: Accuracy | None = None
 
 
 def _told(provider: Provider) -> str:
@@ -116,48 +96,6 @@ def write(output: Path, data: dict[str, Any], graph: Graph, arms: Arms) -> None:
     (output / "report.html").write_text(html(data, graph, arms))
 
 
-def html(data: dict[str, Any], graph: Graph, arms: Arms) -> str:
-    """One file that needs no network. Everything is escaped: models wrote much of it."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    shown = [transcript(result) | {"elsewhere": elsewhere(arms, at)} for at, result in enumerate(arms[CANDIDATE])]
-    ranked = sorted(zip(arms[CANDIDATE], shown, strict=True), key=lambda pair: _badness(pair[0]))
-    broken = [item for result, item in ranked if result.dialogue.error is not None][:BROKEN]
-    bad = [item for result, item in ranked if result.dialogue.error is None and not _perfect(result)]
-    good = [item for result, item in reversed(ranked) if _perfect(result)][:BEST]
-    return environment.get_template("report.html.j2").render(
-        data=data, titles=TITLES, graph=picture(graph, arms[CANDIDATE]), worst=[*broken, *bad][:WORST], good=good,
-        troubled=sum(not _perfect(result) for result in arms[CANDIDATE]),
-        judges=[each["name"] for each in data["agreement"]["judges"]], reasons=[*map(_titled, data["verdict"]["reasons"])],
-    )  # fmt: skip
-
-
-def _titled(reason: str) -> str:
-    """With the criteria's names as people read them."""
-    for name, title in TITLES.items():
-        reason = reason.replace(name, title)
-    return reason
-
-
-def transcript(result: Result) -> dict[str, Any]:
-    """A conversation with what each agent turn was and should have been, and what the judges say."""
-    return _row(result) | {
-        "path": list(result.replay.path),
-        "values": result.scenario.values,
-        "error": result.dialogue.error,
-        "fault": result.dialogue.fault,
-        "turns": _turns(result),
-        "judgements": [each and _judgement(each) for each in result.judgements],
-    }
-
-
-def _judgement(given: Judgement) -> dict[str, Any]:
-    evidence = {name: asdict(each) for name, each in given.evidence.items()}
-    return {"judge": given.judge, "scores": dict(given.scores), "evidence": evidence}
-
-
 def _accuracy(found: Accuracy) -> dict[str, Any]:
     """Shares with their counts and intervals."""
     parts = {"agentTurns": found.agent, "customerTurns": found.customer, "conversations": found.conversations}
@@ -165,53 +103,6 @@ def _accuracy(found: Accuracy) -> dict[str, Any]:
         name: tally.model_dump() | {"share": share_interval(tally.hits, tally.of).model_dump() if tally.of else None}
         for name, tally in parts.items()
     }
-
-
-def _turns(result: Result) -> list[dict[str, Any]]:
-    turns, at = [], 0
-    for message in result.dialogue.chat:
-        turn: dict[str, Any] = {"role": message["role"], "text": message["content"]}
-        if message["role"] == "assistant":
-            if at < len(result.replay.turns):
-                turn |= _checked(result, at)
-            at += 1
-        turns.append(turn)
-    return turns
-
-
-def _checked(result: Result, at: int) -> dict[str, Any]:
-    turn = result.replay.turns[at]
-    wrong = [mention for mention in result.replay.mentions if mention.turn == at and not mention.exact]
-    return {
-        "expected": list(turn.prescribed.nodes),
-        "got": list(turn.label.nodes) if turn.label else [],
-        "right": turn.right,
-        "slots": [{"variable": m.variable, "said": m.said, "meant": m.meant} for m in wrong],
-    }
-
-
-def _row(result: Result) -> dict[str, Any]:
-    wrong = result.replay.violation
-    return {
-        "id": result.scenario.id,
-        "unseen": result.scenario.unseen,
-        "played": result.dialogue.error is None,
-        "challenged": result.challenged,
-        "conformant": result.conformant,
-        "terminal": result.replay.path[-1],
-        "reached": result.replay.reached,
-        "violation": asdict(wrong) if wrong else None,
-        "scores": {name: result.score(name) for name in CRITERIA},
-    }
-
-
-def _badness(result: Result) -> tuple[float, float, float]:
-    return result.score(TASK), sum(map(result.score, CRITERIA)), result.score(NATURAL)
-
-
-def _perfect(result: Result) -> bool:
-    """No step and no value wrong."""
-    return result.conformant and all(mention.exact for mention in result.replay.mentions)
 
 
 def _half(results: Sequence[Result], unseen: bool) -> dict[str, Any]:

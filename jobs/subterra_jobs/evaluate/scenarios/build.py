@@ -4,60 +4,20 @@ Half of the customers have values as in training, half have only values that tra
 but every edge that can be reached is on some path as far as the number of scenarios allows.
 """
 
-import json
 import random
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
-from pathlib import Path as FilePath
-
-import networkx as nx
+from collections.abc import Collection
+from dataclasses import asdict, replace
 
 from subterra_api.digest import sha256, short
 from subterra_api.job_contract.messages import Evaluation
-from subterra_api.v1alpha1.procedure import Edge, Node
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
-from subterra_jobs.dialogue.sampling import context, fitting, sample_path, sample_values
+from subterra_jobs.dialogue.sampling import context, fitting, sample_values
 from subterra_jobs.dialogue.scripted import messages, write
 from subterra_jobs.evaluate.scenarios import customer_profiles
-from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge, Profile
-
-Hop = tuple[str, str]
-Lines = tuple[str, ...]
-Mark = tuple[object, ...]
-"""What tells whether a customer was in the training data: the words, or path and values where the words are not known yet."""
-_TRIES = 50
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One customer. ``id`` is a digest of what the customer does.
-
-    A scripted customer has ``lines``: the turns in order, the opener first. One that a model plays has a profile and ``wishes``.
-    """
-
-    id: str
-    unseen: bool
-    path: Path
-    values: dict[str, str]
-    opener: str | None
-    lines: Lines
-    agent_first: bool
-    context: str = ""
-    """What the agent is told about this customer, beyond its system prompt."""
-    profile: Profile | None = None
-    wishes: tuple[str, ...] = ()
-    """What the customer says or decides, turn by turn, with ``{{name}}`` for values; the words are the simulator's."""
-    challenge: Challenge | None = None
-    touched: bool = False
-    """Whether an edit since a reference was compiled changes what is right here: the two are not compared then."""
-
-    @property
-    def mark(self) -> Mark:
-        """See `Mark`."""
-        return self.lines or customer(self.path, self.values)
+from subterra_jobs.evaluate.scenarios.customer_profiles import Profile
+from subterra_jobs.evaluate.scenarios.path_cover import _TRIES, cover, draw_paths
+from subterra_jobs.evaluate.scenarios.scenario import Mark, Scenario
 
 
 def build(graph: Graph, settings: Evaluation, trained: frozenset[Mark] = frozenset()) -> list[Scenario]:
@@ -70,61 +30,6 @@ def build(graph: Graph, settings: Evaluation, trained: frozenset[Mark] = frozens
         scenario = _fresh(graph, path, profile, settings.seed, index, trained, found.keys())
         found[scenario.id] = scenario
     return list(found.values())
-
-
-def draw_paths(graph: Graph, settings: Evaluation) -> list[Path]:
-    """One path per scenario, by the edges' weights."""
-    rng = random.Random(f"evaluate/{settings.seed}/paths")
-    return [sample_path(graph, rng) for _ in range(settings.scenarios)]
-
-
-def cover(graph: Graph, paths: list[Path], rng: random.Random) -> list[Path]:
-    """``paths`` with some exchanged, so that every reachable edge, and with it every terminal, is on one of them."""
-    covered = list(paths)
-    for hop in [(node.id, edge.to) for node in graph.spec.nodes for edge in node.next]:
-        counts = Counter(hop for path in covered for hop in hops(path))
-        if hop in counts or (through := path_through(graph, hop, rng)) is None:
-            continue
-        # A path can go when all its edges are also on others; from the end, so that the first scenarios stay as drawn.
-        spare = next((i for i in range(len(covered) - 1, -1, -1) if all(counts[h] > 1 for h in hops(covered[i]))), None)
-        if spare is not None:
-            covered[spare] = through
-    return covered
-
-
-def hops(path: Path) -> set[Hop]:
-    """The edges on a path."""
-    return set(pairwise(path))
-
-
-def path_through(graph: Graph, hop: Hop, rng: random.Random) -> Path | None:
-    """A path that takes one edge; none when guards or bounds seem to forbid it."""
-    backwards = nx.DiGraph((edge.to, node.id) for node in graph.spec.nodes for edge in node.next)
-    distance: dict[str, int] = nx.single_source_shortest_path_length(backwards, hop[0])
-    for _ in range(_TRIES):
-        try:
-            path = graph.walk(_towards(hop, distance, rng), attempts=1)
-        except ValueError:
-            continue
-        if hop in hops(path):
-            return path
-    return None
-
-
-def _towards(hop: Hop, distance: Mapping[str, int], rng: random.Random) -> Callable[[Node, Sequence[Edge]], Edge]:
-    """Chooses edges that lead to a hop and, once past it, by weight."""
-    passed = False
-
-    def choose(node: Node, edges: Sequence[Edge]) -> Edge:
-        nonlocal passed
-        if not passed and (wanted := next((edge for edge in edges if (node.id, edge.to) == hop), None)) is not None:
-            passed = True
-            return wanted
-        if passed or rng.random() < 0.3:  # now and then another way, because guards may close the shortest one
-            return rng.choices(edges, weights=[edge.weight for edge in edges])[0]
-        return min(edges, key=lambda edge: distance.get(edge.to, len(distance) + 1))
-
-    return choose
 
 
 def _fresh(
@@ -181,31 +86,3 @@ def wishes(graph: Graph, path: Path) -> list[str]:
             edge = graph.edge(node.id, path[place + 1]) if place + 1 < len(path) else None
             found.append((edge.when if edge else None) or node.prompt)
     return [text for text in found if text]
-
-
-def customer(path: Path, values: Mapping[str, str]) -> Mark:
-    """Who takes which way, whatever the words."""
-    return (tuple(path), tuple(sorted(values.items())))
-
-
-def training_marks(dataset: FilePath) -> frozenset[Mark]:
-    """What the customers say in each conversation of a dataset, and who takes which way in it."""
-    found = set[Mark]()
-    for file in sorted(dataset.glob("*.jsonl")):
-        with file.open() as rows:
-            for row in map(json.loads, rows):
-                if "path" in row:
-                    found.add(customer(row["path"], row["values"]))
-                found.add(tuple(message["content"] for message in row.get("messages", ()) if message["role"] == "user"))
-    return frozenset(found - {()})
-
-
-def overlap(scenarios: Sequence[Scenario], trained: frozenset[Mark]) -> int:
-    """How many scenarios are also training conversations; above 0 only where the procedure leaves no choice."""
-    return sum(scenario.mark in trained for scenario in scenarios)
-
-
-def missed(graph: Graph, scenarios: Sequence[Scenario]) -> list[Hop]:
-    """Edges that no scenario takes."""
-    taken = {hop for scenario in scenarios for hop in hops(scenario.path)}
-    return [(node.id, edge.to) for node in graph.spec.nodes for edge in node.next if (node.id, edge.to) not in taken]

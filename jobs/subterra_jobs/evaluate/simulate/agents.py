@@ -9,7 +9,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.text import flowchart, knowledge, variables
 from subterra_jobs.dialogue.prompt_blocks import tagged
 from subterra_jobs.errors import InfrastructureError
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.vllm_client import Candidate, Reply, UnplayableError
 from subterra_jobs.llm.client import Message, Request
 from subterra_jobs.llm.metered_client import Caller

@@ -10,7 +10,7 @@ from subterra_core.procedure.graph import Graph, Step
 from subterra_core.procedure.template import render, variables_of
 from subterra_core.procedure.text import condition
 from subterra_jobs.dialogue.prompt_blocks import conversation, tagged
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import FORM, Chat, known_to_all, reply_of, spoken
 from subterra_jobs.evaluate.simulate.vllm_client import Reply, UnplayableError
 from subterra_jobs.llm.client import Request, json_object, question

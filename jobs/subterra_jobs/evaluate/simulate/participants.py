@@ -9,28 +9,21 @@ from dataclasses import dataclass, replace
 import httpx
 
 from subterra_api.digest import meaning
-from subterra_api.job_contract.messages import (
-    PROCEDURE_FILE,
-    REFERENCES_VARIABLE,
-    VLLM_PORT,
-    VLLM_VARIABLE,
-    RunInput,
-    artifact_path,
-    work_path,
-)
+from subterra_api.job_contract.artifacts import PROCEDURE_FILE, artifact_path, work_path
+from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_PORT, VLLM_VARIABLE
+from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compilerun import Baseline
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.scripted import agent_wordings
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.evaluate.judge.rule_labeller import agent_wordings
-from subterra_jobs.evaluate.scenarios.build import Scenario
 from subterra_jobs.evaluate.scenarios.edit_impact import Edits, compiled_from
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate import user_simulator
 from subterra_jobs.evaluate.simulate.agents import Condition, InContext, Served
 from subterra_jobs.evaluate.simulate.orchestrator_agent import Orchestrator
 from subterra_jobs.evaluate.simulate.simulation import Cast
 from subterra_jobs.evaluate.simulate.user_simulator import ModelUsers, ScriptedUsers
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Candidate, connect
-from subterra_jobs.evaluate.sufficient import CANDIDATE
 from subterra_jobs.llm.client import TURN_TOKENS
 from subterra_jobs.llm.client_pool import Desk
 from subterra_jobs.llm.response_cache import AnswerStore, key_of
@@ -128,3 +121,6 @@ def beside(context: StageContext, cast: list[Scenario]) -> dict[str, list[Scenar
 def simulated_by(run: RunInput) -> str:
     """The fingerprint of the customers."""
     return user_simulator.fingerprint(run.evaluation.simulator)
+
+
+CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")

@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx
 
 from subterra_jobs.errors import InfrastructureError
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import shuffled
 from subterra_jobs.evaluate.simulate.agents import Condition, Served, Speaker
 from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUsers, User

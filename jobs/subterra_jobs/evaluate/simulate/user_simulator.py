@@ -10,8 +10,8 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.prompt_blocks import conversation, tagged
-from subterra_jobs.evaluate.scenarios.build import Scenario
 from subterra_jobs.evaluate.scenarios.customer_profiles import GROUPS, REALISM, SATISFACTION, STYLES, ChallengeKind
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.llm.client import Request, question
 from subterra_jobs.llm.metered_client import Caller
 from subterra_jobs.llm.response_cache import key_of

@@ -19,8 +19,8 @@ import subterra_core
 import subterra_jobs
 from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_jobs.errors import InfrastructureError, StageError
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.workers.worker import Batch, PaidWorker, Worker
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_jobs.llm.admission import Figures
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.runner import STOP_SECONDS

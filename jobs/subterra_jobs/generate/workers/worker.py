@@ -9,8 +9,9 @@ from decimal import Decimal
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InfrastructureError, StageError
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.write.turn_keys import turns_path
-from subterra_jobs.generate.write.writer import Conversation, Teacher, Writer
+from subterra_jobs.generate.write.writer import Teacher, Writer
 from subterra_jobs.llm.admission import Broker, Figures, StageBroker
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore

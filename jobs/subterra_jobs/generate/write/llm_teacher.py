@@ -1,10 +1,11 @@
 """The paid teacher: one call per node."""
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.pilot import Decision
 from subterra_jobs.generate.write.prompts import Prompts, chosen
 from subterra_jobs.generate.write.turn_keys import TurnKeys
-from subterra_jobs.generate.write.writer import BadTurnError, Conversation, Words
+from subterra_jobs.generate.write.writer import BadTurnError, Words
 from subterra_jobs.llm.metered_client import Caller
 
 

@@ -5,9 +5,10 @@ import random
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue import scripted
 from subterra_jobs.dialogue.scripted import Utterance
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.pilot import Decision
 from subterra_jobs.generate.write.scripted_reader import RuleReader
-from subterra_jobs.generate.write.writer import Conversation, Words
+from subterra_jobs.generate.write.writer import Words
 
 
 class ScriptedTeacher:

@@ -6,7 +6,7 @@ nodes, weights, the deployed system prompt) is in no key.
 """
 
 from subterra_api.digest import meaning
-from subterra_api.job_contract.messages import WRITER_VERSION
+from subterra_api.job_contract.defaults import WRITER_VERSION
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render

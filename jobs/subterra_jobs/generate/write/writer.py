@@ -10,6 +10,7 @@ from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.turn_checks import Checker, conversation_fault, form_fault
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.pilot import Decision
 from subterra_jobs.generate.plan.plan import Slot
 
@@ -29,29 +30,6 @@ class Words:
     key: str = ""
     reused: bool = False
     """Whether they were paid before."""
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """How far a slot is. ``dropped`` says why it is unfit."""
-
-    slot: Slot
-    said: tuple[Utterance, ...] = ()
-    dropped: str | None = None
-    guesses: tuple[str, ...] = ()
-    """What the blind reader made of each decision of ``slot.audited``."""
-    keys: tuple[str, ...] = ()
-    """Of what was said."""
-    reused: int = 0
-    """Turns and guesses that had been paid before."""
-
-    @property
-    def written(self) -> bool:
-        return len(self.said) == len(self.slot.path)
-
-    @property
-    def finished(self) -> bool:
-        return self.dropped is not None or (self.written and len(self.guesses) == len(self.slot.audited))
 
 
 class Teacher(Protocol):

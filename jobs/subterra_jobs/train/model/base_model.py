@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model.chat_template import IM_END, IM_START, chat_template
-from subterra_jobs.train.model.scratch_model import scratch_model, scratch_tokenizer
+from subterra_jobs.train.model.scratch_model import scratch_model
+from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 
 SCRATCH = "scratch"
 

@@ -15,10 +15,10 @@ from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Served, conditions, phase, told_story
 from subterra_operator.decide.decision import Decision, soonest, wire
 from subterra_operator.decide.procedure import explain
-from subterra_operator.resources import RETRY_AT, VERSION_LABEL, annotations
+from subterra_operator.labels import RETRY_AT, SERVING_SINCE, VERSION_LABEL, annotations
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Seen
-from subterra_operator.specs.deployment import SERVING_SINCE, Target, describe, selector, version_of
+from subterra_operator.specs.deployment import Target, describe, selector, version_of
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
 

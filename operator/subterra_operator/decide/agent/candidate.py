@@ -10,10 +10,11 @@ from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import attempt, begun, kept, references
-from subterra_operator.decide.agent.run_history import SUPERSEDED_BY, made, paused, status_of, superseded, surplus
+from subterra_operator.decide.agent.run_history import made, paused, status_of, superseded, surplus
 from subterra_operator.decide.decision import Write, find, patch, seconds_since
 from subterra_operator.decide.run.status import VERDICTS
-from subterra_operator.resources import RETRY_AT, Object, annotations
+from subterra_operator.labels import RETRY_AT, SUPERSEDED_BY, annotations
+from subterra_operator.resources import Object
 from subterra_operator.snapshot import AgentSnapshot, Seen
 from subterra_operator.specs.compile_run import compile_run, wanted_name
 from subterra_operator.specs.deployment import Target

@@ -11,20 +11,11 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_operator.decide.decision import Write, patch, seconds_since, shortened, soonest
 from subterra_operator.decide.run.job_outcome import trouble
-from subterra_operator.resources import VERSION_LABEL, Object, annotations, labels
+from subterra_operator.labels import FAILED, SERVING_SINCE, STARTED_AT, VERSION_LABEL, annotations, labels
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Seen
-from subterra_operator.specs.deployment import (
-    FAILED,
-    SERVING_SINCE,
-    STARTED_AT,
-    Target,
-    deployment,
-    ports,
-    selector,
-    service,
-    version_of,
-)
+from subterra_operator.specs.deployment import Target, deployment, ports, selector, service, version_of
 from subterra_operator.specs.network_policy import policies
 from subterra_operator.specs.volume_claim import store_claim
 

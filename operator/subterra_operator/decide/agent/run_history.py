@@ -2,17 +2,13 @@
 
 from collections.abc import Iterable
 
-from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Type
 from subterra_operator.decide.decision import Write, find, patch
-from subterra_operator.resources import annotations, deleting
+from subterra_operator.labels import RUN, SUPERSEDED_BY, annotations
+from subterra_operator.resources import deleting
 from subterra_operator.snapshot import AgentSnapshot, Seen
-from subterra_operator.specs.deployment import RUN
-
-SUPERSEDED_BY = f"{GROUP}/supersededBy"
-"""On a run: what is wanted instead, another run or ``spec.model``. Its author is the agent."""
 
 
 def status_of(run: Seen) -> CompileRunStatus:

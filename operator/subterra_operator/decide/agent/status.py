@@ -13,7 +13,7 @@ from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_operator.decide.agent.candidate import Story
 from subterra_operator.decide.agent.rollout import Rollout
 from subterra_operator.decide.decision import Conditions, find, seconds_since
-from subterra_operator.resources import VERSION_LABEL, labels
+from subterra_operator.labels import VERSION_LABEL, labels
 from subterra_operator.snapshot import Seen
 
 

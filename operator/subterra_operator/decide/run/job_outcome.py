@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
-from subterra_operator.resources import deleting, labels
+from subterra_operator.labels import ATTACH, ATTEMPT, labels
+from subterra_operator.resources import deleting
 from subterra_operator.snapshot import Seen
-from subterra_operator.specs.stage_job import ATTACH, ATTEMPT
 
 GRACE_SECONDS = 10.0
 """A Job may be seen finished before its pod is; after this long the pod's message counts as lost."""

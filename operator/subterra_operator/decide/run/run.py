@@ -7,24 +7,27 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import STAGES, STORE_MOUNT, RunIdentity, RunInput, resolve
+from subterra_api.job_contract.artifacts import STAGES
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.job_contract.messages import RunIdentity, RunInput
 from subterra_api.v1alpha1.compilerun import Artifacts, CompileRunSpec, CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
 from subterra_core.provider_rules import refusals
-from subterra_operator.decide.agent.run_history import SUPERSEDED_BY
 from subterra_operator.decide.decision import Decision, Write, soonest, wire
 from subterra_operator.decide.procedure import analysed, explain
 from subterra_operator.decide.run.stage import Stages, Step, take_step
 from subterra_operator.decide.run.status import Outcome, conditions, phase, progress, total
-from subterra_operator.resources import AGENT_LABEL, RETRY_AT, Object, annotations, labels
+from subterra_operator.labels import AGENT_LABEL, BANNER, DIGEST, RETRY_AT, SUPERSEDED_BY, annotations, labels
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot, Seen
 from subterra_operator.specs.network_policy import policies
 from subterra_operator.specs.provider_env import unreachable
-from subterra_operator.specs.run_input import BANNER, DIGEST, input_map, keys_of
+from subterra_operator.specs.run_input import input_map, keys_of
 from subterra_operator.specs.volume_claim import store_claim
 
 

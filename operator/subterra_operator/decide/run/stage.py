@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from subterra_api.job_contract.messages import ArtifactKeys, Progress, Stage, StageResult, artifact_path
+from subterra_api.job_contract.artifacts import ArtifactKeys, Stage, artifact_path
+from subterra_api.job_contract.messages import Progress, StageResult
 from subterra_api.v1alpha1 import GROUP
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
 from subterra_operator.decide.decision import Write, moment, patch, shortened
 from subterra_operator.decide.run.job_outcome import Finding, attempt_of, inspect, is_attach, pod_of
-from subterra_operator.resources import STAGE_LABEL, annotations, labels
+from subterra_operator.labels import STAGE_LABEL, SUSPENDED_BY_US, annotations, labels
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot, Seen
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
@@ -20,8 +21,6 @@ ATTEMPTS = 3
 """How often a stage runs before a person is asked, when it fails for reasons that pass."""
 BACKOFF_SECONDS = 20.0
 LOOK_AGAIN_SECONDS = 2.0
-SUSPENDED_BY_US = f"{GROUP}/suspended"
-"""On a Job: the operator suspended it, so the operator resumes it. Kueue suspends Jobs too."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.lint.analyse import Finding, analyse
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.lint.findings import Finding
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 
 Nodes = list[dict[str, Any]]

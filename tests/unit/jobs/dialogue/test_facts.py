@@ -11,8 +11,10 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import fitting, sample_path, system_message
 from subterra_jobs.dialogue.scripted import write
 from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.evaluate.scenarios.path_cover import missed
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan
-from subterra_jobs.generate.write.writer import Conversation, messages
+from subterra_jobs.generate.write.writer import messages
 from subterra_jobs.train.model.chat_template import chat_template
 from subterra_testkit.procedures import PLAN, agent, end, fact_hub, procedure, user, way
 
@@ -53,7 +55,7 @@ def test_every_scenario_follows_from_its_values() -> None:
     graph = Graph(support())
     cast = build.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=100, seed=7))
     assert all(scenario.path[-1] == ENDING[scenario.values["plan"]] for scenario in cast)
-    assert build.missed(graph, cast) == []
+    assert missed(graph, cast) == []
 
 
 def test_a_fact_that_contradicts_the_path_is_drawn_again_and_others_stay() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import Budget, RunInput, StageResult, artifact_path
+from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.messages import Budget, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import PRICES, UnknownModelError
 from subterra_core.procedure.graph import Graph

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from subterra_jobs.evaluate.looks import blocks, in_blocks
-from subterra_jobs.evaluate.scheduling import shuffled
+from subterra_jobs.evaluate.scheduling import blocks, in_blocks, shuffled
 from subterra_jobs.stage.cancellation import Halt, StoppedError
 
 PARTS = blocks(30, 10)

@@ -12,7 +12,7 @@ import pytest
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InfrastructureError, ProviderBlockedError
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import Chat, Condition
 from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
 from subterra_jobs.evaluate.simulate.simulation import CAP_FAULT, Cast, Dialogue, converse, play_all, turn_cap

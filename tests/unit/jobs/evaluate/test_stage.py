@@ -15,19 +15,9 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import (
-    GATE_VARIABLE,
-    PROCEDURE_FILE,
-    REFERENCES_VARIABLE,
-    RESULT_LIMIT,
-    VLLM_VARIABLE,
-    Budget,
-    Gate,
-    RunInput,
-    StageResult,
-    artifact_path,
-    lease_path,
-)
+from subterra_api.job_contract.artifacts import PROCEDURE_FILE, artifact_path, lease_path
+from subterra_api.job_contract.environment import GATE_VARIABLE, REFERENCES_VARIABLE, RESULT_LIMIT, VLLM_VARIABLE
+from subterra_api.job_contract.messages import Budget, Gate, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import GatePolicy, Reference
 from subterra_jobs.errors import BudgetExceededError, InvalidInputError
 from subterra_jobs.evaluate.judge import judges

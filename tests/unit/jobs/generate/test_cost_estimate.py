@@ -10,11 +10,12 @@ import pytest
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.pricing import UnknownModelError
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.cost_estimate import forecast
 from subterra_jobs.generate.plan.plan import plan
 from subterra_jobs.generate.workers.worker import TEACHER
 from subterra_jobs.generate.write.llm_teacher import PaidTeacher
-from subterra_jobs.generate.write.writer import Conversation, Writer
+from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.llm.cost_estimate import Forecast
 from subterra_testkit.evaluation_runs import desk, provider
 from subterra_testkit.fake_llm_api import MessagesApi

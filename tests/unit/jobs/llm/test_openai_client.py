@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import ENDPOINTS_VARIABLE, PRICES_VARIABLE, Budget, ExitCode, RunInput
+from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
+from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan
 from subterra_jobs.generate.workers.worker import Batch, Worker
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_jobs.llm.admission import Figures, StageBroker
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.spending.budget import LedgerPurse

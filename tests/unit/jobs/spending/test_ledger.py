@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from subterra_api.job_contract.messages import Budget, RunIdentity, Stage
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.spending.budget import LedgerPurse
 from subterra_jobs.spending.ledger import Ledger

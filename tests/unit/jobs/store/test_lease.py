@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from subterra_api.job_contract.messages import ExitCode, RunInput, StageResult, lease_path
+from subterra_api.job_contract.artifacts import lease_path
+from subterra_api.job_contract.messages import ExitCode, RunInput, StageResult
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.runner import Outcome, StageContext, execute

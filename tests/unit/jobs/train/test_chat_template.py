@@ -4,7 +4,7 @@ import pytest
 from transformers import Qwen2Tokenizer
 
 from subterra_jobs.train.model.chat_template import chat_template
-from subterra_jobs.train.model.scratch_model import scratch_tokenizer
+from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 from subterra_testkit.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation
 
 SYSTEM_TURN = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n"

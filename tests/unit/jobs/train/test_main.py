@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import PROCEDURE_FILE
+from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.stage.runner import Outcome, execute
 from subterra_jobs.store.artifacts import ArtifactStore

@@ -6,19 +6,16 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import (
+from subterra_api.job_contract.artifacts import STAGES, Stage
+from subterra_api.job_contract.environment import (
     BUDGET_VARIABLE,
     CONCURRENCY_VARIABLE,
     ENDPOINTS_VARIABLE,
     GATE_VARIABLE,
     PRICES_VARIABLE,
     REFERENCES_VARIABLE,
-    STAGES,
-    Budget,
-    ExitCode,
-    Gate,
-    Stage,
 )
+from subterra_api.job_contract.messages import Budget, ExitCode, Gate
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.compilerun import ExecutionSettings, GatePolicy, Reference
 from subterra_core.pricing import prices_from

@@ -5,7 +5,7 @@ import pytest
 
 from subterra_api.v1alpha1.scores import Discordant, Sample, Tally
 from subterra_jobs.evaluate.analysis.gate_statistics import Arm, compare, missing, own
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA
 
 
 def arm(scores: object, played: object = True) -> Arm:

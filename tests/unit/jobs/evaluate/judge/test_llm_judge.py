@@ -13,12 +13,13 @@ import pytest
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.prompt_blocks import transcript
 from subterra_jobs.errors import BudgetExceededError
 from subterra_jobs.evaluate.judge.llm_judge import TRIES, Judged, ModelJudge, drawn_twice, fingerprint, judge_all
 from subterra_jobs.evaluate.judge.quotes import unfounded
-from subterra_jobs.evaluate.judge.rubric import PARTS, RUBRIC, transcript
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, GRACEFUL, Judgement
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Judgement
+from subterra_jobs.evaluate.judge.rubric import PARTS, RUBRIC
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_jobs.llm.account import account_of, client_of

@@ -17,8 +17,9 @@ from subterra_jobs.dialogue.sampling import sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, messages, write
 from subterra_jobs.evaluate.judge.alignment import Guess
 from subterra_jobs.evaluate.judge.conformance import Replay
-from subterra_jobs.evaluate.judge.llm_labeller import CHECKED, TRIES, Accuracy, ModelLabeller, heard_in
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.judge.llm_labeller import CHECKED, TRIES, ModelLabeller, heard_in
+from subterra_jobs.evaluate.judge.results import Accuracy
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_jobs.llm.account import account_of, client_of

@@ -14,7 +14,8 @@ from subterra_jobs.dialogue.sampling import sample_path, sample_values
 from subterra_jobs.dialogue.scripted import messages, write
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
-from subterra_jobs.evaluate.judge.rule_judge import Judgement, judge
+from subterra_jobs.evaluate.judge.results import Judgement
+from subterra_jobs.evaluate.judge.rule_judge import judge
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
 from subterra_jobs.evaluate.simulate.vllm_client import Reply

@@ -9,8 +9,7 @@ import pytest
 
 from subterra_jobs.evaluate.analysis.arms import against, agreement, figures, judges_of, takes
 from subterra_jobs.evaluate.analysis.summary import summarise, visits
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rule_judge import CRITERIA, TASK
+from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Result
 from subterra_jobs.evaluate.report import report
 from subterra_testkit.reports import GRAPH, HOSTILE, JUDGES, Sample, page, paired, single
 

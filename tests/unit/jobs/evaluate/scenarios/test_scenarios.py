@@ -9,7 +9,8 @@ import yaml
 from bench.wordings_shift import __main__
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import Evaluation, RunIdentity, resolve
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.messages import Evaluation, RunIdentity
 from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
@@ -17,6 +18,8 @@ from subterra_jobs.dialogue.sampling import held_out, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import messages, write
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.evaluate.scenarios.path_cover import missed
+from subterra_jobs.evaluate.scenarios.training_overlap import overlap, training_marks
 from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUser
 from subterra_testkit.fake_chat_server import serving
 from subterra_testkit.repository import ROOT
@@ -35,7 +38,7 @@ def settings(count: int = 200, seed: int = 7) -> Evaluation:
 def test_every_edge_is_on_some_path(count: int, seed: int) -> None:
     cast = build.build(GRAPH, settings(count, seed))
     assert len(cast) == count
-    assert build.missed(GRAPH, cast) == []
+    assert missed(GRAPH, cast) == []
 
 
 def test_half_of_the_customers_have_only_held_out_values_and_half_have_none() -> None:
@@ -62,11 +65,11 @@ def test_a_scenario_that_was_a_training_conversation_is_drawn_again(tmp_path: Pa
     rows = [{"messages": [{"role": "user", "content": line} for line in scenario.lines]} for scenario in first]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "labels.jsonl").write_text('{"id": "0"}\n')
-    trained = build.training_marks(tmp_path)
+    trained = training_marks(tmp_path)
     second = build.build(GRAPH, settings(20), trained)
     assert len(trained) == 20
-    assert build.overlap(first, trained) == 20
-    assert build.overlap(second, trained) == 0
+    assert overlap(first, trained) == 20
+    assert overlap(second, trained) == 0
 
 
 def test_customers_who_tell_facts_are_in_no_dataset_with_the_same_seed() -> None:

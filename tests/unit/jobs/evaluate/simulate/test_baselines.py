@@ -11,7 +11,7 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import condition
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import Scenario
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import OPENED, InContext, Served
 from subterra_jobs.evaluate.simulate.orchestrator_agent import Orchestrator
 from subterra_jobs.evaluate.simulate.vllm_client import Candidate, Reply, UnplayableError

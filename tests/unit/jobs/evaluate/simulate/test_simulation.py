@@ -15,20 +15,24 @@ import yaml
 from markupsafe import escape
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.messages import RESULT_LIMIT, RunIdentity, RunInput, StageResult, artifact_path, resolve
+from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.environment import RESULT_LIMIT
+from subterra_api.job_contract.messages import RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InfrastructureError
-from subterra_jobs.evaluate.analysis.summary import branches, examine, summarise
-from subterra_jobs.evaluate.judge.results import Result
-from subterra_jobs.evaluate.judge.rule_judge import Judgement
+from subterra_jobs.evaluate.analysis.summary import branches, summarise
+from subterra_jobs.evaluate.judge.judges import examine
+from subterra_jobs.evaluate.judge.results import Judgement, Result
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.report import report
+from subterra_jobs.evaluate.report.html import TITLES, html
 from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.build import hops
+from subterra_jobs.evaluate.scenarios.path_cover import hops
 from subterra_jobs.evaluate.simulate.simulation import play
 from subterra_jobs.evaluate.simulate.vllm_client import Candidate, UnplayableError
 from subterra_testkit.fake_chat_server import serving
@@ -47,7 +51,7 @@ def run_input(tmp_path: Path, count: int = 60, seed: int = 7, **evaluation: Any)
 
 
 def evaluate(tmp_path: Path, damage: str, run: RunInput) -> tuple[int, str, dict[str, Any], str]:
-    """Exit code, termination message, report.json and report.html of the stage."""
+    """Exit code, termination message, report.json and html of the stage."""
     (tmp_path / "input.json").write_text(run.model_dump_json(by_alias=True))
     with serving(SPEC, damage) as (url, _):
         environment = {**os.environ, "SUBTERRA_VLLM_URL": url, "SUBTERRA_TERMINATION_LOG": str(tmp_path / "log")}
@@ -59,7 +63,7 @@ def evaluate(tmp_path: Path, damage: str, run: RunInput) -> tuple[int, str, dict
     message = (tmp_path / "log").read_text()
     if done.returncode:
         return done.returncode, message, {}, ""
-    return 0, message, json.loads((artifact / "report.json").read_text()), (artifact / "report.html").read_text()
+    return 0, message, json.loads((artifact / "report.json").read_text()), (artifact / "html").read_text()
 
 
 def results_of(damage: str, count: int = 40) -> list[Result]:
@@ -79,7 +83,7 @@ def test_an_agent_that_follows_the_procedure_passes_the_gate_with_full_marks(tmp
     assert len(message.encode()) < RESULT_LIMIT
     result = StageResult.model_validate_json(message)
     assert result.scores is not None
-    assert {name: value.mean for name, value in result.scores.criteria.items()} == dict.fromkeys(report.TITLES, 5.0)
+    assert {name: value.mean for name, value in result.scores.criteria.items()} == dict.fromkeys(TITLES, 5.0)
     assert (result.scores.conformance.mean, result.scores.failure_rate.mean, result.scores.slots_exact) == (1, 0, 1)
     assert judge(result.scores, GatePolicy()).result == "Pass"
     assert data["arms"]["candidate"]["unplayed"] == 0
@@ -94,7 +98,7 @@ def test_the_report_has_every_scenarios_scores_under_an_id_for_pairing(tmp_path:
     ids = [row["id"] for row in data["scenarios"]]
     assert len(set(ids)) == 20
     assert ids == [scenario.id for scenario in build.build(GRAPH, run_input(tmp_path, 20).evaluation)]
-    assert all(set(row["scores"]) == set(report.TITLES) for row in data["scenarios"])
+    assert all(set(row["scores"]) == set(TITLES) for row in data["scenarios"])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +181,7 @@ def test_a_hostile_banner_and_value_are_escaped_too(tmp_path: Path) -> None:
     everything = [evil, *results[1:]]
     scores = summarise({"candidate": everything}, 7)
     arms = {"candidate": everything}
-    page = report.html(report.build(run, GRAPH, arms, scores, {"model": "<i>m</i>"}), GRAPH, arms)
+    page = html(report.build(run, GRAPH, arms, scores, {"model": "<i>m</i>"}), GRAPH, arms)
     assert not any(text in page for text in ("<img", "<b onload", "<i>m"))
 
 
@@ -205,7 +209,7 @@ def test_what_a_reference_made_unplayable_itself_scores_1_and_what_its_server_lo
     good = results_of("none", 40)
 
     def broken(result: Result, *, lost: bool) -> Result:
-        worst = Judgement(dict.fromkeys(report.TITLES, 1), result.challenged, ())
+        worst = Judgement(dict.fromkeys(TITLES, 1), result.challenged, ())
         return replace(result, dialogue=replace(result.dialogue, error="too long", lost=lost), judgements=(worst,))
 
     mine = [broken(good[0], lost=False), *good[1:]]

@@ -10,10 +10,10 @@ import pytest
 
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
-from subterra_jobs.evaluate.judge.rule_judge import poses_challenge
 from subterra_jobs.evaluate.scenarios import build, customer_profiles
-from subterra_jobs.evaluate.scenarios.build import Scenario
 from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge
+from subterra_jobs.evaluate.scenarios.path_cover import draw_paths
+from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge
 from subterra_jobs.evaluate.simulate.user_simulator import TRIES, ModelUser, ask, understand
 from subterra_testkit.evaluation_runs import MODEL, asked, desk, provider, run_input
 from subterra_testkit.fake_llm_api import MessagesApi
@@ -182,7 +182,7 @@ def test_a_challenge_without_anything_to_change_is_an_ambiguity() -> None:
     spec = example("travel").model_copy(update={"variables": ()})
     nodes = tuple(node.model_copy(update={"prompt": "Speak."}) for node in spec.nodes)
     graph = Graph(spec.model_copy(update={"nodes": nodes}))
-    path = build.draw_paths(graph, run_input(Path("/nowhere")).evaluation)[0]
+    path = draw_paths(graph, run_input(Path("/nowhere")).evaluation)[0]
     found = customer_profiles.challenge(graph, path, {}, "change of mind", random.Random(1), unseen=False, greeted=False)
     assert isinstance(found, Challenge)
     assert found.kind == "ambiguity"

@@ -14,12 +14,13 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import audit, require_decidable
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.pilot import PILOT, Decision, decisions
 from subterra_jobs.generate.plan.plan import Slot, plan
 from subterra_jobs.generate.write.prompts import Prompts, chosen
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
-from subterra_jobs.generate.write.writer import Conversation, Writer
+from subterra_jobs.generate.write.writer import Writer
 from subterra_testkit.generation_inputs import example, run_input
 from subterra_testkit.procedures import Json, after, agent, end, procedure, user
 

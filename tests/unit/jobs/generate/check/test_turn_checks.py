@@ -18,11 +18,12 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import audit, require_usable
 from subterra_jobs.generate.check.near_duplicates import without_repeats
 from subterra_jobs.generate.check.turn_checks import Checker, reasons
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.customer_style import Manner, Twist
 from subterra_jobs.generate.plan.plan import Slot, plan
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
-from subterra_jobs.generate.write.writer import Conversation, Writer
+from subterra_jobs.generate.write.writer import Writer
 from subterra_testkit.generation_inputs import example
 from subterra_testkit.procedures import PLAN, Json, agent, end, procedure, user
 

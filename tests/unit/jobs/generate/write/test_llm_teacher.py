@@ -16,13 +16,13 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.main import preflight
 from subterra_jobs.generate.plan.plan import Slot, plan
 from subterra_jobs.generate.workers import worker as worker_module
 from subterra_jobs.generate.workers.worker import TEACHER, Batch, Worker
 from subterra_jobs.generate.write.llm_teacher import PaidTeacher
 from subterra_jobs.generate.write.prompts import Prompts
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_jobs.llm.account import account_of, client_of
 from subterra_jobs.llm.admission import StageBroker
 from subterra_jobs.llm.metered_client import Caller

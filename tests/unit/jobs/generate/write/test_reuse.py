@@ -14,10 +14,10 @@ import pytest
 
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import Slot, plan
 from subterra_jobs.generate.workers.worker import Batch, Worker
 from subterra_jobs.generate.write.turn_keys import turns_path
-from subterra_jobs.generate.write.writer import Conversation
 from subterra_jobs.llm.admission import StageBroker
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore, Kept

@@ -108,7 +108,7 @@ class World:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": strict}}
         await self.put(namespace, namespaced=False)
         for kind in ("Procedure", "CompileRun", "CompiledAgent"):
-            await self.until(lambda kind=kind: self.listed(kind), f"{kind} is served")
+            await self.until(partial(self.listed, kind), f"{kind} is served")
 
     async def listed(self, kind: str) -> bool:
         """Whether a kind can be listed yet."""

@@ -1,0 +1,26 @@
+"""Stand-in conversations of assumed length, for cost estimates."""
+
+from collections.abc import Mapping
+
+from subterra_core.procedure.graph import Graph, Path
+from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.scripted import Utterance
+
+
+def words(text: str, length: int) -> str:
+    """A stand-in for a model's turn: `text`, padded to `length` characters."""
+    return text.ljust(length, "x")
+
+
+def stand_in(graph: Graph, path: Path, values: Mapping[str, str], length: int) -> list[Utterance]:
+    """A stand-in for a conversation on `path`: the procedure's own examples, each padded to `length` characters."""
+    following = [*path[1:], None]
+    return [
+        Utterance(node, graph.nodes[node].role, words(render(_example(graph, node, taken), values), length), taken)
+        for node, taken in zip(path, following, strict=True)
+    ]
+
+
+def _example(graph: Graph, node: str, taken: str | None) -> str:
+    edge = graph.edge(node, taken)
+    return next(iter((edge.examples if edge else ()) or graph.nodes[node].examples), "")

@@ -1,0 +1,61 @@
+"""Judged conversations as the report's rows."""
+
+from dataclasses import asdict
+from typing import Any
+
+from subterra_jobs.evaluate.judge.results import CRITERIA, Judgement, Result
+
+
+def transcript(result: Result) -> dict[str, Any]:
+    """A conversation with what each agent turn was and should have been, and what the judges say."""
+    return _row(result) | {
+        "path": list(result.replay.path),
+        "values": result.scenario.values,
+        "error": result.dialogue.error,
+        "fault": result.dialogue.fault,
+        "turns": _turns(result),
+        "judgements": [each and _judgement(each) for each in result.judgements],
+    }
+
+
+def _judgement(given: Judgement) -> dict[str, Any]:
+    evidence = {name: asdict(each) for name, each in given.evidence.items()}
+    return {"judge": given.judge, "scores": dict(given.scores), "evidence": evidence}
+
+
+def _turns(result: Result) -> list[dict[str, Any]]:
+    turns, at = [], 0
+    for message in result.dialogue.chat:
+        turn: dict[str, Any] = {"role": message["role"], "text": message["content"]}
+        if message["role"] == "assistant":
+            if at < len(result.replay.turns):
+                turn |= _checked(result, at)
+            at += 1
+        turns.append(turn)
+    return turns
+
+
+def _checked(result: Result, at: int) -> dict[str, Any]:
+    turn = result.replay.turns[at]
+    wrong = [mention for mention in result.replay.mentions if mention.turn == at and not mention.exact]
+    return {
+        "expected": list(turn.prescribed.nodes),
+        "got": list(turn.label.nodes) if turn.label else [],
+        "right": turn.right,
+        "slots": [{"variable": m.variable, "said": m.said, "meant": m.meant} for m in wrong],
+    }
+
+
+def _row(result: Result) -> dict[str, Any]:
+    wrong = result.replay.violation
+    return {
+        "id": result.scenario.id,
+        "unseen": result.scenario.unseen,
+        "played": result.dialogue.error is None,
+        "challenged": result.challenged,
+        "conformant": result.conformant,
+        "terminal": result.replay.path[-1],
+        "reached": result.replay.reached,
+        "violation": asdict(wrong) if wrong else None,
+        "scores": {name: result.score(name) for name in CRITERIA},
+    }

@@ -1,0 +1,205 @@
+"""A store that the version before the move left (tests/golden/store_before_move): no run starts, and no answer is paid again."""
+
+import asyncio
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import yaml
+
+from subterra_api.digest import procedure_digest, run_digest
+from subterra_api.job_contract.artifacts import ArtifactKeys, Stage, artifact_path, lease_path
+from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_VARIABLE
+from subterra_api.job_contract.messages import Budget, RunIdentity, RunInput, StageResult
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
+from subterra_api.v1alpha1.compilerun import Reference
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.evaluate import main as evaluate
+from subterra_jobs.generate import main as generate
+from subterra_jobs.generate.conversation import Conversation
+from subterra_jobs.generate.workers.ray_pool import Shape
+from subterra_jobs.generate.workers.worker import PaidWorker
+from subterra_jobs.llm.admission import Figures
+from subterra_jobs.spending.ledger import Ledger
+from subterra_jobs.stage.runner import Outcome, StageContext, execute
+from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_operator.specs.compile_run import inputs_of, wanted_name
+from subterra_testkit.evaluation_runs import provider
+from subterra_testkit.fake_chat_server import serving
+from subterra_testkit.fake_llm_api import Fault, MessagesApi
+from subterra_testkit.repository import ROOT
+
+ARCHIVE = ROOT / "tests/golden/store_before_move/store.tar.gz"
+ABSENT = Fault(400, "invalid_request_error", "an answer that was paid before is not found in the store")
+EXAMPLES = ("travel", "zoom", "insurance", "paid")
+STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Older:
+    """What that version left: procedures and agents, what it called and found in them, and the store of a run of ``paid``."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def told(self, name: str) -> Any:
+        """What that version wrote down."""
+        return json.loads((self.folder / name).read_text())
+
+    def source(self, name: str) -> CompileSource:
+        """What the agent compiles."""
+        agent = yaml.safe_load((self.folder / f"examples/{name}/agent.yaml").read_text())
+        compiled = CompiledAgentSpec.model_validate(agent["spec"]).compile
+        assert compiled is not None
+        return compiled
+
+    def run(self, name: str, references: tuple[Reference, ...] = ()) -> RunInput:
+        """The run that this version makes for the agent."""
+        procedure = yaml.safe_load((self.folder / f"examples/{name}/procedure.yaml").read_text())
+        spec, source = ProcedureSpec.model_validate(procedure["spec"]), self.source(name)
+        digest = procedure_digest(spec)
+        run = RunIdentity(name=wanted_name(name, source, digest), namespace="default", uid=f"uid-{name}", agent=name)
+        return resolve(inputs_of(source, digest), spec, digest, run, store=self.store.as_uri(), references=references)
+
+    @property
+    def paid(self) -> RunInput:
+        """The run of the store."""
+        return self.run("paid", RunInput.model_validate(self.told("input.json")).references)
+
+    def result(self, name: str) -> StageResult:
+        """What a stage of that run told, by its name and what was gone from the store before."""
+        told = self.told("results.json")[name]
+        return StageResult.model_validate({key: value for key, value in told.items() if key != "files"})
+
+    def files(self) -> set[str]:
+        return {str(file.relative_to(self.store)) for file in self.store.rglob("*") if file.is_file()}
+
+    def lose(self, path: str) -> None:
+        shutil.rmtree(self.store / path)
+
+
+class InProcess:
+    """`RayPool` without Ray: its paid worker in this process."""
+
+    def __init__(self, run: RunInput, shape: Shape, budget: Budget, check: Callable[[], None]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._worker = PaidWorker(run, shape.concurrency, budget, shape.calls, check)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run_until_complete(self._worker.close())
+        self._loop.close()
+
+    def figures(self) -> Figures:
+        return self._loop.run_until_complete(self._worker.figures())
+
+    def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None]) -> None:
+        batch = self._loop.run_until_complete(self._worker.write(todo))
+        if batch.failure is not None:
+            raise batch.failure.error()
+        done(batch.finished)
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Older:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return Older(tmp_path)
+
+
+@pytest.fixture
+def unasked(older: Older, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Providers that refuse whoever calls them, and models that are served; nobody may have asked them anything in the end."""
+    monkeypatch.setattr(generate, "RayPool", InProcess)
+    procedure = older.paid.procedure
+    with ExitStack() as stack:
+        api = stack.enter_context(provider(MessagesApi(after=(0, ABSENT))))
+        url, candidate = stack.enter_context(serving(procedure))
+        reference_url, reference = stack.enter_context(serving(procedure))
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
+        monkeypatch.setenv(VLLM_VARIABLE, url)
+        monkeypatch.setenv(REFERENCES_VARIABLE, json.dumps([reference_url]))
+        yield
+        assert (api.calls, candidate, reference) == (0, [], [])
+
+
+def never(_: StageContext) -> Outcome:
+    raise AssertionError("the stage must not work again")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_agent_wants_the_run_that_it_has(older: Older, name: str) -> None:
+    before, run = older.told("runs.json")[name], older.paid if name == "paid" else older.run(name)
+    assert run.run.name == before["name"]
+    assert run.procedure_digest == before["procedureDigest"]
+    assert run_digest(run.procedure_digest, inputs_of(older.source(name), run.procedure_digest)) == before["runDigest"]
+    assert run.keys == ArtifactKeys.model_validate(before["keys"])
+
+
+def test_the_frozen_input_of_a_run_says_what_it_would_say_now(older: Older) -> None:
+    assert RunInput.model_validate(older.told("input.json")) == older.paid.model_copy(update={"store": "file:///store"})
+
+
+@pytest.mark.parametrize("attach", [False, True])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_finished_stage_is_read_back(older: Older, stage: Stage, attach: bool) -> None:
+    before, run = older.result(stage), older.paid
+    files = older.files()
+    again = execute(stage, never, run, attach=attach, port=0)
+    assert again == before.model_copy(update={"reused": True, "usd": "0", "tokens": 0})
+    assert ArtifactStore(run.store).verify(before.path) == before.digest
+    assert older.files() == files
+
+
+@pytest.mark.usefixtures("unasked")
+def test_a_lost_dataset_is_made_of_turns_that_were_paid(older: Older) -> None:
+    run, name = older.paid, "generate again"
+    files = older.files()
+    older.lose(artifact_path("generate", run.keys.dataset))
+    again = execute("generate", generate.work, run, port=0)
+    assert (again.usd, again.tokens) == (older.result(name).usd, older.result(name).tokens)
+    manifest = ArtifactStore(run.store).manifest(again.path)
+    assert manifest is not None
+    assert manifest["files"] == older.told("results.json")[name]["files"]
+    assert older.files() == files | {f"{lease_path(run.keys.dataset)}/000002.json"}
+
+
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize("name", ["evaluate again", "evaluate again, nothing played"])
+def test_a_lost_report_is_made_of_conversations_or_of_answers_that_were_paid(older: Older, name: str) -> None:
+    run, files, before = older.paid, older.files(), older.result(name)
+    conversations = {file for file in files if file.startswith("dialogues/")}
+    older.lose(artifact_path("evaluate", run.keys.report))
+    if name.endswith("nothing played"):
+        older.lose("dialogues")
+    again = execute("evaluate", evaluate.work, run, port=0)
+    assert (again.usd, again.tokens, again.scores) == (before.usd, before.tokens, before.scores)
+    kept = {file for file in older.files() if file.startswith("dialogues/")}
+    assert {Path(file).parent for file in kept} == {Path(file).parent for file in conversations}
+    assert older.files() - kept == (files - conversations) | {f"{lease_path(run.keys.report)}/000002.json"}
+    transcripts = older.told("results.json")[name]["files"]["transcripts.jsonl"]
+    manifest = ArtifactStore(run.store).manifest(again.path)
+    assert manifest is not None
+    assert manifest["files"]["transcripts.jsonl"] == transcripts
+
+
+def test_every_payment_counts(older: Older) -> None:
+    run, before = older.paid, older.told("results.json")["ledger"]
+    payments = Ledger(ArtifactStore(run.store), run.run).news()
+    assert len(payments) == before["payments"]
+    for uid, stage, usd, tokens in before["by"]:
+        found = [each for each in payments if (each.run, each.stage) == (uid, stage)]
+        assert (sum(each.usd for each in found), sum(each.tokens for each in found)) == (Decimal(usd), tokens)

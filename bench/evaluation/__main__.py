@@ -25,7 +25,7 @@ from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
 from subterra_jobs.evaluate.simulate.simulation import Dialogue, play_all, turn_cap
 from subterra_jobs.evaluate.simulate.user_simulator import ModelUsers, ask
 from subterra_jobs.evaluate.simulate.vllm_client import Candidate
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.response_cache import AnswerStore
 from subterra_jobs.stage.cancellation import Halt
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -51,7 +51,7 @@ def server(seconds: float) -> Iterator[str]:
 async def played(url: str, cast: list[Scenario], folder: Path) -> tuple[tuple[Dialogue, ...], float]:
     """As the stage plays them: paid customers with ledger and kept answers, replies and conversations kept too."""
     store = ArtifactStore(folder.as_uri())
-    desk = Desk(store, TRAVEL_1, "evaluate", Budget(), "answers")
+    desk = ClientPool(store, TRAVEL_1, "evaluate", Budget(), "answers")
     users = ModelUsers(desk.caller(MODEL, "evaluation.simulator", "simulator"), SPEC)
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as http:
         speaker = Served(Candidate(http, "candidate", 256), "model", AnswerStore(store, "served"))

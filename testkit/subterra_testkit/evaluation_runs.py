@@ -18,7 +18,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render, variables_of
 from subterra_jobs.evaluate.judge.rule_labeller import Label, Labeller
 from subterra_jobs.evaluate.simulate.agents import OPENED
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_testkit import judgements
 from subterra_testkit.fake_chat_server import Oracle
@@ -40,9 +40,9 @@ def run_input(
     return resolve(inputs, spec, procedure_digest(spec), TRAVEL_1, store=store.as_uri(), references=references)
 
 
-def desk(folder: Path, budget: Budget | None = None) -> Desk:
+def desk(folder: Path, budget: Budget | None = None) -> ClientPool:
     """Pays for an evaluation whose store is ``folder``."""
-    return Desk(ArtifactStore(folder.as_uri()), TRAVEL_1, "evaluate", budget or Budget(), "work/answers")
+    return ClientPool(ArtifactStore(folder.as_uri()), TRAVEL_1, "evaluate", budget or Budget(), "work/answers")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from subterra_jobs.evaluate.cost_estimate import JUDGES, LABELLER, forecast
 from subterra_jobs.evaluate.judge.llm_labeller import CHECKED
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.simulation import Library
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.cost_estimate import Forecast, span
 from subterra_jobs.stage.runner import StageContext
 
@@ -43,7 +43,7 @@ class Expected:
 
 
 async def expect(
-    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], dataset: Path | None, desk: Desk,
+    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], dataset: Path | None, desk: ClientPool,
 ) -> Expected | None:  # fmt: skip
     """None when the evaluation pays nobody. Raises BudgetExceededError when the caps leave less than the least it will cost.
 
@@ -67,14 +67,14 @@ async def expect(
 
 
 def _ahead(
-    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], checked: int, desk: Desk
+    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], checked: int, desk: ClientPool
 ) -> Forecast:
     """Without conversations that are finished and answers of judges that are kept."""
     to_play = [[scenario for scenario in listed if library.get(scenario.id) is None] for library in libraries]
     prices = prices_from(os.environ.get(PRICES_VARIABLE, ""))
     found = forecast(graph, context.input.evaluation, prices, listed, to_play, checked)
     try:
-        parts = [part.less(desk.kept(_USES[part.name])) if part.name in _USES else part for part in found.parts]
+        parts = [part.less(desk.cached_responses(_USES[part.name])) if part.name in _USES else part for part in found.parts]
     except OSError as error:
         raise InfrastructureError(f"paid answers cannot be read ({error}); see to the artifact store") from None
     return replace(found, parts=tuple(parts))

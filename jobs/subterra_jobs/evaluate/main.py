@@ -28,7 +28,7 @@ from subterra_jobs.evaluate.simulate import participants
 from subterra_jobs.evaluate.simulate.agents import Condition
 from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
 from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, Cast, Library, play_all, turn_cap
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.cancellation import Halt, StoppedError, halting
 from subterra_jobs.stage.runner import TERMINATED, Outcome, StageContext
 
@@ -50,7 +50,7 @@ async def _evaluate(context: StageContext) -> Outcome:
     listed = build.build(graph, run.evaluation, trained)
     async with AsyncExitStack() as stack:
         halt = stack.enter_context(halting())
-        desk = Desk(
+        desk = ClientPool(
             context.store, run.run, "evaluate", context.budget, participants.answers_folder(run), check=_check(context, halt)
         )
         stack.push_async_callback(desk.close)

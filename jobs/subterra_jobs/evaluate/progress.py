@@ -11,7 +11,7 @@ from subterra_jobs.evaluate.cost_check import Expected
 from subterra_jobs.evaluate.judge.judges import Panel, Results
 from subterra_jobs.evaluate.judge.results import GRACEFUL, Result
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.runner import StageContext
 
 TELL_SECONDS = 1.0
@@ -30,7 +30,7 @@ class Meter:
 
 @asynccontextmanager
 async def _telling(
-    context: StageContext, desk: Desk, conversations: int, panel: Panel, expected: Expected | None
+    context: StageContext, desk: ClientPool, conversations: int, panel: Panel, expected: Expected | None
 ) -> AsyncIterator[Meter]:
     """Tells progress and spending now and then, until the end of the block."""
     meter, planned = Meter(), conversations + panel.steps(conversations)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from subterra_api.job_contract.messages import Calls
 from subterra_core.pricing import money
 from subterra_jobs.llm.rate_limit import Call, Heard, Rates
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Entry
 
 RATE_SECONDS = 30.0
@@ -65,7 +65,7 @@ class StageBroker:
     """The one broker of a stage."""
 
     def __init__(
-        self, purse: LedgerPurse, rates: Rates, *, clock: Callable[[], float] = time.monotonic,
+        self, purse: BudgetGuard, rates: Rates, *, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
         self.purse, self._rates = purse, rates

@@ -13,7 +13,7 @@ from subterra_jobs.llm.admission import Figures, StageBroker
 from subterra_jobs.llm.metered_client import Caller
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.caps import Refusal
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -22,7 +22,7 @@ IN_FLIGHT = 256
 """Calls at once to one account; its limits may let through fewer."""
 
 
-class Desk:
+class ClientPool:
     """Answers are kept under ``folder``, in the store. ``check`` raises a StageError when there must be no more spending."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Desk:
         check: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._store, self._run, self._stage, self._budget, self._folder, self._check = store, run, stage, budget, folder, check
-        self._purse: LedgerPurse | None = None
+        self._purse: BudgetGuard | None = None
         self._brokers: dict[str, StageBroker] = {}
         self._callers: list[Caller] = []
         self._answers: dict[str, AnswerStore] = {}
@@ -44,7 +44,7 @@ class Desk:
         self._callers.append(Caller(account, client_of(account), self._brokers[name], answers))
         return self._callers[-1]
 
-    def kept(self, use: str) -> int:
+    def cached_responses(self, use: str) -> int:
         """How many answers there were for this use when the stage began. Raises OSError."""
         return self._answers[use].count()
 
@@ -65,11 +65,11 @@ class Desk:
         for caller in self._callers:
             await caller.close()
 
-    def _paying(self) -> LedgerPurse:
+    def _paying(self) -> BudgetGuard:
         """One for all, since the caps are for all; made when the first is paid."""
         if self._purse is None:
             self._store.set_room_aside()
-            self._purse = LedgerPurse(Ledger(self._store, self._run), self._stage, self._budget, check=self._may_pay)
+            self._purse = BudgetGuard(Ledger(self._store, self._run), self._stage, self._budget, check=self._may_pay)
         return self._purse
 
     def _may_pay(self) -> None:

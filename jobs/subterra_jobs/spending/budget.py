@@ -23,7 +23,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class LedgerPurse:
+class BudgetGuard:
     """The one purse of a stage. Every call's worst case is held back until it is settled, so no cap is ever exceeded by its own
     calls; what other runs of the same payer pay is read from the store.
     """

@@ -18,7 +18,7 @@ from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import shuffled
 from subterra_jobs.evaluate.simulate.simulation import Dialogue
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.cancellation import Halt
 
 CONCURRENCY = 64
@@ -51,7 +51,7 @@ class Panel(Protocol):
         ...
 
 
-def panel_of(run: RunInput, graph: Graph, desk: Desk, dataset: Path | None) -> Panel:
+def panel_of(run: RunInput, graph: Graph, desk: ClientPool, dataset: Path | None) -> Panel:
     """The run's panel. Without a dataset the labeller's accuracy stays unknown. Raises InvalidInputError."""
     return Rules(graph) if run.evaluation.judge.name == "scripted" else Models(run, graph, desk, dataset)
 
@@ -78,7 +78,7 @@ class Rules:
 class Models:
     """Two judges, and the first of them as labeller."""
 
-    def __init__(self, run: RunInput, graph: Graph, desk: Desk, dataset: Path | None) -> None:
+    def __init__(self, run: RunInput, graph: Graph, desk: ClientPool, dataset: Path | None) -> None:
         asked, self._dataset, self._seed = run.evaluation, dataset, run.evaluation.seed
         named = [("evaluation.judge", asked.judge), ("evaluation.secondJudge", asked.second_judge)]
         self._judges = [

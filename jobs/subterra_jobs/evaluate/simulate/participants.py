@@ -25,7 +25,7 @@ from subterra_jobs.evaluate.simulate.simulation import Cast
 from subterra_jobs.evaluate.simulate.user_simulator import ModelUsers, ScriptedUsers
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Candidate, connect
 from subterra_jobs.llm.client import TURN_TOKENS
-from subterra_jobs.llm.client_pool import Desk
+from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.response_cache import AnswerStore, key_of
 from subterra_jobs.stage.runner import StageContext
 
@@ -48,19 +48,19 @@ def answers_folder(run: RunInput) -> str:
     return f"{work_path(run.keys.report)}/answers"
 
 
-def customers(run: RunInput, desk: Desk) -> Cast:
+def customers(run: RunInput, desk: ClientPool) -> Cast:
     """Those of the run's simulator. Raises InvalidInputError."""
     if run.evaluation.simulator.name == "scripted":
         return ScriptedUsers()
     return ModelUsers(desk.caller(run.evaluation.simulator, "evaluation.simulator", "simulator"), run.procedure)
 
 
-def baselines(run: RunInput, graph: Graph, desk: Desk) -> list[Condition]:
+def baselines(run: RunInput, graph: Graph, desk: ClientPool) -> list[Condition]:
     """Those of the run, as conditions. Raises InvalidInputError."""
     return [_baseline(run, graph, desk, place, each) for place, each in enumerate(run.evaluation.baselines)]
 
 
-def _baseline(run: RunInput, graph: Graph, desk: Desk, place: int, asked: Baseline) -> Condition:
+def _baseline(run: RunInput, graph: Graph, desk: ClientPool, place: int, asked: Baseline) -> Condition:
     caller = desk.caller(asked.provider, f"evaluation.baselines[{place}].provider", f"baseline-{place}")
     speaker = InContext(graph.spec, caller) if asked.kind == "InContext" else Orchestrator(graph, caller)
     names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in run.evaluation.baselines]

@@ -15,7 +15,7 @@ from subterra_jobs.generate.write.writer import Teacher, Writer
 from subterra_jobs.llm.admission import Broker, Figures, StageBroker
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
 
@@ -128,7 +128,7 @@ class PaidWorker(Worker):
     """Asks the provider by itself: a broker in another process would take twice the processor time of the calls."""
 
     def __init__(self, run: RunInput, concurrency: int, budget: Budget, calls: int, check: Callable[[], None]) -> None:
-        purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
+        purse = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
         self._broker = StageBroker(purse, Rates(calls))
         super().__init__(run, concurrency, self._broker)
 

@@ -12,7 +12,7 @@ from subterra_jobs.errors import BudgetExceededError
 from subterra_jobs.generate.main import Tally, told
 from subterra_jobs.llm.admission import Figures, StageBroker
 from subterra_jobs.llm.rate_limit import Heard, Limit, Rates
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.progress import ProgressReporter
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, tmp_path: Path, calls: int, max_usd: str | None = None) -> None:
         run = run_input(tmp_path)
-        purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
+        purse = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
         self.now = 0.0
         self.broker = StageBroker(purse, Rates(calls), clock=lambda: self.now, sleep=self.sleep)
 

@@ -15,7 +15,7 @@ from subterra_jobs.generate.plan.plan import plan
 from subterra_jobs.generate.workers.worker import Batch, Worker
 from subterra_jobs.llm.admission import Figures, StageBroker
 from subterra_jobs.llm.rate_limit import Rates
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_testkit.fake_llm_api import NO_CREDIT, OVERLOADED, Fault, Limit, MessagesApi, messages_api
@@ -26,7 +26,7 @@ FREE = json.dumps({"qwen": {"input": "0", "output": "0"}})
 
 async def write(run: RunInput, count: int) -> tuple[Batch, Figures]:
     """The first conversations of the plan, and what they cost."""
-    purse = LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd="5"))
+    purse = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd="5"))
     broker = StageBroker(purse, Rates(64))
     worker = Worker(run, 8, broker)
     try:

@@ -11,7 +11,7 @@ import pytest
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store import append_log
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -34,9 +34,9 @@ class Till:
     def purse(
         self, run: str = "1", *, cap: str | None = None, monthly: str | None = None, stage: Stage = "generate",
         agent: str | None = "travel",
-    ) -> LedgerPurse:  # fmt: skip
+    ) -> BudgetGuard:  # fmt: skip
         budget = Budget(max_usd=cap, max_usd_per_30_days=monthly)
-        return LedgerPurse(
+        return BudgetGuard(
             self.ledger(run, agent), stage, budget, check=self._check, clock=lambda: self.now,
             monotonic=lambda: self.seconds,
         )  # fmt: skip
@@ -54,7 +54,7 @@ def till(store_uri: str) -> Till:
     return Till(store_uri)
 
 
-async def pay(purse: LedgerPurse, usd: str, reserved: str | None = None) -> None:
+async def pay(purse: BudgetGuard, usd: str, reserved: str | None = None) -> None:
     receipt = await purse.reserve(Decimal(reserved or usd))
     await purse.settle(receipt, {"usd": usd, "tokens": 10})
 

@@ -27,7 +27,7 @@ from subterra_jobs.llm.admission import StageBroker
 from subterra_jobs.llm.metered_client import Caller
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import Halt
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -66,7 +66,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
 def model_judge(store: Path, provider: Provider = CLAUDE, *, salt: str = "salt", max_usd: str | None = None) -> ModelJudge:
     """A judge as the stage makes it."""
     kept = ArtifactStore(store.as_uri())
-    broker = StageBroker(LedgerPurse(Ledger(kept, TRAVEL_1), "evaluate", Budget(max_usd=max_usd)), Rates(8))
+    broker = StageBroker(BudgetGuard(Ledger(kept, TRAVEL_1), "evaluate", Budget(max_usd=max_usd)), Rates(8))
     account = account_of(provider, "evaluation.judge")
     return ModelJudge(GRAPH, provider, Caller(account, client_of(account), broker, AnswerStore(kept, "judgements")), salt)
 

@@ -27,7 +27,7 @@ from subterra_jobs.llm.admission import StageBroker
 from subterra_jobs.llm.metered_client import Caller
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import Halt
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -93,7 +93,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
 def with_labeller(store: Path, use: Callable[[ModelLabeller], Coroutine[Any, Any, Result]]) -> Result:
     async def once() -> Result:
         kept = ArtifactStore(store.as_uri())
-        broker = StageBroker(LedgerPurse(Ledger(kept, TRAVEL_1), "evaluate", Budget()), Rates(8))
+        broker = StageBroker(BudgetGuard(Ledger(kept, TRAVEL_1), "evaluate", Budget()), Rates(8))
         account = account_of(CLAUDE, "evaluation.judge")
         labeller = ModelLabeller(GRAPH, CLAUDE, Caller(account, client_of(account), broker, AnswerStore(kept, "labels")))
         try:

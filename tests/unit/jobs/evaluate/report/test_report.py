@@ -11,6 +11,7 @@ from subterra_jobs.evaluate.analysis.arms import against, agreement, figures, ju
 from subterra_jobs.evaluate.analysis.summary import summarise, visits
 from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Result
 from subterra_jobs.evaluate.report import report
+from subterra_jobs.evaluate.report.graph_heatmap import picture
 from subterra_testkit.reports import GRAPH, HOSTILE, JUDGES, Sample, page, paired, single
 
 
@@ -138,7 +139,7 @@ def test_a_procedures_own_texts_cannot_leave_the_picture(alone: Sample) -> None:
     spec = GRAPH.spec.model_copy(
         update={"nodes": tuple(node.model_copy(update={"prompt": "</title><script>x</script>"}) for node in GRAPH.spec.nodes)}
     )
-    assert "<script" not in report.picture(type(GRAPH)(spec), alone[1]["candidate"]).svg
+    assert "<script" not in picture(type(GRAPH)(spec), alone[1]["candidate"]).svg
 
 
 def test_the_page_needs_nothing_from_outside(alone: Sample) -> None:

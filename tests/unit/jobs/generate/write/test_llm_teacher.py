@@ -28,7 +28,7 @@ from subterra_jobs.llm.admission import StageBroker
 from subterra_jobs.llm.metered_client import Caller
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_testkit.fake_llm_api import (
@@ -58,15 +58,15 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
         yield served
 
 
-def purse_of(run: RunInput, max_usd: str | None = None) -> LedgerPurse:
-    return LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
+def purse_of(run: RunInput, max_usd: str | None = None) -> BudgetGuard:
+    return BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
 
 
-def broker_of(purse: LedgerPurse, calls: int = 64) -> StageBroker:
+def broker_of(purse: BudgetGuard, calls: int = 64) -> StageBroker:
     return StageBroker(purse, Rates(calls))
 
 
-async def write(run: RunInput, slots: list[Slot], purse: LedgerPurse | None = None, concurrency: int = 4) -> Batch:
+async def write(run: RunInput, slots: list[Slot], purse: BudgetGuard | None = None, concurrency: int = 4) -> Batch:
     """What a worker makes of the slots."""
     worker = Worker(run, concurrency, broker_of(purse or purse_of(run)))
     try:
@@ -90,14 +90,14 @@ def turns(slots: list[Slot]) -> int:
     return sum(len(slot.path) + len(slot.audited) for slot in slots)
 
 
-def caller_of(purse: LedgerPurse, patience: float = 0.5) -> Caller:
+def caller_of(purse: BudgetGuard, patience: float = 0.5) -> Caller:
     """With little patience."""
     account = account_of(Provider.model_validate(PAID), TEACHER)
     answers = AnswerStore(ArtifactStore("memory://none"), uuid.uuid4().hex)
     return Caller(account, client_of(account), broker_of(purse), answers, patience=patience, first_wait=0.01)
 
 
-async def one_call(purse: LedgerPurse, slot: Slot, patience: float = 0.5) -> str:
+async def one_call(purse: BudgetGuard, slot: Slot, patience: float = 0.5) -> str:
     """The first turn of a slot."""
     teacher = PaidTeacher(Graph(travel()), caller_of(purse, patience))
     try:

@@ -21,7 +21,7 @@ from subterra_jobs.generate.write.turn_keys import turns_path
 from subterra_jobs.llm.admission import StageBroker
 from subterra_jobs.llm.rate_limit import Rates
 from subterra_jobs.llm.response_cache import AnswerStore, Kept
-from subterra_jobs.spending.budget import LedgerPurse
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_testkit.fake_llm_api import MessagesApi, messages_api, plain_answer, role_of
@@ -55,7 +55,7 @@ def node(spec: Json, name: str) -> Json:
 async def write(folder: Path, spec: ProcedureSpec, **generation: Any) -> list[Conversation]:
     """The conversations of a procedure, with whatever the folder's store knows already."""
     run = run_input(folder, spec, **({"teacher": PAID} | generation))
-    broker = StageBroker(LedgerPurse(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), Rates(64))
+    broker = StageBroker(BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), Rates(64))
     worker = Worker(run, 8, broker)
     try:
         batch = await worker.write([Conversation(slot) for slot in plan(run.procedure, run.generation)])
@@ -235,7 +235,7 @@ async def test_a_disk_that_gets_full_ends_the_stage_with_all_that_is_paid(
     store.set_room_aside()
 
     async def attempt() -> Batch:
-        purse = LedgerPurse(Ledger(store, run.run), "generate", Budget(), check=store.require_room)
+        purse = BudgetGuard(Ledger(store, run.run), "generate", Budget(), check=store.require_room)
         worker = Worker(run, 8, StageBroker(purse, Rates(64)))
         try:
             return await worker.write([Conversation(slot) for slot in slots])

@@ -5,7 +5,9 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
-SOURCES := api core operator jobs cli cluster demo testkit tests bench
+# Two processes: tests of engines wait for the other core, tests of an API server mostly wait.
+PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+SOURCES := api core operator jobs cli cluster demo testkit tests bench docs
 
 .PHONY: help
 help: ## this list
@@ -19,29 +21,31 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 	@PYTHONPATH=demo $(PY) -m subterra_demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: test
-test: .venv/.synced ## all tests: unit, builders, contract, API server, jobs, examples
+test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults (15 minutes)
+	@$(PYTEST) --junitxml=out/tests/engines.xml -m "not exhaustive" tests --ignore tests/unit
+
+.PHONY: test-unit
+test-unit: .venv/.synced ## the tests that need no engine and no API server (a minute)
+	@$(PYTEST) --junitxml=out/tests/unit.xml -m "not apiserver" tests/unit
+
+.PHONY: test-exhaustive
+test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
+	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
+
+.PHONY: test-tools
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
-	@$(PY) -m pytest -m "not exhaustive"
-
-.PHONY: test-faults
-test-faults: .venv/.synced ## every fault: crashes, API errors, a second operator, deletions, and pods on a real kubelet (root)
-	@$(CLUSTER) build
-	@$(PY) -m pytest --timeout=3600 tests/faults
 
 .PHONY: test-browser
 test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and desktop, and what axe-core finds in them (npm, Chromium; 2 minutes)
 	@npm ci --prefix tests/browser --no-audit --no-fund
 	@PYTHONPATH=testkit:. $(PY) -m tests.browser
 
-.PHONY: test-unit
-test-unit: .venv/.synced ## only the tests that need no API server and no engine
-	@$(PY) -m pytest -m "not apiserver and not slow" tests/unit
-
 .PHONY: bench-wordings
-bench-wordings: .venv/.synced ## how the demo's agent does with wordings that it was never taught
-	@bench/wordings
+bench-wordings: .venv/.synced ## how the demo's agent handles customer phrasings that it was never trained on
+	@PYTHONPATH=cluster:demo:. $(PY) -m bench.wordings_shift
 
 .PHONY: bench-operator
 bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100 in flight: memory, restart, requests (20 minutes)
@@ -75,10 +79,15 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo testkit/subterra_testkit
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
+	@$(PY) docs/contributing/architecture_figure.py --check
 
 .PHONY: generate
 generate: .venv/.synced ## write crds/ and the chart's copy from the models
 	@$(PY) -m subterra_api.crd
+
+.PHONY: figure
+figure: .venv/.synced ## write docs/architecture.svg
+	@$(PY) docs/contributing/architecture_figure.py
 
 .PHONY: golden
 golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises

@@ -10,9 +10,30 @@ from tests.tools import objectstore
 from tests.tools.gitops_health import build
 from tests.tools.gitops_health.build import Oracle
 
-from subterra_cluster import build as cluster_build
+from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
+
+TESTS = Path(__file__).parent
+LONG_FIRST = ("engines/vllm", "apiserver", "engines/ray", "faults", "engines/deepspeed", "engines/s3", "stages", "browser")
+"""Folders whose tests share an engine or an API server, in the order in which they are begun."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests of one engine in one process of pytest-xdist, and begins with the longest."""
+    items.sort(key=lambda item: _rank(_group(item)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The engine's folder, or the file of a test that needs none."""
+    file = item.path.relative_to(TESTS).as_posix()
+    return next((folder for folder in LONG_FIRST if file.startswith(f"{folder}/")), file)
+
+
+def _rank(group: str) -> int:
+    return LONG_FIRST.index(group) if group in LONG_FIRST else len(LONG_FIRST)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +76,7 @@ def kstatus(oracle: Callable[..., Oracle]) -> Oracle:
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The control plane that all tests share; each has a namespace of its own."""
-    if cluster_build.cached(default_cache()) is None:
+    if cluster_binaries.cached(default_cache()) is None:
         pytest.skip("the binaries are not built: make test builds them")
     with ControlPlane(Path(tmp_path_factory.mktemp("plane")), controllers=True) as found:
         yield found

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from subterra_cluster.build import cache_key, find_go, go_version_needed
-from subterra_cluster.shell import locked, run, step
+from subterra_cluster.binaries import cache_key, find_go, go_version_needed
+from subterra_cluster.host.shell import locked, run, step
 
 
 def path_of(sources: Path, cache: Path) -> Path:

@@ -1,3 +1,3 @@
-"""The language everyone speaks: resources, procedure graph, digests, job contract, gate, prices. No I/O, no clock."""
+"""Shared API: resource models, CRDs, digests, and the contract between operator and jobs. No I/O, no clock."""
 
 __version__ = "0.1.0"

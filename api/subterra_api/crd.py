@@ -1,12 +1,13 @@
-"""The CustomResourceDefinitions, made from the models: ``python -m subterra_api.crd [--check]`` writes or compares the YAML files.
+"""CustomResourceDefinitions from the models: `python -m subterra_api.crd [--check]` writes or compares the YAML files.
 
-No spec is defaulted by the API server: a stored object keeps saying only what its author said, so that a digest over it does not
-change when a default does.
+The API server defaults no spec field: a stored object holds only what its author wrote, so that its digest does not change when a
+default does.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,22 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
 
 Schema = dict[str, Any]
 
-KEPT = ("type", "pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
+SCHEMA_KEYWORDS = ("type", "pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
 MAP_KEYS = {"nodes": "id", "knowledge": "id", "variables": "name", "personas": "name", "stages": "name", "conditions": "type"}
-"""Lists that are maps: server-side apply merges them by this key, and no two items may share it."""
+"""Lists of type map, with their key: server-side apply merges by it, and it must be unique."""
 
 Rule = tuple[str, str]
 RULES: dict[str, tuple[Rule, ...]] = {
     "ProcedureSpec": (
         (
             "self.nodes.exists(node, node.id == self.start)",
-            "start names no node: set spec.start to the id of one of spec.nodes",
+            "spec.start is not the id of a node: set it to the id of one of spec.nodes",
         ),
     ),
     "Provider": (
         (
             "!has(self.name) || self.name == 'scripted' || has(self.model)",
-            "model is missing: every provider but scripted needs the name of a model",
+            "model is missing; every provider except scripted needs one",
         ),
     ),
     "CompiledAgentSpec": (
@@ -47,65 +48,67 @@ RULES: dict[str, tuple[Rule, ...]] = {
 }
 INPUTS_RULE = (
     "self == oldSelf",
-    "spec.inputs is immutable: create another CompileRun, or edit the CompiledAgent, which does it for you",
+    "spec.inputs is immutable: create another CompileRun, or edit the CompiledAgent, which creates one for you",
 )
 ORIGIN_RULE = (
     "has(self.references) == has(oldSelf.references) && (!has(self.references) || self.references == oldSelf.references) && "
     "has(self.attempt) == has(oldSelf.attempt) && (!has(self.attempt) || self.attempt == oldSelf.attempt)",
-    "spec.references and spec.attempt are set when the run is made, and stay: create another CompileRun",
+    "spec.references and spec.attempt are immutable: create another CompileRun",
 )
 AGENT_NAME = "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
 RUN_NAME = "self.metadata.name.size() <= 49 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
-LABEL_CURE = "lower case letters, digits and hyphens, a letter first: other objects are named after it"
+NAME_FIX = "lowercase letters, digits and hyphens, starting with a letter, since other objects are named after it"
 
 
-def structural(model: type[ApiModel]) -> Schema:
-    """The OpenAPI v3 schema of a model as Kubernetes wants it: no references, no defaults, no unions with null."""
+def structural_schema(model: type[ApiModel]) -> Schema:
+    """Structural OpenAPI v3 schema of a model: no references, no defaults, no unions with null."""
     schema = model.model_json_schema(by_alias=True)
-    return _node(schema, schema.get("$defs", {}))
+    return _convert(schema, schema.get("$defs", {}))
 
 
-def _node(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
-    node = _resolved(node, defs)
+def _convert(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
+    node = _resolve(node, defs)
     if {option.get("type") for option in node.get("anyOf", [])} == {"string", "integer"}:
-        bounds = {key: value for option in node["anyOf"] for key, value in option.items() if key in KEPT and key != "type"}
-        return _described(node, {"x-kubernetes-int-or-string": True, **bounds})
-    result = _described(node, {key: node[key] for key in KEPT if key in node})
+        bounds = {
+            key: value for option in node["anyOf"] for key, value in option.items() if key in SCHEMA_KEYWORDS and key != "type"
+        }
+        return _with_description(node, {"x-kubernetes-int-or-string": True, **bounds})
+    result = _with_description(node, {key: node[key] for key in SCHEMA_KEYWORDS if key in node})
     if "const" in node:
         result["enum"] = [node["const"]]
     if "exclusiveMinimum" in node:
         result |= {"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
     if result.get("type") == "array":
-        result["items"] = _node(node["items"], defs)
+        result["items"] = _convert(node["items"], defs)
     if result.get("type") == "object":
-        result |= _object(node, defs)
+        result |= _convert_object(node, defs)
     if rules := RULES.get(node.get("title", "")):
         result["x-kubernetes-validations"] = _rules(rules)
     return result
 
 
-def _described(node: Mapping[str, Any], schema: Schema) -> Schema:
+def _with_description(node: Mapping[str, Any], schema: Schema) -> Schema:
     return schema | ({"description": " ".join(node["description"].split())} if "description" in node else {})
 
 
-def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``node`` with its reference followed and null taken out of its union; its own description wins."""
+def _resolve(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`node` with its reference resolved and null removed from its union; its own description wins."""
     if "$ref" in node:
-        target = _resolved(defs[node["$ref"].rpartition("/")[2]], defs)
+        target = _resolve(defs[node["$ref"].rpartition("/")[2]], defs)
         return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
     options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
     if len(options) == 1:
-        return {**_resolved(options[0], defs), **{key: value for key, value in node.items() if key not in ("anyOf", "title")}}
+        return {**_resolve(options[0], defs), **{key: value for key, value in node.items() if key not in ("anyOf", "title")}}
     return node
 
 
-def _object(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
+def _convert_object(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
     if "properties" not in node:
         values = node.get("additionalProperties", True)
         if values is True:
             return {"x-kubernetes-preserve-unknown-fields": True}
-        return {"additionalProperties": _node(values, defs)}
-    properties = {name: _node(value, defs) for name, value in node["properties"].items()}
+        return {"additionalProperties": _convert(values, defs)}
+    properties = {name: _convert(value, defs) for name, value in node["properties"].items()}
     for name, key in MAP_KEYS.items():
         if properties.get(name, {}).get("type") == "array":
             properties[name] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
@@ -125,43 +128,69 @@ def _condition(kind: str) -> str:
     return f'.status.conditions[?(@.type=="{kind}")].status'
 
 
-UNSEEN = {"observedGeneration": -1}
-"""The status of what no operator has looked at: without it, tools that wait take a new object for finished."""
+UNOBSERVED_STATUS = {"observedGeneration": -1}
+"""Status before any operator has seen the object; without it, tools that wait would take a new object for finished."""
 AGE = _column("Age", ".metadata.creationTimestamp", "date")
 
 
-def _crd(
-    kind: str, short: Sequence[str], description: str, spec: Schema, status: Schema, columns: Sequence[Schema],
-    rules: Sequence[Rule] = (), scale: Schema | None = None,
-) -> Schema:  # fmt: skip
-    plural = kind.lower() + "s"
-    schema: Schema = {
-        "type": "object",
-        "description": description,
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
-            "spec": spec, "status": status | {"default": UNSEEN},
-        },
-    }  # fmt: skip
-    if rules:
-        schema["x-kubernetes-validations"] = _rules(rules)
-    version = {
-        "name": VERSION, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}} | ({"scale": scale} if scale else {}), "additionalPrinterColumns": [*columns, AGE],
-    }  # fmt: skip
-    names = {"kind": kind, "listKind": kind + "List", "plural": plural, "singular": kind.lower(), "shortNames": list(short),
-             "categories": ["subterra"]}  # fmt: skip
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
-        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
-    }
+@dataclass(frozen=True)
+class _Kind:
+    name: str
+    short_name: str
+    description: str
+    spec: Schema
+    status: Schema
+    columns: Sequence[Schema]
+    rules: Sequence[Rule] = ()
+    scale: Schema | None = None
+
+    def crd(self) -> Schema:
+        plural = self.name.lower() + "s"
+        return {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{GROUP}"},
+            "spec": {"group": GROUP, "scope": "Namespaced", "names": self._names(plural), "versions": [self._version()]},
+        }
+
+    def _names(self, plural: str) -> Schema:
+        return {
+            "kind": self.name,
+            "listKind": self.name + "List",
+            "plural": plural,
+            "singular": self.name.lower(),
+            "shortNames": [self.short_name],
+            "categories": ["subterra"],
+        }
+
+    def _version(self) -> Schema:
+        return {
+            "name": VERSION,
+            "served": True,
+            "storage": True,
+            "schema": {"openAPIV3Schema": self._schema()},
+            "subresources": {"status": {}} | ({"scale": self.scale} if self.scale else {}),
+            "additionalPrinterColumns": [*self.columns, AGE],
+        }
+
+    def _schema(self) -> Schema:
+        schema: Schema = {
+            "type": "object",
+            "description": self.description,
+            "required": ["spec"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {"type": "object"},
+                "spec": self.spec,
+                "status": self.status | {"default": UNOBSERVED_STATUS},
+            },
+        }
+        return schema | ({"x-kubernetes-validations": _rules(self.rules)} if self.rules else {})
 
 
 def procedures() -> Schema:
-    """The CRD of Procedure."""
+    """CRD of Procedure."""
     columns = [
         _column("Accepted", _condition("Accepted")),
         _column("Nodes", ".status.nodes", "integer"),
@@ -174,11 +203,11 @@ def procedures() -> Schema:
         _column("Message", '.status.conditions[?(@.type=="Accepted")].message', priority=1),
     ]
     text = "A conversational flowchart that can be compiled into the weights of a small model."
-    return _crd("Procedure", ["proc"], text, structural(ProcedureSpec), structural(ProcedureStatus), columns)
+    return _Kind("Procedure", "proc", text, structural_schema(ProcedureSpec), structural_schema(ProcedureStatus), columns).crd()
 
 
 def compileruns() -> Schema:
-    """The CRD of CompileRun."""
+    """CRD of CompileRun."""
     columns = [
         _column("Agent", r".metadata.labels.subterra\.dev/agent"),
         _column("Phase", ".status.phase"),
@@ -188,16 +217,16 @@ def compileruns() -> Schema:
         _column("Now", '.status.stages[?(@.state=="Running")].message', priority=1),
         _column("Message", '.status.conditions[?(@.type=="Succeeded")].message', priority=1),
     ]
-    spec = structural(CompileRunSpec)
+    spec = structural_schema(CompileRunSpec)
     spec["properties"]["inputs"]["x-kubernetes-validations"] = _rules([INPUTS_RULE])
     spec["x-kubernetes-validations"] = _rules([ORIGIN_RULE])
-    rules = [(RUN_NAME, f"the name of a CompileRun has at most 49 characters: {LABEL_CURE}")]
+    rules = [(RUN_NAME, f"the name of a CompileRun must have at most 49 characters: {NAME_FIX}")]
     text = "One compilation of one procedure: synthetic conversations, training, evaluation and the gate's verdict."
-    return _crd("CompileRun", ["crun"], text, spec, structural(CompileRunStatus), columns, rules)
+    return _Kind("CompileRun", "crun", text, spec, structural_schema(CompileRunStatus), columns, rules).crd()
 
 
 def compiledagents() -> Schema:
-    """The CRD of CompiledAgent."""
+    """CRD of CompiledAgent."""
     columns = [
         _column("Ready", _condition("Ready")),
         _column("UpToDate", _condition("UpToDate")),
@@ -206,31 +235,31 @@ def compiledagents() -> Schema:
         _column("$/Conversation", ".status.price.usdPerConversation"),
         _column("Message", '.status.conditions[?(@.type=="UpToDate")].message', priority=1),
     ]
-    rules = [(AGENT_NAME, f"the name of a CompiledAgent has at most 40 characters: {LABEL_CURE}")]
+    rules = [(AGENT_NAME, f"the name of a CompiledAgent must have at most 40 characters: {NAME_FIX}")]
     scale = {
         "specReplicasPath": ".spec.serving.replicas",
         "statusReplicasPath": ".status.replicas",
         "labelSelectorPath": ".status.selector",
     }
     text = (
-        "Keeps an agent served that is compiled from a procedure, promoting only what passed the gate. "
-        "Who may create one may create pods."
+        "Serves an agent compiled from a procedure and keeps it up to date, promoting only models that passed the gate. "
+        "Permission to create one implies permission to create pods."
     )
-    spec, status = structural(CompiledAgentSpec), structural(CompiledAgentStatus)
-    return _crd("CompiledAgent", ["cagent"], text, spec, status, columns, rules, scale)
+    spec, status = structural_schema(CompiledAgentSpec), structural_schema(CompiledAgentStatus)
+    return _Kind("CompiledAgent", "cagent", text, spec, status, columns, rules, scale).crd()
 
 
 def all_crds() -> list[Schema]:
-    """The three CRDs."""
+    """All three CRDs."""
     return [procedures(), compileruns(), compiledagents()]
 
 
 def files() -> dict[Path, str]:
-    """Every generated file with its content; the chart's copies are kept when the chart goes, and agents with them."""
+    """All generated files with their content. The chart's copies survive `helm uninstall`, and so do the agents."""
     result = {}
     for crd in all_crds():
         name = crd["metadata"]["name"].partition(".")[0] + ".yaml"
-        header = "# Generated from operator/subterra_api by `make generate`. Do not edit.\n"
+        header = "# Generated from api/subterra_api by `make generate`. Do not edit.\n"
         result[Path("crds") / name] = header + _yaml(crd)
         kept = crd | {"metadata": crd["metadata"] | {"annotations": {"helm.sh/resource-policy": "keep"}}}
         body = _yaml(kept).replace("{{", '{{ "{{" }}')
@@ -244,16 +273,16 @@ def _yaml(value: Schema) -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes every value out: anchors are legal YAML that people do not read."""
+    """Writes every value in full: people do not read YAML anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def main() -> int:
-    """Writes the files below the current directory; with ``--check`` says which differ and returns 1."""
+    """Writes the files below the current directory; with `--check`, lists outdated ones and returns 1."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail when a file is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     check = parser.parse_args().check
     stale = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():

@@ -1,8 +1,8 @@
-"""What is hashed, canonically, and why.
+"""Canonical JSON and the digests that name procedures and runs.
 
-A digest covers meaning only: fields at their default are left out, so that ``maxVisits: 2`` and its absence are one procedure,
-and a new optional field changes no digest. Operator version, images, serving, promotion, cost, budget, deadlines, pools, queue and
-secrets are never hashed: changing them starts no run.
+A digest covers significant fields only. Fields at their default are left out, so that `maxVisits: 2` and its absence are the same
+procedure, and a new optional field changes no digest. Operator version, images, serving, promotion, cost, budget, deadlines, pools,
+queue and secrets are never hashed: changing them starts no run.
 """
 
 import hashlib
@@ -14,43 +14,43 @@ from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
 HASH_VERSION = 1
-"""Raised when the same inputs come to mean something else; every agent then compiles again."""
+"""Incremented when the meaning of the same inputs changes; every agent then recompiles."""
 
 
 def canonical(value: Any) -> bytes:
-    """``value`` as JSON with sorted keys, no spaces, UTF-8."""
+    """`value` as UTF-8 JSON with sorted keys and no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sha256(value: Any) -> str:
-    """``sha256:…`` of the canonical form."""
+    """`sha256:…` of the canonical JSON of `value`."""
     return "sha256:" + hashlib.sha256(canonical(value)).hexdigest()
 
 
 def short(digest: str, length: int = 8) -> str:
-    """The first hex digits of a digest, for names."""
+    """First hex digits of `digest`, for names."""
     return digest.removeprefix("sha256:")[:length]
 
 
-def meaning(model: ApiModel) -> Any:
-    """The fields that differ from their defaults."""
+def significant_fields(model: ApiModel) -> Any:
+    """Fields that differ from their defaults."""
     return model.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
 
 
 def procedure_digest(spec: ProcedureSpec) -> str:
-    """Digest of what the procedure means; the order of nodes and variables does not matter."""
-    content = meaning(spec)
+    """Digest of the procedure's significant fields, independent of the order of nodes and variables."""
+    content = significant_fields(spec)
     content["nodes"] = sorted(content["nodes"], key=lambda node: str(node["id"]))
     content["variables"] = sorted(content.get("variables", []), key=lambda variable: str(variable["name"]))
     return sha256({"hashVersion": HASH_VERSION, "procedure": content})
 
 
 def run_digest(procedure: str, inputs: CompileInputs) -> str:
-    """Digest of everything that determines a run's result; names the run."""
-    settings = {key: meaning(getattr(inputs, key)) for key in ("base_model", "generation", "training", "evaluation")}
+    """Digest of everything that determines a run's result; part of the run's name."""
+    settings = {key: significant_fields(getattr(inputs, key)) for key in ("base_model", "generation", "training", "evaluation")}
     return sha256({"hashVersion": HASH_VERSION, "procedure": procedure, **settings})
 
 
 def run_name(agent: str, digest: str) -> str:
-    """``<agent>-<digest8>``."""
+    """`<agent>-<digest8>`."""
     return f"{agent}-{short(digest)}"

@@ -1,1 +1,1 @@
-"""What playing costs beside the calls themselves."""
+"""Measures the overhead of simulating conversations over the calls themselves."""

@@ -1,1 +1,1 @@
-"""Measures the gate."""
+"""Simulates the gate, and measures replay and alignment."""

@@ -1,15 +1,15 @@
-"""``python -m bench.gate``: tables, and one JSON line at the end. The same numbers each time."""
+"""``python -m bench.gate``: prints tables, then a line of JSON. Deterministic except for the CPU time."""
 
 import json
 import sys
 import time
 
-from bench.gate import decoding, replaying, tables
+from bench.gate import alignment, replaying, tables
 
 tables.worlds()
-found = tables.power()
+figures = tables.power()
 tables.spending()
-found |= tables.errors() | tables.beside()
+figures |= tables.errors() | tables.other_rules()
 tables.bounds()
-found |= replaying.figures() | decoding.figures()
-sys.stdout.write(json.dumps(found | {"cpu_seconds": round(time.process_time())}) + "\n")
+figures |= replaying.measure() | alignment.measure()
+sys.stdout.write(json.dumps(figures | {"cpu_seconds": round(time.process_time())}) + "\n")

@@ -1,6 +1,6 @@
-"""Does replay find violations that were put into dialogues without fault, and does it leave the others alone?
+"""Does replay find violations injected into faultless conversations, and accept the others?
 
-Replay is told the right labels here, as a perfect labeller would; how often the rule labeller gives them is a figure of its own.
+Replay gets the right labels here, as from a perfect labeller; the accuracy of the rule labeller is measured separately.
 """
 
 import random
@@ -12,31 +12,31 @@ from typing import Any
 from bench.generation.planning import EXAMPLES, example, settings
 
 from subterra_core.procedure.graph import Graph, Path
-from subterra_jobs.dialogue.sampling import fitting, sample_values
-from subterra_jobs.dialogue.scripted import messages, write
-from subterra_jobs.evaluate.judge.conformance import Nodes, prescribe, replay
-from subterra_jobs.evaluate.judge.rule_labeller import Label, Labeller
-from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_values
+from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
+from subterra_jobs.evaluate.judge.conformance import Nodes, prescribed_turns, replay
+from subterra_jobs.evaluate.judge.rule_labeller import Label, RuleLabeller
+from subterra_jobs.generate.plan.plan import plan_conversations
 
 CONVERSATIONS = 1000
 WRITTEN = 100
 """Conversations of each example that the labeller reads."""
 Turns = list[Nodes]
 Fault = Callable[[Graph, Path, Turns, random.Random], Turns | None]
-"""The agent's turns with a violation in them; none where the path gives no occasion for this kind."""
+"""Returns the agent's turns with a violation, or `None` where the path allows none of this kind."""
 
 
 def illegal(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Turns | None:
     """A step that no edge leads to."""
     at = rng.randrange(len(turns))
-    place = prescribe(graph, path)[at].places[0]
+    place = prescribed_turns(graph, path)[at].indexes[0]
     legal = {edge.to for edge in graph.nodes[path[place - 1]].next} if place else {path[0]}
     others = [node.id for node in graph.spec.nodes if node.role == "agent" and node.id not in legal]
     return [*turns[:at], (rng.choice(others),), *turns[at + 1 :]] if others else None
 
 
 def skipped(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Turns | None:
-    """A step left out: of a reply that has several, or the whole reply."""
+    """A step omitted: one of several in a reply, or the whole reply."""
     at = rng.randrange(len(turns))
     nodes = list(turns[at])
     del nodes[rng.randrange(len(nodes))]
@@ -44,12 +44,15 @@ def skipped(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Turns
 
 
 def wrong_branch(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Turns | None:
-    """What belongs to another branch than the one that customer, fact or history decided."""
+    """A step of another branch than the one that customer, fact or history decided."""
     occasions = [
         (at, cut, edge.to)
-        for at, turn in enumerate(prescribe(graph, path)) for cut, place in enumerate(turn.places) if place
-        for edge in graph.nodes[path[place - 1]].next if edge.to != path[place] and graph.nodes[edge.to].role == "agent"
-    ]  # fmt: skip
+        for at, turn in enumerate(prescribed_turns(graph, path))
+        for cut, place in enumerate(turn.indexes)
+        if place
+        for edge in graph.nodes[path[place - 1]].next
+        if edge.to != path[place] and graph.nodes[edge.to].role == "agent"
+    ]
     if not occasions:
         return None
     at, cut, other = rng.choice(occasions)
@@ -57,7 +60,7 @@ def wrong_branch(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> 
 
 
 def too_often(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Turns | None:
-    """A step said again until it was said more often than its maxVisits, or than once."""
+    """A step repeated beyond its maxVisits (or once, without one)."""
     at = rng.randrange(len(turns))
     if not graph.nodes[turns[at][-1]].next:
         return None
@@ -66,7 +69,7 @@ def too_often(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Tur
 
 
 def wrong_end(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Turns | None:
-    """Another terminal than the path's."""
+    """A terminal other than the path's."""
     ends = [node.id for node in graph.spec.nodes if node.role == "agent" and not node.next and node.id != path[-1]]
     if graph.nodes[path[-1]].role != "agent" or not ends:
         return None
@@ -74,26 +77,31 @@ def wrong_end(graph: Graph, path: Path, turns: Turns, rng: random.Random) -> Tur
 
 
 FAULTS: dict[str, Fault] = {
-    "illegal transition": illegal, "skipped step": skipped, "wrong branch": wrong_branch, "beyond maxVisits": too_often,
+    "illegal transition": illegal,
+    "skipped step": skipped,
+    "wrong branch": wrong_branch,
+    "beyond maxVisits": too_often,
     "wrong terminal": wrong_end,
-}  # fmt: skip
+}
 
 
 def paths(graph: Graph) -> list[Path]:
-    """The paths of a plan, those with an agent's turn on them."""
-    return [slot.path for slot in plan(graph.spec, settings(CONVERSATIONS)) if prescribe(graph, slot.path)]
+    """The paths of a plan that contain an agent's turn."""
+    return [
+        planned.path for planned in plan_conversations(graph.spec, settings(CONVERSATIONS)) if prescribed_turns(graph, planned.path)
+    ]
 
 
 def conformant(graph: Graph, path: Path, turns: Turns) -> bool:
-    """What replay says."""
+    """Whether replay accepts the turns."""
     return replay(graph, path, {}, [[Label(nodes, ())] for nodes in turns]).conformant
 
 
 def counts(graph: Graph, seed: int) -> Iterator[tuple[str, bool]]:
-    """For each dialogue, what was done to it and whether replay called it conformant."""
+    """For each conversation, the injected violation and whether replay found it conformant."""
     rng = random.Random(seed)
     for path in paths(graph):
-        turns = [turn.nodes for turn in prescribe(graph, path)]
+        turns = [turn.nodes for turn in prescribed_turns(graph, path)]
         yield "none", conformant(graph, path, turns)
         for name, fault in FAULTS.items():
             if (broken := fault(graph, path, turns, rng)) is not None:
@@ -101,21 +109,21 @@ def counts(graph: Graph, seed: int) -> Iterator[tuple[str, bool]]:
 
 
 def labelled(graph: Graph, seed: int) -> tuple[int, int]:
-    """How many of the agent's replies the rule labeller reads right, and of how many, in scripted conversations."""
-    rng, labeller = random.Random(seed), Labeller(graph)
+    """Number of scripted replies that the rule labeller labels correctly, and number of all."""
+    rng, labeller = random.Random(seed), RuleLabeller(graph)
     right = total = 0
     for path in paths(graph)[:WRITTEN]:
-        values = fitting(graph, path, sample_values(graph.spec.variables, rng, unseen=False), rng)
-        chat = messages("", None, write(graph, path, values, rng))[1:]
+        values = fit_values_to_path(graph, path, sample_values(graph.spec.variables, rng, unseen=False), rng)
+        chat = chat_messages("", None, scripted_utterances(graph, path, values, rng))[1:]
         replies = [message["content"] for message in chat if message["role"] == "assistant"]
-        for turn, reply in zip(prescribe(graph, path), replies, strict=True):
+        for turn, reply in zip(prescribed_turns(graph, path), replies, strict=True):
             right += any(label.nodes == turn.nodes for label in labeller.label(reply))
             total += 1
     return right, total
 
 
-def figures() -> dict[str, Any]:
-    """All of them; writes the table on the way."""
+def measure() -> dict[str, Any]:
+    """Prints the table, and returns the figures."""
     sys.stdout.write("\n| violation | dialogues | found |\n|---|---|---|\n")
     graphs = [example(name) for name in EXAMPLES]
     seen = Counter(found for seed, graph in enumerate(graphs) for found in counts(graph, seed))

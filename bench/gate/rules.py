@@ -1,4 +1,4 @@
-"""Two other ways to decide, for comparison, on the same scores."""
+"""Two other decision rules on the same scores, for comparison."""
 
 from collections.abc import Sequence
 
@@ -26,13 +26,13 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 
 def five_percent(played: Played) -> bool:
-    """The peer's gate: each mean at least 95 % of a published one, here the true mean of the old version."""
-    found = played.candidate.scores.mean(axis=(0, 2))
-    return bool((found >= PEERS_SHARE * np.array(MEANS)).all())
+    """The peer's gate: each mean is at least 95 % of a published one, here the true mean of the old version."""
+    means = played.candidate.scores.mean(axis=(0, 2))
+    return bool((means >= PEERS_SHARE * np.array(MEANS)).all())
 
 
 def shipped(seed: int, world: World, candidate: Sequence[float], repeats: int) -> dict[str, float]:
-    """How often each rule ships the candidate."""
+    """Rate at which each rule ships the candidate."""
     rng = np.random.default_rng(seed)
     played = [play(rng, world, candidate, serving=MEANS) for _ in range(repeats)]
     return {

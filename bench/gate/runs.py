@@ -1,4 +1,4 @@
-"""Simulated evaluations, judged by the gate itself."""
+"""Simulated evaluations, decided by the real gate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ import numpy.typing as npt
 from bench.gate.population import MEANS, World, draw, shifted
 
 from subterra_api.v1alpha1.compilerun import GatePolicy
-from subterra_api.v1alpha1.scores import Interval, Scores, Statistics, Tally
-from subterra_core.gate.verdict import ALPHA, BLOCK, futile, judge, spend
-from subterra_jobs.evaluate.analysis.gate_statistics import Arm, compare, own
+from subterra_api.v1alpha1.scores import Interval, Proportion, Scores, Statistics
+from subterra_core.gate.verdict import ALPHA, INTERIM_BLOCK, alpha_for_attempt, futile, judge
+from subterra_jobs.evaluate.analysis.gate_statistics import ArmScores, candidate_summary, compare
 from subterra_jobs.evaluate.judge.results import CRITERIA
 
 POLICY = GatePolicy()
@@ -18,10 +18,10 @@ CONFORMANCE = 0.95
 MARGIN = POLICY.margin
 GENERATIONS, STEP = 10, -0.10
 TOUCHED, UNFAIR = 0.5, -1.0
-"""Share of the scenarios that an edit touches, and what the old version loses there when the edited procedure judges it."""
+"""Share of scenarios that an edit affects, and the score the old version loses there when judged by the edited procedure."""
 RETRIES = 5
 UNREAD = Interval(mean=0, low=0, high=0)
-"""The gate reads counts and sums, not these."""
+"""Placeholder: the gate reads counts and sums, not intervals."""
 Mask = npt.NDArray[np.bool_]
 
 
@@ -29,43 +29,46 @@ Mask = npt.NDArray[np.bool_]
 class Played:
     """One simulated evaluation."""
 
-    candidate: Arm
-    references: dict[str, Arm]
+    candidate: ArmScores
+    references: dict[str, ArmScores]
     challenged: Mask
-    conformance: Tally
+    conformance: Proportion
 
     def statistics(self, comparable: Mask | None = None) -> Statistics:
-        """What the gate decides by."""
+        """The statistics that the gate decides by."""
         rows = np.ones(len(self.challenged), dtype=bool) if comparable is None else comparable
-        criteria, failures = own(self.candidate, self.challenged)
+        criteria, failures = candidate_summary(self.candidate, self.challenged)
         comparisons = tuple(
             compare(name, self.candidate, arm, challenged=self.challenged, comparable=rows) for name, arm in self.references.items()
         )
         return Statistics(criteria=criteria, failures=failures, conformance=self.conformance, comparisons=comparisons)
 
     def scores(self, comparable: Mask | None = None) -> Scores:
-        """As the gate sees it."""
-        found = self.statistics(comparable)
+        """The evaluation as the gate receives it."""
         return Scores(
-            scenarios=len(self.challenged), criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=0,
-            statistics=found,
-        )  # fmt: skip
+            scenarios=len(self.challenged),
+            criteria={},
+            failure_rate=UNREAD,
+            conformance=UNREAD,
+            turns_per_conversation=0,
+            statistics=self.statistics(comparable),
+        )
 
     def first(self, count: int) -> "Played":
-        """As it was when so many scenarios had been played."""
+        """The evaluation after its first ``count`` scenarios."""
         references = {name: _first(arm, count) for name, arm in self.references.items()}
         hits = round(self.conformance.hits * count / self.conformance.of)
-        return Played(_first(self.candidate, count), references, self.challenged[:count], Tally(hits=hits, of=count))
+        return Played(_first(self.candidate, count), references, self.challenged[:count], Proportion(hits=hits, of=count))
 
 
-def _first(arm: Arm, count: int) -> Arm:
-    return Arm(arm.scores[:count], arm.played[:count])
+def _first(arm: ArmScores, count: int) -> ArmScores:
+    return ArmScores(arm.scores[:count], arm.played[:count])
 
 
 def play(rng: np.random.Generator, world: World, candidate: Sequence[float], **references: Sequence[float]) -> Played:
-    """One evaluation of a candidate beside references, each with the true means of its criteria."""
+    """One evaluation of a candidate and references, each given by the true means of its criteria."""
     arms, challenged = draw(rng, world, [tuple(candidate), *(tuple(means) for means in references.values())])
-    conformance = Tally(hits=int(rng.binomial(world.n, CONFORMANCE)), of=world.n)
+    conformance = Proportion(hits=int(rng.binomial(world.n, CONFORMANCE)), of=world.n)
     return Played(arms[0], dict(zip(references, arms[1:], strict=True)), challenged, conformance)
 
 
@@ -75,25 +78,27 @@ def passed(scores: Scores, attempt: int = 1, alpha: float = ALPHA) -> bool:
 
 
 def pass_rate(seed: int, world: World, candidate: Sequence[float], repeats: int) -> float:
-    """How often a candidate is promoted at the first attempt."""
+    """Rate at which a candidate is promoted at the first attempt."""
     rng = np.random.default_rng(seed)
     return sum(passed(play(rng, world, candidate, serving=MEANS).scores()) for _ in range(repeats)) / repeats
 
 
 def pass_rates(seed: int, world: World, candidate: Sequence[float], repeats: int, levels: Sequence[float]) -> dict[float, float]:
-    """How often a candidate is promoted at each level, whichever attempt may have it."""
+    """Rate at which a candidate is promoted at each significance level."""
     rng = np.random.default_rng(seed)
-    found = [play(rng, world, candidate, serving=MEANS).scores() for _ in range(repeats)]
-    return {level: sum(passed(scores, alpha=level / spend(1, 1)) for scores in found) / repeats for level in levels}
+    evaluations = [play(rng, world, candidate, serving=MEANS).scores() for _ in range(repeats)]
+    return {
+        level: sum(passed(scores, alpha=level / alpha_for_attempt(1, 1)) for scores in evaluations) / repeats for level in levels
+    }
 
 
 def worse_somewhere(seed: int, world: World, repeats: int) -> dict[str, float]:
-    """For each criterion, how often a candidate that is worse by the margin there, and equal elsewhere, is promoted."""
+    """For each criterion, the promotion rate of a candidate that is worse by the margin there and equal elsewhere."""
     return {name: pass_rate(seed + i, world, shifted(-MARGIN, i), repeats) for i, name in enumerate(CRITERIA)}
 
 
 def retried(seed: int, world: World, only: int, repeats: int) -> float:
-    """How often such a candidate is promoted when it is trained and evaluated up to five times more."""
+    """Promotion rate of such a candidate when it is trained and evaluated up to five more times."""
     rng = np.random.default_rng(seed)
 
     def once() -> bool:
@@ -104,7 +109,7 @@ def retried(seed: int, world: World, only: int, repeats: int) -> float:
 
 
 def creep(seed: int, world: World, only: int | None, repeats: int, *, anchored: bool) -> float:
-    """How often ten generations, each a bit worse than what serves, bring a version beyond the margin into service."""
+    """Rate at which ten generations, each slightly worse than the served version, bring one beyond the margin into service."""
     rng = np.random.default_rng(seed)
 
     def once() -> bool:
@@ -121,7 +126,7 @@ def creep(seed: int, world: World, only: int | None, repeats: int, *, anchored: 
 
 
 def biased(seed: int, world: World, repeats: int, *, untouched_only: bool) -> float:
-    """How often a candidate 0.30 worse everywhere passes when the edited procedure judges the old version unfairly."""
+    """Pass rate of a candidate 0.30 worse everywhere when the edited procedure judges the old version unfairly."""
     rng = np.random.default_rng(seed)
 
     def once() -> bool:
@@ -129,18 +134,18 @@ def biased(seed: int, world: World, repeats: int, *, untouched_only: bool) -> fl
         played = play(rng, world, shifted(-0.30), serving=MEANS)
         old = played.references["serving"]
         unfair = np.where(touched[:, None, None], np.maximum(1.0, old.scores + UNFAIR), old.scores)
-        seen = replace(played, references={"serving": Arm(unfair, old.played)})
-        return passed(seen.scores(~touched if untouched_only else None))
+        judged = replace(played, references={"serving": ArmScores(unfair, old.played)})
+        return passed(judged.scores(~touched if untouched_only else None))
 
     return sum(once() for _ in range(repeats)) / repeats
 
 
 def given_up(seed: int, world: World, candidate: Sequence[float], repeats: int) -> float:
-    """How often one of the looks on the way ends the evaluation."""
+    """Rate at which an interim look stops the evaluation for futility."""
     rng = np.random.default_rng(seed)
 
     def once() -> bool:
         played = play(rng, world, candidate, serving=MEANS)
-        return any(futile(played.first(look).statistics(), POLICY) for look in range(BLOCK, world.n, BLOCK))
+        return any(futile(played.first(look).statistics(), POLICY) for look in range(INTERIM_BLOCK, world.n, INTERIM_BLOCK))
 
     return sum(once() for _ in range(repeats)) / repeats

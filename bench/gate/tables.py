@@ -1,10 +1,11 @@
-"""The tables of docs/evaluation.md and bench/README.md, as Markdown."""
+"""The tables of docs/contributing/simulations.md and bench/README.md, as Markdown."""
 
 import sys
 from dataclasses import replace
 from typing import Any
 
-from bench.gate import choices, rules, runs
+from bench.gate import bounds as bounds_choice
+from bench.gate import rules, runs
 from bench.gate.population import HIGH, LOW, MEANS, World, observed, shifted
 
 from subterra_core.gate.verdict import FIRST_SHARE
@@ -17,15 +18,15 @@ REPEATS, MANY = 200, 1000
 
 
 def worlds() -> None:
-    """What the simulated scores look like."""
+    """Prints the properties of the simulated scores."""
     _head("sd", "correlation of criteria", "of the two versions", "of the two judges", "failures")
     for world in WORLDS:
-        seen = observed(world)
-        _row(world.sd, *(f"{seen[key]:.2f}" for key in ("criteria", "arms", "judges")), f"{seen['failures']:.1%}")
+        scores = observed(world)
+        _row(world.sd, *(f"{scores[key]:.2f}" for key in ("criteria", "arms", "judges")), f"{scores['failures']:.1%}")
 
 
 def power() -> dict[str, Any]:
-    """How often an equal candidate passes everything, by size; by the share of challenges at the default size."""
+    """Prints the pass rate of an equal candidate by sample size, share of challenges, and true difference."""
     _head("sd, correlation", *(f"n = {n}" for n in SIZES))
     found = {}
     for world in WORLDS:
@@ -45,22 +46,22 @@ def power() -> dict[str, Any]:
 
 
 def spending() -> None:
-    """What other ways to share alpha among attempts would do for an equal candidate."""
+    """Prints the pass rates of an equal candidate under several alpha-spending schedules."""
     _head("level of attempt k", *(f"k = {k}" for k in range(1, 5)), "passed by k = 2")
-    ways = {
+    schedules = {
         f"0.05 × {FIRST_SHARE} × {1 - FIRST_SHARE:.1f}^(k-1), ours": [0.04, 0.008, 0.0016, 0.00032],
         "0.05 × 2^-k": [0.025, 0.0125, 0.00625, 0.003125],
         "0.05 / (k (k+1))": [0.025, 0.05 / 6, 0.05 / 12, 0.05 / 20],
         "0.05 / 6, six attempts": [0.05 / 6] * 4,
     }
-    rates = runs.pass_rates(4, World(), MEANS, MANY // 2, sorted({level for levels in ways.values() for level in levels}))
-    for name, levels in ways.items():
+    rates = runs.pass_rates(4, World(), MEANS, MANY // 2, sorted({level for levels in schedules.values() for level in levels}))
+    for name, levels in schedules.items():
         passed = [rates[level] for level in levels]
         _row(name, *(f"{rate:.0%}" for rate in passed), f"{1 - (1 - passed[0]) * (1 - passed[1]):.0%}")
 
 
 def errors() -> dict[str, Any]:
-    """How often what must not pass does."""
+    """Prints and returns false promotion rates."""
     _head("sd, correlation", *(f"{name} worse by the margin" for name in CRITERIA))
     worst: dict[World, dict[str, float]] = {}
     for i, world in enumerate(WORLDS):
@@ -85,13 +86,16 @@ def errors() -> dict[str, Any]:
     }
 
 
-def beside() -> dict[str, Any]:
-    """The gate beside two other rules."""
+def other_rules() -> dict[str, Any]:
+    """Prints a comparison of the gate with two other rules."""
     _head("candidate", "n", "this gate", "not significantly worse", "at least 95 % of a published mean")
     cases = {
-        "equal": MEANS, "0.10 worse everywhere": shifted(-0.1), "0.25 worse everywhere": shifted(-0.25),
-        "0.25 worse on naturalness": shifted(-0.25, LAST), "0.25 worse on Graceful Handling": shifted(-0.25, 3),
-    }  # fmt: skip
+        "equal": MEANS,
+        "0.10 worse everywhere": shifted(-0.1),
+        "0.25 worse everywhere": shifted(-0.25),
+        "0.25 worse on naturalness": shifted(-0.25, LAST),
+        "0.25 worse on Graceful Handling": shifted(-0.25, 3),
+    }
     found = {}
     for name, means in cases.items():
         for n in (50, 300):
@@ -105,15 +109,15 @@ def beside() -> dict[str, Any]:
 
 
 def bounds() -> None:
-    """Which bounds keep their level."""
+    """Prints how well each bound keeps its level."""
     _head("mean difference, truly at the margin", "level", "t", "bootstrap")
     for sd in (0.84, 1.03):
-        found = choices.means(70, sd, World.n, 1, MANY // 2)
+        found = bounds_choice.means(70, sd, World.n, 1, MANY // 2)
         _row(f"sd {sd}, n = {World.n}", "4.0%", *(f"{rate:.1%}" for rate in found.values()))
     _head("failures, truly 6 points more", "level", "Tango", "Newcombe", "Wald")
     for rate in (0.02, 0.055, 0.11):
         for n in (150, 300):
-            found = choices.shares(71, rate, n, 1, 2 * MANY)
+            found = bounds_choice.shares(71, rate, n, 1, 2 * MANY)
             _row(f"of {rate:.1%}, n = {n}", "4.0%", *(f"{share:.1%}" for share in found.values()))
 
 

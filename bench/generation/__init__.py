@@ -1,1 +1,1 @@
-"""Measures generation."""
+"""Measures the generate stage: plans, reuse after edits, rate limits and faults."""

@@ -1,13 +1,13 @@
-"""``python -m bench.generation [planning|reuse|providers|faults]…``: tables, then a line of JSON; all parts if none is named."""
+"""``python -m bench.generation [planning|reuse|providers|faults]…``: prints tables, then a line of JSON; default: all parts."""
 
 import json
 import sys
 
 from bench.generation import faults, planning, providers, reuse
 
-PARTS = {"planning": planning.figures, "reuse": reuse.figures, "providers": providers.figures, "faults": faults.figures}
+PARTS = {"planning": planning.measure, "reuse": reuse.measure, "providers": providers.measure, "faults": faults.measure}
 
-found = {}
+figures = {}
 for name in sys.argv[1:] or PARTS:
-    found |= PARTS[name]()
-sys.stdout.write(json.dumps(found) + "\n")
+    figures |= PARTS[name]()
+sys.stdout.write(json.dumps(figures) + "\n")

@@ -1,4 +1,4 @@
-"""What plans cover, beside as many random walks on the same graphs, and what planning costs."""
+"""Coverage of plans compared with as many random walks on the same graphs, and the cost of planning."""
 
 import random
 import resource
@@ -15,8 +15,8 @@ from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph, Path
-from subterra_jobs.generate.plan.path_space import Run, Ways, runs_of
-from subterra_jobs.generate.plan.plan import FLOOR, plan
+from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
+from subterra_jobs.generate.plan.plan import FLOOR, plan_conversations
 from subterra_testkit.repository import ROOT
 
 EXAMPLES = ("travel", "zoom", "insurance")
@@ -31,49 +31,49 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Mix:
-    """How well conversations are mixed: share of the pairs of consecutive edges seen `FLOOR` times, and of the rarest ending."""
+    """Balance of a set of conversations: share of edge pairs that occur `FLOOR` times, and share of the rarest ending."""
 
     pairs: float
     rarest: float
 
 
 def example(name: str) -> Graph:
-    """An example's procedure."""
+    """Graph of an example procedure."""
     file = ROOT / "examples" / name / "procedure.yaml"
     return Graph(ProcedureSpec.model_validate(yaml.safe_load(file.read_text())["spec"]))
 
 
 def settings(conversations: int) -> Generation:
-    """The defaults for a pretrained model."""
+    """Generation settings with the defaults for a pretrained model."""
     return Generation(teacher=Provider(), conversations=conversations, seeds=(42,), held_out_percent=10)
 
 
 def planned(graph: Graph, count: int) -> Mix:
     """The mix of a plan's training conversations."""
-    return _mix(graph, [slot.path for slot in plan(graph.spec, settings(count)) if not slot.held_out])
+    return _mix(graph, [planned.path for planned in plan_conversations(graph.spec, settings(count)) if not planned.held_out])
 
 
 def walked(graph: Graph, count: int) -> Mix:
-    """The mix of as many random walks, every open edge as likely as the others."""
+    """The mix of ``count`` random walks, with every open edge equally likely."""
     rng = random.Random(42)
     return _mix(graph, [graph.walk(lambda _, edges: rng.choice(edges)) for _ in range(count)])
 
 
 def smallest(graph: Graph) -> int:
-    """The number of conversations from which on every pair is covered, as far as plans up to 200 tell."""
+    """The smallest number of conversations from which every pair is covered, among plans of up to `AT`."""
     failing = [count for count in range(20, AT + 1) if planned(graph, count).pairs < 1]
     return max(failing, default=19) + 1
 
 
 def seconds(graph: Graph) -> float:
-    """Processor time of one core that 10,000 conversations take to be planned: other work on the machine does not count."""
+    """CPU seconds for planning 10,000 conversations; other load on the machine does not count."""
     started = time.process_time()
-    plan(graph.spec, settings(MANY))
+    plan_conversations(graph.spec, settings(MANY))
     return time.process_time() - started
 
 
-def figures() -> dict[str, Any]:
-    """All of them; writes the table on the way."""
+def measure() -> dict[str, Any]:
+    """Prints the table, and returns the figures."""
     graphs = {name: example(name) for name in EXAMPLES}
     sys.stdout.write(HEAD)
     mixes = {(name, count): (planned(graph, count), walked(graph, count)) for name, graph in graphs.items() for count in SIZES}
@@ -92,7 +92,7 @@ def figures() -> dict[str, Any]:
 
 
 def _mix(graph: Graph, paths: Sequence[Path]) -> Mix:
-    counts: Counter[Run] = Counter(run for path in paths for run in runs_of(path))
-    pairs = [run for run in Ways(graph).runs if len(run) == 3]
+    counts: Counter[NodeNgram] = Counter(run for path in paths for run in ngrams_of(path))
+    pairs = [run for run in PathSpace(graph).ngrams if len(run) == 3]
     endings = [counts[node.id,] for node in graph.spec.nodes if not node.next]
     return Mix(sum(counts[run] >= FLOOR for run in pairs) / len(pairs), min(endings) / len(paths))

@@ -1,4 +1,4 @@
-"""How much of a provider's limits is used and what a call costs the processor: the real SDK and Ray against the fake over HTTP."""
+"""Use of a provider's rate limits, and CPU time per call: the real SDK and Ray against the fake API over HTTP."""
 
 import os
 import tempfile
@@ -11,25 +11,25 @@ import psutil
 
 from subterra_api.job_contract.messages import Budget
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.plan import plan
-from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
-from subterra_testkit.fake_llm_api import Limit, MessagesApi, messages_api
+from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
+from subterra_testkit.fake_llm_api import FakeLLMApi, RateLimit, fake_llm_api
 from subterra_testkit.generation_inputs import PAID, run_input
 
 LIMIT = 4000
-"""Requests a minute."""
+"""Requests per minute."""
 IN_FLIGHT = 100
 SECONDS = 0.5
-"""Until the provider answers."""
+"""Response time of the provider."""
 WARM_SECONDS = 15.0
 CONVERSATIONS = 600
 
 
-def figures() -> dict[str, Any]:
-    """All of them."""
-    limited = MessagesApi(seconds=SECONDS, limits={"requests": Limit(LIMIT)})
+def measure() -> dict[str, Any]:
+    """The figures, with and without a rate limit."""
+    limited = FakeLLMApi(seconds=SECONDS, limits={"requests": RateLimit(LIMIT)})
     _write(limited, 512)
-    free = MessagesApi(seconds=SECONDS)
+    free = FakeLLMApi(seconds=SECONDS)
     finished, cpu_seconds, calls = _write(free, IN_FLIGHT)
     return {
         "limit_ratio": round(_per_minute(limited.paid_at) / LIMIT, 3),
@@ -41,30 +41,30 @@ def figures() -> dict[str, Any]:
     }
 
 
-def _write(api: MessagesApi, in_flight: int) -> tuple[list[float], float, int]:
-    """When each conversation was finished, processor seconds of workers and broker, and calls."""
+def _write(api: FakeLLMApi, in_flight: int) -> tuple[list[float], float, int]:
+    """Finish times of the conversations, CPU seconds of workers and broker, and number of calls."""
     finished: list[float] = []
 
     def done(batch: Sequence[Conversation]) -> None:
         finished.extend([time.monotonic()] * len(batch))
 
-    with messages_api(api), tempfile.TemporaryDirectory() as folder:
+    with fake_llm_api(api), tempfile.TemporaryDirectory() as folder:
         os.environ |= {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "none"}
         run = run_input(Path(folder), teacher=PAID, conversations=CONVERSATIONS)
-        todo = [Conversation(slot) for slot in plan(run.procedure, run.generation)]
-        with RayPool(run, Shape(1, 4, 512, in_flight=129, calls=in_flight), Budget(), lambda: None) as pool:
+        todo = [Conversation(planned) for planned in plan_conversations(run.procedure, run.generation)]
+        with RayPool(run, PoolShape(1, 4, 512, in_flight=129, calls=in_flight), Budget(), lambda: None) as pool:
             before = _cpu_seconds()
             pool.write(todo, done)
             return finished, _cpu_seconds() - before, api.paid
 
 
 def _cpu_seconds() -> float:
-    """Of Ray's workers and actors; the fake runs in this process and is not counted."""
+    """CPU seconds of Ray's workers and actors; the fake API runs in this process and is not counted."""
     actors = [process for process in psutil.Process().children(recursive=True) if process.name().startswith("ray::")]
     return sum(sum(process.cpu_times()[:2]) for process in actors)
 
 
 def _per_minute(times: Sequence[float]) -> float:
-    """Of what happened after the start and before the end, when there is less and less to do."""
+    """Events per minute in steady state: without the warm-up, and without the end, when little is left to do."""
     start, end = times[0] + WARM_SECONDS, times[int(len(times) * 0.9)]
-    return sum(1 for at in times if start <= at < end) * 60 / (end - start)
+    return sum(1 for time in times if start <= time < end) * 60 / (end - start)

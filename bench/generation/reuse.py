@@ -1,6 +1,6 @@
-"""What an edit of one prompt leaves paid: every node's in turn, with the real writer and keys, and a provider that answers at once.
+"""What stays paid after an edit of one prompt, for each node in turn, with the real writer and keys and an instant provider.
 
-Calls cost what their bytes come to at list price, so the conversation so far, which every call sends again, counts as input.
+A call costs its bytes at list price, so the conversation so far, which every call repeats, counts as input.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.pricing import price_of
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.plan import Slot, plan
-from subterra_jobs.generate.workers.worker import TEACHER
-from subterra_jobs.generate.write.llm_teacher import PaidTeacher
+from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.workers.worker import TEACHER_FIELD
+from subterra_jobs.generate.write.llm_teacher import LLMTeacher
 from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.llm.account import Account
-from subterra_jobs.llm.client import Answer, Request, Usage
-from subterra_jobs.llm.metered_client import Caller
-from subterra_jobs.llm.rate_limit import Heard
-from subterra_jobs.llm.response_cache import AnswerStore, Kept
-from subterra_jobs.spending.ledger import Entry
+from subterra_jobs.llm.client import Request, Response, Usage
+from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.rate_limit import CallOutcome
+from subterra_jobs.llm.response_cache import CachedResponse, ResponseCache
+from subterra_jobs.spending.ledger import LedgerEntry
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_testkit.fake_llm_api import chatter
 
@@ -36,92 +36,92 @@ HEAD = "| procedure | edited prompts | USD that stay paid | ceiling | worst node
 
 
 class Provider:
-    """Twenty words that differ with what was asked."""
+    """Answers twenty words that depend on the request."""
 
-    async def ask(self, request: Request) -> Answer:
+    async def complete(self, request: Request) -> Response:
         """See `Client`."""
-        said = f"Well, {chatter(request.messages[-1]['content'], 20)}."
-        return Answer(said, None, Usage(request.size // BYTES_PER_TOKEN, len(said) // BYTES_PER_TOKEN))
+        text = f"Well, {chatter(request.messages[-1]['content'], 20)}."
+        return Response(text, None, Usage(request.size // BYTES_PER_TOKEN, len(text) // BYTES_PER_TOKEN))
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """There are no connections."""
 
 
 class Bill:
-    """A broker that lets everything go and keeps what each conversation's calls cost, in their order."""
+    """Admits all calls and records their costs by conversation, in their order."""
 
     def __init__(self) -> None:
         self.usd = defaultdict[str, list[Decimal]](list)
 
-    async def admit(self, usd: Decimal, size: int, rank: int) -> int:
-        """See `Broker`."""
+    async def acquire(self, usd: Decimal, size: int, priority: int) -> int:
+        """See `Admission`."""
         return 0
 
-    async def settle(self, receipt: int, entry: Entry | None, heard: Heard) -> None:
-        """See `Broker`."""
+    async def settle(self, reservation: int, entry: LedgerEntry | None, outcome: CallOutcome) -> None:
+        """See `Admission`."""
         assert entry is not None
         self.usd[entry["conversation"]].append(Decimal(entry["usd"]))
 
     def total(self) -> Decimal:
-        """Dollars."""
+        """Total in dollars."""
         return sum((usd for each in self.usd.values() for usd in each), Decimal(0))
 
 
-class Memory(AnswerStore):
-    """The turn store without files."""
+class Memory(ResponseCache):
+    """A response cache without files."""
 
-    def __init__(self, known: dict[str, Kept]) -> None:
+    def __init__(self, known: dict[str, CachedResponse]) -> None:
         super().__init__(ArtifactStore("memory://none"), "none")
-        self._known = known
+        self._responses = known
 
-    async def keep(self, key: str, kept: Kept) -> None:
-        """In memory."""
-        assert self._known is not None
-        self._known[key] = kept
+    async def put(self, key: str, response: CachedResponse) -> None:
+        """Keeps it in memory."""
+        assert self._responses is not None
+        self._responses[key] = response
 
 
-async def write(graph: Graph, slots: Sequence[Slot], known: dict[str, Kept]) -> Bill:
-    """What is paid for the slots; ``known`` gets the answers too."""
-    bill, account = Bill(), Account(TEACHER, "anthropic", MODEL, price_of(MODEL), "")
-    writer = Writer(graph, PaidTeacher(graph, Caller(account, Provider(), bill, Memory(known))))
-    for slot in slots:
-        written = await writer.finish(Conversation(slot))
-        assert written.dropped is None, written.dropped
+async def write(graph: Graph, plan: Sequence[ConversationSpec], known: dict[str, CachedResponse]) -> Bill:
+    """What is paid for the plan; ``known`` gets the answers too."""
+    bill, account = Bill(), Account(TEACHER_FIELD, "anthropic", MODEL, price_of(MODEL), "")
+    writer = Writer(graph, LLMTeacher(graph, MeteredClient(account, Provider(), bill, Memory(known))))
+    for planned in plan:
+        written = await writer.finish(Conversation(planned))
+        assert written.drop_reason is None, written.drop_reason
     return bill
 
 
 def edits(spec: ProcedureSpec) -> Iterator[tuple[str, ProcedureSpec]]:
-    """The procedure after an edit of each prompt, of the same length."""
-    for place, node in enumerate(spec.nodes):
+    """The procedure with one prompt edited to another of the same length, for each prompt."""
+    for index, node in enumerate(spec.nodes):
         if node.prompt:
             other = node.model_copy(update={"prompt": node.prompt[:-1] + ("!" if node.prompt[-1] != "!" else "?")})
-            yield node.id, spec.model_copy(update={"nodes": (*spec.nodes[:place], other, *spec.nodes[place + 1 :])})
+            yield node.id, spec.model_copy(update={"nodes": (*spec.nodes[:index], other, *spec.nodes[index + 1 :])})
 
 
-def ceiling(slots: Sequence[Slot], bill: Bill, node: str) -> Decimal:
-    """Dollars of the turns before the first visit, and their readings: the most that a scheme can reuse and keep the plan."""
-    return sum((_before(slot, bill.usd[slot.id], node) for slot in slots), Decimal(0))
+def ceiling(plan: Sequence[ConversationSpec], bill: Bill, node: str) -> Decimal:
+    """Dollars of the turns before the first visit to ``node`` and of their audits: the upper limit of reuse with the same plan."""
+    return sum((_before(planned, bill.usd[planned.id], node) for planned in plan), Decimal(0))
 
 
-def _before(slot: Slot, usd: Sequence[Decimal], node: str) -> Decimal:
-    if node not in slot.path:
+def _before(planned: ConversationSpec, usd: Sequence[Decimal], node: str) -> Decimal:
+    if node not in planned.path:
         return sum(usd, Decimal(0))
-    first, turns = slot.path.index(node), len(slot.path)
-    assert len(usd) == turns + len(slot.audited)
-    readings = [cost for decision, cost in zip(slot.audited, usd[turns:], strict=True) if decision.position < first]
+    first, turns = planned.path.index(node), len(planned.path)
+    assert len(usd) == turns + len(planned.audited)
+    readings = [cost for decision, cost in zip(planned.audited, usd[turns:], strict=True) if decision.position < first]
     return sum([*usd[:first], *readings], Decimal(0))
 
 
-async def measure(name: str) -> float:
-    """The mean share for an example; writes its row."""
-    graph, known = example(name), dict[str, Kept]()
-    slots = plan(graph.spec, settings(CONVERSATIONS))
-    before = await write(graph, slots, known)
+async def measure_example(name: str) -> float:
+    """Prints an example's row, and returns the mean share that stays paid."""
+    graph, known = example(name), dict[str, CachedResponse]()
+    plan = plan_conversations(graph.spec, settings(CONVERSATIONS))
+    before = await write(graph, plan, known)
     whole, shares, ceilings = before.total(), dict[str, float](), []
     for node, spec in edits(graph.spec):
-        after = await write(Graph(spec), plan(spec, settings(CONVERSATIONS)), dict(known))
+        after = await write(Graph(spec), plan_conversations(spec, settings(CONVERSATIONS)), dict(known))
         shares[node] = float(1 - after.total() / whole)
-        ceilings.append(float(ceiling(slots, before, node) / whole))
+        ceilings.append(float(ceiling(plan, before, node) / whole))
     mean, most, worst = (
         sum(shares.values()) / len(shares),
         sum(ceilings) / len(ceilings),
@@ -131,7 +131,7 @@ async def measure(name: str) -> float:
     return round(mean, 3)
 
 
-def figures() -> dict[str, Any]:
-    """All of them; writes the table on the way."""
+def measure() -> dict[str, Any]:
+    """Prints the table, and returns the figures."""
     sys.stdout.write(HEAD)
-    return {"usd_reused_after_edit": {name: asyncio.run(measure(name)) for name in EXAMPLES}}
+    return {"usd_reused_after_edit": {name: asyncio.run(measure_example(name)) for name in EXAMPLES}}

@@ -1,1 +1,1 @@
-"""The whole evaluation on a real cluster: the paper's protocol and the gate's defaults, over stand-ins of the hosted models."""
+"""Whole evaluations on a real cluster: the paper's protocol and the gate's defaults, with stand-ins for the hosted models."""

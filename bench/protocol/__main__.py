@@ -17,74 +17,74 @@ from bench.protocol.checks import problems
 from bench.protocol.plan import PROTOCOLS, Endpoints, Json, Protocol
 from bench.protocol.tables import Measured, lines
 
-from subterra_cli.cluster import ClusterError, Reader, Target
+from subterra_cli.cluster import ClusterAccessError, ClusterTarget, ResourceReader
 from subterra_cluster.config import NODE_IP
-from subterra_demo.steps import KUBECONFIG, NAMESPACE, ROOT, Place, StepError, tools_on_path
-from subterra_testkit.evaluation_runs import Company
-from subterra_testkit.fake_llm_api import MessagesApi, messages_api
+from subterra_demo.steps import KUBECONFIG, NAMESPACE, ROOT, DemoCluster, StepError, tools_on_path
+from subterra_testkit.evaluation_runs import FaultlessProvider
+from subterra_testkit.fake_llm_api import FakeLLMApi, fake_llm_api
 from subterra_testkit.generation_inputs import travel
 
 OUT = ROOT / "out"
 PORTS = (18431, 18432)
-"""Always the same, since a run is named after its models' addresses too."""
+"""Fixed, because a run's name depends on its models' addresses."""
 
 
 class Models:
-    """The stand-ins of all models that are not ours, and what they were asked."""
+    """Stand-ins for all hosted models, and the calls they received."""
 
     def __init__(self, stack: ExitStack) -> None:
-        company = Company(travel())
+        company = FaultlessProvider(travel())
         self._apis = [
-            stack.enter_context(messages_api(MessagesApi(answer=company, input_tokens=None), NODE_IP, port)) for port in PORTS
+            stack.enter_context(fake_llm_api(FakeLLMApi(answer=company, input_tokens=None), NODE_IP, port)) for port in PORTS
         ]
         self.endpoints = Endpoints(*(api.url for api in self._apis))
 
     def paid_at(self, since: float) -> list[float]:
-        """When calls were answered, by the monotonic clock."""
+        """Times of the responses since ``since``, by the monotonic clock."""
         return sorted(at for api in self._apis for at in [*api.paid_at] if at >= since)
 
     def progress(self, since: float) -> str:
-        """How many calls came."""
+        """Number of calls so far, as text."""
         return f"{len(self.paid_at(since)):,} calls in {time.monotonic() - since:.0f} s"
 
 
 def main() -> int:
-    """0 when all that was asked for ran to a verdict and nothing is missing."""
+    """0 if every requested protocol ran to a verdict and nothing is missing."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         tools_on_path()
         found = _measure([PROTOCOLS[name] for name in arguments.protocols or PROTOCOLS], arguments.seed)
-    except (StepError, ClusterError, cluster.ProtocolError) as error:
-        cluster.say(str(error))
+    except (StepError, ClusterAccessError, cluster.ProtocolError) as error:
+        cluster.log(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
-    cluster.say("\n".join(lines(found)))
-    cluster.say(json.dumps({each.protocol: each.figures() for each in found}))
+    cluster.log("\n".join(lines(found)))
+    cluster.log(json.dumps({each.protocol: each.figures() for each in found}))
     return 0
 
 
 def _measure(protocols: list[Protocol], seed: int | None) -> list[Measured]:
     if not KUBECONFIG.exists():
-        raise cluster.ProtocolError("there is no cluster; run `make demo` first")
-    place = Place()
-    reader = Reader(Target(NAMESPACE, place.kubeconfig))
+        raise cluster.ProtocolError("no cluster is running; run `make demo` first")
+    demo = DemoCluster()
+    reader = ResourceReader(ClusterTarget(NAMESPACE, demo.kubeconfig))
     cluster.now_serving(reader)
     with ExitStack() as stack:
         models = Models(stack)
-        stack.enter_context(cluster.release(place, reader, models.endpoints))
-        spec = stack.enter_context(cluster.kept(place, reader))
-        return [_one(place, reader, protocol, models, spec, seed) for protocol in protocols]
+        stack.enter_context(cluster.release(demo, reader, models.endpoints))
+        spec = stack.enter_context(cluster.kept(demo, reader))
+        return [_one(demo, reader, protocol, models, spec, seed) for protocol in protocols]
 
 
-def _one(place: Place, reader: Reader, protocol: Protocol, models: Models, spec: Json, seed: int | None) -> Measured:
+def _one(demo: DemoCluster, reader: ResourceReader, protocol: Protocol, models: Models, spec: Json, seed: int | None) -> Measured:
     began = time.monotonic()
-    name = cluster.begin(place, reader, spec, protocol.evaluation(models.endpoints), seed)
-    cluster.say(f"{protocol.name}: run {name}")
-    cluster.wait(place, reader, name, lambda: models.progress(began))
+    name = cluster.begin(demo, reader, spec, protocol.evaluation(models.endpoints), seed)
+    cluster.log(f"{protocol.name}: run {name}")
+    cluster.wait(demo, reader, name, lambda: models.progress(began))
     took, calls = time.monotonic() - began, models.paid_at(began)
-    outcome = cluster.collect(place, reader, name)
+    outcome = cluster.collect(demo, reader, name)
     _keep(OUT, protocol.name, outcome.page, outcome.report)
     if missing := problems(protocol, outcome, len(calls)):
         raise cluster.ProtocolError(f"{protocol.name}, run {name}: " + "\n".join(missing))
@@ -95,16 +95,16 @@ def _keep(folder: Path, name: str, page: str, report: Json) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"protocol-{name}.html").write_text(page, encoding="utf-8")
     (folder / f"protocol-{name}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
-    cluster.say(f"report: {(folder / f'protocol-{name}.html').relative_to(ROOT)}")
+    cluster.log(f"report: {(folder / f'protocol-{name}.html').relative_to(ROOT)}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.protocol", description=__doc__)
     parser.add_argument("protocols", nargs="*", metavar="PROTOCOL", help=f"{' or '.join(PROTOCOLS)}; default: both")
-    parser.add_argument("--seed", type=int, help="of the scenarios; another one evaluates anew what was evaluated before")
+    parser.add_argument("--seed", type=int, help="of the scenarios; a new seed repeats an evaluation that exists already")
     arguments = parser.parse_args()
     if unknown := set(arguments.protocols) - set(PROTOCOLS):
-        parser.error(f"there is no protocol {', '.join(sorted(unknown))}")
+        parser.error(f"unknown protocol {', '.join(sorted(unknown))}")
     return arguments
 
 

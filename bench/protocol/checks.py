@@ -1,4 +1,4 @@
-"""Is everything there that an evaluation promises? Pure: what a run's report has, and what is missing in it."""
+"""Checks that an evaluation's report is complete. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from bench.protocol.plan import SERVED, Json, Protocol
 from subterra_jobs.evaluate.judge.results import CRITERIA
 
 REFUSED = "the server answered 4"
-"""How an error begins when the model itself ended a conversation, by talking until its context was full."""
+"""Prefix of the error when the model itself ended a conversation by filling its context."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run left: its status, the report's files, and how many calls the ledger has of it."""
+    """Result of a finished run: its status, the report's files, and the number of its calls in the ledger."""
 
     status: Json
     report: Json
@@ -25,17 +25,17 @@ class Outcome:
 
     @property
     def scenarios(self) -> int:
-        """How many were played: fewer than planned when the candidate was far out of the gate's reach."""
+        """Number played: fewer than planned if the evaluation was stopped for futility."""
         return int(self.report["scores"]["scenarios"])
 
     @property
     def planned(self) -> int:
-        """How many were meant to be played."""
+        """Number planned."""
         return int(self.report["scores"].get("planned", self.scenarios))
 
 
 def problems(protocol: Protocol, found: Outcome, paid: int) -> list[str]:
-    """What is missing or does not add up, one line each; ``paid`` calls were answered."""
+    """What is missing or inconsistent, one line each; ``paid``: number of answered calls."""
     return [*_counts(protocol, found, paid), *_statistics(protocol, found)]
 
 
@@ -45,10 +45,10 @@ def _counts(protocol: Protocol, found: Outcome, paid: int) -> Iterator[str]:
         yield f"{found.planned} scenarios were planned instead of {protocol.scenarios}"
     if tuple(arms) != protocol.arms:
         yield f"conditions are {', '.join(arms)} instead of {', '.join(protocol.arms)}"
-    told = Counter(each["arm"] for each in found.transcripts)
+    transcripts = Counter(each["arm"] for each in found.transcripts)
     for name, arm in arms.items():
-        if (arm["conversations"], told[name]) != (played, played):
-            yield f"{name}: {arm['conversations']} conversations and {told[name]} transcripts of {played}"
+        if (arm["conversations"], transcripts[name]) != (played, played):
+            yield f"{name}: {arm['conversations']} conversations and {transcripts[name]} transcripts of {played}"
         if arm["unjudged"]:
             yield f"{name}: {arm['unjudged']} conversations were not judged"
     for each in found.transcripts:
@@ -57,9 +57,9 @@ def _counts(protocol: Protocol, found: Outcome, paid: int) -> Iterator[str]:
     if found.booked != paid:
         yield f"{paid} calls were answered, and the ledger has {found.booked}"
     if found.status.get("scores", {}).get("scenarios") != played or not found.status.get("verdict", {}).get("reasons"):
-        yield "the run's status has not the report's scores and a verdict with reasons"
+        yield "the run's status lacks the report's scores or a verdict with reasons"
     if "</html>" not in found.page:
-        yield "report.html is no page"
+        yield "report.html is incomplete"
 
 
 def _statistics(protocol: Protocol, found: Outcome) -> Iterator[str]:
@@ -80,11 +80,11 @@ def _statistics(protocol: Protocol, found: Outcome) -> Iterator[str]:
     if [(each["against"], each["failures"]["of"], len(each["criteria"])) for each in decides] != [
         ("serving", found.scenarios, len(CRITERIA))
     ]:
-        yield "what the gate decides by has no full comparison with the serving version"
+        yield "the gate's statistics lack a full comparison with the serving version"
 
 
 def _trust(report: Json) -> Iterator[str]:
-    """How far judges and labeller can be believed."""
+    """Problems with the reliability figures of judges and labeller."""
     yield from _lacking(report["agreement"]["kappa"], "agreement of the judges (kappa)", ("mean", "low", "high"))
     judges = report["agreement"]["judges"]
     if len(judges) != 2:
@@ -97,7 +97,7 @@ def _trust(report: Json) -> Iterator[str]:
 
 
 def _lacking(criteria: Json, what: str, fields: tuple[str, ...]) -> Iterator[str]:
-    """A line for each criterion without one of these figures."""
+    """A line for each criterion that lacks one of ``fields``."""
     for name in CRITERIA:
         yield from _absent(criteria.get(name, {}), f"{what} of {name}", fields)
 
@@ -109,5 +109,5 @@ def _absent(figures: Json, what: str, fields: tuple[str, ...]) -> Iterator[str]:
 
 
 def _constant(one: dict[str, Any]) -> bool:
-    """Whether all differences are the same, so that they have no standard deviation."""
+    """Whether all differences are equal, so that there is no standard deviation."""
     return bool(one["difference"]["low"] == one["difference"]["high"])

@@ -1,4 +1,4 @@
-"""What is evaluated, and what chart and agent are told for it. Pure."""
+"""The protocols, and the settings of chart and agent for them. Pure."""
 
 import json
 from collections.abc import Callable
@@ -10,12 +10,12 @@ SECRET = "hosted-models"  # noqa: S105
 SONNET = {"name": "anthropic", "model": "claude-sonnet-4-5"}
 OWN = "Qwen/Qwen2.5-3B-Instruct"
 BUDGET = {"maxUSDPerRun": "500"}
-"""Dollars are booked at list prices; nobody is paid."""
+"""Dollars are booked at list prices; nothing is really paid."""
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the stand-ins listen: of hosted models with both APIs, and of a model of one's own, which is free."""
+    """URLs of the stand-ins: of the hosted models with both APIs, and of a self-hosted model, which is free."""
 
     hosted: str
     own: str
@@ -28,7 +28,7 @@ class Endpoints:
 
 @dataclass(frozen=True)
 class Protocol:
-    """An evaluation: its name here, the agent's `evaluation` for it, and what must come of it."""
+    """An evaluation: its name, the agent's `evaluation` settings, and the expected result."""
 
     name: str
     evaluation: Callable[[Endpoints], Json]
@@ -37,7 +37,7 @@ class Protocol:
 
 
 def _judged(at: Endpoints) -> Json:
-    """Customers and two judges that are models, of two families."""
+    """A model as customer, and two judges of different model families."""
     second = {"name": "openai", "model": "gpt-4.1", "baseURL": f"{at.hosted}/v1"}
     return {"simulator": SONNET, "judge": SONNET, "secondJudge": second}
 
@@ -50,17 +50,25 @@ def _paper(at: Endpoints) -> Json:
 
 
 SERVED = ("candidate", "serving")
-BASELINES = tuple(f"{kind} {model}" for kind, model in (
-    ("in-context", SONNET["model"]), ("orchestrator", SONNET["model"]), ("orchestrator", OWN),
-))  # fmt: skip
-PROTOCOLS = {each.name: each for each in (
-    Protocol("paper", _paper, 200, (*SERVED, *BASELINES)),
-    Protocol("gate", _judged, 300, SERVED),
-)}  # fmt: skip
+BASELINES = tuple(
+    f"{kind} {model}"
+    for kind, model in (
+        ("in-context", SONNET["model"]),
+        ("orchestrator", SONNET["model"]),
+        ("orchestrator", OWN),
+    )
+)
+PROTOCOLS = {
+    each.name: each
+    for each in (
+        Protocol("paper", _paper, 200, (*SERVED, *BASELINES)),
+        Protocol("gate", _judged, 300, SERVED),
+    )
+}
 
 
 def agent_spec(spec: Json, evaluation: Json, seed: int | None) -> Json:
-    """An agent's spec with this evaluation, keys and a cap; what it compiles and trains stays."""
+    """The agent's spec with this evaluation, API keys and a cap; generation and training stay."""
     template = spec["compile"].get("template", {})
     keys = {name: {"name": SECRET, "key": name} for name in ("anthropic", "openai")}
     changed = template | {
@@ -71,5 +79,5 @@ def agent_spec(spec: Json, evaluation: Json, seed: int | None) -> Json:
 
 
 def helm_values(at: Endpoints) -> list[str]:
-    """Arguments of `helm upgrade`: where models are, as an administrator allows it."""
+    """Arguments of `helm upgrade` that allow the stand-ins' endpoints."""
     return [f"--set=anthropic.baseURL={at.hosted}", f"--set-json=openai.endpoints={json.dumps(at.listed)}"]

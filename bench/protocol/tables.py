@@ -1,4 +1,4 @@
-"""What a person reads at the end."""
+"""The tables printed at the end."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,31 +12,36 @@ from subterra_jobs.evaluate.judge.results import CRITERIA, NATURAL, TASK
 
 @dataclass(frozen=True)
 class Measured:
-    """A protocol that ran, and what it took. ``seconds``: from the agent's new spec to the verdict."""
+    """A finished protocol. ``seconds``: from the agent's new spec to the verdict."""
 
     protocol: str
     run: str
     outcome: Outcome
     seconds: float
     playing: float
-    """From the first call to the last."""
+    """Seconds from the first call to the last."""
     calls: int
 
     def figures(self) -> Json:
-        """For a line of JSON and a row."""
+        """The figures of a table row, also printed as JSON."""
         report, status = self.outcome.report, self.outcome.status
         return {
-            "protocol": self.protocol, "scenarios": self.outcome.scenarios, "planned": self.outcome.planned,
+            "protocol": self.protocol,
+            "scenarios": self.outcome.scenarios,
+            "planned": self.outcome.planned,
             "conditions": len(report["arms"]),
             "conversations": sum(arm["conversations"] for arm in report["arms"].values()),
-            "seconds": round(self.seconds), "calling_seconds": round(self.playing), "calls": self.calls,
+            "seconds": round(self.seconds),
+            "calling_seconds": round(self.playing),
+            "calls": self.calls,
             "calls_per_minute": round(60 * self.calls / self.playing) if self.playing else 0,
-            "usd_booked": status["usd"], "verdict": status["verdict"]["result"],
-        }  # fmt: skip
+            "usd_booked": status["usd"],
+            "verdict": status["verdict"]["result"],
+        }
 
 
 def lines(measured: Sequence[Measured]) -> Iterator[str]:
-    """All tables."""
+    """The lines of all tables."""
     yield from table([each.figures() for each in measured])
     for each in measured:
         yield from (
@@ -52,7 +57,7 @@ def lines(measured: Sequence[Measured]) -> Iterator[str]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Rows with the same keys, as Markdown."""
+    """``rows`` with equal keys as a Markdown table."""
     yield "| " + " | ".join(rows[0]) + " |"
     yield "|" + "---|" * len(rows[0])
     yield from ("| " + " | ".join(map(str, row.values())) + " |" for row in rows)
@@ -61,25 +66,32 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _arm(name: str, arm: Json) -> dict[str, Any]:
     usd = arm["takes"]["usd"]
     return {
-        "condition": name, "conversations": arm["conversations"], "not playable": arm["unplayed"],
-        "conformance": _share(arm["conformance"]), "failures": _share(arm["failureRate"]),
+        "condition": name,
+        "conversations": arm["conversations"],
+        "not playable": arm["unplayed"],
+        "conformance": _share(arm["conformance"]),
+        "failures": _share(arm["failureRate"]),
         **{criterion: f"{arm['criteria'][criterion]['mean']:.2f}" for criterion in CRITERIA},
-        "turns": arm["takes"]["turns"], "s a reply": arm["takes"]["secondsPerReply"], "USD": "–" if usd is None else usd,
-    }  # fmt: skip
+        "turns": arm["takes"]["turns"],
+        "s a reply": arm["takes"]["secondsPerReply"],
+        "USD": "–" if usd is None else usd,
+    }
 
 
 def _against(one: Json) -> dict[str, Any]:
-    """The first criterion and the last, of five."""
+    """Comparison on task success and naturalness, the first and last of five criteria."""
     return {
-        "candidate against": one["against"], "compared": one["compared"],
+        "candidate against": one["against"],
+        "compared": one["compared"],
         **{f"{name}: difference, p, d": _difference(one["criteria"][name]) for name in (TASK, NATURAL)},
-        "only candidate failed": one["failures"]["onlyCandidate"], "only the other": one["failures"]["onlyOther"],
-    }  # fmt: skip
+        "only candidate failed": one["failures"]["onlyCandidate"],
+        "only the other": one["failures"]["onlyOther"],
+    }
 
 
 def _difference(found: Json) -> str:
-    told, d = found["difference"], found["dz"]
-    return f"{told['mean']:.2f} ({told['low']:.2f} to {told['high']:.2f}), {found['p']:.2g}, {'–' if d is None else f'{d:.2f}'}"
+    mean, d = found["difference"], found["dz"]
+    return f"{mean['mean']:.2f} ({mean['low']:.2f} to {mean['high']:.2f}), {found['p']:.2g}, {'–' if d is None else f'{d:.2f}'}"
 
 
 def _trust(report: Json) -> Iterator[str]:

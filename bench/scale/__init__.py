@@ -1,1 +1,1 @@
-"""How the operator does with a thousand agents."""
+"""Measures the operator with a thousand agents."""

@@ -1,4 +1,4 @@
-"""What a thousand agents look like on the API server, built by the operator's own builders and by nothing that could be kinder."""
+"""The objects of a thousand agents on the API server, built by the operator's own builders."""
 
 import json
 from dataclasses import dataclass
@@ -16,26 +16,27 @@ from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus, E
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_operator.decide.agent.candidate import target_of
-from subterra_operator.labels import labels
+from subterra_operator.labels import labels_of
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.compile_run import compile_run
-from subterra_operator.specs.deployment import Target, deployment, service, version_of
-from subterra_operator.specs.run_input import input_map, keys_of
+from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
+from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
+from subterra_operator.specs.service import service
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
 from subterra_operator.specs.vllm_container import model_of
 from subterra_testkit.kubernetes_objects import TRAVEL, ended, result, scores
 
 NAMESPACES = 10
 POD_ADDRESS = "127.87.0.1"
-"""Where all pods of the benchmark answer: an address of this machine's loopback."""
+"""Address of all pods of the benchmark, on this machine's loopback interface."""
 SETTINGS = Settings()
 STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One agent of the fleet: served and finished, or with its first run at work."""
+    """One agent of the fleet: served with a finished run, or with its first run in progress."""
 
     number: int
     in_flight: bool
@@ -51,7 +52,7 @@ class Member:
 
     @cached_property
     def procedure_spec(self) -> Object:
-        """A procedure of its own: agents do not share them."""
+        """The agent's own procedure: agents do not share one."""
         return {**TRAVEL["spec"], "systemPrompt": f"You are travel booking assistant number {self.number}."}
 
     @property
@@ -74,7 +75,7 @@ class Member:
         metadata, procedure = run["metadata"], ProcedureSpec.model_validate(self.procedure_spec)
         identity = RunIdentity(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
         inputs = CompileRunSpec.model_validate(run["spec"]).inputs
-        return input_map(run, resolve(inputs, procedure, self.digest, identity, store="file:///store"))
+        return input_config_map(run, resolve(inputs, procedure, self.digest, identity, store="file:///store"))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -103,19 +104,21 @@ class Member:
     def job_pod_status(self, stage: Stage, frozen: Object) -> Object:
         if not self.finished(stage):
             return _pod_status("Running", "main", {"running": {"startedAt": timestamp(self.now)}})
-        keys = keys_of(frozen)
+        keys = artifact_keys_of(frozen)
         key = {"generate": keys.dataset, "train": keys.model, "evaluate": keys.report}[stage]
         message = result(stage, key, scores() if stage == "evaluate" else None)
         state = {"terminated": {**ended(0, message), "startedAt": timestamp(self.now), "finishedAt": timestamp(self.now)}}
         return _pod_status("Succeeded", "main", state)
 
     def run_status(self, run: Object, frozen: Object) -> Object:
-        """What has been recorded; conditions and verdict are left to the operator."""
+        """The recorded status; conditions and verdict are left to the operator."""
         status = CompileRunStatus(stages=tuple(self._stage(run, stage) for stage in self.stages))
         if self.in_flight:
             return status.dump()
-        results = [json.loads(self.job_pod_status(stage, frozen)["containerStatuses"][0]["state"]["terminated"]["message"])
-                   for stage in STAGES]  # fmt: skip
+        results = [
+            json.loads(self.job_pod_status(stage, frozen)["containerStatuses"][0]["state"]["terminated"]["message"])
+            for stage in STAGES
+        ]
         artifacts = {}
         for kind, item in zip(("dataset", "model", "report"), results, strict=True):
             artifacts |= {kind: item["digest"], f"{kind}Path": item["path"]}
@@ -127,14 +130,21 @@ class Member:
             return StageStatus(name=stage, state="Running", attempt=1, job_name=job, started_at=timestamp(self.now))
         at = timestamp(self.now)
         return StageStatus(
-            name=stage, state="Succeeded", attempt=1, percent=100, job_name=job, started_at=at, finished_at=at, usd="0",
+            name=stage,
+            state="Succeeded",
+            attempt=1,
+            percent=100,
+            job_name=job,
+            started_at=at,
+            finished_at=at,
+            usd="0",
             message=f"{stage} is done",
-        )  # fmt: skip
+        )
 
-    def _target(self, run: Object) -> Target:
-        found = target_of(run, CompileRunStatus.model_validate(run["status"]))
-        assert found
-        return found
+    def _target(self, run: Object) -> ServingTarget:
+        target = target_of(run, CompileRunStatus.model_validate(run["status"]))
+        assert target
+        return target
 
     def deployment(self, agent: Object, run: Object) -> Object:
         spec = CompiledAgentSpec.model_validate(agent["spec"])
@@ -153,7 +163,7 @@ SERVING: dict[str, Any] = {"running": {"startedAt": None}}
 
 
 def serving_status() -> Object:
-    """The status of a pod that serves."""
+    """Status of a serving pod."""
     return _pod_status("Running", "vllm", SERVING)
 
 
@@ -163,23 +173,37 @@ def _resource(kind: str, name: str, namespace: str, spec: Object) -> Object:
 
 def _pod(parent: Object, name: str, extra: dict[str, str]) -> Object:
     template = parent["spec"]["template"]
-    owner = {"apiVersion": parent["apiVersion"], "kind": parent["kind"], "name": parent["metadata"]["name"],
-             "uid": parent["metadata"]["uid"], "controller": True}  # fmt: skip
-    metadata = {"name": name, "namespace": parent["metadata"]["namespace"], "labels": {**labels(template), **extra},
-                "ownerReferences": [owner]}  # fmt: skip
+    owner = {
+        "apiVersion": parent["apiVersion"],
+        "kind": parent["kind"],
+        "name": parent["metadata"]["name"],
+        "uid": parent["metadata"]["uid"],
+        "controller": True,
+    }
+    metadata = {
+        "name": name,
+        "namespace": parent["metadata"]["namespace"],
+        "labels": {**labels_of(template), **extra},
+        "ownerReferences": [owner],
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
 def _pod_status(phase: str, container: str, state: Object) -> Object:
     ready = phase == "Running"
-    told = {"name": container, "image": "none", "imageID": "none", "restartCount": 0, "ready": ready, "state": state}
+    container_status = {"name": container, "image": "none", "imageID": "none", "restartCount": 0, "ready": ready, "state": state}
     kinds = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
     conditions = [{"type": kind, "status": "True" if ready else "False"} for kind in kinds]
-    return {"phase": phase, "podIP": POD_ADDRESS, "podIPs": [{"ip": POD_ADDRESS}], "conditions": conditions,
-            "containerStatuses": [told]}  # fmt: skip
+    return {
+        "phase": phase,
+        "podIP": POD_ADDRESS,
+        "podIPs": [{"ip": POD_ADDRESS}],
+        "conditions": conditions,
+        "containerStatuses": [container_status],
+    }
 
 
-def members(finished: int, in_flight: int) -> list[Member]:
-    """The fleet; those with a run at work come last."""
+def make_fleet(finished: int, in_flight: int) -> list[Member]:
+    """The fleet; agents with a run in progress come last."""
     now = datetime.now(UTC)
     return [Member(number, number >= finished, now) for number in range(finished + in_flight)]

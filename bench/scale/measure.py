@@ -1,4 +1,4 @@
-"""What is measured, from outside: the operator's process, its /metrics, and the API server's audit log."""
+"""Measures the operator from outside: its process, its /metrics, and the API server's audit log."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ HEARTBEAT = "subterra-operator-heartbeat"
 
 @dataclass
 class Operator:
-    """The operator as a process of its own, with the default settings but for its port."""
+    """The operator in its own process, with default settings except for the port."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -44,30 +44,30 @@ class Operator:
         self.process.wait(30)
 
     def memory(self) -> tuple[float, float]:
-        """Resident MiB, now and at most."""
+        """Resident memory in MiB, now and at its peak."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        now, most = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-        return now, most
+        now, peak = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+        return now, peak
 
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-        """All samples by name and labels; empty while it does not answer."""
+        """All samples by name and labels; empty while the operator does not respond."""
         try:
             async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as response:
                 text = await response.text()
         except aiohttp.ClientError:
             return {}
-        found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-        return found
+                samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+        return samples
 
     async def steady(self, resources: int, patience: float = 600) -> float:
-        """Seconds from the start until everything had been decided and nothing more was; known after a while of quiet."""
+        """Seconds from the start to the last decision; returns once `QUIET_SECONDS` pass without another. Raises TimeoutError."""
         count, since = 0.0, time.monotonic()
         while time.monotonic() - self.started < patience:
             now = sum((await self.metrics()).get("subterra_reconcile_total", {}).values())
@@ -80,38 +80,38 @@ class Operator:
 
 
 def quantile(buckets: Mapping[tuple[tuple[str, str], ...], float], share: float) -> float:
-    """A quantile of a histogram of all kinds together, as Prometheus estimates it: straight lines inside of buckets."""
+    """The quantile ``share`` of a histogram over all labels, interpolated within buckets as Prometheus does."""
     counts: Counter[float] = Counter()
     for labels, value in buckets.items():
         counts[float(dict(labels)["le"])] += value
-    wanted, low, before = share * counts[float("inf")], 0.0, 0.0
+    rank, low, before = share * counts[float("inf")], 0.0, 0.0
     for bound, count in sorted(counts.items()):
-        if count >= wanted:
-            return low if bound == float("inf") else low + (bound - low) * (wanted - before) / (count - before or 1)
+        if count >= rank:
+            return low if bound == float("inf") else low + (bound - low) * (rank - before) / (count - before or 1)
         low, before = bound, count
     return low
 
 
 @dataclass(frozen=True)
 class Requests:
-    """What the operator asked of the API server in a stretch of time."""
+    """The operator's requests to the API server during an interval."""
 
     verbs: Counter[str]
     writes: Counter[str]
-    """Writes but for the heartbeat: verb and resource."""
+    """Writes other than the heartbeat, by verb and resource."""
 
     @property
     def total(self) -> int:
         return sum(self.verbs.values())
 
 
-def end(audit: Path) -> int:
-    """Where the next line of the log will begin."""
+def log_end(audit: Path) -> int:
+    """Offset of the next line in the log."""
     return audit.stat().st_size
 
 
-def requests(audit: Path, offset: int) -> Requests:
-    """All requests since ``offset`` of the audit log but the API server's own. A watch counts when it begins."""
+def requests_since(audit: Path, offset: int) -> Requests:
+    """Requests after ``offset`` in the audit log, without the API server's own. A watch counts once, when it starts."""
     verbs: Counter[str] = Counter()
     writes: Counter[str] = Counter()
     with audit.open() as log:

@@ -1,1 +1,1 @@
-"""The command line: look at a procedure, watch an agent being compiled, talk to it."""
+"""The command line: check and view procedures, follow a compilation, talk to the agent."""

@@ -1,4 +1,4 @@
-"""Reads Subterra's resources and reaches its Services with whatever kubeconfig the user has."""
+"""Reads Subterra's resources and reaches its Services with the user's kubeconfig."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from subterra_api.v1alpha1 import GROUP, VERSION
 from subterra_cli.errors import CommandError
 
 
-class ClusterError(CommandError):
-    """The cluster cannot be used; the message says why and what to do."""
+class ClusterAccessError(CommandError):
+    """The cluster, or an object in it, cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Target:
+class ClusterTarget:
     """A namespace of a cluster."""
 
     namespace: str
@@ -35,70 +35,74 @@ class Target:
         return flags + (["--context", self.context] if self.context else [])
 
 
-class Reader:
-    """Objects of our API group as plain dicts."""
+class ResourceReader:
+    """Reads objects of the subterra.dev API group as plain dicts."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ClusterTarget) -> None:
         self.target = target
         try:
             api = config.new_client_from_config(config_file=target.kubeconfig, context=target.context)
         except config.ConfigException as error:
-            raise ClusterError(f"no cluster to talk to ({error}); set KUBECONFIG or pass --kubeconfig") from None
+            raise ClusterAccessError(f"no cluster configured ({error}); set KUBECONFIG or pass --kubeconfig") from None
         self._objects = client.CustomObjectsApi(api)
 
     def get(self, plural: str, name: str) -> dict[str, Any] | None:
-        """The object, or none when it does not exist."""
+        """The object, or `None` if it does not exist. Raises ClusterAccessError."""
         try:
-            found: dict[str, Any] = self._objects.get_namespaced_custom_object(GROUP, VERSION, self.target.namespace, plural, name)
+            resource: dict[str, Any] = self._objects.get_namespaced_custom_object(
+                GROUP, VERSION, self.target.namespace, plural, name
+            )
         except client.ApiException as error:
             if error.status == 404:
                 return None
-            raise ClusterError(f"reading {plural}/{name} failed: {error.status} {error.reason}") from None
+            raise ClusterAccessError(f"reading {plural}/{name} failed: {error.status} {error.reason}") from None
         except Exception as error:
-            raise ClusterError(f"the cluster does not answer: {error}") from None
-        return found
+            raise ClusterAccessError(f"the cluster does not respond: {error}") from None
+        return resource
 
 
-def condition(resource: dict[str, Any], kind: str) -> dict[str, str]:
-    """A condition of a resource; empty when it is not set yet."""
+def get_condition(resource: dict[str, Any], kind: str) -> dict[str, str]:
+    """The condition of this type; empty if it is not set yet."""
     conditions: list[dict[str, str]] = resource.get("status", {}).get("conditions", [])
     return next((c for c in conditions if c["type"] == kind), {})
 
 
-def kubectl() -> str:
-    """Path of kubectl."""
-    found = shutil.which("kubectl")
-    if found is None:
-        raise ClusterError('kubectl is not on PATH; install it, or use the local cluster\'s: eval "$(make -s cluster-env)"')
-    return found
+def kubectl_path() -> str:
+    """Path of kubectl. Raises ClusterAccessError."""
+    path = shutil.which("kubectl")
+    if path is None:
+        raise ClusterAccessError(
+            'kubectl is not on PATH; install it, or use the one of the local cluster: eval "$(make -s cluster-env)"'
+        )
+    return path
 
 
 @contextlib.contextmanager
-def forwarded(target: Target, service: str, port: int, timeout: float = 30.0) -> Iterator[str]:
-    """A local URL that reaches a Service's port for as long as the context lasts."""
-    command = [kubectl(), *target.flags(), "port-forward", f"service/{service}", f":{port}"]
+def port_forward(target: ClusterTarget, service: str, port: int, timeout: float = 30.0) -> Iterator[str]:
+    """A local URL that reaches a Service's port while the context is open. Raises ClusterAccessError."""
+    command = [kubectl_path(), *target.flags(), "port-forward", f"service/{service}", f":{port}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ))
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if "Forwarding from 127.0.0.1:" not in line:
-            raise ClusterError(f"service {service} cannot be reached: {line.strip() or 'kubectl port-forward ended'}")
+            raise ClusterAccessError(f"service {service} cannot be reached: {line.strip() or 'kubectl port-forward ended'}")
         url = "http://127.0.0.1:" + line.split("127.0.0.1:", 1)[1].split(" ", 1)[0]
-        _wait_until_answered(url, timeout)
+        _wait_until_ready(url, timeout)
         yield url
     finally:
         process.terminate()
         process.wait(timeout=10)
 
 
-def _wait_until_answered(url: str, timeout: float) -> None:
+def _wait_until_ready(url: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
             httpx.get(f"{url}/v1/models", timeout=5).raise_for_status()
         except httpx.HTTPError as error:
             if time.monotonic() > deadline:
-                raise ClusterError(f"the agent does not answer: {error}") from None
+                raise ClusterAccessError(f"the agent does not respond: {error}") from None
             time.sleep(0.5)
         else:
             return

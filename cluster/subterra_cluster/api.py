@@ -1,4 +1,4 @@
-"""Asking components how they are, and a client of the API server that needs nothing but the standard library."""
+"""Health checks of components, and an API server client that needs only the standard library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from subterra_cluster import pki
-from subterra_cluster.shell import ClusterError
+from subterra_cluster.host.shell import ClusterError
 
 Object = dict[str, Any]
 
@@ -24,7 +24,7 @@ PLURALS = {
 
 
 def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
-    """Say whether a health endpoint answers 200 within two seconds."""
+    """Whether a health endpoint answers 200 within two seconds."""
     try:
         status, _ = request("GET", url, context=context, timeout=2.0)
     except (OSError, http.client.HTTPException):
@@ -33,7 +33,7 @@ def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Say whether someone accepts connections on a Unix socket."""
+    """Whether a Unix socket accepts connections."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
             client.connect(str(path))
@@ -43,7 +43,7 @@ def listens(path: Path) -> bool:
 
 
 def unverified() -> ssl.SSLContext:
-    """Return a context for health checks of local components that made their own certificate: nothing secret is sent."""
+    """A TLS context for health checks of local components with self-signed certificates; nothing secret is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -80,14 +80,14 @@ class Api:
     """The API server as one client sees it; `folder` holds the client's certificate."""
 
     def __init__(self, server: str, folder: Path, client: str = "admin") -> None:
-        """Remember where the server and the certificates are; they are read at the first request."""
+        """Store the server and the folder of the certificates, which are read at the first request."""
         self.server = server
         self.folder = folder
         self.client = client
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS settings: the cluster's authority and the client's certificate."""
+        """The TLS settings: the cluster's authority and the client's certificate."""
         if self._context is None:
             authority, certificate, key = pki.client_files(self.folder, self.client)
             self._context = ssl.create_default_context(cafile=str(authority))
@@ -95,11 +95,11 @@ class Api:
         return self._context
 
     def ready(self) -> bool:
-        """Say whether the API server is ready, all its start-up work included."""
+        """Whether the API server is ready, all its start-up work included."""
         return answers(f"{self.server}/readyz", self.context())
 
     def get(self, path: str) -> Object | None:
-        """Return the object or list at a path below the server, None if it cannot be had now."""
+        """The object or list at ``path``, or `None` if it is not available now."""
         try:
             status, body = request("GET", self.server + path, context=self.context())
         except (OSError, http.client.HTTPException):

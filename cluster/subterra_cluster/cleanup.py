@@ -1,4 +1,4 @@
-"""Taking the node away: containers, mounts, network, cgroups, files. Every part may be repeated, and needs no other."""
+"""Removes the node: containers, mounts, network, cgroups, files. Each function is idempotent and independent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from subterra_cluster.config import NODE_IP, POD_CIDR, Paths
+from subterra_cluster.host.shell import ClusterError, run
 from subterra_cluster.node import made_folders, restore_host
-from subterra_cluster.shell import ClusterError, run
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def pod_processes(cgroups: Path = CGROUPS) -> set[int]:
-    """Return the pids in the kubelet's cgroups: exactly the processes of pods."""
+    """Pids in the kubelet's cgroups: exactly the processes of pods."""
     found: set[int] = set()
     for root in _pod_cgroups(cgroups):
         for folder, _, names in os.walk(root):
@@ -31,13 +31,13 @@ def pod_processes(cgroups: Path = CGROUPS) -> set[int]:
 
 
 def _pod_cgroups(cgroups: Path) -> list[Path]:
-    """Return the kubelet's cgroup folders: one in version 2, one per controller in version 1."""
+    """The kubelet's cgroup folders: one in version 2, one per controller in version 1."""
     candidates = [cgroups / "kubepods", *cgroups.glob("*/kubepods")]
     return [path for path in candidates if path.is_dir()]
 
 
 def shims(paths: Paths, proc: Path = Path("/proc")) -> set[int]:
-    """Return the pids of containerd's helpers that belong to our socket."""
+    """Pids of the containerd shims that belong to our socket."""
     needle = os.fsencode(paths.containerd_socket)
     found = set()
     for path in proc.glob("[0-9]*/cmdline"):
@@ -51,7 +51,7 @@ def shims(paths: Paths, proc: Path = Path("/proc")) -> set[int]:
 
 
 def kill_pods(paths: Paths) -> None:
-    """Kill all containers, then the helpers that hold them."""
+    """Kill all containers, then their shims."""
     _kill_all(pod_processes)
     _kill_all(lambda: shims(paths))
 
@@ -69,7 +69,7 @@ def _kill_all(find: Callable[[], set[int]]) -> None:
 
 
 def mounts_below(folder: Path, table: str) -> list[Path]:
-    """Return the mount points in a folder, deepest first, from the text of /proc/self/mountinfo."""
+    """The mount points in a folder, deepest first, from the text of /proc/self/mountinfo."""
     points = [line.split()[4].encode().decode("unicode_escape") for line in table.splitlines()]
     inside = [Path(point) for point in points if Path(point).is_relative_to(folder)]
     return list(reversed(inside))
@@ -85,7 +85,7 @@ def unmount(folder: Path) -> None:
 
 
 def pod_links(addresses: str) -> list[str]:
-    """Return the host ends of pod links, from the output of `ip -j addr`: the veth devices with a pod address."""
+    """The host ends of pod links, from the output of `ip -j addr`: the veth devices with a pod address."""
     prefix = POD_CIDR.split(".0.0/")[0] + "."
     return [
         link["ifname"]
@@ -118,7 +118,7 @@ def clear_cgroups(cgroups: Path = CGROUPS) -> None:
 
 
 def clear_files(paths: Paths) -> None:
-    """Remove the state folder and what did not exist before; the machine's settings return to their old values."""
+    """Remove the state folder and the folders that did not exist before, and restore the machine's settings."""
     for folder in made_folders(paths):
         unmount(folder)
     unmount(paths.state)

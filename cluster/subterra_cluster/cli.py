@@ -6,21 +6,22 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from subterra_cluster import build, prerequisites
+from subterra_cluster import binaries
+from subterra_cluster.cluster_lifecycle import Cluster
 from subterra_cluster.config import default_paths
-from subterra_cluster.images import Builder
-from subterra_cluster.lifecycle import Cluster
-from subterra_cluster.shell import ClusterError, say
+from subterra_cluster.host import prerequisites
+from subterra_cluster.host.shell import ClusterError, say
+from subterra_cluster.images.builder import Builder
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; its help is the reference."""
+    """The argument parser; its help is the reference."""
     result = argparse.ArgumentParser(prog="subterra_cluster", description="A one-node Kubernetes on this machine.")
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", help="start the cluster, or repair it; builds the binaries at first")
-    commands.add_parser("down", help="stop it and remove everything but the cache")
-    commands.add_parser("purge", help="down, and remove the cache as well")
-    commands.add_parser("status", help="a line per component; exit code 1 unless all is well")
+    commands.add_parser("up", help="start or repair the cluster; builds the binaries the first time")
+    commands.add_parser("down", help="stop the cluster and remove everything except the cache")
+    commands.add_parser("purge", help="down, and also remove the cache")
+    commands.add_parser("status", help="print a line per component; exit code 1 unless all are healthy")
     images = commands.add_parser("images", help="build images/*/Dockerfile and share them with the running cluster")
     images.add_argument("names", nargs="*", metavar="NAME", help="folders in images/ (default: all)")
     images.add_argument("--registry", help="push to REGISTRY/NAME:dev instead of sharing")
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code; what a person can act on is shown without a traceback."""
+    """Run one command and return the exit code; expected errors are shown without a traceback."""
     options = parser().parse_args(arguments)
     try:
         return _run(options)
@@ -63,11 +64,11 @@ def _run(options: argparse.Namespace) -> int:
         case "share":
             cluster.share()
         case "build":
-            print(build.ensure(paths.cache))
+            print(binaries.ensure(paths.cache))
         case "kubeconfig":
             print(paths.kubeconfig)
         case "env":
-            print(f'export KUBECONFIG="{paths.kubeconfig}" PATH="{build.binaries_path(paths.cache)}:$PATH"')
+            print(f'export KUBECONFIG="{paths.kubeconfig}" PATH="{binaries.binaries_path(paths.cache)}:$PATH"')
     return 0
 
 

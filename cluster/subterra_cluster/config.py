@@ -1,4 +1,4 @@
-"""Where things lie and which addresses the cluster uses."""
+"""Folders, ports and addresses of the cluster."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ class Paths:
 
 
 def default_cache() -> Path:
-    """Return ${SUBTERRA_CACHE:-$HOME/.cache/subterra}, absolute."""
+    """Absolute path of ``${SUBTERRA_CACHE:-$HOME/.cache/subterra}``."""
     return Path(os.environ.get("SUBTERRA_CACHE") or Path.home() / ".cache" / "subterra").absolute()
 
 
 def default_paths() -> Paths:
-    """Return the folders of the cluster of this checkout."""
+    """The folders of the cluster of this checkout."""
     return Paths(REPOSITORY, REPOSITORY / ".cluster", default_cache())

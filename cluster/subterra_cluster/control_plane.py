@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from subterra_cluster import build, pki
+from subterra_cluster import binaries, pki
 from subterra_cluster.api import Api, Object, answers, unverified
 from subterra_cluster.config import DOMAIN, SERVICE_CIDR, Ports, default_cache
-from subterra_cluster.processes import Daemon, Supervisor
-from subterra_cluster.shell import ClusterError
+from subterra_cluster.host.processes import Daemon, Supervisor
+from subterra_cluster.host.shell import ClusterError
 
 LOCALHOST = "127.0.0.1"
 FAKE_NODE = "fake1"
@@ -27,7 +27,7 @@ FAKE_NODE = "fake1"
 
 @dataclass(frozen=True)
 class Plane:
-    """What the components of one control plane share."""
+    """Settings that the components of one control plane share."""
 
     binary: Path
     pki: Path
@@ -49,7 +49,7 @@ class Plane:
 
 
 def etcd(plane: Plane) -> Daemon:
-    """Return the database; only the API server has a certificate for it."""
+    """The database; only the API server has a certificate for it."""
     client, peer = f"https://{LOCALHOST}:{plane.ports.etcd}", f"http://{LOCALHOST}:{plane.ports.etcd_peer}"
     metrics = f"http://{LOCALHOST}:{plane.ports.etcd_metrics}"
     command = [str(plane.binary), "etcd", "--name=etcd", f"--data-dir={plane.data}"]
@@ -64,7 +64,7 @@ def etcd(plane: Plane) -> Daemon:
 
 
 def api_server(plane: Plane, *, service_accounts: bool = True) -> Daemon:
-    """Return the API server. Without controllers nobody makes ServiceAccounts: then pods must do without."""
+    """The API server. Without controllers there are no ServiceAccounts, so pods run without one."""
     folder = plane.pki
     command = [str(plane.binary), "kube-apiserver", f"--bind-address={plane.address}"]
     command += [f"--advertise-address={plane.address}", f"--secure-port={plane.ports.api}", "--allow-privileged=true"]
@@ -91,7 +91,7 @@ def api_server(plane: Plane, *, service_accounts: bool = True) -> Daemon:
 
 
 def _audit_policy(log: Path) -> Path:
-    """Write the policy beside the log: who asked what, without bodies."""
+    """Write the audit policy next to the log: user and request, without bodies."""
     policy = {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -104,7 +104,7 @@ def _audit_policy(log: Path) -> Path:
 
 
 def controllers(plane: Plane) -> Daemon:
-    """Return the controller manager: Jobs, Deployments, ServiceAccounts, garbage collection, claims and so on."""
+    """The controller manager: Jobs, Deployments, ServiceAccounts, garbage collection, claims and so on."""
     folder, port = plane.pki, plane.ports.controllers
     client = "admin" if plane.for_tests else "controllers"
     command = [str(plane.binary), "kube-controller-manager", f"--kubeconfig={folder}/{client}.kubeconfig"]
@@ -120,7 +120,7 @@ def controllers(plane: Plane) -> Daemon:
 
 
 def scheduler(plane: Plane) -> Daemon:
-    """Return the scheduler."""
+    """The scheduler."""
     port = plane.ports.scheduler
     command = [str(plane.binary), "kube-scheduler", f"--kubeconfig={plane.pki}/scheduler.kubeconfig"]
     command += [f"--bind-address={LOCALHOST}", f"--secure-port={port}", "--leader-elect=false", "--profiling=false"]
@@ -128,32 +128,32 @@ def scheduler(plane: Plane) -> Daemon:
 
 
 def _healthy(port: int) -> bool:
-    """Ask a component on this machine that made its own certificate."""
+    """Whether a local component with a self-signed certificate is healthy."""
     return answers(f"https://{LOCALHOST}:{port}/healthz", unverified())
 
 
 def kwok(plane: Plane) -> Daemon:
-    """Return kwok, which plays nodes and pods: a pod "runs" at once, a Job's pod succeeds, no container exists."""
+    """kwok, which simulates nodes and pods: a pod runs at once, a Job's pod succeeds, and no container exists."""
     command = [str(plane.binary), "kwok", f"--kubeconfig={plane.pki}/admin.kubeconfig", "--manage-all-nodes=true"]
     command.append("--node-lease-duration-seconds=40")
     return Daemon("kwok", command, lambda: node_ready(plane.api, FAKE_NODE))
 
 
 def fake_node() -> Object:
-    """Return the node that kwok plays."""
+    """The node that kwok simulates."""
     labels = {"kubernetes.io/hostname": FAKE_NODE, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     return {"kind": "Node", "metadata": {"name": FAKE_NODE, "labels": labels}}
 
 
 def node_ready(api: Api, name: str) -> bool:
-    """Say whether a node exists and reports Ready."""
+    """Whether a node exists and reports Ready."""
     node = api.get(f"/api/v1/nodes/{name}") or {}
     conditions = node.get("status", {}).get("conditions", [])
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def free_ports() -> Ports:
-    """Return ports that are free now, all different."""
+    """Distinct ports that are free now."""
     names = [field.name for field in dataclasses.fields(Ports)]
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in names]
@@ -169,7 +169,7 @@ def start(supervisor: Supervisor, daemon: Daemon) -> None:
 
 
 class ControlPlane:
-    """A control plane for tests, in a folder of its own, on 127.0.0.1 with free ports; needs no root.
+    """A control plane for tests, in its own folder, on free ports of 127.0.0.1; needs no root.
 
     `controllers` adds the controller manager; `kwok` adds scheduler, kwok and one fake node; `audit` is a file that gets
     a line of JSON for each request. At the end of the `with` block everything is stopped; if this process is killed, the
@@ -209,8 +209,8 @@ class ControlPlane:
         return self._supervisor.logs
 
     def __enter__(self) -> ControlPlane:
-        """Start everything; about four seconds (the first time ever minutes: the binaries are built)."""
-        binary = build.ensure(default_cache()) / "subterra-cluster"
+        """Start everything in about four seconds; the first time, building the binaries takes minutes."""
+        binary = binaries.ensure(default_cache()) / "subterra-cluster"
         self.directory.mkdir(parents=True, exist_ok=True)
         folder = self.directory / "pki"
         pki.create(folder, LOCALHOST)
@@ -225,7 +225,7 @@ class ControlPlane:
         return self
 
     def _start(self, plane: Plane) -> None:
-        """Start the components in order, those that only need the API server together."""
+        """Start the components in order; those that need only the API server start together."""
         start(self._supervisor, etcd(plane))
         start(self._supervisor, api_server(plane, service_accounts=self.with_controllers))
         rest = [controllers(plane)] if self.with_controllers else []
@@ -248,5 +248,5 @@ class ControlPlane:
             time.sleep(0.05)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stop everything at once; the data is not needed any more."""
+        """Kill everything immediately; the data is no longer needed."""
         self._supervisor.stop_all(patience=0)

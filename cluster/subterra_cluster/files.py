@@ -17,11 +17,11 @@ from subterra_cluster.config import (
     Paths,
     Ports,
 )
-from subterra_cluster.shell import write_if_changed
+from subterra_cluster.host.shell import write_if_changed
 
 
 def containerd(paths: Paths, cni_plugins: Path) -> str:
-    """Return the configuration of our own containerd: nothing of it lies outside the state folder."""
+    """The configuration of our own containerd, which writes only to the state folder."""
     root = paths.state / "containerd"
     return f"""\
 version = 2
@@ -51,7 +51,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 
 
 def cni(paths: Paths) -> str:
-    """Return the pod network: one routed link per pod, so that Services need neither bridge filters nor hairpins."""
+    """The pod network: one routed link per pod, so that Services need neither bridge filters nor hairpins."""
     ipam = {
         "type": "host-local",
         "ranges": [[{"subnet": POD_CIDR}]],
@@ -63,7 +63,7 @@ def cni(paths: Paths) -> str:
 
 
 def kubelet(paths: Paths, ports: Ports) -> str:
-    """Return the kubelet's configuration: no anonymous access, no image clean-up (nothing could be pulled again)."""
+    """The kubelet's configuration: no anonymous access, no image clean-up (nothing could be pulled again)."""
     content = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -96,7 +96,7 @@ def kubelet(paths: Paths, ports: Ports) -> str:
 
 
 def kube_proxy(paths: Paths, ports: Ports) -> str:
-    """Return kube-proxy's configuration: Services by nftables."""
+    """kube-proxy's configuration: Services by nftables."""
     content = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -112,7 +112,7 @@ def kube_proxy(paths: Paths, ports: Ports) -> str:
 
 
 def corefile(paths: Paths, ports: Ports) -> str:
-    """Return the DNS server's configuration: names of the cluster, and nothing else."""
+    """The DNS server's configuration: only names of the cluster."""
     return f"""\
 {DOMAIN}:{ports.dns} in-addr.arpa:{ports.dns} {{
   bind {NODE_IP}
@@ -145,7 +145,7 @@ def write_all(paths: Paths, ports: Ports, cni_plugins: Path) -> None:
 
 
 def _role(user: str, rules: list[Object]) -> list[Object]:
-    """Return a ClusterRole and its binding to one user, both named like the user."""
+    """A ClusterRole and its binding to one user, both named like the user."""
     name = {"name": user}
     subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
     reference = {"kind": "ClusterRole", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
@@ -156,7 +156,7 @@ def _role(user: str, rules: list[Object]) -> list[Object]:
 
 
 def objects() -> list[Object]:
-    """Return the objects of a new cluster: rights for DNS and the provisioner, and the default storage class."""
+    """The objects of a new cluster: rights for DNS and the provisioner, and the default storage class."""
     look = ["get", "list", "watch"]
     dns = [
         {"apiGroups": [""], "resources": ["services", "namespaces", "endpoints", "pods"], "verbs": look},

@@ -1,4 +1,4 @@
-"""The node: containerd, kubelet, Services, DNS and volumes on this machine, and taking it all away again."""
+"""The node: containerd, kubelet, Services, DNS and volumes on this machine, and the restoration of its settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from subterra_cluster import files
 from subterra_cluster.api import answers, listens
 from subterra_cluster.config import NODE_IP, NODE_NAME, Paths, Ports
 from subterra_cluster.control_plane import LOCALHOST, Plane
-from subterra_cluster.processes import Daemon
-from subterra_cluster.shell import run
+from subterra_cluster.host.processes import Daemon
+from subterra_cluster.host.shell import run
 
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 
-# What containerd and the kubelet make outside the state folder, whatever one tells them.
+# Folders that containerd and the kubelet always create outside the state folder.
 HOST_FOLDERS = ("/var/lib/kubelet", "/var/log/containers", "/var/lib/cni", "/run/containerd", "/opt/containerd")
 
-# What kubelet, CNI and kube-proxy change; `down` puts the old values back.
+# Settings that kubelet, CNI and kube-proxy change; `down` restores them.
 SYSCTLS = (
     "net/ipv4/ip_forward",
     "net/ipv4/vs/conn_reuse_mode",
@@ -37,12 +37,12 @@ SYSCTLS = (
 
 
 def cni_plugins() -> Path:
-    """Return the folder where the distribution puts CNI plugins."""
+    """The folder where the distribution puts CNI plugins."""
     return next((folder for folder in CNI_FOLDERS if (folder / "ptp").exists()), CNI_FOLDERS[0])
 
 
 def remember_host(paths: Paths, proc: Path = Path("/proc/sys"), folders: Sequence[str] = HOST_FOLDERS) -> None:
-    """Write down, once per cluster, how the machine was before us."""
+    """Record the machine's original settings, once per cluster."""
     target = paths.state / "host.json"
     if target.exists():
         return
@@ -53,7 +53,7 @@ def remember_host(paths: Paths, proc: Path = Path("/proc/sys"), folders: Sequenc
 
 
 def restore_host(paths: Paths, proc: Path = Path("/proc/sys")) -> None:
-    """Put the machine back to what `remember_host` saw."""
+    """Restore the settings that `remember_host` recorded."""
     for name, value in _remembered(paths)["sysctls"].items():
         if (proc / name).exists() and (proc / name).read_text().strip() != value:
             (proc / name).write_text(value)
@@ -62,12 +62,12 @@ def restore_host(paths: Paths, proc: Path = Path("/proc/sys")) -> None:
 
 
 def made_folders(paths: Paths) -> list[Path]:
-    """Return the folders outside the state folder that came with this cluster."""
+    """The folders outside the state folder that this cluster created."""
     return [Path(name) for name in _remembered(paths)["absent"]]
 
 
 def _remembered(paths: Paths) -> Any:
-    """Return what `remember_host` wrote, empty if there is nothing."""
+    """The record of `remember_host`, or an empty one."""
     try:
         return json.loads((paths.state / "host.json").read_text())
     except (OSError, ValueError):
@@ -75,7 +75,7 @@ def _remembered(paths: Paths) -> Any:
 
 
 def prepare(paths: Paths, ports: Ports) -> None:
-    """Give the node its address, allow routing, write all configuration files."""
+    """Add the node's address, enable routing, and write all configuration files."""
     remember_host(paths)
     if NODE_IP not in run(["ip", "-4", "addr", "show", "dev", "lo"]):
         run(["ip", "addr", "add", f"{NODE_IP}/32", "dev", "lo"])
@@ -85,13 +85,13 @@ def prepare(paths: Paths, ports: Ports) -> None:
 
 
 def containerd(paths: Paths) -> Daemon:
-    """Return our own containerd, apart from any that the machine may run."""
+    """Our own containerd, separate from any other on the machine."""
     command = ["containerd", "--config", str(paths.state / "containerd.toml"), "--log-level", "warn"]
     return Daemon("containerd", command, lambda: listens(paths.containerd_socket), timeout=30)
 
 
 def kubelet(plane: Plane, paths: Paths) -> Daemon:
-    """Return the kubelet."""
+    """The kubelet."""
     command = [str(plane.binary), "kubelet", f"--config={paths.state}/kubelet.json"]
     command += [f"--kubeconfig={plane.pki}/kubelet.kubeconfig", f"--root-dir={paths.state}/kubelet"]
     command += [f"--hostname-override={NODE_NAME}", f"--node-ip={NODE_IP}"]
@@ -99,24 +99,24 @@ def kubelet(plane: Plane, paths: Paths) -> Daemon:
 
 
 def kube_proxy(plane: Plane, paths: Paths) -> Daemon:
-    """Return kube-proxy."""
+    """kube-proxy."""
     command = [str(plane.binary), "kube-proxy", f"--config={paths.state}/kube-proxy.json"]
     return Daemon("kube-proxy", command, lambda: answers(f"http://{LOCALHOST}:{plane.ports.proxy_health}/healthz"))
 
 
 def coredns(plane: Plane, paths: Paths) -> Daemon:
-    """Return the DNS server."""
+    """The DNS server."""
     command = [str(plane.binary), "coredns", "-conf", f"{paths.state}/Corefile"]
     return Daemon("coredns", command, lambda: answers(f"http://{LOCALHOST}:{plane.ports.dns_ready}/ready"))
 
 
 def localpv(plane: Plane, paths: Paths) -> Daemon:
-    """Return the provisioner of volumes; it has no health endpoint: it looks once a second, or it has ended."""
+    """The volume provisioner; it has no health endpoint, so being alive is being ready."""
     command = [str(plane.binary), "localpv", "-kubeconfig", f"{plane.pki}/localpv.kubeconfig"]
     command += ["-directory", str(paths.volumes), "-node", NODE_NAME]
     return Daemon("localpv", command, lambda: True)
 
 
 def is_root() -> bool:
-    """Say whether we may do what a node needs."""
+    """Whether this process is root."""
     return os.geteuid() == 0

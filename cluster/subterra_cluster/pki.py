@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subterra_cluster.config import DOMAIN, NODE_NAME, SERVICE_IP
-from subterra_cluster.shell import run, write_if_changed
+from subterra_cluster.host.shell import run, write_if_changed
 
 AUTHORITY = "ca"
-ETCD_AUTHORITY = "etcd-ca"  # of its own, so that a client of Kubernetes is no client of its database
+ETCD_AUTHORITY = "etcd-ca"  # separate, so that Kubernetes clients have no access to the database
 DAYS = 3650
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a certificate says. With `hosts` it is a server's, without a client's; an authority has `issuer` None."""
+    """A certificate's contents. `hosts` makes it a server's, otherwise it is a client's; an authority has no `issuer`."""
 
     name: str
     common_name: str
@@ -33,18 +33,18 @@ class Certificate:
 
 
 def api_hosts(address: str) -> tuple[str, ...]:
-    """Return every name under which pods and people reach the API server."""
+    """All host names and addresses of the API server."""
     service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}")
     return (address, "127.0.0.1", SERVICE_IP, "localhost", *service)
 
 
 def authorities() -> list[Certificate]:
-    """Return the two self-signed authorities."""
+    """The two self-signed authorities."""
     return [Certificate(name, f"subterra-{name}", issuer=None) for name in (AUTHORITY, ETCD_AUTHORITY)]
 
 
 def certificates(address: str) -> list[Certificate]:
-    """Return all certificates of a cluster whose API server and node have this address."""
+    """All certificates of a cluster whose API server and node have this address."""
     return [
         Certificate("apiserver", "kube-apiserver", hosts=api_hosts(address)),
         Certificate("kubelet-serving", f"system:node:{NODE_NAME}", "system:nodes", hosts=(address, NODE_NAME)),
@@ -62,12 +62,12 @@ def certificates(address: str) -> list[Certificate]:
 
 
 def is_address(host: str) -> bool:
-    """Say whether a host is written as an IPv4 address."""
+    """Whether a host is written as an IPv4 address."""
     return host.replace(".", "").isdigit()
 
 
 def openssl_config(certificate: Certificate) -> str:
-    """Return the openssl configuration of one certificate; nothing is taken from the machine's own."""
+    """The openssl configuration of one certificate, independent of the machine's own."""
     subject = [f"CN={certificate.common_name}"]
     if certificate.organisation:
         subject.insert(0, f"O={certificate.organisation}")
@@ -99,7 +99,7 @@ def _issue(folder: Path, certificate: Certificate) -> None:
 
 
 def create(folder: Path, address: str) -> None:
-    """Fill the folder with all keys and certificates, unless it is complete. Half a folder never appears."""
+    """Create all keys and certificates unless they exist; the folder appears only when complete."""
     if folder.exists():
         return
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -116,7 +116,7 @@ def create(folder: Path, address: str) -> None:
 
 
 def kubeconfig(folder: Path, client: str, server: str) -> str:
-    """Return a self-contained kubeconfig for one client, as JSON (which is YAML), so that it may be copied away."""
+    """A self-contained kubeconfig for one client, as JSON (which is YAML)."""
 
     def inline(name: str) -> str:
         return base64.b64encode((folder / name).read_bytes()).decode()
@@ -148,5 +148,5 @@ def write_private(path: Path, text: str) -> None:
 
 
 def client_files(folder: Path, client: str) -> Sequence[Path]:
-    """Return authority, certificate and key of a client."""
+    """Authority, certificate and key of a client."""
     return folder / f"{AUTHORITY}.crt", folder / f"{client}.crt", folder / f"{client}.key"

@@ -1,1 +1,1 @@
-"""Pure domain logic that operator, jobs and command line share: procedures, the gate, pictures, prices."""
+"""Pure domain logic shared by operator, jobs and CLI: procedures, the gate, drawings, prices."""

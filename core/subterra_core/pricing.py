@@ -1,4 +1,4 @@
-"""Prices of providers and of hardware, in Decimal dollars."""
+"""Prices of providers and hardware, in Decimal dollars."""
 
 import re
 from collections.abc import Mapping
@@ -22,51 +22,51 @@ class TokenPrice:
     cache_read: Decimal
 
     @property
-    def paid(self) -> bool:
-        """Whether anything costs anything."""
+    def costs_money(self) -> bool:
+        """Whether any of the prices is above zero."""
         return any((self.input, self.output, self.cache_write, self.cache_read))
 
 
 class ModelPrice(ApiModel):
-    """An administrator's price of a model, in US dollars per million tokens; "0" for a server of one's own."""
+    """An administrator's price of a model, in US dollars per million tokens; "0" for a self-hosted server."""
 
     input: Money
     output: Money
     cache_write: Money | None = None
-    """Default: as input."""
+    """Default: same as input."""
     cache_read: Money | None = None
-    """Default: as input."""
+    """Default: same as input."""
 
-    def price(self) -> TokenPrice:
-        """As numbers."""
+    def to_token_price(self) -> TokenPrice:
+        """The price in Decimal, with defaults filled in."""
         write, read = self.cache_write or self.input, self.cache_read or self.input
         return TokenPrice(Decimal(self.input), Decimal(self.output), Decimal(write), Decimal(read))
 
 
 PRICE_TABLE = TypeAdapter(dict[str, ModelPrice])
-"""Prices by a model's name, as JSON in an environment variable."""
+"""Prices by model name, as JSON in an environment variable."""
 _DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)")
 
 
-def _list_price(input_usd: str, output_usd: str) -> TokenPrice:
-    """Cache writes cost 1.25 x, cache reads 0.1 x of input, for all models of Anthropic."""
+def _anthropic(input_usd: str, output_usd: str) -> TokenPrice:
+    """For all Anthropic models, cache writes cost 1.25 x and cache reads 0.1 x the input price."""
     price = Decimal(input_usd)
     return TokenPrice(price, Decimal(output_usd), price * Decimal("1.25"), price * Decimal("0.1"))
 
 
 def _openai(input_usd: str, cached_usd: str, output_usd: str) -> TokenPrice:
-    """Writing to the cache costs nothing more than input."""
+    """For all OpenAI models, cache writes cost the input price."""
     price = Decimal(input_usd)
     return TokenPrice(price, Decimal(output_usd), price, Decimal(cached_usd))
 
 
 # List prices as of March 2026: Anthropic's (platform.claude.com, pricing), whose claude-sonnet-4-5 is the paper's teacher (arXiv
-# 2605.22502), and OpenAI's (developers.openai.com, pricing). An administrator's `prices` come first.
+# 2605.22502), and OpenAI's (developers.openai.com, pricing). An administrator's `prices` take precedence.
 PRICES: dict[str, TokenPrice] = {
-    "claude-sonnet-4-5": _list_price("3", "15"),
-    "claude-sonnet-4-6": _list_price("3", "15"),
-    "claude-haiku-4-5": _list_price("1", "5"),
-    "claude-opus-4-6": _list_price("5", "25"),
+    "claude-sonnet-4-5": _anthropic("3", "15"),
+    "claude-sonnet-4-6": _anthropic("3", "15"),
+    "claude-haiku-4-5": _anthropic("1", "5"),
+    "claude-opus-4-6": _anthropic("5", "25"),
     "gpt-4.1": _openai("2", "0.5", "8"),
     "gpt-4.1-mini": _openai("0.4", "0.1", "1.6"),
     "gpt-4.1-nano": _openai("0.1", "0.025", "0.4"),
@@ -76,16 +76,16 @@ PRICES: dict[str, TokenPrice] = {
 
 
 class UnknownModelError(ValueError):
-    """No price is known, so no budget can be kept."""
+    """No price is known for a model, so no budget can be enforced."""
 
 
-def prices_from(text: str) -> dict[str, TokenPrice]:
-    """An administrator's prices from JSON; none from nothing."""
-    return {name: given.price() for name, given in PRICE_TABLE.validate_json(text or "{}").items()}
+def parse_prices(text: str) -> dict[str, TokenPrice]:
+    """An administrator's prices from JSON; empty for an empty `text`."""
+    return {name: price.to_token_price() for name, price in PRICE_TABLE.validate_json(text or "{}").items()}
 
 
 def price_of(model: str, given: Mapping[str, TokenPrice] | None = None) -> TokenPrice:
-    """The price of a provider's model: as given, else as listed, dated suffixes ignored. Raises UnknownModelError."""
+    """Price of a provider's model from `given`, else from the list, ignoring date suffixes. Raises UnknownModelError."""
     if given and model in given:
         return given[model]
     known = PRICES | dict(given or {})
@@ -94,26 +94,26 @@ def price_of(model: str, given: Mapping[str, TokenPrice] | None = None) -> Token
             return price
     names = ", ".join(sorted(known))
     raise UnknownModelError(
-        f"no price is known for model {model!r}; use one of: {names}; or have its price added to prices of the chart's values"
+        f"no price is known for model {model!r}; use one of: {names}; or add it to `prices` in the chart's values"
     )
 
 
 def call_cost(price: TokenPrice, input_tokens: int, output_tokens: int, cache_write: int = 0, cache_read: int = 0) -> Decimal:
-    """Dollars for one call."""
+    """Cost of one call in US dollars."""
     parts = (
         input_tokens * price.input + output_tokens * price.output + cache_write * price.cache_write + cache_read * price.cache_read
     )
     return parts / MILLION
 
 
-def money(amount: Decimal) -> str:
-    """Six decimals at most, no exponent, as `Money` fields want it."""
+def format_usd(amount: Decimal) -> str:
+    """`amount` for `Money` fields: at most six decimals, no exponent."""
     text = f"{amount:.6f}".rstrip("0").rstrip(".")
     return text or "0"
 
 
 def usd_per_conversation(usd_per_hour: Decimal, seconds: float, conversations: float) -> Decimal | None:
-    """Dollars of hardware time per conversation; none before the first conversation."""
+    """Hardware cost per conversation in US dollars; `None` without conversations."""
     if conversations <= 0:
         return None
     return usd_per_hour * Decimal(str(seconds)) / Decimal(3600) / Decimal(str(conversations))

@@ -1,1 +1,1 @@
-"""The demo: from nothing to a served, priced agent, on this machine or on a cluster of yours."""
+"""The demo: from nothing to a served, priced agent, on this machine or on your own cluster."""

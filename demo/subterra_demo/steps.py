@@ -1,4 +1,4 @@
-"""What the demo does before there is anything to watch: cluster, images, chart, resources. Each step may be repeated."""
+"""Steps of the demo before the compilation: cluster, images, chart, resources. Each is idempotent."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ NAMESPACE = "demo"
 SYSTEM_NAMESPACE = "subterra-system"
 RELEASE = "subterra"
 AGENT = "travel"
-CLUSTER = [sys.executable, "-m", "subterra_cluster"]
+CLUSTER_COMMAND = [sys.executable, "-m", "subterra_cluster"]
 
 
 class StepError(Exception):
@@ -25,8 +25,8 @@ class StepError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the demo runs: the embedded cluster, or a context of the user's kubeconfig with a registry it can pull from."""
+class DemoCluster:
+    """Cluster of the demo: the embedded one, or a kubeconfig context with a registry it can pull from."""
 
     context: str | None = None
     registry: str | None = None
@@ -40,11 +40,11 @@ class Place:
         return str(KUBECONFIG) if self.embedded else None
 
     def kubectl(self, *arguments: str) -> list[str]:
-        """A kubectl command for this place."""
+        """A kubectl command for this cluster."""
         return ["kubectl", *self._flags("--context"), *arguments]
 
     def helm(self, *arguments: str) -> list[str]:
-        """A helm command for this place."""
+        """A helm command for this cluster."""
         return ["helm", *self._flags("--kube-context"), *arguments]
 
     def image(self, name: str) -> str:
@@ -56,7 +56,7 @@ class Place:
 
 
 def run(command: Sequence[str], *, quiet: bool = False) -> str:
-    """Runs a command and gives its output; ``quiet`` keeps it off the screen unless it fails."""
+    """Runs a command and returns its output; ``quiet`` hides it unless the command fails. Raises StepError."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "cluster")}
     stdout = subprocess.PIPE if quiet else None
     try:
@@ -72,7 +72,7 @@ def run(command: Sequence[str], *, quiet: bool = False) -> str:
 
 @contextmanager
 def step(console: Console, title: str) -> Iterator[None]:
-    """Shows a step and how long it took."""
+    """Prints a step's title and duration."""
     console.rule(f"[bold]{title}", align="left")
     started = time.monotonic()
     yield
@@ -80,43 +80,43 @@ def step(console: Console, title: str) -> Iterator[None]:
 
 
 def tools_on_path() -> None:
-    """The embedded cluster's kubectl and helm come first."""
-    os.environ["PATH"] = f"{run([*CLUSTER, 'build'], quiet=True).splitlines()[-1]}:{os.environ['PATH']}"
+    """Puts the embedded cluster's kubectl and helm first on PATH."""
+    os.environ["PATH"] = f"{run([*CLUSTER_COMMAND, 'build'], quiet=True).splitlines()[-1]}:{os.environ['PATH']}"
 
 
-def cluster_up(place: Place) -> None:
-    """A running cluster with our images in it."""
-    if place.embedded:
-        run([*CLUSTER, "up"])
+def cluster_up(cluster: DemoCluster) -> None:
+    """Starts the cluster, and gives it our images."""
+    if cluster.embedded:
+        run([*CLUSTER_COMMAND, "up"])
         tools_on_path()
-        run([*CLUSTER, "images"])
-    elif place.registry:
-        run([*CLUSTER, "images", "--registry", place.registry])
+        run([*CLUSTER_COMMAND, "images"])
+    elif cluster.registry:
+        run([*CLUSTER_COMMAND, "images", "--registry", cluster.registry])
     else:
         raise StepError("CONTEXT needs REGISTRY: a registry that this machine can push to and the cluster can pull from")
 
 
-def install_chart(place: Place) -> None:
-    """The operator, by helm; waits until it is ready."""
-    values = [f"--set=images.operator={place.image('operator')}", f"--set=images.jobs={place.image('jobs')}"]
-    command = place.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)
+def install_chart(cluster: DemoCluster) -> None:
+    """Installs the operator with helm, and waits until it is ready."""
+    values = [f"--set=images.operator={cluster.image('operator')}", f"--set=images.jobs={cluster.image('jobs')}"]
+    command = cluster.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)
     run([*command, "--create-namespace", "--wait", "--timeout=5m", *values], quiet=True)
 
 
-def apply_example(place: Place) -> None:
-    """The namespace with the Procedure and the CompiledAgent."""
+def apply_example(cluster: DemoCluster) -> None:
+    """Creates the namespace, the Procedure and the CompiledAgent."""
     labels = '{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}'
-    namespaces = run(place.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"), quiet=True)
+    namespaces = run(cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"), quiet=True)
     if not namespaces.strip():
-        run(place.kubectl("create", "namespace", NAMESPACE), quiet=True)
-    run(place.kubectl("patch", "namespace", NAMESPACE, "--patch", labels), quiet=True)
-    run(place.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(ROOT / "examples/travel")))
+        run(cluster.kubectl("create", "namespace", NAMESPACE), quiet=True)
+    run(cluster.kubectl("patch", "namespace", NAMESPACE, "--patch", labels), quiet=True)
+    run(cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(ROOT / "examples/travel")))
 
 
-def stored(place: Place, version: str, path: str) -> str:
-    """Files of the artifact store, read through the pod that serves this version, which has it mounted: works on any cluster.
+def read_artifact(cluster: DemoCluster, version: str, path: str) -> str:
+    """Contents of files in the artifact store, read through the pod that serves ``version`` and mounts the store.
 
-    ``path`` may have wildcards.
+    ``path`` may contain wildcards.
     """
     pod = ("--namespace", NAMESPACE, f"deployment/{AGENT}-{version}", "--container", "vllm")
-    return run(place.kubectl("exec", *pod, "--", "sh", "-c", f"cat /store/{path}"), quiet=True)
+    return run(cluster.kubectl("exec", *pod, "--", "sh", "-c", f"cat /store/{path}"), quiet=True)

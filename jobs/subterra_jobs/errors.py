@@ -1,34 +1,34 @@
-"""Ways a stage can fail, each with the exit code that tells the operator what to do."""
+"""Typed failures of a stage, each with the exit code that the operator acts on."""
 
 from subterra_api.job_contract.messages import ExitCode
 
 
 class StageError(Exception):
-    """A failure that the author of the run can understand. The message says what is wrong and what to do."""
+    """A failure whose message tells the author of the run what is wrong and how to fix it."""
 
     code = ExitCode.INTERNAL
 
 
 class InvalidInputError(StageError):
-    """The procedure or a setting cannot work; never retried."""
+    """The procedure or a setting is invalid; never retried."""
 
     code = ExitCode.INVALID_INPUT
 
 
 class BudgetExceededError(StageError):
-    """Going on could cost more than the run may spend."""
+    """The next call could exceed a cap on spending."""
 
     code = ExitCode.BUDGET_EXCEEDED
 
 
 class ProviderBlockedError(StageError):
-    """The provider refuses: key, credit or spend limit."""
+    """The provider refuses the key, or the account has no credit or has reached its spend limit."""
 
     code = ExitCode.PROVIDER_BLOCKED
 
 
 class ProviderUnavailableError(StageError):
-    """The provider does not answer for long; worth another attempt."""
+    """The provider has not answered for a long time; worth another attempt."""
 
     code = ExitCode.PROVIDER_UNAVAILABLE
 

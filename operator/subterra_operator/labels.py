@@ -1,56 +1,90 @@
-"""Every label and annotation that the operator writes or reads."""
+"""Keys of all labels and annotations that the operator writes or reads."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from subterra_api.v1alpha1 import GROUP
+from subterra_api.v1alpha1 import GROUP, RETRY_AT
+
+# Labels
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "subterra"
+"""Value of `MANAGED_BY` on everything the operator creates."""
+COMPONENT_LABEL = "app.kubernetes.io/component"
 AGENT_LABEL = f"{GROUP}/agent"
 RUN_LABEL = f"{GROUP}/run"
 STAGE_LABEL = f"{GROUP}/stage"
 VERSION_LABEL = f"{GROUP}/version"
-COMPONENT_LABEL = "app.kubernetes.io/component"
-RETRY_AT = f"{GROUP}/retryAt"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+ATTACH_LABEL = f"{GROUP}/attach"
+"""On a Job: "true" when it only reads back the result of a finished attempt."""
 
-SUPERSEDED_BY = f"{GROUP}/supersededBy"
-"""On a run: what is wanted instead, another run or ``spec.model``. Its author is the agent."""
+# Annotations on runs and their objects
 
-SUSPENDED_BY_US = f"{GROUP}/suspended"
-"""On a Job: the operator suspended it, so the operator resumes it. Kueue suspends Jobs too."""
+SUPERSEDED_BY = f"{GROUP}/superseded-by"
+"""On a run, written by its agent: what replaces it, another run or ``spec.model``."""
+SUSPENDED_BY_OPERATOR = f"{GROUP}/suspended"
+"""On a Job that the operator suspended and will resume. Kueue suspends Jobs too."""
+ARTIFACT_KEYS = f"{GROUP}/artifact-keys"
+PROCEDURE_DIGEST = f"{GROUP}/procedure-digest"
+BANNER = f"{GROUP}/banner"
 
-APPLIED = f"{GROUP}/applied"
-"""On an applied object: digest of what we applied. It tells a later operator that nothing we once wanted is to be taken away."""
+# Annotations on served versions
 
 MODEL_DIGEST = f"{GROUP}/model-digest"
 MODEL_PATH = f"{GROUP}/model-path"
-RUN = f"{GROUP}/run"
-STARTED_AT = f"{GROUP}/startedAt"
-"""When the version was last asked to run; its progress deadline counts from here."""
-FAILED = f"{GROUP}/failed"
-"""Why the version was given up; nobody starts it again until a person asks."""
-SERVING_SINCE = f"{GROUP}/servingSince"
+RUN_ANNOTATION = f"{GROUP}/run"
+"""On a Deployment: the run that made its model. The Deployment belongs to the agent, so it does not carry `RUN_LABEL`."""
+STARTED_AT = f"{GROUP}/started-at"
+"""On a Deployment: when the version was last started; its progress deadline counts from here."""
+FAILURE_REASON = f"{GROUP}/failed"
+"""On a Deployment: why the version was given up. It is not started again until someone asks for a retry."""
+SERVING_SINCE = f"{GROUP}/serving-since"
 """On the Service: when traffic last moved."""
 
-KEYS = f"{GROUP}/artifact-keys"
-DIGEST = f"{GROUP}/procedure-digest"
-BANNER = f"{GROUP}/banner"
+# Bookkeeping
 
-ATTEMPT = f"{GROUP}/attempt"
-ATTACH = f"{GROUP}/attach"
+APPLIED_DIGEST = f"{GROUP}/applied"
+"""On an applied object: digest of what was applied, so that a later operator sees whether a field has to be removed."""
+HEARTBEAT_TIME = f"{GROUP}/beat"
 
-
-def labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """An object's labels, perhaps none."""
-    found: Mapping[str, str] = obj["metadata"].get("labels") or {}
-    return found
-
-
-def annotations(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """An object's annotations, perhaps none."""
-    found: Mapping[str, str] = obj["metadata"].get("annotations") or {}
-    return found
+OLD_SPELLINGS = {
+    RETRY_AT: f"{GROUP}/retryAt",
+    SUPERSEDED_BY: f"{GROUP}/supersededBy",
+    STARTED_AT: f"{GROUP}/startedAt",
+    SERVING_SINCE: f"{GROUP}/servingSince",
+}
+"""Annotations as earlier releases spelled them: still read, because existing objects carry them, but no longer written."""
 
 
-BEAT = f"{GROUP}/beat"
+def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's labels, possibly empty."""
+    labels: Mapping[str, str] = obj["metadata"].get("labels") or {}
+    return labels
+
+
+def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's annotations, possibly empty."""
+    annotations: Mapping[str, str] = obj["metadata"].get("annotations") or {}
+    return annotations
+
+
+def annotation_values(obj: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Distinct values of an annotation under its present and its old spelling, the present one first."""
+    annotations = annotations_of(obj)
+    spellings = (key, OLD_SPELLINGS.get(key, key))
+    return tuple(dict.fromkeys(annotations[spelling] for spelling in spellings if spelling in annotations))
+
+
+def annotation(obj: Mapping[str, Any], key: str) -> str | None:
+    """Value of an annotation, else of its old spelling, else `None`."""
+    return next(iter(annotation_values(obj, key)), None)
+
+
+def annotation_patch(obj: Mapping[str, Any], key: str, value: str | None) -> dict[str, str | None]:
+    """The merge patch that sets an annotation, or removes it for `None`, and removes its old spelling."""
+    present, old = annotations_of(obj), OLD_SPELLINGS.get(key, key)
+    patch: dict[str, str | None] = {key: value} if value is not None or key in present else {}
+    if old != key and old in present:
+        patch[old] = None
+    return patch

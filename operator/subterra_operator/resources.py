@@ -1,4 +1,4 @@
-"""The kinds of objects that the operator touches: where the API server has them, and what is remembered of each."""
+"""The kinds of objects that the operator handles: their API paths, and which fields of each the cache keeps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from subterra_api.v1alpha1 import GROUP, VERSION
 from subterra_operator.labels import MANAGED_BY, MANAGER
 
 Object = dict[str, Any]
-"""A Kubernetes object as JSON has it."""
+"""A Kubernetes object as parsed from JSON."""
 
 
 class Key(NamedTuple):
-    """Names one object."""
+    """Identifies one object."""
 
     kind: str
     namespace: str
@@ -24,14 +24,15 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """Where a kind is; ``keep`` names the parts of a watched object that are remembered (dotted paths)."""
+    """A kind's place in the API. ``kept_paths`` are the fields of a watched object that the cache keeps (dotted paths)."""
 
     name: str
     group: str
     version: str
     plural: str
-    keep: tuple[str, ...] = ()
+    kept_paths: tuple[str, ...] = ()
     ours: bool = False
+    """Whether it is one of our own kinds, of which all objects are watched."""
 
     @property
     def api_version(self) -> str:
@@ -39,7 +40,7 @@ class Kind:
 
     @property
     def selector(self) -> str:
-        """What a watch asks for: all of our own kinds, and of others only what we made."""
+        """Label selector of a watch: everything of our own kinds, and of other kinds what the operator created."""
         return "" if self.ours else f"{MANAGED_BY}={MANAGER}"
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
@@ -49,10 +50,28 @@ class Kind:
         return f"{root}{middle}/{self.plural}" + (f"/{name}" if name else "")
 
 
-METADATA = (
-    "metadata.name", "metadata.namespace", "metadata.uid", "metadata.resourceVersion", "metadata.generation", "metadata.labels",
-    "metadata.annotations", "metadata.ownerReferences", "metadata.creationTimestamp", "metadata.deletionTimestamp",
-)  # fmt: skip
+KEPT_METADATA = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "metadata.resourceVersion",
+    "metadata.generation",
+    "metadata.labels",
+    "metadata.annotations",
+    "metadata.ownerReferences",
+    "metadata.creationTimestamp",
+    "metadata.deletionTimestamp",
+)
+_POD_PATHS = (
+    "status.phase",
+    "status.podIP",
+    "status.reason",
+    "status.message",
+    "status.conditions",
+    "status.containerStatuses",
+    "status.initContainerStatuses",
+    "status.startTime",
+)
 
 KINDS = {
     kind.name: kind
@@ -61,23 +80,22 @@ KINDS = {
         Kind("CompileRun", GROUP, VERSION, "compileruns", ("spec", "status"), ours=True),
         Kind("CompiledAgent", GROUP, VERSION, "compiledagents", ("spec", "status"), ours=True),
         Kind("Job", "batch", "v1", "jobs", ("spec.suspend", "status")),
-        Kind("Pod", "", "v1", "pods", (
-            "status.phase", "status.podIP", "status.reason", "status.message", "status.conditions", "status.containerStatuses",
-            "status.initContainerStatuses", "status.startTime")),
+        Kind("Pod", "", "v1", "pods", _POD_PATHS),
         Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "status")),
         Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
     )
-}  # fmt: skip
+}
 WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap")
+RECONCILED = ("Procedure", "CompileRun", "CompiledAgent")
 
 
-def trimmed(obj: Mapping[str, Any]) -> Object:
-    """A copy with only what decisions read."""
+def trim(obj: Mapping[str, Any]) -> Object:
+    """A copy with only the fields that decisions read."""
     result: Object = {"apiVersion": obj.get("apiVersion"), "kind": obj["kind"]}
-    for path in (*METADATA, *KINDS[obj["kind"]].keep):
+    for path in (*KEPT_METADATA, *KINDS[obj["kind"]].kept_paths):
         _copy(obj, result, path.split("."))
     return result
 
@@ -90,7 +108,7 @@ def _copy(source: Any, target: Object, path: list[str]) -> None:
 
 
 def key_of(obj: Mapping[str, Any]) -> Key:
-    """The name of an object."""
+    """The key of an object."""
     return Key(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
 
 
@@ -100,6 +118,6 @@ def controller_uid(obj: Mapping[str, Any]) -> str | None:
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
-def deleting(obj: Mapping[str, Any]) -> bool:
-    """Whether the object is on its way out."""
+def is_deleting(obj: Mapping[str, Any]) -> bool:
+    """Whether the object has been marked for deletion."""
     return "deletionTimestamp" in obj["metadata"]

@@ -1,4 +1,4 @@
-"""What the operator's administrator decides: images, store, default resources, allowed endpoints. Read from one YAML file."""
+"""The administrator's settings: images, store, default resources, allowed endpoints. Read from one YAML file."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ from subterra_core.pricing import ModelPrice
 
 
 class StoreSettings(ApiModel):
-    """The claim that holds datasets, models and reports, one in every namespace with an agent."""
+    """The volume claim for datasets, models and reports, one in every namespace with an agent."""
 
     claim: Name = "subterra-store"
     size: str = "20Gi"
@@ -21,7 +21,7 @@ class StoreSettings(ApiModel):
 
 
 class DefaultResources(ApiModel):
-    """Resources of containers whose resource says nothing; sized for the tiny model on CPU."""
+    """Resources of containers for which none are requested; sized for the tiny model on CPU."""
 
     generate: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "2Gi"}, limits={"memory": "4Gi"})
     train: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "3Gi"}, limits={"memory": "6Gi"})
@@ -31,51 +31,51 @@ class DefaultResources(ApiModel):
 
 
 class NetworkSettings(ApiModel):
-    """Who may talk to job and serving pods, and where those may go."""
+    """Allowed traffic of job and serving pods."""
 
     enabled: bool = True
     operator_namespace: Name = "subterra-system"
     prometheus_namespace: Name = "monitoring"
     provider_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
-    """Where the providers' API is; generate and evaluate only."""
+    """Addresses of model providers, for generate and evaluate."""
     hub_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
-    """Where the model hub and object storage are; train only."""
+    """Addresses of model hub and object storage, for train."""
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
 
 
 class AnthropicSettings(ApiModel):
-    """The provider's endpoint: an administrator's choice, because it receives the API key."""
+    """The Anthropic endpoint. Only administrators choose it, because it receives the API key."""
 
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = Field(default=None, alias="baseURL")
 
 
 class Endpoint(ApiModel):
-    """A server that speaks the chat completions API and may be given the key that a run names."""
+    """A server with the chat completions API that may receive a run's API key."""
 
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] = Field(alias="baseURL")
     free: bool = False
-    """Calls cost nothing, as with a vLLM server of one's own: then no key and no price is needed."""
+    """Calls cost nothing, as with a self-hosted vLLM server, so they need neither key nor price."""
     namespace: Name | None = None
-    """Of its pods, when it runs in this cluster: generate and evaluate may reach all ports there."""
+    """Namespace of its pods if it runs in this cluster: generate and evaluate may reach all ports there."""
 
 
 class OpenAISettings(ApiModel):
-    """Endpoints other than OpenAI's own that runs may name as the baseURL of a model."""
+    """Endpoints besides OpenAI's own that runs may use as the baseURL of a model."""
 
     endpoints: tuple[Endpoint, ...] = ()
 
     @property
     def namespaces(self) -> list[str]:
-        """Where endpoints of this cluster run."""
+        """Namespaces of the endpoints in this cluster, sorted."""
         return sorted({endpoint.namespace for endpoint in self.endpoints if endpoint.namespace})
 
 
 class Settings(ApiModel):
-    """All settings; unknown keys are refused, so that a typing slip is not silently ignored."""
+    """All settings; unknown keys are rejected, so that a typo is not silently ignored."""
 
     jobs_image: str = "localhost/subterra/jobs:dev"
     serving_image: str | None = None
-    """vLLM; none means that the jobs' image has it."""
+    """Image with vLLM; default: the jobs image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[Name, ...] = ()
     store: StoreSettings = StoreSettings()
@@ -84,23 +84,23 @@ class Settings(ApiModel):
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
     prices: dict[str, ModelPrice] = {}
-    """Of models by name; they come before the list prices that Subterra knows."""
+    """Prices by model name; they take precedence over the built-in list prices."""
     watch_namespaces: tuple[Name, ...] = ()
-    """None means all."""
+    """Default: all namespaces."""
     namespace: Name = "default"
-    """Where the heartbeat is written; it must be watched."""
+    """Namespace of the heartbeat; it must be watched."""
     port: int = 8080
-    """Health and metrics."""
+    """Port of health probes and metrics."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4
 
     @property
     def vllm_image(self) -> str:
-        """The image that has vLLM."""
+        """The image with vLLM."""
         return self.serving_image or self.jobs_image
 
 
-def load(path: Path | None) -> Settings:
-    """Settings from a YAML file; the defaults when there is none. Raises ValidationError."""
+def load_settings(path: Path | None) -> Settings:
+    """Settings from a YAML file, or the defaults for `None`. Raises ValidationError."""
     if path is None:
         return Settings()
     return Settings.model_validate(yaml.safe_load(path.read_text()) or {})

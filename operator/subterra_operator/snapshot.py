@@ -1,4 +1,4 @@
-"""What a decision sees: one resource with everything that belongs to it, at one moment. Frozen."""
+"""What a decision is based on: one resource with everything that belongs to it, at one moment. Frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
 
-Seen = Mapping[str, Any]
+Observed = Mapping[str, Any]
 """A trimmed copy of a Kubernetes object."""
 
 
@@ -15,36 +15,36 @@ Seen = Mapping[str, Any]
 class ProcedureSnapshot:
     """A Procedure."""
 
-    procedure: Seen
+    procedure: Observed
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """A CompileRun, its procedure as it is now, and what the run owns. ``progress`` is by pod name."""
+    """A CompileRun, its procedure as it is now, and the objects the run owns. ``progress`` is by pod name."""
 
-    run: Seen
-    procedure: Seen | None = None
-    input: Seen | None = None
-    jobs: tuple[Seen, ...] = ()
-    pods: tuple[Seen, ...] = ()
+    run: Observed
+    procedure: Observed | None = None
+    input: Observed | None = None
+    jobs: tuple[Observed, ...] = ()
+    pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
-    blocked: str = ""
-    """Whose object has a name that is needed here; empty when nobody's has."""
+    name_conflict: str = ""
+    """Error text if an object that is not ours has a name needed here; else empty."""
 
 
 @dataclass(frozen=True)
 class AgentSnapshot:
-    """A CompiledAgent, its procedure, and what the agent owns. ``prices`` are those of the pods with traffic."""
+    """A CompiledAgent, its procedure, and the objects the agent owns. ``prices`` are those of the pods with traffic."""
 
-    agent: Seen
-    procedure: Seen | None = None
-    runs: tuple[Seen, ...] = ()
-    deployments: tuple[Seen, ...] = ()
-    service: Seen | None = None
-    pods: tuple[Seen, ...] = ()
+    agent: Observed
+    procedure: Observed | None = None
+    runs: tuple[Observed, ...] = ()
+    deployments: tuple[Observed, ...] = ()
+    service: Observed | None = None
+    pods: tuple[Observed, ...] = ()
     prices: tuple[Price, ...] = ()
-    blocked: str = ""
+    name_conflict: str = ""
 
-    def run(self, name: str | None) -> Seen | None:
+    def run(self, name: str | None) -> Observed | None:
         """The agent's run of that name."""
         return next((run for run in self.runs if run["metadata"]["name"] == name), None)

@@ -1,7 +1,8 @@
-"""Watches: for each kind a list, then a stream of what changed since, for ever.
+"""Watches: for each kind a list, then a stream of changes, forever.
 
-A stream that the API server ends is taken up where it ended. After any error, a silence, or when the version is too old, all is
-listed anew, so that deletions that nobody told of are noticed too. No answer of the API server ends a watch; see docs/adr.
+A stream that the API server ends is resumed where it ended. After an error, a silence, or an expired resourceVersion the kind is
+listed again, so that missed deletions are noticed too. No response of the API server ends a watch; see
+docs/contributing/adr/006-own-watches.md.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 from subterra_operator.controller import Controller
-from subterra_operator.kube.client import Api, ApiError
+from subterra_operator.kube.client import ApiError, KubernetesApi
 from subterra_operator.resources import KINDS, WATCHED, Kind
 
 log = logging.getLogger("subterra")
@@ -19,10 +20,10 @@ log = logging.getLogger("subterra")
 FIRST_BACKOFF = 0.5
 LAST_BACKOFF = 15.0
 PAUSE_SECONDS = 0.2
-"""Between two streams, so that a server that ends each at once is not flooded."""
+"""Pause between two streams, so that a server that ends each immediately is not flooded."""
 
 
-async def watch_all(controller: Controller, api: Api) -> None:
+async def watch_all(controller: Controller, api: KubernetesApi) -> None:
     """Watches all kinds in all namespaces until cancelled."""
     async with asyncio.TaskGroup() as group:
         for name in WATCHED:
@@ -30,7 +31,7 @@ async def watch_all(controller: Controller, api: Api) -> None:
                 group.create_task(_watch(controller, api, KINDS[name], namespace), name=f"watch {name}")
 
 
-async def _watch(controller: Controller, api: Api, kind: Kind, namespace: str | None) -> None:
+async def _watch(controller: Controller, api: KubernetesApi, kind: Kind, namespace: str | None) -> None:
     backoffs = _backoffs()
     while True:
         try:
@@ -41,25 +42,25 @@ async def _watch(controller: Controller, api: Api, kind: Kind, namespace: str | 
                 await asyncio.sleep(PAUSE_SECONDS)
         except ApiError as error:
             delay = next(backoffs)
-            log.warning("watch of %s: %s; listing anew in %.1f s", kind.plural, error, delay)
+            log.warning("watch of %s: %s; listing again in %.1f s", kind.plural, error, delay)
             await asyncio.sleep(delay)
 
 
-async def _follow(controller: Controller, api: Api, kind: Kind, namespace: str | None, version: str) -> str:
-    """Takes in what one stream tells; returns from where the next goes on. Raises ApiError."""
+async def _follow(controller: Controller, api: KubernetesApi, kind: Kind, namespace: str | None, version: str) -> str:
+    """Handles the events of one stream; returns the resourceVersion from which the next continues. Raises ApiError."""
     async with aclosing(api.watch(kind, namespace, version)) as events:
         async for event in events:
             obj = event["object"]
             if event["type"] == "ERROR":
-                raise ApiError(obj.get("code", 500), obj.get("reason", ""), obj.get("message", "the stream broke"))
+                raise ApiError(obj.get("code", 500), obj.get("reason", ""), obj.get("message", "the watch failed"))
             version = obj["metadata"]["resourceVersion"]
             if event["type"] != "BOOKMARK":
-                controller.observe(event["type"], {"apiVersion": kind.api_version, "kind": kind.name, **obj})
+                controller.handle_event(event["type"], {"apiVersion": kind.api_version, "kind": kind.name, **obj})
     return version
 
 
 def _backoffs() -> Iterator[float]:
-    """Waiting times that grow and never run out."""
+    """Endless waiting times that grow up to `LAST_BACKOFF`."""
     delay = FIRST_BACKOFF
     while True:
         yield delay * random.uniform(0.5, 1.0)

@@ -1,6 +1,6 @@
-"""A namespace in memory: decisions are carried out at once, so that whole lives of resources run in milliseconds.
+"""A namespace in memory: decisions are applied immediately, so that a resource's whole lifecycle runs in milliseconds.
 
-It is to the decisions what an API server, its garbage collector and its Job and Deployment controllers are, and no more.
+It stands in for the API server, the garbage collector and the Job and Deployment controllers, as far as decisions depend on them.
 """
 
 import copy
@@ -14,11 +14,11 @@ from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run.run import decide_run
-from subterra_operator.kube.cache import Store
-from subterra_operator.labels import annotations, labels
+from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.labels import annotations_of, labels_of
 from subterra_operator.resources import Key, Object, controller_uid, key_of
 from subterra_operator.settings import Settings
-from subterra_operator.specs.run_input import keys_of
+from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_testkit import kubernetes_objects as make
 
 SUBJECTS = ("Procedure", "CompileRun", "CompiledAgent")
@@ -27,15 +27,15 @@ SETTINGS = Settings()
 
 
 class Simulation:
-    """All objects of a namespace and the time. ``created`` counts what was ever created under a name for one owner."""
+    """All objects of a namespace, and the time. ``created`` counts creations by key and owner, also of deleted objects."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Object] = {}
-        self.store = Store()
+        self.cache = ObjectCache()
         self.now: datetime = make.NOW
         self.created: Counter[tuple[Key, str | None]] = Counter()
         self.selected: list[str] = []
-        """Versions that traffic went to, in order."""
+        """Versions that have had traffic, in order."""
         self._count = 100
 
     # What people and controllers do
@@ -47,40 +47,40 @@ class Simulation:
         if known is None:
             self._create(key, obj)
         else:
-            self._change(key, {"spec": copy.deepcopy(obj["spec"]), "annotations": dict(annotations(obj))})
+            self._change(key, {"spec": copy.deepcopy(obj["spec"]), "annotations": dict(annotations_of(obj))})
 
     def annotate(self, key: Key, name: str, value: str) -> None:
         """Sets an annotation."""
-        self._change(key, {"annotations": {**annotations(self.objects[key]), name: value}})
+        self._change(key, {"annotations": {**annotations_of(self.objects[key]), name: value}})
 
     def delete(self, key: Key) -> None:
         """Deletes an object and, as the garbage collector does, what it owns."""
         gone = self.objects.pop(key)
-        self.store.seen(gone, deleted=True)
+        self.cache.remove(gone)
         uid = gone["metadata"]["uid"]
         for child, obj in list(self.objects.items()):
             if any(owner["uid"] == uid for owner in obj["metadata"].get("ownerReferences", [])) and child in self.objects:
                 self.delete(child)
 
     def wait(self, seconds: float) -> None:
-        """Time passes, and everything is looked at again."""
+        """Lets time pass, and reconciles everything."""
         self.now += timedelta(seconds=seconds)
         self.settle()
 
     def end(self, job: Object, code: int = 0, message: str | None = None, scores: Scores | None = None) -> None:
-        """A Job's container ends."""
-        stage = labels(job)["subterra.dev/stage"]
-        run = labels(job)["subterra.dev/run"]
-        keys = keys_of(self.objects[Key("ConfigMap", make.NAMESPACE, f"{run}-input")])
-        told = make.result(stage, keys.of(stage), (scores or make.scores()) if stage == "evaluate" else None)  # type: ignore[arg-type]
-        ended = {"exitCode": code, "message": told if message is None else message, "finishedAt": str(self.now)}
-        pod = make.pod_of(job, terminated=ended)
+        """Terminates a Job's main container."""
+        stage = labels_of(job)["subterra.dev/stage"]
+        run = labels_of(job)["subterra.dev/run"]
+        keys = artifact_keys_of(self.objects[Key("ConfigMap", make.NAMESPACE, f"{run}-input")])
+        result = make.result(stage, keys.of(stage), (scores or make.scores()) if stage == "evaluate" else None)  # type: ignore[arg-type]
+        terminated = {"exitCode": code, "message": result if message is None else message, "finishedAt": str(self.now)}
+        pod = make.pod_of(job, terminated=terminated)
         pod["metadata"]["resourceVersion"] = self._version()
         self.objects[key_of(pod)] = pod
-        self.store.seen(pod)
+        self.cache.upsert(pod)
 
     def scale(self, deployment: Object, ready: int | None = None) -> None:
-        """A Deployment has as many ready replicas as it wants, or ``ready``."""
+        """Makes ``ready`` replicas of a Deployment ready, by default all."""
         count = deployment["spec"]["replicas"] if ready is None else ready
         counts = dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas"), count)
         self._change(key_of(deployment), {"status": {"observedGeneration": 99, **counts}})
@@ -89,22 +89,22 @@ class Simulation:
 
     def all(self, kind: str) -> list[Object]:
         """Objects of a kind, oldest first."""
-        found = [obj for key, obj in self.objects.items() if key.kind == kind]
-        return sorted(found, key=lambda obj: str(obj["metadata"]["creationTimestamp"]))
+        objects = [obj for key, obj in self.objects.items() if key.kind == kind]
+        return sorted(objects, key=lambda obj: str(obj["metadata"]["creationTimestamp"]))
 
     def working(self) -> list[Object]:
-        """Jobs that have not ended and are not suspended."""
-        pods = {labels(pod)["batch.kubernetes.io/job-name"] for pod in self.all("Pod")}
+        """Jobs that are neither finished nor suspended."""
+        pods = {labels_of(pod)["batch.kubernetes.io/job-name"] for pod in self.all("Pod")}
         return [job for job in self.all("Job") if job["metadata"]["name"] not in pods and not job["spec"].get("suspend")]
 
     def phase(self, kind: str, name: str = "travel") -> str:
-        """The phase that a resource's status tells."""
+        """The phase in a resource's status."""
         return str(self.objects[Key(kind, make.NAMESPACE, name)].get("status", {}).get("phase"))
 
     # Deciding
 
     def settle(self) -> int:
-        """Decides on everything until nothing changes; returns the number of rounds."""
+        """Reconciles everything until nothing changes; returns the number of rounds."""
         for number in range(ROUNDS):
             changed = [self._reconcile(key) for key in list(self.objects) if key.kind in SUBJECTS]
             if not any(changed):
@@ -112,19 +112,19 @@ class Simulation:
         raise AssertionError(f"decisions still change something after {ROUNDS} rounds")
 
     def decide(self, key: Key) -> Decision:
-        """What would be done about a resource."""
-        if key.kind == "Procedure" and (procedure := self.store.procedure(key)):
+        """The decision on a resource."""
+        if key.kind == "Procedure" and (procedure := self.cache.procedure_snapshot(key)):
             return decide_procedure(procedure, self.now)
-        if key.kind == "CompileRun" and (run := self.store.run(key)):
+        if key.kind == "CompileRun" and (run := self.cache.run_snapshot(key)):
             return decide_run(run, SETTINGS, self.now)
-        agent = self.store.agent(key)
+        agent = self.cache.agent_snapshot(key)
         return decide_agent(agent, SETTINGS, self.now) if agent else Decision()
 
     def _reconcile(self, key: Key) -> bool:
         if key not in self.objects:
             return False
         decision = self.decide(key)
-        written = [self._carry_out(write) for write in decision.writes]
+        written = [self._apply(write) for write in decision.writes]
         for obj in decision.deletes:
             self.delete(key_of(obj))
         changed = any(written) or bool(decision.deletes)
@@ -133,31 +133,35 @@ class Simulation:
             changed = True
         return changed
 
-    def _carry_out(self, write: Write) -> bool:
+    def _apply(self, write: Write) -> bool:
         known = self.objects.get(write.key)
         if known is None:
-            assert write.how != "patch", f"{write.key} is patched and does not exist"
+            assert write.verb != "patch", f"{write.key} is patched and does not exist"
             self._create(write.key, write.object)
             return True
-        if write.how == "create":
+        if write.verb == "create":
             return False
         spec = _merged(known.get("spec", {}), write.object.get("spec", {}))
-        notes = _merged(annotations(known), annotations(write.object))
-        return self._change(write.key, {"spec": spec, "annotations": notes})
+        merged = _merged(annotations_of(known), annotations_of(write.object))
+        return self._change(write.key, {"spec": spec, "annotations": merged})
 
     def _create(self, key: Key, obj: Object) -> None:
         self.created[key, controller_uid(obj)] += 1
-        metadata = {
-            **obj["metadata"], "namespace": make.NAMESPACE, "uid": f"uid-{self._version()}", "generation": 1,
-            "creationTimestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "resourceVersion": self._version(),
-        }  # fmt: skip
+        assigned = {
+            "namespace": make.NAMESPACE,
+            "uid": f"uid-{self._version()}",
+            "generation": 1,
+            "creationTimestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}",
+            "resourceVersion": self._version(),
+        }
+        metadata = {**obj["metadata"], **assigned}
         self.objects[key] = {**copy.deepcopy(obj), "metadata": metadata}
-        self._look(key)
+        self._observe(key)
 
     def _change(self, key: Key, parts: Mapping[str, Any]) -> bool:
-        """Replaces annotations, spec or status; like the API server it counts only what differs."""
+        """Replaces annotations, spec or status; like the API server, it bumps versions only if something differs."""
         obj = self.objects[key]
-        known = {"annotations": dict(annotations(obj)), "spec": obj.get("spec", {}), "status": obj.get("status", {})}
+        known = {"annotations": dict(annotations_of(obj)), "spec": obj.get("spec", {}), "status": obj.get("status", {})}
         changed = {name: copy.deepcopy(part) for name, part in parts.items() if part != known[name]}
         if not changed:
             return False
@@ -166,17 +170,17 @@ class Simulation:
         obj["metadata"]["generation"] += "spec" in changed
         obj["metadata"]["resourceVersion"] = self._version()
         obj.update(changed)
-        self._look(key)
+        self._observe(key)
         return True
 
-    def _look(self, key: Key) -> None:
+    def _observe(self, key: Key) -> None:
         obj = self.objects[key]
         if key.kind == "Service":
             version = obj["spec"]["selector"]["subterra.dev/version"]
             self.selected += [version] if [version] != self.selected[-1:] else []
         if key.kind in ("PersistentVolumeClaim", "NetworkPolicy"):
             return
-        self.store.seen(obj)
+        self.cache.upsert(obj)
 
     def _version(self) -> str:
         self._count += 1
@@ -184,7 +188,7 @@ class Simulation:
 
 
 def _merged(old: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON merge patch, carried out."""
+    """``old`` after a JSON merge patch."""
     result = {key: value for key, value in old.items() if not (key in change and change[key] is None)}
     for key, value in change.items():
         if isinstance(value, Mapping) and isinstance(old.get(key), Mapping):

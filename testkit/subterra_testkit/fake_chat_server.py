@@ -1,7 +1,7 @@
-"""A small OpenAI chat server that knows a procedure: an oracle that matches the customer's lines, or a damaged one.
+"""Fake OpenAI-compatible server that follows a procedure by matching the customer's lines, optionally with damaged replies.
 
-Run as ``python -m subterra_testkit.fake_chat_server --procedure FILE --port 8000 [--damage forgetful]``. It shares no code with
-the evaluation except the graph: what it replies is an independent opinion on what the procedure wants.
+Run as `python -m subterra_testkit.fake_chat_server --procedure FILE --port 8000 [--damage forgetful]`. It shares no code with
+the evaluation except the graph, so its replies are an independent reading of the procedure.
 """
 
 import argparse
@@ -26,9 +26,9 @@ Damage = Callable[[str, Chat], str | None]
 
 DAMAGES: dict[str, Damage] = {
     "none": lambda reply, chat: reply,
-    # Ends every conversation by handing over as soon as an offer is due: a wrong terminal.
+    # Hands over to a human as soon as an offer is due: a wrong terminal.
     "hasty": lambda reply, chat: "Of course. I am connecting you to a human colleague now." if "Would you like" in reply else reply,
-    # Never asks for a confirmation but books at once: a skipped node.
+    # Books without asking for confirmation: a skipped node.
     "bold": lambda reply, chat: "Your trip to Rome is booked. Have a wonderful time!" if reply.startswith("To confirm") else reply,
     "forgetful": lambda reply, chat: re.sub(r"(choice!|hotel in) .+?(,| for)", r"\1 Atlantis\2", reply),
     "garbled": lambda reply, chat: "the the the trip trip is is",
@@ -39,20 +39,20 @@ DAMAGES: dict[str, Damage] = {
 
 
 class Oracle:
-    """Replies as the procedure wants, from the conversation alone."""
+    """Replies as the procedure requires, from the conversation alone."""
 
     def __init__(self, spec: ProcedureSpec) -> None:
         self.graph = Graph(spec)
 
     def reply(self, chat: Chat) -> str:
-        """What the agent says next."""
+        """The agent's next turn."""
         lines = [message["content"] for message in chat if message["role"] == "user"]
         if lines and chat[0]["role"] == "user" and self.graph.nodes[self.graph.spec.start].role == "agent":
             lines = lines[1:]  # the opener
         values: dict[str, str] = {}
         step, said = self._speak(self.graph.begin())
         for line in lines:
-            step, said = self._speak(self._hear(step, line, values))
+            step, said = self._speak(self._follow(step, line, values))
         return " ".join(render(self.graph.nodes[node].examples[0], values) for node in said)
 
     def _speak(self, step: Step) -> tuple[Step, list[str]]:
@@ -66,22 +66,22 @@ class Oracle:
             step = self.graph.take(step, edges[0])
         return step, said
 
-    def _hear(self, step: Step, line: str, values: dict[str, str]) -> Step:
-        """Follows the edge that the line is a wording of; the one with the most fixed words when several fit."""
-        node, best = self.graph.nodes[step.node], []
+    def _follow(self, step: Step, line: str, values: dict[str, str]) -> Step:
+        """Follows the edge whose example matches the line; the one with the most fixed text if several match."""
+        node, matches = self.graph.nodes[step.node], []
         for edge in self.graph.open_edges(step):
             for text in edge.examples or node.examples:
                 parts = split(text)
                 pattern = "(.+?)".join(map(re.escape, parts[::2]))
                 if match := re.fullmatch(pattern, line):
-                    best.append((sum(map(len, parts[::2])), edge, dict(zip(parts[1::2], match.groups(), strict=True))))
-        assert best, f"no wording at {step.node} fits {line!r}"
-        _, edge, heard = max(best, key=lambda found: found[0])
-        values |= heard
+                    matches.append((sum(map(len, parts[::2])), edge, dict(zip(parts[1::2], match.groups(), strict=True))))
+        assert matches, f"no example at {step.node} matches {line!r}"
+        _, edge, slots = max(matches, key=lambda match: match[0])
+        values |= slots
         return self.graph.take(step, edge)
 
 
-def _handler(oracle: Oracle, damage: Damage, seen: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
+def _handler(oracle: Oracle, damage: Damage, requests: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answers: dict[str, dict[str, Any]] = {"/v1/models": {"data": [{"id": "candidate"}]}, "/version": {"version": "fake"}}
@@ -89,7 +89,7 @@ def _handler(oracle: Oracle, damage: Damage, seen: list[dict[str, Any]]) -> type
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.append(body)
+            requests.append(body)
             if not body["messages"]:  # as vLLM does
                 self._answer(400, {"error": {"message": "list index out of range"}})
                 return
@@ -99,10 +99,9 @@ def _handler(oracle: Oracle, damage: Damage, seen: list[dict[str, Any]]) -> type
                 self._answer(400, {"error": {"message": "this conversation is too long"}})
                 return
             words = sum(len(message["content"].split()) for message in chat)
-            self._answer(200, {
-                "choices": [{"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": words, "completion_tokens": len(reply.split())},
-            })  # fmt: skip
+            choice = {"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
+            usage = {"prompt_tokens": words, "completion_tokens": len(reply.split())}
+            self._answer(200, {"choices": [choice], "usage": usage})
 
         def _answer(self, status: int, content: dict[str, Any]) -> None:
             body = json.dumps(content).encode()
@@ -113,19 +112,19 @@ def _handler(oracle: Oracle, damage: Damage, seen: list[dict[str, Any]]) -> type
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Keeps quiet."""
+            """Logs nothing."""
 
     return Handler
 
 
 @contextmanager
-def serving(spec: ProcedureSpec, damage: str = "none") -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """URL of a running server, and the requests that it gets."""
-    seen: list[dict[str, Any]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Oracle(spec), DAMAGES[damage], seen))
+def fake_chat_server(spec: ProcedureSpec, damage: str = "none") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """URL of a running server, and the requests that it received."""
+    requests: list[dict[str, Any]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Oracle(spec), DAMAGES[damage], requests))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+        yield f"http://127.0.0.1:{server.server_address[1]}", requests
     finally:
         server.shutdown()
         server.server_close()
@@ -133,7 +132,7 @@ def serving(spec: ProcedureSpec, damage: str = "none") -> Iterator[tuple[str, li
 
 def main() -> None:
     """Serves until it is stopped."""
-    parser = argparse.ArgumentParser(description="A chat server that follows a procedure, or damages it.")
+    parser = argparse.ArgumentParser(description="A chat server that follows a procedure, optionally with damaged replies.")
     parser.add_argument("--procedure", required=True, type=Path)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--damage", choices=sorted(DAMAGES), default="none")

@@ -1,4 +1,4 @@
-"""Providers that cost nothing: the Messages API and an OpenAI-compatible one over real HTTP, on one core.
+"""Fake providers: the Messages API and an OpenAI-compatible one over real HTTP, on one core.
 
 Limits with headers, prompt caches, latency and faults are scripted by the test; every call that a provider would bill is counted.
 """
@@ -19,30 +19,14 @@ from typing import Any
 
 from aiohttp import web
 
-Answer = Callable[[dict[str, Any]], str]
-_WORDS = (
-    "well",
-    "thank",
-    "you",
-    "then",
-    "please",
-    "that",
-    "sounds",
-    "good",
-    "and",
-    "would",
-    "like",
-    "this",
-    "one",
-    "now",
-    "so",
-    "too",
-)
+AnswerFunction = Callable[[dict[str, Any]], str]
+_WORD_LIST = "well thank you then please that sounds good and would like this one now so too"
+_WORDS = _WORD_LIST.split()
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What one call meets instead of an answer. ``cut`` drops the connection; ``seconds`` answers late."""
+    """A fault that one call meets. `cut` drops the connection; `seconds` delays the response."""
 
     status: int = 200
     kind: str = "api_error"
@@ -53,7 +37,7 @@ class Fault:
 
     @property
     def answers(self) -> bool:
-        """Whether the call is answered, and paid, all the same."""
+        """True if the call is answered, and billed, nevertheless."""
         return self.status == 200 and not self.cut
 
 
@@ -67,7 +51,7 @@ NO_SUCH_MODEL = Fault(404, "not_found_error", "model: nobody")
 
 
 def role_of(body: dict[str, Any]) -> str:
-    """Whose turn a generation call asks for, or the reader's opinion."""
+    """The role that a generation call asks for: agent, customer or reader."""
     system = json.dumps(body.get("system", body["messages"][0]))
     if "You read a chat" in system:
         return "reader"
@@ -75,7 +59,7 @@ def role_of(body: dict[str, Any]) -> str:
 
 
 def plain_answer(body: dict[str, Any]) -> str:
-    """Words that any check accepts, others for every call; a customer's say what was decided, and the reader listens."""
+    """Text that passes all checks and differs from call to call; the customer states the decision, the reader recognizes it."""
     asked = body["messages"][-1]["content"]
     if role_of(body) == "reader":
         last = asked.partition("</conversation>")[0].splitlines()[-1]
@@ -88,18 +72,18 @@ def plain_answer(body: dict[str, Any]) -> str:
 
 
 def in_own_words(condition: str) -> str:
-    """What a customer says who means it."""
+    """A customer's words for a condition."""
     return condition.replace("The customer", "This person")
 
 
 def chatter(asked: str, words: int = 4) -> str:
-    """A few words that depend on everything that was asked, so that no two conversations are alike; 32 at most."""
+    """At most 32 words that depend on the whole prompt, so that no two conversations are alike."""
     return " ".join(_WORDS[byte % len(_WORDS)] for byte in hashlib.sha256(asked.encode()).digest()[:words])
 
 
 @dataclass
-class Limit:
-    """So much a minute, refilled all the time. ``others`` is the share that other users of the account take."""
+class RateLimit:
+    """A limit per minute, refilled continuously. `others` is the share that other users of the account take."""
 
     per_minute: float
     others: float = 0.0
@@ -107,24 +91,24 @@ class Limit:
     at: float = 0.0
 
     def refill(self, now: float) -> None:
-        """Full at first, and never more than full."""
+        """Refills up to the limit; full at first."""
         rate = self.per_minute * (1 - self.others) / 60
         self.left = self.per_minute if self.left < 0 else min(self.per_minute, self.left + (now - self.at) * rate)
         self.at = now
 
     def wait(self, needed: float) -> float:
-        """Seconds until there is so much."""
+        """Seconds until `needed` is available."""
         return max(0.0, (needed - self.left) * 60 / (self.per_minute * (1 - self.others)))
 
     def headers(self, name: str, openai: bool) -> dict[str, str]:
-        """As the two APIs tell them."""
+        """Headers as the two APIs send them."""
         limit, left, seconds = f"{self.per_minute:.0f}", f"{max(0.0, self.left):.0f}", self.wait(self.per_minute)
         if openai:
-            told = {"limit": limit, "remaining": left, "reset": f"{seconds * 1000:.0f}ms"}
-            return {f"x-ratelimit-{key}-{name}": value for key, value in told.items()}
+            values = {"limit": limit, "remaining": left, "reset": f"{seconds * 1000:.0f}ms"}
+            return {f"x-ratelimit-{key}-{name}": value for key, value in values.items()}
         full = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")
-        told = {"limit": limit, "remaining": left, "reset": full}
-        return {f"anthropic-ratelimit-{name}-{key}": value for key, value in told.items()}
+        values = {"limit": limit, "remaining": left, "reset": full}
+        return {f"anthropic-ratelimit-{name}-{key}": value for key, value in values.items()}
 
 
 CACHE_MINIMUM = {"claude-sonnet-4-5": 1024, "claude-sonnet-4-6": 2048, "claude-haiku-4-5": 4096, "claude-opus-4-6": 4096}
@@ -135,12 +119,12 @@ BYTES_PER_TOKEN = 4
 
 @dataclass
 class PromptCache:
-    """What the provider still knows of marked system prompts; pieces below the model's minimum are never kept."""
+    """The provider's cache of marked system prompts; parts below the model's minimum are never kept."""
 
     until: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def count(self, body: dict[str, Any], now: float) -> tuple[int, int, int]:
-        """Tokens of the input: plain, written to the cache, read from it."""
+        """Input tokens: plain, written to the cache, read from it."""
         system = body.get("system", [])
         whole = sum(len(block["text"].encode()) for block in system)
         whole += sum(len(message["content"].encode()) for message in body["messages"])
@@ -156,7 +140,7 @@ class PromptCache:
         return (rest, 0, kept) if known else (rest, kept, 0)
 
     def automatic(self, body: dict[str, Any], now: float) -> int:
-        """Tokens that OpenAI reads from its cache, which nobody has to mark."""
+        """Tokens that OpenAI reads from its cache, without any marks."""
         prefix = "".join(message["content"] for message in body["messages"] if message["role"] == "system")
         kept = len(prefix.encode()) // BYTES_PER_TOKEN
         known = self.until.get((body["model"], prefix), 0.0) > now
@@ -165,29 +149,29 @@ class PromptCache:
 
 
 @dataclass
-class MessagesApi:
-    """What a call meets, in this order: ``faults`` (used up one per call), ``script``, ``after`` (paid calls → fault for good),
-    ``limits``, an answer. Set anything before or while calls come.
+class FakeLLMApi:
+    """A call meets, in this order: `faults` (used up one per call), `script`, `after` (permanent fault after so many paid calls),
+    `limits`, a response. Everything can be set before and while calls arrive.
     """
 
-    answer: Answer = plain_answer
+    answer: AnswerFunction = plain_answer
     input_tokens: int | None = 600
-    """Without it they are counted, four bytes each, with what was written to and read from the cache."""
+    """Input tokens of each call; if `None` they are counted, four bytes each, and split by use of the cache."""
     output_tokens: int | Callable[[dict[str, Any]], int] = 120
-    """Of every answer, or of the answer to a body."""
+    """Output tokens of every response, or of the response to a request body."""
     seconds: float | Callable[[random.Random], float] = 0.0
     stop_reason: str = "end_turn"
     faults: deque[Fault] = field(default_factory=deque)
-    script: Callable[["MessagesApi"], Fault | None] | None = None
+    script: Callable[["FakeLLMApi"], Fault | None] | None = None
     after: tuple[int, Fault] | None = None
-    limits: dict[str, Limit] = field(default_factory=dict)
-    """By ``requests``, ``input-tokens``, ``output-tokens`` and ``tokens``, which is both."""
-    told: bool = True
-    """Whether headers tell the limits."""
+    limits: dict[str, RateLimit] = field(default_factory=dict)
+    """By `requests`, `input-tokens`, `output-tokens` and `tokens`, which is the sum of both."""
+    reports_limits: bool = True
+    """True if headers report the limits."""
     calls: int = 0
     paid: int = 0
     limited: int = 0
-    """Calls that met a limit."""
+    """Calls refused because of a limit."""
     in_flight: int = 0
     peak: int = 0
     paid_at: list[float] = field(default_factory=list)
@@ -200,11 +184,11 @@ class MessagesApi:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the server was created."""
         return time.monotonic() - self.started
 
     def admit(self, body: dict[str, Any], key: str) -> Fault | None:
-        """Counts a call; gives the fault that it meets."""
+        """Counts a call; returns the fault that it meets."""
         self.calls += 1
         self.bodies.append(body)
         self.keys.add(key)
@@ -224,8 +208,8 @@ class MessagesApi:
         return self._limit(body)
 
     def _limit(self, body: dict[str, Any]) -> Fault | None:
-        """Takes from every limit, or from none when one has too little."""
-        asked, said = float(self.input_tokens or len(json.dumps(body)) // BYTES_PER_TOKEN), float(self.said(body))
+        """Takes from every limit, or from none if one has too little left."""
+        asked, said = float(self.input_tokens or len(json.dumps(body)) // BYTES_PER_TOKEN), float(self.response_tokens(body))
         needed = {"requests": 1.0, "input-tokens": asked, "output-tokens": said, "tokens": asked + said}
         now = time.monotonic()
         for limit in self.limits.values():
@@ -238,47 +222,63 @@ class MessagesApi:
             limit.left -= needed[name]
         return None
 
-    def said(self, body: dict[str, Any]) -> int:
-        """Tokens of the answer to a body."""
+    def response_tokens(self, body: dict[str, Any]) -> int:
+        """Output tokens of the response to a request body."""
         return self.output_tokens(body) if callable(self.output_tokens) else self.output_tokens
 
     def pause(self) -> float:
-        """How long the next answer takes."""
+        """Seconds that the next response takes."""
         return self.seconds(self.rng) if callable(self.seconds) else self.seconds
 
     def headers(self, fault: Fault | None, openai: bool) -> dict[str, str]:
-        """What every response tells."""
-        found = {} if fault is None or fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-        for name, limit in self.limits.items() if self.told else ():
-            found |= limit.headers(name, openai)
-        return found
+        """Headers of a response."""
+        headers = {} if fault is None or fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+        for name, limit in self.limits.items() if self.reports_limits else ():
+            headers |= limit.headers(name, openai)
+        return headers
 
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
-        """What a call of the Messages API is answered."""
+        """Response of the Messages API."""
         plain, written, read = (self.input_tokens, 0, 0) if self.input_tokens else self.cache.count(body, time.monotonic())
         return {
-            "id": f"msg_{self.calls}", "type": "message", "role": "assistant", "model": body["model"],
-            "content": [{"type": "text", "text": self.answer(body)}], "stop_reason": self.stop_reason, "stop_sequence": None,
-            "usage": {"input_tokens": plain, "output_tokens": self.said(body),
-                      "cache_creation_input_tokens": written, "cache_read_input_tokens": read},
-        }  # fmt: skip
+            "id": f"msg_{self.calls}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": [{"type": "text", "text": self.answer(body)}],
+            "stop_reason": self.stop_reason,
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": plain,
+                "output_tokens": self.response_tokens(body),
+                "cache_creation_input_tokens": written,
+                "cache_read_input_tokens": read,
+            },
+        }
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        """What a call of the OpenAI-compatible API is answered."""
+        """Response of the OpenAI-compatible API."""
         schema = len(json.dumps(body.get("response_format", {}))) // BYTES_PER_TOKEN
         asked = self.input_tokens or self.cache.count(body, time.monotonic())[0] + schema
         read = 0 if self.input_tokens else self.cache.automatic(body, time.monotonic())
         reason = "stop" if self.stop_reason == "end_turn" else "length"
-        message, said = {"role": "assistant", "content": self.answer(body)}, self.said(body)
+        message, said = {"role": "assistant", "content": self.answer(body)}, self.response_tokens(body)
         return {
-            "id": f"chatcmpl-{self.calls}", "object": "chat.completion", "created": 0, "model": body["model"],
+            "id": f"chatcmpl-{self.calls}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
-            "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said,
-                      "prompt_tokens_details": {"cached_tokens": read}},
-        }  # fmt: skip
+            "usage": {
+                "prompt_tokens": asked,
+                "completion_tokens": said,
+                "total_tokens": asked + said,
+                "prompt_tokens_details": {"cached_tokens": read},
+            },
+        }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """One call."""
+        """Handles one call."""
         body, openai = await request.json(), request.path.endswith("/chat/completions")
         key = request.headers.get("authorization" if openai else "x-api-key", "").removeprefix("Bearer ")
         self.in_flight += 1
@@ -301,11 +301,11 @@ class MessagesApi:
 
 
 @contextmanager
-def messages_api(api: MessagesApi | None = None, host: str = "127.0.0.1", port: int = 0) -> Iterator[MessagesApi]:
-    """Serves until the end of the block, on a free port unless one is named; ``api.url`` is the base URL, and ``api.url/v1`` the
+def fake_llm_api(api: FakeLLMApi | None = None, host: str = "127.0.0.1", port: int = 0) -> Iterator[FakeLLMApi]:
+    """Serves `api` until the end of the block, on a free port by default; `api.url` is the base URL, `api.url/v1` the
     OpenAI-compatible one.
     """
-    api = api or MessagesApi()
+    api = api or FakeLLMApi()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -319,7 +319,7 @@ def messages_api(api: MessagesApi | None = None, host: str = "127.0.0.1", port: 
         loop.close()
 
 
-async def _start(api: MessagesApi, host: str, port: int) -> web.AppRunner:
+async def _start(api: FakeLLMApi, host: str, port: int) -> web.AppRunner:
     app = web.Application()
     app.router.add_post("/v1/messages", api.serve)
     app.router.add_post("/v1/chat/completions", api.serve)
@@ -330,16 +330,16 @@ async def _start(api: MessagesApi, host: str, port: int) -> web.AppRunner:
     return runner
 
 
-def some(share: float, *faults: Fault) -> Callable[[MessagesApi], Fault | None]:
-    """A script: such a share of all calls meets one of ``faults``."""
+def random_faults(share: float, *faults: Fault) -> Callable[[FakeLLMApi], Fault | None]:
+    """A script: a share of all calls meets one of `faults`."""
     return lambda api: api.rng.choice(faults) if api.rng.random() < share else None
 
 
-def outage(seconds: float, fault: Fault, after: int = 0) -> Callable[[MessagesApi], Fault | None]:
-    """A script: nothing but ``fault`` for so long, once so many calls were paid."""
+def outage(seconds: float, fault: Fault, after: int = 0) -> Callable[[FakeLLMApi], Fault | None]:
+    """A script: only `fault` for `seconds`, once `after` calls were paid."""
     began: list[float] = []
 
-    def script(api: MessagesApi) -> Fault | None:
+    def script(api: FakeLLMApi) -> Fault | None:
         if api.paid < after:
             return None
         if not began:
@@ -349,6 +349,6 @@ def outage(seconds: float, fault: Fault, after: int = 0) -> Callable[[MessagesAp
     return script
 
 
-def either(*scripts: Callable[[MessagesApi], Fault | None]) -> Callable[[MessagesApi], Fault | None]:
-    """A script: the first fault that one of them has."""
+def first_fault(*scripts: Callable[[FakeLLMApi], Fault | None]) -> Callable[[FakeLLMApi], Fault | None]:
+    """A script: the first fault of any of `scripts`."""
     return lambda api: next((fault for script in scripts if (fault := script(api)) is not None), None)

@@ -1,4 +1,4 @@
-"""A vLLM that only has a metrics page: real HTTP, figures set by the test."""
+"""Fake vLLM with only a metrics page, over real HTTP; counters are set by the test."""
 
 import threading
 from collections.abc import Iterator
@@ -29,8 +29,8 @@ vllm:request_inference_time_seconds_sum{{engine="0",model_name="m"}} {inference}
 
 
 @dataclass
-class VllmMetrics:
-    """The figures on the page."""
+class FakeVLLMMetrics:
+    """The counters on the page."""
 
     running: float = 0.0
     completed: float = 0.0
@@ -43,7 +43,7 @@ class VllmMetrics:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def complete(self, requests: int, seconds: float) -> None:
-        """Requests that ran one after another, ``seconds`` each."""
+        """Adds sequential requests of `seconds` each."""
         with self._lock:
             self.completed += requests
             self.inference += requests * seconds
@@ -58,9 +58,9 @@ class VllmMetrics:
 
 
 @contextmanager
-def vllm_metrics(port: int = 0) -> Iterator[VllmMetrics]:
+def fake_vllm_metrics(port: int = 0) -> Iterator[FakeVLLMMetrics]:
     """Serves until the end of the block."""
-    figures = VllmMetrics()
+    figures = FakeVLLMMetrics()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -71,7 +71,7 @@ def vllm_metrics(port: int = 0) -> Iterator[VllmMetrics]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

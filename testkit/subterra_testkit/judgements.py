@@ -1,4 +1,4 @@
-"""What a judge that is a model answers in tests: a score per criterion, with a quote that is really in the conversation."""
+"""Responses of LLM judges and labellers for tests: a score per criterion, with a quote that is really in the conversation."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _TURN = re.compile(r"^\[(\d+)\] (Agent|Customer): (.*)$", re.MULTILINE)
 
 
 def schema_of(body: Body) -> dict[str, Any] | None:
-    """The JSON schema that a call of either API asks for; none for plain text."""
+    """JSON schema that a call of either API asks for; `None` for plain text."""
     if "output_config" in body:
         found: dict[str, Any] = body["output_config"]["format"]["schema"]
         return found
@@ -21,20 +21,20 @@ def schema_of(body: Body) -> dict[str, Any] | None:
 
 
 def system_of(body: Body) -> str:
-    """The system prompt, of either API."""
+    """System prompt of a call of either API."""
     if "system" in body:
         return "".join(block["text"] for block in body["system"])
     return "".join(message["content"] for message in body["messages"] if message["role"] == "system")
 
 
-def asked(body: Body) -> str:
-    """What the first message of the user says."""
+def first_user_message(body: Body) -> str:
+    """Text of the first user message."""
     return str(next(message["content"] for message in body["messages"] if message["role"] == "user"))
 
 
 def turns_of(body: Body) -> list[tuple[int, str, str]]:
     """Number, speaker and text of each line of the conversation in a call."""
-    text = re.search(r"<conversation>\n(.*)\n</conversation>", asked(body), re.DOTALL)
+    text = re.search(r"<conversation>\n(.*)\n</conversation>", first_user_message(body), re.DOTALL)
     return [(int(number), who, line) for number, who, line in _TURN.findall(text.group(1))] if text else []
 
 
@@ -43,20 +43,20 @@ def is_judging(body: Body) -> bool:
     return bool(set((schema_of(body) or {}).get("properties", ())) & {criterion.name for criterion in RUBRIC})
 
 
-def verdict(body: Body, score: int | Callable[[str, Body], int] = 5) -> str:
-    """The answer to a judging call; ``score`` may depend on the criterion and on what was said."""
+def judging_answer(body: Body, score: int | Callable[[str, Body], int] = 5) -> str:
+    """Response to a judging call; `score` may depend on the criterion and the request."""
     quote = next((line for _, who, line in turns_of(body) if who == "Agent" and line), "")
     names = (schema_of(body) or {})["properties"]
-    return json.dumps({name: given(score(name, body) if callable(score) else score, quote) for name in names})
+    return json.dumps({name: criterion_answer(score(name, body) if callable(score) else score, quote) for name in names})
 
 
-def given(score: int, quote: str, reason: str = "As described.") -> Mapping[str, Any]:
-    """One criterion's part of an answer."""
+def criterion_answer(score: int, quote: str, reason: str = "As described.") -> Mapping[str, Any]:
+    """One criterion's part of a judging response."""
     return {"quotes": [quote], "reason": reason, "score": score}
 
 
-def labelled(body: Body, known: Mapping[str, list[str]]) -> str:
-    """The answer to a labelling call: the steps of each turn by its words, none for words that are not known."""
+def labelling_answer(body: Body, known: Mapping[str, list[str]]) -> str:
+    """Response to a labelling call: the steps of each turn by its words, empty for unknown words."""
     turns = [{"turn": number, "first": known.get(line, []), "second": []} for number, _, line in turns_of(body)]
     return json.dumps({"turns": turns})
 

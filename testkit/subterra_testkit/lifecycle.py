@@ -1,8 +1,9 @@
-"""A travel agent in a simulated namespace, with the events that can happen to it in its life."""
+"""A travel agent in a simulated namespace, with the events of its lifecycle."""
 
 import copy
 from typing import Any
 
+from subterra_api.v1alpha1 import RETRY_AT
 from subterra_operator.resources import Key, Object, key_of
 from subterra_testkit import kubernetes_objects as make
 from subterra_testkit.cluster_simulation import Simulation
@@ -11,8 +12,8 @@ AGENT = Key("CompiledAgent", make.NAMESPACE, "travel")
 PROCEDURE = Key("Procedure", make.NAMESPACE, "travel")
 
 
-class Life:
-    """A travel agent, with the events that can happen to it."""
+class AgentLifecycle:
+    """A travel agent and the events that can happen to it, one method each."""
 
     def __init__(self) -> None:
         self.world = Simulation()
@@ -69,23 +70,23 @@ class Life:
         self.change({**spec, "promotion": {**spec.get("promotion", {}), **promotion}})
 
     def models(self) -> list[str]:
-        """Digests of the models that runs have made, oldest first."""
-        made = [run.get("status", {}).get("artifacts", {}).get("model") for run in self.world.all("CompileRun")]
-        return [digest for digest in made if digest]
+        """Digests of all runs' models, oldest first."""
+        digests = [run.get("status", {}).get("artifacts", {}).get("model") for run in self.world.all("CompileRun")]
+        return [digest for digest in digests if digest]
 
     @property
     def serving(self) -> str | None:
-        """Digest of the model that serves, as the agent tells it."""
-        found: str | None = self.world.objects[AGENT]["status"].get("serving", {}).get("modelDigest")
-        return found
+        """Digest of the serving model in the agent's status."""
+        digest: str | None = self.world.objects[AGENT]["status"].get("serving", {}).get("modelDigest")
+        return digest
 
     def pin(self, which: int) -> None:
-        """Pins the model that was made first (0) or last (-1), when there is one."""
-        if made := self.models():
-            self.promote(pin=made[which])
+        """Pins the first (0) or the last (-1) model, if there is one."""
+        if models := self.models():
+            self.promote(pin=models[which])
 
     def retry(self) -> None:
-        self.world.annotate(AGENT, "subterra.dev/retryAt", self.world.now.isoformat())
+        self.world.annotate(AGENT, RETRY_AT, self.world.now.isoformat())
         self.world.settle()
 
     def ready(self, count: int | None = None) -> None:
@@ -102,7 +103,7 @@ class Life:
         self.world.settle()
 
     def lose_run(self) -> None:
-        """Somebody deletes the newest run."""
+        """Deletes the newest run."""
         for run in self.world.all("CompileRun")[-1:]:
             self.world.delete(key_of(run))
         self.world.settle()
@@ -123,7 +124,10 @@ class Life:
 
 
 def _bare(procedure: Object) -> Object:
-    """As a person writes it, without the wordings: they play no part here and take time to read."""
-    nodes = [{**node, "examples": [], "next": [{**edge, "examples": []} for edge in node.get("next", [])]}
-             for node in procedure["spec"]["nodes"]]  # fmt: skip
+    """The procedure as a person applies it, without the examples: they do not matter here and take time to parse."""
+    nodes = [_without_examples(node) for node in procedure["spec"]["nodes"]]
     return {key: value for key, value in procedure.items() if key != "status"} | {"spec": {**procedure["spec"], "nodes": nodes}}
+
+
+def _without_examples(node: Object) -> Object:
+    return {**node, "examples": [], "next": [{**edge, "examples": []} for edge in node.get("next", [])]}

@@ -1,4 +1,4 @@
-"""What tests against the API server work with: objects in a namespace, waiting without luck, a kubelet without containers."""
+"""For tests against a real API server: objects of a namespace, waiting with a timeout, a kubelet without containers."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ from typing import Any
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Scores
-from subterra_operator.kube.client import Api, ApiError, ConflictError, ExistsError, MissingError
-from subterra_operator.main import operate
+from subterra_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
+from subterra_operator.main import run_operator
 from subterra_operator.resources import KINDS, Key, Kind, Object
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import result, scores
 
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 EXTRA = {
     "Namespace": Kind("Namespace", "", "v1", "namespaces", ours=True),
     "CustomResourceDefinition": Kind(
@@ -26,29 +26,29 @@ EXTRA = {
 }
 
 
-class Kubelet:
-    """Plays all containers of a namespace. ``exits`` says how a stage ends: code and message, taken in turn, then success."""
+class FakeKubelet:
+    """Simulates all containers of a namespace. ``exits``: exit codes and messages of a stage's attempts, then success."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self.api, self.namespace = api, namespace
         self.exits: dict[str, list[tuple[int, str]]] = {}
         self.held: set[str] = set()
-        """Stages whose pods go on running."""
+        """Stages whose pods keep running."""
         self.scores: Scores = scores()
         self.serving_ready = True
 
     async def run(self) -> None:
-        """Plays until cancelled."""
+        """Runs until cancelled."""
         while True:
             pods, _ = await self.api.list(KINDS["Pod"], self.namespace)
             for pod in pods:
                 try:
-                    await self._play(pod)
-                except (ConflictError, MissingError):
+                    await self._advance(pod)
+                except (ConflictError, NotFoundError):
                     continue
             await asyncio.sleep(0.1)
 
-    async def _play(self, pod: Object) -> None:
+    async def _advance(self, pod: Object) -> None:
         phase, labels = pod["status"].get("phase"), pod["metadata"]["labels"]
         stage = labels.get("subterra.dev/stage")
         if pod["metadata"].get("deletionTimestamp"):
@@ -76,7 +76,7 @@ class Kubelet:
         return result(stage, key, self.scores if stage == "evaluate" else None)
 
     async def _status(self, pod: Object, phase: str, container: str, state: Object, ready: bool = False) -> None:
-        told = {
+        container_status = {
             "name": container,
             "image": "none",
             "imageID": "none",
@@ -85,7 +85,7 @@ class Kubelet:
             "state": state,
         }
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-        status = {"phase": phase, "containerStatuses": [told], "conditions": conditions}
+        status = {"phase": phase, "containerStatuses": [container_status], "conditions": conditions}
         await self.api.patch({"apiVersion": "v1", "kind": "Pod", "metadata": _name(pod), "status": status}, "status")
 
 
@@ -93,16 +93,16 @@ def _name(obj: Object) -> Object:
     return {key: obj["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
 
 
-class World:
-    """One namespace."""
+class ClusterNamespace:
+    """A namespace on the API server, with its objects and a fake kubelet."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self.api, self.namespace = api, namespace
-        self.kubelet = Kubelet(api, namespace)
+        self.kubelet = FakeKubelet(api, namespace)
         KINDS.update(EXTRA)
 
     async def prepare(self, crds: Sequence[Object]) -> None:
-        """The CRDs, established, and the namespace."""
+        """Installs the CRDs and creates the namespace."""
         for crd in crds:
             await self.api.apply(crd)
         strict = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -120,44 +120,44 @@ class World:
         return True
 
     async def put(self, obj: Object, *, namespaced: bool = True) -> Object:
-        """Creates an object, or changes it to be so."""
+        """Creates an object, or patches the existing one."""
         metadata = obj["metadata"] | ({"namespace": self.namespace} if namespaced else {})
         try:
             return await self.api.create({**obj, "metadata": metadata})
-        except ExistsError:
+        except AlreadyExistsError:
             return await self.api.patch({**obj, "metadata": metadata})
 
     async def change(self, obj: Object) -> Object:
-        """Changes an object: a merge patch."""
+        """Applies a merge patch."""
         return await self.api.patch({**obj, "metadata": obj["metadata"] | {"namespace": self.namespace}})
 
     async def get(self, kind: str, name: str) -> Object | None:
-        """An object, or none."""
+        """An object, or `None`."""
         try:
             return await self.api.get(Key(kind, self.namespace, name))
-        except MissingError:
+        except NotFoundError:
             return None
 
     async def all(self, kind: str) -> list[Object]:
-        """All objects of a kind that the operator concerns itself with."""
-        found, _ = await self.api.list(KINDS[kind], self.namespace)
-        return sorted(found, key=lambda obj: str(obj["metadata"]["name"]))
+        """All objects of a kind that the operator watches, by name."""
+        objects, _ = await self.api.list(KINDS[kind], self.namespace)
+        return sorted(objects, key=lambda obj: str(obj["metadata"]["name"]))
 
     async def names(self, kind: str) -> list[str]:
-        """Their names."""
+        """Names of these objects."""
         return [obj["metadata"]["name"] for obj in await self.all(kind)]
 
-    async def until(self, met: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-        """Waits until an async question has a true answer, and returns it."""
+    async def until(self, met: Callable[[], Any], what: str, patience: float = TIMEOUT_SECONDS) -> Any:
+        """Waits until ``met`` returns a true value, and returns it."""
         deadline = time.monotonic() + patience
         while not (answer := await met()):
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {patience:.0f} s in vain until {what}")
+                raise AssertionError(f"timed out after {patience:.0f} s waiting until {what}")
             await asyncio.sleep(0.05)
         return answer
 
     async def up_to_date(self, name: str = "travel", procedure: Object | None = None) -> Object:
-        """Waits until an agent serves what a procedure says."""
+        """Waits until an agent serves the model of a procedure."""
         digest = procedure_digest(ProcedureSpec.model_validate(procedure["spec"])) if procedure else None
 
         async def met() -> Object | None:
@@ -184,10 +184,10 @@ class World:
 
 
 @asynccontextmanager
-async def operating(settings: Settings) -> AsyncIterator[None]:
-    """The operator in this process, for as long as the block takes."""
+async def running_operator(settings: Settings) -> AsyncIterator[None]:
+    """Runs the operator in this process while the block executes."""
     stop = asyncio.Event()
-    operator = asyncio.create_task(operate(settings.model_copy(update={"port": 0}), stop))
+    operator = asyncio.create_task(run_operator(settings.model_copy(update={"port": 0}), stop))
     yield
     stop.set()
     with suppress(asyncio.CancelledError):
@@ -195,6 +195,6 @@ async def operating(settings: Settings) -> AsyncIterator[None]:
 
 
 def condition(obj: Object, kind: str) -> Object:
-    """A condition of an object."""
+    """An object's condition of a type."""
     found: Object = next(item for item in obj["status"]["conditions"] if item["type"] == kind)
     return found

@@ -1,4 +1,4 @@
-"""Small things to train on, with good defaults."""
+"""Small inputs for training tests, with good defaults."""
 
 import json
 import random
@@ -9,6 +9,7 @@ from typing import Any
 from subterra_api.job_contract.defaults import training_of
 from subterra_api.job_contract.messages import Training
 from subterra_api.v1alpha1.compilerun import TrainingSettings
+from subterra_jobs.train.exchange import TrainingTask
 
 SYSTEM_PROMPT = "You are a helpful travel assistant."
 WORDINGS = (
@@ -22,13 +23,26 @@ WORDINGS = (
 
 
 def training(**changes: Any) -> Training:
-    """Settings of a training that takes seconds."""
+    """Settings for a training that takes seconds."""
     small = {"max_steps": 6, "checkpoint_steps": 2, "batch_size": 4, "max_length": 256}
     return training_of(TrainingSettings(**(small | changes)), scratch=True)
 
 
+def training_task(folder: Path, **changes: Any) -> TrainingTask:
+    """A training of the scratch model on ``folder``/data; ``changes`` are settings as for `training`."""
+    return TrainingTask(
+        dataset_dir=folder / "data",
+        output_dir=folder / "model",
+        checkpoint_dir=folder / "checkpoints",
+        base_model="scratch",
+        system_prompt=SYSTEM_PROMPT,
+        wordings=WORDINGS,
+        settings=training(**changes),
+    )
+
+
 def conversation(city: str, *, opener: str | None = "Hi") -> list[dict[str, str]]:
-    """A conversation about one city; without an opener the agent speaks first."""
+    """A conversation about one city; the agent speaks first if ``opener`` is `None`."""
     turns = [
         WORDINGS[1],
         f"To {city}, please.",
@@ -42,7 +56,7 @@ def conversation(city: str, *, opener: str | None = "Hi") -> list[dict[str, str]
 
 
 def write_jsonl(path: Path, conversations: Sequence[list[dict[str, str]]]) -> None:
-    """A file of the dataset."""
+    """Writes a dataset file with these conversations."""
     path.write_text("".join(json.dumps({"id": f"c{n}", "messages": messages}) + "\n" for n, messages in enumerate(conversations)))
 
 

@@ -1,4 +1,4 @@
-"""A real vLLM, started as the operator starts it."""
+"""A real vLLM server, started as the operator starts it."""
 
 import os
 import signal
@@ -21,16 +21,16 @@ CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OM
 
 @contextmanager
 def vllm_server(model: Path, name: str, work: Path, max_length: int = 4096, *arguments: str) -> Iterator[str]:
-    """URL of a server of the model in a directory; ``work`` is for its cache and its log."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
-    ours = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), *arguments]
-    words = [sys.executable, *command(Model("unused", name, scratch=True, max_length=max_length), ours)[1:]]
+    """URL of a server of the model in directory `model`; `work` holds its cache and log."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    extra = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), *arguments]
+    line = [sys.executable, *command(Model("unused", name, scratch=True, max_length=max_length), extra)[1:]]
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log"
     with log.open("wb") as out:
         home = {"VLLM_CACHE_ROOT": str(work), "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1", "VLLM_NO_USAGE_STATS": "1"}
-        server = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=os.environ | CPU | home, start_new_session=True)
+        server = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, env=os.environ | CPU | home, start_new_session=True)
     try:
         _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}"

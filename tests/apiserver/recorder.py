@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
-from subterra_operator.kube.client import Api
+from subterra_operator.kube.client import KubernetesApi
 from subterra_operator.resources import KINDS, Key, Object, key_of
 
 RECORDED = ("Procedure", "CompileRun", "CompiledAgent")
@@ -18,7 +18,7 @@ UNSTABLE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d|resourceVersion|\b[0-9a-f]{8}-
 class Recorder:
     """Versions of our objects, each in the order of their writing."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self._api, self._namespace = api, namespace
         self.versions: dict[Key, list[Object]] = {}
         self.acts = 0

@@ -22,7 +22,7 @@ from subterra_core.procedure.lint.analyse import analyse
 from subterra_operator.kube.client import ApiError
 from subterra_operator.resources import KINDS, Object
 from subterra_testkit.kubernetes_objects import TRAVEL_DIGEST
-from subterra_testkit.operator_namespace import World
+from subterra_testkit.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 MODELS = {"Procedure": ProcedureSpec, "CompileRun": CompileRunSpec, "CompiledAgent": CompiledAgentSpec}
@@ -160,7 +160,7 @@ def ours(kind: str, spec: Object) -> str:
     return "; ".join(duplicates_and_start(model)) if isinstance(model, ProcedureSpec) else ""
 
 
-async def theirs(world: World, kind: str, spec: Object) -> str:
+async def theirs(world: ClusterNamespace, kind: str, spec: Object) -> str:
     """What the API server refuses; empty when nothing."""
     obj = {
         "apiVersion": "subterra.dev/v1alpha1",
@@ -185,14 +185,14 @@ def duplicates_and_start(spec: ProcedureSpec) -> list[str]:
 
 @settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def agree(world: World, ask: Any, data: st.DataObject) -> None:
+def agree(world: ClusterNamespace, ask: Any, data: st.DataObject) -> None:
     """Raises when the models and the API server differ."""
     kind, spec = data.draw(changed())
     here, there = ours(kind, spec), ask(theirs(world, kind, spec))
     assert bool(here) == bool(there), f"{kind}: the models say {here or 'yes'!r}, the API server says {there or 'yes'!r}"
 
 
-async def test_models_and_api_server_accept_and_refuse_the_same(quiet: World) -> None:
+async def test_models_and_api_server_accept_and_refuse_the_same(quiet: ClusterNamespace) -> None:
     loop = asyncio.get_running_loop()
 
     def ask(question: Any) -> Any:
@@ -202,5 +202,5 @@ async def test_models_and_api_server_accept_and_refuse_the_same(quiet: World) ->
 
 
 @pytest.mark.parametrize(("kind", "spec"), VALID, ids=["Procedure", "CompileRun", "CompiledAgent", "CompiledAgent of a model"])
-async def test_what_the_changes_start_from_is_valid_for_both(quiet: World, kind: str, spec: Object) -> None:
+async def test_what_the_changes_start_from_is_valid_for_both(quiet: ClusterNamespace, kind: str, spec: Object) -> None:
     assert ours(kind, spec) == await theirs(quiet, kind, spec) == ""

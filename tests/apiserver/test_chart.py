@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from subterra_cluster import build as cluster_build
+from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
-from subterra_testkit.operator_namespace import World, operating
+from subterra_testkit.operator_namespace import ClusterNamespace, running_operator
 
 pytestmark = pytest.mark.apiserver
 
@@ -50,13 +50,13 @@ def settings_of(plane: ControlPlane, system: str) -> Settings:
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
 async def test_its_rights_are_enough_for_a_compilation(
-    quiet: World, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool
 ) -> None:
     system = f"system-{quiet.namespace}"
     installed(plane, system, *([] if everywhere else [f"watchNamespaces={{{quiet.namespace}}}"]))
     monkeypatch.setenv("KUBECONFIG", str(as_service_account(plane, system, tmp_path / "kubeconfig")))
     kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with operating(settings_of(plane, system)):
+    async with running_operator(settings_of(plane, system)):
         await quiet.put(TRAVEL)
         await quiet.put(TRAVEL_AGENT)
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")
@@ -90,7 +90,7 @@ def older_chart(folder: Path) -> Path:
 
 
 def test_an_upgrade_keeps_live_objects_and_teaches_them_what_is_new(tmp_path: Path) -> None:
-    if cluster_build.cached(default_cache()) is None:
+    if cluster_binaries.cached(default_cache()) is None:
         pytest.skip("the binaries are not built: make test builds them")
     with ControlPlane(tmp_path / "plane", controllers=True) as plane:
         helm = ("helm", "upgrade", "--install", "subterra")

@@ -10,7 +10,7 @@ import yaml
 from subterra_operator.kube.client import ApiError
 from subterra_operator.resources import Object
 from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_DIGEST
-from subterra_testkit.operator_namespace import World
+from subterra_testkit.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 MODEL = {"uri": "pvc://models/1", "digest": TRAVEL_DIGEST}
@@ -34,25 +34,31 @@ def twice_the_same_node() -> Object:
 JUDGE = {"evaluation": {"judge": {"name": "anthropic"}}}
 TEACHER = {"generation": {"teacher": {"name": "anthropic"}}}
 REFUSED = [
-    (without_start(), "start names no node: set spec.start to the id of one of spec.nodes"),
+    (without_start(), "spec.start is not the id of a node: set it to the id of one of spec.nodes"),
     (twice_the_same_node(), "Duplicate value"),
     (ours("CompiledAgent", "travel"), "set exactly one of spec.compile"),
     (ours("CompiledAgent", "travel", compile={"procedureRef": {"name": "travel"}}, model=MODEL), "set exactly one of spec.compile"),
     (ours("CompiledAgent", "t" * 41, model=MODEL), "at most 40 characters"),
-    (ours("CompiledAgent", "1travel", model=MODEL), "a letter first"),
-    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **TEACHER}), "every provider but scripted needs"),
-    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **JUDGE}), "every provider but scripted needs"),
+    (ours("CompiledAgent", "1travel", model=MODEL), "starting with a letter"),
+    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **TEACHER}), "every provider except scripted needs"),
+    (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **JUDGE}), "every provider except scripted needs"),
     (ours("CompileRun", "t" * 50, inputs={"procedureRef": {"name": "travel"}}), "at most 49 characters"),
 ]
 
 
 @pytest.mark.parametrize(("bad", "words"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
-async def test_a_bad_object_is_refused_with_the_cure(quiet: World, bad: Object, words: str) -> None:
+async def test_a_bad_object_is_refused_with_the_cure(quiet: ClusterNamespace, bad: Object, words: str) -> None:
     with pytest.raises(ApiError, match=words):
         await quiet.put(bad)
 
 
-async def test_the_inputs_of_a_run_cannot_be_changed_its_execution_can(quiet: World) -> None:
+async def test_the_customers_role_may_be_spelt_customer_or_user(quiet: ClusterNamespace) -> None:
+    for spelling in ("customer", "user"):
+        nodes = [node | ({"role": spelling} if node["role"] != "agent" else {}) for node in TRAVEL["spec"]["nodes"]]
+        await quiet.put({**TRAVEL, "metadata": {"name": spelling}, "spec": {**TRAVEL["spec"], "nodes": nodes}})
+
+
+async def test_the_inputs_of_a_run_cannot_be_changed_its_execution_can(quiet: ClusterNamespace) -> None:
     run = ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}})
     await quiet.put(run)
     await quiet.change({**run, "spec": {"execution": {"suspend": True, "train": {"resources": {"requests": {"cpu": 2}}}}}})
@@ -60,18 +66,18 @@ async def test_the_inputs_of_a_run_cannot_be_changed_its_execution_can(quiet: Wo
         await quiet.change({**run, "spec": {"inputs": {"procedureRef": {"name": "other"}}}})
 
 
-async def test_references_and_attempt_of_a_run_cannot_be_changed(quiet: World) -> None:
+async def test_references_and_attempt_of_a_run_cannot_be_changed(quiet: ClusterNamespace) -> None:
     inputs = {"procedureRef": {"name": "travel"}}
     reference = {"role": "Serving", "run": "travel-0", "modelDigest": TRAVEL_DIGEST, "modelPath": "models/0"}
     run = ours("CompileRun", "compared", inputs=inputs, references=[reference], attempt=2)
     await quiet.put(run)
     await quiet.change({**run, "spec": {"references": [reference], "attempt": 2}})
     for change in ({"references": []}, {"references": None}, {"attempt": 1}, {"attempt": None}):
-        with pytest.raises(ApiError, match="are set when the run is made"):
+        with pytest.raises(ApiError, match="spec.references and spec.attempt are immutable"):
             await quiet.change({**run, "spec": change})
     plain = ours("CompileRun", "plain", inputs=inputs)
     await quiet.put(plain)
-    with pytest.raises(ApiError, match="are set when the run is made"):
+    with pytest.raises(ApiError, match="spec.references and spec.attempt are immutable"):
         await quiet.change({**plain, "spec": {"references": [reference]}})
 
 
@@ -85,7 +91,7 @@ async def test_references_and_attempt_of_a_run_cannot_be_changed(quiet: World) -
     ids=lambda new: new["kind"],
 )
 async def test_tools_that_wait_do_not_take_a_new_object_for_finished(
-    quiet: World, kstatus: Callable[[Object], tuple[str, str]], new: Object
+    quiet: ClusterNamespace, kstatus: Callable[[Object], tuple[str, str]], new: Object
 ) -> None:
     assert kstatus(await quiet.put(new))[0] == "InProgress", "no operator has looked at it"
 
@@ -98,6 +104,6 @@ def examples() -> list[Object]:
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: f"{example['kind']} {example['metadata']['name']}")
-async def test_every_example_is_accepted_as_it_is(quiet: World, example: Object) -> None:
+async def test_every_example_is_accepted_as_it_is(quiet: ClusterNamespace, example: Object) -> None:
     stored = await quiet.put(example)
     assert stored["spec"] == example["spec"], "the schema prunes or defaults something"

@@ -5,16 +5,16 @@ import asyncio
 import pytest
 from tests.apiserver.recorder import Recorder, flaws
 
-from subterra_operator.main import operate
+from subterra_operator.main import run_operator
 from subterra_operator.resources import WATCHED, Object
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import World
+from subterra_testkit.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 
 
-async def life(world: World, recorder: Recorder) -> None:
+async def life(world: ClusterNamespace, recorder: Recorder) -> None:
     """Applied and served; edited and the second version served; edited and rejected; edited back."""
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
@@ -33,7 +33,7 @@ async def life(world: World, recorder: Recorder) -> None:
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
 
 
-async def test_over_a_whole_life_no_condition_is_told_and_taken_back(world: World) -> None:
+async def test_over_a_whole_life_no_condition_is_told_and_taken_back(world: ClusterNamespace) -> None:
     recorder = Recorder(world.api, world.namespace)
     async with recorder.recording():
         await life(world, recorder)
@@ -41,14 +41,14 @@ async def test_over_a_whole_life_no_condition_is_told_and_taken_back(world: Worl
     assert not (found := recorder.flaws()), "\n".join(found)
 
 
-async def versions(world: World) -> dict[str, str]:
+async def versions(world: ClusterNamespace) -> dict[str, str]:
     """The resourceVersion of everything that the operator may write."""
     kinds = (*WATCHED, "PersistentVolumeClaim", "NetworkPolicy")
     found = [obj for kind in kinds for obj in await world.all(kind) if not obj["metadata"]["name"].endswith("heartbeat")]
     return {f"{obj['kind']} {obj['metadata']['name']}": obj["metadata"]["resourceVersion"] for obj in found}
 
 
-async def at_rest(world: World) -> dict[str, str]:
+async def at_rest(world: ClusterNamespace) -> dict[str, str]:
     """Waits until nothing has changed for two seconds; says how everything is then."""
 
     async def met() -> dict[str, str] | None:
@@ -60,7 +60,7 @@ async def at_rest(world: World) -> dict[str, str]:
     return found
 
 
-async def test_applying_the_same_files_again_changes_nothing(world: World) -> None:
+async def test_applying_the_same_files_again_changes_nothing(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
@@ -70,13 +70,13 @@ async def test_applying_the_same_files_again_changes_nothing(world: World) -> No
     assert await at_rest(world) == before
 
 
-async def test_a_restarted_operator_writes_nothing(world: World) -> None:
+async def test_a_restarted_operator_writes_nothing(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     before, stop = await at_rest(world), asyncio.Event()
     settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0)
-    second = asyncio.create_task(operate(settings, stop))
+    second = asyncio.create_task(run_operator(settings, stop))
     assert await at_rest(world) == before
     stop.set()
     await second

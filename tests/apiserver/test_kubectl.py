@@ -15,13 +15,13 @@ from subterra_cli.main import app
 from subterra_cluster.control_plane import ControlPlane
 from subterra_operator.resources import Object
 from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
-from subterra_testkit.operator_namespace import World
+from subterra_testkit.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 TEXT = (ROOT / "examples/travel/procedure.yaml").read_text()
 
 
-def kubectl(plane: ControlPlane, world: World, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def kubectl(plane: ControlPlane, world: ClusterNamespace, *words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [plane.kubectl, "--kubeconfig", plane.kubeconfig, "--namespace", world.namespace, *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
@@ -66,7 +66,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize(("text", "words"), REFUSED.values(), ids=REFUSED)
 async def test_a_bad_file_is_refused_by_one_clear_message(
-    quiet: World, plane: ControlPlane, tmp_path: Path, text: str, words: str
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, text: str, words: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     done = kubectl(plane, quiet, "create", "--dry-run=server", "--filename", tmp_path / "bad.yaml")
@@ -75,14 +75,14 @@ async def test_a_bad_file_is_refused_by_one_clear_message(
 
 
 @pytest.mark.parametrize("text", ACCEPTED.values(), ids=ACCEPTED)
-async def test_what_is_only_unusual_is_accepted(quiet: World, plane: ControlPlane, tmp_path: Path, text: str) -> None:
+async def test_what_is_only_unusual_is_accepted(quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, text: str) -> None:
     (tmp_path / "good.yaml").write_bytes(text.encode())
     done = kubectl(plane, quiet, "create", "--dry-run=server", "--filename", tmp_path / "good.yaml")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("how", [[], ["--server-side"]], ids=["client side", "server side"])
-async def test_the_same_files_again_change_nothing(quiet: World, plane: ControlPlane, how: list[str]) -> None:
+async def test_the_same_files_again_change_nothing(quiet: ClusterNamespace, plane: ControlPlane, how: list[str]) -> None:
     folder = ROOT / "examples/travel"
     for _ in range(2):
         done = kubectl(plane, quiet, "apply", *how, "--filename", folder)
@@ -95,14 +95,16 @@ async def test_the_same_files_again_change_nothing(quiet: World, plane: ControlP
 
 
 @pytest.mark.parametrize("folder", ["staging", "production"])
-async def test_the_example_layout_is_built_and_accepted(quiet: World, plane: ControlPlane, tmp_path: Path, folder: str) -> None:
+async def test_the_example_layout_is_built_and_accepted(
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, folder: str
+) -> None:
     built = kubectl(plane, quiet, "kustomize", ROOT / "examples/gitops" / folder)
     (tmp_path / "built.yaml").write_text(built.stdout)
     done = kubectl(plane, quiet, "create", "--dry-run=server", "--filename", tmp_path / "built.yaml")
     assert done.returncode == 0 and "compiledagent" in done.stdout, built.stderr + done.stderr
 
 
-async def test_the_patch_for_argo_cd_fits_its_config_map(quiet: World, plane: ControlPlane, tmp_path: Path) -> None:
+async def test_the_patch_for_argo_cd_fits_its_config_map(quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path) -> None:
     patch = yaml.safe_load((ROOT / "gitops/argocd/argocd-cm.yaml").read_text())
     patch["metadata"]["namespace"] = quiet.namespace
     (tmp_path / "patch.yaml").write_text(yaml.safe_dump(patch))
@@ -123,7 +125,7 @@ def older(crd: Object) -> Object:
     return found
 
 
-async def test_new_crds_keep_live_objects_and_take_what_is_new(quiet: World) -> None:
+async def test_new_crds_keep_live_objects_and_take_what_is_new(quiet: ClusterNamespace) -> None:
     for crd in all_crds():
         await quiet.api.apply(older(crd))
     stored = await quiet.put(TRAVEL)
@@ -140,7 +142,7 @@ async def test_new_crds_keep_live_objects_and_take_what_is_new(quiet: World) -> 
     await quiet.until(taken, "the new field is known")
 
 
-async def deployed(world: World, replicas: int) -> None:
+async def deployed(world: ClusterNamespace, replicas: int) -> None:
     """Waits until the agent's Deployment should have so many pods."""
 
     async def met() -> bool:
@@ -151,7 +153,7 @@ async def deployed(world: World, replicas: int) -> None:
     await world.until(met, f"{replicas} replicas are wanted", patience=90)
 
 
-async def test_people_and_autoscalers_scale_an_agent(world: World, plane: ControlPlane) -> None:
+async def test_people_and_autoscalers_scale_an_agent(world: ClusterNamespace, plane: ControlPlane) -> None:
     for file in (TRAVEL, TRAVEL_AGENT):
         await world.put(file)
     await world.up_to_date()
@@ -162,7 +164,7 @@ async def test_people_and_autoscalers_scale_an_agent(world: World, plane: Contro
     await deployed(world, 2)
 
 
-async def test_a_procedure_in_the_cluster_is_drawn_by_its_name(quiet: World, plane: ControlPlane) -> None:
+async def test_a_procedure_in_the_cluster_is_drawn_by_its_name(quiet: ClusterNamespace, plane: ControlPlane) -> None:
     await quiet.put(TRAVEL)
     target = ["--kubeconfig", str(plane.kubeconfig), "--namespace", quiet.namespace]
     drawn = CliRunner().invoke(app, ["graph", "travel", *target, "--output", "json"])

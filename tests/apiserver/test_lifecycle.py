@@ -10,7 +10,7 @@ from subterra_api.job_contract.defaults import resolve
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import World, condition, operating
+from subterra_testkit.operator_namespace import ClusterNamespace, condition, running_operator
 
 pytestmark = pytest.mark.apiserver
 
@@ -29,7 +29,7 @@ def numbered(number: int = 1) -> Object:
     return edited(f"You are travel booking assistant number {number}.")
 
 
-async def served(world: World, **spec: Any) -> Object:
+async def served(world: ClusterNamespace, **spec: Any) -> Object:
     """Two versions one after the other; the second one serves."""
     await world.put(TRAVEL)
     await world.put(agent(**spec))
@@ -38,7 +38,7 @@ async def served(world: World, **spec: Any) -> Object:
     return await world.up_to_date(procedure=numbered())
 
 
-async def serving(world: World, model: str) -> Object:
+async def serving(world: ClusterNamespace, model: str) -> Object:
     """Waits until the agent serves a model."""
 
     async def met() -> Object | None:
@@ -49,7 +49,7 @@ async def serving(world: World, model: str) -> Object:
     return found
 
 
-async def test_a_pin_goes_back_to_the_version_before_and_its_removal_goes_forward(world: World) -> None:
+async def test_a_pin_goes_back_to_the_version_before_and_its_removal_goes_forward(world: ClusterNamespace) -> None:
     status = (await served(world))["status"]
     new, old = (item["modelDigest"] for item in status["history"])
     await world.change(agent(promotion={"pin": old}))
@@ -61,7 +61,7 @@ async def test_a_pin_goes_back_to_the_version_before_and_its_removal_goes_forwar
     assert len(await world.names("CompileRun")) == 2
 
 
-async def test_a_run_is_compared_with_what_served_when_it_was_made_also_when_it_serves_itself(world: World) -> None:
+async def test_a_run_is_compared_with_what_served_when_it_was_made_also_when_it_serves_itself(world: ClusterNamespace) -> None:
     status = (await served(world))["status"]
     new, old = (item["modelDigest"] for item in status["history"])
     run = await world.get("CompileRun", status["serving"]["run"])
@@ -76,7 +76,7 @@ async def test_a_run_is_compared_with_what_served_when_it_was_made_also_when_it_
     assert (await world.get("CompileRun", run["metadata"]["name"]))["spec"]["references"] == run["spec"]["references"]  # type: ignore[index]
 
 
-async def test_in_manual_mode_traffic_follows_only_the_pin(world: World) -> None:
+async def test_in_manual_mode_traffic_follows_only_the_pin(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
     await world.put(agent(promotion={"mode": "Manual"}))
     waiting = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "AwaitingApproval")
@@ -87,7 +87,7 @@ async def test_in_manual_mode_traffic_follows_only_the_pin(world: World) -> None
     assert (await world.up_to_date())["status"]["serving"]["modelDigest"] == model
 
 
-async def test_old_runs_go_and_those_that_served_stay(world: World) -> None:
+async def test_old_runs_go_and_those_that_served_stay(world: ClusterNamespace) -> None:
     await served(world, promotion={"historyLimit": 1})
     world.kubelet.scores = scores(mean=2.0, failures=0.6)
     for number in (2, 3, 4):
@@ -102,11 +102,11 @@ async def test_old_runs_go_and_those_that_served_stay(world: World) -> None:
     assert {status["serving"]["run"], status["currentRun"]} <= set(await world.names("CompileRun"))
 
 
-async def _fewer(world: World, limit: int) -> bool:
+async def _fewer(world: ClusterNamespace, limit: int) -> bool:
     return len(await world.names("CompileRun")) < limit
 
 
-async def test_a_suspended_agent_stops_its_job_and_goes_on_with_it(world: World) -> None:
+async def test_a_suspended_agent_stops_its_job_and_goes_on_with_it(world: ClusterNamespace) -> None:
     world.kubelet.held = {"train"}
     await world.put(TRAVEL)
     await world.put(agent())
@@ -121,7 +121,7 @@ async def test_a_suspended_agent_stops_its_job_and_goes_on_with_it(world: World)
     assert await world.names("Job") == [f"{run}-evaluate-1", f"{run}-generate-1", f"{run}-train-1"]
 
 
-async def test_one_commit_that_edits_procedure_and_agent_makes_one_run(world: World) -> None:
+async def test_one_commit_that_edits_procedure_and_agent_makes_one_run(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
     await world.put(agent(compile={"settleSeconds": 3}))
     await world.up_to_date()
@@ -133,7 +133,7 @@ async def test_one_commit_that_edits_procedure_and_agent_makes_one_run(world: Wo
     assert len(await world.names("CompileRun")) == 2
 
 
-async def test_two_agents_of_one_procedure_have_a_run_and_a_version_each(world: World) -> None:
+async def test_two_agents_of_one_procedure_have_a_run_and_a_version_each(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
     for name in ("first", "second"):
         await world.put(agent(name))
@@ -143,7 +143,7 @@ async def test_two_agents_of_one_procedure_have_a_run_and_a_version_each(world: 
     assert {(await world.get("Service", name) or {})["metadata"]["name"] for name in ("first", "second")} == {"first", "second"}
 
 
-async def test_a_run_that_somebody_deletes_is_made_again(world: World) -> None:
+async def test_a_run_that_somebody_deletes_is_made_again(world: ClusterNamespace) -> None:
     world.kubelet.exits = {"generate": [(10, "no")]}
     await world.put(TRAVEL)
     await world.put(agent())
@@ -155,7 +155,7 @@ async def test_a_run_that_somebody_deletes_is_made_again(world: World) -> None:
     assert again["metadata"]["uid"] != run["metadata"]["uid"]
 
 
-async def test_a_deleted_agent_takes_everything_with_it_but_the_store(world: World) -> None:
+async def test_a_deleted_agent_takes_everything_with_it_but_the_store(world: ClusterNamespace) -> None:
     await served(world)
     found = await world.get("CompiledAgent", "travel")
     assert found
@@ -166,11 +166,11 @@ async def test_a_deleted_agent_takes_everything_with_it_but_the_store(world: Wor
     assert await world.get("Procedure", "travel")
 
 
-async def _none(world: World, kind: str) -> bool:
+async def _none(world: ClusterNamespace, kind: str) -> bool:
     return not await world.names(kind)
 
 
-async def test_a_model_of_another_cluster_is_served_without_compiling(world: World) -> None:
+async def test_a_model_of_another_cluster_is_served_without_compiling(world: ClusterNamespace) -> None:
     digest = "sha256:" + "c" * 64
     spec = {**agent()["spec"], "model": {"uri": "pvc://models/abc", "digest": digest}}
     del spec["compile"]
@@ -180,7 +180,7 @@ async def test_a_model_of_another_cluster_is_served_without_compiling(world: Wor
     assert await world.names("CompileRun") == []
 
 
-async def test_a_name_that_somebody_else_has_is_told_and_taken_once_it_is_free(world: World) -> None:
+async def test_a_name_that_somebody_else_has_is_told_and_taken_once_it_is_free(world: ClusterNamespace) -> None:
     ports = [{"port": 80}]
     labels = {"team": "other"}
     await world.put(
@@ -189,7 +189,8 @@ async def test_a_name_that_somebody_else_has_is_told_and_taken_once_it_is_free(w
     await world.put(TRAVEL)
     await world.put(agent())
     found = await world.condition("CompiledAgent", "travel", "Stalled", "True", "NameTaken")
-    assert f"Service {world.namespace}/travel exists and is not ours; delete it" in condition(found, "Stalled")["message"]
+    text = f"Service {world.namespace}/travel exists and is not managed by Subterra; delete or rename it"
+    assert text in condition(found, "Stalled")["message"]
     theirs = await world.get("Service", "travel")
     assert theirs
     await world.api.delete(theirs)
@@ -197,11 +198,11 @@ async def test_a_name_that_somebody_else_has_is_told_and_taken_once_it_is_free(w
 
 
 async def test_another_version_of_the_operator_starts_no_run_and_restarts_no_pod(
-    quiet: World, monkeypatch: pytest.MonkeyPatch
+    quiet: ClusterNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace, jobs_image="jobs:1")
     kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with operating(settings):
+    async with running_operator(settings):
         await served(quiet)
         quiet.kubelet.held = {"train"}
         await quiet.put(numbered(2))
@@ -209,7 +210,7 @@ async def test_another_version_of_the_operator_starts_no_run_and_restarts_no_pod
         await quiet.until(lambda: _training(quiet), "the third run trains")
     before = await _made(quiet)
     monkeypatch.setattr("subterra_operator.decide.run.run.resolve", _other_defaults)
-    async with operating(settings.model_copy(update={"jobs_image": "jobs:2"})):
+    async with running_operator(settings.model_copy(update={"jobs_image": "jobs:2"})):
         await quiet.change({**agent(), "metadata": {"name": "travel", "labels": {"looked": "at"}}})
         quiet.kubelet.held = set()
         await quiet.up_to_date(procedure=numbered(2))
@@ -226,11 +227,11 @@ def _other_defaults(*inputs: Any, **more: Any) -> Any:
     return found.model_copy(update={"training": found.training.model_copy(update={"epochs": 99})})
 
 
-async def _training(world: World) -> bool:
+async def _training(world: ClusterNamespace) -> bool:
     return len([name for name in await world.names("Job") if "-train-" in name]) == 3
 
 
-async def _made(world: World) -> dict[tuple[str, str], str]:
+async def _made(world: ClusterNamespace) -> dict[tuple[str, str], str]:
     """UIDs of runs, inputs, Jobs, Deployments and serving pods, by kind and name."""
     kinds = ("CompileRun", "ConfigMap", "Job", "Deployment", "Service", "Pod")
     found = [obj for kind in kinds for obj in await world.all(kind)]

@@ -4,15 +4,15 @@ import copy
 
 import pytest
 
-from subterra_operator.decide.decision import moment
+from subterra_operator.decide.decision import parse_time
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import World, condition
+from subterra_testkit.operator_namespace import ClusterNamespace, condition
 
 pytestmark = pytest.mark.apiserver
 SECOND = edited("You are a very helpful travel booking assistant.")
 
 
-async def compiled(world: World, **promotion: object) -> str:
+async def compiled(world: ClusterNamespace, **promotion: object) -> str:
     """Applies the travel example, waits until it serves, returns the version."""
     agent = copy.deepcopy(TRAVEL_AGENT)
     if promotion:
@@ -24,7 +24,7 @@ async def compiled(world: World, **promotion: object) -> str:
     return version
 
 
-async def test_a_procedure_and_an_agent_end_in_a_served_version(world: World) -> None:
+async def test_a_procedure_and_an_agent_end_in_a_served_version(world: ClusterNamespace) -> None:
     version = await compiled(world)
     [run] = await world.all("CompileRun")
     name = run["metadata"]["name"]
@@ -39,7 +39,7 @@ async def test_a_procedure_and_an_agent_end_in_a_served_version(world: World) ->
     assert "ownerReferences" not in claim["metadata"]
 
 
-async def test_the_status_tells_the_story(world: World) -> None:
+async def test_the_status_tells_the_story(world: ClusterNamespace) -> None:
     version = await compiled(world)
     agent = await world.condition("CompiledAgent", "travel", "Ready", "True", "Serving")
     status = agent["status"]
@@ -49,7 +49,7 @@ async def test_the_status_tells_the_story(world: World) -> None:
     assert [item["version"] for item in status["history"]] == [version]
 
 
-async def test_a_rejected_candidate_never_touches_what_serves(world: World) -> None:
+async def test_a_rejected_candidate_never_touches_what_serves(world: ClusterNamespace) -> None:
     version = await compiled(world)
     world.kubelet.scores = scores(mean=2.0, failures=0.6)
     await world.put(SECOND)
@@ -61,7 +61,7 @@ async def test_a_rejected_candidate_never_touches_what_serves(world: World) -> N
     assert await world.names("Deployment") == [f"travel-{version}"]
 
 
-async def test_a_first_candidate_that_is_rejected_leaves_nothing_served(world: World) -> None:
+async def test_a_first_candidate_that_is_rejected_leaves_nothing_served(world: ClusterNamespace) -> None:
     world.kubelet.scores = scores(mean=2.0)
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
@@ -70,7 +70,7 @@ async def test_a_first_candidate_that_is_rejected_leaves_nothing_served(world: W
     assert await world.names("Deployment") == []
 
 
-async def test_a_new_version_takes_over_when_it_is_ready_and_the_old_one_stays_warm(world: World) -> None:
+async def test_a_new_version_takes_over_when_it_is_ready_and_the_old_one_stays_warm(world: ClusterNamespace) -> None:
     old = await compiled(world)
     world.kubelet.serving_ready = False
     await world.put(SECOND)
@@ -86,7 +86,7 @@ async def test_a_new_version_takes_over_when_it_is_ready_and_the_old_one_stays_w
     assert [item["version"] for item in agent["status"]["history"]] == [new, old]
 
 
-async def test_a_finished_stage_never_runs_again_because_its_job_is_gone(world: World) -> None:
+async def test_a_finished_stage_never_runs_again_because_its_job_is_gone(world: ClusterNamespace) -> None:
     await compiled(world)
     [run] = await world.all("CompileRun")
     name = run["metadata"]["name"]
@@ -99,7 +99,7 @@ async def test_a_finished_stage_never_runs_again_because_its_job_is_gone(world: 
     assert await world.names("Job") == [f"{name}-evaluate-1", f"{name}-train-1"]
 
 
-async def test_a_broken_procedure_is_refused_with_node_and_cure(world: World) -> None:
+async def test_a_broken_procedure_is_refused_with_node_and_cure(world: ClusterNamespace) -> None:
     spec = copy.deepcopy(TRAVEL["spec"])
     spec["nodes"][0]["next"] = [{"to": "nowhere"}]
     await world.put({**TRAVEL, "spec": spec})
@@ -111,7 +111,7 @@ async def test_a_broken_procedure_is_refused_with_node_and_cure(world: World) ->
     assert await world.names("CompileRun") == []
 
 
-async def test_an_edit_supersedes_the_run_at_work_and_the_way_back_resumes_it(world: World) -> None:
+async def test_an_edit_supersedes_the_run_at_work_and_the_way_back_resumes_it(world: ClusterNamespace) -> None:
     world.kubelet.held = {"train"}
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
@@ -133,7 +133,7 @@ async def test_an_edit_supersedes_the_run_at_work_and_the_way_back_resumes_it(wo
     assert f"{first}-train-2" not in await world.names("Job")
 
 
-async def test_bad_input_is_final_until_a_person_asks_again(world: World) -> None:
+async def test_bad_input_is_final_until_a_person_asks_again(world: ClusterNamespace) -> None:
     world.kubelet.exits = {"train": [(10, "the learning rate is not a number; set training.learningRate")]}
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
@@ -141,13 +141,13 @@ async def test_bad_input_is_final_until_a_person_asks_again(world: World) -> Non
     assert "set training.learningRate" in condition(agent, "Stalled")["message"]
     [name] = await world.names("CompileRun")
     assert f"{name}-train-2" not in await world.names("Job")
-    asked = {"name": "travel", "annotations": {"subterra.dev/retryAt": "2026-11-20T12:00:00Z"}}
+    asked = {"name": "travel", "annotations": {"subterra.dev/retry-at": "2026-11-20T12:00:00Z"}}
     await world.put({**TRAVEL_AGENT, "metadata": asked})
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     assert f"{name}-train-2" in await world.names("Job")
 
 
-async def test_the_next_stage_starts_within_two_seconds(world: World) -> None:
+async def test_the_next_stage_starts_within_two_seconds(world: ClusterNamespace) -> None:
     await compiled(world)
     [run] = await world.all("CompileRun")
     jobs = [job["metadata"] for job in await world.all("Job")]
@@ -159,4 +159,4 @@ async def test_the_next_stage_starts_within_two_seconds(world: World) -> None:
 
 def seconds(early: str, late: str) -> float:
     """Seconds between two times."""
-    return (moment(late) - moment(early)).total_seconds()
+    return (parse_time(late) - parse_time(early)).total_seconds()

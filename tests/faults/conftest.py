@@ -11,7 +11,7 @@ from tests.faults.life import ACTS, Life, Reference, lived, undisturbed
 from tests.faults.proxy import Fault
 
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.client import Api
+from subterra_operator.kube.client import KubernetesApi
 
 AT_ONCE = 4
 """Lives that go on side by side; most of their time is waiting."""
@@ -44,7 +44,7 @@ def reference(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 async def _undisturbed(plane: ControlPlane, folder: Path) -> Reference:
-    api = Api()
+    api = KubernetesApi()
     try:
         return await undisturbed(Life(plane, api, folder))
     finally:
@@ -65,7 +65,7 @@ class Lives:
 
     async def live(self, plans: Sequence[tuple[str, Sequence[Fault]]], way: Callable[[Life], Awaitable[object]]) -> list[Fault]:
         """Lives each plan this way, some at once; counts what was injected and survived. Returns the faults that happened."""
-        api, slots, failures = Api(), asyncio.Semaphore(AT_ONCE), list[str]()
+        api, slots, failures = KubernetesApi(), asyncio.Semaphore(AT_ONCE), list[str]()
 
         async def one(name: str, plan: Sequence[Fault]) -> list[Fault]:
             async with slots:

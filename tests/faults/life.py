@@ -22,11 +22,11 @@ from subterra_api.crd import all_crds
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.client import Api
-from subterra_operator.labels import APPLIED, labels
+from subterra_operator.kube.client import KubernetesApi
+from subterra_operator.labels import APPLIED_DIGEST, labels_of
 from subterra_operator.resources import KINDS, Object
 from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import Kubelet, World
+from subterra_testkit.operator_namespace import ClusterNamespace, FakeKubelet
 
 RECOVERY_SECONDS = 120.0
 """The promise: so long after the last fault is past, all is as if nothing had been."""
@@ -35,7 +35,7 @@ COMPARED = (
     "NetworkPolicy",
 )  # fmt: skip
 NUMBERS = itertools.count(1)
-_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", APPLIED)
+_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", APPLIED_DIGEST)
 _MASKS = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "TIME"),
@@ -51,7 +51,7 @@ class Life:
     """A namespace with an operator behind a proxy and a kubelet that only pretends."""
 
     plane: ControlPlane
-    api: Api
+    api: KubernetesApi
     folder: Path
     plan: Sequence[Fault] = ()
     name: str = "life"
@@ -59,13 +59,13 @@ class Life:
     """Name and UID of every Job that ever was."""
 
     def __post_init__(self) -> None:
-        self.world = World(self.api, f"faults-{next(NUMBERS)}")
+        self.world = ClusterNamespace(self.api, f"faults-{next(NUMBERS)}")
         self.operator = OperatorProcess(self.folder / self.world.namespace, self.world.namespace)
         self.proxy = Proxy(self.plane, self.operator, self.plan)
         self._stack = AsyncExitStack()
 
     @property
-    def kubelet(self) -> Kubelet:
+    def kubelet(self) -> FakeKubelet:
         return self.world.kubelet
 
     async def __aenter__(self) -> "Life":
@@ -191,7 +191,7 @@ class Life:
         writes = [request for request, _ in self.proxy.written if request.verb == "create" and request.kind == "jobs"]
         assert len(writes) == len(set(writes)), f"{self.name}: {writes}"
         jobs = await self.world.all("Job")
-        attempts = [tuple(labels(job)[f"subterra.dev/{part}"] for part in ("run", "stage", "attempt", "attach")) for job in jobs]
+        attempts = [tuple(labels_of(job)[f"subterra.dev/{part}"] for part in ("run", "stage", "attempt", "attach")) for job in jobs]
         assert len(attempts) == len(set(attempts)), f"{self.name}: two Jobs for one attempt: {attempts}"
 
     def past(self) -> list[Fault]:

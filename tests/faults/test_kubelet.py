@@ -1,6 +1,6 @@
 """On a real kubelet: pods and processes of every stage are killed, the operator goes away, versions change under a talking client.
 
-Needs root and the images; `make test-faults` starts the embedded cluster and builds them.
+Needs root and the images; `make test-exhaustive` starts the embedded cluster and builds them.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ import pytest
 from tests.faults.conftest import TALLY
 
 from subterra_demo import steps
-from subterra_operator.labels import labels
+from subterra_operator.labels import labels_of
 from subterra_operator.resources import Object
 from subterra_testkit.kubernetes_objects import TRAVEL
 
 pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(3000)]
-PLACE = steps.Place()
+PLACE = steps.DemoCluster()
 NAMESPACE = "faults"
 PATIENCE = 900.0
 LENIENT = {"minScenarios": 1, "minScore": 1, "maxFailureRate": 1, "minConformance": 0}
@@ -82,7 +82,7 @@ def cluster() -> Iterator[None]:
 def pod_of(**marks: str) -> Object | None:
     """The newest running pod with these labels."""
     wanted = {f"subterra.dev/{name}": value for name, value in marks.items()}
-    alive = [pod for pod in read("pods") if wanted.items() <= labels(pod).items() and pod["status"].get("phase") == "Running"]
+    alive = [pod for pod in read("pods") if wanted.items() <= labels_of(pod).items() and pod["status"].get("phase") == "Running"]
     return max(alive, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
 
 
@@ -185,4 +185,4 @@ async def test_a_client_that_keeps_its_connection_notices_nothing_of_a_new_versi
 
 
 def old_pods(version: str) -> list[Object]:
-    return [pod for pod in read("pods") if labels(pod).get("subterra.dev/version") == version]
+    return [pod for pod in read("pods") if labels_of(pod).get("subterra.dev/version") == version]

@@ -1,1 +1,1 @@
-"""What the operator and the jobs tell each other: run input, results, environment, artifact paths, effective settings."""
+"""Contract between operator and jobs: run input, results, environment, artifact paths, effective settings."""

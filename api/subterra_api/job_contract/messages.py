@@ -1,4 +1,4 @@
-"""What passes between the operator and its jobs: input file, result, exit codes, artifact keys, progress."""
+"""Messages between the operator and its jobs: run input, budget, gate, result, exit codes, progress."""
 
 from enum import IntEnum
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ from subterra_api.v1alpha1.scores import Scores
 
 
 class ExitCode(IntEnum):
-    """How a job ended. The operator retries 13 and 14 by itself, nothing else."""
+    """Exit codes of a job. The operator automatically retries 13 and 14 only."""
 
     SUCCEEDED = 0
     INTERNAL = 1
@@ -69,37 +69,39 @@ class Evaluation(ApiModel):
 
 
 class RunIdentity(ApiModel):
+    """Identity of a run."""
+
     name: str
     namespace: str
     uid: str
     agent: str | None = None
-    """The agent that the run was made for."""
+    """The agent that created the run."""
 
     @property
     def payer(self) -> str:
-        """Who is billed: the agent, for all its runs together, or a run without an agent by itself."""
+        """Account that is charged: the agent for all its runs, or the run itself if it has no agent."""
         return f"agent-{self.agent}" if self.agent else f"run-{self.uid}"
 
 
 class Budget(ApiModel):
-    """Caps on what providers may be paid. No part of the input: each attempt is told those of the moment it begins."""
+    """Caps on provider spending. Not part of the input: each attempt gets the caps current at its start."""
 
     max_usd: Annotated[Money | None, Field(alias="maxUSD")] = None
-    """Of the run, all stages and attempts together."""
+    """Cap for the run, over all stages and attempts."""
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
-    """Of all runs of the payer, in the 30 days before a call."""
+    """Cap for all runs of the payer, in the 30 days before a call."""
 
 
 class Gate(ApiModel):
-    """What the candidate must reach. No part of the input: each attempt is told the policy of the moment it begins."""
+    """Thresholds for the candidate. Not part of the input: each attempt gets the policy current at its start."""
 
     policy: GatePolicy = GatePolicy()
     attempt: Annotated[int, Field(ge=1)] = 1
-    """The agent's runs of this procedure so far, with this one."""
+    """Number of the agent's runs of this procedure, including this one."""
 
 
 class RunInput(ApiModel):
-    """The frozen input of all stages of a run: every effective default is in it."""
+    """Frozen input of all stages of a run, with every effective default."""
 
     contract: Literal[1] = 1
     run: RunIdentity
@@ -111,15 +113,15 @@ class RunInput(ApiModel):
     evaluation: Evaluation
     keys: ArtifactKeys
     references: tuple[Reference, ...] = ()
-    """Models that are played beside the candidate."""
+    """Models to simulate and judge along with the candidate."""
     store: str
-    """fsspec URI of the namespace's prefix, such as ``file:///store``."""
+    """fsspec URI of the namespace's prefix, such as `file:///store`."""
     ranks: int = 1
     banner: str | None = None
 
 
 class StageResult(ApiModel):
-    """A job's termination message."""
+    """Termination message of a job."""
 
     stage: Stage
     key: str
@@ -127,29 +129,29 @@ class StageResult(ApiModel):
     digest: str = ""
     """Digest of the artifact's manifest."""
     path: str = ""
-    """Where it is, relative to the store."""
+    """Path of the artifact, relative to the store."""
     usd: str = "0"
     tokens: int = 0
     reused: bool = False
-    """True when the artifact was there already and nothing was paid."""
+    """True if the artifact already existed and nothing was paid."""
     message: str = ""
     scores: Scores | None = None
 
 
 class Calls(ApiModel):
-    """How a stage that pays a provider gets on with it."""
+    """Progress of a stage's provider calls."""
 
     answered: int = 0
-    """Since this attempt began."""
+    """Calls answered since this attempt started."""
     per_minute: float = 0.0
     limit: float | None = None
-    """Calls a minute that the account's limits let through; none when the provider tells none."""
+    """Calls per minute allowed by the account's limits; `None` if the provider reports no limits."""
     max_usd: Annotated[str | None, Field(alias="maxUSD")] = None
-    """The cap of the run."""
+    """Spending cap of the run in US dollars."""
 
 
 class Progress(ApiModel):
-    """What a job says on its progress port."""
+    """Progress that a job reports on its progress port."""
 
     stage: Stage
     done: int = 0

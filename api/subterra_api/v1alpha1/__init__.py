@@ -3,3 +3,6 @@
 GROUP = "subterra.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+
+RETRY_AT = f"{GROUP}/retry-at"
+"""Annotation that people set on an agent or a run, usually to the time: a new value retries what failed."""

@@ -1,4 +1,4 @@
-"""What all resource models share: camelCase on the wire, unknown fields refused, defaults left out when hashed."""
+"""Base classes of all resource models: camelCase in JSON, unknown fields rejected, defaults left out of digests."""
 
 from typing import Annotated, Any, Self
 
@@ -8,14 +8,12 @@ from pydantic.alias_generators import to_camel
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Money = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
-"""US dollars as a decimal string: JSON numbers lose cents."""
-
-
+"""US dollars as a decimal string, because JSON numbers lose cents."""
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def _read(value: Any) -> Any:
-    """A value with lists as tuples and whole numbers as such."""
+    """`value` with lists as tuples and integral floats as integers."""
     if isinstance(value, list):
         return tuple(_read(item) for item in value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -26,14 +24,14 @@ def _read_map(value: Any) -> Any:
 
 
 MAP = BeforeValidator(_read_map)
-"""For maps with keys of the author's choice: null is unset there too."""
+"""For maps with arbitrary keys: null means unset there too."""
 Labels = Annotated[dict[str, str], MAP]
 
 
 class ApiModel(BaseModel):
-    """A part of a resource. ``dump()`` gives the JSON that Kubernetes stores.
+    """Part of a resource. `dump()` returns the JSON that Kubernetes stores.
 
-    It takes exactly what the API server takes: no other names, no text for a number; 2.0 is a whole number, and null is unset.
+    Accepts exactly what the API server accepts: no other names, no strings for numbers; 2.0 is an integer, and null means unset.
     """
 
     model_config = ConfigDict(
@@ -42,7 +40,7 @@ class ApiModel(BaseModel):
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """From the wire, by wire names. Raises ValidationError."""
+        """Parses JSON with its JSON names. Raises ValidationError."""
         return super().model_validate(obj, **{"by_alias": True, "by_name": False, **options})
 
     @model_validator(mode="before")
@@ -54,44 +52,44 @@ class ApiModel(BaseModel):
         return {key: _read(value) for key, value in data.items() if value is not None or key not in optional}
 
     def dump(self) -> dict[str, Any]:
-        """JSON-ready dict in wire names; unset and null fields are left out, so defaults never enter a digest."""
+        """JSON-ready dict with JSON names; unset and null fields are left out, so defaults never enter a digest."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
 class StatusModel(ApiModel):
-    """A part of a status. Unknown fields are passed over: another version of the operator may have written them."""
+    """Part of a status. Ignores unknown fields: another version of the operator may have written them."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class LocalReference(ApiModel):
-    """An object in the same namespace."""
+    """Reference to an object in the same namespace."""
 
     name: Name
-    """Its metadata.name."""
+    """The object's metadata.name."""
 
 
 class SecretKeyReference(ApiModel):
-    """One key of a Secret in the same namespace. The operator never reads it; kubelet hands it to the job."""
+    """One key of a Secret in the same namespace. The operator never reads it; the kubelet passes it to the job."""
 
     name: Name
     """The Secret's metadata.name."""
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "apiKey"
-    """The key within the Secret. Default: apiKey."""
+    """Key within the Secret. Default: apiKey."""
 
 
 class Condition(StatusModel):
-    """A Kubernetes condition, as in ``metav1.Condition``."""
+    """A Kubernetes condition, as in `metav1.Condition`."""
 
     type: Annotated[str, StringConstraints(max_length=316)]
-    """What is said something about."""
+    """Type of the condition, in CamelCase."""
     status: Annotated[str, StringConstraints(pattern="^(True|False|Unknown)$")]
     """True, False or Unknown."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
-    """Why, in one word for programs."""
+    """Machine-readable reason, in CamelCase."""
     message: Annotated[str, StringConstraints(max_length=32768)] = ""
-    """Why, and what to do about it, for people."""
+    """Explanation for people, with what to do about it."""
     last_transition_time: str
-    """When the status last changed."""
+    """Time of the last change of status."""
     observed_generation: int = Field(default=0, ge=0)
-    """The metadata.generation for which this holds."""
+    """The metadata.generation for which the condition was set."""

@@ -1,4 +1,4 @@
-"""CompiledAgent: keeps a served agent in step with its procedure, promoting only what passed the gate."""
+"""CompiledAgent: keeps a served agent up to date with its procedure, promoting only models that passed the gate."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -18,10 +18,10 @@ from subterra_api.v1alpha1.scores import Verdict
 
 
 class RunTemplate(ApiModel):
-    """Settings of every run of this agent."""
+    """Settings for every run of this agent."""
 
     base_model: BaseModelSource = BaseModelSource()
-    """The model that is fine-tuned."""
+    """Model to fine-tune."""
     generation: GenerationSettings = GenerationSettings()
     """How the dataset is written."""
     training: TrainingSettings = TrainingSettings()
@@ -29,105 +29,105 @@ class RunTemplate(ApiModel):
     evaluation: EvaluationSettings = EvaluationSettings()
     """How the candidate is judged."""
     execution: ExecutionSettings = ExecutionSettings()
-    """Where and with what the stages run. Changes here start no new run."""
+    """Resources and limits of the stages. Changes here start no new run."""
 
 
 class CompileSource(ApiModel):
-    """Compile a procedure of this namespace."""
+    """Compile a procedure in this namespace."""
 
     procedure_ref: LocalReference
-    """The Procedure that is compiled."""
+    """The Procedure to compile."""
     template: RunTemplate = RunTemplate()
-    """Settings of every run of this agent."""
+    """Settings for every run of this agent."""
     trigger: Literal["OnChange", "Manual"] = "OnChange"
-    """Whether a change of procedure or settings starts a run by itself, or waits until the annotation subterra.dev/retryAt
-    is set to another time. Default: OnChange."""
+    """OnChange: a change of procedure or settings starts a run. Manual: it waits until the annotation subterra.dev/retry-at
+    is set to a new time. Default: OnChange."""
     settle_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
-    """How long procedure and settings must be left alone before a run begins, so that one commit makes one run."""
+    """Seconds without further edits of procedure or settings before a run starts, so that one commit makes one run. Default: 0."""
     suspend: bool = False
-    """Stops the run at work and starts none. What serves goes on serving."""
+    """Suspends the current run and starts no new one. The serving version keeps serving. Default: false."""
 
 
 class ModelSource(ApiModel):
-    """Serve a model that was compiled elsewhere, checked by its digest."""
+    """Serve a model that was compiled elsewhere, verified by its digest."""
 
     uri: Annotated[str, StringConstraints(pattern=r"^(pvc://.+|s3://.+)$", max_length=500)]
-    """Where the model is: `pvc://path` in the namespace's store, or `s3://bucket/path`."""
+    """Location of the model: `pvc://path` in the namespace's store, or `s3://bucket/path`."""
     digest: Digest
-    """The digest of its manifest: status.serving.modelDigest of the agent that compiled it."""
+    """Digest of its manifest: status.serving.modelDigest of the agent that compiled it."""
     turns_per_conversation: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Mean number of agent turns, from the report of the run that made the model; without it the price is that of a reply."""
+    """Mean number of agent turns, from the report of the run that made the model. Without it, the price is per reply."""
 
 
 class PromotionSettings(ApiModel):
-    """When traffic moves to a new version."""
+    """When traffic is switched to a new version."""
 
     mode: Literal["Automatic", "Manual"] = "Automatic"
-    """Automatic: traffic moves to what passed the gate. Manual: traffic follows only the pin. Default: Automatic."""
+    """Automatic: traffic moves to each version that passes the gate. Manual: traffic follows only the pin. Default: Automatic."""
     gate: GatePolicy = GatePolicy()
-    """What a candidate must reach."""
+    """Thresholds that a candidate must reach."""
     pin: Digest | None = None
-    """Serve the model with this digest, whatever is newer."""
+    """Serve the model with this digest, even if there are newer ones."""
     anchor: Digest | None = None
-    """A model of this agent that new ones are compared with beside what serves, so that many small losses do not add up."""
+    """Digest of a model of this agent that candidates are compared with in addition to the serving version, so that small
+    regressions cannot accumulate."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
-    """How many versions that served are remembered with their runs, and how many other old runs are kept. Default: 5."""
+    """Number of former serving versions to keep with their runs, and of other old runs to keep. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
-    """How long the version before keeps its pods after traffic left it: a quick way back, and time for open connections.
+    """Seconds for which the previous version keeps its pods after a switch, for a quick rollback and open connections.
     Default: 300."""
     progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
-    """How long the pods of a new version may take to get ready before it is given up. Default: 900."""
+    """Seconds within which the pods of a new version must become ready before the rollout counts as failed. Default: 900."""
 
 
 class ServingSettings(ApiModel):
     """How the model is served with vLLM."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """How many pods serve; also what `kubectl scale` and autoscalers set. Leave it out of your files when one of these does.
-    Default: 1."""
+    """Number of serving pods. Leave it out of your manifests if `kubectl scale` or an autoscaler sets it. Default: 1."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    """The Service's port. Default: 8000."""
+    """Port of the Service. Default: 8000."""
     args: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=30)] = ()
-    """More arguments for vLLM, from an allowlist."""
+    """Extra arguments for vLLM; only those on an allowlist are accepted."""
     resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits of vLLM; what is not said comes from the operator's settings."""
+    """Requests and limits of vLLM; the operator's settings supply what is unset."""
     node_selector: Labels = {}
-    """Labels that a node must have, as in a pod."""
+    """Labels that a node must have, as in a PodSpec."""
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
-    """Taints that are put up with, as in a pod."""
+    """Tolerations of the pods, as in a PodSpec."""
 
 
 class BudgetSettings(ApiModel):
-    """Hard caps on what providers may be paid."""
+    """Hard caps on provider spending."""
 
     max_usd_per_run: Annotated[Money | None, Field(alias="maxUSDPerRun")] = None
-    """What one run may pay at most, in US dollars, such as "25.00"."""
+    """Maximum provider spending per run in US dollars, such as "25.00"."""
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
-    """What all runs of this agent, deleted ones included, may pay at most within 30 days."""
+    """Maximum provider spending of all runs of this agent, including deleted ones, within 30 days."""
 
 
 class CostSettings(ApiModel):
-    """What serving costs."""
+    """Cost of serving."""
 
     usd_per_hour: Annotated[Money, Field(alias="usdPerHour")] = "2.50"
-    """Price of one replica's hardware per hour; the default is one A100 80 GB as in the paper."""
+    """Price of one replica's hardware per hour in US dollars. Default: 2.50, for one A100 80 GB as in the paper."""
 
 
 class CompiledAgentSpec(ApiModel):
-    """Where the model comes from, when traffic moves to a new one, and how it is served. Needs one of compile and model."""
+    """Source of the model, promotion and serving. Set exactly one of compile and model."""
 
     compile: CompileSource | None = None
-    """Compile a procedure of this namespace, and again whenever it changes."""
+    """Compile a procedure in this namespace, and recompile it whenever it changes."""
     model: ModelSource | None = None
-    """Serve a model that was compiled elsewhere, checked by its digest."""
+    """Serve a model that was compiled elsewhere, verified by its digest."""
     promotion: PromotionSettings = PromotionSettings()
-    """When traffic moves to a new version."""
+    """When traffic is switched to a new version."""
     serving: ServingSettings = ServingSettings()
     """How the model is served with vLLM."""
     budget: BudgetSettings = BudgetSettings()
-    """Hard caps on what providers may be paid."""
+    """Hard caps on provider spending."""
     cost: CostSettings = CostSettings()
-    """What serving costs, for the price of a conversation."""
+    """Cost of serving, from which the price per conversation is computed."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -137,92 +137,92 @@ class CompiledAgentSpec(ApiModel):
 
 
 class AgentVersion(StatusModel):
-    """One model behind one serving template."""
+    """A model combined with a serving template."""
 
     version: str
-    """Short digest of model and serving template."""
+    """Short digest of the model and serving template."""
     model_digest: str
-    """Digest of the model: what `promotion.pin` and `model.digest` take."""
+    """Digest of the model, for `promotion.pin` and `model.digest`."""
     model_path: str
-    """Where the model is in the store."""
+    """Path of the model in the store."""
     run: str | None = None
     """The CompileRun that made it."""
     since: str | None = None
-    """When traffic moved to it."""
+    """Time at which traffic moved to it."""
 
 
 class Settling(StatusModel):
-    """A run that begins when nothing is edited for a while."""
+    """A run that starts once edits have settled."""
 
     run: str
-    """The name that the run will have."""
+    """Name that the run will have."""
     since: str
-    """When it was last edited."""
+    """Time of the last edit."""
 
 
 class Candidate(StatusModel):
-    """The version that wants to be served."""
+    """The version being considered for promotion."""
 
     run: str | None = None
     """The CompileRun that made it."""
     version: str | None = None
-    """Short digest of model and serving template."""
+    """Short digest of the model and serving template."""
     model_digest: str | None = None
-    """Digest of the model: set `promotion.pin` to it to serve it whatever the gate said."""
+    """Digest of the model: set `promotion.pin` to it to serve the model regardless of the verdict."""
     verdict: Verdict | None = None
-    """The gate's decision and why."""
+    """The gate's decision and its reasons."""
 
 
 class Price(StatusModel):
-    """What a conversation costs, measured on the serving pods."""
+    """Cost of a conversation, measured on the serving pods."""
 
     usd_per_conversation: Money | None = None
-    """Busy time only."""
+    """Counting busy time only."""
     usd_per_conversation_with_idle: Money | None = None
-    """All hours paid for, idle ones too."""
+    """Counting all hours, including idle time."""
     usd_per_hour: Money | None = None
-    """Price of one replica's hardware per hour."""
+    """Price of one replica's hardware per hour in US dollars."""
     conversations: int | None = None
-    """How many conversations that is measured on."""
+    """Number of conversations in the measurement."""
     idle_percent: int | None = None
-    """Share of the time in which nobody asked anything."""
+    """Percentage of the time without requests."""
     compile_usd: Annotated[Money | None, Field(alias="compileUSD")] = None
-    """What the run that made it paid to providers."""
+    """Provider spending of the run that made the model, in US dollars."""
 
 
 class CompiledAgentStatus(StatusModel):
-    """What serves, what is on its way, and what it costs."""
+    """Serving version, candidate and cost."""
 
     observed_generation: int = 0
-    """The metadata.generation that this status is about; -1 before the operator has looked."""
+    """The metadata.generation that this status describes; -1 before the operator has seen the object."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
-    """Ready: something serves. UpToDate: what serves is what the spec and the procedure say; else the message says why not.
-    Reconciling: nothing serves yet, and work goes on. Stalled: nothing serves, and a person is needed."""
+    """Ready: a version is serving. UpToDate: it matches the spec and the procedure; if not, the message says why.
+    Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act."""
     phase: str | None = None
-    """A summary of the conditions in a word, such as Serving, Recompiling, Rejected or Failed."""
+    """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
     procedure_digest: str | None = None
-    """Digest of the procedure that this status is about; see the Procedure's status.digest."""
+    """Digest of the procedure that this status describes; see the Procedure's status.digest."""
     retry_at: str | None = None
-    """The `subterra.dev/retryAt` annotation that was last obeyed."""
+    """Value of the `subterra.dev/retry-at` annotation that was last acted on."""
     current_run: str | None = None
-    """The CompileRun of what is wanted now."""
+    """The CompileRun for the desired state."""
     settling: Settling | None = None
-    """A run that begins when nothing is edited for a while."""
+    """A run that starts once edits have settled."""
     stage: str | None = None
-    """What the current run is doing, for `kubectl get`."""
+    """Current activity of the run, for `kubectl get`."""
     serving: AgentVersion | None = None
-    """The version that has traffic."""
+    """The version that receives traffic."""
     candidate: Candidate | None = None
-    """What is wanted now, whether it serves already or not."""
+    """The desired version, whether it is serving already or not."""
     history: Annotated[tuple[AgentVersion, ...], Field(max_length=50)] = ()
-    """Versions that served, the latest first."""
+    """Former serving versions, latest first."""
     endpoint: str | None = None
-    """The URL within the cluster: an OpenAI-compatible API."""
+    """URL within the cluster of the OpenAI-compatible API."""
     replicas: int | None = None
-    """How many pods serve, for `kubectl scale` and autoscalers."""
+    """Number of serving pods, for `kubectl scale` and autoscalers."""
     selector: str | None = None
-    """The labels of these pods, for autoscalers."""
+    """Label selector of these pods, for autoscalers."""
     price: Price | None = None
-    """What a conversation costs, measured on the serving pods."""
+    """Cost of a conversation, measured on the serving pods."""
     banner: str | None = None
-    """What the scores are no evidence for."""
+    """Disclaimer: what the scores cannot be evidence for."""

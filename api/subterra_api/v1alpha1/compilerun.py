@@ -1,4 +1,4 @@
-"""CompileRun: one compilation of one procedure, from synthetic conversations to a judged model."""
+"""CompileRun: one compilation of one procedure, from synthetic conversations to an evaluated model."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -32,32 +32,32 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://.+$", max_length=500)
 
 
 class Provider(ApiModel):
-    """Who writes, plays or judges."""
+    """A model provider: teacher, simulator, judge or baseline."""
 
     name: Literal["scripted", "anthropic", "openai"] = "scripted"
-    """`scripted` is deterministic, from the procedure's own examples: no key, no network, no cost. Default: scripted."""
+    """`scripted` works deterministically from the procedure's own examples: no key, no network, no cost. Default: scripted."""
     model: Annotated[str, StringConstraints(max_length=200)] | None = None
-    """The provider's model name; needed for every provider but `scripted`."""
+    """The provider's model name; required except for `scripted`."""
     base_url: Url | None = Field(default=None, alias="baseURL")
-    """`openai` only: an endpoint with the same API, such as a vLLM server, that the administrator allows. Default: OpenAI's own."""
+    """`openai` only: an endpoint with the same API, such as a vLLM server, that the administrator allows. Default: OpenAI's API."""
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
         if self.base_url is not None and self.name != "openai":
             raise ValueError("baseURL is for the openai provider only; remove it")
         if self.name != "scripted" and self.model is None:
-            raise ValueError("model is missing: every provider but scripted needs the name of a model")
+            raise ValueError("model is missing; every provider except scripted needs one")
         return self
 
 
 class Baseline(ApiModel):
-    """Another way to follow the procedure, played for comparison; it has no say in the verdict."""
+    """Another way to follow the procedure, simulated for comparison; it does not affect the verdict."""
 
     kind: Literal["InContext", "Orchestrator"]
-    """`InContext`: a model with the whole flowchart in its system prompt. `Orchestrator`: a graph of the procedure's nodes, with a
-    model that writes each turn and chooses at every hub."""
+    """`InContext`: a model with the whole flowchart in its system prompt. `Orchestrator`: code that follows the flowchart, with a
+    model that writes each turn and chooses an edge at every hub."""
     provider: Provider
-    """The model; for an orchestrator with the base model itself, a vLLM server as an openai provider."""
+    """The model. To orchestrate the base model itself, name a vLLM server as an `openai` provider."""
 
 
 class GenerationSettings(ApiModel):
@@ -66,72 +66,72 @@ class GenerationSettings(ApiModel):
     teacher: Provider = Provider()
     """Who writes the conversations."""
     conversations: Annotated[int, Field(ge=20, le=100000)] | None = None
-    """How many to write for each seed, held-out ones included."""
+    """Number of conversations per seed, including held-out ones."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=16)] | None = None
-    """One batch of conversations is written for each of these random seeds."""
+    """Random seeds; one batch of conversations is written for each."""
     held_out_percent: Annotated[int, Field(ge=1, le=50)] | None = None
-    """Share of the conversations that is kept from training."""
+    """Percentage of the conversations held out from training."""
     audit: Literal["Enforce", "Report"] = "Enforce"
-    """What happens when a blind reader cannot tell a hub's branches from what customers say: `Enforce` stops the run before the
-    rest is written, `Report` goes on and names the hub in the stage's message. Default: Enforce."""
+    """What happens when a blind reader cannot tell from the customers' words which branch of a hub was taken: `Enforce` stops the
+    run before the rest is written, `Report` continues and names the hub in the stage's message. Default: Enforce."""
 
 
 class BaseModelSource(ApiModel):
-    """The model that is fine-tuned."""
+    """Model to fine-tune."""
 
     uri: Annotated[str, StringConstraints(pattern=r"^(scratch|hf://.+|pvc://.+|s3://.+)$", max_length=500)] = "scratch"
-    """`scratch` makes a tiny model on the spot (CPU, no hub); else `hf://org/name`, `pvc://path` or `s3://bucket/path`."""
+    """`scratch` creates a tiny model (CPU, no download); otherwise `hf://org/name`, `pvc://path` or `s3://bucket/path`.
+    Default: scratch."""
 
 
 class TrainingSettings(ApiModel):
-    """Full-parameter supervised fine-tuning. Unset fields take the defaults of the base model's kind."""
+    """Full-parameter supervised fine-tuning. Defaults depend on the kind of base model."""
 
     optimizer: Literal["adamw", "muon"] | None = None
-    """How the weights are moved."""
+    """Optimizer that updates the weights."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """The highest learning rate of the schedule."""
+    """Peak learning rate of the schedule."""
     epochs: Annotated[int, Field(ge=1, le=100)] | None = None
-    """How often the model sees each conversation."""
+    """Number of passes over the conversations."""
     max_steps: Annotated[int, Field(ge=1, le=1000000)] | None = None
-    """Stops after so many steps, whatever `epochs` says."""
+    """Maximum number of optimizer steps, regardless of `epochs`."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Conversations per optimizer step, over all ranks."""
     max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
-    """Tokens per conversation."""
+    """Maximum tokens per conversation."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
-    """How much DeepSpeed ZeRO spreads over the GPUs: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
+    """DeepSpeed ZeRO stage, what is sharded over the GPUs: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
     seed: Seed | None = None
-    """Random seed of the order of the conversations and, for `scratch`, of the first weights."""
+    """Random seed for the order of the conversations and, for `scratch`, the initial weights."""
     checkpoint_steps: Annotated[int, Field(ge=1, le=1000000)] | None = None
-    """Steps between checkpoints, from which a training that was interrupted goes on."""
+    """Steps between checkpoints, from which an interrupted training resumes."""
 
 
 class EvaluationSettings(ApiModel):
-    """How the candidate is judged. The `scripted` judge goes by rules, which read only the words of a scripted teacher."""
+    """How the candidate is judged. The `scripted` judge uses rules that understand only the phrasings of a scripted teacher."""
 
     simulator: Provider = Provider()
-    """Who plays the customers. Default: scripted."""
+    """Simulator that plays the customers. Default: scripted."""
     judge: Provider = Provider()
-    """Who scores the conversations. Default: scripted."""
+    """Judge that scores the conversations. Default: scripted."""
     second_judge: Provider | None = None
-    """Another opinion on every conversation: needed beside a judge that is a model. One of the two must be of another family than
-    teacher and simulator."""
+    """Second judge of every conversation; required when the judge is a model. At least one of the two must be of a different model
+    family than teacher and simulator."""
     baselines: Annotated[tuple[Baseline, ...], Field(max_length=3)] = ()
-    """Played and judged beside the candidate, for the report."""
+    """Baselines to simulate and judge along with the candidate, for the report."""
     scenarios: Annotated[int, Field(ge=10, le=5000)] | None = None
-    """How many conversations are played with the candidate; the more, the narrower the intervals that the gate decides by.
-    Default: 300."""
+    """Number of conversations with the candidate; more of them give the gate narrower confidence intervals. Default: 300."""
     seed: Seed | None = None
-    """Random seed of the scenarios; another than the training's."""
+    """Random seed of the scenarios; use one that differs from the training's. Default: 7."""
 
 
 class CompileInputs(ApiModel):
     """Everything that determines the result. Immutable."""
 
     procedure_ref: LocalReference
-    """The Procedure that is compiled."""
+    """The Procedure to compile."""
     procedure_digest: Digest | None = None
-    """When set, the run refuses to start from a procedure that has another digest."""
+    """If set, the run starts only from a procedure with this digest."""
     base_model: BaseModelSource = BaseModelSource()
     generation: GenerationSettings = GenerationSettings()
     training: TrainingSettings = TrainingSettings()
@@ -142,187 +142,188 @@ class ResourceRequirements(ApiModel):
     """Requests and limits of a pod's main container."""
 
     requests: Quantities = {}
-    """What the scheduler keeps free for it, such as `cpu: 2` or `nvidia.com/gpu: 1`."""
+    """Resources that the scheduler reserves, such as `cpu: 2` or `nvidia.com/gpu: 1`."""
     limits: Quantities = {}
-    """What it may use at most."""
+    """Maximum resources that the container may use."""
 
 
 class StagePod(ApiModel):
-    """Where and with what a stage runs."""
+    """Placement and resources of a stage."""
 
     resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits; what is not said comes from the operator's settings."""
+    """Requests and limits; the operator's settings supply what is unset."""
     node_selector: Labels = {}
-    """Labels that a node must have, as in a pod."""
+    """Labels that a node must have, as in a PodSpec."""
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
-    """Taints that are put up with, as in a pod."""
+    """Tolerations of the pods, as in a PodSpec."""
     active_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
-    """After so many seconds the stage is stopped and the run fails with DeadlineExceeded."""
+    """Seconds after which the stage is stopped and the run fails with DeadlineExceeded."""
     ranks: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Processes of the training job: one per GPU; on CPU one per core given to it."""
+    """Number of training processes: one per GPU, or on CPU one per core assigned to the pod."""
 
 
 class GatePolicy(ApiModel):
-    """What a candidate must reach with confidence: bounds decide, not means. Not worse than what serves, and above the floors."""
+    """Thresholds for promotion, applied to confidence bounds: not worse than the serving version, and above the floors."""
 
     min_scenarios: Annotated[int, Field(ge=1, le=5000)] = 100
-    """With fewer played scenarios the verdict is Inconclusive. Default: 100."""
+    """Minimum number of simulated scenarios; with fewer the verdict is Inconclusive. Default: 100."""
     margin: Annotated[float, Field(gt=0, le=4)] = 0.25
-    """A criterion may be worse than that of the serving version by less than so many points, of 1 to 5. Default: 0.25."""
+    """Non-inferiority margin: by how many points (of 1 to 5) a criterion may be below the serving version. Default: 0.25."""
     failure_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
-    """The share of failures may be larger than that of the serving version by less than this. Default: 0.06."""
+    """Non-inferiority margin of the failure rate, as a share. Default: 0.06."""
     max_missing: Share = 0.02
-    """With a larger share of judgements that the judges did not give the verdict is Inconclusive. Default: 0.02."""
+    """Maximum share of missing judgements; with more the verdict is Inconclusive. Default: 0.02."""
     dry_run: bool = False
-    """The verdict is told, and moves no traffic."""
+    """Report the verdict without moving traffic. Default: false."""
     min_score: Score = 3.5
-    """What each criterion's mean score must reach, of 1 to 5. Default: 3.5."""
+    """Minimum mean score of each criterion, 1 to 5. Default: 3.5."""
     max_failure_rate: Share = 0.2
-    """The largest tolerable share of conversations with a Task Success of 3 or less. Default: 0.2."""
+    """Maximum share of conversations with a Task Success of 3 or less. Default: 0.2."""
     min_conformance: Share = 0.8
-    """The smallest tolerable share of conversations that follow the procedure to its end. Default: 0.8."""
+    """Minimum share of conversations that follow the procedure to its end. Default: 0.8."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """A branch that surely fails more often than this, in 30 conversations or more, fails the candidate. Default: 0.4."""
+    """Maximum failure rate of a branch with 30 or more conversations; a significantly higher one fails the candidate.
+    Default: 0.4."""
 
 
 class ApiKeySecrets(ApiModel):
-    """Where each provider's key is."""
+    """Secrets with the API key of each provider."""
 
     anthropic: SecretKeyReference | None = None
-    """Of the Messages API."""
+    """Key for the Anthropic API."""
     openai: SecretKeyReference | None = None
-    """Of OpenAI, and of other endpoints with its API."""
+    """Key for OpenAI, and for other endpoints with its API."""
 
 
 class ExecutionSettings(ApiModel):
-    """How the run is carried out. May change while it runs."""
+    """How the run is executed. May be changed while it runs."""
 
     suspend: bool = False
-    """Stops the job at work; what it made is kept, and the run goes on from there when this is false again."""
+    """Suspends the run; its work is kept, and it resumes when this is false again. Default: false."""
     max_usd: Annotated[Money | None, Field(alias="maxUSD")] = None
-    """Hard cap on what the run may pay to providers. May be raised; the next attempt is told."""
+    """Hard cap on the run's provider spending in US dollars. It may be raised; the next attempt uses the new value."""
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
-    """Hard cap on what all runs of the run's agent may pay to providers within 30 days; of this run alone when it has no agent."""
+    """Hard cap on provider spending within 30 days of all runs of the agent, or of this run alone if it has no agent."""
     queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """The Kueue LocalQueue in which the jobs wait for their turn; needs Kueue."""
+    """Kueue LocalQueue for the jobs; requires Kueue."""
     api_key_secret: SecretKeyReference | None = None
-    """The key of the teacher's provider; needed for every provider but `scripted`."""
+    """API key for the teacher's provider; required except for `scripted`."""
     api_key_secrets: ApiKeySecrets = ApiKeySecrets()
-    """Keys by provider, for simulator, judges and baselines; they come before `apiKeySecret`."""
+    """API keys by provider, for simulator, judges and baselines; they take precedence over `apiKeySecret`."""
     generate: StagePod = StagePod()
     """The pod that writes the conversations."""
     train: StagePod = StagePod()
-    """The pod that trains."""
+    """The pod that trains the model."""
     evaluate: StagePod = StagePod()
-    """The pod that plays and judges; the candidate's vLLM runs beside it."""
+    """The pod that simulates and judges; the candidate's vLLM server runs next to it."""
     gate: GatePolicy = GatePolicy()
-    """What the candidate must reach."""
+    """Thresholds that the candidate must reach."""
 
 
 class Reference(ApiModel):
-    """A finished model that is played and judged beside the candidate."""
+    """A finished model that is simulated and judged along with the candidate."""
 
     role: Literal["Serving", "Anchor"]
-    """`Serving`: what had traffic when the run was made. `Anchor`: what the agent's `promotion.anchor` names."""
+    """`Serving`: the version with traffic when the run was created. `Anchor`: the model named by the agent's `promotion.anchor`."""
     run: Annotated[str, StringConstraints(max_length=253)]
     """The CompileRun that made it."""
     model_digest: Digest
     """Digest of the model."""
     model_path: Annotated[str, StringConstraints(max_length=500)]
-    """Where the model is in the store."""
+    """Path of the model in the store."""
     base_model: BaseModelSource = BaseModelSource()
-    """What it was fine-tuned from."""
+    """The model that it was fine-tuned from."""
     max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
-    """Tokens per conversation that it was trained for."""
+    """Maximum tokens per conversation in its training."""
 
 
 class CompileRunSpec(ApiModel):
-    """What to compile, and how the work is carried out."""
+    """What to compile, and how to execute the run."""
 
     inputs: CompileInputs
     """Everything that determines the result. Immutable."""
     execution: ExecutionSettings = ExecutionSettings()
-    """How the run is carried out. May change while it runs."""
+    """How the run is executed. May be changed while it runs."""
     references: Annotated[tuple[Reference, ...], Field(max_length=2)] = ()
-    """Models to compare with; none: the floors decide. Set by the agent when it makes the run. Immutable."""
+    """Models to compare with; without any, the floors decide. Set by the agent when it creates the run. Immutable."""
     attempt: Annotated[int, Field(ge=1, le=1000000)] = 1
-    """How many runs the agent has made of this procedure, this one included: each has a smaller chance to pass by luck. Set by the
-    agent when it makes the run. Immutable. Default: 1."""
+    """Number of the agent's runs of this procedure, including this one: each later attempt has a smaller chance to pass by luck.
+    Set by the agent when it creates the run. Immutable. Default: 1."""
 
 
 class StageStatus(StatusModel):
-    """How far one stage is."""
+    """Progress of one stage."""
 
     name: StageName
-    """generate, train, evaluate or gate."""
+    """Name: generate, train, evaluate or gate."""
     state: StageState = "Pending"
-    """Pending, Running, Succeeded or Failed."""
+    """State: Pending, Running, Succeeded or Failed."""
     attempt: int = 0
-    """How often it was begun."""
+    """Number of attempts."""
     retries: int = 0
-    """How often it was tried again by itself since somebody asked for it."""
+    """Number of automatic retries since the last manual one."""
     job_name: str | None = None
     """The Job of this attempt."""
     started_at: str | None = None
-    """When this attempt began."""
+    """Start time of this attempt."""
     finished_at: str | None = None
-    """When it ended."""
+    """End time of this attempt."""
     percent: int = 0
-    """How far it is."""
+    """Progress in percent."""
     eta_seconds: int | None = None
-    """Seconds that are probably left."""
+    """Estimated seconds remaining."""
     usd: Annotated[Money | None, Field(alias="usd")] = None
-    """What it paid to providers so far, all attempts together."""
+    """Provider spending so far in US dollars, over all attempts."""
     tokens: int | None = None
-    """Tokens that it was billed for."""
+    """Number of billed tokens."""
     reason: str | None = None
-    """Why it failed, in one word."""
+    """Machine-readable reason for the failure."""
     message: str | None = None
-    """What it is doing, or why it failed and what to do."""
+    """Current activity, or why it failed and what to do."""
 
 
 class Artifacts(StatusModel):
-    """Digests of the manifests of what the run made."""
+    """Digests and paths of the run's artifacts."""
 
     dataset: str | None = None
     """Digest of the dataset."""
     model: str | None = None
-    """Digest of the model: what `promotion.pin` and `model.digest` of a CompiledAgent take."""
+    """Digest of the model, for `promotion.pin` and `model.digest` of a CompiledAgent."""
     report: str | None = None
     """Digest of the report."""
     dataset_path: str | None = None
-    """Where the dataset is in the store."""
+    """Path of the dataset in the store."""
     model_path: str | None = None
-    """Where the model is in the store."""
+    """Path of the model in the store."""
     report_path: str | None = None
-    """Where the report is in the store."""
+    """Path of the report in the store."""
 
 
 class CompileRunStatus(StatusModel):
-    """How far the run is and what came of it."""
+    """Progress and result of the run."""
 
     observed_generation: int = 0
-    """The metadata.generation that this status is about; -1 before the operator has looked."""
+    """The metadata.generation that this status describes; -1 before the operator has seen the object."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
-    """Succeeded: all stages are done. Generated, Trained, Evaluated: each of them. Promotable: the gate's verdict.
-    Reconciling: work goes on. Stalled: a person is needed."""
+    """Succeeded: all stages have finished. Generated, Trained, Evaluated: the single stages. Promotable: the gate's verdict.
+    Reconciling: work is in progress. Stalled: a person must act."""
     phase: str | None = None
-    """A summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Suspended or Superseded."""
+    """Summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Suspended or Superseded."""
     progress: str | None = None
-    """The stage at work and how far it is, for `kubectl get`."""
+    """Current stage and its progress, for `kubectl get`."""
     procedure_digest: str | None = None
-    """Digest of the procedure that is compiled; see the Procedure's status.digest."""
+    """Digest of the procedure being compiled; see the Procedure's status.digest."""
     retry_at: str | None = None
-    """The `subterra.dev/retryAt` annotation that was last obeyed."""
+    """Value of the `subterra.dev/retry-at` annotation that was last acted on."""
     stages: Annotated[tuple[StageStatus, ...], Field(max_length=8)] = ()
-    """How far each stage is."""
+    """Progress of each stage."""
     artifacts: Artifacts = Artifacts()
-    """What was made, with its digests."""
+    """Digests and paths of the run's artifacts."""
     usd: Money | None = None
-    """What all stages together paid to providers, in US dollars."""
+    """Provider spending of all stages in US dollars."""
     scores: Scores | None = None
-    """What the evaluation measured."""
+    """Results of the evaluation."""
     verdict: Verdict | None = None
-    """The gate's decision and why."""
+    """The gate's decision and its reasons."""
     banner: str | None = None
-    """What the scores are no evidence for."""
+    """Disclaimer: what the scores cannot be evidence for."""

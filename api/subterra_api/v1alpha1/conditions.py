@@ -1,4 +1,4 @@
-"""Condition types and reasons, and the one way to set a condition."""
+"""Condition types and reasons, and the function that sets a condition."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ from subterra_api.v1alpha1.base import Condition
 
 
 class Type(StrEnum):
-    """Condition types of all kinds."""
+    """Condition types of all resource kinds."""
 
     ACCEPTED = "Accepted"
     READY = "Ready"
@@ -23,7 +23,7 @@ class Type(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition has its status."""
+    """Reasons for a condition's status."""
 
     VALID = "Valid"
     INVALID_PROCEDURE = "InvalidProcedure"
@@ -60,11 +60,11 @@ class Reason(StrEnum):
 
 
 def timestamp(now: datetime) -> str:
-    """``now`` (UTC) as Kubernetes writes times, to the second."""
+    """`now` (UTC) in Kubernetes' time format, to the second."""
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def condition(
+def make_condition(
     kind: Type,
     status: bool | None,
     reason: Reason,
@@ -74,7 +74,7 @@ def condition(
     generation: int,
     now: datetime,
 ) -> Condition:
-    """A condition whose transition time moves only when its status does; ``None`` means Unknown."""
+    """A condition whose transition time changes only when its status does; `None` means Unknown."""
     word = {True: "True", False: "False", None: "Unknown"}[status]
     before = next((c for c in previous if c.type == kind), None)
     since = before.last_transition_time if before and before.status == word else timestamp(now)

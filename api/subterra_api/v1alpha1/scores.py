@@ -1,4 +1,4 @@
-"""What an evaluation measured, and what the gate says of it. Parts of a CompileRun's status."""
+"""Results of an evaluation and the gate's verdict: parts of a CompileRun's status."""
 
 from typing import Annotated, Literal
 
@@ -10,102 +10,102 @@ VerdictResult = Literal["Pass", "Fail", "Inconclusive"]
 
 
 class Interval(StatusModel):
-    """A mean with its 95 % confidence interval."""
+    """A mean with its 95% confidence interval."""
 
     mean: float
-    """The mean that was measured."""
+    """The observed mean."""
     low: float
-    """The lower bound of the interval."""
+    """Lower bound of the interval."""
     high: float
-    """The upper bound of the interval."""
+    """Upper bound of the interval."""
 
 
 class Branch(StatusModel):
-    """A way out of a hub, and how the conversations that took it ended."""
+    """A branch of a hub, and the conversations that took it."""
 
     hub: str
     """The node that decides."""
     to: str
     """The node that follows."""
     conversations: int
-    """How many took it."""
+    """Number of conversations that took it."""
     failures: int
-    """How many of these failed."""
+    """Number of these that failed."""
 
 
-class Sample(StatusModel):
-    """Values: what is needed for an interval of their mean at any level."""
+class SampleStats(StatusModel):
+    """Count, mean and standard deviation: enough for a confidence interval of the mean at any level."""
 
     count: int
-    """How many values."""
+    """Number of values."""
     mean: float
     """Their mean."""
     sd: float
-    """Their standard deviation (n - 1)."""
+    """Their sample standard deviation (n - 1)."""
 
 
-class Difference(Sample):
-    """Candidate minus reference, scenario by scenario, by the mean of the judges."""
+class Difference(SampleStats):
+    """Paired differences, candidate minus reference, of the judges' mean score."""
 
     judges: tuple[float, ...] = ()
-    """Each judge's own mean difference."""
+    """Mean difference according to each judge."""
 
 
-class Tally(StatusModel):
-    """A share, in counts."""
+class Proportion(StatusModel):
+    """A proportion, as counts."""
 
     hits: int
-    """How many did."""
+    """Number of hits."""
     of: int
-    """Of how many."""
+    """Total number."""
 
 
-class Discordant(StatusModel):
-    """Scenarios in which only one side failed."""
+class DiscordantPairs(StatusModel):
+    """Scenarios in which exactly one side failed."""
 
     worse: int
-    """Only the candidate failed."""
+    """Number in which only the candidate failed."""
     better: int
-    """Only the reference failed."""
+    """Number in which only the reference failed."""
     of: int
-    """Scenarios compared."""
+    """Number of scenarios compared."""
 
 
 class Comparison(StatusModel):
-    """The candidate beside a reference, on the scenarios that the edit between them does not touch."""
+    """The candidate compared with a reference, on the scenarios not affected by the edits between them."""
 
     against: str
-    """serving or anchor."""
+    """The reference: serving or anchor."""
     criteria: dict[str, Difference]
-    """Differences of each criterion; Graceful Handling where the customer posed a challenge."""
-    failures: Discordant
-    """Who failed alone."""
+    """Differences per criterion; Graceful Handling counts only scenarios in which the customer posed a challenge."""
+    failures: DiscordantPairs
+    """Scenarios in which exactly one side failed."""
 
 
 class Statistics(StatusModel):
-    """What the gate decides by: no bounds, since their level depends on how many attempts there were."""
+    """Sufficient statistics for the gate. They hold no bounds, whose level depends on the number of attempts."""
 
-    criteria: dict[str, Sample]
-    """The candidate's own scores; what could not be played or judged counts as 1."""
-    failures: Tally
+    criteria: dict[str, SampleStats]
+    """The candidate's scores; a conversation that could not be simulated or judged counts as 1."""
+    failures: Proportion
     """Conversations with a Task Success of 3 or less."""
-    conformance: Tally
+    conformance: Proportion
     """Conversations that follow the procedure to its end."""
     comparisons: Annotated[tuple[Comparison, ...], Field(max_length=2)] = ()
-    """Beside the serving version, and beside the anchor."""
+    """Comparisons with the serving version and with the anchor."""
     missing: float = 0.0
-    """Share of the judgements that the judges did not give."""
+    """Share of judgements that are missing."""
 
 
 class Scores(StatusModel):
-    """What the evaluation measured, as far as the gate needs it."""
+    """Results of the evaluation."""
 
     scenarios: int
-    """How many conversations were played."""
+    """Number of simulated conversations."""
     planned: int | None = None
-    """How many were meant to be; with fewer the evaluation ended early, since the gate was far out of reach."""
+    """Number of planned conversations; if fewer were simulated, the evaluation stopped early because the gate was out of reach."""
     criteria: dict[str, Interval]
-    """taskSuccess, informationAccuracy, consistency, gracefulHandling, naturalness; 1 to 5."""
+    """Means of taskSuccess, informationAccuracy, consistency, gracefulHandling and naturalness, 1 to 5."""
     failure_rate: Interval
     """Share of conversations with a Task Success of 3 or less."""
     conformance: Interval
@@ -115,22 +115,22 @@ class Scores(StatusModel):
     slots_exact: float | None = None
     """Share of the customer's values that the agent repeated exactly."""
     branches_judged: int | None = None
-    """How many branches were taken in 30 conversations or more."""
+    """Number of branches with 30 or more conversations."""
     worst_branches: Annotated[tuple[Branch, ...], Field(max_length=8)] | None = None
-    """Those that fail most: up to five of them, then up to three of fewer conversations, which are told and block nothing."""
+    """Branches with the most failures: up to five of those, then up to three with fewer conversations, which are only reported."""
     statistics: Statistics | None = None
-    """What the gate decides by."""
+    """Sufficient statistics for the gate."""
 
     @property
     def ended_early(self) -> bool:
-        """Whether fewer were played than were meant to be."""
+        """Whether fewer conversations were simulated than planned."""
         return self.planned is not None and self.scenarios < self.planned
 
 
 class Verdict(StatusModel):
-    """The gate's decision and why."""
+    """The gate's decision and its reasons."""
 
     result: VerdictResult
     """Pass, Fail or Inconclusive."""
     reasons: Annotated[tuple[str, ...], Field(max_length=20)] = ()
-    """Which checks decided, each with its interval and its floor, and what else a person should know."""
+    """Checks that decided, each with its interval and floor, and advisories."""

@@ -10,7 +10,7 @@ app.kubernetes.io/name: subterra
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* The heartbeat must be where the operator watches. */}}
+{{/* The heartbeat must be in a watched namespace. */}}
 {{- define "subterra.heartbeatNamespace" -}}
 {{- if .Values.watchNamespaces }}{{ first .Values.watchNamespaces }}{{ else }}{{ .Release.Namespace }}{{ end }}
 {{- end }}
@@ -47,7 +47,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
-# Claims hold what was paid for: made, never deleted.
+# Claims hold paid artifacts: created, never deleted.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, create]

@@ -1,1 +1,1 @@
-"""Reads the datasets of compile runs."""
+"""Datasets of compile runs: where they are, their conversations, how often they take each edge."""

@@ -1,4 +1,4 @@
-"""Conversations of a dataset: chosen, written for other trainers, and shown with their path beside them."""
+"""Conversations of a dataset: filtered, exported for other trainers, and printed with their paths."""
 
 import json
 import sys
@@ -18,8 +18,8 @@ _SPEAKERS = {"system": "system", "user": "customer", "assistant": "agent"}
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """A chat and what the side file knows of it."""
+class DatasetConversation:
+    """A conversation with its entry in labels.jsonl."""
 
     split: str
     messages: list[dict[str, str]]
@@ -31,48 +31,48 @@ class Conversation:
         return list(self.label["path"])
 
     def data(self) -> dict[str, Any]:
-        """For scripts."""
+        """The conversation as JSON data."""
         return {**self.label, "split": self.split, "messages": self.messages}
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which conversations are meant: all that end at ``terminal`` and take ``edge``, where these are given."""
+class ConversationFilter:
+    """Selects the conversations that end at ``terminal`` and take ``edge``, where these are given."""
 
     split: str = "all"
     terminal: str | None = None
     edge: tuple[str, str] | None = None
 
-    def takes(self, conversation: Conversation) -> bool:
-        """Whether it is one of them."""
+    def matches(self, conversation: DatasetConversation) -> bool:
+        """Whether the filter selects ``conversation``."""
         path = conversation.path
         return self.terminal in (None, path[-1]) and (self.edge is None or self.edge in pairwise(path))
 
 
-def read(dataset: Dataset, choice: Choice) -> list[Conversation]:
-    """The conversations of a choice, in the order of the dataset."""
+def read_conversations(dataset: Dataset, wanted: ConversationFilter) -> list[DatasetConversation]:
+    """The conversations that ``wanted`` selects, in the order of the dataset."""
     labels = {label["id"]: label for label in dataset.rows("labels.jsonl")}
-    found = [
-        Conversation(split, row["messages"], labels[row["id"]])
-        for split in SPLITS[choice.split]
+    conversations = [
+        DatasetConversation(split, row["messages"], labels[row["id"]])
+        for split in SPLITS[wanted.split]
         for row in dataset.rows(f"{split}.jsonl")
     ]
-    return [each for each in found if choice.takes(each)]
+    return [conversation for conversation in conversations if wanted.matches(conversation)]
 
 
 def parse_edge(text: str) -> tuple[str, str]:
-    """An edge as it is given: ``FROM:TO``."""
+    """The edge in ``FROM:TO``. Raises CommandError."""
     source, _, target = text.partition(":")
     if not source or not target:
-        raise CommandError(f"--edge {text}: name an edge as FROM:TO, such as choice:confirm")
+        raise CommandError(f"--edge {text}: write an edge as FROM:TO, such as choice:confirm")
     return source, target
 
 
-def write(conversations: Sequence[Conversation], form: str, file: str) -> None:
-    """The chat format of other trainers: a row ``{"messages": [{"role", "content"}, …]}`` for each; ``-`` is standard output."""
-    rows = [{"messages": each.messages} for each in conversations]
+def export_rows(conversations: Sequence[DatasetConversation], form: str, file: str) -> None:
+    """Writes a row ``{"messages": [{"role", "content"}, …]}`` per conversation; ``file`` - is standard output."""
+    rows = [{"messages": conversation.messages} for conversation in conversations]
     if form == "parquet" and file == "-":
-        raise CommandError("parquet cannot go to standard output; name a file with -o")
+        raise CommandError("Parquet cannot be written to standard output; pass a file with -o")
     try:
         if form == "parquet":
             _write_parquet(rows, file)
@@ -88,33 +88,35 @@ def _write_parquet(rows: list[dict[str, Any]], file: str) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise CommandError(f"parquet needs pyarrow: {EXTRA}, or use --format jsonl") from None
+        raise CommandError(f"Parquet needs pyarrow: {EXTRA}, or use --format jsonl") from None
     message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
     schema = pyarrow.schema([("messages", pyarrow.list_(message))])
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), file)
 
 
-def lines(conversations: Iterable[Conversation]) -> Iterator[str]:
-    """For people: a head, the values, and a line for each turn, with the nodes that it is made of."""
-    for each in conversations:
-        yield from _head(each)
-        turns = each.label.get("turns") or [[] for _ in each.messages[1:]]
+def conversation_lines(conversations: Iterable[DatasetConversation]) -> Iterator[str]:
+    """Per conversation: a header, the values, and one line for each turn with its nodes."""
+    for conversation in conversations:
+        yield from _header_lines(conversation)
+        turns = conversation.label.get("turns") or [[] for _ in conversation.messages[1:]]
         width = max(map(len, map(", ".join, turns)), default=0)
-        for message, nodes in zip(each.messages, [[], *turns], strict=True):
+        for message, nodes in zip(conversation.messages, [[], *turns], strict=True):
             yield f"  {', '.join(nodes):{width}}  {_SPEAKERS[message['role']]:8}  {clean(' '.join(message['content'].split()))}"
         yield ""
 
 
-def _head(conversation: Conversation) -> Iterator[str]:
+def _header_lines(conversation: DatasetConversation) -> Iterator[str]:
     label, twist = conversation.label, conversation.label.get("twist")
-    told = [label.get("persona"), label.get("style"), twist and " of ".join(filter(None, (twist["kind"], twist["about"])))]
-    yield " · ".join([label["id"], conversation.split, *filter(None, told)])
+    traits = [label.get("persona"), label.get("style"), twist and " of ".join(filter(None, (twist["kind"], twist["about"])))]
+    yield " · ".join([label["id"], conversation.split, *filter(None, traits)])
     yield "  path: " + " → ".join(conversation.path)
     if label.get("values"):
         yield "  values: " + ", ".join(f"{name} = {clean(value)}" for name, value in label["values"].items())
 
 
-def nothing(dataset: Dataset, choice: Choice) -> str:
-    """Why there is nothing to show, and what there is."""
-    endings = sorted({each.path[-1] for each in read(dataset, Choice(choice.split))})
-    return f"no conversation is like that; those of split {choice.split} end at {', '.join(endings) or 'no node: there are none'}"
+def no_match_message(dataset: Dataset, wanted: ConversationFilter) -> str:
+    """The message when no conversation matches: the endings that exist."""
+    endings = sorted({one.path[-1] for one in read_conversations(dataset, ConversationFilter(wanted.split))})
+    if not endings:
+        return f"no matching conversation; split {wanted.split} is empty"
+    return f"no matching conversation; conversations in split {wanted.split} end at {', '.join(endings)}"

@@ -1,4 +1,4 @@
-"""Finds a dataset where the generate stage put it: in a store on a volume or in S3, or in a folder that was copied from one."""
+"""Finds a dataset of the generate stage: in a store on a volume or in S3, or in a folder copied from one."""
 
 import hashlib
 import json
@@ -13,74 +13,74 @@ FOLDER = "datasets"
 EXTRA = "pip install 'subterra[dataset]'"
 
 
-class NoDatasetError(CommandError):
-    """There is no such dataset, or it is not whole."""
+class DatasetNotFoundError(CommandError):
+    """The dataset does not exist or is incomplete."""
 
 
 class Dataset:
-    """A finished dataset, whose files are checked against their manifest when they are read."""
+    """A finished dataset. Its files are checked against the manifest when they are read."""
 
     def __init__(self, store: ArtifactStore, path: str, manifest: dict[str, Any]) -> None:
         self._store, self._manifest = store, manifest
         self.path, self.digest = path, sha256(manifest)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The lines of one of its files. Raises NoDatasetError when it was cut or changed."""
+        """The rows of one of its files. Raises DatasetNotFoundError if the file was truncated or changed."""
         content = self._store.read(f"{self.path}/{name}" if self.path else name) or b""
         if hashlib.sha256(content).hexdigest() != self._manifest["files"].get(name):
-            raise NoDatasetError(
-                f"{self.path or self._store.root}/{name} is not what its manifest says; copy the dataset again, or delete it from "
-                "the store and run the generate stage again"
+            raise DatasetNotFoundError(
+                f"{self.path or self._store.root}/{name} does not match its manifest; copy the dataset again, or delete it from "
+                "the store and rerun the generate stage"
             )
         return [json.loads(line) for line in content.decode().splitlines()]
 
 
-def open_dataset(place: str, key: str | None) -> Dataset:
+def open_dataset(location: str, key: str | None) -> Dataset:
     """The dataset in a folder or store. ``key`` is a path such as ``datasets/0a1b…``, its last part, or a digest.
 
-    Raises NoDatasetError with what is there instead.
+    Raises DatasetNotFoundError, which lists the datasets that exist.
     """
-    store = _store(place)
+    store = _store(location)
     try:
         if key is None and (manifest := store.manifest("")) is not None:
             return Dataset(store, "", manifest)
-        found = _known(store)
-    except Exception as error:  # every object store has its own
-        raise NoDatasetError(
-            f"{place} cannot be read ({type(error).__name__}: {error}); S3 is told by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-            "AWS_ENDPOINT_URL"
+        known = _finished_datasets(store)
+    except Exception as error:  # every object store raises its own kind
+        raise DatasetNotFoundError(
+            f"{location} cannot be read ({type(error).__name__}: {error}); for S3, set AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
         ) from None
-    chosen = [each for each in found if key is None or key in (each.path, each.path.rpartition("/")[2], each.digest)]
+    chosen = [one for one in known if key is None or key in (one.path, one.path.rpartition("/")[2], one.digest)]
     if len(chosen) == 1:
         return chosen[0]
-    if not found:
-        raise NoDatasetError(f"{place} holds no finished dataset; name a dataset's folder, or a store that has {FOLDER}/")
-    listed = "\n".join(f"  --key {each.path.rpartition('/')[2]}  {each.digest}" for each in found)
-    wanted = "several datasets; choose one with --key or --run" if key is None else f"no dataset {key}, but these"
-    raise NoDatasetError(f"{place} holds {wanted}:\n{listed}")
+    if not known:
+        raise DatasetNotFoundError(f"{location} contains no finished dataset; pass a dataset's folder, or a store with {FOLDER}/")
+    listed = "\n".join(f"  --key {one.path.rpartition('/')[2]}  {one.digest}" for one in known)
+    problem = "several datasets; select one with --key or --run" if key is None else f"no dataset {key}, only these"
+    raise DatasetNotFoundError(f"{location} contains {problem}:\n{listed}")
 
 
-def of_run(run: dict[str, Any]) -> str:
-    """Where the dataset of a CompileRun is in its store. Raises NoDatasetError when there is none yet."""
-    found = run.get("status", {}).get("artifacts", {}).get("datasetPath")
-    if not found:
+def dataset_path_of_run(run: dict[str, Any]) -> str:
+    """Path of a CompileRun's dataset in its store. Raises DatasetNotFoundError if there is none yet."""
+    path = run.get("status", {}).get("artifacts", {}).get("datasetPath")
+    if not path:
         name = run["metadata"]["name"]
-        raise NoDatasetError(f"CompileRun {name} has no dataset yet; see `kubectl get compilerun {name}`")
-    return str(found)
+        raise DatasetNotFoundError(f"CompileRun {name} has no dataset yet; see `kubectl get compilerun {name}`")
+    return str(path)
 
 
-def _store(place: str) -> ArtifactStore:
-    uri = place if "://" in place else Path(place).resolve().as_uri()
+def _store(location: str) -> ArtifactStore:
+    uri = location if "://" in location else Path(location).resolve().as_uri()
     if uri.startswith("file://") and not Path(uri.removeprefix("file://")).is_dir():
-        raise NoDatasetError(f"{place}: there is no such folder; name a dataset's folder or a store, such as s3://bucket/prefix")
+        raise DatasetNotFoundError(f"{location}: no such folder; pass a dataset's folder or a store, such as s3://bucket/prefix")
     try:
         return ArtifactStore(uri)
     except ImportError:
-        raise NoDatasetError(f"{place}: reading it needs another package: {EXTRA}") from None
+        raise DatasetNotFoundError(f"{location}: reading it needs another package: {EXTRA}") from None
     except ValueError as error:
-        raise NoDatasetError(f"{place}: {error}") from None
+        raise DatasetNotFoundError(f"{location}: {error}") from None
 
 
-def _known(store: ArtifactStore) -> list[Dataset]:
+def _finished_datasets(store: ArtifactStore) -> list[Dataset]:
     paths = [path.removesuffix("/manifest.json") for path in store.sizes(FOLDER) if path.endswith("/manifest.json")]
     return [Dataset(store, path, manifest) for path in paths if (manifest := store.manifest(path)) is not None]

@@ -1,1 +1,1 @@
-"""Procedures as pictures: what they tell, where boxes and lines go, and the SVG."""
+"""Drawings of procedures: summary, layout and SVG."""

@@ -1,7 +1,7 @@
-"""Where the boxes and lines of a flowchart go: layers from top to bottom, after Sugiyama. Pure; draws nothing.
+"""Layered layout of a flowchart, from top to bottom (Sugiyama). Pure; draws nothing.
 
-Ways to the same node run through the same *bends*, one per layer that they pass. So they merge into one trunk: ten ways to the
-human colleague are one line that ten short ones join, which a person can follow and ten parallel ones cannot.
+Edges to the same node share their *dummy nodes*, one per layer that they cross, and so merge into one trunk: ten edges to the human
+colleague become one line that ten short ones join, which is easier to follow than ten parallel ones.
 """
 
 from bisect import bisect_left, insort
@@ -12,16 +12,18 @@ from itertools import pairwise
 
 from subterra_core.procedure.graph import Hop
 
-Bend = tuple[str, int]
-"""Where the ways to a node pass a layer."""
-Place = str | Bend
+DummyNode = tuple[str, int]
+"""The point where edges to a node cross a layer: target and layer."""
+LayerItem = str | DummyNode
+Neighbors = Mapping[LayerItem, set[LayerItem]]
+"""Items that each item is joined to, in the layers above and below."""
 Size = tuple[float, float]
 
-BOX_GAP, BEND_GAP, LAYER_GAP, MARGIN = 36.0, 14.0, 44.0, 24.0
+BOX_GAP, DUMMY_GAP, LAYER_GAP, MARGIN = 36.0, 14.0, 44.0, 24.0
 _EFFORT = 100_000
-"""Places that are moved while crossings are reduced and lines straightened, about; big flowcharts get fewer rounds."""
+"""Approximate number of moves for reducing crossings and for straightening lines; big flowcharts get fewer rounds."""
 _ORDERING, _STRAIGHTENING = 24, 200
-"""Rounds at most."""
+"""Maximum number of rounds."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Line:
-    """A way from one node to another: from the first point through straight pieces (x, from y, to y) to the last point."""
+    """An edge: from `start` through straight pieces (x, from y, to y) to `end`."""
 
     start: tuple[float, float]
     through: tuple[tuple[float, float, float], ...]
@@ -49,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Layout:
-    """A placed flowchart. ``returning`` holds the edges that lead back up and so close loops."""
+    """A placed flowchart. `returning` holds the edges that lead back up and close loops."""
 
     width: float
     height: float
@@ -59,27 +61,27 @@ class Layout:
 
 
 def arrange(sizes: Mapping[str, Size], edges: Sequence[Hop], start: str) -> Layout:
-    """Places boxes of the given sizes and the lines between them."""
+    """Positions of boxes of the given sizes, and of the lines between them."""
     returning = returning_edges(sizes, edges, start)
     layer = _layers(sizes, [edge for edge in edges if edge not in returning])
     chains = {(source, to): _chain(source, to, layer) for source, to in edges if source != to}
-    links = _links(chains.values())
-    order = _ordered(_rows(sizes, layer, chains.values()), links)
-    xs = _across(order, links, sizes)
-    bands = _bands(order, links, xs, sizes)
+    neighbors = _neighbors(chains.values())
+    order = _order_layers(_initial_layers(sizes, layer, chains.values()), neighbors)
+    xs = _assign_x(order, neighbors, sizes)
+    bands = _layer_bands(order, neighbors, xs, sizes)
     boxes = {}
     for row, (top, bottom) in zip(order, bands, strict=True):
-        for node in (place for place in row if isinstance(place, str)):
+        for node in (item for item in row if isinstance(item, str)):
             width, height = sizes[node]
             boxes[node] = Box(xs[node] - width / 2, (top + bottom - height) / 2, width, height)
-    lines = _lines(chains, boxes, xs, {node: bands[at] for node, at in layer.items()}, bands)
-    lines |= {(node, node): _round_trip(boxes[node]) for node, to in edges if node == to}
-    right = max(x + (sizes[place][0] / 2 if isinstance(place, str) else 0) for place, x in xs.items())
+    lines = _route_lines(chains, boxes, xs, {node: bands[at] for node, at in layer.items()}, bands)
+    lines |= {(node, node): _self_loop(boxes[node]) for node, to in edges if node == to}
+    right = max(x + (sizes[item][0] / 2 if isinstance(item, str) else 0) for item, x in xs.items())
     return Layout(right + MARGIN, bands[-1][1] + MARGIN, boxes, lines, frozenset(returning))
 
 
 def returning_edges(nodes: Iterable[str], edges: Sequence[Hop], start: str) -> set[Hop]:
-    """Edges that lead back to a node through which a walk in the author's order came; without them there is no loop."""
+    """Back edges of a depth-first search in the author's order; without them the graph is acyclic."""
     out: dict[str, list[str]] = {node: [] for node in nodes}
     for source, to in edges:
         out[source].append(to)
@@ -104,7 +106,7 @@ def returning_edges(nodes: Iterable[str], edges: Sequence[Hop], start: str) -> s
 
 
 def _layers(nodes: Iterable[str], edges: Sequence[Hop]) -> dict[str, int]:
-    """Each node below all that lead to it."""
+    """Layer of each node, below all nodes that lead to it."""
     out, waiting_for = defaultdict[str, list[str]](list), dict.fromkeys(nodes, 0)
     for source, to in edges:
         out[source].append(to)
@@ -120,68 +122,70 @@ def _layers(nodes: Iterable[str], edges: Sequence[Hop]) -> dict[str, int]:
     return layer
 
 
-def _chain(source: str, to: str, layer: Mapping[str, int]) -> tuple[Place, ...]:
-    """The places that a way goes through."""
+def _chain(source: str, to: str, layer: Mapping[str, int]) -> tuple[LayerItem, ...]:
+    """The items that an edge goes through."""
     down = 1 if layer[to] > layer[source] else -1
     return (source, *((to, at) for at in range(layer[source] + down, layer[to], down)), to)
 
 
-def _links(chains: Iterable[tuple[Place, ...]]) -> dict[Place, set[Place]]:
-    """What each place is joined to, above and below."""
-    links = defaultdict[Place, set[Place]](set)
+def _neighbors(chains: Iterable[tuple[LayerItem, ...]]) -> dict[LayerItem, set[LayerItem]]:
+    """Items that each item is joined to."""
+    neighbors = defaultdict[LayerItem, set[LayerItem]](set)
     for chain in chains:
         for one, other in pairwise(chain):
-            links[one].add(other)
-            links[other].add(one)
-    return links
+            neighbors[one].add(other)
+            neighbors[other].add(one)
+    return neighbors
 
 
-def _rows(nodes: Iterable[str], layer: Mapping[str, int], chains: Iterable[tuple[Place, ...]]) -> list[list[Place]]:
-    rows: list[list[Place]] = [[] for _ in range(max(layer.values()) + 1)]
+def _initial_layers(
+    nodes: Iterable[str], layer: Mapping[str, int], chains: Iterable[tuple[LayerItem, ...]]
+) -> list[list[LayerItem]]:
+    rows: list[list[LayerItem]] = [[] for _ in range(max(layer.values()) + 1)]
     for node in nodes:
         rows[layer[node]].append(node)
-    for bend in dict.fromkeys(place for chain in chains for place in chain if not isinstance(place, str)):
-        rows[bend[1]].append(bend)
+    for dummy in dict.fromkeys(item for chain in chains for item in chain if not isinstance(item, str)):
+        rows[dummy[1]].append(dummy)
     return rows
 
 
-def _ordered(rows: list[list[Place]], links: Mapping[Place, set[Place]]) -> list[list[Place]]:
-    """The rows in the order with the fewest crossings that was met while each place was moved to the middle of its neighbours."""
+def _order_layers(rows: list[list[LayerItem]], neighbors: Neighbors) -> list[list[LayerItem]]:
+    """The ordering with the fewest crossings met while moving each item to the mean position of its neighbors."""
     rounds = max(2, min(_ORDERING, _EFFORT // sum(map(len, rows))))
-    best, fewest = [list(row) for row in rows], _crossings(rows, links)
+    best, fewest = [list(row) for row in rows], _crossings(rows, neighbors)
     for turn in range(rounds):
         down = turn % 2 == 0
         indices = range(1, len(rows)) if down else range(len(rows) - 2, -1, -1)
         for index in indices:
-            fixed = {place: at for at, place in enumerate(rows[index - 1 if down else index + 1])}
-            here = {place: float(at) for at, place in enumerate(rows[index])}
-            rows[index].sort(key=lambda place, fixed=fixed, here=here: _mean(place, fixed, here, links))  # type: ignore[misc]
-        if (found := _crossings(rows, links)) < fewest:
+            fixed = {item: at for at, item in enumerate(rows[index - 1 if down else index + 1])}
+            here = {item: float(at) for at, item in enumerate(rows[index])}
+            rows[index].sort(key=lambda item, fixed=fixed, here=here: _mean(item, fixed, here, neighbors))  # type: ignore[misc]
+        if (found := _crossings(rows, neighbors)) < fewest:
             best, fewest = [list(row) for row in rows], found
     return best
 
 
-def _mean(place: Place, fixed: Mapping[Place, int], here: Mapping[Place, float], links: Mapping[Place, set[Place]]) -> float:
-    at = [fixed[other] for other in links[place] if other in fixed]
-    return sum(at) / len(at) if at else here[place]
+def _mean(item: LayerItem, fixed: Mapping[LayerItem, int], here: Mapping[LayerItem, float], neighbors: Neighbors) -> float:
+    at = [fixed[other] for other in neighbors[item] if other in fixed]
+    return sum(at) / len(at) if at else here[item]
 
 
-def _crossings(rows: Sequence[Sequence[Place]], links: Mapping[Place, set[Place]]) -> int:
+def _crossings(rows: Sequence[Sequence[LayerItem]], neighbors: Neighbors) -> int:
     count = 0
     for upper, lower in pairwise(rows):
-        below = {place: at for at, place in enumerate(lower)}
+        below = {item: at for at, item in enumerate(lower)}
         seen: list[int] = []
-        for place in upper:
-            ends = sorted(below[other] for other in links[place] if other in below)
+        for item in upper:
+            ends = sorted(below[other] for other in neighbors[item] if other in below)
             count += sum(len(seen) - bisect_left(seen, end + 1) for end in ends)
             for end in ends:
                 insort(seen, end)
     return count
 
 
-def _across(order: Sequence[Sequence[Place]], links: Mapping[Place, set[Place]], sizes: Mapping[str, Size]) -> dict[Place, float]:
-    """The x of each place's middle: as near to its neighbours' as the order and the gaps allow."""
-    xs: dict[Place, float] = {}
+def _assign_x(order: Sequence[Sequence[LayerItem]], neighbors: Neighbors, sizes: Mapping[str, Size]) -> dict[LayerItem, float]:
+    """Center x of each item: as near to its neighbors as order and gaps allow."""
+    xs: dict[LayerItem, float] = {}
     for row in order:
         xs |= dict(zip(row, _offsets(row, sizes), strict=True))
     down, up = range(len(order)), range(len(order) - 1, -1, -1)
@@ -190,40 +194,40 @@ def _across(order: Sequence[Sequence[Place]], links: Mapping[Place, set[Place]],
         for index in down if turn % 2 == 0 else up:
             row = order[index]
             near = order[index - 1 : index] if turn % 2 == 0 else order[index + 1 : index + 2]
-            beside = {place for other in near for place in other} if turn < rounds - 2 else xs.keys()
-            wanted = [_wanted(place, beside, links, xs) for place in row]
-            xs |= dict(zip(row, _spread(wanted, _offsets(row, sizes)), strict=True))
-    left = min(x - (sizes[place][0] / 2 if isinstance(place, str) else 0) for place, x in xs.items())
-    return {place: x - left + MARGIN for place, x in xs.items()}
+            beside = {item for other in near for item in other} if turn < rounds - 2 else xs.keys()
+            wanted = [_preferred_x(item, beside, neighbors, xs) for item in row]
+            xs |= dict(zip(row, _isotonic_fit(wanted, _offsets(row, sizes)), strict=True))
+    left = min(x - (sizes[item][0] / 2 if isinstance(item, str) else 0) for item, x in xs.items())
+    return {item: x - left + MARGIN for item, x in xs.items()}
 
 
-def _wanted(
-    place: Place, beside: Iterable[Place], links: Mapping[Place, set[Place]], xs: Mapping[Place, float]
+def _preferred_x(
+    item: LayerItem, beside: Iterable[LayerItem], neighbors: Neighbors, xs: Mapping[LayerItem, float]
 ) -> tuple[float, float]:
-    """Where a place would like to be, and how much; trunks most of all, so that they are straight."""
+    """Preferred x of an item and the weight of that preference, largest for trunks, so that they are straight."""
     weights = {
-        other: 1.0 if isinstance(place, str) and isinstance(other, str) else 2.0 for other in links[place] if other in beside
+        other: 1.0 if isinstance(item, str) and isinstance(other, str) else 2.0 for other in neighbors[item] if other in beside
     }
-    if not isinstance(place, str):
-        weights = {other: 8.0 if isinstance(other, tuple) and other[0] == place[0] else weight for other, weight in weights.items()}
+    if not isinstance(item, str):
+        weights = {other: 8.0 if isinstance(other, tuple) and other[0] == item[0] else weight for other, weight in weights.items()}
     total = sum(weights.values())
-    return (sum(xs[other] * weight for other, weight in weights.items()) / total, total) if total else (xs[place], 0.1)
+    return (sum(xs[other] * weight for other, weight in weights.items()) / total, total) if total else (xs[item], 0.1)
 
 
-def _offsets(row: Sequence[Place], sizes: Mapping[str, Size]) -> list[float]:
-    """The row packed as tightly as the gaps allow."""
+def _offsets(row: Sequence[LayerItem], sizes: Mapping[str, Size]) -> list[float]:
+    """Offsets of a row packed as tightly as the gaps allow."""
     offsets: list[float] = []
     for one, other in pairwise([None, *row]):
-        half = [sizes[place][0] / 2 if isinstance(place, str) else 0.0 for place in (one, other)]
-        gap = BOX_GAP if isinstance(one, str) and isinstance(other, str) else BEND_GAP
+        half = [sizes[item][0] / 2 if isinstance(item, str) else 0.0 for item in (one, other)]
+        gap = BOX_GAP if isinstance(one, str) and isinstance(other, str) else DUMMY_GAP
         if isinstance(one, str) != isinstance(other, str):
-            gap = (BOX_GAP + BEND_GAP) / 2
+            gap = (BOX_GAP + DUMMY_GAP) / 2
         offsets.append(offsets[-1] + half[0] + gap + half[1] if one is not None else 0.0)
     return offsets
 
 
-def _spread(wanted: Sequence[tuple[float, float]], offsets: Sequence[float]) -> list[float]:
-    """The places nearest to the wanted ones in the least squares sense that keep order and gaps (isotonic regression)."""
+def _isotonic_fit(wanted: Sequence[tuple[float, float]], offsets: Sequence[float]) -> list[float]:
+    """Least-squares fit to the preferred positions that keeps order and gaps (isotonic regression)."""
     blocks: list[tuple[float, float, int]] = []
     for (x, weight), offset in zip(wanted, offsets, strict=True):
         block = (x - offset, weight, 1)
@@ -235,24 +239,24 @@ def _spread(wanted: Sequence[tuple[float, float]], offsets: Sequence[float]) -> 
     return [x + offset for x, offset in zip((x for x, _, count in blocks for _ in range(count)), offsets, strict=True)]
 
 
-def _bands(
-    order: Sequence[Sequence[Place]], links: Mapping[Place, set[Place]], xs: Mapping[Place, float], sizes: Mapping[str, Size]
+def _layer_bands(
+    order: Sequence[Sequence[LayerItem]], neighbors: Neighbors, xs: Mapping[LayerItem, float], sizes: Mapping[str, Size]
 ) -> list[tuple[float, float]]:
-    """Top and bottom of each layer; where lines go far to the side, the next is further down."""
+    """Top and bottom of each layer; lines that go far sideways get more space below."""
     bands, top = [], MARGIN
     for at, row in enumerate(order):
-        height = max((sizes[place][1] for place in row if isinstance(place, str)), default=0.0)
+        height = max((sizes[item][1] for item in row if isinstance(item, str)), default=0.0)
         bands.append((top, top + height))
-        below = {place for after in order[at + 1 : at + 2] for place in after}
-        aside = max((abs(xs[place] - xs[other]) for place in row for other in links[place] if other in below), default=0.0)
+        below = {item for after in order[at + 1 : at + 2] for item in after}
+        aside = max((abs(xs[item] - xs[other]) for item in row for other in neighbors[item] if other in below), default=0.0)
         top += height + LAYER_GAP + min(LAYER_GAP, aside / 12)
     return bands
 
 
-def _lines(
-    chains: Mapping[Hop, tuple[Place, ...]],
+def _route_lines(
+    chains: Mapping[Hop, tuple[LayerItem, ...]],
     boxes: Mapping[str, Box],
-    xs: Mapping[Place, float],
+    xs: Mapping[LayerItem, float],
     band_of: Mapping[str, tuple[float, float]],
     bands: Sequence[tuple[float, float]],
 ) -> dict[Hop, Line]:
@@ -261,18 +265,20 @@ def _lines(
     for (source, to), chain in chains.items():
         down = boxes[source].y < boxes[to].y
         start, end = ports[source, chain[1], True], ports[to, chain[-2], False]
-        pieces = [(xs[bend], *(bands[bend[1]] if down else bands[bend[1]][::-1])) for bend in chain if not isinstance(bend, str)]
-        # Out of the layer first, and into the other at last: neighbours may be taller.
+        pieces = [
+            (xs[dummy], *(bands[dummy[1]] if down else bands[dummy[1]][::-1])) for dummy in chain if not isinstance(dummy, str)
+        ]
+        # Leave the layer before bending, and bend before entering the other: neighboring boxes may be taller.
         leaving, entering = (start[0], start[1], band_of[source][down]), (end[0], band_of[to][not down], end[1])
         lines[source, to] = Line(start, (leaving, *pieces, entering), end)
     return lines
 
 
 def _ports(
-    chains: Mapping[Hop, tuple[Place, ...]], boxes: Mapping[str, Box], xs: Mapping[Place, float]
-) -> dict[tuple[str, Place, bool], tuple[float, float]]:
-    """Where lines leave (True) and enter (False) a box, side by side in the order in which they come."""
-    sides = defaultdict[tuple[str, bool], dict[tuple[Place, bool], None]](dict)
+    chains: Mapping[Hop, tuple[LayerItem, ...]], boxes: Mapping[str, Box], xs: Mapping[LayerItem, float]
+) -> dict[tuple[str, LayerItem, bool], tuple[float, float]]:
+    """Points where lines leave (`True`) and enter (`False`) a box, side by side in the order of their other ends."""
+    sides = defaultdict[tuple[str, bool], dict[tuple[LayerItem, bool], None]](dict)
     for (source, to), chain in chains.items():
         down = boxes[source].y < boxes[to].y
         sides[source, down][chain[1], True] = None
@@ -280,13 +286,13 @@ def _ports(
     ports = {}
     for (node, bottom), ends in sides.items():
         box, y = boxes[node], boxes[node].y + (boxes[node].height if bottom else 0)
-        for index, (place, leaving) in enumerate(sorted(ends, key=lambda end: (xs[end[0]], end[1] != bottom)), start=1):
-            ports[node, place, leaving] = (box.x + box.width * index / (len(ends) + 1), y)
+        for index, (item, leaving) in enumerate(sorted(ends, key=lambda end: (xs[end[0]], end[1] != bottom)), start=1):
+            ports[node, item, leaving] = (box.x + box.width * index / (len(ends) + 1), y)
     return ports
 
 
-def _round_trip(box: Box) -> Line:
-    """From a node's right side out and back."""
+def _self_loop(box: Box) -> Line:
+    """A loop out of a node's right side and back."""
     right, out = box.x + box.width, box.x + box.width + BOX_GAP / 2
     return Line(
         (right, box.y + box.height * 0.3),

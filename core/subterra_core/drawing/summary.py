@@ -1,4 +1,4 @@
-"""What every picture and table of a procedure tells: what decides its branches, its loops, how its paths end. Pure."""
+"""Content shared by all drawings and tables of a procedure: branch conditions, loops, path endings. Pure."""
 
 import re
 from collections import Counter
@@ -11,72 +11,71 @@ import networkx as nx
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph, Hop
+from subterra_core.procedure.text import decision_texts, guard_texts
 
-LISTED_PATHS = 20_000
-"""Up to so many paths are listed one by one; beyond that they are counted only."""
+MAX_LISTED_PATHS = 20_000
+"""Maximum number of paths that are listed one by one."""
 _UNPRINTABLE = re.compile("[^\t\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
-class Failures:
-    """How many of the conversations that came to nodes and took edges have failed."""
+class FailureCounts:
+    """Failed conversations per node visited and edge taken."""
 
     nodes: Mapping[str, int]
     edges: Mapping[Hop, int]
 
 
 @dataclass(frozen=True)
-class Visits:
-    """How often conversations come to nodes and take edges: those of a dataset, or with ``failures`` those of an evaluation."""
+class TraversalCounts:
+    """Visits to nodes and edges by the conversations of a dataset or, with `failures`, of an evaluation."""
 
     conversations: int
     nodes: Mapping[str, int]
     edges: Mapping[Hop, int]
-    failures: Failures | None = None
+    failures: FailureCounts | None = None
 
 
-def condition(node: Node, edge: Edge) -> str:
-    """What makes the conversation go this way, and what must have been decided before; empty where there is no choice."""
-    guards = " and ".join(f"{guard.hub} led to {' or '.join(guard.took)}" for guard in edge.guards)
-    return " ".join(part for part in (_decision(node, edge), f"(if {guards})" if guards else "") if part)
+def condition_label(node: Node, edge: Edge) -> str:
+    """Condition of an edge, phrased as in prompts, with its guards in parentheses; empty if nothing decides."""
+    decision = "; ".join(decision_texts(node, edge)) or _order_label(node, edge)
+    guards = " and ".join(guard_texts(edge))
+    return " ".join(part for part in (decision, f"(if {guards})" if guards else "") if part)
 
 
-def _decision(node: Node, edge: Edge) -> str:
-    if len(node.next) < 2:
-        return edge.when or ""
-    if node.decided_by == "fact":
-        return f"{node.fact} is {' or '.join(edge.values) if edge.values else 'anything else'}"
-    if node.decided_by == "history":
-        return edge.when or ("first choice" if edge is node.next[0] else "if the ways above are used up or closed")
-    return edge.when or ""
+def _order_label(node: Node, edge: Edge) -> str:
+    """Where the history decides: the place of `edge` in the order of the edges."""
+    if len(node.next) < 2 or node.decided_by != "history":
+        return ""
+    return "first choice" if edge is node.next[0] else "if the edges above are used up or closed"
 
 
 def clean(text: str) -> str:
-    """``text`` with a mark in place of what XML cannot hold and what a terminal would obey."""
+    """`text` with U+FFFD in place of characters that XML cannot hold or a terminal would interpret."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def loops(spec: ProcedureSpec) -> list[tuple[str, ...]]:
-    """Groups of nodes to which a conversation can come back, in the order of the file."""
+    """Groups of nodes to which a conversation can return, in the order of the file."""
     drawn: nx.DiGraph[str] = nx.DiGraph([(node.id, edge.to) for node in spec.nodes for edge in node.next])
     tied = [set(group) for group in nx.strongly_connected_components(drawn)]
     tied = [group for group in tied if len(group) > 1 or drawn.has_edge(*group, *group)]
-    found = {tuple(node.id for node in spec.nodes if node.id in group) for group in tied}
-    place = {node.id: at for at, node in enumerate(spec.nodes)}
-    return sorted(found, key=lambda group: place[group[0]])
+    groups = {tuple(node.id for node in spec.nodes if node.id in group) for group in tied}
+    position = {node.id: index for index, node in enumerate(spec.nodes)}
+    return sorted(groups, key=lambda group: position[group[0]])
 
 
-def endings(spec: ProcedureSpec) -> dict[str, int] | None:
-    """Number of paths to each terminal; none when there are too many to list."""
-    listed = list(islice(Graph(spec).paths(), LISTED_PATHS + 1))
-    if len(listed) > LISTED_PATHS:
+def paths_per_terminal(spec: ProcedureSpec) -> dict[str, int] | None:
+    """Number of paths to each terminal; `None` if there are too many to list."""
+    paths = list(islice(Graph(spec).paths(), MAX_LISTED_PATHS + 1))
+    if len(paths) > MAX_LISTED_PATHS:
         return None
-    ends = Counter(path[-1] for path in listed)
+    ends = Counter(path[-1] for path in paths)
     return {node.id: ends[node.id] for node in spec.nodes if not node.next}
 
 
-def described(spec: ProcedureSpec, visits: Visits | None) -> dict[str, Any]:
-    """Nodes and edges for scripts."""
+def to_dict(spec: ProcedureSpec, visits: TraversalCounts | None) -> dict[str, Any]:
+    """Nodes and edges as JSON for scripts."""
     nodes = []
     for node in spec.nodes:
         facts: dict[str, Any] = {"id": node.id, "role": node.role, "outcome": node.outcome, "max_visits": node.max_visits}
@@ -85,6 +84,7 @@ def described(spec: ProcedureSpec, visits: Visits | None) -> dict[str, Any]:
     edges = []
     for node in spec.nodes:
         for edge in node.next:
-            way: dict[str, Any] = {"from": node.id, "to": edge.to, "when": condition(node, edge) or None, "weight": edge.weight}
-            edges.append(way | ({"visits": visits.edges.get((node.id, edge.to), 0)} if visits else {}))
+            condition = condition_label(node, edge) or None
+            facts = {"from": node.id, "to": edge.to, "when": condition, "weight": edge.weight}
+            edges.append(facts | ({"visits": visits.edges.get((node.id, edge.to), 0)} if visits else {}))
     return {"nodes": nodes, "edges": edges}

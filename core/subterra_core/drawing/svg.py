@@ -1,6 +1,6 @@
-"""A procedure as an SVG picture: readable in light and dark, without fonts, scripts or anything from outside.
+"""A procedure as SVG: readable in light and dark mode, without fonts, scripts or other external resources.
 
-Everything that the author wrote is untrusted: it goes through an XML writer, never into markup.
+The author's texts are untrusted: they go through an XML writer, never into markup.
 """
 
 import textwrap
@@ -10,17 +10,18 @@ from unicodedata import east_asian_width
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.drawing.layout import Box, Layout, Line, Size, arrange
-from subterra_core.drawing.summary import Visits, clean, condition, loops
+from subterra_core.drawing.summary import TraversalCounts, clean, condition_label, loops
 from subterra_core.procedure.graph import Hop
+from subterra_core.procedure.text import SPEAKERS
 
 WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3
 HEAT = {"fine": 0.0, "some": 0.1, "much": 0.3, "most": 1.0}
-"""What a share of failures of at most so much is called."""
-_BROAD = 0.3
-"""Ways that this share of the conversations takes are drawn broad."""
+"""CSS classes, each with the largest share of failures for which it is used."""
+_BROAD_SHARE = 0.3
+"""Edges taken by at least this share of the conversations are drawn broad."""
 _CHARACTER = 6.6
-"""Average width of a character of the small text."""
+"""Average width of a character in small text."""
 
 STYLE = """
 svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8794; --agent: #e8f0fe; --agent-edge: #4a74c9;
@@ -60,12 +61,12 @@ svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8
 """
 
 
-def draw(spec: ProcedureSpec, title: str, visits: Visits | None = None) -> ET.Element:
-    """The picture. With ``visits``, every way tells how often it is taken, and ways never taken stand out.
+def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = None) -> ET.Element:
+    """The SVG element. With `visits`, every edge shows how often it is taken, and edges never taken stand out.
 
-    With failures, colours tell the share of conversations that failed: `HEAT`.
+    With failures, colors show the share of conversations that failed, see `HEAT`.
     """
-    cards = {node.id: _card(node, {each for loop in loops(spec) for each in loop}, visits) for node in spec.nodes}
+    cards = {node.id: _card(node, {member for loop in loops(spec) for member in loop}, visits) for node in spec.nodes}
     hops = [(node.id, edge.to) for node in spec.nodes for edge in node.next]
     layout = arrange({node: card.size for node, card in cards.items()}, hops, spec.start)
     size = {"width": f"{layout.width:.0f}", "height": f"{layout.height:.0f}"}
@@ -75,8 +76,8 @@ def draw(spec: ProcedureSpec, title: str, visits: Visits | None = None) -> ET.El
     add(svg, "style", STYLE)
     for node in spec.nodes:
         for edge in node.next:
-            text = f"{node.id} → {edge.to}" + (f": {condition(node, edge)}" if condition(node, edge) else "")
-            _way(svg, (node.id, edge.to), layout, text, visits)
+            text = f"{node.id} → {edge.to}" + (f": {condition_label(node, edge)}" if condition_label(node, edge) else "")
+            _edge(svg, (node.id, edge.to), layout, text, visits)
     for node in spec.nodes:
         first, heat = node.id == spec.start, _heat(visits, node.id)
         _box(svg, node, cards[node.id], layout.boxes[node.id], first, heat)
@@ -87,7 +88,7 @@ def draw(spec: ProcedureSpec, title: str, visits: Visits | None = None) -> ET.El
 
 
 def add(parent: ET.Element, tag: str, text: str = "", **attributes: str | float) -> ET.Element:
-    """A new child; ``class_`` is the attribute class. Text is cleaned of what XML cannot hold."""
+    """Adds a child element; `class_` is the attribute class. Characters that XML cannot hold are replaced in `text`."""
     named = {name.rstrip("_").replace("_", "-"): clean(str(value)) for name, value in attributes.items()}
     child = ET.SubElement(parent, tag, named)
     child.text = clean(text) or None
@@ -95,7 +96,7 @@ def add(parent: ET.Element, tag: str, text: str = "", **attributes: str | float)
 
 
 class _Card:
-    """A node's lines of text and the size they need."""
+    """Lines of text in a node's box, and the size they need."""
 
     def __init__(self, width: float, prompt: list[str], branches: list[list[str]], notes: list[str]) -> None:
         self.prompt, self.branches, self.notes = prompt, branches, notes
@@ -103,11 +104,11 @@ class _Card:
         self.size: Size = (width, 2 * PADDING + LINE * lines + (6.0 if branches else 0.0) + 2.0)
 
 
-def _card(node: Node, looping: set[str], visits: Visits | None) -> _Card:
+def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Card:
     hub = len(node.next) > 1
     width = HUB_WIDTH if hub else WIDTH
     room = int((width - 2 * PADDING) / _CHARACTER)
-    branches = [wrapped(condition(node, edge) or "(no condition)", room - 4, 2) for edge in node.next] if hub else []
+    branches = [wrapped(condition_label(node, edge) or "(no condition)", room - 4, 2) for edge in node.next] if hub else []
     notes = [_decides(node)] if hub and node.decided_by != "customer" else []
     notes += [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"] if node.id in looping else []
     notes += [_count(visits, node.id)] if visits else []
@@ -120,28 +121,28 @@ def _decides(node: Node) -> str:
 
 
 def wrapped(text: str, room: int, lines: int) -> list[str]:
-    """``text`` in at most so many lines of about ``room`` narrow characters; an ellipsis says that there was more."""
+    """`text` in at most `lines` lines of about `room` narrow characters, with an ellipsis if it was cut."""
     wide = sum(east_asian_width(letter) in "WF" for letter in text)
     room = max(4, room if not wide else int(room * len(text) / (len(text) + wide)))
     return textwrap.wrap(clean(text[: room * (lines + 2)]), room, max_lines=lines, placeholder=" …")
 
 
-def _count(visits: Visits, place: str | Hop) -> str:
-    """How often, in words."""
+def _count(visits: TraversalCounts, place: str | Hop) -> str:
+    """Number of visits, in words."""
     taken = visits.nodes.get(place, 0) if isinstance(place, str) else visits.edges.get(place, 0)
     if visits.failures is None:
         return f"{taken:,} in the dataset" if isinstance(place, str) else f"{taken:,} times in the dataset"
     return f"{taken:,} conversations, {_failed(visits, place):,} failed"
 
 
-def _failed(visits: Visits, place: str | Hop) -> int:
+def _failed(visits: TraversalCounts, place: str | Hop) -> int:
     if visits.failures is None:
         return 0
     return visits.failures.nodes.get(place, 0) if isinstance(place, str) else visits.failures.edges.get(place, 0)
 
 
-def _heat(visits: Visits | None, place: str | Hop) -> list[str]:
-    """Classes for the share that failed, and for what nobody came to."""
+def _heat(visits: TraversalCounts | None, place: str | Hop) -> list[str]:
+    """CSS classes for the share that failed, or for places without visits."""
     if visits is None or visits.failures is None:
         return []
     taken = visits.nodes.get(place, 0) if isinstance(place, str) else visits.edges.get(place, 0)
@@ -154,12 +155,12 @@ def _heat(visits: Visits | None, place: str | Hop) -> list[str]:
 def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: list[str]) -> None:
     kinds = [node.role, *(["hub"] if card.branches else []), *([node.outcome] if node.outcome else []), *heat]
     group = add(svg, "g", class_=" ".join(kinds))
-    add(group, "title", f"{node.id} ({node.role})\n{node.prompt}")
+    add(group, "title", f"{node.id} ({SPEAKERS[node.role]})\n{node.prompt}")
     radius = {"agent": 7.0, "user": 18.0}[node.role]
     shape = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "rx": radius}
     add(group, "rect", class_="box", **{name: f"{value:.1f}" for name, value in shape.items()})
     left, y = box.x + PADDING, box.y + PADDING + 11
-    who = {"agent": "agent", "user": "customer"}[node.role] + (" · start" if first else "")
+    who = SPEAKERS[node.role] + (" · start" if first else "")
     id_room = int((box.width - 2 * PADDING) / 7.4) - len(who) + 1
     add(
         group,
@@ -184,10 +185,10 @@ def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: 
         add(group, "text", note, class_="end" if note.startswith("ends: ") else "note", x=f"{left:.1f}", y=f"{y:.1f}")
 
 
-def _way(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: Visits | None) -> None:
+def _edge(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: TraversalCounts | None) -> None:
     line, taken = layout.lines[hop], visits.edges.get(hop, 0) if visits else None
     kinds = ["way", *(["back"] if hop in layout.returning else []), *(["never"] if taken == 0 else []), *_heat(visits, hop)]
-    broad = visits is not None and visits.failures is not None and (taken or 0) >= _BROAD * visits.conversations
+    broad = visits is not None and visits.failures is not None and (taken or 0) >= _BROAD_SHARE * visits.conversations
     group = add(svg, "g", class_=" ".join([*kinds, *(["broad"] if broad else [])]))
     add(group, "title", text + (f"\n{_count(visits, hop)}" if visits else ""))
     add(group, "path", d=_curve(line))
@@ -213,7 +214,7 @@ def _heads_down(line: Line) -> bool:
 
 
 def _curve(line: Line) -> str:
-    """Smooth between layers, straight through them."""
+    """SVG path that is smooth between layers and straight through them."""
     stops = [(line.start[0], line.start[1], line.start[1]), *line.through, (line.end[0], line.end[1], line.end[1])]
     parts = [f"M{line.start[0]:.1f} {line.start[1]:.1f}"]
     for (x, _, left), (to_x, reached, onward) in pairwise(stops):

@@ -1,6 +1,6 @@
-"""Confidence bounds from sufficient statistics, with the standard library alone.
+"""Confidence bounds from sufficient statistics, using only the standard library.
 
-Every function takes ``alpha`` per side: both bounds together miss with 2 x alpha.
+Every function takes a one-sided `alpha`: an interval misses the true value with probability 2 x alpha.
 """
 
 import math
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from statistics import NormalDist
 
-from subterra_api.v1alpha1.scores import Discordant, Interval, Sample, Tally
+from subterra_api.v1alpha1.scores import DiscordantPairs, Interval, Proportion, SampleStats
 
 _STEPS = 40
-"""Halvings of an interval of length 2: exact to 2e-12."""
+"""Bisections of an interval of length 2: accurate to 2e-12."""
 
 
 @lru_cache(maxsize=4096)
@@ -22,12 +22,12 @@ def z_quantile(p: float) -> float:
 
 @lru_cache(maxsize=4096)
 def t_quantile(p: float, freedom: int) -> float:
-    """Quantile of Student's t by the Cornish-Fisher expansion: good to 0.002 for 0.0005 < p < 0.9995 from 10 degrees of freedom on.
+    """Quantile of Student's t distribution by the Cornish-Fisher expansion.
 
-    Source: Abramowitz and Stegun 26.7.5.
+    Accurate to 0.002 for 0.0005 < p < 0.9995. Raises ValueError below 10 degrees of freedom. Source: Abramowitz and Stegun 26.7.5.
     """
     if freedom < 10:
-        raise ValueError(f"the expansion is too coarse for {freedom} degrees of freedom; 10 are needed")
+        raise ValueError(f"the expansion is too coarse for {freedom} degrees of freedom; at least 10 are needed")
     z, v = z_quantile(p), freedom
     g1 = (z**3 + z) / 4
     g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -36,34 +36,34 @@ def t_quantile(p: float, freedom: int) -> float:
     return z + g1 / v + g2 / v**2 + g3 / v**3 + g4 / v**4
 
 
-def mean_bounds(sample: Sample, alpha: float) -> Interval:
-    """Student's t interval of a mean; needs 11 values."""
+def mean_bounds(sample: SampleStats, alpha: float) -> Interval:
+    """Student's t interval of a mean; needs at least 11 values."""
     reach = t_quantile(1 - alpha, sample.count - 1) * sample.sd / math.sqrt(sample.count)
     return Interval(mean=sample.mean, low=sample.mean - reach, high=sample.mean + reach)
 
 
-def share_bounds(share: Tally, alpha: float) -> Interval:
-    """Wilson's score interval of a share."""
-    n, p, z2 = share.of, share.hits / share.of, z_quantile(1 - alpha) ** 2
+def proportion_bounds(proportion: Proportion, alpha: float) -> Interval:
+    """Wilson's score interval of a proportion."""
+    n, p, z2 = proportion.of, proportion.hits / proportion.of, z_quantile(1 - alpha) ** 2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     reach = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     return Interval(mean=p, low=max(0.0, middle - reach), high=min(1.0, middle + reach))
 
 
-def difference_bounds(pairs: Discordant, alpha: float) -> Interval:
+def difference_bounds(pairs: DiscordantPairs, alpha: float) -> Interval:
     """Tango's score interval of the difference of two paired failure rates, candidate minus reference.
 
-    It keeps its level for rare failures, where Wald's does not, and has a width when no pair differs. Source: Tango,
+    Unlike Wald's interval it keeps its level for rare failures, and has a width even if no pair differs. Source: Tango,
     Statistics in Medicine 17 (1998).
     """
-    found, z = (pairs.worse - pairs.better) / pairs.of, z_quantile(1 - alpha)
-    low = _root(lambda d: tango_z(pairs, d) - z, -1.0, found)
-    high = _root(lambda d: tango_z(pairs, d) + z, found, 1.0)
-    return Interval(mean=found, low=low, high=high)
+    observed, z = (pairs.worse - pairs.better) / pairs.of, z_quantile(1 - alpha)
+    low = _bisect(lambda d: tango_z(pairs, d) - z, -1.0, observed)
+    high = _bisect(lambda d: tango_z(pairs, d) + z, observed, 1.0)
+    return Interval(mean=observed, low=low, high=high)
 
 
-def tango_z(pairs: Discordant, difference: float) -> float:
-    """How far the pairs are above a supposed difference of the rates, in standard errors under that difference."""
+def tango_z(pairs: DiscordantPairs, difference: float) -> float:
+    """Tango's score statistic: standard errors by which the pairs exceed a hypothesized difference of the rates."""
     n, b, c = pairs.of, pairs.worse, pairs.better
     distance = b - c - n * difference
     if distance == 0:
@@ -75,15 +75,15 @@ def tango_z(pairs: Discordant, difference: float) -> float:
 
 
 def scenarios_to_decide(distance: float, sd: float, alpha: float, power: float = 0.8) -> float:
-    """So many values that a mean this far from its floor is told from it with this power; infinite at the floor."""
+    """Number of values needed to decide, with this power, a mean at this distance from its floor; infinite at distance 0."""
     if distance == 0:
         return math.inf
     return ((z_quantile(1 - alpha) + z_quantile(power)) * sd / distance) ** 2
 
 
-def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function passes zero; an end when it does not."""
+def _bisect(decreasing: Callable[[float], float], low: float, high: float) -> float:
+    """Root of a decreasing function; one end of the range if there is none."""
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+        low, high = (middle, high) if decreasing(middle) > 0 else (low, middle)
     return (low + high) / 2

@@ -1,7 +1,7 @@
-"""The procedure as a graph that can be walked. docs/procedures.md defines the terms.
+"""The procedure as a graph that can be walked. docs/reference/procedure-language.md defines the terms.
 
-A *path* runs from the start to a terminal, visits no node more often than its ``maxVisits``, keeps to guards, and contradicts no
-fact. A *turn* is one node's utterance, so a path has as many turns as nodes. A *hub* has several ways out.
+A *path* runs from the start to a terminal, visits no node more often than its `maxVisits`, respects guards, and contradicts no
+fact. A *turn* is one node's utterance, so a path has as many turns as nodes. A *hub* is a node with several edges.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,23 +15,23 @@ from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 Path = tuple[str, ...]
 Hop = tuple[str, str]
 _BITS = 4
-"""Per node of a loop, enough for the largest ``maxVisits``."""
+"""Bits per node of a loop, enough for the largest `maxVisits`."""
 
 
 class Step(NamedTuple):
-    """Where a walk is, and of its past only what still matters: equal steps have equal futures."""
+    """Position of a walk, and the part of its past that still matters: equal steps have equal futures."""
 
     node: str
     visits: int = 0
-    """How often each node of the present loop was visited, packed; a loop that was left is never entered again."""
+    """Visits to each node of the current loop, packed; a loop that was left is never entered again."""
     decisions: tuple[Hop, ...] = ()
-    """What hubs decided last, for guards that are still ahead."""
+    """Last decisions of hubs, for guards that are still ahead."""
     facts: tuple[tuple[str, frozenset[str]], ...] = ()
-    """The values that facts can still have, for hubs that are still ahead."""
+    """Values that facts can still have, for hubs that are still ahead."""
 
 
 class Graph:
-    """A procedure ready to be walked. Expects one without errors, see `lint.analyse`."""
+    """A procedure that can be walked. Expects one without errors, see `lint.analyse`."""
 
     def __init__(self, spec: ProcedureSpec) -> None:
         self.spec = spec
@@ -42,42 +42,42 @@ class Graph:
         drawn.add_edges_from((node.id, edge.to) for node in spec.nodes for edge in node.next)
         condensed: nx.DiGraph[Any] = nx.condensation(drawn)
         self.loops: tuple[int, ...] = tuple(nx.topological_sort(condensed))
-        """Groups of nodes that can be left and come back to, in the order in which walks meet them; most hold one node."""
+        """Strongly connected components in the order in which walks meet them; most consist of one node."""
         self.loop: dict[str, int] = condensed.graph["mapping"]
-        """The group of each node."""
+        """Component of each node."""
         members = [sorted(condensed.nodes[loop]["members"]) for loop in self.loops]
-        self._shift = {node: _BITS * place for nodes in members for place, node in enumerate(nodes)}
-        self._guarding, self._resting = self._ahead(condensed)
+        self._shift = {node: _BITS * index for nodes in members for index, node in enumerate(nodes)}
+        self._hubs_ahead, self._facts_ahead = self._lookahead(condensed)
 
     def begin(self, values: Mapping[str, str] | None = None) -> Step:
-        """The walk's first step. With a scenario's ``values``, facts decide; without, every value is still possible."""
+        """First step of a walk. With a scenario's `values`, facts decide; without, every value is still possible."""
         known = values or {}
         facts = {name: frozenset({known[name]}) if name in known else self._declared[name] for name in self.facts}
         return Step(self.spec.start, 1 << self._shift[self.spec.start], (), tuple(facts.items()))
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """Names of the variables that decide hubs."""
-        return tuple(sorted(self._resting[self.spec.start]))
+        """Names of the variables that decide at hubs."""
+        return tuple(sorted(self._facts_ahead[self.spec.start]))
 
     def open_edges(self, step: Step) -> list[Edge]:
-        """The ways out that bounds, guards and facts leave open. Where history decides, the first of them is the only one."""
+        """Edges left open by bounds, guards and facts; where history decides, only the first of them."""
         node = self.nodes[step.node]
-        found = [edge for edge in node.next if self._within_bounds(step, edge) and self._allowed(step, node, edge)]
-        return found[:1] if node.decided_by == "history" else found
+        edges = [edge for edge in node.next if self._within_bounds(step, edge) and self._allowed(step, node, edge)]
+        return edges[:1] if node.decided_by == "history" else edges
 
     def edge(self, source: str, target: str | None) -> Edge | None:
-        """The way from one node to another; none when there is none, or no further node."""
+        """The edge from `source` to `target`; `None` if there is none, or `target` is `None`."""
         return next((edge for edge in self.nodes[source].next if edge.to == target), None)
 
     def take(self, step: Step, edge: Edge) -> Step:
-        """The step after ``edge``."""
+        """The step after taking `edge`."""
         node, to = self.nodes[step.node], edge.to
         visits = (step.visits if self.loop[to] == self.loop[step.node] else 0) + (1 << self._shift[to])
         return Step(to, visits, self._decisions(step, node, to), self._facts(step, node, edge))
 
     def paths(self) -> Iterator[Path]:
-        """All paths, depth first in the order of the edges."""
+        """All paths, depth-first in the order of the edges."""
         stack: list[tuple[Step, Path]] = [(self.begin(), (self.spec.start,))]
         while stack:
             step, path = stack.pop()
@@ -89,7 +89,7 @@ class Graph:
     def walk(
         self, choose: Callable[[Node, Sequence[Edge]], Edge], attempts: int = 100, values: Mapping[str, str] | None = None
     ) -> Path:
-        """A path along the edges that ``choose`` takes; starts over where bounds leave no way on."""
+        """A path along the edges that `choose` returns; starts over where no edge is open. Raises ValueError after `attempts`."""
         for _ in range(attempts):
             step, path = self.begin(values), [self.spec.start]
             while edges := self.open_edges(step):
@@ -100,19 +100,19 @@ class Graph:
         raise ValueError(f"no path to a terminal found in {attempts} walks; raise maxVisits or loosen guards")
 
     def facts_on(self, path: Path) -> dict[str, frozenset[str]]:
-        """The values that facts may have where a conversation takes ``path``."""
-        found = {name: self._declared[name] for name in self.facts}
+        """Values that facts may have in conversations along `path`."""
+        values = {name: self._declared[name] for name in self.facts}
         for source, target in pairwise(path):
             node = self.nodes[source]
             if node.fact is not None:
-                found[node.fact] &= next(self.values_for(node, edge) for edge in node.next if edge.to == target)
-        return found
+                values[node.fact] &= next(self.values_for(node, edge) for edge in node.next if edge.to == target)
+        return values
 
     def values_for(self, node: Node, edge: Edge) -> frozenset[str]:
-        """The values of the fact at ``node`` that lead along ``edge``: those it names, or those that no edge names."""
+        """Values of the fact at `node` that take `edge`: those it names, or those that no edge names."""
         if edge.values:
             return frozenset(edge.values)
-        return self._declared[node.fact or ""].difference(*(each.values for each in node.next))
+        return self._declared[node.fact or ""].difference(*(sibling.values for sibling in node.next))
 
     def _within_bounds(self, step: Step, edge: Edge) -> bool:
         if self.loop[edge.to] != self.loop[step.node]:
@@ -125,30 +125,30 @@ class Graph:
         return all(dict(step.decisions).get(guard.hub) in guard.took for guard in edge.guards)
 
     def _decisions(self, step: Step, node: Node, to: str) -> tuple[Hop, ...]:
-        wanted = self._guarding[to]
-        if not wanted:
+        needed = self._hubs_ahead[to]
+        if not needed:
             return ()
         known = dict(step.decisions) | ({node.id: to} if len(node.next) > 1 else {})
-        return tuple(sorted(item for item in known.items() if item[0] in wanted))
+        return tuple(sorted(item for item in known.items() if item[0] in needed))
 
     def _facts(self, step: Step, node: Node, edge: Edge) -> tuple[tuple[str, frozenset[str]], ...]:
-        wanted = self._resting[edge.to]
-        if not wanted:
+        needed = self._facts_ahead[edge.to]
+        if not needed:
             return ()
         known = dict(step.facts)
         if node.fact is not None:
             known[node.fact] &= self.values_for(node, edge)
-        return tuple(item for item in known.items() if item[0] in wanted)
+        return tuple(item for item in known.items() if item[0] in needed)
 
-    def _ahead(self, condensed: "nx.DiGraph[Any]") -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
-        """For each node, the hubs that guards from there on ask for, and the facts that hubs from there on rest on."""
-        guarding: dict[int, frozenset[str]] = {}
-        resting: dict[int, frozenset[str]] = {}
+    def _lookahead(self, condensed: "nx.DiGraph[Any]") -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+        """For each node, the hubs named by guards ahead of it, and the facts that decide at hubs ahead of it."""
+        hubs_ahead: dict[int, frozenset[str]] = {}
+        facts_ahead: dict[int, frozenset[str]] = {}
         for loop in reversed(self.loops):
             nodes, later = [self.nodes[node] for node in condensed.nodes[loop]["members"]], list(condensed.successors(loop))
             hubs = {guard.hub for node in nodes for edge in node.next for guard in edge.guards}
             facts = {node.fact for node in nodes if node.fact is not None}
-            guarding[loop] = frozenset(hubs).union(*(guarding[each] for each in later))
-            resting[loop] = frozenset(facts).union(*(resting[each] for each in later))
-        by_node = [{node: ahead[loop] for node, loop in self.loop.items()} for ahead in (guarding, resting)]
+            hubs_ahead[loop] = frozenset(hubs).union(*(hubs_ahead[successor] for successor in later))
+            facts_ahead[loop] = frozenset(facts).union(*(facts_ahead[successor] for successor in later))
+        by_node = [{node: ahead[loop] for node, loop in self.loop.items()} for ahead in (hubs_ahead, facts_ahead)]
         return by_node[0], by_node[1]

@@ -1,114 +1,137 @@
-"""What the schema refuses, in words for the author: findings of the same form as lint's. Pure."""
+"""Schema errors as findings for authors, in the form of lint's. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from subterra_api.v1alpha1.base import ApiModel
-from subterra_api.v1alpha1.procedure import Edge, Guard, Knowledge, Node, Persona, ProcedureSpec, Variable
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
+from subterra_api.v1alpha1.compilerun import CompileRunSpec
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.lint.findings import Finding
 
-_MODELS: tuple[type[ApiModel], ...] = (ProcedureSpec, Node, Edge, Guard, Variable, Persona, Knowledge)
-_FIELDS = sorted({field.alias or name for model in _MODELS for name, field in model.model_fields.items()})
-_SHOWN = 60
+_ROOTS: dict[str, type[ApiModel]] = {model.__name__: model for model in (ProcedureSpec, CompileRunSpec, CompiledAgentSpec)}
+_SYNONYMS = {"if": "when", "condition": "when", "target": "to", "goto": "to", "edges": "next", "type": "role", "speaker": "role"}
+"""Names that newcomers try, with the field they mean."""
+_MAX_SHOWN = 60
 
-Words = tuple[str, str]
-"""Problem and cure."""
+Explanation = tuple[str, str]
+"""Problem and fix."""
 
 
 def findings_of(error: ValidationError, root: str = "spec") -> Iterator[Finding]:
-    """A finding for each thing that the schema refuses, with its field path below ``root``."""
+    """A finding for each schema error, with its field path below `root`."""
     for details in error.errors(include_url=False):
         if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
-            continue  # entries that are wrong themselves do not count
+            continue  # invalid entries do not count, but have errors of their own
         field = field_path(root, details["loc"])
-        problem, cure = _WORDS.get(details["type"], _other)(details)
-        yield Finding("error", field, field, problem, cure)
+        if details["type"] == "extra_forbidden":
+            problem, fix = _unknown_field(str(details["loc"][-1]), _fields_at(error.title, details["loc"][:-1]))
+        else:
+            problem, fix = _EXPLANATIONS.get(details["type"], _fallback)(details)
+        yield Finding("error", field, field, problem, fix)
 
 
 def field_path(root: str, steps: Sequence[str | int]) -> str:
-    """``spec.nodes[3].next[1].when`` of the steps that lead there."""
+    """`root` followed by `steps`, such as `spec.nodes[3].next[1].when`."""
     return root + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
 
 
-def _unknown(details: ErrorDetails) -> Words:
-    near = get_close_matches(str(details["loc"][-1]), _FIELDS, n=1)
+def _unknown_field(name: str, fields: Sequence[str]) -> Explanation:
+    synonym = _SYNONYMS.get(name)
+    near = [synonym] if synonym in fields else get_close_matches(name, fields, n=1)
     return "there is no such field", f"did you mean {near[0]}?" if near else "remove it"
 
 
-def _wrong_type(wanted: str, cure: str) -> Callable[[ErrorDetails], Words]:
-    return lambda details: (f"is {_kind(details['input'])}, not {wanted}", cure)
+def _fields_at(root: str, steps: Sequence[str | int]) -> list[str]:
+    """Field names of the object at `steps` below the model named `root`; empty if that is not known."""
+    model = _ROOTS.get(root)
+    for step in steps:
+        if model is not None and isinstance(step, str):
+            types = (field.annotation for name, field in model.model_fields.items() if step == (field.alias or name))
+            model = next((nested for annotation in types for nested in _models_in(annotation)), None)
+    return sorted(field.alias or name for name, field in model.model_fields.items()) if model else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[ApiModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _wrong_type(expected: str, fix: str) -> Callable[[ErrorDetails], Explanation]:
+    return lambda details: (f"is {_kind(details['input'])}, not {expected}", fix)
 
 
 def _kind(value: Any) -> str:
-    named = {
-        str: f"the text {_short(value)}",
+    kinds = {
+        str: f"the string {_short(value)}",
         bool: str(value).lower(),
         dict: "a mapping",
         list: "a list",
         tuple: "a list",
         type(None): "empty",
     }
-    return named.get(type(value), f"the number {_short(value)}")
+    return kinds.get(type(value), f"the number {_short(value)}")
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def _text_wanted(details: ErrorDetails) -> Words:
+def _not_text(details: ErrorDetails) -> Explanation:
     scalar = isinstance(details["input"], bool | int | float)
-    return f"is {_kind(details['input'])}, not a text", "put it in quotes" if scalar else "write a text"
+    return f"is {_kind(details['input'])}, not a string", "put it in quotes" if scalar else "write a string"
 
 
-def _pattern(details: ErrorDetails) -> Words:
-    written = _short(details["input"])
+def _pattern(details: ErrorDetails) -> Explanation:
+    value = _short(details["input"])
     if "[0-9]{4}" in details["ctx"]["pattern"]:
-        return f"{written} is no day", "write year-month-day, such as 2027-01-31"
+        return f"{value} is not a date", "write year-month-day, such as 2027-01-31"
     if "[0-9]{1,9}" in details["ctx"]["pattern"]:
-        return f"{written} is no amount of US dollars", 'write a number in quotes, such as "12.50"'
+        return f"{value} is not an amount in US dollars", 'write a number in quotes, such as "12.50"'
     joiners = "digits, _ and -" if "_-]" in details["ctx"]["pattern"] else "digits and _"
-    return f"{written} is no name", f"begin with a letter from a to z, go on with such letters, {joiners}"
+    return f"{value} is not a valid name", f"start with a letter from a to z, then use such letters, {joiners}"
 
 
-def _too_long(details: ErrorDetails) -> Words:
+def _too_long(details: ErrorDetails) -> Explanation:
     return f"has {len(details['input']):,} characters", f"shorten it to at most {details['ctx']['max_length']:,}"
 
 
-def _too_many(details: ErrorDetails) -> Words:
-    return f"has {len(details['input']):,} entries", f"leave at most {details['ctx']['max_length']:,}"
+def _too_many(details: ErrorDetails) -> Explanation:
+    return f"has {len(details['input']):,} entries", f"keep at most {details['ctx']['max_length']:,}"
 
 
-def _too_few(details: ErrorDetails) -> Words:
-    return f"has {len(details['input']):,} entries", f"write at least {details['ctx']['min_length']:,}"
+def _too_few(details: ErrorDetails) -> Explanation:
+    return f"has {len(details['input']):,} entries", f"list at least {details['ctx']['min_length']:,}"
 
 
-def _choice(details: ErrorDetails) -> Words:
+def _choice(details: ErrorDetails) -> Explanation:
     return f"is {_kind(details['input'])}", f"write {details['ctx']['expected'].replace(chr(39), '')}"
 
 
-def _limit(word: str, key: str) -> Callable[[ErrorDetails], Words]:
-    return lambda details: (f"is {_kind(details['input'])}", f"write a number {word} {details['ctx'][key]}")
+def _limit(comparison: str, key: str) -> Callable[[ErrorDetails], Explanation]:
+    return lambda details: (f"is {_kind(details['input'])}", f"write a number {comparison} {details['ctx'][key]}")
 
 
-def _own(details: ErrorDetails) -> Words:
-    """What a model's validator says."""
-    problem, _, cure = str(details["ctx"]["error"]).partition("; ")
-    return problem, cure or "correct it"
+def _validator_message(details: ErrorDetails) -> Explanation:
+    """The message of a model's own validator, which separates problem and fix with a semicolon."""
+    problem, _, fix = str(details["ctx"]["error"]).partition("; ")
+    return problem, fix or "correct it"
 
 
-def _other(details: ErrorDetails) -> Words:
+def _fallback(details: ErrorDetails) -> Explanation:
     return f"is {_kind(details['input'])}: {details['msg'][:1].lower()}{details['msg'][1:]}", "correct it"
 
 
-_WORDS: dict[str, Callable[[ErrorDetails], Words]] = {
-    "extra_forbidden": _unknown,
+_EXPLANATIONS: dict[str, Callable[[ErrorDetails], Explanation]] = {
     "missing": lambda _: ("is missing", "add it"),
-    "string_type": _text_wanted,
+    "string_type": _not_text,
     "int_type": _wrong_type("a whole number", "write digits without quotes"),
     "bool_type": _wrong_type("true or false", "write true or false without quotes"),
     "tuple_type": _wrong_type("a list", "begin each entry with a dash"),
@@ -124,5 +147,5 @@ _WORDS: dict[str, Callable[[ErrorDetails], Words]] = {
     "greater_than": _limit("above", "gt"),
     "less_than_equal": _limit("not above", "le"),
     "less_than": _limit("below", "lt"),
-    "value_error": _own,
+    "value_error": _validator_message,
 }

@@ -1,4 +1,4 @@
-"""``{{variable}}`` substitution: the whole template language, so that an untrusted prompt can run nothing."""
+"""`{{variable}}` substitution: the whole template language, so that an untrusted prompt cannot run code."""
 
 import re
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ _VARIABLE = re.compile(r"\{\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}\}")
 
 
 def variables_of(text: str) -> tuple[str, ...]:
-    """Names of the variables in ``text``, in order, repeated ones once."""
+    """Names of the variables in `text`, in order, without repetitions."""
     return tuple(dict.fromkeys(_VARIABLE.findall(text)))
 
 
 def render(text: str, values: Mapping[str, str]) -> str:
-    """``text`` with every variable replaced. Raises KeyError for one without a value."""
+    """`text` with every variable replaced. Raises KeyError for a variable without a value."""
     return _VARIABLE.sub(lambda match: values[match.group(1)], text)
 
 
 def split(text: str) -> list[str]:
-    """Alternating literal text and variable names: ``["to ", "city", "!"]``; literals are at even places."""
+    """Alternating literal text and variable names, such as `["to ", "city", "!"]`; literals have even indices."""
     return _VARIABLE.split(text)

@@ -1,43 +1,56 @@
-"""The procedure as text, for models that must know it: the in-context baseline, and judges. Pure."""
+"""The procedure as text, for prompts of models that must know it: baselines and judges. Pure.
+
+These texts are part of cache keys and fingerprints: changing one invalidates paid responses.
+"""
 
 from collections.abc import Iterator
 
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Role
 
-_SPEAKER = {"agent": "agent", "user": "customer"}
+SPEAKERS: dict[Role, str] = {"agent": "agent", "user": "customer"}
+"""Names of the speakers for people and models."""
 
 
-def flowchart(spec: ProcedureSpec) -> str:
-    """All nodes with what is said there, and the ways between them. ``{{name}}`` stands for the value of a variable."""
+def flowchart_text(spec: ProcedureSpec) -> str:
+    """All nodes with their prompts and edges. `{{name}}` stands for the value of a variable."""
     return "\n".join([f"The conversation begins at {spec.start}.", *(line for node in spec.nodes for line in _node(node))])
 
 
-def knowledge(spec: ProcedureSpec) -> str:
-    """The facts that the agent may use, a line each."""
+def knowledge_text(spec: ProcedureSpec) -> str:
+    """The facts that the agent may use, one per line."""
     return "\n".join(f"- {fact.text}" for fact in spec.knowledge) or "- none"
 
 
-def variables(spec: ProcedureSpec) -> str:
-    """What ``{{name}}`` stands for, a line each."""
+def variables_text(spec: ProcedureSpec) -> str:
+    """The meaning of each `{{name}}`, one per line."""
     return "\n".join(f"- {variable.name}: {variable.description or variable.type}" for variable in spec.variables) or "- none"
 
 
 def _node(node: Node) -> Iterator[str]:
-    told = [_SPEAKER[node.role]]
+    properties = [SPEAKERS[node.role]]
     if node.outcome:
-        told.append(f"the end: {node.outcome}")
+        properties.append(f"the end: {node.outcome}")
     if node.max_visits != 2:
-        told.append(f"at most {node.max_visits} times")
-    yield f"{node.id} ({', '.join(told)}): {node.prompt or 'Answers.'}"
+        properties.append(f"at most {node.max_visits} times")
+    yield f"{node.id} ({', '.join(properties)}): {node.prompt or 'Answers.'}"
     for edge in node.next:
-        wanted = condition(node, edge)
-        yield f"  -> {edge.to}" + (f" when: {wanted}" if wanted else "")
+        condition = edge_condition(node, edge)
+        yield f"  -> {edge.to}" + (f" when: {condition}" if condition else "")
 
 
-def condition(node: Node, edge: Edge) -> str:
-    """What makes a conversation go this way; empty when nothing decides."""
-    parts = [edge.when] if edge.when else []
+def edge_condition(node: Node, edge: Edge) -> str:
+    """Condition under which a conversation takes `edge`; empty if nothing decides."""
+    return "; ".join([*decision_texts(node, edge), *guard_texts(edge)])
+
+
+def decision_texts(node: Node, edge: Edge) -> list[str]:
+    """What decides for `edge` at `node`: the customer's words, a fact."""
+    texts = [edge.when] if edge.when else []
     if node.fact is not None:
-        parts.append(f"{node.fact} is {' or '.join(edge.values)}" if edge.values else f"{node.fact} is anything else")
-    parts += [f"{guard.hub} went to {' or '.join(guard.took)} last" for guard in edge.guards]
-    return "; ".join(parts)
+        texts.append(f"{node.fact} is {' or '.join(edge.values) if edge.values else 'anything else'}")
+    return texts
+
+
+def guard_texts(edge: Edge) -> list[str]:
+    """Earlier decisions on which `edge` depends."""
+    return [f"{guard.hub} went to {' or '.join(guard.took)} last" for guard in edge.guards]

@@ -1,1 +1,1 @@
-"""What generation and evaluation share about dialogues: sampling, scripted speakers, prompt blocks."""
+"""Shared by generation and evaluation: sampling, scripted conversations, prompt blocks."""

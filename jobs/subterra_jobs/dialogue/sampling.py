@@ -1,12 +1,12 @@
-"""Who the customer is and what happens: values of the scenario variables, and the path through the procedure.
+"""Samples scenarios: values of the procedure's variables, and a path through it.
 
-One value in ten of every open-ended variable is held out by its hash: training never sees it, so an evaluation scenario drawn
-from the held-out values shows whether the model copies what it hears or remembers what it was taught.
+One value in ten of every open-ended variable is held out by its hash: training never sees it, so an evaluation scenario with
+held-out values shows whether the model copies the customer's words or repeats memorized ones.
 """
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from string import ascii_lowercase
 
@@ -17,53 +17,59 @@ from subterra_jobs.errors import InvalidInputError
 MADE_UP_SHARE = 0.7
 """Share of made-up values for an open variable; the rest comes from its list."""
 _TRIES = 1000
-_SYLLABLES = (
-    "ba", "ka", "lo", "mi", "ren", "tor", "vel", "shi", "nu", "da", "pra", "gen", "fy", "wo", "zar", "que", "jin", "ham",
-    "st", "ly", "bor", "tu", "sa", "ne", "gra", "land", "ville", "ton", "che", "pe", "du", "ga", "ri", "ve", "cor", "mon",
-    "a", "al", "an", "ar", "au", "av", "el", "en", "er", "es", "ey", "im",
-    "in", "is", "ix", "ob", "on", "or", "os", "oro", "ul", "um", "ur", "yo",
-)  # fmt: skip
+_SYLLABLE_TEXT = """
+    ba ka lo mi ren tor vel shi nu da pra gen fy wo zar que jin ham st ly bor tu sa ne gra land ville ton che pe du ga ri ve cor mon
+    a al an ar au av el en er es ey im in is ix ob on or os oro ul um ur yo
+"""
+_SYLLABLES = _SYLLABLE_TEXT.split()
 
 
 def held_out(variable: str, value: str) -> bool:
-    """Whether a value is kept from training: stable over runs, edits and seeds."""
+    """True if a value is excluded from training: stable over runs, edits and seeds."""
     return hashlib.sha256(f"{variable}={value}".encode()).digest()[0] % 10 == 0
 
 
 def sample_values(variables: Sequence[Variable], rng: random.Random, *, unseen: bool) -> dict[str, str]:
-    """A value for each variable, as the customer writes it; all held out when ``unseen``, none otherwise."""
+    """A value for each variable, as the customer writes it; all held out if `unseen`, none otherwise."""
     return {variable.name: _sample(variable, rng, unseen) for variable in variables}
 
 
 def sample_path(graph: Graph, rng: random.Random) -> Path:
-    """A path by the edges' weights; where facts decide, by how many of their values lead each way."""
+    """A path by the edges' weights; where facts decide, by how many of their values lead along each edge."""
     listed = {variable.name: variable.values for variable in graph.spec.variables}
     facts = {name: rng.choice(listed[name]) for name in graph.facts}
 
-    def choose(_: Node, edges: Sequence[Edge]) -> Edge:
-        return rng.choices(edges, weights=[edge.weight for edge in edges])[0]
+    return walk_path(graph, lambda _, edges: choose_by_weight(edges, rng), facts)
 
+
+def choose_by_weight(edges: Sequence[Edge], rng: random.Random) -> Edge:
+    """One of `edges`, drawn by weight."""
+    return rng.choices(edges, weights=[edge.weight for edge in edges])[0]
+
+
+def walk_path(graph: Graph, choose: Callable[[Node, Sequence[Edge]], Edge], values: Mapping[str, str]) -> Path:
+    """A path along the edges that `choose` returns. Raises InvalidInputError when no terminal is reached."""
     try:
-        return graph.walk(choose, values=facts)
+        return graph.walk(choose, values=values)
     except ValueError as error:
         raise InvalidInputError(str(error)) from None
 
 
-def fitting(graph: Graph, path: Path, values: dict[str, str], rng: random.Random) -> dict[str, str]:
-    """``values`` with those facts drawn again that would not lead along ``path``: what is true decides where it goes."""
+def fit_values_to_path(graph: Graph, path: Path, values: dict[str, str], rng: random.Random) -> dict[str, str]:
+    """`values`, with facts that would not lead along `path` sampled again: facts decide which edge is taken."""
     wrong = {name: allowed for name, allowed in graph.facts_on(path).items() if values[name] not in allowed}
     return values | {name: rng.choice(sorted(allowed)) for name, allowed in wrong.items()}
 
 
-def context(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
-    """What the agent is told about this customer: a line for each variable of visibility context, after the system prompt."""
+def context_lines(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
+    """The agent's knowledge about this customer: a line for each variable of visibility context."""
     known = [variable.name for variable in spec.variables if variable.visibility == "context"]
     return "\n".join(f"{name}: {values[name]}" for name in known)
 
 
 def system_message(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
-    """The whole system message: the prompt that is the same for everybody, then the context."""
-    return f"{spec.system_prompt}\n{context(spec, values)}".strip()
+    """The system message: the system prompt, which is the same in all conversations, then the context."""
+    return f"{spec.system_prompt}\n{context_lines(spec, values)}".strip()
 
 
 def _sample(variable: Variable, rng: random.Random, unseen: bool) -> str:
@@ -74,7 +80,7 @@ def _sample(variable: Variable, rng: random.Random, unseen: bool) -> str:
         closed = variable.type == "string" and not variable.open
         if closed or held_out(variable.name, key) == unseen:
             return text
-    return text  # a range so small that it has no held-out value
+    return text  # the range is so small that it has no held-out value
 
 
 def _string(variable: Variable, rng: random.Random) -> tuple[str, str]:
@@ -84,14 +90,14 @@ def _string(variable: Variable, rng: random.Random) -> tuple[str, str]:
 
 
 def _made_up(values: Sequence[str], rng: random.Random) -> str:
-    """A name that is in no list: syllables, two known names spliced, or plain letters; one to three words."""
+    """A made-up name of one to three words: syllables, two known names spliced, or random letters."""
     return " ".join(_word(values, rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3))))
 
 
 def _word(values: Sequence[str], rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.5:
-        word = "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))  # one alone may be a word such as "in"
+        word = "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))  # a single one may be a word such as "in"
     elif kind < 0.75:
         first, second = (rng.choice(values).split()[0].lower() for _ in range(2))
         word = first[: rng.randint(2, 4)] + second[-rng.randint(2, 4) :]

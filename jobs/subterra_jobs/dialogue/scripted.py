@@ -1,4 +1,4 @@
-"""The scripted writer: dialogues from the procedure's own examples. Deterministic, free, offline."""
+"""Scripted conversations from the procedure's own examples. Deterministic, free, offline."""
 
 import random
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ CHAT_ROLE = {"agent": "assistant", "user": "user"}
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one node says in one conversation; ``taken`` is the node that follows."""
+    """Utterance of one node in one conversation; `taken` is the node that follows."""
 
     node: str
     role: Role
@@ -22,32 +22,34 @@ class Utterance:
     taken: str | None
 
 
-def write(graph: Graph, path: Path, values: Mapping[str, str], rng: random.Random) -> list[Utterance]:
-    """One utterance per node of the path; at a hub the words are those of the branch that is taken."""
+def scripted_utterances(graph: Graph, path: Path, values: Mapping[str, str], rng: random.Random) -> list[Utterance]:
+    """One utterance per node of the path; at a hub it is an example of the edge that is taken."""
     following: list[str | None] = [*path[1:], None]
     return [
-        Utterance(node, graph.nodes[node].role, render(rng.choice(wordings(graph, node, taken)), values), taken)
+        Utterance(node, graph.nodes[node].role, render(rng.choice(example_templates(graph, node, taken)), values), taken)
         for node, taken in zip(path, following, strict=True)
     ]
 
 
-def wordings(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
-    """Templates of what is said at a node on the way to ``taken``. Raises InvalidInputError when there are none."""
+def example_templates(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
+    """Example templates of a node, for the edge to `taken`. Raises InvalidInputError when there are none."""
     node = graph.nodes[node_id]
     edge = graph.edge(node_id, taken)
-    found = (edge.examples if edge else ()) or node.examples
-    if not found:
+    templates = (edge.examples if edge else ()) or node.examples
+    if not templates:
         branch = f" on the branch to {taken}" if edge is not None and len(node.next) > 1 else ""
         raise InvalidInputError(
             f"node {node_id} has no examples{branch}, which the scripted teacher needs; add some, or use another teacher"
         )
-    return found
+    return templates
 
 
-def messages(system_prompt: str, opener: str | None, utterances: list[Utterance], *, greeted: bool = False) -> list[dict[str, str]]:
-    """Chat messages: the system prompt, the customer's opener if any, then turns; one speaker's utterances in a row are joined.
+def chat_messages(
+    system_prompt: str, opener: str | None, utterances: list[Utterance], *, greeted: bool = False
+) -> list[dict[str, str]]:
+    """Chat messages: system prompt, the customer's opener if any, then turns; consecutive utterances of a speaker are joined.
 
-    ``greeted``: the agent spoke first and the customer's opener only returned the greeting, so the agent asks once more.
+    `greeted`: the agent spoke first and the customer's opener only returned the greeting, so the agent repeats its turn.
     """
     chat = [{"role": "system", "content": system_prompt}]
     if opener is not None:
@@ -63,6 +65,6 @@ def messages(system_prompt: str, opener: str | None, utterances: list[Utterance]
     return chat
 
 
-def agent_wordings(node: Node) -> tuple[str, ...]:
-    """All wordings of an agent node, those of its branches included."""
+def agent_templates(node: Node) -> tuple[str, ...]:
+    """All example templates of an agent node, including those of its edges."""
     return tuple(dict.fromkeys([*node.examples, *(text for edge in node.next for text in edge.examples)]))

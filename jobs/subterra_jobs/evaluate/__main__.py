@@ -1,4 +1,4 @@
-"""``python -m subterra_jobs.evaluate --input FILE``: judges the candidate that vLLM serves beside this process."""
+"""``python -m subterra_jobs.evaluate --input FILE``: evaluates the candidate served by vLLM in the same pod."""
 
 from subterra_jobs.evaluate.main import work
 from subterra_jobs.stage.runner import main

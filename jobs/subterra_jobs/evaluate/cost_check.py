@@ -1,80 +1,87 @@
-"""Tells what the evaluation will cost before anybody is paid, and refuses what the caps will not let come to its end."""
+"""Cost forecast before the first paid call; refuses an evaluation that the caps would not let finish."""
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
 
-from subterra_api.job_contract.environment import PRICES_VARIABLE
-from subterra_core.pricing import prices_from
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
-from subterra_jobs.evaluate.cost_estimate import JUDGES, LABELLER, forecast
-from subterra_jobs.evaluate.judge.llm_labeller import CHECKED
+from subterra_jobs.evaluate.cost_estimate import JUDGES, LABELLER, estimate_cost
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.simulation import Library
+from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
 from subterra_jobs.llm.client_pool import ClientPool
-from subterra_jobs.llm.cost_estimate import Forecast, span
+from subterra_jobs.llm.cost_estimate import CostEstimate, usd_range
 from subterra_jobs.stage.runner import StageContext
 
 log = logging.getLogger("subterra")
-_USES = {name: f"judge-{place}" for place, name in enumerate(JUDGES)} | {LABELLER: "labeller"}
-"""Under which the answers of those who read conversations are kept. A player's are no use once the conversation is finished."""
+_RESPONSE_USES = {name: f"judge-{index}" for index, name in enumerate(JUDGES)} | {LABELLER: "labeller"}
+"""Response caches by cost item, of roles that read conversations. Those of agents and users end with a conversation."""
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What the stage will have paid in the end, attempts before this one included."""
+class CostForecast:
+    """Total cost of the stage, including earlier attempts."""
 
     paid: Decimal
-    """Before this attempt, in dollars."""
-    ahead: Forecast
+    """USD paid before this attempt."""
+    remaining: CostEstimate
 
     def __str__(self) -> str:
-        """Such as ``forecast $21 to $46``."""
-        return f"forecast {span(self.paid + self.ahead.low.usd, self.paid + self.ahead.high.usd)}"
+        """For example `forecast $21 to $46`."""
+        return f"forecast {usd_range(self.paid + self.remaining.low.usd, self.paid + self.remaining.high.usd)}"
 
-    def beside(self, usd: Decimal) -> dict[str, str]:
-        """For the report: what was expected and what was paid."""
+    def summary(self, usd: Decimal) -> dict[str, str]:
+        """Forecast and actual cost, for the report's provenance."""
         return {"price of the evaluation": f"{self}, paid ${usd:,.2f}"}
 
 
-async def expect(
-    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], dataset: Path | None, desk: ClientPool,
-) -> Expected | None:  # fmt: skip
-    """None when the evaluation pays nobody. Raises BudgetExceededError when the caps leave less than the least it will cost.
+@dataclass(frozen=True)
+class PlannedWork:
+    """What an evaluation has to simulate and judge, and what is already finished."""
 
-    ``libraries`` has the finished conversations of each condition. An evaluation that has begun to pay goes on until a cap stops
-    it: of conversations under way nobody knows what they lack.
+    graph: Graph
+    scenarios: Sequence[Scenario]
+    caches: Sequence[ConversationCache]
+    """Finished conversations of each arm, served models first."""
+    gold_conversations: int
+    """Conversations of the dataset that the labeller's accuracy is measured on."""
+
+
+async def check_cost(context: StageContext, planned: PlannedWork, pool: ClientPool) -> CostForecast | None:
+    """The forecast, or `None` when no provider is paid. Raises BudgetExceededError when the caps leave less than its low end.
+
+    An evaluation that has already paid continues until a cap stops it, because the remaining cost of unfinished conversations is
+    unknown.
     """
-    if (figures := await desk.figures()) is None:
+    if (figures := await pool.stats()) is None:
         return None
-    ahead = await asyncio.to_thread(_ahead, context, graph, listed, libraries, CHECKED if dataset else 0, desk)
-    expected = Expected(figures.usd, ahead)
-    parts = ", ".join(f"{part.name} {span(part.low.usd, part.high.usd)}" for part in ahead.parts)
-    log.info("the evaluation will cost about %s: %s", ahead, parts)
-    context.progress.say(str(expected))
-    refusal = None if figures.usd else await desk.refusal(ahead.low.usd)
-    if refusal is not None:
+    remaining = await asyncio.to_thread(_remaining_cost, context, planned, pool)
+    forecast = CostForecast(figures.usd, remaining)
+    parts = ", ".join(f"{part.name} {usd_range(part.low.usd, part.high.usd)}" for part in remaining.parts)
+    log.info("the evaluation will cost about %s: %s", remaining, parts)
+    context.progress.set_message(str(forecast))
+    exceeded = None if figures.usd else await pool.cap_exceeded(remaining.low.usd)
+    if exceeded is not None:
         raise BudgetExceededError(
-            f"the evaluation will cost about {ahead} ({parts}), and {refusal.told}; nothing of it is paid yet; {refusal.cure}, or "
-            "make it cheaper: fewer evaluation.scenarios, no evaluation.baselines, cheaper models as simulator and judges"
+            f"the evaluation will cost about {remaining} ({parts}), and {exceeded.summary}; "
+            f"nothing has been paid yet; {exceeded.fix}, or reduce the cost: fewer evaluation.scenarios, "
+            "no evaluation.baselines, cheaper models as simulator and judges"
         )
-    return expected
+    return forecast
 
 
-def _ahead(
-    context: StageContext, graph: Graph, listed: Sequence[Scenario], libraries: Sequence[Library], checked: int, desk: ClientPool
-) -> Forecast:
-    """Without conversations that are finished and answers of judges that are kept."""
-    to_play = [[scenario for scenario in listed if library.get(scenario.id) is None] for library in libraries]
-    prices = prices_from(os.environ.get(PRICES_VARIABLE, ""))
-    found = forecast(graph, context.input.evaluation, prices, listed, to_play, checked)
+def _remaining_cost(context: StageContext, planned: PlannedWork, pool: ClientPool) -> CostEstimate:
+    """Cost without finished conversations and cached responses of judges."""
+    unfinished = [[scenario for scenario in planned.scenarios if cache.get(scenario.id) is None] for cache in planned.caches]
+    prices, settings = context.environment.prices, context.input.evaluation
+    forecast = estimate_cost(planned.graph, settings, prices, planned.scenarios, unfinished, planned.gold_conversations)
     try:
-        parts = [part.less(desk.cached_responses(_USES[part.name])) if part.name in _USES else part for part in found.parts]
+        parts = [
+            part.minus_cached(pool.cached_responses(_RESPONSE_USES[part.name])) if part.name in _RESPONSE_USES else part
+            for part in forecast.parts
+        ]
     except OSError as error:
-        raise InfrastructureError(f"paid answers cannot be read ({error}); see to the artifact store") from None
-    return replace(found, parts=tuple(parts))
+        raise InfrastructureError(f"cannot read cached responses: {error}; check the artifact store") from None
+    return replace(forecast, parts=tuple(parts))

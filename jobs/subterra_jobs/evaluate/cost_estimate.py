@@ -1,6 +1,6 @@
-"""What an evaluation by models will cost, before it begins: every request is built for a stand-in of every conversation. Pure.
+"""Cost estimate of an evaluation by models: every request is built for a dummy of every conversation. Pure.
 
-A stand-in takes the scenario's path in the procedure's own words, stretched to the length that a model's turn is assumed to have.
+A dummy conversation takes the scenario's path in the procedure's own words, padded to the assumed length of a model's turn.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,131 +13,149 @@ from subterra_api.v1alpha1.compilerun import Baseline
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue import scripted
+from subterra_jobs.dialogue.dummy import dummy_utterances, padded
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
-from subterra_jobs.dialogue.stand_in import stand_in, words
 from subterra_jobs.evaluate.judge import llm_judge, llm_labeller
-from subterra_jobs.evaluate.judge.llm_judge import TWICE
+from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE
 from subterra_jobs.evaluate.judge.rubric import PARTS
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate import orchestrator_agent, user_simulator
-from subterra_jobs.evaluate.simulate.agents import in_context, messages
+from subterra_jobs.evaluate.simulate.agents import in_context_prompt, provider_messages
 from subterra_jobs.llm.client import Request
-from subterra_jobs.llm.cost_estimate import NUMBER, Asked, Assumed, Forecast, Part, length, model_of, part
+from subterra_jobs.llm.cost_estimate import (
+    CHOICE_TOKENS,
+    CostEstimate,
+    CostItem,
+    OutputAssumptions,
+    PlannedCall,
+    cost_item,
+    priced_model,
+    text_tokens,
+)
 
-Chat = list[dict[str, str]]
+DummyChat = list[dict[str, str]]
 JUDGES = ("judge", "second judge")
 LABELLER = "labeller"
 
 
-def forecast(
-    graph: Graph, asked: Evaluation, prices: Mapping[str, TokenPrice], listed: Sequence[Scenario],
-    to_play: Sequence[Sequence[Scenario]], checked: int = llm_labeller.CHECKED,
-) -> Forecast:  # fmt: skip
-    """Everybody who is paid. ``to_play`` has, for each condition, the models that are served first, the scenarios that it has not
-    played yet; ``checked`` conversations of the dataset are labelled too. Raises UnknownModelError.
+def estimate_cost(
+    graph: Graph,
+    settings: Evaluation,
+    prices: Mapping[str, TokenPrice],
+    scenarios: Sequence[Scenario],
+    unfinished: Sequence[Sequence[Scenario]],
+    checked: int = llm_labeller.GOLD_SAMPLE,
+) -> CostEstimate:
+    """Cost of every paid role; `unfinished` has the scenarios still to simulate of each arm, served models first.
+
+    The labeller also reads `checked` conversations of the dataset. Raises UnknownModelError.
     """
-    paid = _Paid(graph, asked, prices)
-    baselines = to_play[len(to_play) - len(asked.baselines) :]
-    readers = paid.readers(listed, len(listed) * len(to_play), checked)
-    return Forecast((*paid.customers(to_play), *paid.baselines(baselines), *readers))
+    items = _CostItems(graph, settings, prices)
+    baselines = unfinished[len(unfinished) - len(settings.baselines) :]
+    readers = items.readers(scenarios, len(scenarios) * len(unfinished), checked)
+    return CostEstimate((*items.customers(unfinished), *items.baselines(baselines), *readers))
 
 
 @dataclass(frozen=True)
-class _Paid:
-    """Parts of a forecast by who is paid."""
+class _CostItems:
+    """Cost items of the forecast, by paid role."""
 
     graph: Graph
-    asked: Evaluation
+    settings: Evaluation
     prices: Mapping[str, TokenPrice]
 
-    def customers(self, to_play: Sequence[Sequence[Scenario]]) -> Iterator[Part]:
-        played = [scenario for each in to_play for scenario in each]
+    def customers(self, unfinished: Sequence[Sequence[Scenario]]) -> Iterator[CostItem]:
+        played = [scenario for scenarios in unfinished for scenario in scenarios]
 
-        def calls(assumed: Assumed) -> Iterator[Asked]:
+        def calls(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
             for scenario in played:
-                yield from customer(self.graph, scenario, talk(self.graph, scenario, assumed))
+                yield from customer_calls(self.graph, scenario, dummy_conversation(self.graph, scenario, assumed))
 
-        if self.asked.simulator.name != "scripted":
-            yield part("customers", model_of(self.asked.simulator, "evaluation.simulator", self.prices), calls)
+        if self.settings.simulator.name != "scripted":
+            yield cost_item("customers", priced_model(self.settings.simulator, "evaluation.simulator", self.prices), calls)
 
-    def baselines(self, to_play: Sequence[Sequence[Scenario]]) -> Iterator[Part]:
-        for place, (baseline, played) in enumerate(zip(self.asked.baselines, to_play, strict=True)):
-            model = model_of(baseline.provider, f"evaluation.baselines[{place}].provider", self.prices)
-            yield part(f"baseline {baseline.kind}", model, partial(self._agent, baseline, played))
+    def baselines(self, unfinished: Sequence[Sequence[Scenario]]) -> Iterator[CostItem]:
+        for index, (baseline, played) in enumerate(zip(self.settings.baselines, unfinished, strict=True)):
+            model = priced_model(baseline.provider, f"evaluation.baselines[{index}].provider", self.prices)
+            yield cost_item(f"baseline {baseline.kind}", model, partial(self._agent, baseline, played))
 
-    def _agent(self, baseline: Baseline, played: Sequence[Scenario], assumed: Assumed) -> Iterator[Asked]:
-        system = in_context(self.graph.spec)
+    def _agent(self, baseline: Baseline, played: Sequence[Scenario], assumed: OutputAssumptions) -> Iterator[PlannedCall]:
+        system = in_context_prompt(self.graph.spec)
         for scenario in played:
             if baseline.kind == "Orchestrator":
-                yield from orchestrated(self.graph, scenario, assumed)
+                yield from orchestrator_calls(self.graph, scenario, assumed)
             else:
-                yield from informed(system, scenario, talk(self.graph, scenario, assumed))
+                yield from in_context_calls(system, scenario, dummy_conversation(self.graph, scenario, assumed))
 
-    def readers(self, listed: Sequence[Scenario], played: int, checked: int) -> Iterator[Part]:
-        """Judges and labeller: they read ``played`` conversations, judges a few of them twice, the labeller some of the dataset."""
-        asked, each = self.asked, Decimal(1) / len(listed)
-        if asked.judge.name == "scripted":
+    def readers(self, scenarios: Sequence[Scenario], played: int, checked: int) -> Iterator[CostItem]:
+        """Judges and labeller, for `played` conversations; judges repeat a few, the labeller reads `checked` more."""
+        settings, each = self.settings, Decimal(1) / len(scenarios)
+        if settings.judge.name == "scripted":
             return
-        judged, labelled = partial(_judged, self.graph, listed), partial(_labelled, self.graph, listed)
-        for name, field, provider in zip(JUDGES, ("judge", "secondJudge"), (asked.judge, asked.second_judge), strict=True):
+        judged, labelled = partial(_judge_calls, self.graph, scenarios), partial(_labeller_calls, self.graph, scenarios)
+        for name, field, provider in zip(JUDGES, ("judge", "secondJudge"), (settings.judge, settings.second_judge), strict=True):
             if provider is not None:
-                model = model_of(provider, f"evaluation.{field}", self.prices)
-                yield part(name, model, judged, (played + round(TWICE * played)) * each)
-        yield part(LABELLER, model_of(asked.judge, "evaluation.judge", self.prices), labelled, (played + checked) * each)
+                model = priced_model(provider, f"evaluation.{field}", self.prices)
+                yield cost_item(name, model, judged, (played + round(REPEAT_SHARE * played)) * each)
+        yield cost_item(
+            LABELLER, priced_model(settings.judge, "evaluation.judge", self.prices), labelled, (played + checked) * each
+        )
 
 
-def talk(graph: Graph, scenario: Scenario, assumed: Assumed) -> Chat:
-    """A stand-in for the conversation with this customer. The agent has the last word."""
-    chat = scripted.messages("", scenario.opener, stand_in(graph, scenario.path, scenario.values, assumed.turn_length))[1:]
-    more = [{"role": role, "content": words("", assumed.turn_length)} for role in ("user", "assistant")]
-    return chat + (more[1:] if chat[-1]["role"] == "user" else []) + more * assumed.exchanges
+def dummy_conversation(graph: Graph, scenario: Scenario, assumed: OutputAssumptions) -> DummyChat:
+    """A dummy of the conversation with this customer. It ends with the agent."""
+    chat = scripted.chat_messages(
+        "", scenario.opener, dummy_utterances(graph, scenario.path, scenario.values, assumed.turn_length)
+    )[1:]
+    more = [{"role": role, "content": padded("", assumed.turn_length)} for role in ("user", "assistant")]
+    return chat + (more[1:] if chat[-1]["role"] == "user" else []) + more * assumed.extra_exchanges
 
 
-def customer(graph: Graph, scenario: Scenario, chat: Chat) -> Iterator[Asked]:
-    """A call for each turn but an opener, which is given, and one more that ends the conversation."""
-    for place, turn in enumerate(chat):
-        if turn["role"] == "user" and (place or scenario.opener is None):
-            yield user_simulator.ask(graph.spec, scenario, chat[:place]), length(turn["content"])
-    yield user_simulator.ask(graph.spec, scenario, chat), NUMBER
+def customer_calls(graph: Graph, scenario: Scenario, chat: DummyChat) -> Iterator[PlannedCall]:
+    """One call per customer turn, except a given opener, and one that ends the conversation."""
+    for index, turn in enumerate(chat):
+        if turn["role"] == "user" and (index or scenario.opener is None):
+            yield user_simulator.customer_request(graph.spec, scenario, chat[:index]), text_tokens(turn["content"])
+    yield user_simulator.customer_request(graph.spec, scenario, chat), CHOICE_TOKENS
 
 
-def informed(system: str, scenario: Scenario, chat: Chat) -> Iterator[Asked]:
-    """A call for each turn of an agent that has the flowchart in its prompt."""
-    for place, turn in enumerate(chat):
+def in_context_calls(system: str, scenario: Scenario, chat: DummyChat) -> Iterator[PlannedCall]:
+    """One call per turn of an agent that has the flowchart in its prompt."""
+    for index, turn in enumerate(chat):
         if turn["role"] == "assistant":
-            yield Request(system, messages(chat[:place], scenario.context)), length(turn["content"])
+            yield Request(system, provider_messages(chat[:index], scenario.context)), text_tokens(turn["content"])
 
 
-def orchestrated(graph: Graph, scenario: Scenario, assumed: Assumed) -> Iterator[Asked]:
-    """The calls of an orchestrator: one for each node of the agent, and one for each choice that what it knows leaves open."""
+def orchestrator_calls(graph: Graph, scenario: Scenario, assumed: OutputAssumptions) -> Iterator[PlannedCall]:
+    """Calls of an orchestrator: one per agent node, and one per hub that its context values leave open."""
     known = {each.name: scenario.values[each.name] for each in graph.spec.variables if each.visibility == "context"}
     step = graph.begin({name: known[name] for name in graph.facts if name in known})
-    system, more = orchestrator_agent.system_of(graph.spec), words("", assumed.turn_length)
-    said: Chat = [] if scenario.opener is None else [{"role": "user", "content": scenario.opener}]
-    for turn in stand_in(graph, scenario.path, scenario.values, assumed.turn_length):
+    system, more = orchestrator_agent.orchestrator_system_prompt(graph.spec), padded("", assumed.turn_length)
+    said: DummyChat = [] if scenario.opener is None else [{"role": "user", "content": scenario.opener}]
+    for turn in dummy_utterances(graph, scenario.path, scenario.values, assumed.turn_length):
         node = graph.nodes[turn.node]
         if node.role == "agent":
-            yield orchestrator_agent.saying(system, node, known, said), length(turn.text)
+            yield orchestrator_agent.utterance_request(system, node, known, said), text_tokens(turn.text)
         said.append({"role": CHAT_ROLE[turn.role], "content": turn.text})
         if (edge := graph.edge(node.id, turn.taken)) is not None:
-            if len(ways := graph.open_edges(step)) > 1:
-                yield orchestrator_agent.choosing(node, ways, known, said), NUMBER
+            if len(edges := graph.open_edges(step)) > 1:
+                yield orchestrator_agent.routing_request(node, edges, known, said), CHOICE_TOKENS
             step = graph.take(step, edge)
-    for _ in range(assumed.exchanges + (node.role == "user")):
-        yield orchestrator_agent.saying(system, node, known, said), length(more)
+    for _ in range(assumed.extra_exchanges + (node.role == "user")):
+        yield orchestrator_agent.utterance_request(system, node, known, said), text_tokens(more)
         said += [{"role": "user", "content": more}, {"role": "assistant", "content": more}]
 
 
-def _judged(graph: Graph, listed: Sequence[Scenario], assumed: Assumed) -> Iterator[Asked]:
-    systems = [(each, llm_judge.system_of(each, graph.spec)) for each in PARTS]
-    for scenario in listed:
-        chat = talk(graph, scenario, assumed)
+def _judge_calls(graph: Graph, scenarios: Sequence[Scenario], assumed: OutputAssumptions) -> Iterator[PlannedCall]:
+    systems = [(each, llm_judge.judge_system_prompt(each, graph.spec)) for each in PARTS]
+    for scenario in scenarios:
+        chat = dummy_conversation(graph, scenario, assumed)
         for each, system in systems:
-            yield llm_judge.judging(each, system, scenario, chat), assumed.score * len(each.criteria)
+            yield llm_judge.judgement_request(each, system, scenario, chat), assumed.score_tokens * len(each.criteria)
 
 
-def _labelled(graph: Graph, listed: Sequence[Scenario], assumed: Assumed) -> Iterator[Asked]:
-    system = llm_labeller.system_of(graph.spec)
-    for scenario in listed:
-        chat = talk(graph, scenario, assumed)
-        yield llm_labeller.labelling(system, chat), assumed.step * len(chat)
+def _labeller_calls(graph: Graph, scenarios: Sequence[Scenario], assumed: OutputAssumptions) -> Iterator[PlannedCall]:
+    system = llm_labeller.labeller_system_prompt(graph.spec)
+    for scenario in scenarios:
+        chat = dummy_conversation(graph, scenario, assumed)
+        yield llm_labeller.labelling_request(system, chat), assumed.label_tokens * len(chat)

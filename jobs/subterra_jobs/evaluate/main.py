@@ -1,129 +1,171 @@
-"""Wires the evaluation: scenarios → conversations of all conditions → labels and judgements → scores → report."""
+"""Wires the evaluation: scenarios → conversations of all arms → labels and judgements → scores → report."""
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from subterra_api.job_contract.artifacts import artifact_path
-from subterra_api.job_contract.environment import CONCURRENCY_VARIABLE, GATE_VARIABLE
 from subterra_api.job_contract.messages import Gate
-from subterra_core.gate.verdict import BLOCK, futile
-from subterra_core.pricing import money
+from subterra_core.gate.verdict import INTERIM_BLOCK, futile
+from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.evaluate.analysis.gate_statistics import sufficient
+from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.summary import summarise
-from subterra_jobs.evaluate.cost_check import expect
-from subterra_jobs.evaluate.judge.judges import Examined, Panel, Results, panel_of
-from subterra_jobs.evaluate.progress import Meter, _telling, message
-from subterra_jobs.evaluate.report import report
-from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.scenarios.training_overlap import overlap, training_marks
-from subterra_jobs.evaluate.scheduling import blocks, in_blocks
+from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
+from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
+from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE
+from subterra_jobs.evaluate.judge.results import ArmResults
+from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
+from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
+from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.scenario import CustomerSignature, Scenario
+from subterra_jobs.evaluate.scenarios.training_overlap import count_in_training, training_signatures
+from subterra_jobs.evaluate.scheduling import Schedule, block_slices, run_in_blocks
 from subterra_jobs.evaluate.simulate import participants
-from subterra_jobs.evaluate.simulate.agents import Condition
-from subterra_jobs.evaluate.simulate.conversation_cache import DialogueStore
-from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, Cast, Library, play_all, turn_cap
+from subterra_jobs.evaluate.simulate.agents import Arm
+from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
+from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, UserFactory, agent_turn_limit, simulate_all
+from subterra_jobs.evaluate.simulate.user_simulator import simulator_fingerprint
 from subterra_jobs.llm.client_pool import ClientPool
-from subterra_jobs.stage.cancellation import Halt, StoppedError, halting
-from subterra_jobs.stage.runner import TERMINATED, Outcome, StageContext
+from subterra_jobs.stage.cancellation import TERMINATED, Cancellation, StoppedError, cancelled_by_signals
+from subterra_jobs.stage.runner import StageContext, StageOutcome
 
 
-def work(context: StageContext) -> Outcome:
-    """The stage's work: plays and judges the candidate and leaves the report in ``context.output``."""
-    for chatty in ("httpx", "httpx2"):  # a line for every turn and call
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+@dataclass(frozen=True)
+class _Inputs:
+    """What the run determines before any provider or server is asked."""
+
+    context: StageContext
+    graph: Graph
+    gate: Gate
+    dataset: Path | None
+    """Conversations that the candidate was trained on; `None` when they are no longer in the store."""
+    training: frozenset[CustomerSignature]
+    scenarios: list[Scenario]
+
+
+@dataclass(frozen=True)
+class _Participants:
+    """Arms with their finished conversations, the customers, and the examiner of the conversations."""
+
+    arms: Sequence[Arm]
+    caches: Mapping[str, ConversationCache]
+    users: UserFactory
+    examiner: Examiner
+    server: Mapping[str, str]
+    """Model name and server version of the candidate, for the report."""
+
+
+def work(context: StageContext) -> StageOutcome:
+    """The stage's work: simulates and judges every arm, and leaves the report in `context.output`."""
+    for name in ("httpx", "httpx2"):  # they log a line for every request
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return asyncio.run(_evaluate(context))
     except StoppedError:
         raise SystemExit(TERMINATED) from None
 
 
-async def _evaluate(context: StageContext) -> Outcome:
-    run, graph, dataset = context.input, Graph(context.input.procedure), _dataset(context)
-    gate = Gate.model_validate_json(os.environ.get(GATE_VARIABLE, "{}"))
-    trained = training_marks(dataset) if dataset else frozenset()
-    listed = build.build(graph, run.evaluation, trained)
+async def _evaluate(context: StageContext) -> StageOutcome:
+    inputs = _inputs(context)
     async with AsyncExitStack() as stack:
-        halt = stack.enter_context(halting())
-        desk = ClientPool(
-            context.store, run.run, "evaluate", context.budget, participants.answers_folder(run), check=_check(context, halt)
-        )
-        stack.push_async_callback(desk.close)
-        # Everybody is named before anybody is paid.
-        cast, baselines = participants.customers(run, desk), participants.baselines(run, graph, desk)
-        panel = panel_of(run, graph, desk, dataset)
-        served, about = await participants.served(context, graph, stack)
-        conditions = [*served, *baselines]
-        simulated = participants.simulated_by(run)
-        libraries = {each.name: DialogueStore(context.store, each.fingerprint, simulated) for each in conditions}
-        expected = await expect(context, graph, listed, [*libraries.values()], dataset, desk)
-        meter = await stack.enter_async_context(_telling(context, desk, len(listed) * len(conditions), panel, expected))
-        found = await _examined(_Stage(context, conditions, libraries, listed, cast, panel, meter), gate, halt)
-        judging, results = await panel.judging(found, halt), _joined(found)
-        figures = await desk.figures()
-    scores = summarise(results, run.evaluation.seed).model_copy(update={"planned": len(listed)})
-    told = report.provenance(run, context.store, **about) | {"scenarios also in training": str(overlap(listed, trained))}
-    told |= expected.beside(figures.usd) if expected and figures else {}
-    report.write(context.output, report.build(run, graph, results, scores, told, judging, gate), graph, results)
-    text = message(results, scores)
-    return Outcome(text, scores=scores) if figures is None else Outcome(text, money(figures.usd), figures.tokens, scores)
+        halt = stack.enter_context(cancelled_by_signals())
+        pool = _client_pool(context, halt)
+        stack.push_async_callback(pool.close)
+        taking_part = await _connect(inputs, pool, stack)
+        forecast = await check_cost(context, _planned_work(inputs, taking_part), pool)
+        conversations = len(inputs.scenarios) * len(taking_part.arms)
+        progress = report_progress(context, pool, conversations, taking_part.examiner, forecast)
+        steps = await stack.enter_async_context(progress)
+        batches = await _simulate_and_examine(inputs, taking_part, steps, halt)
+        quality = await taking_part.examiner.quality(batches, halt)
+        figures = await pool.stats()
+    results = _joined(batches)
+    scores = summarise(results, context.input.evaluation.seed).model_copy(update={"planned": len(inputs.scenarios)})
+    details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
+    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate)
+    write_report(context.output, evaluated)
+    message = closing_message(results, scores)
+    if figures is None:
+        return StageOutcome(message, scores=scores)
+    return StageOutcome(message, format_usd(figures.usd), figures.tokens, scores)
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """Everybody who takes part."""
-
-    context: StageContext
-    conditions: Sequence[Condition]
-    libraries: Mapping[str, Library]
-    listed: list[Scenario]
-    cast: Cast
-    panel: Panel
-    meter: "Meter"
-
-
-async def _examined(stage: _Stage, gate: Gate, halt: Halt) -> list[Examined]:
-    """Everything played and judged, block by block. Each arm has its scenarios: a reference's know what an edit touches."""
-    seed, meter, own = stage.context.input.evaluation.seed, stage.meter, participants.beside(stage.context, stage.listed)
-    slots, cap = asyncio.Semaphore(_concurrency() * len(stage.conditions)), turn_cap(stage.listed)
-
-    async def examine(part: slice, halt: Halt) -> Examined:
-        played = await play_all(
-            stage.conditions, stage.listed[part], stage.cast, seed=seed, cap=cap, slots=slots, halt=halt,
-            libraries=stage.libraries, on_done=meter.step,
-        )  # fmt: skip
-        arms = {name: [*zip(own.get(name, stage.listed)[part], talks, strict=True)] for name, talks in played.items()}
-        return await stage.panel.examine(arms, halt, meter.step)
-
-    def hopeless(found: Sequence[Examined]) -> bool:
-        return futile(sufficient(_joined(found)), gate.policy, gate.attempt)
-
-    return await in_blocks(blocks(len(stage.listed), BLOCK), examine, hopeless, halt)
-
-
-def _joined(found: Sequence[Examined]) -> Results:
-    return {name: [result for each in found for result in each.arms[name]] for name in found[0].arms}
-
-
-def _concurrency() -> int:
-    given = os.environ.get(CONCURRENCY_VARIABLE, "")
-    return int(given) if given.isdecimal() and int(given) else CONCURRENCY
-
-
-def _check(context: StageContext, halt: Halt) -> Callable[[], None]:
-    def check() -> None:
-        context.lease.check()
-        halt.check()
-
-    return check
+def _inputs(context: StageContext) -> _Inputs:
+    graph, dataset = Graph(context.input.procedure), _dataset(context)
+    training = training_signatures(dataset) if dataset else frozenset()
+    scenarios = build_scenarios(graph, context.input.evaluation, training)
+    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios)
 
 
 def _dataset(context: StageContext) -> Path | None:
-    """The conversations that the candidate was trained on; none when they are no longer in the store."""
     path = artifact_path("generate", context.input.keys.dataset)
     return context.store.local(path) if context.store.manifest(path) else None
+
+
+def _client_pool(context: StageContext, halt: Cancellation) -> ClientPool:
+    """Clients of all providers; they refuse to spend once the lease is lost or the stage is stopped."""
+
+    def check() -> None:
+        context.lease.check()
+        halt.raise_if_cancelled()
+
+    run = context.input
+    folder = participants.responses_folder(run)
+    return ClientPool(context.store, run.run, "evaluate", context.environment, folder, check=check)
+
+
+async def _connect(inputs: _Inputs, pool: ClientPool, stack: AsyncExitStack) -> _Participants:
+    context, run, graph = inputs.context, inputs.context.input, inputs.graph
+    # Resolve all providers before the first paid call, so that a bad setting costs nothing.
+    users, baselines = participants.user_factory(run, pool), participants.baseline_arms(run, graph, pool)
+    examiner = make_examiner(run, graph, pool, inputs.dataset)
+    served, server = await participants.connect_arms(context, graph, stack)
+    arms = [*served, *baselines]
+    simulator = simulator_fingerprint(run.evaluation.simulator)
+    caches = {arm.name: ConversationCache(context.store, arm.fingerprint, simulator) for arm in arms}
+    return _Participants(arms, caches, users, examiner, server)
+
+
+def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:
+    return PlannedWork(inputs.graph, inputs.scenarios, [*taking_part.caches.values()], GOLD_SAMPLE if inputs.dataset else 0)
+
+
+async def _simulate_and_examine(
+    inputs: _Inputs, taking_part: _Participants, steps: StepCounter, halt: Cancellation
+) -> list[ExaminedBatch]:
+    """Simulates and judges block by block, until an interim look finds that the candidate can no longer pass.
+
+    A reference has its own copy of the scenarios, which flags those that an edit affects.
+    """
+    arms, scenarios, gate = taking_part.arms, inputs.scenarios, inputs.gate
+    concurrency = inputs.context.environment.concurrency or CONCURRENCY
+    flagged = participants.scenarios_by_reference(inputs.context, scenarios)
+    semaphore, limit = asyncio.Semaphore(concurrency * len(arms)), agent_turn_limit(scenarios)
+
+    async def examine(block: slice, halt: Cancellation) -> ExaminedBatch:
+        schedule = Schedule(inputs.context.input.evaluation.seed, semaphore, halt, steps.increment)
+        conversations = await simulate_all(
+            arms, scenarios[block], taking_part.users, schedule, max_agent_turns=limit, caches=taking_part.caches
+        )
+        simulations = {
+            name: [*zip(flagged.get(name, scenarios)[block], of_arm, strict=True)] for name, of_arm in conversations.items()
+        }
+        return await taking_part.examiner.examine(simulations, halt, steps.increment)
+
+    def is_futile(batches: Sequence[ExaminedBatch]) -> bool:
+        return futile(gate_statistics(_joined(batches)), gate.policy, gate.attempt)
+
+    return await run_in_blocks(block_slices(len(scenarios), INTERIM_BLOCK), examine, is_futile, halt)
+
+
+def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:
+    return {name: [result for batch in batches for result in batch.arms[name]] for name in batches[0].arms}
+
+
+def _provenance(inputs: _Inputs, taking_part: _Participants) -> dict[str, str]:
+    details = provenance(inputs.context.input, inputs.context.store, **taking_part.server)
+    return details | {"scenarios also in training": str(count_in_training(inputs.scenarios, inputs.training))}

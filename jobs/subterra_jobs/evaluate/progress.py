@@ -7,82 +7,85 @@ from dataclasses import dataclass
 
 from subterra_api.v1alpha1.scores import Interval, Scores
 from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES
-from subterra_jobs.evaluate.cost_check import Expected
-from subterra_jobs.evaluate.judge.judges import Panel, Results
-from subterra_jobs.evaluate.judge.results import GRACEFUL, Result
+from subterra_jobs.evaluate.cost_check import CostForecast
+from subterra_jobs.evaluate.judge.judges import Examiner
+from subterra_jobs.evaluate.judge.results import GRACEFUL, ArmResults, Result
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.runner import StageContext
 
-TELL_SECONDS = 1.0
+REPORT_SECONDS = 1.0
 
 
 @dataclass
-class Meter:
-    """How many steps are done."""
+class StepCounter:
+    """Number of steps done."""
 
     done: int = 0
 
-    def step(self) -> None:
-        """One more."""
+    def increment(self) -> None:
+        """Counts one more step."""
         self.done += 1
 
 
 @asynccontextmanager
-async def _telling(
-    context: StageContext, desk: ClientPool, conversations: int, panel: Panel, expected: Expected | None
-) -> AsyncIterator[Meter]:
-    """Tells progress and spending now and then, until the end of the block."""
-    meter, planned = Meter(), conversations + panel.steps(conversations)
+async def report_progress(
+    context: StageContext, pool: ClientPool, conversations: int, examiner: Examiner, forecast: CostForecast | None
+) -> AsyncIterator[StepCounter]:
+    """Publishes progress and spending every second until the block ends; yields the counter of steps done."""
+    steps, planned = StepCounter(), conversations + examiner.steps(conversations)
     unit = "conversations" if planned == conversations else "steps"
 
-    async def tell() -> None:
-        figures = await desk.figures()
-        context.progress.update(min(meter.done, planned), planned, unit, **(figures.told(str(expected)) if figures else {}))
+    async def publish() -> None:
+        figures = await pool.stats()
+        context.progress.update(
+            min(steps.done, planned), planned, unit, **(figures.progress_fields(str(forecast)) if figures else {})
+        )
 
-    async def keep_telling() -> None:
+    async def keep_publishing() -> None:
         while True:
-            await tell()
-            await asyncio.sleep(TELL_SECONDS)
+            await publish()
+            await asyncio.sleep(REPORT_SECONDS)
 
-    task = asyncio.create_task(keep_telling())
+    task = asyncio.create_task(keep_publishing())
     try:
-        yield meter
+        yield steps
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await tell()
+        await publish()
 
 
-def message(arms: Results, scores: Scores) -> str:
-    """The stage in one or two sentences."""
+def closing_message(arms: ArmResults, scores: Scores) -> str:
+    """Summary of the stage in one or two sentences, candidate first."""
     results = arms[CANDIDATE]
     parts = [
-        *_early(scores),
-        f"{scores.scenarios} conversations: conformance {_percent(scores.conformance)}, failures {_percent(scores.failure_rate)}",
-        *_parts(results, scores),
+        *_early_stop_part(scores),
+        f"{scores.scenarios} conversations: conformance {_percentage(scores.conformance)}, "
+        f"failures {_percentage(scores.failure_rate)}",
+        *_problem_parts(results, scores),
     ]
     if others := [name for name in arms if name != CANDIDATE]:
-        parts.append(f"beside {', '.join(others)}")
+        parts.append(f"compared with {', '.join(others)}")
     return "; ".join(parts)
 
 
-def _early(scores: Scores) -> Iterator[str]:
+def _early_stop_part(scores: Scores) -> Iterator[str]:
     if scores.ended_early:
-        yield f"ended early, after {scores.scenarios} of {scores.planned} scenarios, since the gate is far out of reach"
+        yield f"ended early, after {scores.scenarios} of {scores.planned} scenarios: the candidate can no longer pass the gate"
 
 
-def _parts(results: Sequence[Result], scores: Scores) -> Iterator[str]:
-    unplayed = sum(result.dialogue.error is not None for result in results)
-    faults = sum(result.dialogue.fault is not None for result in results)
-    if unplayed:
-        yield f"{unplayed} could not be played and count as failed"
+def _problem_parts(results: Sequence[Result], scores: Scores) -> Iterator[str]:
+    failed = sum(result.conversation.error is not None for result in results)
+    faults = sum(result.conversation.fault is not None for result in results)
+    if failed:
+        yield f"{failed} could not be simulated and count as failed"
     if faults:
-        yield f"in {faults} the simulated customer did something wrong; they count all the same"
+        yield f"in {faults} the simulated customer misbehaved; they are included"
     if GRACEFUL not in scores.criteria:
-        yield f"Graceful Handling is left out, since fewer than {MIN_CHALLENGES} customers posed a challenge"
+        yield f"Graceful Handling is omitted: fewer than {MIN_CHALLENGES} customers posed a challenge"
 
 
-def _percent(value: Interval) -> str:
+def _percentage(value: Interval) -> str:
     return f"{value.mean:.1%} ({value.low:.1%} to {value.high:.1%})"

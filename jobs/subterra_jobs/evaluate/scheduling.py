@@ -1,86 +1,95 @@
-"""Many small jobs in one mixed order: what is compared must not be done one after the other, because hosted models drift."""
+"""Concurrent jobs in shuffled order: arms that are compared must not run one after the other, because hosted models drift."""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
 
-from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.stage.cancellation import Cancellation
 
 Job = TypeVar("Job")
-Result = TypeVar("Result")
+JobResult = TypeVar("JobResult")
+BlockResult = TypeVar("BlockResult")
 
 
-async def shuffled(
-    jobs: Sequence[Job], do: Callable[[Job], Awaitable[Result]], *, seed: int, slots: asyncio.Semaphore, halt: Halt,
-    on_done: Callable[[], None] = lambda: None,
-) -> list[Result]:  # fmt: skip
-    """``do`` of every job, in the jobs' order, though they are begun in an order drawn from the seed.
+@dataclass(frozen=True)
+class Schedule:
+    """How jobs run: the seed of their order, a bound on concurrency, what may stop them, and what to call after each."""
 
-    Batches that share ``slots`` are begun one after the other, without a gap between them. After a failure, or once ``halt`` says
-    so, no job is begun; those under way come to their end, so that what they paid is kept. Then the reason is raised.
+    seed: int
+    semaphore: asyncio.Semaphore
+    halt: Cancellation
+    on_done: Callable[[], None] = lambda: None
+
+
+async def run_shuffled(jobs: Sequence[Job], run: Callable[[Job], Awaitable[JobResult]], schedule: Schedule) -> list[JobResult]:
+    """Results of `run` for every job, in the jobs' order; the jobs start in an order drawn from the seed.
+
+    Batches that share a semaphore start one after the other without a gap. After a failure, or once the halt says so, no further
+    job starts; running jobs finish, so that what they paid for is kept. Then the reason is raised.
     """
 
-    async def one(at: int) -> Result:
-        async with slots:
-            halt.check()
+    async def run_at(index: int) -> JobResult:
+        async with schedule.semaphore:
+            schedule.halt.raise_if_cancelled()
             try:
-                found = await do(jobs[at])
+                result = await run(jobs[index])
             except Exception as error:
-                halt.say(error)
+                schedule.halt.cancel(error)
                 raise
-            on_done()
-            return found
+            schedule.on_done()
+            return result
 
-    order = random.Random(f"evaluate/{seed}/order").sample(range(len(jobs)), len(jobs))
-    found = dict(zip(order, await asyncio.gather(*map(one, order), return_exceptions=True), strict=True))
-    halt.check()
-    return [_sound(found[at]) for at in range(len(jobs))]
-
-
-def _sound(found: Result | BaseException) -> Result:
-    if isinstance(found, BaseException):
-        raise found
-    return found
+    order = random.Random(f"evaluate/{schedule.seed}/order").sample(range(len(jobs)), len(jobs))
+    results = dict(zip(order, await asyncio.gather(*map(run_at, order), return_exceptions=True), strict=True))
+    schedule.halt.raise_if_cancelled()
+    return [_raise_if_failed(results[index]) for index in range(len(jobs))]
 
 
-Block = TypeVar("Block")
+def _raise_if_failed(result: JobResult | BaseException) -> JobResult:
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
-class OutOfReachError(Exception):
-    """The candidate cannot pass any more, so the rest is not worth its price."""
+class FutilityError(Exception):
+    """The candidate can no longer pass, so the rest is not worth its cost."""
 
 
-def blocks(scenarios: int, size: int) -> list[slice]:
-    """Blocks of ``size``; the last may be smaller."""
+def block_slices(scenarios: int, size: int) -> list[slice]:
+    """Slices of `size` scenarios; the last may be smaller."""
     return [slice(start, min(start + size, scenarios)) for start in range(0, scenarios, size)]
 
 
-async def in_blocks(
-    parts: Sequence[slice], do: Callable[[slice, Halt], Awaitable[Block]], hopeless: Callable[[Sequence[Block]], bool], whole: Halt,
-) -> list[Block]:  # fmt: skip
-    """What ``do`` makes of each part, in their order; only of the first ones, if by these it is ``hopeless``.
+async def run_in_blocks(
+    slices: Sequence[slice],
+    run: Callable[[slice, Cancellation], Awaitable[BlockResult]],
+    is_futile: Callable[[Sequence[BlockResult]], bool],
+    parent: Cancellation,
+) -> list[BlockResult]:
+    """Results of `run` for each block, in order; only the first ones if an interim look at them `is_futile`.
 
-    All parts are begun at once, so that nothing stands still between them; what they share lets the earlier one go first. ``do``
-    begins nothing more once the halt that it is given says so. Raises the first failure once all have come to their end.
+    All blocks start at once, so that there is no idle time between them; the semaphore they share favors the earlier ones. `run`
+    starts nothing more once its halt says so. Raises the first failure once all have finished.
     """
-    halt, found = Halt(whole), dict[int, Block]()
-    enough = len(parts)
+    halt, results = Cancellation(parent), dict[int, BlockResult]()
+    needed = len(slices)
 
-    async def one(at: int) -> None:
-        nonlocal enough
+    async def run_at(index: int) -> None:
+        nonlocal needed
         try:
-            found[at] = await do(parts[at], halt)
+            results[index] = await run(slices[index], halt)
         except Exception as error:
-            halt.say(error)
+            halt.cancel(error)
             raise
-        first = [found[i] for i in takewhile(found.__contains__, range(len(parts)))]
-        if at < len(first) < enough and hopeless(first):
-            enough = len(first)
-            halt.say(OutOfReachError())
+        first = [results[i] for i in takewhile(results.__contains__, range(len(slices)))]
+        if index < len(first) < needed and is_futile(first):
+            needed = len(first)
+            halt.cancel(FutilityError())
 
-    await asyncio.gather(*map(one, range(len(parts))), return_exceptions=True)
-    if not isinstance(halt.because, OutOfReachError):
-        halt.check()
-    return [found[at] for at in range(enough)]
+    await asyncio.gather(*map(run_at, range(len(slices))), return_exceptions=True)
+    if not isinstance(halt.reason, FutilityError):
+        halt.raise_if_cancelled()
+    return [results[index] for index in range(needed)]

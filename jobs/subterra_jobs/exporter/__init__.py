@@ -1,1 +1,1 @@
-"""Measures what serving costs, beside each vLLM: busy and idle time, conversations, dollars."""
+"""Sidecar of each vLLM that measures the cost of serving: busy and idle time, conversations, dollars."""

@@ -1,4 +1,4 @@
-"""``python -m subterra_jobs.exporter``."""
+"""`python -m subterra_jobs.exporter`."""
 
 from subterra_jobs.exporter.main import main
 

@@ -1,23 +1,23 @@
-"""From readings of vLLM's counters to busy time, idle time and a price. Pure: time is passed in.
+"""Busy time, idle time and price from readings of vLLM's counters. Pure; time is passed in.
 
-**Busy** is the time in which at least one request was being executed. vLLM does not count it, so it is worked out per *stretch*:
+**Busy** is the time in which at least one request was being executed. vLLM does not count it, so it is computed per *stretch*:
 the readings from one at rest (nothing running) to the next at rest. Within a stretch the executed time is at most the stretch
 itself and at most the sum of its requests' inference times (`vllm:request_inference_time_seconds_sum`), so busy is the smaller.
 
-- Requests one after another: exact, however short they are against the interval between readings.
+- Sequential requests: exact, however short they are compared with the interval between readings.
 - Overlapping requests: too high by the overlap, never above the stretch. Error ≤ gaps inside the stretch.
-- A stretch that does not come to rest within `LONGEST_STRETCH` is settled as busy throughout: error ≤ one interval at its start.
+- A stretch longer than `LONGEST_STRETCH` is settled as busy throughout: error ≤ one interval at its start.
 - Aborted requests leave no inference time; a stretch in which none completed counts as busy throughout.
 - Without that counter every stretch counts as busy throughout: error ≤ two intervals each.
 
-Everything else is idle, and so is the time in which vLLM is not there: the hardware is paid all the same.
+Everything else is idle, including time without vLLM: the hardware is paid for anyway.
 """
 
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_core.pricing import money, usd_per_conversation
+from subterra_core.pricing import format_usd, usd_per_conversation
 
 LONGEST_STRETCH = 30.0
 """Seconds after which a stretch is settled although requests are still running."""
@@ -26,7 +26,7 @@ COUNTERS = ("completed", "prompt_tokens", "generation_tokens", "inference_second
 
 @dataclass(frozen=True)
 class Reading:
-    """vLLM's figures at one moment. ``inference_seconds`` is none where that vLLM does not tell."""
+    """vLLM's counters at one moment. `inference_seconds` is `None` if this vLLM does not report it."""
 
     running: float
     completed: float
@@ -40,7 +40,7 @@ _NOTHING = Reading(running=0.0, completed=0.0, inference_seconds=0.0)
 
 @dataclass
 class _Stretch:
-    """Time not yet known to be busy or idle."""
+    """Time not yet classified as busy or idle."""
 
     seconds: float = 0.0
     inference: float | None = 0.0
@@ -49,8 +49,8 @@ class _Stretch:
 
 
 @dataclass
-class Meter:
-    """Adds up readings. Sums only grow, also over restarts of vLLM."""
+class ServingMeter:
+    """Adds up readings. Sums only grow, even when vLLM restarts."""
 
     usd_per_hour: Decimal
     turns_per_conversation: float
@@ -65,7 +65,7 @@ class Meter:
     _stretch: _Stretch = field(default_factory=_Stretch)
 
     def observe(self, now: float, reading: Reading | None) -> None:
-        """Takes a reading made at ``now`` (seconds of a monotonic clock); none when vLLM is not there."""
+        """Adds a reading made at `now` (seconds of a monotonic clock); `None` when vLLM is not running."""
         seconds = 0.0 if self._at is None else max(0.0, now - self._at)
         first, self._at = self._at is None, now
         if reading is None:
@@ -73,7 +73,7 @@ class Meter:
             self.idle_seconds += seconds
             self._watching = False
             return
-        # What vLLM did before this exporter came is not counted: its time was not measured either.
+        # Work of vLLM before this exporter started is not counted: its time was not measured either.
         before = self._last or (reading if first else _NOTHING)
         rise = {name: _rise(getattr(before, name), getattr(reading, name)) for name in COUNTERS}
         self._last = reading
@@ -88,23 +88,23 @@ class Meter:
 
     @property
     def conversations(self) -> float:
-        """Completed requests, one per agent turn, over the turns of a conversation."""
+        """Completed requests, one per agent turn, divided by the turns of a conversation."""
         return self.completed / self.turns_per_conversation
 
     @property
     def usd(self) -> Decimal:
-        """What the hardware cost so far."""
+        """Cost of the hardware so far."""
         return self.usd_per_hour * Decimal(str(self.busy_seconds + self.idle_seconds)) / Decimal(3600)
 
     def price(self) -> Price:
-        """The price as `CompiledAgent` status shows it; without conversations there is none."""
+        """Price as in the status of `CompiledAgent`; empty without conversations."""
         total = self.busy_seconds + self.idle_seconds
         busy = usd_per_conversation(self.usd_per_hour, self.busy_seconds, self.conversations)
         with_idle = usd_per_conversation(self.usd_per_hour, total, self.conversations)
         return Price(
-            usd_per_conversation=None if busy is None else money(busy),
-            usd_per_conversation_with_idle=None if with_idle is None else money(with_idle),
-            usd_per_hour=money(self.usd_per_hour),
+            usd_per_conversation=None if busy is None else format_usd(busy),
+            usd_per_conversation_with_idle=None if with_idle is None else format_usd(with_idle),
+            usd_per_hour=format_usd(self.usd_per_hour),
             conversations=int(self.conversations),
             idle_percent=round(100 * self.idle_seconds / total) if total > 0 else None,
         )
@@ -131,7 +131,7 @@ class Meter:
 
 
 def _rise(before: float | None, now: float | None) -> float | None:
-    """How much a counter rose; one that fell started again from nothing."""
+    """Increase of a counter; one that fell was reset to 0."""
     if before is None or now is None:
         return None
     return now - before if now >= before else now

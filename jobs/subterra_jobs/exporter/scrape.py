@@ -18,23 +18,23 @@ _WANTED = frozenset(
         "vllm:request_inference_time_seconds_sum",
     }
 )
-LARGEST_PAGE = 4 * 1024 * 1024
+MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 
-class UndecidedError(Exception):
-    """vLLM did not answer in time: it may be busy or gone, the next reading tells."""
+class ScrapeTimeoutError(Exception):
+    """vLLM did not answer in time: it may be busy or gone, as the next reading will show."""
 
 
 def scrape(url: str, timeout: float = 2.0) -> Reading | None:
-    """The figures now; none when vLLM is not there. Raises UndecidedError."""
+    """Current reading; `None` when vLLM is not running. Raises ScrapeTimeoutError."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/metrics")
         answer = connection.getresponse()
-        page = answer.read(LARGEST_PAGE).decode() if answer.status == http.HTTPStatus.OK else ""
+        page = answer.read(MAX_PAGE_BYTES).decode() if answer.status == http.HTTPStatus.OK else ""
     except TimeoutError as error:
-        raise UndecidedError from error
+        raise ScrapeTimeoutError from error
     except (OSError, http.client.HTTPException, UnicodeDecodeError):
         return None
     finally:
@@ -43,7 +43,7 @@ def scrape(url: str, timeout: float = 2.0) -> Reading | None:
 
 
 def parse(page: str) -> Reading | None:
-    """Sums over engines and labels; none when it is no metrics page of vLLM."""
+    """Sums over engines and labels; `None` when this is not a metrics page of vLLM."""
     sums: Counter[str] = Counter()
     seen = set()
     # Only lines that matter are parsed: the page has hundreds of histogram buckets, and this runs every second.

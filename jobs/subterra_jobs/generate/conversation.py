@@ -1,29 +1,31 @@
-"""A written conversation."""
+"""A conversation that is being written."""
 
 from dataclasses import dataclass
 
 from subterra_jobs.dialogue.scripted import Utterance
-from subterra_jobs.generate.plan.plan import Slot
+from subterra_jobs.generate.plan.plan import ConversationSpec
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """How far a slot is. ``dropped`` says why it is unfit."""
+    """A planned conversation and what has been written of it so far."""
 
-    slot: Slot
-    said: tuple[Utterance, ...] = ()
-    dropped: str | None = None
+    spec: ConversationSpec
+    utterances: tuple[Utterance, ...] = ()
+    """One per node of the path."""
+    drop_reason: str | None = None
+    """Why the conversation is unfit for training, if it is."""
     guesses: tuple[str, ...] = ()
-    """What the blind reader made of each decision of ``slot.audited``."""
-    keys: tuple[str, ...] = ()
-    """Of what was said."""
+    """The branch that the blind reader chose at each decision of ``spec.audited``."""
+    turn_keys: tuple[str, ...] = ()
+    """Cache keys of ``utterances``."""
     reused: int = 0
-    """Turns and guesses that had been paid before."""
+    """Number of turns and guesses taken from the response cache."""
 
     @property
     def written(self) -> bool:
-        return len(self.said) == len(self.slot.path)
+        return len(self.utterances) == len(self.spec.path)
 
     @property
     def finished(self) -> bool:
-        return self.dropped is not None or (self.written and len(self.guesses) == len(self.slot.audited))
+        return self.drop_reason is not None or (self.written and len(self.guesses) == len(self.spec.audited))

@@ -1,34 +1,46 @@
-"""What writing a dataset will cost, before it begins: every request is built for a stand-in of every conversation. Pure."""
+"""Estimates the cost of writing a dataset by building every request for a dummy version of every conversation. Pure."""
 
 from collections.abc import Iterator, Mapping
 
 from subterra_api.job_contract.messages import Generation
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.stand_in import stand_in
-from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.dialogue.dummy import dummy_utterances
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.prompts import Prompts
-from subterra_jobs.llm.cost_estimate import NUMBER, Asked, Assumed, Forecast, length, model_of, part
+from subterra_jobs.llm.cost_estimate import (
+    CHOICE_TOKENS,
+    CostEstimate,
+    OutputAssumptions,
+    PlannedCall,
+    cost_item,
+    priced_model,
+    text_tokens,
+)
 
 TEACHER, READER = "teacher", "blind reader"
 
 
-def forecast(graph: Graph, asked: Generation, prices: Mapping[str, TokenPrice]) -> Forecast:
-    """Teacher and blind reader, when nothing was written before. Raises UnknownModelError, or InvalidInputError without a plan."""
-    if asked.teacher.name == "scripted":
-        return Forecast()
-    slots, model, prompts = plan(graph.spec, asked), model_of(asked.teacher, "generation.teacher", prices), Prompts(graph)
+def estimate_cost(graph: Graph, generation: Generation, prices: Mapping[str, TokenPrice]) -> CostEstimate:
+    """The cost of teacher and blind reader when no response is cached.
 
-    def written(assumed: Assumed) -> Iterator[Asked]:
-        for slot in slots:
-            said = stand_in(graph, slot.path, slot.values, assumed.turn_length)
-            for place, turn in enumerate(said):
-                yield prompts.of(slot, place, said[:place]), length(turn.text)
+    Raises UnknownModelError for a model without a price, and InvalidInputError for a procedure that cannot be planned.
+    """
+    if generation.teacher.name == "scripted":
+        return CostEstimate()
+    specs, prompts = plan_conversations(graph.spec, generation), Prompts(graph)
+    model = priced_model(generation.teacher, "generation.teacher", prices)
 
-    def read(assumed: Assumed) -> Iterator[Asked]:
-        for slot in slots:
-            said = stand_in(graph, slot.path, slot.values, assumed.turn_length)
-            for decision in slot.audited:
-                yield prompts.reading(slot, decision, said[: decision.position + 1]), NUMBER
+    def turns(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
+        for spec in specs:
+            utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length)
+            for position, utterance in enumerate(utterances):
+                yield prompts.turn(spec, position, utterances[:position]), text_tokens(utterance.text)
 
-    return Forecast((part(TEACHER, model, written), part(READER, model, read)))
+    def readings(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
+        for spec in specs:
+            utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length)
+            for decision in spec.audited:
+                yield prompts.branch_reading(spec, decision, utterances[: decision.position + 1]), CHOICE_TOKENS
+
+    return CostEstimate((cost_item(TEACHER, model, turns), cost_item(READER, model, readings)))

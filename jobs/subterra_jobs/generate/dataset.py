@@ -1,4 +1,4 @@
-"""The dataset's files. Sorted by slot, so that the same plan gives the same bytes whoever wrote it and in whatever order."""
+"""Writes the dataset's files. Rows are sorted by id, so the same plan gives the same bytes in whatever order it was written."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,65 +9,91 @@ from typing import Any
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.generate.check.branch_audit import Audit
-from subterra_jobs.generate.check.turn_checks import reasons
+from subterra_jobs.generate.check.branch_audit import BranchAudit
+from subterra_jobs.generate.check.turn_checks import count_drop_reasons
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.coverage import cover
+from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
 from subterra_jobs.generate.write.writer import messages
-from subterra_jobs.stage.runner import Outcome
+from subterra_jobs.stage.runner import StageOutcome
+
+Counts = dict[str, Any]
 
 
-def write_dataset(graph: Graph, conversations: Sequence[Conversation], found: Audit, output: Path) -> Outcome:
-    """Writes ``train.jsonl``, ``heldout.jsonl``, ``labels.jsonl``, ``coverage.json`` and ``audit.json``; says what they hold."""
-    ordered = sorted(conversations, key=lambda each: each.slot.id)
-    kept = [each for each in ordered if each.dropped is None]
-    train = [each for each in kept if not each.slot.held_out]
-    held = [each for each in kept if each.slot.held_out]
-    _must_have(train, held, ordered)
-    _lines(output / "train.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in train))
-    _lines(output / "heldout.jsonl", ({"id": each.slot.id, "messages": messages(graph, each)} for each in held))
-    _lines(output / "labels.jsonl", (_label(each) for each in kept))
-    coverage = cover(graph, [each.slot for each in train])
-    why = reasons([each.dropped for each in ordered if each.dropped])
-    counts = {"train": len(train), "heldOut": len(held), "dropped": len(ordered) - len(kept), "droppedFor": why}
-    (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.dump()}, indent=1) + "\n")
-    (output / "audit.json").write_text(json.dumps(found.dump(graph), indent=1, ensure_ascii=False) + "\n")
-    dropped = f", {counts['dropped']:,} dropped ({_listed(why)})" if why else ""
-    read = f"; {found.message}" if found.message else ""
-    return Outcome(f"{len(train):,} conversations to train on, {len(held):,} held out, {coverage.message}{read}{dropped}")
+def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: BranchAudit, output: Path) -> StageOutcome:
+    """Writes ``train.jsonl``, ``heldout.jsonl``, ``labels.jsonl``, ``coverage.json`` and ``audit.json``, and summarizes them.
+
+    Raises InvalidInputError when no conversation is left for training or for holding out.
+    """
+    ordered = sorted(conversations, key=lambda conversation: conversation.spec.id)
+    accepted = [conversation for conversation in ordered if conversation.drop_reason is None]
+    train = [conversation for conversation in accepted if conversation.spec.is_training]
+    held_out = [conversation for conversation in accepted if conversation.spec.held_out]
+    drop_reasons = [conversation.drop_reason for conversation in ordered if conversation.drop_reason]
+    _require_both_splits(train, held_out, drop_reasons)
+    coverage = measure_coverage(graph, [conversation.spec for conversation in train])
+    counts = {
+        "train": len(train),
+        "heldOut": len(held_out),
+        "dropped": len(drop_reasons),
+        "droppedFor": count_drop_reasons(drop_reasons),
+    }
+    _write_jsonl(output / "train.jsonl", (_chat_row(graph, conversation) for conversation in train))
+    _write_jsonl(output / "heldout.jsonl", (_chat_row(graph, conversation) for conversation in held_out))
+    _write_jsonl(output / "labels.jsonl", (_label_row(conversation) for conversation in accepted))
+    (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.to_dict()}, indent=1) + "\n")
+    (output / "audit.json").write_text(json.dumps(audit.to_dict(graph), indent=1, ensure_ascii=False) + "\n")
+    return StageOutcome(_summary(counts, coverage, audit))
 
 
-def _must_have(train: list[Conversation], held: list[Conversation], all_of_them: list[Conversation]) -> None:
-    if train and held:
+def _require_both_splits(train: list[Conversation], held_out: list[Conversation], drop_reasons: list[str]) -> None:
+    if train and held_out:
         return
-    faults = sorted({each.dropped for each in all_of_them if each.dropped})[:3]
-    cure = f"conversations were dropped: {'; '.join(faults)}" if faults else "raise generation.conversations"
-    raise InvalidInputError(f"no conversations are left to {'hold out' if train else 'train on'}; {cure}")
+    reasons = sorted(set(drop_reasons))[:3]
+    fix = f"conversations were dropped: {'; '.join(reasons)}" if reasons else "raise generation.conversations"
+    raise InvalidInputError(f"no conversations are left to {'hold out' if train else 'train on'}; {fix}")
 
 
-def _listed(why: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in why.items())
+def _summary(counts: Counts, coverage: Coverage, audit: BranchAudit) -> str:
+    parts = [f"{counts['train']:,} training conversations, {counts['heldOut']:,} held out, {coverage.message}"]
+    if audit.message:
+        parts.append(audit.message)
+    dropped = f", {counts['dropped']:,} dropped ({_listed(counts['droppedFor'])})" if counts["dropped"] else ""
+    return "; ".join(parts) + dropped
 
 
-def _label(conversation: Conversation) -> dict[str, Any]:
-    slot = conversation.slot
+def _listed(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+
+
+def _chat_row(graph: Graph, conversation: Conversation) -> dict[str, Any]:
+    return {"id": conversation.spec.id, "messages": messages(graph, conversation)}
+
+
+def _label_row(conversation: Conversation) -> dict[str, Any]:
+    spec, customer = conversation.spec, conversation.spec.customer
     return {
-        "id": slot.id, "path": slot.path, "values": slot.values, "heldOut": slot.held_out, "opener": slot.manner.opener,
-        "persona": slot.manner.persona, "style": slot.manner.style, "twist": slot.manner.twist and asdict(slot.manner.twist),
+        "id": spec.id,
+        "path": spec.path,
+        "values": spec.values,
+        "heldOut": spec.held_out,
+        "opener": customer.opener,
+        "persona": customer.persona,
+        "style": customer.style,
+        "twist": customer.twist and asdict(customer.twist),
         "turns": _turns(conversation),
-    }  # fmt: skip
+    }
 
 
 def _turns(conversation: Conversation) -> list[list[str]]:
-    """The nodes that each message after the system prompt is made of; none for the customer's opener."""
-    manner = conversation.slot.manner
-    opener: list[list[str]] = [] if manner.opener is None else [[]]
-    spoken = groupby(conversation.said, key=lambda each: each.role)
-    turns = opener + [[each.node for each in group] for _, group in spoken]
-    return [turns[1], *turns] if manner.greeted and opener else turns
+    """The nodes behind each message after the system prompt; an empty list for the customer's opener."""
+    customer = conversation.spec.customer
+    opener: list[list[str]] = [] if customer.opener is None else [[]]
+    by_speaker = groupby(conversation.utterances, key=lambda utterance: utterance.role)
+    turns = opener + [[utterance.node for utterance in group] for _, group in by_speaker]
+    return [turns[1], *turns] if customer.greeted and opener else turns
 
 
-def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with path.open("w") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

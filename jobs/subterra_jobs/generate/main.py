@@ -1,79 +1,81 @@
-"""The generate stage: plan, write on Ray, keep. Run as ``python -m subterra_jobs.generate --input FILE``."""
+"""The generate stage: plans conversations, writes them on Ray, saves the dataset.
 
-import os
-from collections.abc import Iterable, Sequence
+Run as ``python -m subterra_jobs.generate --input FILE``.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.job_contract.messages import RunInput
-from subterra_core.pricing import money
+from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.generate.check.branch_audit import audit, require_decidable, require_usable
-from subterra_jobs.generate.check.near_duplicates import without_repeats
+from subterra_jobs.generate.check.branch_audit import BranchAudit, audit_branches, require_decidable, require_usable
+from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
 from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.plan.plan import plan
-from subterra_jobs.generate.workers import cpu_limit
-from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
-from subterra_jobs.generate.workers.worker import TEACHER
+from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.workers.cpu_limit import available_cpus
+from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
+from subterra_jobs.generate.workers.worker import TEACHER_FIELD
 from subterra_jobs.generate.write.turn_keys import turns_path
-from subterra_jobs.llm.account import account_of
-from subterra_jobs.llm.admission import Figures
-from subterra_jobs.llm.response_cache import AnswerStore
-from subterra_jobs.stage.runner import Outcome, StageContext
+from subterra_jobs.llm.account import resolve_account
+from subterra_jobs.llm.admission import UsageStats
+from subterra_jobs.llm.response_cache import ResponseCache
+from subterra_jobs.stage.environment import StageEnvironment
+from subterra_jobs.stage.runner import StageContext, StageOutcome
 
-WORKERS_VARIABLE = "SUBTERRA_WORKERS"
-"""Number of processes that write scripted words; by default one per processor, at most `MOST_WORKERS`."""
-MOST_WORKERS = 16
+MAX_WORKERS = 16
+"""Default number of worker processes for scripted teachers is one per CPU, up to this."""
 SCRIPTED_BATCH = 200
-PAID_IN_FLIGHT = 512
-"""Calls at once: a limit of 4,000 a minute is used up with answers that take 7 s. The broker begins with few."""
-PAID_BATCH = 4
-"""Conversations that are handed out together; small, so that progress is seen and a dead worker costs little."""
+MAX_LLM_CALLS = 512
+"""Maximum LLM calls in flight: enough to use 4,000 calls a minute at 7 s each. The rate limiter starts with few."""
+LLM_BATCH = 4
+"""Conversations per batch for an LLM teacher; small, so that progress is visible and a dead worker costs little."""
 
 
-def work(context: StageContext) -> Outcome:
+def work(context: StageContext) -> StageOutcome:
     """Writes the dataset into ``context.output``."""
     run = context.input
-    preflight(run)
-    graph, slots = Graph(run.procedure), plan(run.procedure, run.generation)
+    preflight(run, context.environment)
+    writing = _DatasetWriting(context)
     if run.generation.teacher.name != "scripted":
-        context.store.set_room_aside()
-        AnswerStore(context.store, turns_path(run.generation.teacher)).heal()
-    conversations, tally = {slot.id: Conversation(slot) for slot in slots}, Tally()
-    lease, store = context.lease, context.store
+        context.store.reserve_headroom()
+        ResponseCache(context.store, turns_path(run.generation.teacher)).repair()
+    with RayPool(run, pool_shape(run, context.environment.workers), context.environment.budget, _may_pay(context)) as pool:
+        audit = writing.write_all(pool)
+        usage = pool.usage()
+    conversations = writing.conversations
+    if usage is None:
+        return write_dataset(writing.graph, conversations, audit, context.output)
+    outcome = write_dataset(writing.graph, drop_near_duplicates(conversations), audit, context.output)
+    message = "; ".join(filter(None, (outcome.message, str(writing.totals))))
+    return StageOutcome(message, usd=format_usd(usage.usd), tokens=usage.tokens)
 
-    def may_pay() -> None:  # in the broker's process
-        lease.check()
-        store.require_room()
 
-    with RayPool(run, shape(run), context.budget, may_pay) as pool:
+def preflight(run: RunInput, environment: StageEnvironment) -> None:
+    """Rejects invalid input before anything starts or costs money. Raises InvalidInputError."""
+    if errors := analyse(run.procedure).errors:
+        raise InvalidInputError("; ".join(map(str, errors[:5])))
+    if run.generation.teacher.name != "scripted":
+        resolve_account(run.generation.teacher, TEACHER_FIELD, environment)
 
-        def done(batch: Sequence[Conversation]) -> None:
-            conversations.update({each.slot.id: each for each in batch})
-            tally.add(batch)
-            context.progress.update(tally.finished, len(slots), "conversations", **told(pool.figures(), tally))
 
-        done([])
-        pool.write(_unfinished(each for each in conversations.values() if each.slot.audited), done)
-        require_usable(conversations.values())
-        found = audit(conversations.values())
-        if run.generation.audit == "Enforce":
-            require_decidable(graph, found)
-        pool.write(_unfinished(conversations.values()), done)
-        figures = pool.figures()
-    if figures is None:
-        return write_dataset(graph, list(conversations.values()), found, context.output)
-    outcome = write_dataset(graph, without_repeats(conversations.values()), found, context.output)
-    message = "; ".join(filter(None, (outcome.message, str(tally))))
-    return Outcome(message, usd=money(figures.usd), tokens=figures.tokens)
+def pool_shape(run: RunInput, workers: int | None) -> PoolShape:
+    """The batch size and the concurrency that suit the teacher; `workers` is the number of processes for a scripted one."""
+    if run.generation.teacher.name == "scripted":
+        return PoolShape(workers=workers or min(MAX_WORKERS, available_cpus()), batch=SCRIPTED_BATCH, concurrency=1)
+    # As many conversations at hand as calls can be in flight, plus one batch.
+    return PoolShape(
+        workers=1, batch=LLM_BATCH, concurrency=MAX_LLM_CALLS, in_flight=MAX_LLM_CALLS // LLM_BATCH + 1, calls=MAX_LLM_CALLS
+    )
 
 
 @dataclass
-class Tally:
-    """What came of the conversations so far."""
+class WritingTotals:
+    """Totals over the conversations finished so far."""
 
     finished: int = 0
     turns: int = 0
@@ -81,36 +83,63 @@ class Tally:
 
     def add(self, finished: Sequence[Conversation]) -> None:
         self.finished += len(finished)
-        self.turns += sum(len(each.said) + len(each.guesses) for each in finished)
-        self.reused += sum(each.reused for each in finished)
+        self.turns += sum(len(conversation.utterances) + len(conversation.guesses) for conversation in finished)
+        self.reused += sum(conversation.reused for conversation in finished)
 
     def __str__(self) -> str:
-        """Such as ``1,200 of 1,600 turns reused``; empty when all were paid now."""
+        """For example ``1,200 of 1,600 turns reused``; empty if none was reused."""
         return f"{self.reused:,} of {self.turns:,} turns reused" if self.reused else ""
 
 
-def told(figures: Figures | None, tally: Tally) -> dict[str, Any]:
-    """What progress tells of a paid teacher."""
-    return {} if figures is None else figures.told(str(tally))
+def progress_fields(usage: UsageStats | None, totals: WritingTotals) -> dict[str, Any]:
+    """Additional progress fields for an LLM teacher; none for a scripted one."""
+    return {} if usage is None else usage.progress_fields(str(totals))
 
 
-def _unfinished(conversations: Iterable[Conversation]) -> list[Conversation]:
-    return [each for each in conversations if not each.finished]
+class _DatasetWriting:
+    """Writes the planned conversations of a run, pilot first, and reports progress."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._run, self._progress = context.input, context.progress
+        self.graph = Graph(self._run.procedure)
+        self.totals = WritingTotals()
+        self._by_id = {spec.id: Conversation(spec) for spec in plan_conversations(self._run.procedure, self._run.generation)}
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        """All planned conversations, as far as they are written."""
+        return list(self._by_id.values())
+
+    def write_all(self, pool: RayPool) -> BranchAudit:
+        """Finishes every conversation. Raises InvalidInputError after the pilot if the rest would be unusable."""
+        self._report(pool)
+        self._write(pool, (conversation for conversation in self.conversations if conversation.spec.audited))
+        require_usable(self.conversations)
+        audit = audit_branches(self.conversations)
+        if self._run.generation.audit == "Enforce":
+            require_decidable(self.graph, audit)
+        self._write(pool, self.conversations)
+        return audit
+
+    def _write(self, pool: RayPool, conversations: Iterable[Conversation]) -> None:
+        def done(batch: Sequence[Conversation]) -> None:
+            self._by_id.update({conversation.spec.id: conversation for conversation in batch})
+            self.totals.add(batch)
+            self._report(pool)
+
+        pool.write([conversation for conversation in conversations if not conversation.finished], done)
+
+    def _report(self, pool: RayPool) -> None:
+        fields = progress_fields(pool.usage(), self.totals)
+        self._progress.update(self.totals.finished, len(self._by_id), "conversations", **fields)
 
 
-def preflight(run: RunInput) -> None:
-    """Refuses what cannot work before anything starts or costs. Raises InvalidInputError."""
-    if errors := analyse(run.procedure).errors:
-        raise InvalidInputError("; ".join(map(str, errors[:5])))
-    if run.generation.teacher.name != "scripted":
-        account_of(run.generation.teacher, TEACHER)
+def _may_pay(context: StageContext) -> Callable[[], None]:
+    """A check that raises StageError if no more calls may be made. Captures little, as it is sent to the worker process."""
+    lease, store = context.lease, context.store
 
+    def check() -> None:
+        lease.check()
+        store.require_headroom()
 
-def shape(run: RunInput) -> Shape:
-    """How many processes and how much at once."""
-    given = os.environ.get(WORKERS_VARIABLE, "")
-    workers = int(given) if given.isdecimal() and int(given) > 0 else min(MOST_WORKERS, cpu_limit.available())
-    if run.generation.teacher.name == "scripted":
-        return Shape(workers=workers, batch=SCRIPTED_BATCH, concurrency=1)
-    # As many conversations at hand as calls may be in flight, and one batch more.
-    return Shape(1, PAID_BATCH, PAID_IN_FLIGHT, in_flight=PAID_IN_FLIGHT // PAID_BATCH + 1, calls=PAID_IN_FLIGHT)
+    return check

@@ -1,4 +1,4 @@
-"""Who may call the provider now: within the account's limits and within the caps on spending."""
+"""Admission of calls to a provider: within the account's rate limits and the caps on spending."""
 
 import asyncio
 import heapq
@@ -11,127 +11,131 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from subterra_api.job_contract.messages import Calls
-from subterra_core.pricing import money
-from subterra_jobs.llm.rate_limit import Call, Heard, Rates
+from subterra_core.pricing import format_usd
+from subterra_jobs.llm.rate_limit import CallOutcome, InFlightCall, RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
-from subterra_jobs.spending.ledger import Entry
+from subterra_jobs.spending.ledger import LedgerEntry
+from subterra_jobs.stage.progress import Spending
 
 RATE_SECONDS = 30.0
-"""Over which the rate of calls is told."""
+"""Interval over which the rate of calls is averaged."""
 
 
 @dataclass(frozen=True)
-class Figures:
-    """How far the stage is with the provider."""
+class UsageStats:
+    """Calls and spending of a stage."""
 
     usd: Decimal
     tokens: int
     calls: int
-    """Answered since this attempt began."""
+    """Calls answered since this attempt began."""
     per_minute: float
     limit: float | None
-    """Calls a minute that the account's limits let through; none when the provider tells none."""
+    """Calls per minute that the account's limits allow; `None` when the provider reports none."""
     cap: Decimal | None
-    held: Decimal
-    """What the calls in flight may cost at most."""
+    reserved: Decimal
+    """Worst case of the calls in flight."""
 
-    def told(self, *notes: str) -> dict[str, Any]:
-        """What progress tells of a stage that pays, with ``notes`` in its message."""
-        calls = Calls(
-            answered=self.calls, per_minute=self.per_minute, limit=self.limit, max_usd=None if self.cap is None else money(self.cap)
-        )
+    def progress_fields(self, *notes: str) -> dict[str, Any]:
+        """Arguments of `ProgressReporter.update` for a stage that pays, with `notes` in the message."""
+        max_usd = None if self.cap is None else format_usd(self.cap)
+        calls = Calls(answered=self.calls, per_minute=self.per_minute, limit=self.limit, max_usd=max_usd)
         message = ", ".join(filter(None, (str(self), *notes)))
-        return {"usd": money(self.usd), "tokens": self.tokens, "message": message, "calls": calls}
+        return {"message": message, "spending": Spending(format_usd(self.usd), self.tokens, calls)}
 
     def __str__(self) -> str:
-        """Such as ``3,950 calls/min of 4,000, $1.20 of $20``."""
+        """Such as `3,950 calls/min of 4,000, $1.20 of $20`."""
         rate = f"{self.per_minute:,.0f} calls/min" + (f" of {self.limit:,.0f}" if self.limit else "")
         return f"{rate}, ${self.usd:.2f}" + (f" of ${self.cap.normalize():f}" if self.cap is not None else "")
 
 
-class Broker(Protocol):
-    """Admit before a call, settle after."""
+class Admission(Protocol):
+    """`acquire` before a call, `settle` after it."""
 
-    async def admit(self, usd: Decimal, size: int, rank: int) -> int:
-        """A receipt, once a call of so many bytes may go that costs at most so much. The higher rank goes first."""
+    async def acquire(self, usd: Decimal, size: int, priority: int) -> int:
+        """Number of a reservation, once a call of `size` bytes that costs at most `usd` may go. Higher priority goes first."""
         ...
 
-    async def settle(self, receipt: int, entry: Entry | None, heard: Heard) -> None:
-        """Tells what came of it; no entry when the call cost nothing. Returns once the ledger has it."""
+    async def settle(self, reservation: int, entry: LedgerEntry | None, outcome: CallOutcome) -> None:
+        """Reports a call's outcome; `entry` is `None` when it cost nothing. Returns once the entry is in the ledger."""
         ...
 
 
-class StageBroker:
-    """The one broker of a stage."""
+class AdmissionQueue:
+    """Admission to one account."""
 
     def __init__(
-        self, purse: BudgetGuard, rates: Rates, *, clock: Callable[[], float] = time.monotonic,
+        self,
+        budget: BudgetGuard,
+        limiter: RateLimiter,
+        *,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:  # fmt: skip
-        self.purse, self._rates = purse, rates
+    ) -> None:
+        self.budget, self._limiter = budget, limiter
         self._clock, self._sleep = clock, sleep
-        self._waiting: list[tuple[int, int, int, asyncio.Future[Call]]] = []
+        self._waiting: list[tuple[int, int, int, asyncio.Future[InFlightCall]]] = []
         self._order = itertools.count()
-        self._alarm: asyncio.Task[None] | None = None
-        self._calls: dict[int, Call] = {}
+        self._wake_task: asyncio.Task[None] | None = None
+        self._calls: dict[int, InFlightCall] = {}
         self._answered, self._recent = 0, deque[float]()
 
-    async def admit(self, usd: Decimal, size: int, rank: int) -> int:
-        """See `Broker`. Raises BudgetExceededError."""
-        turn: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-rank, next(self._order), size, turn))
-        self._go_on()
-        call = await turn
+    async def acquire(self, usd: Decimal, size: int, priority: int) -> int:
+        """See `Admission`. Raises BudgetExceededError."""
+        admitted: asyncio.Future[InFlightCall] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-priority, next(self._order), size, admitted))
+        self._admit_waiting()
+        call = await admitted
         try:
-            receipt = await self.purse.reserve(usd)
+            reservation = await self.budget.reserve(usd)
         except BaseException:
-            self._end(call, Heard())
+            self._end(call, CallOutcome())
             raise
-        self._calls[receipt] = call
-        return receipt
+        self._calls[reservation] = call
+        return reservation
 
-    async def settle(self, receipt: int, entry: Entry | None, heard: Heard) -> None:
-        """See `Broker`."""
-        call = self._calls.pop(receipt)
-        if not heard.refused:
+    async def settle(self, reservation: int, entry: LedgerEntry | None, outcome: CallOutcome) -> None:
+        """See `Admission`."""
+        call = self._calls.pop(reservation)
+        if not outcome.refused:
             self._answered += 1
             self._recent.append(self._clock())
-        self._end(call, heard)
-        await self.purse.settle(receipt, entry)
+        self._end(call, outcome)
+        await self.budget.commit(reservation, entry)
 
-    async def figures(self) -> Figures:
-        """How far the stage is with the provider."""
+    async def stats(self) -> UsageStats:
+        """Calls and spending so far."""
         now = self._clock()
         while self._recent and self._recent[0] < now - RATE_SECONDS:
             self._recent.popleft()
         since = max(now - self._recent[0], 1.0) if self._recent else 1.0
-        usd, tokens = await self.purse.totals()
-        rate, limit = len(self._recent) * 60 / since, self._rates.per_minute()
-        return Figures(usd, tokens, self._answered, rate, limit, self.purse.cap, self.purse.held)
+        usd, tokens = await self.budget.totals()
+        rate, limit = len(self._recent) * 60 / since, self._limiter.per_minute()
+        return UsageStats(usd, tokens, self._answered, rate, limit, self.budget.cap, self.budget.reserved)
 
-    def _end(self, call: Call, heard: Heard) -> None:
-        self._rates.end(self._clock(), call, heard)
-        self._go_on()
+    def _end(self, call: InFlightCall, outcome: CallOutcome) -> None:
+        self._limiter.end(self._clock(), call, outcome)
+        self._admit_waiting()
 
-    def _go_on(self) -> None:
-        """Lets go whoever may; when only time is missing, looks again then."""
+    def _admit_waiting(self) -> None:
+        """Admits calls as the limits allow; if only time is missing, schedules another try."""
         while self._waiting:
-            _, _, size, turn = self._waiting[0]
-            if turn.done():  # given up
+            _, _, size, admitted = self._waiting[0]
+            if admitted.done():  # its caller was cancelled
                 heapq.heappop(self._waiting)
                 continue
-            delay = self._rates.delay(self._clock(), size)
+            delay = self._limiter.delay(self._clock(), size)
             if delay is None or delay > 0:
-                self._look_again(delay)
+                self._schedule_wake(delay)
                 return
             heapq.heappop(self._waiting)
-            turn.set_result(self._rates.begin(size))
+            admitted.set_result(self._limiter.begin(size))
 
-    def _look_again(self, delay: float | None) -> None:
-        if delay is not None and self._alarm is None:
-            self._alarm = asyncio.create_task(self._wake(delay))
+    def _schedule_wake(self, delay: float | None) -> None:
+        if delay is not None and self._wake_task is None:
+            self._wake_task = asyncio.create_task(self._wake(delay))
 
     async def _wake(self, delay: float) -> None:
         await self._sleep(delay)
-        self._alarm = None
-        self._go_on()
+        self._wake_task = None
+        self._admit_waiting()

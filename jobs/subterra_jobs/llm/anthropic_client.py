@@ -1,19 +1,21 @@
-"""The Messages API. Key and base URL come from ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL."""
+"""Client of the Messages API. The SDK reads ANTHROPIC_BASE_URL."""
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import anthropic
 
-from subterra_jobs.llm.client import CALL_TIMEOUT_SECONDS, Answer, Request, Usage, refusal
-from subterra_jobs.llm.prompt_cache import cache_minimum, tokens
+from subterra_jobs.llm.client import CALL_TIMEOUT_SECONDS, Request, Response, Usage, parse_limits, refused_error
+from subterra_jobs.llm.prompt_cache import cache_minimum, estimated_tokens
 from subterra_jobs.llm.rate_limit import Limit
 
 log = logging.getLogger("subterra")
 
-_LIMITS = ("requests", "input-tokens", "output-tokens")
+_LIMIT_HEADERS = {
+    name: (f"anthropic-ratelimit-{name}-limit", f"anthropic-ratelimit-{name}-remaining")
+    for name in ("requests", "input-tokens", "output-tokens")
+}
 
 
 class AnthropicClient:
@@ -21,62 +23,58 @@ class AnthropicClient:
 
     def __init__(self, model: str, key: str) -> None:
         self._model = model
-        # Retries are ours: the SDK's own would be neither counted nor bounded by our patience. aiohttp takes half of httpx's time.
-        self._client = anthropic.AsyncAnthropic(
-            api_key=key, base_url=os.environ.get("ANTHROPIC_BASE_URL") or None, max_retries=0,
-            http_client=anthropic.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS),
-        )  # fmt: skip
-        self._told = False
+        # The SDK's own retries would be neither counted nor bounded by our patience. aiohttp needs half of httpx's CPU time.
+        http = anthropic.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS)
+        self._client = anthropic.AsyncAnthropic(api_key=key, max_retries=0, http_client=http)
+        self._logged_uncached = False
 
-    async def ask(self, request: Request) -> Answer:
+    async def complete(self, request: Request) -> Response:
         """See `Client`."""
-        chat: list[Any] = list(request.messages)
+        messages: list[Any] = list(request.messages)
         try:
             response = await self._client.messages.with_raw_response.create(
-                model=self._model, max_tokens=request.max_tokens, system=self._system(request.system), messages=chat,
+                model=self._model,
+                max_tokens=request.max_tokens,
+                system=self._system(request.system),
+                messages=messages,
                 output_config=anthropic.omit if request.schema is None else _json(request.schema),
-            )  # fmt: skip
+            )
         except anthropic.APIError as error:
-            told = getattr(error, "response", None)
-            raise refusal(error, {} if told is None else limits_of(told.headers)) from error
+            raw = getattr(error, "response", None)
+            raise refused_error(error, {} if raw is None else limits_of(raw.headers)) from error
         message = await response.parse()
         text = "".join(block.text for block in message.content if block.type == "text")
         cut = None if message.stop_reason in ("end_turn", "stop_sequence") else str(message.stop_reason)
-        return Answer(text, cut, _usage(message.usage), limits_of(response.headers))
+        return Response(text, cut, _usage(message.usage), limits_of(response.headers))
 
     async def close(self) -> None:
         """See `Client`."""
         await self._client.close()
 
     def _system(self, text: str) -> Any:
-        """Marked for the cache where the model can keep it at all."""
+        """The system prompt, marked for the cache if it is long enough for the model to cache it."""
         block: dict[str, Any] = {"type": "text", "text": text}
-        size, minimum = tokens(len(text.encode())), cache_minimum("anthropic", self._model)
+        size, minimum = estimated_tokens(len(text.encode())), cache_minimum("anthropic", self._model)
         if size >= minimum:
             return [block | {"cache_control": {"type": "ephemeral"}}]
-        if not self._told:
-            self._told = True
+        if not self._logged_uncached:
+            self._logged_uncached = True
             log.info(
-                "the part of the prompt that is the same in every call has about %d tokens; %s caches none below %d, so each call "
-                "pays for it in full", size, self._model, minimum
-            )  # fmt: skip
+                "the constant part of the prompt has about %d tokens, and %s caches none below %d; each call pays for it in full",
+                size,
+                self._model,
+                minimum,
+            )
         return [block]
+
+
+def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
+    """The account's limits per minute from response headers."""
+    return parse_limits(headers, _LIMIT_HEADERS)
 
 
 def _json(schema: Mapping[str, Any]) -> Any:
     return {"format": {"type": "json_schema", "schema": schema}}
-
-
-def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
-    """What the headers tell of the account's limits."""
-    found = {}
-    for name in _LIMITS:
-        try:
-            prefix = f"anthropic-ratelimit-{name}"
-            found[name] = Limit(float(headers[f"{prefix}-limit"]), float(headers[f"{prefix}-remaining"]))
-        except (KeyError, ValueError):
-            continue
-    return {name: limit for name, limit in found.items() if limit.per_minute > 0}
 
 
 def _usage(usage: anthropic.types.Usage) -> Usage:

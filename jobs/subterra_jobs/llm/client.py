@@ -1,4 +1,4 @@
-"""What we need of a provider, whatever its wire format: one call in, an answer or a refusal out."""
+"""The interface to a language model, whatever its wire format: a request in, a response or a refusal out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,26 +7,26 @@ from typing import Any, Protocol
 from subterra_jobs.llm.rate_limit import Limit
 
 TURN_TOKENS = 400
-"""Of one turn of a chat."""
+"""Longest turn of a conversation."""
 CALL_TIMEOUT_SECONDS = 120.0
 
 Message = Mapping[str, str]
-"""``role`` (user or assistant) and ``content``."""
+"""`role` (user or assistant) and `content`."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call. ``messages`` alternate, beginning with the user's; what is the same in many calls belongs into ``system``."""
+    """One call. `messages` alternate, beginning with the user's; text that many calls share belongs into `system`."""
 
     system: str
     messages: tuple[Message, ...]
     max_tokens: int = TURN_TOKENS
     schema: Mapping[str, Any] | None = None
-    """JSON schema of the answer; none for plain text."""
+    """JSON schema of the response; `None` for plain text."""
 
     @property
     def size(self) -> int:
-        """Bytes of text: no tokenizer makes more tokens than bytes."""
+        """Bytes of text, an upper bound of the tokens for any tokenizer."""
         texts = (self.system, *(message["content"] for message in self.messages), str(self.schema or ""))
         return sum(len(text.encode()) for text in texts)
 
@@ -36,14 +36,14 @@ def json_object(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False}
 
 
-def question(system: str, text: str) -> Request:
-    """A call with one message, answered with a turn's worth of words."""
+def single_message(system: str, text: str) -> Request:
+    """A request with one message, answered with at most one turn."""
     return Request(system, ({"role": "user", "content": text},))
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the provider bills them; ``input`` is what was neither written to nor read from its cache."""
+    """Tokens as the provider bills them; `input` excludes those written to and read from its cache."""
 
     input: int
     output: int
@@ -52,62 +52,83 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was said. ``cut`` is the provider's reason when it did not come to an end; no usage when the provider told none."""
+class Response:
+    """A model's response."""
 
     text: str
     cut: str | None
+    """The provider's reason when the text is incomplete."""
     usage: Usage | None
+    """`None` when the provider did not report it."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
 class RefusedError(Exception):
-    """No answer. ``status`` is the HTTP status, none when there was no response."""
+    """A call without a response."""
 
-    def __init__(
-        self, said: str, *, what: str, status: int | None = None, retry_after: float | None = None,
-        limits: Mapping[str, Limit] | None = None, perhaps_paid: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(said)
-        self.said, self.what, self.status = said, what, status
-        self.retry_after, self.limits, self.perhaps_paid = retry_after, limits or {}, perhaps_paid
+    message: str
+    kind: str
+    """Type of the SDK's error."""
+    status: int | None = None
+    """HTTP status; `None` when there was no HTTP response."""
+    retry_after: float | None = None
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    maybe_billed: bool = False
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Client(Protocol):
     """One provider's wire format."""
 
-    async def ask(self, request: Request) -> Answer:
-        """One call, tried once. Raises RefusedError."""
+    async def complete(self, request: Request) -> Response:
+        """One call, without retries. Raises RefusedError."""
         ...
 
     async def close(self) -> None:
-        """Gives back connections."""
+        """Closes the connections."""
         ...
 
 
-def refusal(error: Any, limits: Mapping[str, Limit]) -> RefusedError:
-    """An SDK's APIError; both SDKs come from one generator and have the same errors."""
+def refused_error(error: Any, limits: Mapping[str, Limit]) -> RefusedError:
+    """An SDK's APIError as RefusedError; both SDKs come from one generator and have the same errors."""
     response = getattr(error, "response", None)
     return RefusedError(
-        " ".join(str(error.message).split()), what=type(error).__name__, status=getattr(error, "status_code", None),
-        retry_after=None if response is None else _seconds(response.headers.get("retry-after", "")), limits=limits,
-        perhaps_paid=_timed_out(error),
-    )  # fmt: skip
+        " ".join(str(error.message).split()),
+        kind=type(error).__name__,
+        status=getattr(error, "status_code", None),
+        retry_after=None if response is None else _seconds(response.headers.get("retry-after", "")),
+        limits=limits,
+        maybe_billed=_timed_out(error),
+    )
 
 
-def _seconds(told: str) -> float | None:
-    """Dates are not used by these APIs."""
+def parse_limits(headers: Mapping[str, str], names: Mapping[str, tuple[str, str]]) -> dict[str, Limit]:
+    """Limits per minute from response headers. `names` has each limit's two headers; values that are not positive mean none."""
+    limits = {}
+    for name, (limit, remaining) in names.items():
+        try:
+            limits[name] = Limit(float(headers[limit]), float(headers[remaining]))
+        except (KeyError, ValueError):
+            continue
+    return {name: limit for name, limit in limits.items() if limit.per_minute > 0}
+
+
+def _seconds(retry_after: str) -> float | None:
+    """These APIs send no dates."""
     try:
-        seconds = float(told)
+        seconds = float(retry_after)
     except ValueError:
         return None
     return seconds if 0 <= seconds < float("inf") else None
 
 
 def _timed_out(error: Any) -> bool:
-    """The provider may have finished a call that we gave up, if it was sent.
+    """True when a request was sent and we gave up waiting: the provider may have finished and billed it.
 
-    A connection that the provider cut brought no answer; providers bill answers.
+    A connection that the provider closed brought no response; providers bill responses.
     """
     cause = type(error.__cause__).__name__
     return type(error).__name__ == "APITimeoutError" and cause not in ("ConnectTimeout", "PoolTimeout")

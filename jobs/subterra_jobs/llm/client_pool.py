@@ -1,77 +1,89 @@
-"""Callers for everyone whom one stage pays: one purse, and for each account a broker that keeps to its limits."""
+"""All paid clients of a stage: one budget, and one admission queue per account."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from subterra_api.digest import meaning, sha256, short
+from subterra_api.digest import sha256, short, significant_fields
 from subterra_api.job_contract.artifacts import Stage
-from subterra_api.job_contract.messages import Budget, RunIdentity
+from subterra_api.job_contract.messages import RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_jobs.llm.account import account_of, client_of
-from subterra_jobs.llm.admission import Figures, StageBroker
-from subterra_jobs.llm.metered_client import Caller
-from subterra_jobs.llm.rate_limit import Rates
-from subterra_jobs.llm.response_cache import AnswerStore
+from subterra_jobs.llm.account import make_client, resolve_account
+from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
+from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.rate_limit import RateLimiter
+from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
-from subterra_jobs.spending.caps import Refusal
+from subterra_jobs.spending.caps import CapExceeded
 from subterra_jobs.spending.ledger import Ledger
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifacts import ArtifactStore
 
-IN_FLIGHT = 256
-"""Calls at once to one account; its limits may let through fewer."""
+MAX_IN_FLIGHT = 256
+"""Concurrent calls to one account; its limits may allow fewer."""
 
 
 class ClientPool:
-    """Answers are kept under ``folder``, in the store. ``check`` raises a StageError when there must be no more spending."""
+    """Clients of a stage. Responses are kept in the store under `folder`."""
 
     def __init__(
-        self, store: ArtifactStore, run: RunIdentity, stage: Stage, budget: Budget, folder: str, *,
+        self,
+        store: ArtifactStore,
+        run: RunIdentity,
+        stage: Stage,
+        environment: StageEnvironment,
+        folder: str,
+        *,
         check: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
-        self._store, self._run, self._stage, self._budget, self._folder, self._check = store, run, stage, budget, folder, check
-        self._purse: BudgetGuard | None = None
-        self._brokers: dict[str, StageBroker] = {}
-        self._callers: list[Caller] = []
-        self._answers: dict[str, AnswerStore] = {}
+    ) -> None:
+        """`check` raises a StageError when the stage must stop paying."""
+        self._store, self._run, self._stage = store, run, stage
+        self._environment, self._folder, self._check = environment, folder, check
+        self._budget: BudgetGuard | None = None
+        self._queues: dict[str, AdmissionQueue] = {}
+        self._clients: list[MeteredClient] = []
+        self._responses: dict[str, ResponseCache] = {}
 
-    def caller(self, provider: Provider, field: str, use: str) -> Caller:
-        """Who asks this model; what it answers to other uses is not mixed in. Raises InvalidInputError."""
-        account, name = account_of(provider, field), short(sha256(meaning(provider)), 16)
-        if name not in self._brokers:
-            self._brokers[name] = StageBroker(self._paying(), Rates(IN_FLIGHT))
-        answers = self._answers[use] = AnswerStore(self._store, f"{self._folder}/{use}-{name}")
-        self._callers.append(Caller(account, client_of(account), self._brokers[name], answers))
-        return self._callers[-1]
+    def client(self, provider: Provider, field: str, use: str) -> MeteredClient:
+        """Client of a model for one `use`, whose responses are kept apart from other uses'. Raises InvalidInputError."""
+        account = resolve_account(provider, field, self._environment)
+        name = short(sha256(significant_fields(provider)), 16)
+        if name not in self._queues:
+            self._queues[name] = AdmissionQueue(self._budget_guard(), RateLimiter(MAX_IN_FLIGHT))
+        responses = self._responses[use] = ResponseCache(self._store, f"{self._folder}/{use}-{name}")
+        self._clients.append(MeteredClient(account, make_client(account), self._queues[name], responses))
+        return self._clients[-1]
 
     def cached_responses(self, use: str) -> int:
-        """How many answers there were for this use when the stage began. Raises OSError."""
-        return self._answers[use].count()
+        """Number of responses for this use when the stage began. Raises OSError."""
+        return self._responses[use].count()
 
-    async def refusal(self, usd: Decimal) -> Refusal | None:
-        """Why the caps do not leave so much; none when they do."""
-        return await self._paying().refusal(usd)
+    async def cap_exceeded(self, usd: Decimal) -> CapExceeded | None:
+        """The cap that paying `usd` would exceed; `None` when it fits."""
+        return await self._budget_guard().cap_exceeded(usd)
 
-    async def figures(self) -> Figures | None:
-        """How far the stage is with all of them together; none when it pays nobody."""
-        found = [await broker.figures() for broker in self._brokers.values()]
-        if not found:
+    async def stats(self) -> UsageStats | None:
+        """Calls and spending over all accounts; `None` when the stage pays none."""
+        stats = [await queue.stats() for queue in self._queues.values()]
+        if not stats:
             return None
-        limit = found[0].limit if len(found) == 1 else None
-        return replace(found[0], calls=sum(each.calls for each in found), per_minute=sum(f.per_minute for f in found), limit=limit)
+        limit = stats[0].limit if len(stats) == 1 else None
+        calls, per_minute = sum(each.calls for each in stats), sum(each.per_minute for each in stats)
+        return replace(stats[0], calls=calls, per_minute=per_minute, limit=limit)
 
     async def close(self) -> None:
-        """Gives back connections."""
-        for caller in self._callers:
-            await caller.close()
+        """Closes all connections."""
+        for client in self._clients:
+            await client.close()
 
-    def _paying(self) -> BudgetGuard:
-        """One for all, since the caps are for all; made when the first is paid."""
-        if self._purse is None:
-            self._store.set_room_aside()
-            self._purse = BudgetGuard(Ledger(self._store, self._run), self._stage, self._budget, check=self._may_pay)
-        return self._purse
+    def _budget_guard(self) -> BudgetGuard:
+        """One for all accounts, since the caps are for all; made for the first client."""
+        if self._budget is None:
+            self._store.reserve_headroom()
+            ledger = Ledger(self._store, self._run)
+            self._budget = BudgetGuard(ledger, self._stage, self._environment.budget, check=self._check_may_pay)
+        return self._budget
 
-    def _may_pay(self) -> None:
+    def _check_may_pay(self) -> None:
         self._check()
-        self._store.require_room()
+        self._store.require_headroom()

@@ -1,4 +1,4 @@
-"""What calls will cost before any is made: the very requests are built, and only the models' own words are assumed. Pure."""
+"""Cost of calls before any is made: the requests are built as they will be sent, and only responses are assumed. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -7,97 +7,100 @@ from decimal import Decimal
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
 from subterra_jobs.llm.client import Request
-from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, tokens
+from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
 
-Asked = tuple[Request, int]
-"""A call, and the tokens of its answer."""
+PlannedCall = tuple[Request, int]
+"""A request, and the tokens of its response."""
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """What nobody knows before models speak: tokens of their answers, and how much there is beside what must be."""
+class OutputAssumptions:
+    """What is unknown before models respond: lengths of responses, and calls beyond the necessary ones."""
 
-    turn: int
+    turn_tokens: int
     """Of a turn of either side."""
-    score: int
+    score_tokens: int
     """Of a judge's quotes, reason and level for one criterion."""
-    step: int
-    """Of what the labeller says of one turn."""
-    exchanges: int
-    """Questions back and the like: turns of both sides that a conversation has beyond its path."""
-    again: Decimal
-    """Share of the calls that are paid twice, since their answer is of no use or was lost."""
+    label_tokens: int
+    """Of the labeller's output for one turn."""
+    extra_exchanges: int
+    """Turns of both sides beyond a conversation's path, such as clarifications."""
+    retry_share: Decimal
+    """Share of calls that are paid twice, because their response is unusable or was lost."""
     cached: bool
-    """Whether providers read from their caches what they can keep of a prompt."""
+    """True if providers read the constant part of prompts from their caches."""
 
     @property
     def turn_length(self) -> int:
         """Characters of a turn."""
-        return self.turn * BYTES_PER_TOKEN
+        return self.turn_tokens * BYTES_PER_TOKEN
 
 
-# Writers, players and agents are told to say one to three sentences a turn, judges to give one to three quotes for each criterion,
-# the labeller to name a second guess where it is not sure: LOW has the least of each, HIGH the most. 20 tokens are a sentence.
-LOW = Assumed(turn=20, score=60, step=20, exchanges=0, again=Decimal(0), cached=True)
-HIGH = Assumed(turn=60, score=120, step=35, exchanges=1, again=Decimal("0.1"), cached=False)
-NUMBER = 8
-"""Tokens of an answer that is the number of an option, in JSON or bare, or a mark that all is said."""
+# Writers, simulators and agents are instructed to write one to three sentences a turn, judges to give one to three quotes for each
+# criterion, the labeller to name a second guess where it is not sure: LOW has the least of each, HIGH the most. A sentence has
+# about 20 tokens.
+LOW = OutputAssumptions(turn_tokens=20, score_tokens=60, label_tokens=20, extra_exchanges=0, retry_share=Decimal(0), cached=True)
+HIGH = OutputAssumptions(
+    turn_tokens=60, score_tokens=120, label_tokens=35, extra_exchanges=1, retry_share=Decimal("0.1"), cached=False
+)
+CHOICE_TOKENS = 8
+"""Tokens of a response that is the number of an option, in JSON or bare, or an end marker."""
 
 
 @dataclass(frozen=True)
-class Bill:
-    """Calls with their tokens and dollars. Input counts what is written to caches and read from them too."""
+class Cost:
+    """Calls with their tokens and dollars. `input` includes tokens written to and read from caches."""
 
     calls: int = 0
     input: int = 0
     output: int = 0
     usd: Decimal = Decimal(0)
 
-    def __add__(self, other: "Bill") -> "Bill":
-        return Bill(self.calls + other.calls, self.input + other.input, self.output + other.output, self.usd + other.usd)
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.calls + other.calls, self.input + other.input, self.output + other.output, self.usd + other.usd)
 
-    def times(self, factor: Decimal) -> "Bill":
-        """So many times as much."""
-        calls, sent, said = (round(each * factor) for each in (self.calls, self.input, self.output))
-        return Bill(calls, sent, said, self.usd * factor)
+    def scaled(self, factor: Decimal) -> "Cost":
+        """All amounts times `factor`."""
+        calls, sent, received = (round(amount * factor) for amount in (self.calls, self.input, self.output))
+        return Cost(calls, sent, received, self.usd * factor)
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one model is asked for, at least and at most."""
+class CostItem:
+    """Lowest and highest cost of one model for one purpose."""
 
     name: str
     model: str
-    low: Bill
-    high: Bill
+    low: Cost
+    high: Cost
 
-    def less(self, calls: int) -> "Part":
-        """Without so many calls that are answered already."""
+    def minus_cached(self, calls: int) -> "CostItem":
+        """The item without `calls` that are already answered."""
         left = Decimal(max(0, self.low.calls - calls)) / max(1, self.low.calls)
-        return Part(self.name, self.model, self.low.times(left), self.high.times(left))
+        return CostItem(self.name, self.model, self.low.scaled(left), self.high.scaled(left))
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """All that is paid."""
+class CostEstimate:
+    """Cost of a stage, item by item."""
 
-    parts: tuple[Part, ...] = ()
-
-    @property
-    def low(self) -> Bill:
-        return sum((part.low for part in self.parts), Bill())
+    parts: tuple[CostItem, ...] = ()
 
     @property
-    def high(self) -> Bill:
-        return sum((part.high for part in self.parts), Bill())
+    def low(self) -> Cost:
+        return sum((item.low for item in self.parts), Cost())
+
+    @property
+    def high(self) -> Cost:
+        return sum((item.high for item in self.parts), Cost())
 
     def __str__(self) -> str:
-        """Such as ``$57 to $131``."""
-        return span(self.low.usd, self.high.usd)
+        """Such as `$57 to $131`."""
+        return usd_range(self.low.usd, self.high.usd)
 
 
 @dataclass(frozen=True)
-class Model:
+class PricedModel:
     """A provider's model with its price."""
 
     provider: Provider
@@ -108,40 +111,42 @@ class Model:
         return self.provider.model or self.provider.name
 
 
-def model_of(provider: Provider, field: str, prices: Mapping[str, TokenPrice]) -> Model:
-    """Raises UnknownModelError that names the field."""
+def priced_model(provider: Provider, field: str, prices: Mapping[str, TokenPrice]) -> PricedModel:
+    """The provider's model with its price. Raises UnknownModelError that names `field`."""
     try:
-        return Model(provider, price_of(provider.model or "", prices))
+        return PricedModel(provider, price_of(provider.model or "", prices))
     except UnknownModelError as error:
         raise UnknownModelError(f"{field}.model: {error}") from None
 
 
-def bill(model: Model, calls: Iterable[Asked], assumed: Assumed) -> Bill:
-    """What these calls cost. A constant part that the provider keeps is written once and then read: evaluations are at it all the
-    time, and caches forget after five idle minutes.
+def cost_of(model: PricedModel, calls: Iterable[PlannedCall], assumed: OutputAssumptions) -> Cost:
+    """Cost of calls. A constant part that the provider caches is written once and then read: a stage calls all the time, and
+    caches expire after five idle minutes.
     """
-    least, kept, total = cache_minimum(model.provider.name, model.name), set[str](), Bill()
-    for request, said in calls:
-        whole, constant = tokens(request.size), length(request.system)
-        cached = constant if assumed.cached and constant >= least else 0
-        write, read = (0, cached) if request.system in kept else (cached, 0)
-        kept.add(request.system)
-        total += Bill(1, whole, said, call_cost(model.price, whole - cached, said, write, read))
-    return total.times(1 + assumed.again)
+    minimum, written, total = cache_minimum(model.provider.name, model.name), set[str](), Cost()
+    for request, received in calls:
+        sent, constant = estimated_tokens(request.size), text_tokens(request.system)
+        cached = constant if assumed.cached and constant >= minimum else 0
+        write, read = (0, cached) if request.system in written else (cached, 0)
+        written.add(request.system)
+        total += Cost(1, sent, received, call_cost(model.price, sent - cached, received, write, read))
+    return total.scaled(1 + assumed.retry_share)
 
 
-def part(name: str, model: Model, calls: Callable[[Assumed], Iterable[Asked]], factor: Decimal = Decimal(1)) -> Part:
-    """A part of a forecast, ``factor`` times what these calls cost."""
-    low, high = (bill(model, calls(assumed), assumed).times(factor) for assumed in (LOW, HIGH))
-    return Part(name, model.name, low, high)
+def cost_item(
+    name: str, model: PricedModel, calls: Callable[[OutputAssumptions], Iterable[PlannedCall]], factor: Decimal = Decimal(1)
+) -> CostItem:
+    """An item of an estimate: `factor` times the cost of these calls."""
+    low, high = (cost_of(model, calls(assumed), assumed).scaled(factor) for assumed in (LOW, HIGH))
+    return CostItem(name, model.name, low, high)
 
 
-def length(text: str) -> int:
-    """Tokens of such words."""
-    return tokens(len(text.encode()))
+def text_tokens(text: str) -> int:
+    """Approximate tokens of a text."""
+    return estimated_tokens(len(text.encode()))
 
 
-def span(low: Decimal, high: Decimal) -> str:
-    """Dollars from least to most."""
+def usd_range(low: Decimal, high: Decimal) -> str:
+    """Such as `$57 to $131`."""
     digits = 2 if low < 10 else 0
     return f"${low:,.{digits}f} to ${high:,.{digits}f}"

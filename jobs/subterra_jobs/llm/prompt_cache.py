@@ -1,28 +1,32 @@
-"""What providers keep of a prompt's constant part, so that repeating it is cheaper. Pure."""
+"""Providers' prompt caches: which constant part of a prompt they keep, so that repeating it is cheaper. Pure."""
 
 from collections.abc import Mapping
 
 BYTES_PER_TOKEN = 4
-"""About what tokenizers make of plain text."""
-_ANTHROPIC: Mapping[str, int] = {
-    "claude-sonnet-4-5": 1024, "claude-sonnet-4-6": 2048, "claude-haiku-4-5": 4096, "claude-opus-4-6": 4096,
-}  # fmt: skip
+"""Approximate bytes per token of plain text."""
+_ANTHROPIC_MINIMUM: Mapping[str, int] = {
+    "claude-sonnet-4-5": 1024,
+    "claude-sonnet-4-6": 2048,
+    "claude-haiku-4-5": 4096,
+    "claude-opus-4-6": 4096,
+}
 """Tokens below which a model caches nothing (platform.claude.com, prompt caching, "cache limitations").
 
 For Sonnet 4.6 the page has said 1,024, and users measured 2,048 (anthropics/anthropic-sdk-python, issue 1194).
 """
-_UNKNOWN_MODEL = 4096
-_OPENAI = 1024
-"""OpenAI caches from there on by itself (developers.openai.com, prompt caching)."""
+_UNKNOWN_MODEL_MINIMUM = 4096
+_OPENAI_MINIMUM = 1024
+"""From this size on OpenAI caches by itself (developers.openai.com, prompt caching)."""
 
 
-def tokens(size: int) -> int:
-    """About how many tokens so many bytes of text are."""
+def estimated_tokens(size: int) -> int:
+    """Approximate tokens of `size` bytes of text."""
     return size // BYTES_PER_TOKEN
 
 
 def cache_minimum(provider: str, model: str) -> int:
-    """Tokens below which nothing is cached; the largest that is known of Anthropic's models for one that is not."""
+    """Tokens below which nothing is cached; for an unknown Anthropic model the largest known minimum."""
     if provider == "openai":
-        return _OPENAI
-    return next((least for name, least in _ANTHROPIC.items() if model.startswith(name)), _UNKNOWN_MODEL)
+        return _OPENAI_MINIMUM
+    known = (minimum for name, minimum in _ANTHROPIC_MINIMUM.items() if model.startswith(name))
+    return next(known, _UNKNOWN_MODEL_MINIMUM)

@@ -1,6 +1,6 @@
-"""Paid answers: in the store for good, found by their key, shared by all runs of a namespace.
+"""Cache of paid responses: kept in the store for good, found by key, shared by all runs of a namespace.
 
-Writers have files of their own (`SegmentWriter`), so several jobs may write at once, and nothing needs to be locked or removed.
+Each writer has its own files (`AppendLog`), so several jobs may write at once without locks.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
 from subterra_api.digest import canonical, sha256, short
-from subterra_jobs.store.append_log import GroupCommit, SegmentWriter
+from subterra_jobs.store.append_log import AppendLog, GroupCommit
 from subterra_jobs.store.artifacts import ArtifactStore
 
 log = logging.getLogger("subterra")
@@ -20,8 +20,8 @@ _KEY_LENGTH, _CHECK_LENGTH = 32, 16
 
 
 @dataclass(frozen=True)
-class Took:
-    """What an answer took when it was given: time, tokens as billed, and dollars."""
+class CallUsage:
+    """Time, billed tokens and dollars of the call that brought a response."""
 
     seconds: float
     input: int
@@ -30,81 +30,82 @@ class Took:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a model answered. ``cut`` is the provider's reason when it did not come to an end."""
+class CachedResponse:
+    """A model's response."""
 
     text: str
     cut: str | None = None
-    took: Took | None = field(default=None, compare=False)
-    """None for answers of a time when this was not kept."""
+    """The provider's reason when the text is incomplete."""
+    usage: CallUsage | None = field(default=None, compare=False)
+    """`None` for responses that were stored before usage was."""
 
 
-def key_of(*parts: object) -> str:
-    """A key for everything that an answer depends on."""
+def cache_key(*parts: object) -> str:
+    """A key for everything that a response depends on."""
     return short(sha256(parts), _KEY_LENGTH)
 
 
-class AnswerStore:
-    """The answers in one folder. They are read once, when the first is looked for."""
+class ResponseCache:
+    """The responses in one folder, read once, at the first lookup."""
 
     def __init__(self, store: ArtifactStore, folder: str) -> None:
         self._store, self._folder = store, folder
-        self._writer = SegmentWriter(store, folder)
-        self._commit = GroupCommit[bytes](self._writer.append)
-        self._known: dict[str, Kept] | None = None
+        self._writer = AppendLog(store, folder)
+        self._commits = GroupCommit[bytes](self._writer.append)
+        self._responses: dict[str, CachedResponse] | None = None
 
-    def get(self, key: str) -> Kept | None:
-        """The answer, if it was paid before."""
+    def get(self, key: str) -> CachedResponse | None:
+        """The response, if it was paid before this process began; `None` otherwise."""
         return self._read().get(key)
 
     def count(self) -> int:
-        """How many there were when they were read."""
+        """Number of responses when they were read."""
         return len(self._read())
 
-    async def keep(self, key: str, kept: Kept) -> None:
-        """Returns once it is on disk. Raises OSError."""
-        await self._commit.add([_line(key, kept)])
+    async def put(self, key: str, response: CachedResponse) -> None:
+        """Returns once the response is on disk. Raises OSError."""
+        await self._commits.add([_line(key, response)])
 
-    def _read(self) -> dict[str, Kept]:
-        if self._known is None:
-            contents = self._store.read_all(self._folder).values()
-            self._known = dict(record for content in contents for record in _records(content) if record is not None)
-        return self._known
+    def repair(self) -> int:
+        """Moves files with damaged records to quarantine, after copying their intact records; returns the number of damaged ones.
 
-    def heal(self) -> int:
-        """Sets files with damaged records aside, after writing what is good in them anew; gives the number of damaged records.
-
-        A writer that is still at such a file has all of it in memory, and writes it whole with its next answer.
+        A process that is still writing such a file has its content in memory and writes it in full with its next response.
         """
         damaged = 0
         for path, content in self._store.read_all(self._folder).items():
-            found = list(_records(content))
-            if None not in found:
+            records = list(_records(content))
+            if None not in records:
                 continue
-            bad = found.count(None)
-            damaged += bad
-            self._writer.append([_line(*record) for record in found if record is not None])
+            count = records.count(None)
+            damaged += count
+            self._writer.append([_line(*record) for record in records if record is not None])
             self._store.put(f"{QUARANTINE}/{self._folder}/{PurePosixPath(path).name}", content)
             self._store.remove(path)
-            log.warning("%s has %d damaged records, which are paid again; it is kept under %s", path, bad, QUARANTINE)
+            log.warning("%s has %d damaged records, which must be paid again; it was moved to %s", path, count, QUARANTINE)
         return damaged
 
-
-def _line(key: str, kept: Kept) -> bytes:
-    took = {"took": asdict(kept.took)} if kept.took else {}
-    return canonical({"key": key, "text": kept.text, "cut": kept.cut, "check": _check(key, kept), **took})
-
-
-def _check(key: str, kept: Kept) -> str:
-    return short(sha256([key, kept.text, kept.cut]), _CHECK_LENGTH)
+    def _read(self) -> dict[str, CachedResponse]:
+        if self._responses is None:
+            contents = self._store.read_all(self._folder).values()
+            self._responses = dict(record for content in contents for record in _records(content) if record is not None)
+        return self._responses
 
 
-def _records(content: bytes) -> Iterator[tuple[str, Kept] | None]:
-    """Answers by key; none for a record that is not what was written."""
+def _line(key: str, response: CachedResponse) -> bytes:
+    usage = {"took": asdict(response.usage)} if response.usage else {}
+    return canonical({"key": key, "text": response.text, "cut": response.cut, "check": _check(key, response), **usage})
+
+
+def _check(key: str, response: CachedResponse) -> str:
+    return short(sha256([key, response.text, response.cut]), _CHECK_LENGTH)
+
+
+def _records(content: bytes) -> Iterator[tuple[str, CachedResponse] | None]:
+    """Responses by key; `None` for a damaged record."""
     for line in content.splitlines():
         try:
             row = json.loads(line)
-            kept = Kept(row["text"], row["cut"], Took(**row["took"]) if "took" in row else None)
-            yield (row["key"], kept) if row["check"] == _check(row["key"], kept) else None
+            response = CachedResponse(row["text"], row["cut"], CallUsage(**row["took"]) if "took" in row else None)
+            yield (row["key"], response) if row["check"] == _check(row["key"], response) else None
         except (ValueError, KeyError, TypeError):
             yield None

@@ -1,153 +1,172 @@
-"""Who may spend: the worst case of a call is reserved before it, and settled with what it cost after."""
+"""Budget of a stage: a call's worst case is reserved before it and replaced by its actual cost afterwards."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import Budget
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
-from subterra_jobs.spending.caps import Refusal, Window
-from subterra_jobs.spending.ledger import Entry, Ledger, Payment
+from subterra_jobs.spending.caps import CapExceeded, RollingSpend
+from subterra_jobs.spending.ledger import Ledger, LedgerEntry, Payment
 from subterra_jobs.store.append_log import GroupCommit
 
-LOOK_SECONDS = 1.0
-"""How old the knowledge of others' spending may be. No call is faster: what they paid meanwhile was in flight at the last look."""
+REFRESH_SECONDS = 1.0
+"""Refresh interval for other runs' spending. Calls take longer than this, so anything spent since the last refresh was already
+counted as in flight.
+"""
 
 
 def utc_now() -> datetime:
-    """The time."""
+    """The current time."""
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """Sources of time."""
+
+    utc: Callable[[], datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+
+
+SYSTEM_CLOCKS = Clocks()
+
+
 class BudgetGuard:
-    """The one purse of a stage. Every call's worst case is held back until it is settled, so no cap is ever exceeded by its own
-    calls; what other runs of the same payer pay is read from the store.
+    """Budget of one stage, shared by all its calls. Every call's worst case stays reserved until it is committed, so the stage
+    itself never exceeds a cap; payments by other runs of the same payer are read from the store.
     """
 
     def __init__(
-        self, ledger: Ledger, stage: Stage, budget: Budget, *, check: Callable[[], None] = lambda: None,
-        clock: Callable[[], datetime] = utc_now, monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
-        """``check`` raises a StageError when there must be no more spending, whatever the caps say."""
-        self._ledger, self._stage, self._check = ledger, stage, check
-        self._clock, self._monotonic = clock, monotonic
+        self,
+        ledger: Ledger,
+        stage: Stage,
+        budget: Budget,
+        *,
+        check: Callable[[], None] = lambda: None,
+        clocks: Clocks = SYSTEM_CLOCKS,
+    ) -> None:
+        """`check` raises a StageError when the stage must stop paying, whatever the caps say."""
+        self._ledger, self._stage, self._check, self._clocks = ledger, stage, check, clocks
         self.cap, self._cap_30_days = _decimal(budget.max_usd), _decimal(budget.max_usd_per_30_days)
         self.spent = Decimal(0)
-        self._since: datetime | None = None
-        self._window = Window()
+        self._first_payment_at: datetime | None = None
+        self._rolling = RollingSpend()
         self._usd, self._tokens = Decimal(0), 0
-        self._held: dict[int, Decimal] = {}
-        self._next = 0
-        self._commit = GroupCommit[Entry](ledger.append)
+        self._reserved: dict[int, Decimal] = {}
+        self._last_reservation = 0
+        self._commits = GroupCommit[LedgerEntry](ledger.append)
         self._changed = asyncio.Condition()
-        self._looked = monotonic()
-        self._count(ledger.news())
+        self._refreshed_at = clocks.monotonic()
+        self._count(ledger.new_payments())
 
     @property
-    def held(self) -> Decimal:
-        """What the calls in flight may cost at most, in dollars."""
-        return sum(self._held.values(), Decimal(0))
+    def reserved(self) -> Decimal:
+        """Worst case of all calls in flight, in dollars."""
+        return sum(self._reserved.values(), Decimal(0))
 
     async def reserve(self, usd: Decimal) -> int:
-        """A receipt. Waits while calls in flight hold the money that this one might need.
+        """Number of a new reservation. Waits while calls in flight may still free enough of the budget.
 
-        Raises BudgetExceededError when even their end cannot help.
+        Raises BudgetExceededError when even that would not be enough.
         """
         async with self._changed:
-            await self._look()
-            while not self._fits(self.held + usd):
-                if (refusal := self._refusal(usd)) is not None:
-                    raise BudgetExceededError(str(refusal))
+            await self._refresh()
+            while not self._fits(self.reserved + usd):
+                if (exceeded := self._cap_exceeded(usd)) is not None:
+                    raise BudgetExceededError(str(exceeded))
                 await self._changed.wait()
-                await self._look()
-            self._next += 1
-            self._held[self._next] = usd
-            return self._next
+                await self._refresh()
+            self._last_reservation += 1
+            self._reserved[self._last_reservation] = usd
+            return self._last_reservation
 
-    async def refusal(self, usd: Decimal) -> Refusal | None:
-        """Why so much could not be paid by what is known now; none when the caps leave it."""
+    async def cap_exceeded(self, usd: Decimal) -> CapExceeded | None:
+        """The cap that paying `usd` would exceed by the latest payments; `None` when it fits."""
         async with self._changed:
-            await self._look()
-            return self._refusal(usd)
+            await self._refresh()
+            return self._cap_exceeded(usd)
 
-    async def settle(self, receipt: int, entry: Entry | None) -> None:
-        """Books ``entry`` in place of the reservation, nothing when the call cost nothing; returns once the ledger has it."""
-        await self._book([receipt], [] if entry is None else [entry])
+    async def commit(self, reservation: int, entry: LedgerEntry | None) -> None:
+        """Replaces a reservation by `entry`, `None` when the call cost nothing; returns once it is in the ledger."""
+        await self._record([reservation], [] if entry is None else [entry])
 
-    async def forfeit(self, usd: Decimal) -> None:
-        """Books what a purse held whose process died: nobody knows which of its calls were paid."""
-        await self._book([], [{"usd": str(usd), "tokens": 0, "lost": True}])
+    async def write_off(self, usd: Decimal) -> None:
+        """Books the reservations of a guard whose process died, because its calls may or may not have been billed."""
+        await self._record([], [{"usd": str(usd), "tokens": 0, "lost": True}])
 
     async def totals(self) -> tuple[Decimal, int]:
-        """Dollars and tokens that this stage of this run took, earlier attempts included."""
+        """Dollars and tokens paid for this stage of this run, earlier attempts included."""
         return self._usd, self._tokens
 
     def _fits(self, usd: Decimal) -> bool:
-        caps = ((self.cap, self.spent), (self._cap_30_days, self._window.total))
+        caps = ((self.cap, self.spent), (self._cap_30_days, self._rolling.total))
         return all(cap is None or paid + usd <= cap for cap, paid in caps)
 
-    def _refusal(self, usd: Decimal) -> Refusal | None:
-        """Why the call is refused even if all calls in flight turn out to cost nothing."""
-        run, window = self._ledger.run, self._window
-        itself = f"run {run.name}"
-        payer, part = (f"agent {run.agent}", "budget") if run.agent else (itself, "execution")
+    def _cap_exceeded(self, usd: Decimal) -> CapExceeded | None:
+        """The cap that is exceeded even if all calls in flight turn out to be free."""
+        run, rolling = self._ledger.run, self._rolling
+        this_run = f"run {run.name}"
+        payer, section = (f"agent {run.agent}", "budget") if run.agent else (this_run, "execution")
         if self.cap is not None and self.spent + usd > self.cap:
-            field = f"spec.{part}.{'maxUSDPerRun' if run.agent else 'maxUSD'} of {payer}"
-            return Refusal("run", self.cap, itself, self.spent, self._since, usd, field)
-        if self._cap_30_days is not None and window.total + usd > self._cap_30_days:
-            field, due = f"spec.{part}.maxUSDPer30Days of {payer}", window.due(window.total + usd - self._cap_30_days)
-            return Refusal("30 days", self._cap_30_days, payer, window.total, window.since(), usd, field, due)
+            field = f"spec.{section}.{'maxUSDPerRun' if run.agent else 'maxUSD'} of {payer}"
+            return CapExceeded("run", self.cap, this_run, self.spent, self._first_payment_at, usd, field)
+        cap = self._cap_30_days
+        if cap is not None and rolling.total + usd > cap:
+            field, freed_at = f"spec.{section}.maxUSDPer30Days of {payer}", rolling.freed_at(rolling.total + usd - cap)
+            return CapExceeded("30 days", cap, payer, rolling.total, rolling.since(), usd, field, freed_at)
         return None
 
-    async def _look(self) -> None:
-        """Learns what other runs paid, if the last look is too old, and whether this one may still pay."""
-        self._window.forget(self._clock())
-        if self._monotonic() - self._looked < LOOK_SECONDS:
+    async def _refresh(self) -> None:
+        """Reads other runs' payments when the last refresh is too old, and checks whether this stage may still pay."""
+        self._rolling.drop_expired(self._clocks.utc())
+        if self._clocks.monotonic() - self._refreshed_at < REFRESH_SECONDS:
             return
-        looked = self._monotonic()
-        with _kept():
-            self._count(await asyncio.to_thread(self._news))
-        self._looked = looked
+        started = self._clocks.monotonic()
+        with _ledger_errors():
+            self._count(await asyncio.to_thread(self._new_payments))
+        self._refreshed_at = started
 
-    def _news(self) -> list[Payment]:
+    def _new_payments(self) -> list[Payment]:
         self._check()
-        return self._ledger.news() if self._cap_30_days is not None else []
+        return self._ledger.new_payments() if self._cap_30_days is not None else []
 
     def _count(self, payments: Iterable[Payment]) -> None:
         for payment in payments:
-            self._window.add(payment.at, payment.usd)
+            self._rolling.add(payment.at, payment.usd)
             if payment.run != self._ledger.run.uid:
                 continue
             self.spent += payment.usd
-            self._since = min(self._since or payment.at, payment.at)
+            self._first_payment_at = min(self._first_payment_at or payment.at, payment.at)
             if payment.stage == self._stage:
                 self._usd += payment.usd
                 self._tokens += payment.tokens
 
-    async def _book(self, receipts: Sequence[int], entries: Sequence[Entry]) -> None:
-        run, now = self._ledger.run.uid, self._clock()
-        about = {"run": run, "stage": self._stage, "at": now.isoformat(timespec="seconds")}
+    async def _record(self, reservations: Sequence[int], entries: Sequence[LedgerEntry]) -> None:
+        run, now = self._ledger.run.uid, self._clocks.utc()
+        origin = {"run": run, "stage": self._stage, "at": now.isoformat(timespec="seconds")}
         if entries:
-            with _kept():
-                await self._commit.add([{**entry, **about} for entry in entries])
+            with _ledger_errors():
+                await self._commits.add([{**entry, **origin} for entry in entries])
         async with self._changed:
-            for receipt in receipts:
-                self._held.pop(receipt, None)
+            for reservation in reservations:
+                self._reserved.pop(reservation, None)
             self._count(Payment(run, self._stage, now, Decimal(entry["usd"]), int(entry["tokens"])) for entry in entries)
             self._changed.notify_all()
 
 
 @contextmanager
-def _kept() -> Iterator[None]:
-    """A ledger that cannot be kept ends the spending."""
+def _ledger_errors() -> Iterator[None]:
+    """Turns OSError into InfrastructureError: without a ledger nothing may be paid."""
     try:
         yield
     except OSError as error:
-        raise InfrastructureError(f"the ledger cannot be kept ({error}); see to the artifact store") from error
+        raise InfrastructureError(f"the ledger cannot be read or written ({error}); check the artifact store") from error
 
 
 def _decimal(amount: str | None) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""What was paid, call by call: in the store for ever, so that it survives a kill, and the deletion of a run."""
+"""The ledger: every paid call, kept in the store for good, so that it survives a kill and the deletion of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from subterra_api.job_contract.messages import RunIdentity
-from subterra_jobs.store.append_log import SegmentWriter
+from subterra_jobs.store.append_log import AppendLog
 from subterra_jobs.store.artifacts import ArtifactStore
 
-Entry = Mapping[str, Any]
-"""One paid call as its caller tells it: ``usd`` is a decimal string, ``tokens`` a number, the rest is for people."""
+LedgerEntry = Mapping[str, Any]
+"""One paid call: `usd` is a decimal string, `tokens` a number, and the rest is for people."""
 
 
 @dataclass(frozen=True)
 class Payment:
-    """One paid call as the ledger has it."""
+    """One paid call as read from the ledger."""
 
     run: str
     """UID."""
@@ -29,27 +29,27 @@ class Payment:
 
 
 class Ledger:
-    """``ledger/<payer>/<run uid>/``. A writer has files of its own, which only grow; an object store cannot append to any."""
+    """`ledger/<payer>/<run uid>/`. Each writer has its own files, which only grow."""
 
     def __init__(self, store: ArtifactStore, run: RunIdentity) -> None:
         self.run = run
         self._store, self._folder = store, f"ledger/{run.payer}"
-        self._writer = SegmentWriter(store, f"{self._folder}/{run.uid}")
-        self._read: dict[str, int] = {}
+        self._writer = AppendLog(store, f"{self._folder}/{run.uid}")
+        self._offsets: dict[str, int] = {}
 
-    def news(self) -> list[Payment]:
-        """What the payer's runs paid, without what this ledger wrote itself or read before."""
+    def new_payments(self) -> list[Payment]:
+        """Payments of the payer's runs since the last call, except those that this ledger wrote."""
         lines: list[bytes] = []
         for path, size in self._store.sizes(self._folder).items():
-            start = self._read.get(path, 0)
+            start = self._offsets.get(path, 0)
             if size > start and PurePosixPath(path).suffix == ".jsonl" and self._writer.name not in path:
                 content = (self._store.read(path) or b"")[start:]
-                self._read[path] = start + len(content)
+                self._offsets[path] = start + len(content)
                 lines += content.splitlines()
         return [payment for line in lines if (payment := _payment(line)) is not None]
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Writes a batch durably before it returns. Every entry needs ``run``, ``stage`` and ``at`` too."""
+    def append(self, entries: Sequence[LedgerEntry]) -> None:
+        """Writes a batch durably before it returns. Every entry also needs `run`, `stage` and `at`."""
         self._writer.append([json.dumps(entry, sort_keys=True).encode() for entry in entries])
 
 

@@ -1,60 +1,102 @@
-"""How a stage that pays ends early: no further call begins, and what is under way is kept."""
+"""How a stage ends early: signals, and the rule that no call begins after one while calls in progress finish."""
 
 import asyncio
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-from subterra_jobs.stage.runner import STOP_SECONDS
-
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a stage that a signal ended."""
+STOP_SECONDS = 22.0
+"""Time for calls in progress when a stage ends early: a little more than workers need, less than kubelet allows."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StoppedError(Exception):
-    """The process was told to stop."""
+    """The work was stopped; what is finished and paid is kept."""
 
 
-class Halt:
-    """Why nothing more may begin; the first reason stays. Part of a larger work halts with the whole."""
+class Cancellation:
+    """A reason why nothing more may begin; the first one stays. Cancelling `parent` cancels its children too."""
 
-    def __init__(self, whole: "Halt | None" = None) -> None:
-        self.because: Exception | None = None
-        self._whole = whole
+    def __init__(self, parent: "Cancellation | None" = None) -> None:
+        self.reason: Exception | None = None
+        self._parent = parent
+        self._cancelled = asyncio.Event()
 
-    def say(self, because: Exception) -> None:
-        """Lets nobody begin anything more."""
-        self.because = self.because or because
+    def cancel(self, reason: Exception) -> None:
+        """Lets nothing more begin."""
+        self.reason = self.reason or reason
+        self._cancelled.set()
 
-    def check(self) -> None:
-        """Raises the reason, if there is one."""
-        if self._whole is not None:
-            self._whole.check()
-        if self.because is not None:
-            raise self.because
+    @property
+    def cancelled(self) -> bool:
+        """True once `cancel` was called here or on a parent."""
+        return self.reason is not None or (self._parent is not None and self._parent.cancelled)
+
+    async def wait(self) -> None:
+        """Returns once `cancel` was called on this object; a parent's cancellation does not wake it."""
+        await self._cancelled.wait()
+
+    def raise_if_cancelled(self) -> None:
+        """Raises the reason, if there is one; a parent's comes first."""
+        if self._parent is not None:
+            self._parent.raise_if_cancelled()
+        if self.reason is not None:
+            raise self.reason
+
+
+def exit_on_signals() -> None:
+    """Makes SIGTERM and SIGINT raise SystemExit in the main thread. Process 1 of a container would ignore SIGTERM otherwise."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: sys.exit(TERMINATED))
 
 
 @contextmanager
-def halting() -> Iterator[Halt]:
-    """A halt that signals bring about, inside of a task; after `STOP_SECONDS` the task itself is cancelled.
+def cancelled_by_signals() -> Iterator[Cancellation]:
+    """A cancellation triggered by SIGTERM or SIGINT, for use in a task; after `STOP_SECONDS` the task itself is cancelled.
 
     Raises StoppedError then.
     """
-    halt, loop, task = Halt(), asyncio.get_running_loop(), asyncio.current_task()
+    cancellation, loop, task = Cancellation(), asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def stop() -> None:
-        halt.say(StoppedError())
+        cancellation.cancel(StoppedError())
         loop.call_later(STOP_SECONDS, task.cancel)
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     try:
-        yield halt
+        yield cancellation
     except asyncio.CancelledError:
-        halt.check()
+        cancellation.raise_if_cancelled()
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_forwarded_to(process: "subprocess.Popen[bytes]") -> Iterator[threading.Event]:
+    """Passes SIGTERM on to a subprocess; the event is set once it came. Does nothing outside the main thread."""
+    received = threading.Event()
+
+    def forward(_signal: int, _frame: FrameType | None) -> None:
+        received.set()
+        process.terminate()
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
+        yield received
+        return
+    handler = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, handler)

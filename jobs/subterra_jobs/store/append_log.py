@@ -1,4 +1,4 @@
-"""Records that only ever get more, on a volume or in an object store, which cannot append to a file."""
+"""Append-only records, on a volume or in an object store, which cannot append to a file."""
 
 import asyncio
 import uuid
@@ -9,11 +9,11 @@ from subterra_jobs.store.artifacts import ArtifactStore
 
 Record = TypeVar("Record")
 SEGMENT_BYTES = 64 * 1024
-"""A file is rewritten with every batch until it is this long; then the next one begins."""
+"""A file is rewritten with every batch until it has this size; then the next one begins."""
 
 
-class SegmentWriter:
-    """One writer's files in a folder, ``<writer>-<number>.jsonl``. Nobody else writes to them, and each is written in one step."""
+class AppendLog:
+    """One writer's files in a folder, `<writer>-<number>.jsonl`. No other process writes to them; each write is atomic."""
 
     def __init__(self, store: ArtifactStore, folder: str) -> None:
         self.name = uuid.uuid4().hex
@@ -21,13 +21,13 @@ class SegmentWriter:
         self._number, self._content = 0, b""
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Writes durably before it returns; nothing when it fails."""
+        """Writes durably before it returns; writes nothing when it fails."""
         content = self._content + b"".join(line + b"\n" for line in lines)
         path = f"{self._folder}/{self.name}-{self._number:06d}.jsonl"
         try:
             self._store.put(path, content)
         except OSError as error:
-            if not self._store.use_room(error):
+            if not self._store.release_headroom(error):
                 raise
             self._store.put(path, content)
         full = len(content) > SEGMENT_BYTES
@@ -35,7 +35,7 @@ class SegmentWriter:
 
 
 class GroupCommit(Generic[Record]):
-    """One write serves all who came while the write before was under way."""
+    """Batches records that arrive during a write into the next one."""
 
     def __init__(self, write: Callable[[Sequence[Record]], None]) -> None:
         self._write = write
@@ -43,7 +43,7 @@ class GroupCommit(Generic[Record]):
         self._writing = asyncio.Lock()
 
     async def add(self, records: Sequence[Record]) -> None:
-        """Returns once they are written. What could not be written is tried again with the next that come."""
+        """Returns once `records` are written. A batch that could not be written is retried with the next one."""
         self._waiting += records
         async with self._writing:
             batch, self._waiting = self._waiting, []

@@ -1,8 +1,8 @@
-"""Who works on an artifact: one job at a time, of whatever run, by a lease in the store.
+"""Lease in the store: one job at a time works on an artifact, whichever run it belongs to.
 
-Turns are numbered, each is a file. Whoever creates the next number holds the lease; there is only exclusive creation, and nobody
-writes what another has made. The holder rewrites its own file as long as it lives. A turn that says that it ended, or does not
-change for a while by the waiter's own clock, may be followed by the next: clocks of two machines are never compared.
+Terms are numbered, and each is a file. The job that creates the next number holds the lease. Creation is exclusive, and no job
+writes another one's file. The holder rewrites its file as long as it lives. Once a term is marked as ended, or has not changed for
+a while by the waiter's own clock, the next one may begin: the clocks of two machines are never compared.
 """
 
 import json
@@ -22,18 +22,18 @@ from subterra_jobs.store.artifacts import ArtifactStore
 
 log = logging.getLogger("subterra")
 
-LOOK_SECONDS = 2.0
-"""How often a waiter looks."""
-BEAT_SECONDS = 10.0
+POLL_SECONDS = 2.0
+"""Interval at which a waiter reads the latest term."""
+RENEW_SECONDS = 10.0
 STALE_SECONDS = 60.0
-"""A holder that has not renewed its turn for so long is taken for dead."""
+"""A holder that has not renewed its term for this long is considered dead."""
 GIVE_UP_SECONDS = 40.0
-"""A holder that could not renew its turn for so long gives up, before a waiter takes it for dead."""
+"""A holder that could not renew its term for this long gives up, before waiters consider it dead."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """One turn at an artifact. Can be handed to other processes of the stage."""
+    """One term of work on an artifact. Can be passed to other processes of the stage."""
 
     store: ArtifactStore
     folder: str
@@ -43,60 +43,66 @@ class Lease:
 
     @property
     def path(self) -> str:
-        """The turn's file."""
-        return _turn(self.folder, self.number)
+        """File of the term."""
+        return _term_path(self.folder, self.number)
 
     def content(self, beat: int, *, ended: bool = False) -> bytes:
-        """What the turn's file says."""
+        """Content of the term's file."""
         return json.dumps({"holder": self.holder, "token": self.token, "beat": beat, "ended": ended}).encode()
 
     def check(self) -> None:
         """Raises InfrastructureError when another job has taken over."""
-        if self.store.read(_turn(self.folder, self.number + 1)) is not None:
+        if self.store.read(_term_path(self.folder, self.number + 1)) is not None:
             raise InfrastructureError(
-                "another job has taken over the work on this artifact, since this one did not answer for a while; "
+                "another job has taken over the work on this artifact, because this one did not renew its lease; "
                 "the next attempt reuses what it makes"
             )
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """The latest turn as a waiter sees it."""
+class _Term:
+    """The latest term as a waiter sees it."""
 
     number: int
     content: bytes
 
-    def says(self, key: str) -> object:
+    def field(self, key: str) -> object:
         try:
             return json.loads(self.content).get(key)
         except ValueError:
-            return None  # its holder died, or is just about to write
+            return None  # its holder died, or is about to write
 
 
 def acquire(
-    store: ArtifactStore, folder: str, holder: str, *, done: Callable[[], bool], tell: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
-) -> Lease | None:  # fmt: skip
-    """Waits for the lease; none as soon as ``done`` says that there is nothing left to do."""
-    seen, since = _latest(store, folder), clock()
+    store: ArtifactStore,
+    folder: str,
+    holder: str,
+    *,
+    done: Callable[[], bool],
+    report: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Lease | None:
+    """Waits for the lease; `None` as soon as `done` returns True, because there is nothing left to do."""
+    latest, since = _latest_term(store, folder), clock()
     while not done():
-        if seen is None or seen.says("ended") or clock() - since >= STALE_SECONDS:
-            lease = Lease(store, folder, seen.number + 1 if seen else 1, holder, uuid.uuid4().hex)
+        if latest is None or latest.field("ended") or clock() - since >= STALE_SECONDS:
+            lease = Lease(store, folder, latest.number + 1 if latest else 1, holder, uuid.uuid4().hex)
             if store.create(lease.path, lease.content(0)):
-                if not done():  # it may have been finished between the two looks
+                if not done():  # it may have been finished between the two checks
                     return lease
                 release(lease)
                 return None
         else:
-            tell(f"waits for run {seen.says('holder') or '(unknown)'}, which works on the same artifact")
-            sleep(LOOK_SECONDS)
-        if (now := _latest(store, folder)) != seen:
-            seen, since = now, clock()
+            report(f"waiting for run {latest.field('holder') or '(unknown)'}, which is working on the same artifact")
+            sleep(POLL_SECONDS)
+        if (newer := _latest_term(store, folder)) != latest:
+            latest, since = newer, clock()
     return None
 
 
 def release(lease: Lease) -> None:
-    """Lets the next one in at once."""
+    """Lets the next waiter in at once."""
     try:
         lease.store.put(lease.path, lease.content(0, ended=True))
     except OSError as error:
@@ -108,42 +114,42 @@ class Heartbeat:
 
     def __init__(self, lease: Lease, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease, self._clock = lease, clock
-        self._beats, self._renewed = 0, clock()
+        self._beats, self._renewed_at = 0, clock()
 
-    def beat(self) -> None:
-        """Renews once. Raises InfrastructureError when the lease is lost, or may be because the store does not answer."""
+    def renew(self) -> None:
+        """Renews once. Raises InfrastructureError when the lease is lost, or may be because the store does not respond."""
         try:
             self._lease.check()
             self._lease.store.put(self._lease.path, self._lease.content(self._beats + 1))
         except InfrastructureError:
             raise
-        except Exception as error:  # object stores have many of their own
-            if self._clock() - self._renewed >= GIVE_UP_SECONDS:
+        except Exception as error:  # object stores raise many types
+            if self._clock() - self._renewed_at >= GIVE_UP_SECONDS:
                 raise InfrastructureError(
-                    f"the artifact store has not answered for {GIVE_UP_SECONDS:.0f} s ({error}), so another job may take over the "
-                    "work on this artifact; see to the store"
+                    f"the artifact store has not responded for {GIVE_UP_SECONDS:.0f} s ({error}), so another job may take over the "
+                    "work on this artifact; check the store"
                 ) from None
             log.warning("the stage lease could not be renewed: %s", error)
             return
-        self._beats, self._renewed = self._beats + 1, self._clock()
+        self._beats, self._renewed_at = self._beats + 1, self._clock()
 
 
 @contextmanager
-def kept(lease: Lease, every: float = BEAT_SECONDS) -> Iterator[None]:
+def keep_renewed(lease: Lease, every: float = RENEW_SECONDS) -> Iterator[None]:
     """Renews the lease in the background and releases it at the end.
 
-    When it is lost, the process gets SIGTERM, which `stage.main` handles, and the block ends with InfrastructureError.
+    When it is lost, the process gets SIGTERM, which `stage.runner.main` handles, and the block ends with InfrastructureError.
     """
-    heart, ending, lost = Heartbeat(lease), threading.Event(), list[InfrastructureError]()
+    heartbeat, ending, lost = Heartbeat(lease), threading.Event(), list[InfrastructureError]()
 
     def run() -> None:
         while not ending.wait(every):
             try:
-                heart.beat()
+                heartbeat.renew()
             except InfrastructureError as error:
                 log.error("%s", error)
                 lost.append(error)
-                os.kill(os.getpid(), signal.SIGTERM)  # ends engines the way a suspension does
+                os.kill(os.getpid(), signal.SIGTERM)  # ends engines as a suspension does
                 return
 
     thread = threading.Thread(target=run, daemon=True)
@@ -161,13 +167,13 @@ def kept(lease: Lease, every: float = BEAT_SECONDS) -> Iterator[None]:
             release(lease)
 
 
-def _turn(folder: str, number: int) -> str:
+def _term_path(folder: str, number: int) -> str:
     return f"{folder}/{number:06d}.json"
 
 
-def _latest(store: ArtifactStore, folder: str) -> _Turn | None:
+def _latest_term(store: ArtifactStore, folder: str) -> _Term | None:
     paths = [path for path in store.sizes(folder) if path.endswith(".json")]
     if not paths:
         return None
     newest = max(paths)
-    return _Turn(int(PurePosixPath(newest).stem), store.read(newest) or b"")
+    return _Term(int(PurePosixPath(newest).stem), store.read(newest) or b"")

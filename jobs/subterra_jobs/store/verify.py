@@ -1,4 +1,4 @@
-"""Checks a model against the digest it should have, before vLLM loads it: ``python -m subterra_jobs.store.verify PATH DIGEST``."""
+"""Verifies a model's digest before vLLM loads it: `python -m subterra_jobs.store.verify PATH DIGEST`."""
 
 import sys
 
@@ -9,17 +9,16 @@ from subterra_jobs.store.artifacts import ArtifactStore
 
 
 def main() -> int:
-    """Exit code 0 when every file matches and the manifest has the digest asked for."""
+    """Returns exit code 0 when every file matches and the manifest has the expected digest."""
     path, expected = sys.argv[1:3]
     try:
-        found = ArtifactStore(f"file://{STORE_MOUNT}").verify(path)
+        actual = ArtifactStore(f"file://{STORE_MOUNT}").verify(path)
     except StageError as error:
         print(error, file=sys.stderr)
         return error.code
-    if found != expected:
-        print(
-            f"model {path} has digest {found}, but {expected} was asked for; correct spec.model.digest or the URI", file=sys.stderr
-        )
+    if actual != expected:
+        message = f"model {path} has digest {actual}, but {expected} was expected; correct spec.model.digest or the URI"
+        print(message, file=sys.stderr)
         return ExitCode.INVALID_INPUT
     return ExitCode.SUCCEEDED
 

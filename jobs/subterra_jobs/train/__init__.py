@@ -1,1 +1,1 @@
-"""The train stage: synthetic conversations in, a Hugging Face model directory out."""
+"""The train stage: turns synthetic conversations into a Hugging Face model directory."""

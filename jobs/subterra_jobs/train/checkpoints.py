@@ -1,4 +1,4 @@
-"""Checkpoints of an interrupted training: which one to go on from."""
+"""Checkpoints of an interrupted training, and which one to resume from."""
 
 import json
 import re
@@ -10,24 +10,24 @@ _MARKER = "complete.json"
 
 
 def mark_complete(checkpoint: Path, ranks: int) -> None:
-    """Says that every rank has written its part. To be called after all of them have."""
+    """Marks a checkpoint as complete. Call it after every rank has written its part."""
     partial = checkpoint / f"{_MARKER}.partial"
     partial.write_text(json.dumps({"ranks": ranks}))
     partial.rename(checkpoint / _MARKER)
 
 
 def newest_complete(directory: Path, ranks: int) -> Path | None:
-    """The newest checkpoint that this number of ranks can go on from.
+    """The newest checkpoint that ``ranks`` ranks can resume from, or `None`.
 
-    DeepSpeed's optimizer state is split by rank and cannot be split anew for Muon, so a run with another number of ranks
+    DeepSpeed's optimizer state is split by rank and cannot be redistributed for Muon, so a run with another number of ranks
     starts over.
     """
-    found = [(step_of(path), path) for path in _checkpoints(directory) if _ranks_of(path) == ranks]
-    return max(found)[1] if found else None
+    complete = [(step_of(path), path) for path in _checkpoints(directory) if _ranks_of(path) == ranks]
+    return max(complete)[1] if complete else None
 
 
 def remove_unusable(directory: Path, ranks: int) -> None:
-    """Removes what a kill left half written and what other ranks wrote: the trainer would count it as its own."""
+    """Removes incomplete checkpoints and those of another number of ranks, which the trainer would take for its own."""
     for path in _checkpoints(directory):
         if _ranks_of(path) != ranks:
             shutil.rmtree(path, ignore_errors=True)
@@ -43,7 +43,7 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def _ranks_of(checkpoint: Path) -> int | None:
-    """How many ranks wrote it; none when it is unfinished."""
+    """The number of ranks that wrote a checkpoint; `None` if it is incomplete."""
     try:
         ranks: int = json.loads((checkpoint / _MARKER).read_text())["ranks"]
     except FileNotFoundError:

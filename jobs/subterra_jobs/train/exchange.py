@@ -1,37 +1,59 @@
-"""What passes between the stage and the ranks of its training: one file in, three files out."""
+"""Files that the stage and the ranks of its training exchange: one file in, three files out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from subterra_api.job_contract.messages import ExitCode
+from subterra_api.job_contract.messages import ExitCode, Training
 
 TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "heldout.jsonl"
-Figures = tuple[int, int, float | None, float | None]
-"""Step, total steps, training loss, held-out loss; a loss that is not new is None."""
+ProgressLine = tuple[int, int, float | None, float | None]
+"""Step, total steps, training loss and held-out loss; `None` for a loss that is not new."""
 OnProgress = Callable[[int, int, float | None, float | None], None]
-"""Called with such figures."""
+"""Called with the parts of a `ProgressLine`."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every rank needs to know. Paths are absolute."""
+class TrainingTask:
+    """Inputs and outputs of a training."""
 
-    dataset_dir: str
-    output_dir: str
-    checkpoint_dir: str
+    dataset_dir: Path
+    output_dir: Path
+    checkpoint_dir: Path
+    """Must belong to this task alone: a training that was killed resumes from the newest checkpoint there."""
     base_model: str
+    """``scratch``, a local directory or a hub name."""
     system_prompt: str
-    wordings: list[str]
-    settings: dict[str, Any]
-    ranks: int
+    wordings: Sequence[str]
+    """The procedure's utterances with ``{{variable}}`` markers, for the tokenizer of ``scratch``."""
+    settings: Training
+    ranks: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The task as JSON, with absolute paths."""
+        return {
+            "dataset_dir": str(self.dataset_dir.resolve()),
+            "output_dir": str(self.output_dir.resolve()),
+            "checkpoint_dir": str(self.checkpoint_dir.resolve()),
+            "base_model": self.base_model,
+            "system_prompt": self.system_prompt,
+            "wordings": list(self.wordings),
+            "settings": self.settings.model_dump(mode="json"),
+            "ranks": self.ranks,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "TrainingTask":
+        """The inverse of `to_json`."""
+        directories = {name: Path(content[name]) for name in ("dataset_dir", "output_dir", "checkpoint_dir")}
+        return cls(**content | directories | {"settings": Training(**content["settings"])})
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a rank gave up, in words for the author of the run."""
+class RankFailure:
+    """Why a rank gave up, with a message for the author of the run."""
 
     code: ExitCode
     message: str
@@ -39,51 +61,51 @@ class Failure:
 
 @dataclass(frozen=True)
 class Exchange:
-    """The directory of the files. Every file but ``progress`` appears whole or not at all."""
+    """The directory of the files. All of them but ``progress`` are written atomically."""
 
     directory: Path
-    JOB: ClassVar = "job.json"
+    TASK: ClassVar = "task.json"
     PROGRESS: ClassVar = "progress.jsonl"
     RESULT: ClassVar = "result.json"
     FAILURE: ClassVar = "failure.json"
 
-    def write_job(self, job: Job) -> None:
-        """Leaves the job for the ranks."""
-        self._write(self.JOB, asdict(job))
+    def write_task(self, task: TrainingTask) -> None:
+        """Writes the task for the ranks."""
+        self._write(self.TASK, task.to_json())
 
-    def job(self) -> Job:
-        """The job that was left."""
-        return Job(**json.loads((self.directory / self.JOB).read_text()))
+    def read_task(self) -> TrainingTask:
+        """The task of this training."""
+        return TrainingTask.from_json(json.loads((self.directory / self.TASK).read_text()))
 
-    def report(self, figures: Figures) -> None:
+    def report(self, line: ProgressLine) -> None:
         """Appends a line of progress."""
         with (self.directory / self.PROGRESS).open("a") as file:
-            file.write(json.dumps(figures) + "\n")
+            file.write(json.dumps(line) + "\n")
 
-    def progress(self, seen: int) -> list[Figures]:
-        """Complete lines of progress after the first ``seen``."""
+    def progress(self, skip: int) -> list[ProgressLine]:
+        """Complete lines of progress after the first ``skip``."""
         try:
             lines = (self.directory / self.PROGRESS).read_text().split("\n")[:-1]
         except FileNotFoundError:
             return []
-        return [(*json.loads(line),) for line in lines[seen:]]
+        return [(*json.loads(line),) for line in lines[skip:]]
 
     def succeed(self, result: dict[str, Any]) -> None:
-        """Says that all work is done. This decides, not the exit code: a rank may still abort while it exits."""
+        """Reports success. This decides, not the exit code: a rank may still abort while it exits."""
         self._write(self.RESULT, result)
 
     def result(self) -> dict[str, Any] | None:
-        """Figures of a finished training; none while it is not finished."""
+        """Figures of the finished training; `None` while it is not finished."""
         return self._read(self.RESULT)
 
-    def fail(self, failure: Failure) -> None:
-        """Leaves the reason of a failure that is no crash."""
+    def fail(self, failure: RankFailure) -> None:
+        """Reports a failure with a known cause."""
         self._write(self.FAILURE, asdict(failure))
 
-    def failure(self) -> Failure | None:
-        """The reason that a rank left."""
-        found = self._read(self.FAILURE)
-        return None if found is None else Failure(ExitCode(found["code"]), found["message"])
+    def failure(self) -> RankFailure | None:
+        """The failure that a rank reported, if any."""
+        content = self._read(self.FAILURE)
+        return None if content is None else RankFailure(ExitCode(content["code"]), content["message"])
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         partial = self.directory / f"{name}.partial"

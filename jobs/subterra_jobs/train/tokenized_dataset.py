@@ -1,7 +1,7 @@
-"""Conversations as token ids and labels, ready for the trainer.
+"""Conversations as token ids and labels for the trainer.
 
-The text is what the chat template renders, so that training sees byte for byte what serving will send. Labels keep the
-agent's words and the token that ends its turn; everything else is -100.
+The text is rendered by the chat template, so training sees exactly the bytes that serving will send. Labels are the agent's words
+and the token that ends its turn; everything else is -100.
 """
 
 import json
@@ -26,7 +26,7 @@ class Message(TypedDict):
 
 
 class Example(TypedDict):
-    """One conversation: as many labels as ids."""
+    """One conversation, with a label per token id."""
 
     input_ids: list[int]
     labels: list[int]
@@ -34,7 +34,7 @@ class Example(TypedDict):
 
 
 def read_conversations(path: Path) -> Iterator[list[Message]]:
-    """The conversations of a JSON-lines file. Raises InvalidInputError with the line that is no conversation."""
+    """The conversations of a JSON-lines file. Raises InvalidInputError naming the first invalid line."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             yield _conversation(line, f"{path.name}:{number}")
@@ -46,7 +46,7 @@ def _conversation(line: str, where: str) -> list[Message]:
         roles = [message["role"] for message in messages if isinstance(message["content"], str)]
     except (ValueError, KeyError, TypeError):
         raise InvalidInputError(
-            f"{where} is not a conversation; each line holds an object with messages of role and content"
+            f"{where} is not a conversation; each line must be an object with messages of role and content"
         ) from None
     turns = roles[1:]
     alternating = all(first != second for first, second in pairwise(turns))
@@ -57,12 +57,14 @@ def _conversation(line: str, where: str) -> list[Message]:
         or not alternating
         or not set(turns) <= {"user", "assistant"}
     ):
-        raise InvalidInputError(f"{where}: a conversation starts with a system message, alternates, and ends with the assistant")
+        raise InvalidInputError(
+            f"{where}: a conversation must start with a system message, alternate roles, and end with the assistant"
+        )
     return messages
 
 
 def agent_spans(text: str) -> list[tuple[int, int]]:
-    """Where in a rendered conversation the agent speaks, its closing token included."""
+    """The ranges of a rendered conversation where the agent speaks, including its closing token."""
     spans, end = [], 0
     while (start := text.find(AGENT_HEADER, end)) >= 0:
         start += len(AGENT_HEADER)
@@ -72,7 +74,7 @@ def agent_spans(text: str) -> list[tuple[int, int]]:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Example:
-    """Ids and labels of one conversation."""
+    """Token ids and labels of one conversation."""
     text: str = tokenizer.apply_chat_template(list(messages), tokenize=False)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = iter(agent_spans(text))
@@ -88,8 +90,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> E
 def load_examples(tokenizer: PreTrainedTokenizerBase, path: Path, max_length: int, limit: int | None = None) -> Dataset:
     """The conversations of a file that fit into ``max_length`` tokens.
 
-    A longer one is left out rather than cut: its end, where the procedure ends, would be missing. Raises InvalidInputError
-    when more than one in twenty does not fit.
+    A longer one is left out rather than cut, because its end, where the procedure ends, would be missing. Raises
+    InvalidInputError when more than one in twenty does not fit.
     """
     examples = [encode(tokenizer, messages) for messages in read_conversations(path)][:limit]
     fitting = [example for example in examples if example["length"] <= max_length]

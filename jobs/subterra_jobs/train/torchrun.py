@@ -1,6 +1,6 @@
 """torchrun that cannot outlive the stage: ``python -m subterra_jobs.train.torchrun`` takes torchrun's arguments.
 
-A rank that went on after its stage was killed would write into the checkpoints of the next attempt.
+A rank that outlived its killed stage would write into the checkpoints of the next attempt.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Asks Linux to kill this process when the one that started it ends."""
+    """Makes Linux kill this process when its parent exits."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,6 +1,6 @@
-"""The trainer: TRL's SFTTrainer on DeepSpeed, for the tiny model on CPU and for a pretrained one on GPUs alike.
+"""The trainer: TRL's SFTTrainer on DeepSpeed, for the tiny model on CPU as well as for a pretrained one on GPUs.
 
-Which of the two it is, is data: device, precision and micro batch follow from the machine and the settings.
+One code path serves both: device, precision and micro batch follow from the machine and the settings.
 """
 
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from subterra_jobs.train.exchange import OnProgress
 from subterra_jobs.train.tokenized_dataset import Collator
 
 MICRO_BATCH_TOKENS = 16384
-"""Tokens that one rank holds at once; more is accumulated."""
+"""Tokens per rank and forward pass; larger batches are accumulated."""
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
 ADAM_SHARE_OF_MUON = 0.25
-"""AdamW trains what Muon cannot (embeddings, norms, biases), and wants smaller steps."""
+"""AdamW trains what Muon cannot (embeddings, norms, biases), and needs smaller steps."""
 
 
 @dataclass(frozen=True)
-class Batches:
-    """How a global batch is spread."""
+class BatchLayout:
+    """How a global batch is divided."""
 
     micro: int
     accumulate: int
 
     @classmethod
-    def spread(cls, batch: int, ranks: int, max_length: int) -> "Batches":
-        """The largest micro batch that fits. The global batch is rounded up to a whole number of conversations per rank."""
+    def for_ranks(cls, batch: int, ranks: int, max_length: int) -> "BatchLayout":
+        """The layout with the largest micro batch that fits; ``batch`` is rounded up to a multiple of ``ranks``."""
         per_rank = -(-batch // ranks)
         accumulate = -(-per_rank * max_length // MICRO_BATCH_TOKENS)
         while per_rank % accumulate:
@@ -44,7 +44,7 @@ class Batches:
 
 
 def deepspeed_config(settings: Training) -> dict[str, Any]:
-    """DeepSpeed's side of the settings. ``auto`` is filled in by the trainer."""
+    """The settings for DeepSpeed; the trainer fills in ``auto``."""
     config: dict[str, Any] = {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
@@ -81,18 +81,18 @@ def _muon(learning_rate: float) -> dict[str, Any]:
 
 
 def sft_config(settings: Training, ranks: int, checkpoints: Path) -> SFTConfig:
-    """The trainer's side of the settings."""
+    """The settings for TRL's trainer."""
     gpu = torch.cuda.is_available()
-    batches = Batches.spread(settings.batch_size, ranks, settings.max_length)
+    layout = BatchLayout.for_ranks(settings.batch_size, ranks, settings.max_length)
     return SFTConfig(
         output_dir=str(checkpoints),
         use_cpu=not gpu,
         bf16=gpu,
         fp16=False,
         deepspeed=deepspeed_config(settings),
-        per_device_train_batch_size=batches.micro,
-        per_device_eval_batch_size=batches.micro,
-        gradient_accumulation_steps=batches.accumulate,
+        per_device_train_batch_size=layout.micro,
+        per_device_eval_batch_size=layout.micro,
+        gradient_accumulation_steps=layout.accumulate,
         gradient_checkpointing=gpu,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -130,46 +130,49 @@ def sft_config(settings: Training, ranks: int, checkpoints: Path) -> SFTConfig:
 
 
 class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """Passes the trainer's losses on, and marks whole checkpoints."""
+    """Reports the trainer's losses, and marks complete checkpoints."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Reports whichever loss the trainer logs."""
-        found = kwargs.get("logs") or {}
-        if state.is_world_process_zero and ("loss" in found or "eval_loss" in found):
-            self._on_progress(state.global_step, state.max_steps, found.get("loss"), found.get("eval_loss"))
+        """Reports a training or held-out loss."""
+        logs = kwargs.get("logs") or {}
+        if state.is_world_process_zero and ("loss" in logs or "eval_loss" in logs):
+            self._on_progress(state.global_step, state.max_steps, logs.get("loss"), logs.get("eval_loss"))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Marks the checkpoint once every rank has written its part."""
+        """Marks the checkpoint as complete once every rank has written its part."""
         torch.distributed.barrier()
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir, f"checkpoint-{state.global_step}"), args.world_size)
 
 
+@dataclass(frozen=True)
+class Splits:
+    """The tokenized conversations."""
+
+    train: Dataset
+    held_out: Dataset
+
+
 def build_trainer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: SFTConfig,
-    train: Dataset,
-    held_out: Dataset,
-    on_progress: OnProgress,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, splits: Splits, on_progress: OnProgress
 ) -> SFTTrainer:
-    """A trainer that is sure to run on DeepSpeed. Raises InvalidInputError when the conversations fill no batch."""
+    """A trainer on DeepSpeed. Raises InvalidInputError when the training conversations do not fill a batch."""
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    if len(train) < batch:
+    if len(splits.train) < batch:
         raise InvalidInputError(
-            f"{len(train)} conversations to train on do not fill a batch of {batch}; raise generation.conversations or lower "
+            f"{len(splits.train)} training conversations do not fill a batch of {batch}; raise generation.conversations or lower "
             "training.batchSize"
         )
-    # The last batch is dropped here too, unless it is full: of few held-out conversations nothing would be left.
-    config.per_device_eval_batch_size = max(1, min(config.per_device_eval_batch_size, len(held_out) // config.world_size))
+    # An incomplete last batch is dropped in evaluation too, so a batch must not exceed the held-out conversations.
+    config.per_device_eval_batch_size = max(1, min(config.per_device_eval_batch_size, len(splits.held_out) // config.world_size))
     trainer = SFTTrainer(
         model=model,
         args=config,
-        train_dataset=train,
-        eval_dataset=held_out,
+        train_dataset=splits.train,
+        eval_dataset=splits.held_out,
         processing_class=tokenizer,
         data_collator=Collator(tokenizer.pad_token_id),
         callbacks=[StageCallback(on_progress)],

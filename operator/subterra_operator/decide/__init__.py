@@ -1,1 +1,1 @@
-"""Decisions: a snapshot and the time in, what should be written out. Pure, without client and clock."""
+"""Decisions: from a snapshot and the time to the objects to write. Pure, without client and clock."""

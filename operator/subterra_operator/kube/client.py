@@ -1,7 +1,7 @@
-"""A small client of the Kubernetes API: JSON in, JSON out, typed failures.
+"""A small client of the Kubernetes API: JSON in, JSON out, typed errors.
 
-The generated client costs tens of megabytes and an object model; this operator speaks plain dicts. Credentials are those that kopf
-finds (service account or kubeconfig), read anew every few minutes, because tokens rotate.
+The generated client costs tens of megabytes and an object model; this operator uses plain dicts. Credentials are those that kopf
+finds (service account or kubeconfig), read again every few minutes, because tokens rotate.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from subterra_operator.resources import KINDS, Key, Kind, Object, key_of
 LOGIN_SECONDS = 300.0
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 STREAM_SECONDS = 240
-"""The API server ends a watch after so long."""
+"""How long the API server keeps a watch open."""
 SILENCE_SECONDS = 75.0
-"""It sends a bookmark every minute; a watch that says nothing for longer is dead."""
-OLD_SECONDS = STREAM_SECONDS + 30.0
-"""A session with old credentials is closed when its last stream must have ended."""
-LINE = 4 * 2**20
-"""No event is longer."""
-CHUNK = 100
-"""Objects in a page of a list. Memory that one page needed stays with the process: with 500 a thousand agents take 90 MiB more."""
+"""Bookmarks arrive every minute; a watch that is silent for longer than this is dead."""
+OLD_SESSION_SECONDS = STREAM_SECONDS + 30.0
+"""When a session with old credentials is closed: its last stream has ended by then."""
+EVENT_BYTES_LIMIT = 4 * 2**20
+"""Upper bound for the size of an event."""
+PAGE_SIZE = 100
+"""Objects per page of a list. The process keeps the memory of its largest page; 500 take 90 MiB more for a thousand agents."""
 
 
 class ApiError(Exception):
@@ -40,19 +40,19 @@ class ApiError(Exception):
 
 
 class ConflictError(ApiError):
-    """The object is not as it was seen."""
+    """The object has changed since it was observed."""
 
 
-class ExistsError(ApiError):
-    """There is an object of that name already."""
+class AlreadyExistsError(ApiError):
+    """An object of that name already exists."""
 
 
-class MissingError(ApiError):
-    """There is no such object."""
+class NotFoundError(ApiError):
+    """The object does not exist."""
 
 
 class Page(NamedTuple):
-    """A part of a list, and the resourceVersion of the whole of it."""
+    """Part of a list, and the resourceVersion of the whole list."""
 
     items: list[Object]
     version: str
@@ -61,14 +61,14 @@ class Page(NamedTuple):
 def credentials() -> kopf.ConnectionInfo:
     """Service account in a cluster, else kubeconfig. Raises kopf.LoginError."""
     settings = kopf.OperatorSettings()
-    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
-    if found is None:
+    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if info is None:
         raise kopf.LoginError("no credentials: set KUBECONFIG, or run in a pod with a ServiceAccount")
-    return found
+    return info
 
 
-class Api:
-    """One API server."""
+class KubernetesApi:
+    """Client of one API server."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -87,31 +87,31 @@ class Api:
         return await self._call("GET", KINDS[key.kind].path(key.namespace, key.name))
 
     async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> tuple[list[Object], str]:
-        """All objects of a kind that concern us, or those that ``selector`` chooses, and the list's resourceVersion."""
-        found, version = [], ""
+        """Objects of a kind that match ``selector``, by default the kind's own, and the list's resourceVersion."""
+        objects, version = [], ""
         async for page in self.pages(kind, namespace, selector):
-            found += page.items
+            objects += page.items
             version = page.version
-        return found, version
+        return objects, version
 
     async def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncIterator[Page]:
-        """The same, a page at a time."""
+        """The same list, page by page."""
         selector = selector or kind.selector
-        query = {"limit": str(CHUNK)} | ({"labelSelector": selector} if selector else {})
-        about = {"apiVersion": kind.api_version, "kind": kind.name}
+        query = {"limit": str(PAGE_SIZE)} | ({"labelSelector": selector} if selector else {})
+        type_meta = {"apiVersion": kind.api_version, "kind": kind.name}
         while True:
             page = await self._call("GET", kind.path(namespace), query=query)
-            yield Page([{**about, **item} for item in page["items"]], page["metadata"]["resourceVersion"])
+            yield Page([{**type_meta, **item} for item in page["items"]], page["metadata"]["resourceVersion"])
             if not (more := page["metadata"].get("continue")):
                 return
             query["continue"] = more
 
     async def watch(self, kind: Kind, namespace: str | None, version: str) -> AsyncGenerator[Object, None]:
-        """Events since ``version``, until the server ends the stream. Raises ApiError, also when it falls silent."""
+        """Events since ``version``, until the server ends the stream. Raises ApiError, also for a silent stream."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(STREAM_SECONDS)}
         query |= {"labelSelector": kind.selector} if kind.selector else {}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT.sock_connect, sock_read=SILENCE_SECONDS)
-        async with self._answered("GET", kind.path(namespace), params=query, timeout=timeout) as response:
+        async with self._request("GET", kind.path(namespace), params=query, timeout=timeout) as response:
             async for line in response.content:
                 event: Object = json.loads(line)
                 yield event
@@ -122,7 +122,7 @@ class Api:
         return await self._call("POST", KINDS[key.kind].path(key.namespace), obj, query={"fieldManager": MANAGER})
 
     async def apply(self, obj: Object) -> Object:
-        """Server-side apply: we own what ``obj`` says and nothing else."""
+        """Server-side apply: the operator owns the fields in ``obj`` and no others."""
         key = key_of(obj)
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self._call(
@@ -130,41 +130,46 @@ class Api:
         )
 
     async def patch(self, obj: Object, subresource: str = "") -> Object:
-        """Merge patch; with a resourceVersion in it raises ConflictError when the object has another."""
+        """Merge patch. Raises ConflictError if it names a resourceVersion and the object has another."""
         key = key_of(obj)
         path = KINDS[key.kind].path(key.namespace, key.name) + (f"/{subresource}" if subresource else "")
         return await self._call("PATCH", path, obj, query={"fieldManager": MANAGER}, media="application/merge-patch+json")
 
     async def delete(self, obj: Mapping[str, Any]) -> None:
-        """Deletes the very object that was seen, children in the background. Raises ConflictError when it is another by now."""
+        """Deletes the observed object, and its children in the background. Raises ConflictError if the object has changed since."""
         key = key_of(obj)
         preconditions = {name: obj["metadata"][name] for name in ("uid", "resourceVersion")}
         body = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._call("DELETE", KINDS[key.kind].path(key.namespace, key.name), body)
 
     async def _call(
-        self, method: str, path: str, body: Object | None = None, *, query: Mapping[str, str] | None = None,
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
         media: str = "application/json",
-    ) -> Object:  # fmt: skip
+    ) -> Object:
         data, headers = None if body is None else json.dumps(body).encode(), {"Content-Type": media}
-        async with self._answered(method, path, params=query, data=data, headers=headers) as response:
+        async with self._request(method, path, params=query, data=data, headers=headers) as response:
             result: Object = await response.json()
         return result
 
     @asynccontextmanager
-    async def _answered(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that is no refusal. Raises ApiError, also for what goes wrong while it is read."""
+    async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful response. Raises ApiError, also for errors while it is read."""
         try:
             session = await self._connected()
             async with session.request(method, self._server + path, **options) as response:
                 if response.status == 401:
                     self._until = 0.0  # the next call logs in again
                 if response.status >= 400:
-                    raise _failure(response.status, await response.text())
+                    raise _error_of(response.status, await response.text())
                 yield response
         except kopf.LoginError as error:
             raise ApiError(401, "Unauthorized", str(error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: half an answer
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: truncated JSON
             raise ApiError(0, "Unreachable", f"the API server does not answer: {type(error).__name__} {error}") from error
 
     async def _connected(self) -> aiohttp.ClientSession:
@@ -173,21 +178,23 @@ class Api:
                 old, self._session = self._session, self._connect()
                 self._until = time.monotonic() + LOGIN_SECONDS
                 if old is not None:
-                    asyncio.get_running_loop().call_later(OLD_SECONDS, lambda: asyncio.ensure_future(old.close()))
+                    asyncio.get_running_loop().call_later(OLD_SESSION_SECONDS, lambda: asyncio.ensure_future(old.close()))
         return self._session
 
     def _connect(self) -> aiohttp.ClientSession:
         info = credentials()
         self._server = str(info.server).rstrip("/")
         connector = aiohttp.TCPConnector(ssl=info.as_ssl_context() if self._server.startswith("https") else False, limit=0)
-        return aiohttp.ClientSession(connector=connector, headers=info.as_http_headers(), timeout=TIMEOUT, read_bufsize=LINE)
+        return aiohttp.ClientSession(
+            connector=connector, headers=info.as_http_headers(), timeout=TIMEOUT, read_bufsize=EVENT_BYTES_LIMIT
+        )
 
 
-def _failure(code: int, text: str) -> ApiError:
+def _error_of(code: int, text: str) -> ApiError:
     try:
         status = json.loads(text)
     except ValueError:
         status = {}
     reason, message = status.get("reason", ""), status.get("message", text[:500])
-    kind = {"AlreadyExists": ExistsError, "Conflict": ConflictError, "NotFound": MissingError}.get(reason, ApiError)
+    kind = {"AlreadyExists": AlreadyExistsError, "Conflict": ConflictError, "NotFound": NotFoundError}.get(reason, ApiError)
     return kind(code, reason, message)

@@ -1,4 +1,4 @@
-"""A heartbeat object that is written to the API server and must come back through a watch."""
+"""A heartbeat: an object that is written to the API server and must come back through a watch."""
 
 import asyncio
 import logging
@@ -6,55 +6,55 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from subterra_operator.kube.client import Api, ApiError
-from subterra_operator.labels import BEAT, MANAGED_BY, MANAGER
+from subterra_operator.kube.client import ApiError, KubernetesApi
+from subterra_operator.labels import HEARTBEAT_TIME, MANAGED_BY, MANAGER
 
 log = logging.getLogger("subterra")
 
-HEARTBEAT = "subterra-operator-heartbeat"
-BEAT_SECONDS = 20.0
+HEARTBEAT_NAME = "subterra-operator-heartbeat"
+INTERVAL_SECONDS = 20.0
 
 
 class Heartbeat:
-    """Proves that the watches are alive: a beat that the API server accepts must be seen by a watch."""
+    """Checks that the watches are alive: a watch must deliver every beat that the API server accepts."""
 
-    def __init__(self, api: Api, namespace: str, on_silence: Callable[[float], object]) -> None:
+    def __init__(self, api: KubernetesApi, namespace: str, on_silence: Callable[[float], object]) -> None:
         self._api, self._namespace, self._on_silence = api, namespace, on_silence
-        self._seen = 0.0
-        """When a beat last came back through a watch."""
-        self._unseen_since: float | None = None
-        """When the first beat was sent that the API server accepted and that has not come back."""
+        self._delivered = 0.0
+        """When a watch last delivered a beat."""
+        self._undelivered_since: float | None = None
+        """When the oldest accepted beat was sent that no watch has delivered, or `None`."""
 
     @property
-    def silence(self) -> float:
-        """Seconds for which the API server has accepted beats while none came back through a watch.
+    def watch_silence(self) -> float:
+        """Seconds for which the API server has accepted beats without any watch delivering one.
 
-        It is 0 while the API server does not answer at all: a fresh operator would be no better, and kubelet would back off for
+        0 while the API server does not respond at all: restarting the operator would not help, and kubelet would back off for
         minutes.
         """
-        return 0.0 if self._unseen_since is None else time.monotonic() - self._unseen_since
+        return 0.0 if self._undelivered_since is None else time.monotonic() - self._undelivered_since
 
-    def came_back(self) -> None:
-        """Records that a beat was seen through a watch."""
-        self._seen, self._unseen_since = time.monotonic(), None
+    def delivered(self) -> None:
+        """Records that a watch has delivered a beat."""
+        self._delivered, self._undelivered_since = time.monotonic(), None
 
     async def run(self) -> None:
-        """Writes a beat every `BEAT_SECONDS` until cancelled."""
+        """Writes a beat every `INTERVAL_SECONDS` until cancelled."""
         while True:
             sent = time.monotonic()
-            answered = await self._send()
-            if answered and self._unseen_since is None and self._seen < sent:
-                self._unseen_since = sent
-            self._on_silence(self.silence)
-            await asyncio.sleep(BEAT_SECONDS)
+            responds = await self._send()
+            if responds and self._undelivered_since is None and self._delivered < sent:
+                self._undelivered_since = sent
+            self._on_silence(self.watch_silence)
+            await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _send(self) -> bool:
-        """Writes one beat; returns whether the API server is able to answer."""
+        """Writes one beat; returns whether the API server responds."""
         metadata = {
-            "name": HEARTBEAT,
+            "name": HEARTBEAT_NAME,
             "namespace": self._namespace,
             "labels": {MANAGED_BY: MANAGER},
-            "annotations": {BEAT: datetime.now(UTC).isoformat()},
+            "annotations": {HEARTBEAT_TIME: datetime.now(UTC).isoformat()},
         }
         try:
             await self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})

@@ -1,1 +1,1 @@
-"""What the operator exposes and polls: health, metrics, progress of pods."""
+"""Health, metrics, and polling of pods."""

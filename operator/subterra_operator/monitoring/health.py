@@ -8,30 +8,30 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from subterra_operator.monitoring.metrics import REGISTRY
 
 SILENCE_SECONDS = 95.0
-"""So long without a heartbeat through the watches, and the operator is of no use: kubelet restarts it."""
+"""Watch silence after which ``/healthz`` fails, so that kubelet restarts the operator."""
 
 
 class Liveness(Protocol):
-    """What the probes ask of the controller."""
+    """The controller's state as the probes need it."""
 
     @property
-    def silence(self) -> float: ...
+    def watch_silence(self) -> float: ...
 
     @property
     def ready(self) -> bool: ...
 
 
-def application(controller: Liveness) -> web.Application:
-    """``/healthz`` (are the watches alive), ``/readyz`` (was everything listed once), ``/metrics``."""
+def health_app(controller: Liveness) -> web.Application:
+    """``/healthz`` (are the watches alive?), ``/readyz`` (is the initial list complete?), ``/metrics``."""
 
     async def healthz(_: web.Request) -> web.Response:
-        if controller.silence > SILENCE_SECONDS:
-            text = f"the API server answers, but no heartbeat came back through the watches for {controller.silence:.0f} s\n"
+        if controller.watch_silence > SILENCE_SECONDS:
+            text = f"watches are stale: no heartbeat for {controller.watch_silence:.0f} s although the API server responds\n"
             return web.Response(status=503, text=text)
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if controller.ready else web.Response(status=503, text="the first list is under way\n")
+        return web.Response(text="ok\n") if controller.ready else web.Response(status=503, text="initial list not complete\n")
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

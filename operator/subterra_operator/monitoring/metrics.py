@@ -1,4 +1,4 @@
-"""What Prometheus may ask the operator."""
+"""The operator's Prometheus metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,97 +6,112 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from subterra_api.job_contract.messages import Calls, Progress
-from subterra_operator.labels import AGENT_LABEL, labels
+from subterra_operator.labels import AGENT_LABEL, labels_of
 from subterra_operator.resources import Key
 
 REGISTRY = CollectorRegistry()
-RECONCILES = Counter("subterra_reconcile_total", "Decisions carried out.", ["kind", "result"], registry=REGISTRY)
-SECONDS = Histogram(
-    "subterra_reconcile_seconds", "Time of one decision with its writes.", ["kind"], registry=REGISTRY,
-    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2.5, 5, 10),
-)  # fmt: skip
-QUEUE = Gauge("subterra_queue_keys", "Keys that wait, those that are due later included.", registry=REGISTRY)
-API_SILENCE = Gauge("subterra_api_silence_seconds", "Seconds since a heartbeat came back from the API server.", registry=REGISTRY)
-RUN_PHASE = Gauge(
-    "subterra_compilerun_phase", "1 for the phase that a run is in.", ["namespace", "run", "phase"], registry=REGISTRY
-)
-RUN_USD = Gauge("subterra_compilerun_usd", "What a run paid to providers.", ["namespace", "run", "agent"], registry=REGISTRY)
-AGENT_CONDITION = Gauge(
-    "subterra_compiledagent_condition", "1 when a condition of an agent is True, 0 when False, -1 when unknown.",
-    ["namespace", "agent", "condition"], registry=REGISTRY,
-)  # fmt: skip
-AGENT_USD = Gauge(
-    "subterra_compiledagent_usd_per_conversation", "Busy time of the serving pods for each conversation.", ["namespace", "agent"],
+RECONCILES = Counter("subterra_reconcile_total", "Reconciles by result.", ["kind", "result"], registry=REGISTRY)
+RECONCILE_SECONDS = Histogram(
+    "subterra_reconcile_seconds",
+    "Duration of a reconcile, including its writes.",
+    ["kind"],
     registry=REGISTRY,
-)  # fmt: skip
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+QUEUE_KEYS = Gauge("subterra_queue_keys", "Keys in the work queue, including those due later.", registry=REGISTRY)
+API_SILENCE = Gauge(
+    "subterra_api_silence_seconds",
+    "Seconds for which the watches have delivered no heartbeat although the API server responds.",
+    registry=REGISTRY,
+)
+RUN_PHASE = Gauge("subterra_compilerun_phase", "1 for the phase of a run.", ["namespace", "run", "phase"], registry=REGISTRY)
+RUN_USD = Gauge(
+    "subterra_compilerun_usd", "Cost of a run's API calls in US dollars.", ["namespace", "run", "agent"], registry=REGISTRY
+)
+AGENT_CONDITION = Gauge(
+    "subterra_compiledagent_condition",
+    "1 if a condition of an agent is True, 0 if False, -1 if Unknown.",
+    ["namespace", "agent", "condition"],
+    registry=REGISTRY,
+)
+AGENT_USD = Gauge(
+    "subterra_compiledagent_usd_per_conversation",
+    "Cost of the serving pods' busy time per conversation in US dollars.",
+    ["namespace", "agent"],
+    registry=REGISTRY,
+)
 
-_STAGE = ["namespace", "run", "stage"]
+
+def _stage_gauge(name: str, description: str) -> Gauge:
+    labels = ["namespace", "run", "stage"]
+    return Gauge(f"subterra_compilerun_stage_{name}", description, labels, registry=REGISTRY)
 
 
-def _stage_gauge(name: str, what: str) -> Gauge:
-    return Gauge(f"subterra_compilerun_stage_{name}", what, _STAGE, registry=REGISTRY)
+Reading = Callable[[Progress], float | None]
+"""Reads a gauge's value from a stage's progress; `None` removes the gauge."""
 
 
-Figure = Callable[[Progress], float | None]
+def _of_calls(read: Callable[[Calls], float | None]) -> Reading:
+    """A reading of stages that call providers."""
+    return lambda progress: None if progress.calls is None else read(progress.calls)
 
 
-def _of_calls(read: Callable[[Calls], float | None]) -> Figure:
-    """A figure of stages that pay a provider."""
-    return lambda heard: None if heard.calls is None else read(heard.calls)
-
-
-_TOLD: dict[Gauge, Figure] = {
-    _stage_gauge("done", "Units that are done: conversations, steps."): lambda heard: heard.done,
-    _stage_gauge("planned", "Units that are planned."): lambda heard: heard.planned,
-    _stage_gauge("usd", "What the stage paid to providers, all attempts together."): lambda heard: float(heard.usd),
-    _stage_gauge("tokens", "Tokens that it was billed for."): lambda heard: heard.tokens,
-    _stage_gauge("calls", "Calls that a provider answered in this attempt."): _of_calls(lambda calls: calls.answered),
+_LASTING: dict[Gauge, Reading] = {
+    _stage_gauge("done", "Units that are done: conversations, steps."): lambda progress: progress.done,
+    _stage_gauge("planned", "Units that are planned."): lambda progress: progress.planned,
+    _stage_gauge("usd", "Cost of the stage's API calls in US dollars, over all attempts."): lambda progress: float(progress.usd),
+    _stage_gauge("tokens", "Billed tokens of the stage."): lambda progress: progress.tokens,
+    _stage_gauge("calls", "Successful API calls in this attempt."): _of_calls(lambda calls: calls.answered),
     _stage_gauge("max_usd", "The run's cap."): _of_calls(lambda calls: None if calls.max_usd is None else float(calls.max_usd)),
 }
-_NOW: dict[Gauge, Figure] = {
-    _stage_gauge("eta_seconds", "Seconds that are probably left."): lambda heard: heard.eta_seconds,
-    _stage_gauge("calls_per_minute", "Calls a minute, of the last 30 s."): _of_calls(lambda calls: calls.per_minute),
-    _stage_gauge("calls_per_minute_limit", "Calls a minute that the account lets through."): _of_calls(lambda calls: calls.limit),
+_LIVE: dict[Gauge, Reading] = {
+    _stage_gauge("eta_seconds", "Estimated seconds until the stage is done."): lambda progress: progress.eta_seconds,
+    _stage_gauge("calls_per_minute", "API calls per minute, over the last 30 s."): _of_calls(lambda calls: calls.per_minute),
+    _stage_gauge("calls_per_minute_limit", "The account's limit of API calls per minute."): _of_calls(lambda calls: calls.limit),
 }
-"""These are over when the stage's pod is."""
-_VALUES = {"True": 1, "False": 0, "Unknown": -1}
+"""Valid only while the stage's pod runs."""
+_CONDITION_VALUES = {"True": 1, "False": 0, "Unknown": -1}
 _phases: dict[Key, str] = {}
 
 
-def show(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
-    """Makes the gauges of a resource say what its status says."""
+def record_status(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
+    """Sets a resource's gauges from its status."""
     if key.kind == "CompileRun" and (phase := status.get("phase")):
         if _phases.get(key, phase) != phase:
             RUN_PHASE.remove(key.namespace, key.name, _phases[key])
         _phases[key] = phase
         RUN_PHASE.labels(key.namespace, key.name, phase).set(1)
-        RUN_USD.labels(key.namespace, key.name, labels(subject).get(AGENT_LABEL, "")).set(float(status.get("usd", 0)))
+        RUN_USD.labels(key.namespace, key.name, labels_of(subject).get(AGENT_LABEL, "")).set(float(status.get("usd", 0)))
     if key.kind == "CompiledAgent":
         for condition in status.get("conditions", []):
-            AGENT_CONDITION.labels(key.namespace, key.name, condition["type"]).set(_VALUES[condition["status"]])
+            value = _CONDITION_VALUES[condition["status"]]
+            AGENT_CONDITION.labels(key.namespace, key.name, condition["type"]).set(value)
         if usd := (status.get("price") or {}).get("usdPerConversation"):
             AGENT_USD.labels(key.namespace, key.name).set(float(usd))
 
 
-def tell(run: Key, heard: Progress) -> None:
-    """Makes the gauges of a stage say what its pod says."""
-    for gauge, figure in (_TOLD | _NOW).items():
-        if (value := figure(heard)) is None:
-            gauge.remove_by_labels({"namespace": run.namespace, "run": run.name, "stage": heard.stage})
+def record_progress(run: Key, progress: Progress) -> None:
+    """Sets a stage's gauges from its pod's progress."""
+    for gauge, reading in (_LASTING | _LIVE).items():
+        if (value := reading(progress)) is None:
+            gauge.remove_by_labels({"namespace": run.namespace, "run": run.name, "stage": progress.stage})
         else:
-            gauge.labels(run.namespace, run.name, heard.stage).set(value)
+            gauge.labels(run.namespace, run.name, progress.stage).set(value)
 
 
-def hush(run: Key) -> None:
-    """Takes out what is true only while a stage's pod runs."""
-    for gauge in _NOW:
+def clear_live(run: Key) -> None:
+    """Removes the gauges that are valid only while a stage's pod runs."""
+    for gauge in _LIVE:
         gauge.remove_by_labels({"namespace": run.namespace, "run": run.name})
 
 
-def forget(key: Key) -> None:
-    """Takes a deleted resource out of the gauges."""
+def remove(key: Key) -> None:
+    """Removes all gauges of a deleted resource."""
     _phases.pop(key, None)
-    gauges = {"CompileRun": ("run", (RUN_PHASE, RUN_USD, *_TOLD, *_NOW)), "CompiledAgent": ("agent", (AGENT_CONDITION, AGENT_USD))}
-    label, own = gauges.get(key.kind, ("", ()))
-    for gauge in own:
+    gauges_by_kind = {
+        "CompileRun": ("run", (RUN_PHASE, RUN_USD, *_LASTING, *_LIVE)),
+        "CompiledAgent": ("agent", (AGENT_CONDITION, AGENT_USD)),
+    }
+    label, gauges = gauges_by_kind.get(key.kind, ("", ()))
+    for gauge in gauges:
         gauge.remove_by_labels({"namespace": key.namespace, label: key.name})

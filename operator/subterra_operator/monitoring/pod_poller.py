@@ -1,4 +1,4 @@
-"""Asks running pods how far they are and serving pods what they cost. Best effort: never decides anything."""
+"""Polls running job pods for their progress and serving pods for their price. Best effort: no decision depends on it."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator.kube.cache import Store
-from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, labels
+from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, labels_of
 from subterra_operator.monitoring import metrics
 from subterra_operator.resources import Key, Object
 
@@ -23,80 +23,84 @@ log = logging.getLogger("subterra")
 
 POLL_SECONDS = 5.0
 PRICE_SECONDS = 30.0
-"""A serving pod is asked for its price so often: there may be a thousand of them, and prices move slowly."""
-AT_ONCE = 100
+"""Interval at which a serving pod is polled: there may be a thousand of them, and prices change slowly."""
+MAX_CONCURRENT_POLLS = 100
 PUBLISH_SECONDS = 15.0
-"""A status is written at most so often for progress alone."""
+"""Minimum time between two reconciles of a resource for new progress alone."""
 TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
-"""A pod that keeps its processor busy may take seconds to answer; one that is gone does not even connect."""
-LIMIT = 8192
+"""A pod that keeps its CPU busy may need seconds to respond; one that is gone does not even connect."""
+MAX_RESPONSE_BYTES = 8192
 M = TypeVar("M", bound=ApiModel)
+PodName = tuple[str, str]
+"""Namespace and name."""
 
 
-class Poller:
-    """Keeps the store's progress and prices fresh. ``wake`` is told of pods that have news."""
+class PodPoller:
+    """Keeps the cache's progress and prices up to date; calls ``enqueue`` with pods whose values changed."""
 
-    def __init__(self, store: Store, wake: Callable[[Object], None]) -> None:
-        self._store, self._wake = store, wake
-        self._published: dict[tuple[str, str], float] = {}
-        self._due: dict[tuple[str, str], float] = {}
-        self._told: dict[tuple[str, str], Key] = {}
-        self._gate = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, cache: ObjectCache, enqueue: Callable[[Object], None]) -> None:
+        self._cache, self._enqueue = cache, enqueue
+        self._published: dict[PodName, float] = {}
+        self._next_price: dict[PodName, float] = {}
+        self._measured: dict[PodName, Key] = {}
+        """The run of each pod whose progress is in the metrics."""
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_POLLS)
 
-    async def first(self) -> None:
-        """Asks everybody once, not for long: else the first decisions would take from every status what the pods told before."""
+    async def poll_once(self) -> None:
+        """Polls all pods once, briefly: without it the first decisions would remove progress and prices from every status."""
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS), _session() as session:
-                await self._round(session)
+                await self._poll_all(session)
 
     async def run(self) -> None:
         """Polls until cancelled."""
         async with _session() as session:
             while True:
-                await self._round(session)
+                await self._poll_all(session)
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _round(self, session: aiohttp.ClientSession) -> None:
-        now, pods = time.monotonic(), {_name(pod): pod for pod in self._store.running_pods()}
-        self._published, self._due = (
-            {name: at for name, at in known.items() if name in pods} for known in (self._published, self._due)
-        )
-        for name in self._told.keys() - pods.keys():
-            metrics.hush(self._told.pop(name))
-        await asyncio.gather(*(self._ask(session, pod) for name, pod in pods.items() if now >= self._due.get(name, now)))
+    async def _poll_all(self, session: aiohttp.ClientSession) -> None:
+        now, pods = time.monotonic(), {_name(pod): pod for pod in self._cache.running_pods()}
+        self._published = {name: when for name, when in self._published.items() if name in pods}
+        self._next_price = {name: when for name, when in self._next_price.items() if name in pods}
+        for name in self._measured.keys() - pods.keys():
+            metrics.clear_live(self._measured.pop(name))
+        due = (pod for name, pod in pods.items() if now >= self._next_price.get(name, now))
+        await asyncio.gather(*(self._poll(session, pod) for pod in due))
 
-    async def _ask(self, session: aiohttp.ClientSession, pod: Object) -> None:
-        async with self._gate:
+    async def _poll(self, session: aiohttp.ClientSession, pod: Object) -> None:
+        async with self._slots:
             now = time.monotonic()
-            if labels(pod).get(COMPONENT_LABEL) == "serving":
-                self._due[_name(pod)] = now + PRICE_SECONDS
+            if labels_of(pod).get(COMPONENT_LABEL) == "serving":
+                self._next_price[_name(pod)] = now + PRICE_SECONDS
                 price = await _get(session, _url(pod, EXPORTER_PORT, "price"), Price)
-                self._publish(self._store.prices, pod, price, now)
+                self._publish(self._cache.prices, pod, price, now)
             else:
                 progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
-                self._publish(self._store.progress, pod, progress, now)
-                self._measure(pod, progress)
+                self._publish(self._cache.progress, pod, progress, now)
+                self._record_metrics(pod, progress)
 
-    def _measure(self, pod: Object, progress: Progress | None) -> None:
-        """What the run's metrics say is newer than its status, which is written now and then."""
-        run = Key("CompileRun", pod["metadata"]["namespace"], labels(pod).get(RUN_LABEL, ""))
-        if progress is not None and self._store.get(run) is not None:
-            self._told[_name(pod)] = run
-            metrics.tell(run, progress)
+    def _record_metrics(self, pod: Object, progress: Progress | None) -> None:
+        """Sets the run's metrics at every poll, more often than its status is written."""
+        run = Key("CompileRun", pod["metadata"]["namespace"], labels_of(pod).get(RUN_LABEL, ""))
+        if progress is not None and self._cache.get(run) is not None:
+            self._measured[_name(pod)] = run
+            metrics.record_progress(run, progress)
 
-    def _publish(self, known: dict[tuple[str, str], M], pod: Object, heard: M | None, now: float) -> None:
+    def _publish(self, published: dict[PodName, M], pod: Object, value: M | None, now: float) -> None:
+        """Stores a changed value in the cache, at most once per `PUBLISH_SECONDS`."""
         name = _name(pod)
         due = now - self._published.get(name, float("-inf")) >= PUBLISH_SECONDS
-        if heard is not None and due and known.get(name) != heard:
-            known[name], self._published[name] = heard, now
-            self._wake(pod)
+        if value is not None and due and published.get(name) != value:
+            published[name], self._published[name] = value, now
+            self._enqueue(pod)
 
 
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False)
 
 
-def _name(pod: Mapping[str, Any]) -> tuple[str, str]:
+def _name(pod: Mapping[str, Any]) -> PodName:
     return pod["metadata"]["namespace"], pod["metadata"]["name"]
 
 
@@ -107,11 +111,11 @@ def _url(pod: Mapping[str, Any], port: int, path: str) -> str:
 
 
 async def _get(session: aiohttp.ClientSession, url: str, model: type[M]) -> M | None:
-    """What a pod says, if it says it briefly and well."""
+    """A pod's response, or `None` if it is missing, too long or invalid."""
     try:
         async with session.get(url, allow_redirects=False) as response:
-            text = await response.content.read(LIMIT + 1)
-            if response.status != 200 or len(text) > LIMIT:
+            text = await response.content.read(MAX_RESPONSE_BYTES + 1)
+            if response.status != 200 or len(text) > MAX_RESPONSE_BYTES:
                 return None
         return model.model_validate_json(text)
     except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:

@@ -1,1 +1,1 @@
-"""Builders: a resource and the settings in, plain Kubernetes objects out. Pure, without a client."""
+"""Builders: from a resource and the settings to plain Kubernetes objects. Pure, without a client."""

@@ -1,4 +1,4 @@
-"""The CompileRun that an agent wants."""
+"""The CompileRun of an agent."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,29 +9,33 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_operator.labels import AGENT_LABEL
 from subterra_operator.resources import Object
-from subterra_operator.specs.pod import base, owner
+from subterra_operator.specs.pod import new_object, owner_reference
 
-NEW: Mapping[str, Any] = MappingProxyType({})
+NO_ORIGIN: Mapping[str, Any] = MappingProxyType({})
 
 
 def inputs_of(source: CompileSource, procedure_digest: str) -> CompileInputs:
-    """What the run's result depends on, as the author wrote it."""
+    """The inputs that determine the run's result, as the author wrote them."""
     template = {key: value for key, value in source.template.dump().items() if key != "execution"}
     reference = source.procedure_ref.dump()
     return CompileInputs.model_validate({**template, "procedureRef": reference, "procedureDigest": procedure_digest})
 
 
-def wanted_name(agent: str, source: CompileSource, procedure_digest: str) -> str:
-    """The run's name: the same inputs are the same run."""
+def run_name_for(agent: str, source: CompileSource, procedure_digest: str) -> str:
+    """Name of the run with these inputs: equal inputs have one run."""
     return run_name(agent, run_digest(procedure_digest, inputs_of(source, procedure_digest)))
 
 
 def compile_run(
-    agent: Mapping[str, Any], spec: CompiledAgentSpec, source: CompileSource, procedure_digest: str, origin: Mapping[str, Any] = NEW
+    agent: Mapping[str, Any],
+    spec: CompiledAgentSpec,
+    source: CompileSource,
+    procedure_digest: str,
+    origin: Mapping[str, Any] = NO_ORIGIN,
 ) -> Object:
-    """The run. `suspend` is left out: it is set and cleared by itself, whatever the rest says.
+    """The run to apply. ``suspend`` is left out because it is patched separately.
 
-    ``origin`` has what was decided when the run was made: its references and its attempt.
+    ``origin`` has the references and the attempt, which are decided when the run is created.
     """
     name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
     execution = source.template.execution.dump()
@@ -39,7 +43,7 @@ def compile_run(
     execution["gate"] = spec.promotion.gate.dump()
     caps = {"maxUSD": spec.budget.max_usd_per_run, "maxUSDPer30Days": spec.budget.max_usd_per_30_days}
     execution |= {name: cap for name, cap in caps.items() if cap is not None}
-    run = base("CompileRun", namespace, wanted_name(name, source, procedure_digest), {AGENT_LABEL: name})
-    run["metadata"]["ownerReferences"] = [owner(agent)]
+    run = new_object("CompileRun", namespace, run_name_for(name, source, procedure_digest), {AGENT_LABEL: name})
+    run["metadata"]["ownerReferences"] = [owner_reference(agent)]
     run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution, **origin}
     return run

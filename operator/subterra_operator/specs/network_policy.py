@@ -1,4 +1,4 @@
-"""NetworkPolicies of a namespace with agents: nothing goes in or out but what a stage needs."""
+"""NetworkPolicies of a namespace with agents: they allow only the traffic that a stage needs."""
 
 from collections.abc import Sequence
 
@@ -6,31 +6,31 @@ from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, 
 from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, STAGE_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, Settings
-from subterra_operator.specs.pod import base
+from subterra_operator.specs.pod import new_object
 
 NAMESPACE = "kubernetes.io/metadata.name"
 DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 
-def policies(namespace: str, settings: Settings) -> list[Object]:
-    """All policies; they belong to the namespace and to no agent."""
+def network_policies(namespace: str, settings: Settings) -> list[Object]:
+    """All policies of a namespace; no agent owns them."""
     if not settings.network.enabled:
         return []
     network = settings.network
-    ours = {"matchLabels": {MANAGED_BY: MANAGER}}
+    all_pods = {"matchLabels": {MANAGED_BY: MANAGER}}
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}}
-    inside = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in settings.openai.namespaces]
+    in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in settings.openai.namespaces]
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
-        _policy(namespace, "subterra-default", ours, _watchers(network), [{"ports": DNS_PORTS}]),
+        _policy(namespace, "subterra-default", all_pods, _monitoring(network), [{"ports": DNS_PORTS}]),
         _policy(namespace, "subterra-serving", serving, [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {}}]}], None),
-        _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *inside]),
+        _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *in_cluster]),
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub]),
     ]
 
 
-def _watchers(network: NetworkSettings) -> list[Object]:
-    """Operator and Prometheus may ask for progress and prices."""
+def _monitoring(network: NetworkSettings) -> list[Object]:
+    """Ingress of operator and Prometheus to the ports with progress, prices and metrics."""
     namespaces = sorted({network.operator_namespace, network.prometheus_namespace})
     peers = [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}} for name in namespaces]
     return [{"ports": _tcp(PROGRESS_PORT, EXPORTER_PORT, VLLM_PORT), "from": peers}]
@@ -52,9 +52,9 @@ def _to(cidrs: Sequence[str], ports: Sequence[int]) -> Object:
 
 
 def _policy(namespace: str, name: str, pods: Object, ingress: list[Object] | None, egress: list[Object] | None) -> Object:
-    """A policy; a direction that is none is not its business."""
-    policy = base("NetworkPolicy", namespace, name, {})
+    """A policy; it does not restrict a direction that is `None`."""
+    policy = new_object("NetworkPolicy", namespace, name, {})
     rules = {"ingress": ingress, "egress": egress}
-    given = {kind: rule for kind, rule in rules.items() if rule is not None}
-    policy["spec"] = {"podSelector": pods, "policyTypes": [kind.capitalize() for kind in given], **given}
+    restricted = {kind: rule for kind, rule in rules.items() if rule is not None}
+    policy["spec"] = {"podSelector": pods, "policyTypes": [kind.capitalize() for kind in restricted], **restricted}
     return policy

@@ -1,6 +1,7 @@
-"""What all our objects and pods share: metadata, owners, security, volumes, environment."""
+"""What all objects and pods of the operator share: metadata, owners, security, volumes, environment."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.digest import sha256, short
@@ -27,49 +28,65 @@ POD_SECURITY: Object = {
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-# Engines write caches and ask who they are; the root file system is read-only and the user has no passwd entry.
+# Engines write caches and look up their user; the root file system is read-only and the user has no passwd entry.
 HOME: Mapping[str, str] = {
     "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
     "USER": "app",
     "VLLM_CACHE_ROOT": "/tmp/vllm",  # noqa: S108
     "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108
 }
+TMP_MOUNT: Object = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - an emptyDir of this pod
 
 
-def base(kind: str, namespace: str, name: str, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None) -> Object:
-    """An object with nothing but its name, its labels and the mark that it is ours."""
+@dataclass(frozen=True)
+class PodParts:
+    """Containers and volumes of a pod; ``init_containers`` includes native sidecars."""
+
+    containers: Sequence[Object]
+    init_containers: Sequence[Object]
+    volumes: Sequence[Object]
+
+
+def new_object(
+    kind: str, namespace: str, name: str, labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> Object:
+    """An object with its metadata only, labeled as managed by the operator."""
     metadata: Object = {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER, **labels}}
     if annotations:
         metadata["annotations"] = dict(annotations)
     return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata}
 
 
-def owner(obj: Mapping[str, Any]) -> Object:
-    """A reference that makes ``obj`` the controller: its children go when it goes."""
+def owner_reference(obj: Mapping[str, Any]) -> Object:
+    """A reference that makes ``obj`` the controller: its children are deleted with it."""
     metadata = obj["metadata"]
     return {
-        "apiVersion": obj["apiVersion"], "kind": obj["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": True,
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
         "blockOwnerDeletion": True,
-    }  # fmt: skip
+    }
 
 
-def fitted(name: str) -> str:
-    """``name``, or its beginning and a digest when it is too long for a label."""
+def truncate_name(name: str) -> str:
+    """``name``, or its beginning and a digest if it is too long for a label."""
     if len(name) <= NAME_LIMIT:
         return name
     return f"{name[: NAME_LIMIT - 9].rstrip('-')}-{short(sha256(name))}"
 
 
 def env(values: Mapping[str, str]) -> list[Object]:
-    """Environment variables, sorted, so that the same values are the same object."""
+    """Environment variables, sorted, so that equal values make equal objects."""
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
 
 
-def resources(given: ResourceRequirements, default: ResourceRequirements) -> Object:
-    """What the resource asks for, else the administrator's default."""
-    chosen = given if given.requests or given.limits else default
-    return {key: {name: str(value) for name, value in sorted(part.items())}
-            for key, part in (("requests", chosen.requests), ("limits", chosen.limits)) if part}  # fmt: skip
+def resources(requested: ResourceRequirements, default: ResourceRequirements) -> Object:
+    """The requested resources, or the administrator's default if there are none."""
+    chosen = requested if requested.requests or requested.limits else default
+    parts = {"requests": chosen.requests, "limits": chosen.limits}
+    return {key: {name: str(value) for name, value in sorted(part.items())} for key, part in parts.items() if part}
 
 
 def volumes(settings: Settings, shm: str) -> list[Object]:
@@ -84,32 +101,38 @@ def volumes(settings: Settings, shm: str) -> list[Object]:
 def mounts(*, read_only: bool) -> list[Object]:
     """Mounts of `volumes`. Read-only here and not in the volume: kubelet would skip fsGroup there."""
     store: Object = {"name": "store", "mountPath": STORE_MOUNT} | ({"readOnly": True} if read_only else {})
-    return [store, {"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108
+    return [store, TMP_MOUNT, {"name": "shm", "mountPath": "/dev/shm"}]  # noqa: S108
 
 
 def container(name: str, image: str, settings: Settings, parts: Mapping[str, Any]) -> Object:
-    """A container that Pod Security "restricted" lets in."""
+    """A container that Pod Security "restricted" admits."""
     return {
-        "name": name, "image": image, "imagePullPolicy": settings.image_pull_policy, "securityContext": CONTAINER_SECURITY,
-        "terminationMessagePolicy": "FallbackToLogsOnError", **parts,
-    }  # fmt: skip
+        "name": name,
+        "image": image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        **parts,
+    }
 
 
 def pod_spec(
-    settings: Settings, containers: Sequence[Object], sidecars: Sequence[Object], pod_volumes: Sequence[Object],
-    node_selector: Mapping[str, str], tolerations: Sequence[Mapping[str, Any]],
-) -> Object:  # fmt: skip
+    settings: Settings, parts: PodParts, node_selector: Mapping[str, str], tolerations: Sequence[Mapping[str, Any]]
+) -> Object:
     """A restricted pod without a ServiceAccount token."""
     spec: Object = {
-        "automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": POD_SECURITY,
-        "containers": list(containers), "volumes": list(pod_volumes),
-    }  # fmt: skip
-    if sidecars:
-        spec["initContainers"] = list(sidecars)
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "containers": list(parts.containers),
+        "volumes": list(parts.volumes),
+    }
+    if parts.init_containers:
+        spec["initContainers"] = list(parts.init_containers)
     if node_selector:
         spec["nodeSelector"] = dict(node_selector)
     if tolerations:
-        spec["tolerations"] = [dict(item) for item in tolerations]
+        spec["tolerations"] = [dict(toleration) for toleration in tolerations]
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return spec

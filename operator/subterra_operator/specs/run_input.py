@@ -6,27 +6,27 @@ from typing import Any
 
 from subterra_api.job_contract.artifacts import ArtifactKeys
 from subterra_api.job_contract.messages import RunInput
-from subterra_operator.labels import BANNER, DIGEST, KEYS, RUN_LABEL, annotations
+from subterra_operator.labels import ARTIFACT_KEYS, BANNER, PROCEDURE_DIGEST, RUN_LABEL, annotations_of
 from subterra_operator.resources import Object
-from subterra_operator.specs.pod import base, fitted, owner
+from subterra_operator.specs.pod import new_object, owner_reference, truncate_name
 
 
 def input_name(run: str) -> str:
     """``<run>-input``."""
-    return fitted(f"{run}-input")
+    return truncate_name(f"{run}-input")
 
 
-def input_map(run: Mapping[str, Any], frozen: RunInput) -> Object:
-    """An immutable ConfigMap. What the operator itself needs later is in annotations, so that it need not remember the data."""
-    metadata = run["metadata"]
-    notes = {KEYS: json.dumps(frozen.keys.dump(), sort_keys=True), DIGEST: frozen.procedure_digest}
+def input_config_map(run: Mapping[str, Any], frozen: RunInput) -> Object:
+    """An immutable ConfigMap. Annotations carry what the operator needs later, so that its cache need not keep the data."""
+    name, namespace = run["metadata"]["name"], run["metadata"]["namespace"]
+    annotations = {ARTIFACT_KEYS: json.dumps(frozen.keys.dump(), sort_keys=True), PROCEDURE_DIGEST: frozen.procedure_digest}
     if frozen.banner:
-        notes[BANNER] = frozen.banner
-    result = base("ConfigMap", metadata["namespace"], input_name(metadata["name"]), {RUN_LABEL: metadata["name"]}, notes)
-    result["metadata"]["ownerReferences"] = [owner(run)]
+        annotations[BANNER] = frozen.banner
+    result = new_object("ConfigMap", namespace, input_name(name), {RUN_LABEL: name}, annotations)
+    result["metadata"]["ownerReferences"] = [owner_reference(run)]
     return result | {"immutable": True, "data": {"input.json": frozen.model_dump_json(by_alias=True)}}
 
 
-def keys_of(config_map: Mapping[str, Any]) -> ArtifactKeys:
-    """The content addresses that an input names."""
-    return ArtifactKeys.model_validate_json(annotations(config_map)[KEYS])
+def artifact_keys_of(config_map: Mapping[str, Any]) -> ArtifactKeys:
+    """The artifact keys in a run's frozen input."""
+    return ArtifactKeys.model_validate_json(annotations_of(config_map)[ARTIFACT_KEYS])

@@ -16,40 +16,53 @@ from subterra_api.job_contract.environment import (
     VLLM_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, Gate
-from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, ResourceRequirements, StagePod
 from subterra_operator.labels import (
     AGENT_LABEL,
-    ATTACH,
-    ATTEMPT,
+    ATTACH_LABEL,
+    ATTEMPT_LABEL,
     COMPONENT_LABEL,
     MANAGED_BY,
     MANAGER,
     RUN_LABEL,
     STAGE_LABEL,
-    labels,
+    labels_of,
 )
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.pod import HOME, base, container, env, fitted, mounts, owner, pod_spec, resources, volumes
+from subterra_operator.specs.pod import (
+    HOME,
+    PodParts,
+    container,
+    env,
+    mounts,
+    new_object,
+    owner_reference,
+    pod_spec,
+    resources,
+    truncate_name,
+    volumes,
+)
 from subterra_operator.specs.provider_env import provider_env
 from subterra_operator.specs.run_input import input_name
 from subterra_operator.specs.vllm_container import Model, vllm_container
 
 CANDIDATE = "candidate"
-"""The name under which the evaluation asks its sidecar for the model."""
+"""The model name under which the evaluation calls its candidate."""
 
 DEADLINES: dict[Stage, int] = {"generate": 6 * 3600, "train": 48 * 3600, "evaluate": 6 * 3600}
 """Seconds that one attempt may take."""
 SHARED_MEMORY: dict[Stage, str] = {"generate": "1Gi", "train": "512Mi", "evaluate": "512Mi"}
-ON_GPU = 50
-"""Conversations at once with each model that the evaluation plays on GPUs: enough to keep them busy."""
+GPU_CONCURRENCY = 50
+"""Concurrent conversations with each model when the evaluation's models run on GPUs: enough to keep these busy."""
 PAID_STAGES = ("generate", "evaluate")
-"""Only these reach a provider, and only they see its key and the caps."""
+"""Only these call providers, so only these get API keys and caps."""
+KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Which try of which stage; ``attach`` only reads a finished result back."""
+    """Number of the attempt at a stage; ``attach`` only reads a finished result back."""
 
     stage: Stage
     number: int
@@ -57,35 +70,62 @@ class Attempt:
 
     def job_name(self, run: str) -> str:
         """``<run>-<stage>-<attempt>[-attach]``."""
-        return fitted(f"{run}-{self.stage}-{self.number}" + ("-attach" if self.attach else ""))
+        return truncate_name(f"{run}-{self.stage}-{self.number}" + ("-attach" if self.attach else ""))
+
+
+@dataclass(frozen=True)
+class _JobPlan:
+    """Everything that the Job's parts depend on."""
+
+    run: Mapping[str, Any]
+    execution: ExecutionSettings
+    attempt: Attempt
+    settings: Settings
+    models: Sequence[Model]
+
+    @property
+    def run_name(self) -> str:
+        return str(self.run["metadata"]["name"])
+
+    @property
+    def stage_pod(self) -> StagePod:
+        """Pod settings of the stage."""
+        pod: StagePod = getattr(self.execution, self.attempt.stage)
+        return pod
 
 
 def stage_job(
     run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model] = ()
 ) -> Object:
-    """The Job; ``models`` are the candidate and its references, each of which a sidecar of the evaluation serves."""
-    name, pod = run["metadata"]["name"], getattr(execution, attempt.stage)
-    marks = _labels(run, attempt)
-    job = base("Job", run["metadata"]["namespace"], attempt.job_name(name), marks)
+    """The Job; ``models`` are the candidate and its references, which sidecars of the evaluation serve."""
+    plan = _JobPlan(run, execution, attempt, settings, models)
+    labels = _labels(plan)
+    job = new_object("Job", run["metadata"]["namespace"], attempt.job_name(plan.run_name), labels)
     if execution.queue_name:
-        job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = execution.queue_name
-    job["metadata"]["ownerReferences"] = [owner(run)]
-    template = {"metadata": {"labels": {MANAGED_BY: MANAGER, **marks}}, "spec": _pod(run, execution, attempt, settings, models)}
+        job["metadata"]["labels"][KUEUE_QUEUE_LABEL] = execution.queue_name
+    job["metadata"]["ownerReferences"] = [owner_reference(run)]
     job["spec"] = {
-        "backoffLimit": 0, "completions": 1, "parallelism": 1, "podReplacementPolicy": "Failed",
-        "activeDeadlineSeconds": pod.active_deadline_seconds or DEADLINES[attempt.stage],
-        "podFailurePolicy": {"rules": _failure_rules()}, "template": template,
-    }  # fmt: skip
+        "backoffLimit": 0,
+        "completions": 1,
+        "parallelism": 1,
+        "podReplacementPolicy": "Failed",
+        "activeDeadlineSeconds": plan.stage_pod.active_deadline_seconds or DEADLINES[attempt.stage],
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "template": {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(plan)},
+    }
     return job
 
 
-def _labels(run: Mapping[str, Any], attempt: Attempt) -> dict[str, str]:
-    marks = {
-        RUN_LABEL: run["metadata"]["name"], STAGE_LABEL: attempt.stage, ATTEMPT: str(attempt.number),
-        ATTACH: str(attempt.attach).lower(), COMPONENT_LABEL: "job",
-    }  # fmt: skip
-    agent = labels(run).get(AGENT_LABEL)
-    return marks | ({AGENT_LABEL: agent} if agent else {})
+def _labels(plan: _JobPlan) -> dict[str, str]:
+    labels = {
+        RUN_LABEL: plan.run_name,
+        STAGE_LABEL: plan.attempt.stage,
+        ATTEMPT_LABEL: str(plan.attempt.number),
+        ATTACH_LABEL: str(plan.attempt.attach).lower(),
+        COMPONENT_LABEL: "job",
+    }
+    agent = labels_of(plan.run).get(AGENT_LABEL)
+    return labels | ({AGENT_LABEL: agent} if agent else {})
 
 
 def _failure_rules() -> list[Object]:
@@ -96,50 +136,61 @@ def _failure_rules() -> list[Object]:
     ]
 
 
-def _pod(
-    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model]
-) -> Object:
-    pod: StagePod = getattr(execution, attempt.stage)
-    sidecars = [] if attempt.attach else [_sidecar(model, pod, settings) for model in models]
-    main_pod = pod.model_copy(update={"resources": StagePod().resources}) if sidecars else pod
-    main = _main(run, execution, attempt, settings, main_pod, models)
-    if any(name.endswith("/gpu") for sidecar in sidecars for amounts in sidecar["resources"].values() for name in amounts):
-        main["env"] += env({CONCURRENCY_VARIABLE: str(ON_GPU)})
-    containers = [main]
-    config = {"name": "input", "configMap": {"name": input_name(run["metadata"]["name"])}}
-    everything = [*volumes(settings, SHARED_MEMORY[attempt.stage]), config]
-    spec = pod_spec(settings, containers, sidecars, everything, pod.node_selector, pod.tolerations)
-    return spec | {"restartPolicy": "Never"}
+def _pod(plan: _JobPlan) -> Object:
+    stage_pod = plan.stage_pod
+    sidecars = [] if plan.attempt.attach else [_sidecar(model, stage_pod, plan.settings) for model in plan.models]
+    # With sidecars, the stage's resources are theirs: the models need them, the main container only waits for replies.
+    main = _main(plan, StagePod().resources if sidecars else stage_pod.resources)
+    if any(_wants_gpu(sidecar) for sidecar in sidecars):
+        main["env"] += env({CONCURRENCY_VARIABLE: str(GPU_CONCURRENCY)})
+    config = {"name": "input", "configMap": {"name": input_name(plan.run_name)}}
+    parts = PodParts([main], sidecars, [*volumes(plan.settings, SHARED_MEMORY[plan.attempt.stage]), config])
+    return pod_spec(plan.settings, parts, stage_pod.node_selector, stage_pod.tolerations) | {"restartPolicy": "Never"}
+
+
+def _wants_gpu(sidecar: Object) -> bool:
+    return any(name.endswith("/gpu") for amounts in sidecar["resources"].values() for name in amounts)
 
 
 def _sidecar(model: Model, pod: StagePod, settings: Settings) -> Object:
-    """A native sidecar: the evaluation starts when the model answers, and the sidecar ends with it."""
-    container = vllm_container(settings, model, wanted=pod.resources, extra={"restartPolicy": "Always"})
-    container.pop("readinessProbe")
-    return container
+    """A native sidecar: the evaluation starts once the model answers, and the sidecar ends with it."""
+    sidecar = vllm_container(settings, model, requested=pod.resources, extra={"restartPolicy": "Always"})
+    sidecar.pop("readinessProbe")
+    return sidecar
 
 
-def _main(
-    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, pod: StagePod,
-    models: Sequence[Model],
-) -> Object:  # fmt: skip
+def _main(plan: _JobPlan, requested: ResourceRequirements) -> Object:
+    stage, settings = plan.attempt.stage, plan.settings
     directory, _, _ = INPUT_FILE.rpartition("/")
-    environment = env({
-        **HOME, "SUBTERRA_RUN": run["metadata"]["name"], "SUBTERRA_JOB": attempt.job_name(run["metadata"]["name"]),
-        "SUBTERRA_ATTEMPT": str(attempt.number), VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}",
-        **({REFERENCES_VARIABLE: json.dumps([f"http://127.0.0.1:{model.port}" for model in models[1:]])} if models[1:] else {}),
-    })  # fmt: skip
-    if attempt.stage == "evaluate" and not attempt.attach:
-        gate = Gate(policy=execution.gate, attempt=run["spec"].get("attempt", 1))
-        environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
-    if attempt.stage in PAID_STAGES and not attempt.attach:
-        inputs = CompileInputs.model_validate(run["spec"]["inputs"])
-        environment += provider_env(attempt.stage, inputs, execution, settings)
-    return container("main", settings.jobs_image, settings, {
-        "command": ["python", "-m", f"subterra_jobs.{attempt.stage}"],
-        "args": ["--input", INPUT_FILE, *(["--attach"] if attempt.attach else [])],
-        "env": environment,
+    parts = {
+        "command": ["python", "-m", f"subterra_jobs.{stage}"],
+        "args": ["--input", INPUT_FILE, *(["--attach"] if plan.attempt.attach else [])],
+        "env": _environment(plan),
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
-        "resources": resources(pod.resources, getattr(settings.resources, attempt.stage)),
+        "resources": resources(requested, getattr(settings.resources, stage)),
         "volumeMounts": [*mounts(read_only=False), {"name": "input", "mountPath": directory, "readOnly": True}],
-    })  # fmt: skip
+    }
+    return container("main", settings.jobs_image, settings, parts)
+
+
+def _environment(plan: _JobPlan) -> list[Object]:
+    attempt, execution, references = plan.attempt, plan.execution, plan.models[1:]
+    values = {
+        **HOME,
+        "SUBTERRA_RUN": plan.run_name,
+        "SUBTERRA_JOB": attempt.job_name(plan.run_name),
+        "SUBTERRA_ATTEMPT": str(attempt.number),
+        VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}",
+    }
+    if references:
+        values[REFERENCES_VARIABLE] = json.dumps([f"http://127.0.0.1:{model.port}" for model in references])
+    environment = env(values)
+    if attempt.attach:
+        return environment
+    if attempt.stage == "evaluate":
+        gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
+        environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
+    if attempt.stage in PAID_STAGES:
+        inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
+        environment += provider_env(attempt.stage, inputs, execution, plan.settings)
+    return environment

@@ -1,4 +1,4 @@
-"""The vLLM container: one builder for the evaluation's sidecar and for serving, so that what was judged is what is served."""
+"""The vLLM container: one builder for evaluation and serving, so that a model is served as it was evaluated."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,43 @@ from subterra_operator.specs.pod import HOME, container, env, mounts, resources
 
 ALLOWED_FLAGS = frozenset(
     {
-        "--block-size", "--chat-template-content-format", "--disable-log-requests", "--disable-log-stats", "--dtype",
-        "--enable-chunked-prefill", "--enable-prefix-caching", "--enforce-eager", "--generation-config", "--gpu-memory-utilization",
-        "--kv-cache-dtype", "--max-logprobs", "--max-model-len", "--max-num-batched-tokens", "--max-num-seqs",
-        "--no-enable-chunked-prefill", "--no-enable-prefix-caching", "--num-gpu-blocks-override", "--override-generation-config",
-        "--pipeline-parallel-size", "--quantization", "--seed", "--swap-space", "--tensor-parallel-size", "--uvicorn-log-level",
+        "--block-size",
+        "--chat-template-content-format",
+        "--disable-log-requests",
+        "--disable-log-stats",
+        "--dtype",
+        "--enable-chunked-prefill",
+        "--enable-prefix-caching",
+        "--enforce-eager",
+        "--generation-config",
+        "--gpu-memory-utilization",
+        "--kv-cache-dtype",
+        "--max-logprobs",
+        "--max-model-len",
+        "--max-num-batched-tokens",
+        "--max-num-seqs",
+        "--no-enable-chunked-prefill",
+        "--no-enable-prefix-caching",
+        "--num-gpu-blocks-override",
+        "--override-generation-config",
+        "--pipeline-parallel-size",
+        "--quantization",
+        "--seed",
+        "--swap-space",
+        "--tensor-parallel-size",
+        "--uvicorn-log-level",
     }
-)  # fmt: skip
-"""What an agent's author may say. Nothing that loads code, opens files or moves the port."""
+)
+"""vLLM flags that an agent's author may set. None of them loads code, opens files or moves the port."""
 
 SAMPLING = {"temperature": 0, "max_tokens": 256}
-"""A compiled agent is a procedure: the same words lead the same way. Clients may ask for something else."""
+"""A compiled agent is a procedure: equal input takes the same edge. Clients may override it."""
 
+CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 STARTUP_SECONDS = 600
 PROBE_SECONDS = 2
 DRAIN_SECONDS = 120
-"""A pod that has to go waits at most so long for the replies that it is giving."""
+"""How long a terminating pod waits for requests in flight."""
 _DRAIN = """
 import sys, time, urllib.request
 url, pause, limit = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
@@ -36,39 +57,39 @@ end = time.monotonic() + limit
 time.sleep(pause)
 def busy():
     text = urllib.request.urlopen(url, timeout=5).read().decode()
-    wanted = ("vllm:num_requests_running", "vllm:num_requests_waiting")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(wanted))
+    gauges = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(gauges))
 while time.monotonic() < end and busy():
     time.sleep(0.5)
 """
 
 
 class RefusedArgumentError(ValueError):
-    """An argument that is not on the allowlist; the message names it and the allowed ones."""
+    """An argument that is not in `ALLOWED_FLAGS`; the message names it and the allowed ones."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What vLLM loads: ``path`` is relative to the store, ``name`` is what clients ask for."""
+    """A model that vLLM loads: ``path`` is relative to the store, ``name`` is what clients call it."""
 
     path: str
     name: str
     scratch: bool = False
     max_length: int | None = None
-    """Longest conversation in tokens; none leaves it to vLLM."""
+    """Longest conversation in tokens; `None` leaves it to vLLM."""
     container: str = "vllm"
-    """The container's name; those of references have names of their own, since they share the pod with the candidate."""
+    """The container's name; references share the pod with the candidate, so they need names of their own."""
     port: int = VLLM_PORT
 
 
 def model_of(inputs: CompileInputs, path: str, name: str) -> Model:
-    """The model that a run with these inputs makes."""
+    """The model that a run with these inputs produces."""
     scratch = inputs.base_model.uri == "scratch"
     return Model(path, name, scratch, training_of(inputs.training, scratch).max_length)
 
 
 def reference_model(reference: Reference, index: int) -> Model:
-    """A finished model that is served beside the candidate, under its role and at the port after it."""
+    """A finished model that is served next to the candidate, named after its role, at one of the following ports."""
     role, scratch = reference.role.lower(), reference.base_model.uri == "scratch"
     return Model(reference.model_path, role, scratch, reference.max_length, f"vllm-{role}", VLLM_PORT + 1 + index)
 
@@ -87,39 +108,42 @@ def _is_number(text: str) -> bool:
 
 
 def command(model: Model, arguments: Sequence[str]) -> list[str]:
-    """The command line; the author's arguments come last, and vLLM heeds the last of two."""
-    # As a module: vLLM's CPU distribution has another name, which its `vllm serve` stumbles over.
-    words = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"{STORE_MOUNT}/{model.path}"]
-    words += ["--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
-    words += ["--port", str(model.port), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
+    """The command line; the author's arguments come last, because vLLM obeys the last of two."""
+    # As a module: vLLM's CPU distribution has another name, which breaks its `vllm serve`.
+    line = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"{STORE_MOUNT}/{model.path}"]
+    line += ["--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
+    line += ["--port", str(model.port), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
     if model.max_length:
-        words += ["--max-model-len", str(model.max_length)]
+        line += ["--max-model-len", str(model.max_length)]
     if model.scratch:
-        words += ["--dtype", "float32", "--enforce-eager"]  # CPU: no compiler in the image, and no bfloat16 worth having
-    return [*words, *arguments]
+        line += ["--dtype", "float32", "--enforce-eager"]  # CPU: no compiler in the image, slow bfloat16
+    return [*line, *arguments]
 
 
 def drain_command(url: str = f"http://127.0.0.1:{VLLM_PORT}/metrics", pause: float = 5, limit: float = DRAIN_SECONDS) -> list[str]:
-    """Ends when no request is in flight: ``pause`` is for new ones that proxies still send. Needs nothing but vLLM's own Python."""
+    """A command that ends once no request is in flight, after a ``pause`` for those that proxies still send. Needs only Python."""
     return ["python3", "-c", _DRAIN, url, f"{pause:g}", f"{limit:g}"]
 
 
 def vllm_container(
-    settings: Settings, model: Model, arguments: Sequence[str] = (), wanted: ResourceRequirements | None = None,
+    settings: Settings,
+    model: Model,
+    arguments: Sequence[str] = (),
+    requested: ResourceRequirements | None = None,
     extra: Mapping[str, object] | None = None,
-) -> Object:  # fmt: skip
-    """The model's container, ready when ``/health`` answers."""
+) -> Object:
+    """The model's container, ready once ``/health`` answers. Raises RefusedArgumentError."""
     check_arguments(arguments)
-    cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
     port = "http" if model.port == VLLM_PORT else model.container
     health = {"httpGet": {"path": "/health", "port": port}, "timeoutSeconds": 5}
-    return container(model.container, settings.vllm_image, settings, {
+    parts = {
         "command": command(model, arguments),
-        "env": env({**HOME, **cpu, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}),
+        "env": env({**HOME, **CPU_ENVIRONMENT, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}),
         "ports": [{"name": port, "containerPort": model.port}],
         "startupProbe": {**health, "periodSeconds": PROBE_SECONDS, "failureThreshold": STARTUP_SECONDS // PROBE_SECONDS},
         "readinessProbe": {**health, "periodSeconds": 5},
-        "resources": resources(wanted or ResourceRequirements(), settings.resources.vllm),
+        "resources": resources(requested or ResourceRequirements(), settings.resources.vllm),
         "volumeMounts": mounts(read_only=True),
         **(extra or {}),
-    })  # fmt: skip
+    }
+    return container(model.container, settings.vllm_image, settings, parts)

@@ -11,28 +11,26 @@ import pytest
 from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.train import launcher
 from subterra_jobs.train.checkpoints import mark_complete, newest_complete, remove_unusable
-from subterra_jobs.train.exchange import Job
-from subterra_jobs.train.launcher import TrainingCrashedError, TrainingInterruptedError, command, environment, free_port, launch
-
-JOB = Job(
-    dataset_dir="/d",
-    output_dir="/o",
-    checkpoint_dir="/c",
-    base_model="scratch",
-    system_prompt="S",
-    wordings=[],
-    settings={},
-    ranks=1,
+from subterra_jobs.train.launcher import (
+    TrainingCrashedError,
+    TrainingInterruptedError,
+    free_port,
+    launch,
+    rank_environment,
+    torchrun_command,
 )
+from subterra_testkit.training_inputs import training_task
+
+TASK = training_task(Path("/task"))
 
 
 def ranks_that(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Puts a small script in the place of the ranks; ``work`` and ``exchange`` are at hand there."""
     head = (
-        "import os, signal, sys, time; from pathlib import Path; from subterra_jobs.train.exchange import Exchange, Failure\n"
+        "import os, signal, sys, time; from pathlib import Path; from subterra_jobs.train.exchange import Exchange, RankFailure\n"
         "work = Path(sys.argv[1]); exchange = Exchange(work)\n"
     )
-    monkeypatch.setattr(launcher, "command", lambda ranks, port, work: [sys.executable, "-c", head + script, str(work)])
+    monkeypatch.setattr(launcher, "torchrun_command", lambda ranks, port, work: [sys.executable, "-c", head + script, str(work)])
 
 
 def test_progress_and_result_come_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -40,51 +38,51 @@ def test_progress_and_result_come_back(monkeypatch: pytest.MonkeyPatch, tmp_path
         monkeypatch, "exchange.report((1, 2, 0.5, None)); exchange.report((2, 2, None, 0.25)); exchange.succeed({'steps': 2})"
     )
     seen: list[tuple[int, int, float | None, float | None]] = []
-    assert launch(JOB, tmp_path, lambda *figures: seen.append(figures)) == {"steps": 2}
+    assert launch(TASK, tmp_path, lambda *figures: seen.append(figures)) == {"steps": 2}
     assert seen == [(1, 2, 0.5, None), (2, 2, None, 0.25)]
 
 
 def test_a_rank_that_aborts_after_all_work_has_succeeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     ranks_that(monkeypatch, "exchange.succeed({'steps': 2}); os.abort()")
-    assert launch(JOB, tmp_path, lambda *_: None) == {"steps": 2}
+    assert launch(TASK, tmp_path, lambda *_: None) == {"steps": 2}
 
 
 def test_a_rank_that_hangs_after_all_work_has_succeeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(launcher, "GRACE_SECONDS", 0.2)
     ranks_that(monkeypatch, "signal.signal(signal.SIGTERM, signal.SIG_IGN); exchange.succeed({'steps': 2}); time.sleep(60)")
-    assert launch(JOB, tmp_path, lambda *_: None) == {"steps": 2}
+    assert launch(TASK, tmp_path, lambda *_: None) == {"steps": 2}
 
 
 def test_a_crash_is_told_with_the_end_of_the_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     ranks_that(monkeypatch, "print('x' * 5000); sys.exit('the tensors are made of cheese')")
     with pytest.raises(TrainingCrashedError, match="made of cheese") as caught:
-        launch(JOB, tmp_path, lambda *_: None)
+        launch(TASK, tmp_path, lambda *_: None)
     assert len(str(caught.value)) < 3000
 
 
 def test_a_typed_failure_of_a_rank_keeps_its_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    ranks_that(monkeypatch, "exchange.fail(Failure(10, 'no such dataset')); sys.exit(10)")
+    ranks_that(monkeypatch, "exchange.fail(RankFailure(10, 'no such dataset')); sys.exit(10)")
     with pytest.raises(InvalidInputError, match="no such dataset"):
-        launch(JOB, tmp_path, lambda *_: None)
+        launch(TASK, tmp_path, lambda *_: None)
 
 
 def test_a_killed_rank_is_infrastructure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     ranks_that(monkeypatch, "print('Signal 9 (SIGKILL) received by PID 7'); sys.exit(1)")
     with pytest.raises(InfrastructureError, match="memory"):
-        launch(JOB, tmp_path, lambda *_: None)
+        launch(TASK, tmp_path, lambda *_: None)
 
 
 def test_sigterm_reaches_the_ranks_and_is_told_apart_from_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     ranks_that(monkeypatch, "exchange.report((1, 2, None, None)); time.sleep(60)")
     started, before = time.monotonic(), signal.getsignal(signal.SIGTERM)
     with pytest.raises(TrainingInterruptedError):
-        launch(JOB, tmp_path, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        launch(TASK, tmp_path, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert time.monotonic() - started < 30
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ranks_need_no_home_no_name_and_no_compiler(tmp_path: Path):
-    found = environment(
+    found = rank_environment(
         {"HOME": "/nonexistent", "PATH": "/usr/bin", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "8"}, tmp_path
     )
     assert found["HOME"] == str(tmp_path)
@@ -94,12 +92,12 @@ def test_ranks_need_no_home_no_name_and_no_compiler(tmp_path: Path):
 
 
 def test_what_the_pod_sets_is_kept(tmp_path: Path):
-    found = environment({"HOME": str(tmp_path), "HF_HOME": "/cache", "USER": "me"}, tmp_path)
+    found = rank_environment({"HOME": str(tmp_path), "HF_HOME": "/cache", "USER": "me"}, tmp_path)
     assert (found["HOME"], found["HF_HOME"], found["USER"]) == (str(tmp_path), "/cache", "me")
 
 
 def test_one_rank_goes_through_torchrun_too(tmp_path: Path):
-    call = command(1, free_port(), tmp_path)
+    call = torchrun_command(1, free_port(), tmp_path)
     assert "subterra_jobs.train.torchrun" in call and call[call.index("--nproc_per_node") + 1] == "1"
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.trainer import Batches, deepspeed_config, sft_config
+from subterra_jobs.train.trainer import BatchLayout, deepspeed_config, sft_config
 from subterra_jobs.train.training import train
-from subterra_testkit.training_inputs import SYSTEM_PROMPT, WORDINGS, dataset, training
+from subterra_testkit.training_inputs import dataset, training, training_task
 
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
 from pathlib import Path
 from subterra_jobs.train.training import train
-from subterra_testkit.training_inputs import SYSTEM_PROMPT, WORDINGS, training
+from subterra_testkit.training_inputs import training_task
 
 def kill_at_ten(step, total, loss, heldout_loss):
     if step >= 10:
         os.kill(os.getpid(), signal.SIGKILL)
 
-root = Path(sys.argv[1])
-train(root / "data", root / "model", root / "checkpoints", "scratch", SYSTEM_PROMPT, WORDINGS,
-      training(max_steps=30, checkpoint_steps=5), kill_at_ten)
+train(training_task(Path(sys.argv[1]), max_steps=30, checkpoint_steps=5), kill_at_ten)
 """
 
 
@@ -38,10 +37,7 @@ def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(TRAIN_UNTIL_KILLED), str(tmp_path)], check=False)
     assert killed.returncode == -9
     steps: list[int] = []
-    summary = train(
-        tmp_path / "data", tmp_path / "model", tmp_path / "checkpoints", "scratch", SYSTEM_PROMPT, WORDINGS,
-        training(max_steps=30, checkpoint_steps=5), lambda step, *_: steps.append(step),
-    )  # fmt: skip
+    summary = train(training_task(tmp_path, max_steps=30, checkpoint_steps=5), lambda step, *_: steps.append(step))
     assert summary.steps == steps[-1] == 30
     assert 5 <= summary.resumed_from_step < 30
     assert min(steps) > summary.resumed_from_step
@@ -50,13 +46,11 @@ def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
 
 @pytest.mark.slow
 def test_fewer_conversations_than_a_batch_are_judged_when_held_out_and_refused_to_train_on(tmp_path: Path):
-    few = dataset(tmp_path / "few", train=8, held_out=1)
-    summary = train(
-        few, tmp_path / "model", tmp_path / "a", "scratch", SYSTEM_PROMPT, WORDINGS, training(max_steps=2), lambda *_: None
-    )
+    dataset(tmp_path / "data", train=8, held_out=1)
+    summary = train(training_task(tmp_path, max_steps=2), lambda *_: None)
     assert summary.heldout_loss is not None
     with pytest.raises(InvalidInputError, match=r"8 conversations .* a batch of 16; raise generation\.conversations"):
-        train(few, tmp_path / "m", tmp_path / "b", "scratch", SYSTEM_PROMPT, WORDINGS, training(batch_size=16), lambda *_: None)
+        train(replace(training_task(tmp_path, batch_size=16), checkpoint_dir=tmp_path / "b"), lambda *_: None)
 
 
 def assert_servable(model: Path) -> None:
@@ -76,7 +70,7 @@ def assert_servable(model: Path) -> None:
 def test_a_dataset_without_a_file_is_refused_before_anything_starts(tmp_path: Path):
     (dataset(tmp_path / "data") / "heldout.jsonl").unlink()
     with pytest.raises(InvalidInputError, match=r"no heldout\.jsonl"):
-        train(tmp_path / "data", tmp_path / "m", tmp_path / "c", "scratch", SYSTEM_PROMPT, WORDINGS, training(), lambda *_: None)
+        train(training_task(tmp_path), lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +78,7 @@ def test_a_dataset_without_a_file_is_refused_before_anything_starts(tmp_path: Pa
     [(8, 1, 1024, 8, 1), (8, 2, 1024, 4, 1), (16, 1, 4096, 4, 4), (16, 8, 4096, 2, 1), (3, 2, 1024, 2, 1), (12, 1, 8192, 2, 6)],
 )
 def test_a_batch_is_spread_over_ranks_and_time(batch: int, ranks: int, length: int, micro: int, accumulate: int):
-    assert Batches.spread(batch, ranks, length) == Batches(micro, accumulate)
+    assert BatchLayout.for_ranks(batch, ranks, length) == BatchLayout(micro, accumulate)
 
 
 @pytest.mark.parametrize(("optimizer", "stage", "clip"), [("muon", 2, 0.0), ("muon", 0, 1.0), ("adamw", 3, 1.0)])

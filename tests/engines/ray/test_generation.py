@@ -12,22 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from subterra_api.job_contract.artifacts import artifact_path, lease_path
-from subterra_api.job_contract.environment import BUDGET_VARIABLE
+from subterra_api.job_contract.environment import BUDGET_VARIABLE, WORKERS_VARIABLE
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput, StageResult
 from subterra_jobs.dialogue.sampling import held_out
 from subterra_jobs.errors import InfrastructureError, ProviderBlockedError
 from subterra_jobs.generate import main as stage
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.plan import plan
-from subterra_jobs.generate.workers.ray_pool import RayPool, Shape
+from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
+from subterra_jobs.stage.cancellation import TERMINATED
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.progress import ProgressReporter
-from subterra_jobs.stage.runner import TERMINATED, Outcome, StageContext, execute
+from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_jobs.store.lease import Lease
 from subterra_testkit.fake_llm_api import (
@@ -35,12 +38,12 @@ from subterra_testkit.fake_llm_api import (
     NO_CREDIT,
     OVERLOADED,
     RATE_LIMITED,
+    FakeLLMApi,
     Fault,
-    MessagesApi,
-    either,
-    messages_api,
+    fake_llm_api,
+    first_fault,
     outage,
-    some,
+    random_faults,
 )
 from subterra_testkit.generation_inputs import PAID, run_input
 
@@ -51,11 +54,11 @@ def lease_of(run: RunInput) -> Lease:
     return Lease(ArtifactStore(run.store), lease_path(run.keys.dataset), 1, run.run.name, "token")
 
 
-def generate(run: RunInput, tmp_path: Path, max_usd: str | None = None) -> tuple[Outcome, Path]:
+def generate(run: RunInput, tmp_path: Path, max_usd: str | None = None) -> tuple[StageOutcome, Path]:
     output, store = tmp_path / "output", ArtifactStore(run.store)
     output.mkdir(parents=True)
-    budget = Budget(max_usd=max_usd)
-    return stage.work(StageContext(run, store, output, tmp_path, ProgressReporter("generate"), lease_of(run), budget)), output
+    environment = replace(StageEnvironment.parse(os.environ), budget=Budget(max_usd=max_usd))
+    return stage.work(StageContext(run, environment, store, output, tmp_path, ProgressReporter("generate"), lease_of(run))), output
 
 
 def rows(file: Path) -> list[dict[str, object]]:
@@ -65,14 +68,14 @@ def rows(file: Path) -> list[dict[str, object]]:
 def test_a_dataset_has_the_same_bytes_with_one_worker_and_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = []
     for workers in (1, 2):
-        monkeypatch.setenv(stage.WORKERS_VARIABLE, str(workers))
+        monkeypatch.setenv(WORKERS_VARIABLE, str(workers))
         outcome, output = generate(run_input(tmp_path, conversations=450), tmp_path / str(workers))
         contents.append({file.name: file.read_bytes() for file in output.iterdir()})
     assert contents[0] == contents[1]
     assert set(contents[0]) == {"train.jsonl", "heldout.jsonl", "labels.jsonl", "coverage.json", "audit.json"}
     train, held, labels = (rows(output / name) for name in ("train.jsonl", "heldout.jsonl", "labels.jsonl"))
     assert outcome.message.startswith(
-        f"{len(train)} conversations to train on, {len(held)} held out, "
+        f"{len(train)} training conversations, {len(held)} held out, "
         "22 of 22 edges and 28 of 28 pairs of consecutive edges at least 3 times, rarest ending "
     )
     assert len(train) + len(held) == len(labels) == 450
@@ -86,22 +89,22 @@ def test_a_dataset_has_the_same_bytes_with_one_worker_and_with_two(tmp_path: Pat
 
 
 def test_a_dead_worker_is_replaced_and_nothing_is_paid_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with messages_api(MessagesApi(seconds=0.02)) as api:
+    with fake_llm_api(FakeLLMApi(seconds=0.02)) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
         run = run_input(tmp_path, teacher=PAID)
-        slots = plan(run.procedure, run.generation)
+        plan = plan_conversations(run.procedure, run.generation)
         finished: list[Conversation] = []
-        with RayPool(run, Shape(workers=1, batch=20, concurrency=4, calls=4), Budget(), lease_of(run).check) as pool:
+        with RayPool(run, PoolShape(workers=1, batch=20, concurrency=4, calls=4), Budget(), lease_of(run).check) as pool:
             victim = pool.pids()[0]
             killer = threading.Thread(target=kill_when, args=(lambda: api.paid > 40, victim))
             killer.start()
-            pool.write([Conversation(slot) for slot in slots], finished.extend)
+            pool.write([Conversation(planned) for planned in plan], finished.extend)
             killer.join()
             assert pool.pids()[0] != victim
-            figures = pool.figures()
-    turns = sum(len(slot.path) + len(slot.audited) for slot in slots)
-    assert sorted(each.slot.id for each in finished) == [slot.id for slot in slots]
+            figures = pool.usage()
+    turns = sum(len(planned.path) + len(planned.audited) for planned in plan)
+    assert sorted(each.spec.id for each in finished) == [planned.id for planned in plan]
     assert turns <= api.paid <= turns + 4  # at most the calls in flight are paid again
     assert figures is not None
     assert float(figures.usd) >= 0.0036 * (turns - 4)  # what they may have cost is booked as the dead worker last told it
@@ -114,19 +117,21 @@ def test_workers_that_die_while_nothing_gets_done_end_the_stage(tmp_path: Path, 
         while not stopped.wait(0.1):
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
-                    if child.name().startswith("ray::PaidWorker"):
+                    if child.name().startswith("ray::LLMWorker"):
                         child.kill()
 
-    with messages_api(MessagesApi(seconds=60)) as api:
+    with fake_llm_api(FakeLLMApi(seconds=60)) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
         run = run_input(tmp_path, teacher=PAID)
-        with RayPool(run, Shape(workers=1, batch=20, concurrency=4, calls=4), Budget(), lease_of(run).check) as pool:
+        with RayPool(run, PoolShape(workers=1, batch=20, concurrency=4, calls=4), Budget(), lease_of(run).check) as pool:
             killer = threading.Thread(target=kill_all)
             killer.start()
             try:
-                with pytest.raises(InfrastructureError, match="3 workers died while nothing got done"):
-                    pool.write([Conversation(slot) for slot in plan(run.procedure, run.generation)], lambda _: None)
+                with pytest.raises(InfrastructureError, match="3 workers died without making progress"):
+                    pool.write(
+                        [Conversation(planned) for planned in plan_conversations(run.procedure, run.generation)], lambda _: None
+                    )
             finally:
                 stopped.set()
                 killer.join()
@@ -148,7 +153,7 @@ def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    with messages_api(MessagesApi(after=(70, NO_CREDIT))) as api:
+    with fake_llm_api(FakeLLMApi(after=(70, NO_CREDIT))) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         run = run_input(tmp_path, teacher=PAID)
         with pytest.raises(ProviderBlockedError, match="top up"):
@@ -168,12 +173,14 @@ def test_twenty_seconds_of_nothing_but_429_and_faults_by_chance_are_sat_out_and_
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     quiet_fault = Fault(429, "rate_limit_error", "slow down")
-    script = either(outage(20, quiet_fault, after=100), some(0.05, RATE_LIMITED, OVERLOADED), some(0.02, CUT))
-    with messages_api(MessagesApi(seconds=0.05, script=script)) as api:
+    script = first_fault(
+        outage(20, quiet_fault, after=100), random_faults(0.05, RATE_LIMITED, OVERLOADED), random_faults(0.02, CUT)
+    )
+    with fake_llm_api(FakeLLMApi(seconds=0.05, script=script)) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         run = run_input(tmp_path, teacher=PAID)
         outcome, output = generate(run, tmp_path / "run")
-    turns = sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
+    turns = sum(len(planned.path) + len(planned.audited) for planned in plan_conversations(run.procedure, run.generation))
     assert api.paid == turns
     assert float(outcome.usd) == pytest.approx(0.0036 * turns)
     assert len(rows(output / "train.jsonl")) + len(rows(output / "heldout.jsonl")) == 20
@@ -185,7 +192,7 @@ def termination(tmp_path: Path, run: RunInput, *arguments: str, **environment: s
     source, log = tmp_path / "input.json", tmp_path / "termination"
     source.write_text(run.model_dump_json(by_alias=True))
     command = [sys.executable, "-m", "subterra_jobs.generate", "--input", str(source), *arguments]
-    env = os.environ | {"SUBTERRA_TERMINATION_LOG": str(log), stage.WORKERS_VARIABLE: "1"} | environment
+    env = os.environ | {"SUBTERRA_TERMINATION_LOG": str(log), WORKERS_VARIABLE: "1"} | environment
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
         yield process, log
@@ -198,7 +205,7 @@ def test_the_job_writes_its_result_and_attach_reads_it_back_for_nothing(tmp_path
     run = run_input(tmp_path / "store")
     with termination(tmp_path, run, "--attach") as (process, log):
         assert process.wait(60) == ExitCode.INFRASTRUCTURE
-        assert "retryAt" in log.read_text()
+        assert "retry-at" in log.read_text()
     with termination(tmp_path, run) as (process, log):
         assert process.wait(120) == ExitCode.SUCCEEDED
         first = StageResult.model_validate_json(log.read_text())
@@ -219,7 +226,7 @@ def test_a_job_without_its_key_says_which_field_to_set(tmp_path: Path) -> None:
 
 
 def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_in_flight(tmp_path: Path) -> None:
-    with messages_api(MessagesApi(seconds=0.3)) as api:
+    with fake_llm_api(FakeLLMApi(seconds=0.3)) as api:
         run = run_input(tmp_path / "store", teacher=PAID)
         keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
         with termination(tmp_path, run, **keys) as (process, _):
@@ -241,14 +248,14 @@ def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_
 def test_a_paid_job_that_is_told_to_stop_keeps_its_calls_in_flight_and_the_next_pays_for_the_rest(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with messages_api(MessagesApi(seconds=0.3)) as api:
+    with fake_llm_api(FakeLLMApi(seconds=0.3)) as api:
         run = run_input(tmp_path / "store", teacher=PAID)
         keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
         with termination(tmp_path, run, **keys) as (process, log):
             wait_until(lambda: api.paid >= 60)
             process.send_signal(number)
             assert process.wait(60) == TERMINATED
-            assert log.read_text() == "told to stop; what is done and paid is kept"
+            assert log.read_text() == "stopped by a signal; finished work and paid responses are kept"
         assert 60 <= api.paid < turns_of(run)
         with termination(tmp_path, run, **keys) as (process, _):
             assert process.wait(120) == ExitCode.SUCCEEDED
@@ -257,7 +264,7 @@ def test_a_paid_job_that_is_told_to_stop_keeps_its_calls_in_flight_and_the_next_
 
 def turns_of(run: RunInput) -> int:
     """Calls that the dataset takes."""
-    return sum(len(slot.path) + len(slot.audited) for slot in plan(run.procedure, run.generation))
+    return sum(len(planned.path) + len(planned.audited) for planned in plan_conversations(run.procedure, run.generation))
 
 
 def quiet(count: Callable[[], int], still: float = 1.0) -> int:
@@ -271,7 +278,7 @@ def quiet(count: Callable[[], int], still: float = 1.0) -> int:
 
 
 def test_the_jobs_environment_caps_its_spending_and_its_message_has_the_arithmetic(tmp_path: Path) -> None:
-    with messages_api() as api:
+    with fake_llm_api() as api:
         run = run_input(tmp_path / "store", teacher=PAID)
         keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test", BUDGET_VARIABLE: '{"maxUSDPer30Days": "0.1"}'}
         with termination(tmp_path, run, **keys) as (process, log):
@@ -283,5 +290,5 @@ def test_the_jobs_environment_caps_its_spending_and_its_message_has_the_arithmet
 def test_a_taken_progress_port_does_not_end_the_stage(tmp_path: Path) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        result = execute("generate", lambda _: Outcome("done"), run_input(tmp_path), port=port)
+        result = execute("generate", lambda _: StageOutcome("done"), run_input(tmp_path), port=port)
     assert result.message == "done"

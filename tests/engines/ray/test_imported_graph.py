@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from subterra_api.job_contract.messages import RunInput, StageResult
-from subterra_cli.lint import load
+from subterra_cli.files.lint_report import load_spec
 from subterra_cli.main import app
 from subterra_testkit.generation_inputs import run_input
 from subterra_testkit.repository import ROOT
@@ -50,7 +50,7 @@ def test_an_imported_graph_is_linted_and_compiled(tmp_path: Path) -> None:
     linted = CliRunner().invoke(app, ["lint", str(file)])
     assert (linted.exit_code, linted.stderr) == (0, "")
 
-    run = run_input(tmp_path / "store", load(file), conversations=60)
+    run = run_input(tmp_path / "store", load_spec(file), conversations=60)
     run = run.model_copy(update={"training": run.training.model_copy(update={"max_steps": 6})})
     assert "9 of 9 edges" in finished("generate", run, tmp_path).message
     model = finished("train", run, tmp_path)

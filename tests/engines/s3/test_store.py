@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.environment import WORKERS_VARIABLE
 from subterra_api.job_contract.messages import RunInput, StageResult
 from subterra_cli.main import app
 from subterra_jobs.errors import InfrastructureError
@@ -112,7 +113,7 @@ def test_of_several_processes_that_create_one_file_one_wins(store: ArtifactStore
 def test_a_stages_dataset_has_the_same_bytes_in_s3_as_on_a_volume_and_is_read_from_there(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(generate.WORKERS_VARIABLE, "1")
+    monkeypatch.setenv(WORKERS_VARIABLE, "1")
     local = run_input(tmp_path / "volume")
     remote = local.model_copy(update={"store": f"{s3}/{tmp_path.name}"})
     results = [stage(local), stage(remote)]
@@ -127,7 +128,7 @@ def test_a_stages_dataset_has_the_same_bytes_in_s3_as_on_a_volume_and_is_read_fr
     train = f"{artifact_path('generate', remote.keys.dataset)}/train.jsonl"
     store.put(train, (store.read(train) or b"")[:-10])
     cut = CliRunner().invoke(app, ["dataset", "export", remote.store, "-o", str(tmp_path / "train.jsonl")])
-    assert (cut.exit_code, "train.jsonl is not what its manifest says" in cut.stderr) == (2, True)
+    assert (cut.exit_code, "train.jsonl does not match its manifest" in cut.stderr) == (2, True)
 
 
 def stage(run: RunInput) -> StageResult:

@@ -13,9 +13,19 @@ from subterra_api.job_contract.environment import RESULT_LIMIT
 from subterra_api.job_contract.messages import ExitCode, RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_api.v1alpha1.scores import Branch, Comparison, Difference, Discordant, Interval, Sample, Scores, Statistics, Tally
+from subterra_api.v1alpha1.scores import (
+    Branch,
+    Comparison,
+    Difference,
+    DiscordantPairs,
+    Interval,
+    Proportion,
+    SampleStats,
+    Scores,
+    Statistics,
+)
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
-from subterra_jobs.stage.runner import Outcome, StageContext, execute
+from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store.artifacts import MANIFEST, ArtifactStore
 from subterra_testkit.repository import ROOT
 
@@ -28,12 +38,12 @@ def run_input(tmp_path: Path) -> RunInput:
     return resolve(inputs, procedure, "sha256:a", run, store=f"file://{tmp_path}/store")
 
 
-def write_file(context: StageContext) -> Outcome:
+def write_file(context: StageContext) -> StageOutcome:
     (context.output / "train.jsonl").write_text("{}\n")
-    return Outcome("one conversation", usd="1.25", tokens=10)
+    return StageOutcome("one conversation", usd="1.25", tokens=10)
 
 
-def never(_: StageContext) -> Outcome:
+def never(_: StageContext) -> StageOutcome:
     raise AssertionError("the stage must not work again")
 
 
@@ -44,11 +54,15 @@ def test_the_input_survives_the_wire(run_input: RunInput) -> None:
 def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
     """A key that changes makes every agent write, and pay, its dataset again."""
     small = ProcedureSpec.model_validate(
-        {"systemPrompt": "You help.", "start": "hello", "nodes": [
-            {"id": "hello", "role": "agent", "prompt": "Greet.", "next": [{"to": "bye"}]},
-            {"id": "bye", "role": "agent", "prompt": "Part.", "outcome": "success"},
-        ]}
-    )  # fmt: skip
+        {
+            "systemPrompt": "You help.",
+            "start": "hello",
+            "nodes": [
+                {"id": "hello", "role": "agent", "prompt": "Greet.", "next": [{"to": "bye"}]},
+                {"id": "bye", "role": "agent", "prompt": "Part.", "outcome": "success"},
+            ],
+        }
+    )
     inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
     found = resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset
     assert found == "sha256:3fb9e66a3c7cbaff536c8f4649d2edc6608752a5d1f4451aecb9e1eda8674e06"
@@ -88,18 +102,35 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
     interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), [f"criterionNumber{n}" for n in range(5)]
     apart = Difference(count=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
     comparison = Comparison(
-        against="serving", criteria=dict.fromkeys(names, apart), failures=Discordant(worse=5000, better=5000, of=5000)
+        against="serving", criteria=dict.fromkeys(names, apart), failures=DiscordantPairs(worse=5000, better=5000, of=5000)
     )
     found = Statistics(
-        criteria=dict.fromkeys(names, Sample(count=5000, mean=4.1234, sd=1.1234)), failures=Tally(hits=5000, of=5000),
-        conformance=Tally(hits=5000, of=5000), comparisons=(comparison, comparison), missing=0.1234,
-    )  # fmt: skip
+        criteria=dict.fromkeys(names, SampleStats(count=5000, mean=4.1234, sd=1.1234)),
+        failures=Proportion(hits=5000, of=5000),
+        conformance=Proportion(hits=5000, of=5000),
+        comparisons=(comparison, comparison),
+        missing=0.1234,
+    )
     branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)
-    scores = Scores(scenarios=5000, criteria=dict.fromkeys(names, interval), failure_rate=interval, conformance=interval,
-                    turns_per_conversation=6.1234, slots_exact=0.9876, branches_judged=75, worst_branches=(branch,) * 8,
-                    statistics=found)  # fmt: skip
-    result = StageResult(stage="evaluate", key="sha256:" + "a" * 64, digest="sha256:" + "b" * 64, path="reports/" + "c" * 32,
-                         message="m" * 500, scores=scores)  # fmt: skip
+    scores = Scores(
+        scenarios=5000,
+        criteria=dict.fromkeys(names, interval),
+        failure_rate=interval,
+        conformance=interval,
+        turns_per_conversation=6.1234,
+        slots_exact=0.9876,
+        branches_judged=75,
+        worst_branches=(branch,) * 8,
+        statistics=found,
+    )
+    result = StageResult(
+        stage="evaluate",
+        key="sha256:" + "a" * 64,
+        digest="sha256:" + "b" * 64,
+        path="reports/" + "c" * 32,
+        message="m" * 500,
+        scores=scores,
+    )
     assert len(result.model_dump_json(by_alias=True).encode()) < RESULT_LIMIT
 
 

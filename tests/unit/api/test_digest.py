@@ -30,6 +30,17 @@ def test_writing_a_default_out_does_not_matter() -> None:
     assert run_digest("sha256:a", inputs(baseModel={"uri": "scratch"})) == run_digest("sha256:a", inputs())
 
 
+def test_both_spellings_of_the_customers_role_are_one_procedure_and_only_user_is_seen() -> None:
+    spelt = [node | {"role": "customer"} if node["role"] == "user" else node for node in TRAVEL["nodes"]]
+    spec, other = ProcedureSpec.model_validate(TRAVEL | {"nodes": spelt}), ProcedureSpec.model_validate(TRAVEL)
+    assert spelt != TRAVEL["nodes"]
+    assert spec == other
+    assert spec.dump() == other.dump()
+    assert procedure_digest(spec) == procedure_digest(other)
+    assert {node.role for node in spec.nodes} == {"agent", "user"}
+    assert ProcedureSpec.model_validate(spec.dump()) == other
+
+
 def test_a_changed_wording_is_another_procedure() -> None:
     nodes = [TRAVEL["nodes"][0] | {"prompt": "Greet."}, *TRAVEL["nodes"][1:]]
     assert procedure_digest(ProcedureSpec.model_validate(TRAVEL | {"nodes": nodes})) != procedure_digest(
@@ -39,17 +50,22 @@ def test_a_changed_wording_is_another_procedure() -> None:
 
 def test_every_setting_that_changes_the_result_changes_the_run() -> None:
     variants = [
-        inputs(), inputs(baseModel={"uri": "hf://a/b"}), inputs(generation={"conversations": 50}), inputs(training={"seed": 1}),
+        inputs(),
+        inputs(baseModel={"uri": "hf://a/b"}),
+        inputs(generation={"conversations": 50}),
+        inputs(training={"seed": 1}),
         inputs(evaluation={"scenarios": 50}),
-    ]  # fmt: skip
+    ]
     assert len({run_digest("sha256:a", variant) for variant in variants}) == len(variants)
 
 
 def test_run_digests_are_golden() -> None:
-    """A change here starts a new run for every agent in the world: raise HASH_VERSION on purpose, or do not."""
-    fixed = {"systemPrompt": "Help.", "start": "a", "nodes": [
+    """A change here starts a new run for every agent in the world: increment HASH_VERSION deliberately, or avoid it."""
+    nodes = [
         {"id": "a", "role": "agent", "prompt": "Hi", "next": [{"to": "b"}]},
-        {"id": "b", "role": "agent", "prompt": "Bye", "outcome": "success"}]}  # fmt: skip
+        {"id": "b", "role": "agent", "prompt": "Bye", "outcome": "success"},
+    ]
+    fixed = {"systemPrompt": "Help.", "start": "a", "nodes": nodes}
     procedure = procedure_digest(ProcedureSpec.model_validate(fixed))
     assert run_name("travel", run_digest(procedure, inputs())) == "travel-6f9cb3dd"
 

@@ -13,12 +13,12 @@ from bench.protocol.tables import Measured, lines
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileInputs
-from subterra_core.provider_rules import refusals
+from subterra_core.provider_rules import provider_conflicts
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.judge.results import Judgement
-from subterra_jobs.evaluate.report import report
-from subterra_jobs.evaluate.report.html import html
-from subterra_jobs.evaluate.report.transcripts import transcript
+from subterra_jobs.evaluate.report.html import render_html
+from subterra_jobs.evaluate.report.report import Evaluated, build_report
+from subterra_jobs.evaluate.report.transcripts import transcript_row
 from subterra_testkit.generation_inputs import EXAMPLES
 from subterra_testkit.reports import GRAPH, JUDGES, paired
 
@@ -34,7 +34,7 @@ def test_the_agent_gets_an_evaluation_that_the_operator_accepts_and_stays_what_i
     spec = CompiledAgentSpec.model_validate(changed)
     assert spec.compile is not None
     template = spec.compile.template
-    assert refusals(CompileInputs(procedure_ref=spec.compile.procedure_ref, evaluation=template.evaluation)) == ()
+    assert provider_conflicts(CompileInputs(procedure_ref=spec.compile.procedure_ref, evaluation=template.evaluation)) == ()
     assert (template.evaluation.scenarios or 300) == protocol.scenarios
     assert len(template.evaluation.baselines) + 2 == len(protocol.arms)
     assert {"train", "apiKeySecrets"} == set(changed["compile"]["template"]["execution"])
@@ -61,14 +61,14 @@ def whole() -> tuple[Protocol, Outcome]:
     run, arms, judging = paired()
     del arms["anchor"]
     for name, results in arms.items():
-        plain = [replace(each, scenario=replace(each.scenario, touched=False)) for each in results]
+        plain = [replace(each, scenario=replace(each.scenario, affected_by_edit=False)) for each in results]
         arms[name] = [replace(each, judgements=tuple(_given(each.judgements, place) for place in (0, 1))) for each in plain]
     scores = summarise(arms, 7)
-    data = json.loads(json.dumps(report.build(run, GRAPH, arms, scores, {"run": "r"}, judging)))
-    chats = [{"arm": name} | transcript(each) for name, results in arms.items() for each in results]
+    data = json.loads(json.dumps(build_report(Evaluated(run, GRAPH, arms, scores, {"run": "r"}, judging))))
+    chats = [{"arm": name} | transcript_row(each) for name, results in arms.items() for each in results]
     status = {"scores": data["scores"], "verdict": {"result": "Fail", "reasons": ["worse"]}, "usd": "12.5"}
     protocol = Protocol("made-up", lambda at: {}, len(arms["candidate"]), tuple(arms))
-    return protocol, Outcome(status, data, html(data, GRAPH, arms), chats, 4000)
+    return protocol, Outcome(status, data, render_html(data, GRAPH, arms), chats, 4000)
 
 
 def test_a_whole_evaluation_has_no_problems_and_its_tables_tell_every_condition(whole: tuple[Protocol, Outcome]) -> None:
@@ -98,9 +98,9 @@ def changed(found: Outcome, change: Change) -> Outcome:
         (lambda data: data["agreement"].update(kappa={}), "(kappa) of naturalness: mean, low, high missing"),
         (lambda data: data["agreement"]["judges"][1].update(repeatSd=None), "judge gpt-4.1: no variance of repeated judgements"),
         (lambda data: data["labeller"].update(accuracy=None), "accuracy of the labeller: agentTurns was not measured"),
-        (lambda data: data["scores"]["statistics"].update(comparisons=[]), "no full comparison with the serving version"),
+        (lambda data: data["scores"]["statistics"].update(comparisons=[]), "lack a full comparison with the serving version"),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_in_a_report_is_named(whole: tuple[Protocol, Outcome], change: Change, told: str) -> None:
     protocol, found = whole
     assert any(told in each for each in problems(protocol, changed(found, change), 4000))

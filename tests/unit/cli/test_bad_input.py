@@ -1,4 +1,4 @@
-"""Whatever a file holds, the command line says one clear thing: file, line, field and cure, never a traceback."""
+"""Whatever a file holds, the command line says one clear thing: file, line, field and fix, never a traceback."""
 
 import json
 from pathlib import Path
@@ -36,46 +36,55 @@ def run(command: str, content: str | bytes, tmp_path: Path) -> tuple[int, list[s
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("a: [\n", "2: error: file: is no YAML: "),
-        ("", "1: error: kind: is no Procedure; it should begin with apiVersion: subterra.dev/v1alpha1 and kind: Procedure"),
-        ("- one\n- two\n", "1: error: kind: is no Procedure; it should begin with"),
-        ("apiVersion: v1\nkind: Pod\n", "2: error: kind: is no Procedure but a Pod; it should begin with"),
-        ("apiVersion: v1\nkind: Procedure\n", "apiVersion: has the apiVersion 'v1'; write apiVersion: subterra"),
-        (START + "specs: {}\n", "4: error: specs: there is no such field; did you mean spec"),
+        ("a: [\n", "2: error: file: is invalid YAML: "),
+        ("", "1: error: kind: is missing; start the file with apiVersion: subterra.dev/v1alpha1 and kind: Procedure"),
+        ("- one\n- two\n", "1: error: kind: is missing; start the file with"),
+        ("apiVersion: v1\nkind: Pod\n", "2: error: kind: is Pod, not Procedure; start the file with"),
+        ("apiVersion: v1\nkind: Procedure\n", "apiVersion: is 'v1'; write apiVersion: subterra"),
+        (START + "specs: {}\n", "4: error: specs: there is no such field; use apiVersion, kind, metadata, spec"),
         (START, "1: error: spec: is empty, not a mapping; write its fields as name: value"),
         (START + "spec: [a]\n", "4: error: spec: is a list, not a mapping; write its fields as name: value"),
         (small() + "  colour: red\n", "10: error: spec.colour: there is no such field; remove it"),
         (small("role", "rule"), "8: error: spec.nodes[0].rule: there is no such field; did you mean role?"),
         (small("prompt: Hello.", "max_visits: 2"), "max_visits: there is no such field; did you mean maxVisits?"),
-        (small("agent", "robot"), "8: error: spec.nodes[0].role: is the text 'robot'; write agent or user"),
-        (small("Hello.", "yes"), "8: error: spec.nodes[0].prompt: is true, not a text; put it in quotes"),
-        (small("Hello.", "[a]"), "8: error: spec.nodes[0].prompt: is a list, not a text; write a text"),
+        (small("agent", "robot"), "8: error: spec.nodes[0].role: is the string 'robot'; write agent, customer or user"),
+        (small("Hello.", "yes"), "8: error: spec.nodes[0].prompt: is true, not a string; put it in quotes"),
+        (small("Hello.", "[a]"), "8: error: spec.nodes[0].prompt: is a list, not a string; write a string"),
         (small("[{to: bye}]", "{to: bye}"), "spec.nodes[0].next: is a mapping, not a list; begin each"),
-        (small("Hello.", "Hello., maxVisits: '2'"), "is the text '2', not a whole number; write digits without"),
+        (small("Hello.", "Hello., maxVisits: '2'"), "is the string '2', not a whole number; write digits without"),
         (small("Hello.", "Hello., maxVisits: 99"), "8: error: spec.nodes[0].maxVisits: is the number 99; write a number not above"),
         (small().replace("  start: hello\n", ""), "4: error: spec.start: is missing; add it"),
-        (HEAD + HELLO, "7: error: spec.nodes: has 1 entries; write at least 2"),
-        (HEAD.replace("start: hello", "start: hallo") + HELLO + BYE, "6: error: spec.start: there is no node 'hallo'; name one of"),
+        (HEAD + HELLO, "7: error: spec.nodes: has 1 entries; list at least 2"),
+        (
+            HEAD.replace("start: hello", "start: hallo") + HELLO + BYE,
+            "6: error: spec.start: there is no node 'hallo'; set start to the id",
+        ),
         (small("to: bye", "to: by"), "edge hello → by: there is no node 'by'; add that node or correct the edge"),
         (HEAD + HELLO + HELLO + BYE, "9: error: node hello: its id is used more than once; give every node its own id"),
-        (small("hello", "größe"), "8: error: spec.nodes[0].id: 'größe' is no name; begin with a letter from a to z"),
+        (small("hello", "größe"), "8: error: spec.nodes[0].id: 'größe' is not a valid name; start with a letter from a to z"),
         (small("Hello.", "x" * 4001), "spec.nodes[0].prompt: has 4,001 characters; shorten it to at most 4,000"),
-        (small("Hello.", "x" * 10_000_000), "8: error: file: has 10,000,251 bytes, more than the 1,048,576"),
-        (HEAD + "    - id: hello\n      id: hallo\n" + BYE, "9: error: file: has the field 'id' twice, first in line 8; remove"),
-        (HEAD + "\t- id: hello\n", "8: error: file: is no YAML: a tab stands where only spaces may; indent"),
-        (HEAD + "    - id: hello\n\t  role: agent\n", "9: error: file: is no YAML: a tab stands where only spaces may; indent"),
-        (HEAD.encode() + b"    - id: \xe4\n", "8: error: file: is no UTF-8 text: byte 0xe4; save the file as UTF-8"),
-        ((HEAD + HELLO).encode("utf-16"), "1: error: file: is no UTF-8 text"),
-        (HEAD + "    - id: a\x00b\n", "8: error: file: holds the character 0x0000, which YAML does not allow; remove it"),
-        (HEAD + "    - !!python/object/apply:os.system [id]\n", "8: error: file: is no YAML: could not determine a constructor"),
-        (HEAD + "    - *nothing\n", "8: error: file: is no YAML: "),
-        (BOMB, "1,048,576 characters when its anchors are followed; use fewer anchors"),
-        ("a: &a [*a]\n", "1: error: file: has an anchor that contains itself; write the part out"),
+        (small("Hello.", "x" * 10_000_000), "8: error: file: has 10,000,251 bytes, more than the limit of 1,048,576"),
+        (HEAD + "    - id: hello\n      id: hallo\n" + BYE, "9: error: file: has the field 'id' twice, first on line 8; remove"),
+        (HEAD + "\t- id: hello\n", "8: error: file: is invalid YAML: a tab where only spaces are allowed; indent"),
+        (
+            HEAD + "    - id: hello\n\t  role: agent\n",
+            "9: error: file: is invalid YAML: a tab where only spaces are allowed; indent",
+        ),
+        (HEAD.encode() + b"    - id: \xe4\n", "8: error: file: is not UTF-8: byte 0xe4; save the file as UTF-8"),
+        ((HEAD + HELLO).encode("utf-16"), "1: error: file: is not UTF-8"),
+        (HEAD + "    - id: a\x00b\n", "8: error: file: contains the character 0x0000, which YAML does not allow; remove it"),
+        (
+            HEAD + "    - !!python/object/apply:os.system [id]\n",
+            "8: error: file: is invalid YAML: could not determine a constructor",
+        ),
+        (HEAD + "    - *nothing\n", "8: error: file: is invalid YAML: "),
+        (BOMB, "1,048,576 characters through its anchors; use fewer anchors"),
+        ("a: &a [*a]\n", "1: error: file: has an anchor that contains itself; write that part out in full"),
         ("[" * 100_000, "1: error: file: is nested more than 50 levels deep; check the indentation"),
-        (small() + "---\n" + small(), "12: error: kind: holds 2 procedures; give each a file of its own"),
-        (small("Hello.", "!!int word"), "error: file: holds a value that cannot be read"),
+        (small() + "---\n" + small(), "12: error: kind: is Procedure in 2 documents; give each its own file"),
+        (small("Hello.", "!!int word"), "error: file: contains an unreadable value"),
     ],
-)  # fmt: skip
+)
 def test_one_clear_message(content: str | bytes, told: str, tmp_path: Path) -> None:
     code, lines = run("lint", content, tmp_path)
     assert code == 1
@@ -98,12 +107,15 @@ def test_other_commands_say_the_same_and_exit_with_2(command: str, tmp_path: Pat
         (small("Hello.", "¡Hola señor! 你好")).encode(),
         ("apiVersion: v1\nkind: ConfigMap\n---\n" + small()).encode(),
         (HEAD + HELLO.replace("[{to", "&on [{to") + "    - {id: again, role: agent, prompt: Hm., next: *on}\n" + BYE)
-        .replace("start: hello", "start: again").replace("next: &on [{to: bye}]", "next: &on [{to: bye}], maxVisits: 1").encode(),
-        json.dumps({"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec":
-                    procedure(agent("hello", "bye"), end()).dump()}).encode(),
+        .replace("start: hello", "start: again")
+        .replace("next: &on [{to: bye}]", "next: &on [{to: bye}], maxVisits: 1")
+        .encode(),
+        json.dumps(
+            {"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec": procedure(agent("hello", "bye"), end()).dump()}
+        ).encode(),
     ],
     ids=["byte order mark", "line ends of Windows", "any language", "another document before", "anchors", "JSON"],
-)  # fmt: skip
+)
 def test_what_editors_and_people_do_is_fine(content: bytes, tmp_path: Path) -> None:
     _, lines = run("lint", content, tmp_path)
     assert not [line for line in lines if "cannot be reached" not in line and "error" in line]
@@ -128,14 +140,14 @@ def test_two_thousand_edges_are_examined_and_drawn(tmp_path: Path) -> None:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["graph", str(tmp_path / "none.yaml")])
     assert result.exit_code == 2
-    assert "cannot be read: No such file or directory; name a file that exists" in result.output
+    assert "cannot be read: No such file or directory; check the path" in result.output
 
 
 def test_many_errors_are_told_up_to_fifty(tmp_path: Path) -> None:
     nodes = "".join(f"    - {{id: n{number}, role: agent, colour: red}}\n" for number in range(80))
     _, lines = run("lint", HEAD + nodes, tmp_path)
     assert len(lines) == 51
-    assert lines[-1].endswith("and 30 more; mend these first")
+    assert lines[-1].endswith("and 30 more; fix these first")
 
 
 def test_lint_tells_every_finding_with_its_line_and_field(tmp_path: Path) -> None:
@@ -162,8 +174,8 @@ spec:
     code, lines = run("lint", procedure, tmp_path)
     assert code == 1
     assert lines == [
-        "7: warning: variable unused: is not used by any node; remove it or mention it [spec.variables[0]]",
-        "9: error: node hello: has no prompt; say what the agent should do here [spec.nodes[0].prompt]",
+        "7: warning: variable unused: is not used by any node; remove it or use it [spec.variables[0]]",
+        "9: error: node hello: has no prompt; describe what the agent should do here [spec.nodes[0].prompt]",
         "16: error: edge ask → nowhere: there is no node 'nowhere'; add that node or correct the edge [spec.nodes[1].next[1].to]",
     ]
 
@@ -175,9 +187,13 @@ def test_scripts_read_findings_as_json(tmp_path: Path) -> None:
     data = json.loads(result.stdout)
     assert (result.exit_code, data["errors"]) == (1, 3)
     assert data["findings"][0] == {
-        "line": 8, "severity": "error", "where": "edge hello → by", "field": "spec.nodes[0].next[0].to",
-        "problem": "there is no node 'by'", "cure": "add that node or correct the edge",
-    }  # fmt: skip
+        "line": 8,
+        "severity": "error",
+        "where": "edge hello → by",
+        "field": "spec.nodes[0].next[0].to",
+        "problem": "there is no node 'by'",
+        "cure": "add that node or correct the edge",
+    }
 
 
 def test_a_sound_file_is_summed_up_in_one_line(tmp_path: Path) -> None:

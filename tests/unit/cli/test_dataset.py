@@ -17,10 +17,10 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_cli import cluster
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.generate.check.branch_audit import audit
+from subterra_jobs.generate.check.branch_audit import audit_branches
 from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -36,15 +36,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = folder / "output"
     output.mkdir()
     found = asyncio.run(_written())
-    write_dataset(Graph(example("travel")), found, audit(found), output)
+    write_dataset(Graph(example("travel")), found, audit_branches(found), output)
     ArtifactStore((folder / "store").as_uri()).publish(PATH, output, {"message": "made by a test"})
     return folder / "store"
 
 
 async def _written() -> list[Conversation]:
     graph = Graph(example("travel"))
-    slots = plan(graph.spec, Generation(teacher=Provider(), conversations=60, seeds=(42,), held_out_percent=10))
-    return [await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot)) for slot in slots]
+    plan = plan_conversations(graph.spec, Generation(teacher=Provider(), conversations=60, seeds=(42,), held_out_percent=10))
+    return [await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(planned)) for planned in plan]
 
 
 @pytest.fixture
@@ -134,14 +134,14 @@ def test_a_dataset_that_was_cut_is_not_exported(store: Path, tmp_path: Path) -> 
     file.write_bytes(file.read_bytes()[:-200])
     result = run("export", store, "-o", tmp_path / "train.jsonl")
     assert result.exit_code == 2
-    assert "train.jsonl is not what its manifest says; copy the dataset again" in result.stderr
+    assert "train.jsonl does not match its manifest; copy the dataset again" in result.stderr
     assert not (tmp_path / "train.jsonl").exists()
 
 
 def test_an_unfinished_dataset_is_none(store: Path) -> None:
     (store / PATH / "manifest.json").unlink()
-    assert "holds no finished dataset" in run("show", store).stderr
-    assert "holds no finished dataset" in run("show", store / PATH).stderr
+    assert "contains no finished dataset" in run("show", store).stderr
+    assert "contains no finished dataset" in run("show", store / PATH).stderr
 
 
 def test_of_several_datasets_one_is_chosen_by_name_path_or_digest(store: Path) -> None:
@@ -153,27 +153,29 @@ def test_of_several_datasets_one_is_chosen_by_name_path_or_digest(store: Path) -
     digest = ArtifactStore(store.as_uri()).digest(PATH)
     for key in ("0a1b2c", PATH, str(digest)):
         assert f"dataset {digest} (train)" in run("export", store, "--key", key, "-o", "-").stderr
-    assert "no dataset beef, but these" in run("show", store, "--key", "beef").stderr
+    assert "no dataset beef, only these" in run("show", store, "--key", "beef").stderr
 
 
 def test_the_dataset_of_a_run_is_found_by_the_runs_status(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = {"travel-1": {"metadata": {"name": "travel-1"}, "status": {"artifacts": {"datasetPath": PATH}}},
-            "travel-2": {"metadata": {"name": "travel-2"}}}  # fmt: skip
-    monkeypatch.setattr(cluster.Reader, "__init__", lambda *_: None)
-    monkeypatch.setattr(cluster.Reader, "get", lambda _, plural, name: runs.get(name) if plural == "compileruns" else None)
+    runs = {
+        "travel-1": {"metadata": {"name": "travel-1"}, "status": {"artifacts": {"datasetPath": PATH}}},
+        "travel-2": {"metadata": {"name": "travel-2"}},
+    }
+    monkeypatch.setattr(cluster.ResourceReader, "__init__", lambda *_: None)
+    monkeypatch.setattr(cluster.ResourceReader, "get", lambda _, plural, name: runs.get(name) if plural == "compileruns" else None)
     assert len(exported(store, "--run", "travel-1", "--split", "all")) == 60
     assert "CompileRun travel-2 has no dataset yet" in run("show", store, "--run", "travel-2").stderr
-    assert "there is no CompileRun travel-3 in namespace default" in run("show", store, "--run", "travel-3").stderr
-    assert "give one of them" in run("show", store, "--run", "travel-1", "--key", "0a1b2c").stderr
+    assert "CompileRun travel-3 not found in namespace default" in run("show", store, "--run", "travel-3").stderr
+    assert "pass only one of them" in run("show", store, "--run", "travel-1", "--key", "0a1b2c").stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "cure"),
     [
-        (("show", "nowhere"), "there is no such folder; name a dataset's folder or a store"),
+        (("show", "nowhere"), "no such folder; pass a dataset's folder or a store"),
         (("show", "ftpx://host/path"), "ftpx"),
-        (("show", ".", "--edge", "choice"), "name an edge as FROM:TO"),
-        (("export", ".", "-o", "-", "--format", "parquet"), "holds no finished dataset"),
+        (("show", ".", "--edge", "choice"), "write an edge as FROM:TO"),
+        (("export", ".", "-o", "-", "--format", "parquet"), "contains no finished dataset"),
     ],
 )
 def test_what_cannot_be_done_says_what_to_do_and_exits_with_2(arguments: tuple[str, ...], cure: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
-from subterra_cli.procedure_diff import Difference, compare
+from subterra_cli.procedure_diff import DiffReport, compare
 from subterra_testkit.procedures import PLAN, agent, end, fact_hub, procedure, user, way
 
 NODES: list[dict[str, Any]] = [agent("hello", "ask"), user("ask", "bye", "human"), end(), end("human", outcome="escalation")]
@@ -21,7 +21,7 @@ def with_changes(**changes: dict[str, Any]) -> ProcedureSpec:
     return procedure(*(node | changes.get(node["id"], {}) for node in NODES))
 
 
-def edit(**changes: dict[str, Any]) -> Difference:
+def edit(**changes: dict[str, Any]) -> DiffReport:
     return compare(SHOP, with_changes(**changes))
 
 
@@ -96,7 +96,7 @@ def run(old: ProcedureSpec, new: ProcedureSpec, tmp_path: Path, *options: str) -
 
 def test_exit_codes_are_those_of_diff(tmp_path: Path) -> None:
     broken = procedure(*(NODES[0] | {"next": [{"to": "nowhere"}]}, *NODES[1:]))
-    assert run(SHOP, SHOP, tmp_path) == (0, "no difference in meaning: no new run\n")
+    assert run(SHOP, SHOP, tmp_path) == (0, "both versions mean the same: no new run\n")
     assert run(SHOP, with_changes(bye={"prompt": "Bye."}), tmp_path)[0] == 1
     assert run(SHOP, broken, tmp_path)[0] == 2
 
@@ -105,10 +105,16 @@ def test_people_read_what_changed(tmp_path: Path) -> None:
     new = procedure(NODES[0], user("ask", "bye", "later"), NODES[2] | {"prompt": "Bye."}, end("later"))
     _, told = run(SHOP, new, tmp_path)
     assert told.splitlines()[:8] == [
-        "+ node later", "- node human", "~ node bye: prompt", "+ edge ask → later", "- edge ask → human",
-        "paths: 1 gained, 1 lost", "  + hello → ask → later", "  - hello → ask → human",
-    ]  # fmt: skip
-    assert told.splitlines()[8].endswith("% of 6,000, in 2,000 conversations drawn by the edges' weights")
+        "+ node later",
+        "- node human",
+        "~ node bye: prompt",
+        "+ edge ask → later",
+        "- edge ask → human",
+        "paths: 1 gained, 1 lost",
+        "  + hello → ask → later",
+        "  - hello → ask → human",
+    ]
+    assert told.splitlines()[8].endswith("% of 6,000, in 2,000 conversations sampled by edge weight")
 
 
 def test_scripts_read_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
-from subterra_core.drawing.summary import condition, endings, loops
+from subterra_core.drawing.summary import condition_label, loops, paths_per_terminal
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 from subterra_testkit.repository import ROOT
@@ -20,8 +20,11 @@ from subterra_testkit.repository import ROOT
 EVIL = """<script>alert("x")</script><img src=x onerror=alert(1)>]]>&amp;"|`end` \x1b[31m"""
 FORMS = ("table", "json", "mermaid", "svg", "html")
 SHOP = procedure(
-    agent("hello", "ask"), user("ask", "hello", "bye", "human"), end(), end("human", outcome="escalation", prompt="A human comes."),
-)  # fmt: skip
+    agent("hello", "ask"),
+    user("ask", "hello", "bye", "human"),
+    end(),
+    end("human", outcome="escalation", prompt="A human comes."),
+)
 
 
 def file_of(spec: ProcedureSpec, tmp_path: Path) -> str:
@@ -43,8 +46,14 @@ def graph_of(spec: ProcedureSpec, form: str, tmp_path: Path, *more: str) -> str:
 def test_json_tells_the_counts_endings_and_loops(tmp_path: Path) -> None:
     told = json.loads(graph_of(SHOP, "json", tmp_path))
     assert {key: told[key] for key in ("nodes", "edges", "hubs", "terminals", "paths", "min_turns", "max_turns")} == {
-        "nodes": 4, "edges": 4, "hubs": 1, "terminals": 2, "paths": 4, "min_turns": 3, "max_turns": 5,
-    }  # fmt: skip
+        "nodes": 4,
+        "edges": 4,
+        "hubs": 1,
+        "terminals": 2,
+        "paths": 4,
+        "min_turns": 3,
+        "max_turns": 5,
+    }
     assert told["endings"] == [
         {"node": "bye", "outcome": "success", "paths": 2},
         {"node": "human", "outcome": "escalation", "paths": 2},
@@ -60,7 +69,7 @@ def test_the_examples_have_the_papers_counts(example: str, counts: list[int]) ->
 
 
 def test_endings_add_up_to_the_paths_that_lint_counts() -> None:
-    assert sum((endings(SHOP) or {}).values()) == analyse(SHOP).paths
+    assert sum((paths_per_terminal(SHOP) or {}).values()) == analyse(SHOP).paths
 
 
 def test_the_table_shows_outcomes_loops_and_conditions(tmp_path: Path) -> None:
@@ -77,11 +86,11 @@ def test_a_node_that_leads_to_itself_is_a_loop() -> None:
 
 def test_branches_that_a_fact_or_history_decides_say_how() -> None:
     hub = procedure(fact_hub("hello", way("bye", "Free"), way("other")), end(), end("other"), variables=[PLAN]).nodes[0]
-    assert [condition(hub, edge) for edge in hub.next] == ["plan is Free", "plan is anything else"]
+    assert [condition_label(hub, edge) for edge in hub.next] == ["plan is Free", "plan is anything else"]
     tried = procedure(agent("hello", {"to": "bye"}, {"to": "other"}, decidedBy="history"), end(), end("other")).nodes[0]
-    assert [condition(tried, edge) for edge in tried.next] == ["first choice", "if the ways above are used up or closed"]
+    assert [condition_label(tried, edge) for edge in tried.next] == ["first choice", "if the edges above are used up or closed"]
     guarded = procedure(user("hello", after("bye", "hello", "bye", when="Yes."), "other"), end(), end("other")).nodes[0]
-    assert condition(guarded, guarded.next[0]) == "Yes. (if hello led to bye)"
+    assert condition_label(guarded, guarded.next[0]) == "Yes. (if hello went to bye last)"
 
 
 def test_mermaid_draws_ways_back_dashed(tmp_path: Path) -> None:
@@ -95,9 +104,11 @@ def test_mermaid_draws_ways_back_dashed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_what_the_author_wrote_is_text_and_nothing_else(form: str, tmp_path: Path) -> None:
     evil = procedure(
-        agent("hello", "ask", prompt=EVIL), user("ask", {"to": "bye", "when": EVIL}, "other", prompt=EVIL), end(prompt=EVIL),
+        agent("hello", "ask", prompt=EVIL),
+        user("ask", {"to": "bye", "when": EVIL}, "other", prompt=EVIL),
+        end(prompt=EVIL),
         end("other"),
-    )  # fmt: skip
+    )
     told = graph_of(evil, form, tmp_path)
     assert "\x1b" not in told
     if form in ("svg", "html"):
@@ -138,9 +149,10 @@ def dataset(tmp_path: Path, name: str) -> str:
     paths = [["hello", "ask", "bye"], ["hello", "ask", "hello", "ask", "bye"]]
     edges = [("hello", "ask", 3), ("ask", "hello", 1), ("ask", "bye", 2), ("ask", "human", 0)]
     coverage: dict[str, Any] = {
-        "conversations": {"train": 2}, "nodes": {"hello": 3, "ask": 3, "bye": 2, "human": 0},
+        "conversations": {"train": 2},
+        "nodes": {"hello": 3, "ask": 3, "bye": 2, "human": 0},
         "edges": [{"nodes": [source, to], "count": count} for source, to, count in edges],
-    }  # fmt: skip
+    }
     (place / "coverage.json").write_text(json.dumps(coverage))
     rows = [{"path": path, "heldOut": False} for path in paths] + [{"path": ["hello", "ask", "human"], "heldOut": True}]
     (place / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -161,7 +173,7 @@ def test_an_edge_that_is_never_trained_on_stands_out_in_pictures(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [("{}", "is no coverage.json or labels.jsonl"), (None, "cannot be read"), ("[1", "is no coverage.json or")]
+    ("content", "told"), [("{}", "not a coverage.json or labels.jsonl"), (None, "cannot be read"), ("[1", "not a coverage.json or")]
 )
 def test_what_is_no_dataset_is_told(content: str | None, told: str, tmp_path: Path) -> None:
     place = tmp_path / "coverage.json"
@@ -176,7 +188,7 @@ def test_a_dataset_of_another_version_is_refused(tmp_path: Path) -> None:
     other = procedure(agent("hello", "ask"), user("ask", "hello", "bye"), end())
     result = CliRunner().invoke(app, ["graph", file_of(other, tmp_path), "--dataset", dataset(tmp_path, "")])
     assert result.exit_code == 2
-    assert "is of another version, with an edge ask → human; name a dataset of this procedure" in result.stderr
+    assert "belongs to another version, with an edge ask → human; pass a dataset of this procedure" in result.stderr
 
 
 def test_paths_are_listed_and_filtered_by_outcome(tmp_path: Path) -> None:
@@ -186,14 +198,16 @@ def test_paths_are_listed_and_filtered_by_outcome(tmp_path: Path) -> None:
         "  3 turns  escalation   hello → ask → human",
     ]
     assert json.loads(output("paths", file, "-o", "json", "--outcome", "success"))[1] == {
-        "turns": 3, "outcome": "success", "nodes": ["hello", "ask", "bye"],
-    }  # fmt: skip
+        "turns": 3,
+        "outcome": "success",
+        "nodes": ["hello", "ask", "bye"],
+    }
 
 
 def test_a_list_that_is_cut_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["paths", file_of(SHOP, tmp_path), "--limit", "1"])
     assert len(result.stdout.splitlines()) == 1
-    assert "there are more than these 1 paths; raise --limit to see them" in result.stderr
+    assert "showing the first 1 paths; raise --limit to see more" in result.stderr
 
 
 def test_a_name_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +218,8 @@ def test_a_name_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> Non
         def get(self, plural: str, name: str) -> dict[str, Any] | None:
             return {"spec": SHOP.dump()} if (self.namespace, plural, name) == ("demo", "procedures", "shop") else None
 
-    monkeypatch.setattr("subterra_cli.cluster.Reader", Reader)
+    monkeypatch.setattr("subterra_cli.cluster.ResourceReader", Reader)
     assert json.loads(output("graph", "shop", "-n", "demo", "-o", "json"))["name"] == "shop"
     missing = CliRunner().invoke(app, ["graph", "shop"])
     assert missing.exit_code == 2
-    assert missing.stderr == "there is no Procedure shop in namespace default, and no file of that name\n"
+    assert missing.stderr == "Procedure shop not found in namespace default, and there is no file shop\n"

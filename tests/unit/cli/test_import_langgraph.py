@@ -7,8 +7,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from subterra_cli.import_langgraph import flow_of, gaps, procedure
-from subterra_cli.lint import load
+from subterra_cli.files.lint_report import load_spec
+from subterra_cli.langgraph_flow import find_gaps, load_flow, to_procedure
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
 
@@ -29,11 +29,15 @@ def ways(node: dict[str, Any]) -> list[str]:
 def test_nodes_edges_loops_and_endings_are_taken_over(tmp_path: Path) -> None:
     nodes = imported(f"{SHOP}:graph", tmp_path / "p.yaml")
     assert {node: ways(found) for node, found in nodes.items()} == {
-        "welcome": ["welcome_answer"], "welcome_answer": ["look_up", "welcome"],
-        "look_up": ["look_up_answer"], "look_up_answer": ["refund", "closing"],
-        "refund": ["refund_answer"], "refund_answer": ["look_up", "colleague"],
-        "colleague": [], "closing": [],
-    }  # fmt: skip
+        "welcome": ["welcome_answer"],
+        "welcome_answer": ["look_up", "welcome"],
+        "look_up": ["look_up_answer"],
+        "look_up_answer": ["refund", "closing"],
+        "refund": ["refund_answer"],
+        "refund_answer": ["look_up", "colleague"],
+        "colleague": [],
+        "closing": [],
+    }
     assert [nodes[node]["role"] for node in ("welcome", "welcome_answer")] == ["agent", "user"]
 
 
@@ -49,25 +53,27 @@ def test_lint_accepts_the_import_and_tells_every_gap(tmp_path: Path) -> None:
     imported(f"{SHOP}:graph", file)
     result = CliRunner().invoke(app, ["lint", str(file)])
     assert result.exit_code == 0, result.output
-    left = gaps(yaml.safe_load(file.read_text()))
+    left = find_gaps(yaml.safe_load(file.read_text()))
     assert len(left) == 15
-    assert all(f": warning: {field}: is a gap that the import left; write what it asks for" in result.output for field in left)
-    assert Graph(load(file)).paths()
+    assert all(
+        f": warning: {field}: is a GAP left by the import; replace it with what it asks for" in result.output for field in left
+    )
+    assert Graph(load_spec(file)).paths()
 
 
 def test_a_routing_function_that_may_go_anywhere_is_no_made_up_edge(tmp_path: Path) -> None:
     nodes = imported(f"{SHOP}:with_an_unknown_way", tmp_path / "p.yaml")
     assert ways(nodes["vague_answer"]) == []
-    assert "add the ways that are missing" in nodes["vague_answer"]["prompt"]
+    assert "add the missing edges" in nodes["vague_answer"]["prompt"]
 
 
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("shop", "'shop' names no graph; write MODULE:GRAPH, for example shop.agent:graph"),
+        ("shop", "'shop' is not MODULE:GRAPH; write for example shop.agent:graph"),
         ("no_such_module:graph", "no_such_module:graph cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
         (f"{SHOP}:nothing", "cannot be loaded: AttributeError"),
-        (f"{SHOP}:number", "is of type int, no StateGraph; name what compile() returned"),
+        (f"{SHOP}:number", "has type int, not StateGraph; pass what compile() returned"),
     ],
 )
 def test_a_wrong_target_is_told(target: str, told: str) -> None:
@@ -86,7 +92,7 @@ def test_names_that_are_no_ids_become_ids_of_their_own() -> None:
     graph.add_edge(START, "größe")
     for one, other in (("größe", "gr_e"), ("gr_e", "1st"), ("1st", "closing")):
         graph.add_edge(one, other)
-    nodes = procedure(flow_of_graph(graph), "p")["spec"]["nodes"]
+    nodes = to_procedure(flow_of_graph(graph), "p")["spec"]["nodes"]
     assert [node["id"] for node in nodes] == ["gr_e", "gr_e_2", "node_1st", "closing"]
 
 
@@ -97,4 +103,4 @@ def flow_of_graph(graph: Any) -> Any:
     module = types.ModuleType("graph_of_a_test")
     module.graph = graph.compile()  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
-    return flow_of("graph_of_a_test:graph")
+    return load_flow("graph_of_a_test:graph")

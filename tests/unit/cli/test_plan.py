@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.evaluate.judge.llm_judge import TWICE
+from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE
 from subterra_testkit.repository import ROOT
 
 PROCEDURE, SCRIPTED, MODELS = (
@@ -55,18 +55,23 @@ def test_a_table_tells_each_part_with_its_model_calls_tokens_and_dollars(tmp_pat
     rows = told.output.splitlines()
     assert rows[0].split("  ")[0] == "PART"
     assert [row.split("  ")[0].strip() for row in rows[1:7]] == [
-        "teacher", "blind reader", "customers", "judge", "second judge", "labeller",
-    ]  # fmt: skip
+        "teacher",
+        "blind reader",
+        "customers",
+        "judge",
+        "second judge",
+        "labeller",
+    ]
     assert all(" to $" in row for row in rows[1:7])
-    assert "40 conversations are written, 20 scenarios played with the candidate" in rows
-    assert "spec.budget.maxUSDPerRun of $50 covers it" in rows
+    assert "40 conversations to write, 20 scenarios to evaluate with the candidate" in rows
+    assert "spec.budget.maxUSDPerRun of $50 covers the maximum" in rows
 
 
 def test_what_is_scripted_costs_nothing_and_says_so() -> None:
     told = plan(PROCEDURE, SCRIPTED)
     assert told.exit_code == 0
-    assert told.output.count("nothing") == 3
-    assert "no provider is paid anything" in told.output
+    assert told.output.count("free") == 3
+    assert "no paid API calls" in told.output
 
 
 def test_the_sums_are_those_of_the_parts_and_calls_follow_from_the_settings(tmp_path: Path) -> None:
@@ -75,7 +80,7 @@ def test_the_sums_are_those_of_the_parts_and_calls_follow_from_the_settings(tmp_
     for end in ("low", "high"):
         assert found["usd"][end] == pytest.approx(sum(each["usd"][end] for each in parts.values()), abs=0.01)
         assert found["usd"][end] == pytest.approx(found["generation"]["usd"][end] + found["evaluation"]["usd"][end], abs=0.01)
-    assert parts["judge"]["calls"]["low"] == 2 * (20 + round(TWICE * 20))
+    assert parts["judge"]["calls"]["low"] == 2 * (20 + round(REPEAT_SHARE * 20))
     assert parts["labeller"]["calls"]["low"] == 20 + 20
     paths = Graph(ProcedureSpec.model_validate(yaml.safe_load(Path(PROCEDURE).read_text())["spec"])).paths()
     assert parts["teacher"]["calls"]["low"] >= 40 * min(map(len, paths))
@@ -92,7 +97,7 @@ def test_a_recompile_plays_what_serves_and_the_anchor_too(tmp_path: Path) -> Non
 
 def test_the_documented_plan_is_what_the_command_prints() -> None:
     command = "$ subterra plan examples/travel/procedure.yaml examples/models/agent.yaml --recompile\n"
-    documented = (ROOT / "docs/evaluation.md").read_text().partition(command)[2].partition("```")[0]
+    documented = (ROOT / "docs/guides/costs-and-budgets.md").read_text().partition(command)[2].partition("```")[0]
     printed = plan(PROCEDURE, MODELS, "--recompile").output
     assert [line.rstrip() for line in printed.splitlines()] == documented.splitlines()
 
@@ -100,9 +105,9 @@ def test_the_documented_plan_is_what_the_command_prints() -> None:
 @pytest.mark.parametrize(
     ("cap", "code", "told"),
     [
-        ("0.5", 1, "of $0.5 does not cover even the least; raise it"),
-        (None, 0, "covers the least, and not the most"),
-        ("500", 0, "covers it"),
+        ("0.5", 1, "of $0.5 does not cover the minimum; raise it"),
+        (None, 0, "covers the minimum but not the maximum"),
+        ("500", 0, "covers the maximum"),
     ],
 )
 def test_a_cap_below_the_least_exits_with_1(tmp_path: Path, cap: str | None, code: int, told: str) -> None:
@@ -139,11 +144,11 @@ def test_a_model_without_a_price_is_named_and_takes_one_from_a_file(tmp_path: Pa
 
 
 def test_what_cannot_be_planned_is_told_with_its_place(tmp_path: Path) -> None:
-    assert "hold no CompiledAgent or CompileRun" in plan(PROCEDURE).output
-    assert "there is no Procedure travel" in plan(MODELS).output
-    assert "hold 2 of them" in plan(PROCEDURE, MODELS, SCRIPTED).output
+    assert "contain no CompiledAgent or CompileRun" in plan(PROCEDURE).output
+    assert "Procedure travel not found" in plan(MODELS).output
+    assert "contain 2 CompiledAgents or CompileRuns" in plan(PROCEDURE, MODELS, SCRIPTED).output
     unlike = plan(PROCEDURE, agent(tmp_path, evaluation={"secondJudge": None}))
-    assert "evaluation.secondJudge: one model's opinion is not enough" in unlike.output
+    assert "evaluation.secondJudge: a single model as judge is not enough" in unlike.output
     wrong = plan(PROCEDURE, agent(tmp_path, evaluation={"scenarios": "many"}))
     assert "spec.compile.template.evaluation.scenarios" in wrong.output
     (tmp_path / "prices.yaml").write_text("m: {input: free, output: '0'}")

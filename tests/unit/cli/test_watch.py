@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from subterra_cli.watch_compile import duration, served, trouble, view
+from subterra_cli.watch_compile import blocking_problem, duration, is_served, stage_views
 
 
 def test_progress_follows_the_statuses() -> None:
@@ -15,9 +15,14 @@ def test_progress_follows_the_statuses() -> None:
         }
     }
     agent = {"metadata": {"name": "travel"}, "status": {"currentRun": "travel-1", "price": {"usdPerConversation": "0.0001"}}}
-    stages = {stage.name: stage for stage in view(agent, run)}
+    stages = {stage.name: stage for stage in stage_views(agent, run)}
     assert [stages[name].state for name in ("generate", "train", "evaluate", "serve", "price")] == [
-        "Succeeded", "Running", "Pending", "Pending", "Succeeded"]  # fmt: skip
+        "Succeeded",
+        "Running",
+        "Pending",
+        "Pending",
+        "Succeeded",
+    ]
     assert (stages["train"].percent, stages["price"].message) == (42, "$0.0001 per conversation")
 
 
@@ -31,11 +36,11 @@ def agent_with(**up_to_date: str) -> dict[str, Any]:
 
 
 def test_watching_ends_when_the_agent_serves_what_its_procedure_says() -> None:
-    assert served(agent_with(status="True"))
-    assert not served(agent_with(status="False"))
-    assert not served(agent_with(status="True") | {"metadata": {"generation": 3}})
+    assert is_served(agent_with(status="True"))
+    assert not is_served(agent_with(status="False"))
+    assert not is_served(agent_with(status="True") | {"metadata": {"generation": 3}})
 
 
 def test_a_rejected_candidate_is_trouble_and_work_in_progress_is_not() -> None:
-    assert trouble(agent_with(status="False", reason="GateFailed", message="conformance")) == "GateFailed: conformance"
-    assert trouble(agent_with(status="False", reason="Compiling", message="train 3%")) is None
+    assert blocking_problem(agent_with(status="False", reason="GateFailed", message="conformance")) == "GateFailed: conformance"
+    assert blocking_problem(agent_with(status="False", reason="Compiling", message="train 3%")) is None

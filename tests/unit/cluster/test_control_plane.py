@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from subterra_cluster import build
+from subterra_cluster import binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.control_plane import ControlPlane, free_ports
 
 apiserver = [
     pytest.mark.apiserver,
-    pytest.mark.skipif(build.cached(default_cache()) is None, reason="the binaries are not built: make test builds them"),
+    pytest.mark.skipif(binaries.cached(default_cache()) is None, reason="the binaries are not built: make test builds them"),
 ]
 
 

@@ -5,8 +5,8 @@ import json
 import tarfile
 from pathlib import Path
 
-from subterra_cluster import oci
-from subterra_cluster.share import read_images, writable_folder
+from subterra_cluster.images import oci
+from subterra_cluster.images.share import read_images, writable_folder
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from subterra_cluster import prerequisites
-from subterra_cluster.prerequisites import GIB, Machine, missing_packages, problems
+from subterra_cluster.host import prerequisites
+from subterra_cluster.host.prerequisites import GIB, Machine, missing_packages, problems
 
 FINE = Machine(root=True, debian=True, disk=100 * GIB, memory=16 * GIB)
 

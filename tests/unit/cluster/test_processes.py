@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from subterra_cluster.processes import Daemon, Supervisor, read_record, start_time
-from subterra_cluster.shell import ClusterError
+from subterra_cluster.host.processes import Daemon, Supervisor, read_record, start_time
+from subterra_cluster.host.shell import ClusterError
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 

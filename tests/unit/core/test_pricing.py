@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, money, price_of, prices_from, usd_per_conversation
+from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, format_usd, parse_prices, price_of, usd_per_conversation
 
 
 def test_a_call_costs_what_the_price_list_says() -> None:
@@ -20,9 +20,9 @@ def test_a_dated_model_has_the_price_of_its_family() -> None:
 
 
 def test_an_administrators_price_comes_first_and_makes_a_model_known() -> None:
-    given = prices_from('{"gpt-4.1": {"input": "1", "output": "4", "cacheRead": "0.1"}, "qwen": {"input": "0", "output": "0"}}')
+    given = parse_prices('{"gpt-4.1": {"input": "1", "output": "4", "cacheRead": "0.1"}, "qwen": {"input": "0", "output": "0"}}')
     assert price_of("gpt-4.1", given) == TokenPrice(Decimal(1), Decimal(4), Decimal(1), Decimal("0.1"))
-    assert not price_of("qwen", given).paid
+    assert not price_of("qwen", given).costs_money
     with pytest.raises(UnknownModelError, match="qwen"):
         price_of("llama", given)
 
@@ -38,7 +38,7 @@ def test_a_model_without_a_price_is_refused_with_those_that_have_one(model: str)
     [("0", "0"), ("1.50", "1.5"), ("0.0000004", "0"), ("100", "100"), ("0.000001", "0.000001"), ("1E+3", "1000")],
 )
 def test_money_is_written_without_exponent_or_idle_zeros(amount: str, text: str) -> None:
-    assert money(Decimal(amount)) == text
+    assert format_usd(Decimal(amount)) == text
 
 
 def test_hardware_time_is_shared_by_the_conversations() -> None:

@@ -6,20 +6,20 @@ import pytest
 
 from subterra_api.job_contract.messages import Evaluation, Generation
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_cli.lint import load
+from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_core.procedure.template import split
-from subterra_jobs.dialogue.scripted import write
-from subterra_jobs.evaluate.judge.rule_labeller import Labeller
-from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.path_cover import missed
-from subterra_jobs.generate.plan.coverage import cover
-from subterra_jobs.generate.plan.plan import plan
+from subterra_jobs.dialogue.scripted import scripted_utterances
+from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
+from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
+from subterra_jobs.generate.plan.coverage import measure_coverage
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_testkit.repository import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*/procedure.yaml"))
-PROCEDURES = {path.parent.name: load(path) for path in EXAMPLES}
+PROCEDURES = {path.parent.name: load_spec(path) for path in EXAMPLES}
 COUNTS = {"travel": (14, 3, 3, "86", 4, 17), "zoom": (14, 3, 3, "60", 4, 17), "insurance": (55, 6, 5, "2381", 9, 39)}
 each = pytest.mark.parametrize("name", sorted(PROCEDURES))
 
@@ -38,19 +38,19 @@ def test_lint_finds_nothing(name: str) -> None:
 @each
 def test_every_edge_is_in_the_training_data_and_in_the_evaluation(name: str) -> None:
     spec = PROCEDURES[name]
-    slots = plan(spec, Generation(teacher=Provider(), conversations=800, seeds=(42,), held_out_percent=10))
-    assert min(cover(Graph(spec), slots).counts.values()) >= 3
-    cast = build.build(Graph(spec), Evaluation(simulator=Provider(), judge=Provider(), scenarios=200, seed=7))
-    assert missed(Graph(spec), cast) == []
+    plan = plan_conversations(spec, Generation(teacher=Provider(), conversations=800, seeds=(42,), held_out_percent=10))
+    assert min(measure_coverage(Graph(spec), plan).counts.values()) >= 3
+    cast = build_scenarios(Graph(spec), Evaluation(simulator=Provider(), judge=Provider(), scenarios=200, seed=7))
+    assert uncovered_edges(Graph(spec), cast) == []
 
 
 @each
 def test_the_values_lead_along_the_path_of_every_conversation(name: str) -> None:
     spec = PROCEDURES[name]
     graph = Graph(spec)
-    for slot in plan(spec, Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)):
-        step = graph.begin(slot.values)
-        for target in slot.path[1:]:
+    for planned in plan_conversations(spec, Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)):
+        step = graph.begin(planned.values)
+        for target in planned.path[1:]:
             step = graph.take(step, next(edge for edge in graph.open_edges(step) if edge.to == target))
 
 
@@ -58,9 +58,9 @@ def test_the_values_lead_along_the_path_of_every_conversation(name: str) -> None
 def test_what_the_agent_says_is_recognised_with_its_values(name: str) -> None:
     spec, rng = PROCEDURES[name], random.Random(1)
     graph = Graph(spec)
-    labeller = Labeller(graph)
-    for scenario in build.build(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=40, seed=7)):
-        for said in write(graph, scenario.path, scenario.values, rng):
+    labeller = RuleLabeller(graph)
+    for scenario in build_scenarios(graph, Evaluation(simulator=Provider(), judge=Provider(), scenarios=40, seed=7)):
+        for said in scripted_utterances(graph, scenario.path, scenario.values, rng):
             if said.role == "agent":
                 labels = labeller.label(said.text)
                 assert [label.nodes for label in labels] == [(said.node,)]

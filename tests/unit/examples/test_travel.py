@@ -4,16 +4,16 @@ import random
 
 import pytest
 
-from subterra_cli.lint import load
+from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_demo import travellers
+from subterra_demo.customers import DemoCustomer, load_customers
 from subterra_jobs.dialogue.sampling import held_out, sample_values
 from subterra_testkit.repository import ROOT
 
-PROCEDURE = load(ROOT / "examples/travel/procedure.yaml")
+PROCEDURE = load_spec(ROOT / "examples/travel/procedure.yaml")
 GRAPH = Graph(PROCEDURE)
-TRAVELLERS = travellers.load()
+CUSTOMERS = load_customers()
 
 
 def test_travel_has_fourteen_nodes_three_hubs_and_three_kinds_of_ending() -> None:
@@ -22,22 +22,22 @@ def test_travel_has_fourteen_nodes_three_hubs_and_three_kinds_of_ending() -> Non
     assert {node.outcome for node in PROCEDURE.nodes if node.outcome} == {"success", "abandonment", "escalation"}
 
 
-@pytest.mark.parametrize("traveller", TRAVELLERS, ids=lambda traveller: traveller.name)
-def test_a_travellers_path_is_one_of_the_procedure(traveller: travellers.Traveller) -> None:
-    assert traveller.path in set(GRAPH.paths())
-    assert len(traveller.says) == sum(GRAPH.nodes[node].role == "user" for node in traveller.path)
+@pytest.mark.parametrize("customer", CUSTOMERS, ids=lambda customer: customer.name)
+def test_a_customers_path_is_one_of_the_procedure(customer: DemoCustomer) -> None:
+    assert customer.path in set(GRAPH.paths())
+    assert len(customer.says) == sum(GRAPH.nodes[node].role == "user" for node in customer.path)
 
 
-@pytest.mark.parametrize("traveller", TRAVELLERS, ids=lambda traveller: traveller.name)
-def test_a_travellers_facts_are_in_what_they_say(traveller: travellers.Traveller) -> None:
-    said = " ".join(traveller.says)
-    assert all(value in said for value in traveller.values.values())
+@pytest.mark.parametrize("customer", CUSTOMERS, ids=lambda customer: customer.name)
+def test_a_customers_facts_are_in_what_they_say(customer: DemoCustomer) -> None:
+    said = " ".join(customer.says)
+    assert all(value in said for value in customer.values.values())
 
 
-@pytest.mark.parametrize("traveller", TRAVELLERS, ids=lambda traveller: traveller.name)
-def test_a_travellers_city_dates_and_budget_never_occur_in_training(traveller: travellers.Traveller) -> None:
+@pytest.mark.parametrize("customer", CUSTOMERS, ids=lambda customer: customer.name)
+def test_a_customers_city_dates_and_budget_never_occur_in_training(customer: DemoCustomer) -> None:
     """Values of training are never held out, so a value that only held-out draws can give is in no training data."""
-    assert held_out("destination", traveller.values["destination"])
+    assert held_out("destination", customer.values["destination"])
     drawn = [sample_values(PROCEDURE.variables, random.Random(seed), unseen=False) for seed in range(3000)]
     for name in ("destination", "dates", "budget"):
-        assert traveller.values[name] not in {values[name] for values in drawn}
+        assert customer.values[name] not in {values[name] for values in drawn}

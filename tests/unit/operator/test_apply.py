@@ -4,7 +4,7 @@ from typing import Any
 
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.kube.apply import Applier, contains
-from subterra_operator.kube.cache import Store
+from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Object
 from subterra_testkit import kubernetes_objects as make
 
@@ -20,8 +20,8 @@ class Server:
         return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.writes)}}
 
 
-async def applied(server: Any, store: Store, run: Object) -> None:
-    await Applier(server, store, lambda _: None).carry_out(make.agent(), Decision(writes=(Write("apply", run),)))
+async def applied(server: Any, cache: ObjectCache, run: Object) -> None:
+    await Applier(server, cache, lambda _: None).apply(make.agent(), Decision(writes=(Write("apply", run),)))
 
 
 def run(**execution: Any) -> Object:
@@ -29,29 +29,29 @@ def run(**execution: Any) -> Object:
 
 
 async def test_what_is_there_is_not_applied_again_not_even_by_the_next_operator() -> None:
-    server, store = Server(), Store()
-    await applied(server, store, run(maxUSD="5"))
-    await applied(server, store, run(maxUSD="5"))
+    server, cache = Server(), ObjectCache()
+    await applied(server, cache, run(maxUSD="5"))
+    await applied(server, cache, run(maxUSD="5"))
     assert server.writes == 1
 
 
 async def test_what_is_no_longer_wanted_is_taken_away() -> None:
-    server, store = Server(), Store()
-    await applied(server, store, run(maxUSD="5"))
-    await applied(server, store, run())
+    server, cache = Server(), ObjectCache()
+    await applied(server, cache, run(maxUSD="5"))
+    await applied(server, cache, run())
     assert server.writes == 2, "all of it is there, and something more of ours"
 
 
 async def test_what_somebody_changed_is_put_right() -> None:
-    server, store = Server(), Store()
-    await applied(server, store, run(maxUSD="5"))
-    await applied(server, store, run(maxUSD="5"))
+    server, cache = Server(), ObjectCache()
+    await applied(server, cache, run(maxUSD="5"))
+    await applied(server, cache, run(maxUSD="5"))
     changed = run(maxUSD="500")
-    [key] = store.keys("CompileRun")
-    seen = store.get(key)
+    [key] = cache.keys("CompileRun")
+    seen = cache.get(key)
     assert seen
-    store.seen({**seen, "spec": changed["spec"], "metadata": {**seen["metadata"], "resourceVersion": "9"}})
-    await applied(server, store, run(maxUSD="5"))
+    cache.upsert({**seen, "spec": changed["spec"], "metadata": {**seen["metadata"], "resourceVersion": "9"}})
+    await applied(server, cache, run(maxUSD="5"))
     assert server.writes == 2
 
 

@@ -9,12 +9,13 @@ from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.agent.candidate import target_of
 from subterra_operator.decide.decision import Decision
-from subterra_operator.labels import FAILED
+from subterra_operator.labels import FAILURE_REASON
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot
 from subterra_operator.specs.compile_run import compile_run
-from subterra_operator.specs.deployment import deployment, service, version_of
+from subterra_operator.specs.deployment import deployment, version_of
+from subterra_operator.specs.service import service
 from subterra_testkit import kubernetes_objects as make
 
 SETTINGS = Settings()
@@ -42,14 +43,19 @@ def wanted_run(agent: Object, verdict: str | None = "Pass", model: str = MODEL, 
     spec = CompiledAgentSpec.model_validate(agent["spec"])
     assert spec.compile
     run = make.stored(compile_run(agent, spec, spec.compile, make.TRAVEL_DIGEST))
-    succeeded = {"type": "Succeeded", "status": "True" if verdict else "Unknown", "reason": "Succeeded" if verdict else "Running",
-                 "lastTransitionTime": "2026-11-20T12:00:00Z"}  # fmt: skip
+    succeeded = {
+        "type": "Succeeded",
+        "status": "True" if verdict else "Unknown",
+        "reason": "Succeeded" if verdict else "Running",
+        "lastTransitionTime": "2026-11-20T12:00:00Z",
+    }
     run["status"] = {"observedGeneration": 1, "conditions": [succeeded], "usd": "0", **status}
     if verdict:
         run["status"] |= {
-            "verdict": {"result": verdict, "reasons": ["because"]}, "scores": make.scores().dump(),
+            "verdict": {"result": verdict, "reasons": ["because"]},
+            "scores": make.scores().dump(),
             "artifacts": {"model": model, "modelPath": "models/1", "report": "sha256:r"},
-        }  # fmt: skip
+        }
     return run
 
 
@@ -75,7 +81,7 @@ def other_run(agent: Object) -> Object:
 
 
 def kinds(decision: Decision) -> list[str]:
-    return [f"{write.how} {write.key.kind}" for write in decision.writes if write.key.kind not in ("NetworkPolicy",)]
+    return [f"{write.verb} {write.key.kind}" for write in decision.writes if write.key.kind not in ("NetworkPolicy",)]
 
 
 def test_a_new_agent_creates_its_run() -> None:
@@ -118,7 +124,7 @@ def test_a_later_edit_of_the_agents_settings_settles_anew() -> None:
 def test_a_manual_trigger_waits_for_a_person() -> None:
     source = {"procedureRef": {"name": "travel"}, "trigger": "Manual"}
     assert condition(decide(make.agent(compile=source)), "UpToDate") == ("False", "AwaitingTrigger")
-    asked = make.agent(annotations={"subterra.dev/retryAt": "now"}, compile=source)
+    asked = make.agent(annotations={"subterra.dev/retry-at": "now"}, compile=source)
     assert kinds(decide(asked)) == ["apply CompileRun"]
 
 
@@ -126,7 +132,7 @@ def test_an_older_run_at_work_is_suspended() -> None:
     agent = make.agent()
     older = wanted_run(agent, None)
     older["metadata"]["name"] = "travel-older"
-    patches = [write.object for write in decide(agent, runs=(older,)).writes if write.how == "patch"]
+    patches = [write.object for write in decide(agent, runs=(older,)).writes if write.verb == "patch"]
     assert [item["spec"] for item in patches] == [{"execution": {"suspend": True}}]
 
 
@@ -134,10 +140,10 @@ def test_a_run_that_is_wanted_again_is_resumed() -> None:
     agent = make.agent()
     run = wanted_run(agent, None)
     run["spec"]["execution"]["suspend"] = True
-    run["metadata"]["annotations"] = {"subterra.dev/supersededBy": "travel-other"}
-    [patch] = [write.object for write in decide(agent, runs=(run,)).writes if write.how == "patch"]
+    run["metadata"]["annotations"] = {"subterra.dev/superseded-by": "travel-other"}
+    [patch] = [write.object for write in decide(agent, runs=(run,)).writes if write.verb == "patch"]
     assert patch["spec"] == {"execution": {"suspend": False}}
-    assert patch["metadata"]["annotations"] == {"subterra.dev/supersededBy": None}
+    assert patch["metadata"]["annotations"] == {"subterra.dev/superseded-by": None}
 
 
 def test_a_passed_candidate_is_started_before_traffic_moves() -> None:
@@ -163,7 +169,7 @@ def test_traffic_moves_from_the_old_version_with_a_fence() -> None:
     old, new = version(agent, older), version(agent, run)
     decision = decide(agent, runs=(run, older), deployments=(old, new), service=traffic_to(agent, old))
     [write] = [write for write in decision.writes if write.key.kind == "Service"]
-    assert write.how == "patch"
+    assert write.verb == "patch"
     assert write.object["metadata"]["resourceVersion"] == "7"
     assert write.object["spec"]["selector"]["subterra.dev/version"] == new["metadata"]["labels"]["subterra.dev/version"]
 
@@ -238,7 +244,7 @@ def test_a_candidate_that_never_gets_ready_is_given_up() -> None:
     parts: Mapping[str, Any] = {"runs": (run, older), "deployments": (old, new), "service": traffic_to(agent, old)}
     assert decide(agent, later=899, **parts).recheck_after == 1
     decision = decide(agent, later=900, **parts)
-    [patch] = [write.object for write in decision.writes if write.how == "patch"]
+    [patch] = [write.object for write in decision.writes if write.verb == "patch"]
     assert (patch["metadata"]["name"], patch["spec"]) == (new["metadata"]["name"], {"replicas": 0})
     assert condition(decision, "UpToDate") == ("False", "ServingFailed")
     assert condition(decision, "Ready") == ("True", "Serving")
@@ -247,12 +253,12 @@ def test_a_candidate_that_never_gets_ready_is_given_up() -> None:
 def test_a_version_that_was_given_up_is_started_again_only_when_asked() -> None:
     agent = make.agent()
     run = wanted_run(agent)
-    failed = version(agent, run, ready=0, **{FAILED: "out of memory"})
+    failed = version(agent, run, ready=0, **{FAILURE_REASON: "out of memory"})
     failed["spec"]["replicas"] = 0
     decision = decide(agent, runs=(run,), deployments=(failed,))
     assert kinds(decision) == ["apply CompileRun"]
     assert "out of memory" in message(decision, "UpToDate")
-    asked = make.agent(annotations={"subterra.dev/retryAt": "now"})
+    asked = make.agent(annotations={"subterra.dev/retry-at": "now"})
     again = [write.object for write in decide(asked, runs=(run,), deployments=(failed,)).writes if write.key.kind == "Deployment"]
     assert [item["spec"] for item in again] == [{"replicas": 1}]
 
@@ -264,7 +270,7 @@ def test_the_old_version_stays_warm_then_stops_then_goes() -> None:
     parts: dict[str, Any] = {"runs": (run, older), "deployments": (old, new), "service": traffic_to(agent, new)}
     warm = decide(agent, later=299, **parts)
     assert (kinds(warm), warm.recheck_after) == (["apply CompileRun"], 1)
-    [stop] = [write.object for write in decide(agent, later=300, **parts).writes if write.how == "patch"]
+    [stop] = [write.object for write in decide(agent, later=300, **parts).writes if write.verb == "patch"]
     assert (stop["metadata"]["name"], stop["spec"]) == (old["metadata"]["name"], {"replicas": 0})
     old["spec"]["replicas"] = 0
     assert decide(agent, later=899, **parts).deletes == ()
@@ -276,7 +282,7 @@ def test_keep_warm_is_the_authors_choice() -> None:
     run, older = wanted_run(agent), other_run(agent)
     old, new = version(agent, older), version(agent, run)
     decision = decide(agent, runs=(run, older), deployments=(old, new), service=traffic_to(agent, new))
-    assert [write.object["spec"] for write in decision.writes if write.how == "patch"] == [{"replicas": 0}]
+    assert [write.object["spec"] for write in decision.writes if write.verb == "patch"] == [{"replicas": 0}]
 
 
 def aged_runs(agent: Object, count: int) -> tuple[Object, ...]:
@@ -326,7 +332,7 @@ def test_a_suspended_agent_stops_whatever_is_at_work() -> None:
     older = wanted_run(agent, None)
     older["metadata"]["name"] = "travel-older"
     for procedure in (make.procedure(), None):
-        patches = [write.object for write in decide(agent, runs=(older,), procedure=procedure).writes if write.how == "patch"]
+        patches = [write.object for write in decide(agent, runs=(older,), procedure=procedure).writes if write.verb == "patch"]
         assert [item["spec"] for item in patches] == [{"execution": {"suspend": True}}]
 
 
@@ -334,8 +340,8 @@ def test_an_agent_that_is_given_a_finished_model_stops_its_runs() -> None:
     agent = make.agent()
     run = wanted_run(agent, None)
     agent["spec"] = {"model": {"uri": "pvc://models/abc", "digest": MODEL}}
-    [patch] = [write.object for write in decide(agent, runs=(run,)).writes if write.how == "patch"]
-    assert patch["metadata"]["annotations"] == {"subterra.dev/supersededBy": "spec.model"}
+    [patch] = [write.object for write in decide(agent, runs=(run,)).writes if write.verb == "patch"]
+    assert patch["metadata"]["annotations"] == {"subterra.dev/superseded-by": "spec.model"}
 
 
 def test_a_procedure_may_come_a_moment_after_the_agent() -> None:

@@ -14,7 +14,7 @@ from subterra_operator.decide.run.run import decide_run
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot
-from subterra_operator.specs.run_input import keys_of
+from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit import kubernetes_objects as make
 
@@ -32,7 +32,7 @@ def job(run: Object, stage: Any, number: int = 1, attach: bool = False, **status
 
 
 def created(decision: Decision, kind: str = "Job") -> list[str]:
-    return [write.object["metadata"]["name"] for write in decision.writes if write.key.kind == kind and write.how == "create"]
+    return [write.object["metadata"]["name"] for write in decision.writes if write.key.kind == kind and write.verb == "create"]
 
 
 def stage(decision: Decision, name: str) -> Mapping[str, Any]:
@@ -44,6 +44,11 @@ def condition(decision: Decision, kind: str) -> tuple[str, str]:
     assert decision.status
     found = next(item for item in decision.status["conditions"] if item["type"] == kind)
     return found["status"], found["reason"]
+
+
+def message(decision: Decision, kind: str) -> str:
+    assert decision.status
+    return str(next(item for item in decision.status["conditions"] if item["type"] == kind)["message"])
 
 
 def started(name: str = "generate", **about: Any) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def test_a_missing_procedure_is_named() -> None:
 def test_a_finished_stage_starts_the_next_at_once() -> None:
     run = make.run(started())
     frozen, generate = make.frozen(run), job(run, "generate")
-    message = make.result("generate", keys_of(frozen).dataset)
+    message = make.result("generate", artifact_keys_of(frozen).dataset)
     decision = decide(run, input=frozen, jobs=(generate,), pods=(make.pod_of(generate, terminated=make.ended(0, message)),))
     assert created(decision) == ["travel-12345678-train-1"]
     assert stage(decision, "generate")["state"] == "Succeeded"
@@ -105,7 +110,7 @@ def test_a_job_that_was_created_before_the_status_was_written_is_taken_over() ->
 def test_a_job_that_ended_before_its_start_was_written_reads_as_if_it_had_been() -> None:
     run = make.run()
     generate, frozen = job(run, "generate"), make.frozen(run)
-    pod = make.pod_of(generate, terminated=make.ended(0, make.result("generate", keys_of(frozen).dataset)))
+    pod = make.pod_of(generate, terminated=make.ended(0, make.result("generate", artifact_keys_of(frozen).dataset)))
     told = stage(decide(run, input=frozen, jobs=(generate,), pods=(pod,)), "generate")
     assert (told["state"], told["attempt"], told["jobName"]) == ("Succeeded", 1, "travel-12345678-generate-1")
     assert told["startedAt"] == generate["metadata"]["creationTimestamp"]
@@ -212,7 +217,7 @@ def test_reading_back_never_reaches_a_provider() -> None:
 
 def test_asking_again_starts_one_more_attempt_and_is_remembered() -> None:
     failed = {"stages": [{"name": "generate", "state": "Failed", "attempt": 1, "reason": "InvalidInput"}]}
-    run = make.run(failed, annotations={"subterra.dev/retryAt": "2026-11-20T12:00:00Z"})
+    run = make.run(failed, annotations={"subterra.dev/retry-at": "2026-11-20T12:00:00Z"})
     decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate"),))
     assert created(decision) == ["travel-12345678-generate-2"]
     assert decision.status
@@ -224,7 +229,7 @@ def test_asking_again_starts_one_more_attempt_and_is_remembered() -> None:
 def test_a_raised_cap_reaches_the_next_attempt_though_the_input_is_frozen() -> None:
     before = make.run(execution={"maxUSD": "5"})
     failed = {"stages": [{"name": "generate", "state": "Failed", "attempt": 1, "reason": "BudgetExceeded"}]}
-    run = make.run(failed, {"maxUSD": "7"}, annotations={"subterra.dev/retryAt": "2026-11-20T12:00:00Z"})
+    run = make.run(failed, {"maxUSD": "7"}, annotations={"subterra.dev/retry-at": "2026-11-20T12:00:00Z"})
     decision = decide(run, input=make.frozen(before), jobs=(job(before, "generate"),))
     [write] = [write for write in decision.writes if write.key.kind == "Job"]
     main = write.object["spec"]["template"]["spec"]["containers"][0]
@@ -243,7 +248,7 @@ def test_suspension_suspends_the_job_and_starts_none() -> None:
     run = make.run(started(), {"suspend": True})
     decision = decide(run, input=make.frozen(run), jobs=(job(run, "generate"),))
     [write] = decision.writes
-    assert (write.how, write.object["spec"]) == ("patch", {"suspend": True})
+    assert (write.verb, write.object["spec"]) == ("patch", {"suspend": True})
     assert condition(decision, "Succeeded") == ("Unknown", "Suspended")
 
 
@@ -254,6 +259,29 @@ def test_a_job_that_somebody_else_suspended_is_left_alone() -> None:
     decision = decide(run, input=make.frozen(run), jobs=(suspended,))
     assert decision.writes == ()
     assert stage(decision, "generate")["message"] == "waiting for admission to queue gpus"
+
+
+def test_a_job_that_a_person_suspended_says_so() -> None:
+    run = make.run(started())
+    suspended = job(run, "generate")
+    suspended["spec"]["suspend"] = True
+    decision = decide(run, input=make.frozen(run), jobs=(suspended,))
+    assert stage(decision, "generate")["message"] == "the Job was suspended by someone else"
+
+
+def test_a_pending_pod_is_not_called_running() -> None:
+    run = make.run(started())
+    generate = job(run, "generate")
+    parts = {"input": make.frozen(run), "jobs": (generate,)}
+    assert message(decide(run, **parts), "Succeeded") == "generate: pod pending"
+    pod = make.pod_of(generate)
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+    pod["status"] = {"phase": "Pending", "conditions": [unscheduled]}
+    assert message(decide(run, pods=(pod,), **parts), "Succeeded") == (
+        "generate: pod pending: unschedulable: 0/3 nodes are available"
+    )
+    running = make.pod_of(generate, running={})
+    assert message(decide(run, pods=(running,), **parts), "Succeeded") == "generate: running"
 
 
 def test_the_killed_pod_of_a_suspended_job_is_no_failure() -> None:

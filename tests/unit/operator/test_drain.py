@@ -10,7 +10,7 @@ import pytest
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_operator.settings import Settings
-from subterra_operator.specs.deployment import Target, deployment
+from subterra_operator.specs.deployment import ServingTarget, deployment
 from subterra_operator.specs.vllm_container import Model, drain_command
 from subterra_testkit import kubernetes_objects as make
 
@@ -59,7 +59,7 @@ def test_it_does_not_wait_for_ever(url: str) -> None:
 
 
 def test_kubelet_gives_the_hook_the_time_that_it_may_take() -> None:
-    target = Target(Model("models/1", "travel"), "sha256:1")
+    target = ServingTarget(Model("models/1", "travel"), "sha256:1")
     pod = deployment(make.agent(), CompiledAgentSpec.model_construct(), target, Settings(), make.NOW)["spec"]["template"]["spec"]
     [vllm] = pod["containers"]
     hook = vllm["lifecycle"]["preStop"]["exec"]["command"]

@@ -13,7 +13,7 @@ from tests.unit.operator import test_decide_run as runs
 from subterra_api.job_contract.messages import ExitCode
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
-from subterra_operator.labels import FAILED, VERSION_LABEL
+from subterra_operator.labels import FAILURE_REASON, VERSION_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import ProcedureSnapshot
 from subterra_testkit import kubernetes_objects as make
@@ -41,7 +41,7 @@ def without_procedure(later: float = 60, **changes: Any) -> Object:
 
 def serving(
     verdict: str | None = "Pass", procedure: Object | None = None, status: Mapping[str, Any] | None = None, **spec: Any
-) -> Object:  # fmt: skip
+) -> Object:
     """An agent that serves what an older run made, with a newer run."""
     agent = make.agent(**spec)
     run, older = agents.wanted_run(agent, verdict, **(status or {})), agents.other_run(agent)
@@ -97,11 +97,25 @@ def refused_while_serving() -> Object:
     return told(agent, agents.decide(agent, runs=(older,), deployments=(old,), service=agents.traffic_to(agent, old)))
 
 
-STALLED = {"type": "Stalled", "status": "True", "reason": "InternalError", "lastTransitionTime": "2026-11-20T12:00:00Z",
-           "message": "train: a bug; read the pod's log"}  # fmt: skip
+STALLED = {
+    "type": "Stalled",
+    "status": "True",
+    "reason": "InternalError",
+    "lastTransitionTime": "2026-11-20T12:00:00Z",
+    "message": "train: a bug; read the pod's log",
+}
 PAUSED = {"type": "Succeeded", "status": "Unknown", "reason": "Suspended", "lastTransitionTime": "2026-11-20T12:00:00Z"}
-INVALID = {"conditions": [{"type": "Accepted", "status": "False", "reason": "InvalidProcedure", "message": "node greet: …",
-                           "lastTransitionTime": "2026-11-20T12:00:00Z"}]}  # fmt: skip
+INVALID = {
+    "conditions": [
+        {
+            "type": "Accepted",
+            "status": "False",
+            "reason": "InvalidProcedure",
+            "message": "node greet: …",
+            "lastTransitionTime": "2026-11-20T12:00:00Z",
+        }
+    ]
+}
 MANUAL = {"procedureRef": {"name": "travel"}, "trigger": "Manual"}
 SUSPENDED = {"procedureRef": {"name": "travel"}, "suspend": True}
 
@@ -135,7 +149,7 @@ AGENTS: list[tuple[str, str, Case]] = [
     ("its first candidate awaits approval", "Failed", lambda: first("Pass", promotion={"mode": "Manual"})),
     ("its first version starts", "InProgress", lambda: starting(10)),
     ("its first version did not start in time", "Failed", lambda: starting(900)),
-    ("its first version was given up", "Failed", lambda: starting(9999, **{FAILED: "no such image"})),
+    ("its first version was given up", "Failed", lambda: starting(9999, **{FAILURE_REASON: "no such image"})),
     ("its procedure is being checked", "InProgress", lambda: without_procedure(observedGeneration=0)),
     ("there is no such procedure yet", "InProgress", lambda: without_procedure(later=10)),
     ("there is no such procedure", "Failed", without_procedure),
@@ -186,7 +200,7 @@ def ended(code: int) -> Object:
 
 
 def superseded() -> Object:
-    run = make.run(runs.started(), {"suspend": True}, annotations={"subterra.dev/supersededBy": "travel-newer"})
+    run = make.run(runs.started(), {"suspend": True}, annotations={"subterra.dev/superseded-by": "travel-newer"})
     return told(run, runs.decide(run, input=make.frozen(run), jobs=(runs.job(run, "generate"),)))
 
 

@@ -5,31 +5,31 @@ from collections.abc import Callable
 
 import pytest
 
-from subterra_operator.labels import labels
-from subterra_testkit.lifecycle import Life
+from subterra_operator.labels import labels_of
+from subterra_testkit.lifecycle import AgentLifecycle
 
-EVENTS: dict[str, Callable[[Life], None]] = {
-    "stage done": Life.stage,
-    "run passes": Life.run,
+EVENTS: dict[str, Callable[[AgentLifecycle], None]] = {
+    "stage done": AgentLifecycle.stage,
+    "run passes": AgentLifecycle.run,
     "run is rejected": lambda life: life.run(mean=2.0, failures=0.6),
     "stage fails for good": lambda life: life.stage(10, "bad input"),
-    "stage fails in passing": Life.in_passing,
-    "replicas ready": Life.ready,
+    "stage fails in passing": AgentLifecycle.in_passing,
+    "replicas ready": AgentLifecycle.ready,
     "replicas lost": lambda life: life.ready(0),
-    "deadline passes": Life.deadline,
-    "procedure edited": Life.edit,
-    "procedure edited back": Life.edit_back,
-    "procedure broken": Life.break_procedure,
-    "agent suspended": Life.suspend,
+    "deadline passes": AgentLifecycle.deadline,
+    "procedure edited": AgentLifecycle.edit,
+    "procedure edited back": AgentLifecycle.edit_back,
+    "procedure broken": AgentLifecycle.break_procedure,
+    "agent suspended": AgentLifecycle.suspend,
     "agent resumed": lambda life: life.suspend(False),
     "pinned to the first": lambda life: life.pin(0),
     "pinned to the newest": lambda life: life.pin(-1),
     "pin removed": lambda life: life.promote(pin=None),
-    "retryAt set": Life.retry,
-    "Jobs deleted": Life.lose_jobs,
-    "run deleted": Life.lose_run,
-    "Deployments deleted": Life.lose_deployments,
-    "Service deleted": Life.lose_service,
+    "retry-at set": AgentLifecycle.retry,
+    "Jobs deleted": AgentLifecycle.lose_jobs,
+    "run deleted": AgentLifecycle.lose_run,
+    "Deployments deleted": AgentLifecycle.lose_deployments,
+    "Service deleted": AgentLifecycle.lose_service,
     "half an hour passes": lambda life: life.world.wait(1800),
 }
 HISTORY = 2
@@ -37,7 +37,7 @@ HISTORY = 2
 
 @pytest.mark.parametrize("seed", range(10))
 def test_whatever_happens_nothing_is_paid_twice_and_what_serves_goes_on(seed: int) -> None:
-    choice, life = random.Random(seed), Life()
+    choice, life = random.Random(seed), AgentLifecycle()
     life.promote(historyLimit=HISTORY)
     told: list[str] = []
     for _ in range(40):
@@ -48,12 +48,12 @@ def test_whatever_happens_nothing_is_paid_twice_and_what_serves_goes_on(seed: in
         check(life, name, had_traffic, " → ".join(told))
 
 
-def check(life: Life, event: str, had_traffic: list[str], story: str) -> None:
+def check(life: AgentLifecycle, event: str, had_traffic: list[str], story: str) -> None:
     world = life.world
     assert world.settle() == 0, f"decisions never come to rest: {story}"
     twice = [str(key) for (key, _), count in world.created.items() if key.kind == "Job" and count > 1]
     assert not twice, f"{twice} began twice: {story}"
-    deployed = {labels(item)["subterra.dev/version"]: item for item in world.all("Deployment")}
+    deployed = {labels_of(item)["subterra.dev/version"]: item for item in world.all("Deployment")}
     for version in world.selected[len(had_traffic) :]:
         ready = deployed[version]["status"]["availableReplicas"]
         assert ready or event == "replicas lost", f"traffic went to {version}, which was not ready: {story}"

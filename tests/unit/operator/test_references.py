@@ -41,7 +41,7 @@ def begun(agent: Object, *others: Object) -> Decision:
 
 def made(decision: Decision) -> Object:
     """The spec of the run that is made."""
-    [spec] = [write.object["spec"] for write in decision.writes if write.key.kind == "CompileRun" and write.how == "apply"]
+    [spec] = [write.object["spec"] for write in decision.writes if write.key.kind == "CompileRun" and write.verb == "apply"]
     return dict(spec)
 
 
@@ -107,7 +107,7 @@ def test_a_dry_run_tells_the_verdict_and_moves_no_traffic() -> None:
     agent = make.agent(promotion={"gate": {"dryRun": True}})
     decision = decide(agent, runs=(wanted_run(agent),))
     assert condition(decision, "UpToDate") == ("False", "AwaitingApproval")
-    assert "passed the gate; spec.promotion.gate.dryRun is set" in message(decision, "UpToDate")
+    assert "passed the gate but is not served because spec.promotion.gate.dryRun is set" in message(decision, "UpToDate")
     assert not [write for write in decision.writes if write.key.kind == "Deployment"]
     pinned = make.agent(promotion={"gate": {"dryRun": True}, "pin": MODEL})
     assert [write for write in decide(pinned, runs=(wanted_run(pinned),)).writes if write.key.kind == "Deployment"]
@@ -165,16 +165,26 @@ def test_scores_of_an_earlier_version_keep_the_verdict_that_they_got() -> None:
 OWN = "http://judge.models.svc:8000/v1"
 
 
+ANTHROPIC = {"name": "anthropic", "model": "m"}
+ONE_KEY = {"apiKeySecret": {"name": "key"}}
+
+
 @pytest.mark.parametrize(
     ("evaluation", "execution", "words"),
     [
-        ({}, {}, "evaluation.judge: the scripted judge reads only a scripted teacher's words"),
-        ({"judge": {"name": "anthropic", "model": "m"}, "secondJudge": {"name": "openai", "model": "gpt-4.1"}},
-         {"apiKeySecret": {"name": "key"}}, "evaluation.secondJudge: the provider openai needs a key"),
-        ({"judge": {"name": "anthropic", "model": "m"}, "secondJudge": {"name": "openai", "model": "q", "baseURL": OWN}},
-         {"apiKeySecret": {"name": "key"}}, f"{OWN} is no endpoint that this cluster's administrator allows"),
+        ({}, {}, "evaluation.judge: the scripted judge"),
+        (
+            {"judge": ANTHROPIC, "secondJudge": {"name": "openai", "model": "gpt-4.1"}},
+            ONE_KEY,
+            "evaluation.secondJudge: the provider openai needs an API key",
+        ),
+        (
+            {"judge": ANTHROPIC, "secondJudge": {"name": "openai", "model": "q", "baseURL": OWN}},
+            ONE_KEY,
+            f"{OWN} would receive the API key but is not an allowed endpoint",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_evaluation_that_could_not_be_carried_out_is_refused_before_anything_is_paid(
     evaluation: Object, execution: Object, words: str
 ) -> None:

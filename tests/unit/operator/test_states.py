@@ -1,4 +1,4 @@
-"""docs/states.md: its pictures are what the decisions do, arrow by arrow, and nothing is left out."""
+"""docs/reference/states.md: its pictures are what the decisions do, arrow by arrow, and nothing is left out."""
 
 import copy
 import re
@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from subterra_testkit import kubernetes_objects as make
-from subterra_testkit.lifecycle import Life
+from subterra_testkit.lifecycle import AgentLifecycle
 
-PAGE = (make.ROOT / "docs/states.md").read_text()
+PAGE = (make.ROOT / "docs/reference/states.md").read_text()
 
 
 def arrows(heading: str) -> dict[tuple[str, str], str]:
@@ -22,65 +22,65 @@ def arrows(heading: str) -> dict[tuple[str, str], str]:
     return {(source, event): target for source, target, event in found if source != "[*]"}
 
 
-Event = Callable[[Life], None]
+Event = Callable[[AgentLifecycle], None]
 COMMON: dict[str, Event] = {
-    "agent suspended": Life.suspend,
+    "agent suspended": AgentLifecycle.suspend,
     "agent resumed": lambda life: life.suspend(False),
-    "retryAt set": Life.retry,
+    "retry-at set": AgentLifecycle.retry,
 }
 RUN_EVENTS: dict[str, Event] = {
     **COMMON,
-    "stage done": Life.stage,
+    "stage done": AgentLifecycle.stage,
     "stage fails for good": lambda life: life.stage(10, "bad input"),
-    "stage fails in passing": Life.in_passing,
-    "inputs edited": Life.edit,
-    "inputs edited back": Life.edit_back,
-    "Jobs deleted": Life.lose_jobs,
+    "stage fails in passing": AgentLifecycle.in_passing,
+    "inputs edited": AgentLifecycle.edit,
+    "inputs edited back": AgentLifecycle.edit_back,
+    "Jobs deleted": AgentLifecycle.lose_jobs,
     "gate changed": lambda life: life.promote(gate={"minScore": 4.9}),
-    "procedure deleted": Life.delete_procedure,
+    "procedure deleted": AgentLifecycle.delete_procedure,
 }
 RUN_STATES: dict[str, tuple[Event, ...]] = {
     "Generating": (),
-    "Training": (Life.stage,),
-    "Evaluating": (Life.stage, Life.stage),
-    "Succeeded": (Life.run,),
-    "Failed": (Life.stage, lambda life: life.stage(10, "bad input")),
-    "Suspended": (Life.stage, Life.suspend),
-    "Superseded": (Life.stage, Life.edit),
+    "Training": (AgentLifecycle.stage,),
+    "Evaluating": (AgentLifecycle.stage, AgentLifecycle.stage),
+    "Succeeded": (AgentLifecycle.run,),
+    "Failed": (AgentLifecycle.stage, lambda life: life.stage(10, "bad input")),
+    "Suspended": (AgentLifecycle.stage, AgentLifecycle.suspend),
+    "Superseded": (AgentLifecycle.stage, AgentLifecycle.edit),
 }
 AGENT_EVENTS: dict[str, Event] = {
     **COMMON,
-    "run passes": Life.run,
+    "run passes": AgentLifecycle.run,
     "run is rejected": lambda life: life.run(mean=2.0, failures=0.6),
     "run fails": lambda life: life.stage(10, "bad input"),
-    "replicas ready": Life.ready,
+    "replicas ready": AgentLifecycle.ready,
     "replicas lost": lambda life: life.ready(0),
-    "deadline passes": Life.deadline,
-    "procedure edited": Life.edit,
-    "procedure broken": Life.break_procedure,
-    "procedure deleted": Life.delete_procedure,
+    "deadline passes": AgentLifecycle.deadline,
+    "procedure edited": AgentLifecycle.edit,
+    "procedure broken": AgentLifecycle.break_procedure,
+    "procedure deleted": AgentLifecycle.delete_procedure,
     "pinned to the version before": lambda life: life.pin(0),
     "pinned to the newest": lambda life: life.pin(-1),
     "pin removed": lambda life: life.promote(pin=None),
 }
 AGENT_STATES: dict[str, tuple[Event, ...]] = {
     "Compiling": (),
-    "Starting": (Life.run,),
+    "Starting": (AgentLifecycle.run,),
     "Failed": (lambda life: life.stage(10, "bad input"),),
-    "Serving": (Life.serve, Life.edit, Life.serve),
-    "Recompiling": (Life.serve, Life.edit),
-    "Promoting": (Life.serve, Life.edit, Life.run),
-    "Rejected": (Life.serve, Life.edit, lambda life: life.run(mean=2.0, failures=0.6)),
-    "Outdated": (Life.serve, Life.edit, lambda life: life.stage(10, "bad input")),
-    "AwaitingApproval": (Life.serve, lambda life: life.promote(mode="Manual"), Life.edit, Life.run),
-    "Pinned": (Life.serve, Life.edit, Life.serve, lambda life: life.pin(0)),
-    "Suspended": (Life.suspend,),
-    "Unavailable": (Life.serve, lambda life: life.ready(0)),
+    "Serving": (AgentLifecycle.serve, AgentLifecycle.edit, AgentLifecycle.serve),
+    "Recompiling": (AgentLifecycle.serve, AgentLifecycle.edit),
+    "Promoting": (AgentLifecycle.serve, AgentLifecycle.edit, AgentLifecycle.run),
+    "Rejected": (AgentLifecycle.serve, AgentLifecycle.edit, lambda life: life.run(mean=2.0, failures=0.6)),
+    "Outdated": (AgentLifecycle.serve, AgentLifecycle.edit, lambda life: life.stage(10, "bad input")),
+    "AwaitingApproval": (AgentLifecycle.serve, lambda life: life.promote(mode="Manual"), AgentLifecycle.edit, AgentLifecycle.run),
+    "Pinned": (AgentLifecycle.serve, AgentLifecycle.edit, AgentLifecycle.serve, lambda life: life.pin(0)),
+    "Suspended": (AgentLifecycle.suspend,),
+    "Unavailable": (AgentLifecycle.serve, lambda life: life.ready(0)),
 }
 
 
-def lived(events: tuple[Event, ...]) -> Life:
-    life = Life()
+def lived(events: tuple[Event, ...]) -> AgentLifecycle:
+    life = AgentLifecycle()
     for event in events:
         event(life)
     return life

@@ -10,11 +10,11 @@ from subterra_api.job_contract.messages import Calls, Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator import watcher
 from subterra_operator.controller import Controller
-from subterra_operator.kube.cache import Store
+from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.client import ApiError, Page
 from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
 from subterra_operator.monitoring import metrics, pod_poller
-from subterra_operator.monitoring.pod_poller import Poller
+from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import Key, Kind, Object
 from subterra_operator.settings import Settings
 from subterra_operator.watcher import watch_all
@@ -61,7 +61,7 @@ async def test_no_answer_ends_a_watch(code: int, monkeypatch: pytest.MonkeyPatch
     broken = {"type": "ERROR", "object": {"code": code, "message": "no"}}
     api = Scripted(ApiError(code, "", "no"), [broken], [{"type": "ADDED", "object": found}])
     controller = await watched(api, monkeypatch)
-    assert controller.store.get(Key("Procedure", make.NAMESPACE, "travel"))
+    assert controller.cache.get(Key("Procedure", make.NAMESPACE, "travel"))
     assert api.since == ["10", "10", "10"]
 
 
@@ -93,21 +93,21 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_before_the_first_decision_everybody_has_been_asked(asked: list[str]) -> None:
-    store = Store()
+    cache = ObjectCache()
     for component in ("serving", "job"):
-        store.seen(running(component))
-    await Poller(store, lambda _: None).first()
+        cache.upsert(running(component))
+    await PodPoller(cache, lambda _: None).poll_once()
     assert sorted(asked) == ["price", "progress"]
-    assert ([price.conversations for price in store.prices.values()], len(store.progress)) == ([3], 1)
+    assert ([price.conversations for price in cache.prices.values()], len(cache.progress)) == ([3], 1)
 
 
 async def test_prices_are_asked_for_less_often_than_progress(asked: list[str]) -> None:
-    store = Store()
+    cache = ObjectCache()
     for component in ("serving", "job"):
-        store.seen(running(component))
-    poller = Poller(store, lambda _: None)
-    await poller.first()
-    await poller.first()
+        cache.upsert(running(component))
+    poller = PodPoller(cache, lambda _: None)
+    await poller.poll_once()
+    await poller.poll_once()
     assert sorted(asked) == ["price", "progress", "progress"]
 
 
@@ -130,28 +130,28 @@ async def test_a_runs_metrics_say_what_its_pod_says_until_the_run_is_gone(monkey
         return heard.model_copy(update={"calls": calls})
 
     monkeypatch.setattr(pod_poller, "_get", get)
-    store, pod = Store(), generating()
+    cache, pod = ObjectCache(), generating()
     run = make.stored(make.run(name="travel-1"))
-    poller = Poller(store, lambda _: None)
-    store.seen(pod)
-    await poller.first()
+    poller = PodPoller(cache, lambda _: None)
+    cache.upsert(pod)
+    await poller.poll_once()
     assert sample("done") is None, "a run that does not exist any more gets no metrics"
-    store.seen(run)
-    await poller.first()
+    cache.upsert(run)
+    await poller.poll_once()
     told = {"done": 120, "planned": 500, "usd": 1.2, "tokens": 648000, "calls": 900, "max_usd": 20}
     now = {"eta_seconds": 95, "calls_per_minute": 3950, "calls_per_minute_limit": 4000}
     assert {name: sample(name) for name in (told | now)} == told | now
-    store.seen(pod, deleted=True)
-    await poller.first()
+    cache.remove(pod)
+    await poller.poll_once()
     assert {name: sample(name) for name in (told | now)} == told | dict.fromkeys(now)
-    metrics.forget(Key("CompileRun", make.NAMESPACE, "travel-1"))
+    metrics.remove(Key("CompileRun", make.NAMESPACE, "travel-1"))
     assert {sample(name) for name in told} == {None}
 
 
 async def test_what_a_stage_does_not_tell_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Key("CompileRun", make.NAMESPACE, "travel-1")
-    metrics.tell(run, Progress(stage="generate", done=1, planned=2, calls=Calls(max_usd="0")))
+    metrics.record_progress(run, Progress(stage="generate", done=1, planned=2, calls=Calls(max_usd="0")))
     assert (sample("max_usd"), sample("eta_seconds")) == (0, None)
-    metrics.tell(run, Progress(stage="generate", done=2, planned=2))
+    metrics.record_progress(run, Progress(stage="generate", done=2, planned=2))
     assert (sample("max_usd"), sample("calls"), sample("done")) == (None, None, 2)
-    metrics.forget(run)
+    metrics.remove(run)

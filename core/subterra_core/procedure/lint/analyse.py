@@ -1,18 +1,18 @@
-"""What is wrong with a procedure, and what it amounts to: all findings at once, each with its place and its cure. Pure."""
+"""Lint of a procedure: all findings at once, each with its location and fix, and the counts. Pure."""
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
-from subterra_core.procedure.lint.branches import _hubs
+from subterra_core.procedure.lint.branches import check_hubs
 from subterra_core.procedure.lint.findings import Analysis
-from subterra_core.procedure.lint.reachability import _flow
-from subterra_core.procedure.lint.structure import _nodes, _size, _structure
-from subterra_core.procedure.lint.variables import _knowledge, _variables
-from subterra_core.procedure.path_count import EFFORT, count
+from subterra_core.procedure.lint.reachability import check_reachability
+from subterra_core.procedure.lint.structure import check_nodes, check_size, check_structure
+from subterra_core.procedure.lint.variables import check_known_when_used, check_variables
+from subterra_core.procedure.path_count import EFFORT, count_paths
 
 
 def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
-    """All findings at once, and the counts; ``effort`` bounds the counting."""
-    findings = [*_size(spec), *_structure(spec), *_nodes(spec), *_hubs(spec), *_variables(spec)]
+    """All findings at once, and the counts; `effort` bounds the work of counting."""
+    findings = [*check_size(spec), *check_structure(spec), *check_nodes(spec), *check_hubs(spec), *check_variables(spec)]
     sizes = (
         len(spec.nodes),
         sum(len(node.next) for node in spec.nodes),
@@ -20,8 +20,8 @@ def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
         sum(1 for node in spec.nodes if not node.next),
     )
     if not any(finding.severity == "error" for finding in findings):
-        found = count(Graph(spec), effort)
-        findings += [*_knowledge(spec), *_flow(spec, found)]
+        count = count_paths(Graph(spec), effort)
+        findings += [*check_known_when_used(spec), *check_reachability(spec, count)]
         if not any(finding.severity == "error" for finding in findings):
-            return Analysis(tuple(findings), *sizes, found.paths, found.truncated, found.min_turns, found.max_turns)
+            return Analysis(tuple(findings), *sizes, count.paths, count.truncated, count.min_turns, count.max_turns)
     return Analysis(tuple(findings), *sizes)

@@ -1,4 +1,4 @@
-"""Findings of lint, and the wording they share."""
+"""Findings of lint, and helpers to create and locate them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from typing import Literal
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 
-READABLE = 10**12
-"""Larger counts are told by their order of magnitude."""
+EXACT_COUNT_LIMIT = 10**12
+"""Larger counts are reported by their order of magnitude."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that the author should know. ``field`` is a path such as ``spec.nodes[3].next[1].when``."""
+    """A problem with its fix. `field` is a path such as `spec.nodes[3].next[1].when`, `where` names the object for people."""
 
     severity: Literal["error", "warning"]
     where: str
     field: str
     problem: str
-    cure: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}; {self.cure}"
+        return f"{self.where}: {self.problem}; {self.fix}"
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a procedure amounts to. Counts of paths and turns are present only when there is no error."""
+    """Findings and counts of a procedure. Paths and turns are counted only if there is no error."""
 
     findings: tuple[Finding, ...]
     nodes: int
@@ -37,7 +37,7 @@ class Analysis:
     truncated: bool = False
     min_turns: int | None = None
     max_turns: int | None = None
-    """None also when paths could not all be counted: longer ones may exist."""
+    """Also `None` if not all paths could be counted: longer ones may exist."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -49,27 +49,29 @@ class Analysis:
 
     @property
     def path_count(self) -> str:
-        """The number of paths, or "more than" a number."""
-        if self.paths >= READABLE:
+        """Number of paths, or "more than" a number."""
+        if self.paths >= EXACT_COUNT_LIMIT:
             return f"more than 10^{len(str(self.paths - 1)) - 1}"
         return f"more than {self.paths}" if self.truncated else str(self.paths)
 
 
-def _error(where: str, field: str, problem: str, cure: str) -> Finding:
-    return Finding("error", where, field, problem, cure)
+def error(where: str, field: str, problem: str, fix: str) -> Finding:
+    """A finding that prevents compilation."""
+    return Finding("error", where, field, problem, fix)
 
 
-def _warning(where: str, field: str, problem: str, cure: str) -> Finding:
-    return Finding("warning", where, field, problem, cure)
+def warning(where: str, field: str, problem: str, fix: str) -> Finding:
+    """A finding about a probable mistake."""
+    return Finding("warning", where, field, problem, fix)
 
 
-def _each_node(spec: ProcedureSpec) -> Iterator[tuple[Node, str, str]]:
+def located_nodes(spec: ProcedureSpec) -> Iterator[tuple[Node, str, str]]:
     """Nodes with their name for people and their field path."""
-    for place, node in enumerate(spec.nodes):
-        yield node, f"node {node.id}", f"spec.nodes[{place}]"
+    for index, node in enumerate(spec.nodes):
+        yield node, f"node {node.id}", f"spec.nodes[{index}]"
 
 
-def _each_edge(node: Node, field: str) -> Iterator[tuple[Edge, str, str]]:
-    """Edges with their name for people and their field path."""
-    for place, edge in enumerate(node.next):
-        yield edge, f"edge {node.id} → {edge.to}", f"{field}.next[{place}]"
+def located_edges(node: Node, field: str) -> Iterator[tuple[Edge, str, str]]:
+    """Edges of `node` at the path `field`, with their name for people and their field path."""
+    for index, edge in enumerate(node.next):
+        yield edge, f"edge {node.id} → {edge.to}", f"{field}.next[{index}]"

@@ -1,74 +1,82 @@
-"""Structural checks: size, start, identifiers, edges to nowhere."""
+"""Structural checks: size, start, unique ids, edges to missing nodes, terminals."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
-from subterra_api.digest import canonical, meaning
+from subterra_api.digest import canonical, significant_fields
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.lint.findings import Finding, _each_edge, _each_node, _error
+from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
 
-LARGEST = 512 * 1024
-"""Bytes of a procedure's canonical form. A ConfigMap holds one MiB, and a run's input has the procedure in it."""
-
-
-def _size(spec: ProcedureSpec) -> Iterator[Finding]:
-    size = len(canonical(meaning(spec)))
-    if size > LARGEST:
-        problem = f"it has {size / 1024:,.0f} KiB in its canonical form, and no more than {LARGEST // 1024} fit into a run's input"
-        yield _error("the procedure", "spec", problem, "shorten prompts, or list fewer examples and values")
+MAX_BYTES = 512 * 1024
+"""Size limit of a procedure's canonical form: a run's input contains it, in a ConfigMap, which holds one MiB."""
 
 
-def _structure(spec: ProcedureSpec) -> Iterator[Finding]:
+def check_size(spec: ProcedureSpec) -> Iterator[Finding]:
+    """An error if the procedure is too large for a run's input."""
+    size = len(canonical(significant_fields(spec)))
+    if size > MAX_BYTES:
+        problem = f"has {size / 1024:,.0f} KiB in canonical form, but a run's input holds at most {MAX_BYTES // 1024} KiB"
+        yield error("the procedure", "spec", problem, "shorten prompts, or list fewer examples and values")
+
+
+def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
+    """Errors in ids, start, edges and reachability of the drawn graph."""
     known = {node.id for node in spec.nodes}
-    yield from _named_twice("node", "nodes", "id", [node.id for node in spec.nodes])
-    yield from _named_twice("variable", "variables", "name", [variable.name for variable in spec.variables])
-    yield from _named_twice("persona", "personas", "name", [persona.name for persona in spec.personas])
-    yield from _named_twice("fact", "knowledge", "id", [fact.id for fact in spec.knowledge])
+    yield from _duplicates("node", "nodes", "id", [node.id for node in spec.nodes])
+    yield from _duplicates("variable", "variables", "name", [variable.name for variable in spec.variables])
+    yield from _duplicates("persona", "personas", "name", [persona.name for persona in spec.personas])
+    yield from _duplicates("fact", "knowledge", "id", [fact.id for fact in spec.knowledge])
     if spec.start not in known:
-        yield _error("spec.start", "spec.start", f"there is no node {spec.start!r}", "name one of the nodes")
+        yield error("spec.start", "spec.start", f"there is no node {spec.start!r}", "set start to the id of a node")
         return
     drawn: nx.DiGraph[str] = nx.DiGraph()
     drawn.add_nodes_from(known)
-    for node, _, field in _each_node(spec):
-        for edge, name, at in _each_edge(node, field):
+    for node, _, field in located_nodes(spec):
+        for edge, name, path in located_edges(node, field):
             if edge.to in known:
                 drawn.add_edge(node.id, edge.to)
             else:
-                yield _error(name, f"{at}.to", f"there is no node {edge.to!r}", "add that node or correct the edge")
+                yield error(name, f"{path}.to", f"there is no node {edge.to!r}", "add that node or correct the edge")
+    yield from _disconnected(spec, drawn)
+
+
+def _disconnected(spec: ProcedureSpec, drawn: "nx.DiGraph[str]") -> Iterator[Finding]:
+    """Nodes that the start does not lead to, or that lead to no terminal."""
     reachable = nx.descendants(drawn, spec.start) | {spec.start}
-    ends = [node.id for node in spec.nodes if not node.next]
-    ending = set(ends).union(*(nx.ancestors(drawn, end) for end in ends))
-    for node, where, field in _each_node(spec):
+    terminals = [node.id for node in spec.nodes if not node.next]
+    terminating = set(terminals).union(*(nx.ancestors(drawn, terminal) for terminal in terminals))
+    for node, where, field in located_nodes(spec):
         if node.id not in reachable:
-            yield _error(where, field, "cannot be reached from the start", "add an edge to it or remove it")
-        elif node.id not in ending:
-            cure = "add an edge that ends the conversation"
-            yield _error(where, f"{field}.next", "leads to no terminal: a loop without a way out", cure)
+            yield error(where, field, "cannot be reached from the start", "add an edge to it or remove it")
+        elif node.id not in terminating:
+            fix = "add an edge that ends the conversation"
+            yield error(where, f"{field}.next", "leads to no terminal: the loop has no exit", fix)
 
 
-def _named_twice(kind: str, field: str, key: str, names: Sequence[str]) -> Iterator[Finding]:
-    """What the API server refuses as well."""
+def _duplicates(kind: str, field: str, key: str, names: Sequence[str]) -> Iterator[Finding]:
+    """Errors for keys used more than once, which the API server rejects as well."""
     seen = Counter[str]()
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         seen[name] += 1
         if seen[name] == 2:
-            at, cure = f"spec.{field}[{place}].{key}", f"give every {kind} its own {key}"
-            yield _error(f"{kind} {name}", at, f"its {key} is used more than once", cure)
+            path, fix = f"spec.{field}[{index}].{key}", f"give every {kind} its own {key}"
+            yield error(f"{kind} {name}", path, f"its {key} is used more than once", fix)
 
 
-def _nodes(spec: ProcedureSpec) -> Iterator[Finding]:
-    for node, where, field in _each_node(spec):
+def check_nodes(spec: ProcedureSpec) -> Iterator[Finding]:
+    """Errors within single nodes: outcome, prompt, parallel edges."""
+    for node, where, field in located_nodes(spec):
         if not node.next and node.outcome is None:
-            cure = "set outcome to success, abandonment or escalation, or give it a way out (next)"
-            yield _error(where, field, "is a dead end without an outcome", cure)
+            fix = "set outcome to success, abandonment or escalation, or add edges (next)"
+            yield error(where, field, "is a dead end without an outcome", fix)
         if node.next and node.outcome is not None:
-            yield _error(where, f"{field}.outcome", "has an outcome and a way out", "remove outcome, or next")
+            yield error(where, f"{field}.outcome", "has both an outcome and edges", "remove outcome, or next")
         if node.role == "agent" and not node.prompt.strip():
-            yield _error(where, f"{field}.prompt", "has no prompt", "say what the agent should do here")
+            yield error(where, f"{field}.prompt", "has no prompt", "describe what the agent should do here")
         targets = Counter(edge.to for edge in node.next)
-        for edge, name, at in _each_edge(node, field):
+        for edge, name, path in located_edges(node, field):
             if targets[edge.to] > 1:
                 targets[edge.to] = 0
-                yield _error(name, f"{at}.to", "there are two edges between these nodes", "merge them")
+                yield error(name, f"{path}.to", "there are several edges between these nodes", "merge them")

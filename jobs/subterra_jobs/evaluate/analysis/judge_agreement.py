@@ -1,4 +1,4 @@
-"""Do judges agree, with each other and with themselves?"""
+"""Agreement between judges and repeatability of one judge."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
-    """Cohen's kappa of two judges with quadratic weights: 1 for equal scores, 0 for what chance gives.
+    """Cohen's kappa of two judges with quadratic weights: 1 for equal scores, 0 for chance.
 
     Constant equal scores agree fully. Raises ValueError without scores, or when the judges scored different conversations.
     """
@@ -20,7 +20,7 @@ def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def kappa_interval(first: Sequence[float], second: Sequence[float], rng: np.random.Generator) -> Interval:
-    """Weighted kappa with its 95 % interval: percentile bootstrap over conversations, which keeps both judges' scores together."""
+    """Weighted kappa with its 95 % interval by percentile bootstrap over conversations, keeping the judges' scores paired."""
     a, b = _both(first, second)
     sizes = [len(part) for part in np.array_split(np.arange(RESAMPLES), max(1, RESAMPLES * len(a) // CELLS))]
     drawn = (rng.integers(0, len(a), (size, len(a))) for size in sizes)
@@ -29,7 +29,7 @@ def kappa_interval(first: Sequence[float], second: Sequence[float], rng: np.rand
 
 
 def repeat_variance(plays: Sequence[Sequence[float]]) -> float | None:
-    """Variance of a judge's scores of the same conversation, pooled; none when no conversation was scored twice."""
+    """Pooled variance of a judge's scores for the same conversation; `None` when no conversation was scored twice."""
     repeated = [np.asarray(scores, dtype=float) for scores in plays if len(scores) > 1]
     freedom = sum(len(scores) - 1 for scores in repeated)
     if not freedom:
@@ -44,7 +44,7 @@ def _both(first: Sequence[float], second: Sequence[float]) -> tuple[Floats, Floa
 
 
 def _kappas(a: Floats, b: Floats) -> Floats:
-    """Along the last axis: one minus the mean squared difference over the one that chance gives."""
+    """Weighted kappa along the last axis: one minus the mean squared difference over its expectation by chance."""
     found = ((a - b) ** 2).mean(axis=-1)
     chance = a.var(axis=-1) + b.var(axis=-1) + (a.mean(axis=-1) - b.mean(axis=-1)) ** 2
     return np.where(chance == 0, 1.0, 1 - found / np.where(chance == 0, 1.0, chance))

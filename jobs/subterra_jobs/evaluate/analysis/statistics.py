@@ -1,4 +1,4 @@
-"""The statistics of the evaluation, all defined on degenerate input too: constant scores, few pairs, ties."""
+"""Statistics that are also defined on degenerate input: constant scores, few pairs, ties."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from subterra_api.v1alpha1.scores import Interval, Tally
-from subterra_core.gate.bounds import share_bounds
+from subterra_api.v1alpha1.scores import Interval, Proportion
+from subterra_core.gate.bounds import proportion_bounds
 
 RESAMPLES = 10_000
 CELLS = 2_000_000
-"""Numbers drawn at once; bounds memory."""
+"""Numbers drawn at a time; bounds memory."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """A two-sided test. ``n`` counts what entered it: pairs that differ, or all values."""
+    """A two-sided test. `n` counts the values in it: differing pairs, or all values."""
 
     __test__ = False  # for pytest, which collects classes of this name
 
@@ -26,9 +26,9 @@ class Test:
 
 
 def mean_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Interval:
-    """Mean with its percentile-bootstrap 95 % interval; of constant values, that value three times."""
+    """Mean with its percentile-bootstrap 95 % interval, of width 0 for constant values. Raises ValueError without values."""
     if not values:
-        raise ValueError("there is no mean of no values")
+        raise ValueError("the mean of no values is undefined")
     data = np.asarray(values, dtype=float)
     if data.min() == data.max():
         return Interval(mean=float(data[0]), low=float(data[0]), high=float(data[0]))
@@ -41,10 +41,10 @@ def mean_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES
 
 
 def share_interval(hits: int, total: int) -> Interval:
-    """Share with its Wilson 95 % interval, which is not of width 0 even when all or none hit."""
+    """Share with its Wilson 95 % interval, which has width even when all or none hit. Raises ValueError without trials."""
     if not 0 <= hits <= total or total == 0:
-        raise ValueError(f"there is no share of {hits} in {total}")
-    return share_bounds(Tally(hits=hits, of=total), 0.025)
+        raise ValueError(f"the share of {hits} in {total} is undefined")
+    return proportion_bounds(Proportion(hits=hits, of=total), 0.025)
 
 
 def wilcoxon(first: Sequence[float], second: Sequence[float]) -> Test:
@@ -70,7 +70,7 @@ def mann_whitney(first: Sequence[float], second: Sequence[float]) -> Test:
 
 
 def cohens_d(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Difference of means in pooled standard deviations; 0 for equal means, none where it is not defined."""
+    """Difference of means in pooled standard deviations; 0 for equal means, `None` where undefined."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(a) < 2 or len(b) < 2:
         return None
@@ -82,7 +82,7 @@ def cohens_d(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def cohens_dz(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Mean difference of pairs in standard deviations of the differences; 0 for equal pairs, none where it is not defined."""
+    """Mean difference of pairs in standard deviations of the differences; 0 for equal pairs, `None` where undefined."""
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     if not differences.any():
         return 0.0 if len(differences) else None
@@ -91,7 +91,7 @@ def cohens_dz(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for being looked at together (Holm-Bonferroni), by name."""
+    """p-values adjusted for multiple testing (Holm-Bonferroni), by name."""
     adjusted: dict[str, float] = {}
     floor = 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):

@@ -1,8 +1,8 @@
-"""From guesses about single turns to one reading of a conversation: which way the customer went, and what the agent said. Pure.
+"""Alignment-based conformance checking: from labels of single turns to the cheapest alignment of a conversation. Pure.
 
-A labeller that looks at turns one by one errs here and there. The flowchart says what can follow what, so the reading that costs
-least is taken: a second guess costs 1, a step of the agent that the procedure does not allow 3, a customer's decision that was not
-among the guesses 4. So one slip of the labeller is mended, while a step that the agent really took wrongly stays wrong.
+A labeller that reads turns one by one makes mistakes. The flowchart says what can follow what, so the cheapest alignment is taken:
+a second candidate costs 1, an agent step that the procedure does not allow 3, a customer decision that is not among the candidates
+4. So one slip of the labeller is corrected, while a step that the agent really took wrongly stays wrong.
 """
 
 from collections import deque
@@ -14,217 +14,220 @@ from subterra_api.v1alpha1.procedure import Role
 from subterra_core.procedure.graph import Graph, Path, Step
 from subterra_jobs.evaluate.judge.rule_labeller import Label
 
-SECOND, UNHEARD, ILLEGAL, MISHEARD = 1, 1, 3, 4
-_RUN = 12
-"""Nodes of one speaker in a row that are looked at."""
+SECOND_CANDIDATE_COST, UNLABELLED_COST, ILLEGAL_STEP_COST, MISLABELLED_COST = 1, 1, 3, 4
+_MAX_RUN = 12
+"""Longest run of nodes of one speaker that is considered."""
 
 Nodes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Guess:
-    """What a turn may be: the nodes it utters, and where a customer's decision leads; none where that is not said."""
+class CandidateLabel:
+    """A candidate label of a turn: the nodes it utters, and where a customer's decision leads, or `None` if unstated."""
 
     nodes: Nodes
     to: str | None = None
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A turn with at most two guesses, the likelier first; without any it is no step of the procedure."""
+class LabelledTurn:
+    """A turn with up to two candidates, the likelier first; none for a turn that takes no step."""
 
     role: Role
-    guesses: tuple[Guess, ...] = ()
+    candidates: tuple[CandidateLabel, ...] = ()
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """``path`` runs from the start to a terminal: what the customer decided, then the shortest way on where that ended.
+class Alignment:
+    """`path` runs from the start to a terminal: the customer's decisions, then the shortest completion.
 
-    ``labels`` are the agent's turns as `replay` wants them. ``turns`` is what every turn was taken for; none for no step.
+    `labels` are the agent's turns as `replay` expects them. `turns` has the label chosen for every turn, `None` for no step.
     """
 
     path: Path
     labels: tuple[tuple[Label, ...], ...]
-    turns: tuple[Guess | None, ...]
+    turns: tuple[CandidateLabel | None, ...]
 
 
 @dataclass(frozen=True)
-class _Run:
-    """Nodes of one speaker up to the other's, and what comes then; none at the end."""
+class _SpeakerRun:
+    """A run of one speaker's nodes and the position after it, `None` at the end."""
 
-    guess: Guess
+    label: CandidateLabel
     then: "Step | str | None"
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A reading so far. ``at`` is where the conversation stands, none after its end: a step, or once it went astray only a node.
+class _PartialAlignment:
+    """An alignment of the first turns.
 
-    ``lawful`` is where the path stands.
+    `position` is where the conversation is: a step, only a node once it has `deviated`, `None` after its end. `on_model` is where
+    the path is.
     """
 
     cost: int
-    at: Step | str | None
-    lawful: Step | None
-    astray: bool = False
+    position: Step | str | None
+    on_model: Step | None
+    deviated: bool = False
     path: Path = ()
     labels: tuple[tuple[Label, ...], ...] = ()
-    turns: tuple[Guess | None, ...] = ()
-    said: Nodes = ()
-    """What the agent said last."""
+    turns: tuple[CandidateLabel | None, ...] = ()
+    last_agent_nodes: Nodes = ()
+    """Nodes of the agent's last utterance."""
 
 
-def decode(graph: Graph, values: Mapping[str, str], turns: Sequence[Heard]) -> Decoded:
-    """The cheapest reading; of several the one in which the agent went astray least."""
+def align(graph: Graph, values: Mapping[str, str], turns: Sequence[LabelledTurn]) -> Alignment:
+    """The cheapest alignment; among equals, one in which the agent did not deviate."""
     start = graph.begin(values)
-    opener = int(bool(turns) and turns[0].role != graph.nodes[start.node].role)  # it is no step
-    waiting = {opener: [_Reading(0, start, start, turns=(None,) * opener)]}
+    opener = int(bool(turns) and turns[0].role != graph.nodes[start.node].role)  # an opener takes no step
+    waiting = {opener: [_PartialAlignment(0, start, start, turns=(None,) * opener)]}
     for index in range(opener, len(turns)):
-        for reading in _best(waiting.pop(index, ())):
-            for taken, further in _further(graph, reading, turns[index:]):
-                waiting.setdefault(index + taken, []).append(further)
-    best = min(waiting[len(turns)], key=lambda reading: (reading.cost, reading.astray))
-    rest = _shortest(graph, best.lawful) if best.lawful is not None else ()
-    return Decoded((*best.path, *(rest or ())), best.labels, best.turns)
+        for partial in _cheapest(waiting.pop(index, ())):
+            for consumed, extended in _extend(graph, partial, turns[index:]):
+                waiting.setdefault(index + consumed, []).append(extended)
+    best = min(waiting[len(turns)], key=lambda partial: (partial.cost, partial.deviated))
+    rest = _shortest_completion(graph, best.on_model) if best.on_model is not None else ()
+    return Alignment((*best.path, *(rest or ())), best.labels, best.turns)
 
 
-def _best(readings: Iterable[_Reading]) -> list[_Reading]:
-    """The cheapest for each place that matters for what follows."""
-    found: dict[object, _Reading] = {}
-    for reading in readings:
-        key = (reading.at, reading.astray, reading.said)
-        if key not in found or reading.cost < found[key].cost:
-            found[key] = reading
-    return list(found.values())
+def _cheapest(partials: Iterable[_PartialAlignment]) -> list[_PartialAlignment]:
+    """The cheapest alignment for each state that matters for what follows."""
+    cheapest: dict[object, _PartialAlignment] = {}
+    for partial in partials:
+        key = (partial.position, partial.deviated, partial.last_agent_nodes)
+        if key not in cheapest or partial.cost < cheapest[key].cost:
+            cheapest[key] = partial
+    return list(cheapest.values())
 
 
-def _further(graph: Graph, reading: _Reading, turns: Sequence[Heard]) -> Iterator[tuple[int, _Reading]]:
-    """The reading with the next turn, or the next two, read in every way that there is."""
+def _extend(graph: Graph, partial: _PartialAlignment, turns: Sequence[LabelledTurn]) -> Iterator[tuple[int, _PartialAlignment]]:
+    """All extensions by the next turn or two, with the number of turns each consumes."""
     turn = turns[0]
-    runs = [] if reading.at is None else _runs(graph, reading.at, turn.role)
+    runs = [] if partial.position is None else _speaker_runs(graph, partial.position, turn.role)
     if not runs:  # after the end
-        yield 1, _beside(reading, turns[:1], UNHEARD if turn.role == "agent" and turn.guesses else 0)
+        yield 1, _off_path(partial, turns[:1], UNLABELLED_COST if turn.role == "agent" and turn.candidates else 0)
     elif turn.role == "agent":
-        yield from ((1, each) for each in _agent(graph, reading, turn, runs))
+        yield from ((1, extended) for extended in _agent_turn(graph, partial, turn, runs))
     else:
-        yield from ((1, each) for each in _customer(reading, turn, runs))
-        if not turn.guesses and (len(turns) < 2 or _only_repeats(reading, turns[1])):
-            yield min(2, len(turns)), _beside(reading, turns[:2], 0)
+        yield from ((1, extended) for extended in _customer_turn(partial, turn, runs))
+        if not turn.candidates and (len(turns) < 2 or _only_repeats(partial, turns[1])):
+            yield min(2, len(turns)), _off_path(partial, turns[:2], 0)
 
 
-def _beside(reading: _Reading, turns: Sequence[Heard], cost: int) -> _Reading:
-    """Turns that are no part of the path: a question back and its answer, or thanks after the end."""
-    again = Guess(reading.said)
-    taken = tuple(again if any(guess.nodes == again.nodes for guess in turn.guesses) else None for turn in turns)
-    return replace(reading, cost=reading.cost + cost, turns=(*reading.turns, *taken))
+def _off_path(partial: _PartialAlignment, turns: Sequence[LabelledTurn], cost: int) -> _PartialAlignment:
+    """Extension by turns off the path: a clarifying question and its answer, or thanks after the end."""
+    repeated = CandidateLabel(partial.last_agent_nodes)
+    labels = tuple(repeated if any(candidate.nodes == repeated.nodes for candidate in turn.candidates) else None for turn in turns)
+    return replace(partial, cost=partial.cost + cost, turns=(*partial.turns, *labels))
 
 
-def _only_repeats(reading: _Reading, turn: Heard) -> bool:
-    """Whether the agent's turn takes no step."""
-    return not turn.guesses or any(guess.nodes == reading.said for guess in turn.guesses)
+def _only_repeats(partial: _PartialAlignment, turn: LabelledTurn) -> bool:
+    """Whether the agent's turn takes no new step."""
+    return not turn.candidates or any(candidate.nodes == partial.last_agent_nodes for candidate in turn.candidates)
 
 
-def _customer(reading: _Reading, turn: Heard, runs: Sequence[_Run]) -> Iterator[_Reading]:
-    """Whatever was heard, the customer went some way that there is."""
-    alone = len(runs) == 1
+def _customer_turn(partial: _PartialAlignment, turn: LabelledTurn, runs: Sequence[_SpeakerRun]) -> Iterator[_PartialAlignment]:
+    """Extensions by a customer turn: whatever the label, the customer took some open edge."""
+    alone = len(runs) == 1  # no decision to make
     for run in runs:
-        ranks = [
-            SECOND * rank + (0 if alone or guess.to == run.guess.to else UNHEARD)
-            for rank, guess in enumerate(turn.guesses)
-            if guess.nodes == run.guess.nodes and (alone or guess.to in (None, run.guess.to))
-        ]  # fmt: skip
-        yield _taken(reading, run, min(ranks, default=MISHEARD if turn.guesses else UNHEARD))
+        costs = [
+            SECOND_CANDIDATE_COST * rank + (0 if alone or candidate.to == run.label.to else UNLABELLED_COST)
+            for rank, candidate in enumerate(turn.candidates)
+            if candidate.nodes == run.label.nodes and (alone or candidate.to in (None, run.label.to))
+        ]
+        yield _follow(partial, run, min(costs, default=MISLABELLED_COST if turn.candidates else UNLABELLED_COST))
 
 
-def _agent(graph: Graph, reading: _Reading, turn: Heard, runs: Sequence[_Run]) -> Iterator[_Reading]:
-    """A step that is due, or one that is not."""
-    due = {run.guess.nodes for run in runs}
-    for rank, guess in enumerate(turn.guesses):
-        if guess.nodes not in due:
-            strayed = _strayed(reading, runs[0], guess, ILLEGAL + SECOND * rank)
-            yield from (replace(strayed, at=then) for then in _after(graph, guess.nodes[-1]))
+def _agent_turn(
+    graph: Graph, partial: _PartialAlignment, turn: LabelledTurn, runs: Sequence[_SpeakerRun]
+) -> Iterator[_PartialAlignment]:
+    """Extensions by an agent turn: the step that is due, or a deviation."""
+    due = {run.label.nodes for run in runs}
+    for rank, candidate in enumerate(turn.candidates):
+        if candidate.nodes not in due:
+            deviation = _deviate(partial, runs[0], candidate, ILLEGAL_STEP_COST + SECOND_CANDIDATE_COST * rank)
+            yield from (replace(deviation, position=then) for then in _next_customer_nodes(graph, candidate.nodes[-1]))
             continue
-        for run in (run for run in runs if run.guess.nodes == guess.nodes):
-            said = replace(reading, said=guess.nodes, labels=(*reading.labels, (Label(guess.nodes, ()),)))
-            yield _taken(said, run, SECOND * rank)
-    if not turn.guesses:
-        strayed = _strayed(reading, runs[0], None, ILLEGAL)
-        yield from (replace(strayed, at=then) for then in _after(graph, runs[0].guess.nodes[-1]))
+        for run in (run for run in runs if run.label.nodes == candidate.nodes):
+            uttered = replace(partial, last_agent_nodes=candidate.nodes, labels=(*partial.labels, (Label(candidate.nodes, ()),)))
+            yield _follow(uttered, run, SECOND_CANDIDATE_COST * rank)
+    if not turn.candidates:
+        deviation = _deviate(partial, runs[0], None, ILLEGAL_STEP_COST)
+        yield from (replace(deviation, position=then) for then in _next_customer_nodes(graph, runs[0].label.nodes[-1]))
 
 
-def _taken(reading: _Reading, run: _Run, cost: int) -> _Reading:
-    """The reading with a turn that is due."""
-    further = replace(reading, cost=reading.cost + cost, at=run.then, turns=(*reading.turns, run.guess))
-    return further if reading.astray else _lawfully(further, run)
+def _follow(partial: _PartialAlignment, run: _SpeakerRun, cost: int) -> _PartialAlignment:
+    """Extension by a turn that is due."""
+    extended = replace(partial, cost=partial.cost + cost, position=run.then, turns=(*partial.turns, run.label))
+    return extended if partial.deviated else _advance(extended, run)
 
 
-def _strayed(reading: _Reading, due: _Run, guess: Guess | None, cost: int) -> _Reading:
-    """The path goes on with the step that was due, and stops there: after that nothing follows from it."""
-    on = reading if reading.astray else replace(_lawfully(reading, due), astray=True)
-    labels = (*on.labels, (Label(guess.nodes, ()),) if guess else ())  # none holds the turn's place
-    said = guess.nodes if guess else on.said
-    return replace(on, cost=on.cost + cost, labels=labels, turns=(*on.turns, guess), said=said)
+def _deviate(partial: _PartialAlignment, due: _SpeakerRun, candidate: CandidateLabel | None, cost: int) -> _PartialAlignment:
+    """Extension by a deviation: the path takes the step that was due and stops there."""
+    base = partial if partial.deviated else replace(_advance(partial, due), deviated=True)
+    labels = (*base.labels, (Label(candidate.nodes, ()),) if candidate else ())
+    nodes = candidate.nodes if candidate else base.last_agent_nodes
+    return replace(base, cost=base.cost + cost, labels=labels, turns=(*base.turns, candidate), last_agent_nodes=nodes)
 
 
-def _lawfully(reading: _Reading, run: _Run) -> _Reading:
+def _advance(partial: _PartialAlignment, run: _SpeakerRun) -> _PartialAlignment:
     assert not isinstance(run.then, str), "paths consist of steps"
-    return replace(reading, path=(*reading.path, *run.guess.nodes), lawful=run.then)
+    return replace(partial, path=(*partial.path, *run.label.nodes), on_model=run.then)
 
 
-def _runs(graph: Graph, at: Step | str, role: Role) -> list[_Run]:
-    """What this speaker can say here: lawfully from a step, or along any edges from a node."""
-    first = at if isinstance(at, str) else at.node
-    found: list[_Run] = []
-    waiting: list[tuple[Step | str, Nodes]] = [(at, (first,))] if graph.nodes[first].role == role else []
+def _speaker_runs(graph: Graph, position: Step | str, role: Role) -> list[_SpeakerRun]:
+    """Runs this speaker can utter here: along open edges from a step, along any edges from a node."""
+    first = position if isinstance(position, str) else position.node
+    runs: list[_SpeakerRun] = []
+    waiting: list[tuple[Step | str, Nodes]] = [(position, (first,))] if graph.nodes[first].role == role else []
     for here, nodes in waiting:
-        ways = list(_ways(graph, here))
-        if not ways:
-            found.append(_Run(Guess(nodes), None))
-        for to, then in ways:
+        moves = list(_moves(graph, here))
+        if not moves:
+            runs.append(_SpeakerRun(CandidateLabel(nodes), None))
+        for to, then in moves:
             if graph.nodes[to].role != role:
-                found.append(_Run(Guess(nodes, to), then))
-            elif len(nodes) < _RUN:
+                runs.append(_SpeakerRun(CandidateLabel(nodes, to), then))
+            elif len(nodes) < _MAX_RUN:
                 waiting.append((then, (*nodes, to)))
-    return found
+    return runs
 
 
-def _ways(graph: Graph, at: Step | str) -> Iterator[tuple[str, Step | str]]:
-    if isinstance(at, str):
-        yield from ((edge.to, edge.to) for edge in graph.nodes[at].next)
+def _moves(graph: Graph, position: Step | str) -> Iterator[tuple[str, Step | str]]:
+    if isinstance(position, str):
+        yield from ((edge.to, edge.to) for edge in graph.nodes[position].next)
     else:
-        lawful = ((edge.to, graph.take(at, edge)) for edge in graph.open_edges(at))
-        yield from (way for way in lawful if _shortest(graph, way[1]) is not None)
+        moves = ((edge.to, graph.take(position, edge)) for edge in graph.open_edges(position))
+        yield from (move for move in moves if _shortest_completion(graph, move[1]) is not None)
 
 
-def _after(graph: Graph, node: str) -> list[str | None]:
-    """The customer's nodes that may follow an agent's node, steps that it left out skipped; none at an end."""
-    found: dict[str | None, None] = {}
+def _next_customer_nodes(graph: Graph, node: str) -> list[str | None]:
+    """Customer nodes that may follow an agent node, skipping agent nodes between; `None` for an end."""
+    customer_nodes: dict[str | None, None] = {}
     seen, waiting = {node}, [node]
     for here in waiting:
         following = [edge.to for edge in graph.nodes[here].next]
         if not following:
-            found[None] = None
+            customer_nodes[None] = None
         for to in following:
             if graph.nodes[to].role == "user":
-                found[to] = None
+                customer_nodes[to] = None
             elif to not in seen:
                 seen.add(to)
                 waiting.append(to)
-    return list(found)
+    return list(customer_nodes)
 
 
 @lru_cache(maxsize=10_000)
-def _shortest(graph: Graph, begin: Step) -> Path | None:
-    """To a terminal on the shortest lawful way; none when bounds and guards leave no way."""
+def _shortest_completion(graph: Graph, begin: Step) -> Path | None:
+    """Shortest path to a terminal that bounds and guards allow, or `None`."""
     waiting: deque[tuple[Step, Path]] = deque([(begin, (begin.node,))])
     seen = {begin}
     while waiting:
         step, path = waiting.popleft()
         if not graph.nodes[step.node].next:
             return path
-        for further in (graph.take(step, edge) for edge in graph.open_edges(step)):
-            if further not in seen:
-                seen.add(further)
-                waiting.append((further, (*path, further.node)))
+        for following in (graph.take(step, edge) for edge in graph.open_edges(step)):
+            if following not in seen:
+                seen.add(following)
+                waiting.append((following, (*path, following.node)))
     return None

@@ -1,7 +1,7 @@
-"""Replays a dialogue against the procedure: after each decision of the customer, did the agent do what is prescribed?
+"""Replays a conversation against the procedure: did the agent take the prescribed step after each decision of the customer?
 
-The scenario's path holds what was decided at every hub: the customer's lines were written for it, facts follow from the
-scenario's values, and history follows from the path itself.
+The scenario's path has the decision at every hub: the customer's lines were written for it, facts follow from the scenario's
+values, and history follows from the path itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ Nodes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Prescribed:
-    """What one agent turn must utter. ``hub`` is the customer's node before it, ``places`` are its nodes' places on the path."""
+class PrescribedTurn:
+    """Nodes that one agent turn must utter. `hub` is the customer node before it, `indexes` are the nodes' indexes on the path."""
 
     nodes: Nodes
     hub: str
-    places: tuple[int, ...]
+    indexes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One agent turn beside what was prescribed; ``label`` is none when the reply was not recognised or never came."""
+class CheckedTurn:
+    """One agent turn and what was prescribed; `label` is `None` when the reply was not recognized or is missing."""
 
-    prescribed: Prescribed
+    prescribed: PrescribedTurn
     label: Label | None
 
     @property
@@ -36,7 +36,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Mention:
-    """A value that the agent repeated, and what the customer had said."""
+    """A value that the agent repeated, and the value that the customer has."""
 
     turn: int
     variable: str
@@ -50,7 +50,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Violation:
-    """The first transition that the procedure does not allow; ``got`` is empty for a reply that was not recognised."""
+    """The first transition that the procedure does not allow; `got` is empty for a reply that was not recognized."""
 
     turn: int
     hub: str
@@ -60,71 +60,73 @@ class Violation:
 
 @dataclass(frozen=True)
 class Replay:
-    """A dialogue as the procedure sees it. ``reached`` is the terminal that the agent uttered first, at ``reached_at``."""
+    """A conversation checked against the procedure. `reached` is the first terminal the agent uttered, at turn `reached_at`."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[CheckedTurn, ...]
     mentions: tuple[Mention, ...]
     reached: str | None
     reached_at: int | None
     arrived: bool
-    """The right terminal, and not before its time."""
+    """Whether the agent reached the right terminal, and not too early."""
     violation: Violation | None
     path: Path
-    """What was decided, and should have been followed."""
+    """The path that the agent should have followed."""
 
     @property
     def conformant(self) -> bool:
         return self.violation is None and self.arrived
 
 
-def prescribe(graph: Graph, path: Path) -> list[Prescribed]:
-    """The agent's turns on a path."""
-    turns: list[Prescribed] = []
+def prescribed_turns(graph: Graph, path: Path) -> list[PrescribedTurn]:
+    """Agent turns on a path."""
+    turns: list[PrescribedTurn] = []
     hub = "start"
-    for place, node in enumerate(path):
+    for index, node in enumerate(path):
         if graph.nodes[node].role == "user":
             hub = node
-        elif place and graph.nodes[path[place - 1]].role == "agent":
+        elif index and graph.nodes[path[index - 1]].role == "agent":
             last = turns[-1]
-            turns[-1] = Prescribed((*last.nodes, node), last.hub, (*last.places, place))
+            turns[-1] = PrescribedTurn((*last.nodes, node), last.hub, (*last.indexes, index))
         else:
-            turns.append(Prescribed((node,), hub, (place,)))
+            turns.append(PrescribedTurn((node,), hub, (index,)))
     return turns
 
 
 def replay(graph: Graph, path: Path, values: Mapping[str, str], labels: Sequence[Sequence[Label]]) -> Replay:
-    """The dialogue judged turn by turn; ``labels`` are the readings of each reply.
+    """The conversation checked turn by turn; `labels` has the candidate labels of each reply.
 
-    Replies beyond the path are left out: when the customer says the last word, the agent's answer to it means nothing.
+    Replies beyond the path are ignored: when the customer has the last word, the agent's reply to it means nothing.
     """
-    prescribed = prescribe(graph, path)
-    readings = [*labels, *([()] * (len(prescribed) - len(labels)))]
-    turns = tuple(Turn(want, _read(want, found)) for want, found in zip(prescribed, readings, strict=False))
-    ends = [(at, node) for at, turn in enumerate(turns) if turn.label for node in turn.label.nodes if not graph.nodes[node].next]
+    prescribed = prescribed_turns(graph, path)
+    candidates = [*labels, *([()] * (len(prescribed) - len(labels)))]
+    turns = tuple(CheckedTurn(due, _choose_label(due, found)) for due, found in zip(prescribed, candidates, strict=False))
+    ends = [
+        (index, node) for index, turn in enumerate(turns) if turn.label for node in turn.label.nodes if not graph.nodes[node].next
+    ]
     reached_at, reached = ends[0] if ends else (None, None)
     if graph.nodes[path[-1]].role == "user":  # the customer ends it, so the agent must not
         arrived = not ends and bool(turns) and turns[-1].right
     else:
         arrived = reached == path[-1] and reached_at == len(turns) - 1
-    return Replay(turns, _mentions(turns, values), reached, reached_at, arrived, _violation(turns), path)
+    return Replay(turns, _mentions(turns, values), reached, reached_at, arrived, _first_violation(turns), path)
 
 
-def _read(want: Prescribed, readings: Sequence[Label]) -> Label | None:
-    """The prescribed reading where wordings leave a choice, else the first."""
-    return next((label for label in readings if label.nodes == want.nodes), readings[0] if readings else None)
+def _choose_label(due: PrescribedTurn, candidates: Sequence[Label]) -> Label | None:
+    """The prescribed label where the phrasing is ambiguous, else the first."""
+    return next((label for label in candidates if label.nodes == due.nodes), candidates[0] if candidates else None)
 
 
-def _mentions(turns: Sequence[Turn], values: Mapping[str, str]) -> tuple[Mention, ...]:
+def _mentions(turns: Sequence[CheckedTurn], values: Mapping[str, str]) -> tuple[Mention, ...]:
     return tuple(
-        Mention(at, name, said, values.get(name, ""))
-        for at, turn in enumerate(turns)
+        Mention(index, name, said, values.get(name, ""))
+        for index, turn in enumerate(turns)
         if turn.label is not None
         for name, said in turn.label.slots
     )
 
 
-def _violation(turns: Sequence[Turn]) -> Violation | None:
-    for at, turn in enumerate(turns):
+def _first_violation(turns: Sequence[CheckedTurn]) -> Violation | None:
+    for index, turn in enumerate(turns):
         if not turn.right:
-            return Violation(at, turn.prescribed.hub, turn.prescribed.nodes, turn.label.nodes if turn.label else ())
+            return Violation(index, turn.prescribed.hub, turn.prescribed.nodes, turn.label.nodes if turn.label else ())
     return None

@@ -1,4 +1,4 @@
-"""Who labels and judges what was played: rules where the words are the procedure's own, else models."""
+"""Examiners, which label and judge conversations: by rules where the words are the procedure's own, else by models."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -10,116 +10,124 @@ from typing import Protocol
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
-from subterra_jobs.evaluate.judge.llm_judge import TWICE, ModelJudge, Played, judge_all
-from subterra_jobs.evaluate.judge.llm_labeller import ModelLabeller
-from subterra_jobs.evaluate.judge.results import Judging, Repeat, Result
-from subterra_jobs.evaluate.judge.rule_judge import judge
-from subterra_jobs.evaluate.judge.rule_labeller import Labeller
+from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE, LLMJudge, judge_all
+from subterra_jobs.evaluate.judge.llm_labeller import LLMLabeller
+from subterra_jobs.evaluate.judge.results import ArmResults, JudgingQuality, Repeat, Result
+from subterra_jobs.evaluate.judge.rule_judge import judge_by_rules
+from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.scheduling import shuffled
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
+from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
+from subterra_jobs.evaluate.simulate.conversation import ArmSimulations, Conversation, Simulation
 from subterra_jobs.llm.client_pool import ClientPool
-from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.stage.cancellation import Cancellation
 
 CONCURRENCY = 64
-"""Conversations that are labelled or judged at a time; the account's limits may let through fewer calls."""
-Arms = Mapping[str, Sequence[Played]]
-Results = dict[str, list[Result]]
+"""Conversations labelled or judged at a time; the account's limits may allow fewer calls."""
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What was made of conversations: the results of each arm, in its order, and what was judged twice."""
+class ExaminedBatch:
+    """Results of each arm, in the order of its scenarios, and judgements that were repeated."""
 
-    arms: Results
+    arms: ArmResults
     repeats: tuple[Repeat, ...] = ()
 
 
-class Panel(Protocol):
-    """Makes results of conversations."""
+class Examiner(Protocol):
+    """Turns conversations into results."""
 
     def steps(self, conversations: int) -> int:
-        """How much there is to do, for progress."""
+        """Number of steps for this many conversations, for progress."""
         ...
 
-    async def examine(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> Examined:
-        """Labels and judges; ``on_done`` is called after each step. Raises a StageError when there is no going on."""
+    async def examine(self, arms: ArmSimulations, halt: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
+        """Labels and judges; calls `on_done` after each step. Raises a StageError when the stage cannot go on."""
         ...
 
-    async def judging(self, examined: Sequence[Examined], halt: Halt) -> Judging:
-        """Who did it, and how well."""
+    async def quality(self, batches: Sequence[ExaminedBatch], halt: Cancellation) -> JudgingQuality:
+        """Names of judges and labeller, and how reliable they are."""
         ...
 
 
-def panel_of(run: RunInput, graph: Graph, desk: ClientPool, dataset: Path | None) -> Panel:
-    """The run's panel. Without a dataset the labeller's accuracy stays unknown. Raises InvalidInputError."""
-    return Rules(graph) if run.evaluation.judge.name == "scripted" else Models(run, graph, desk, dataset)
+def make_examiner(run: RunInput, graph: Graph, pool: ClientPool, dataset: Path | None) -> Examiner:
+    """The run's examiner. Without a dataset the labeller's accuracy stays unknown. Raises InvalidInputError."""
+    return RuleExaminer(graph) if run.evaluation.judge.name == "scripted" else LLMExaminer(run, graph, pool, dataset)
 
 
-class Rules:
-    """Reads the procedure's own words."""
+class RuleExaminer:
+    """Labels and judges by rules; needs replies in the procedure's own words."""
 
     def __init__(self, graph: Graph) -> None:
-        self._graph, self._labeller = graph, Labeller(graph)
+        self._graph, self._labeller = graph, RuleLabeller(graph)
 
     def steps(self, conversations: int) -> int:
-        """None that takes time."""
+        """Always 0: rules take no time."""
         return 0
 
-    async def examine(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> Examined:
-        """See `Panel`."""
-        return Examined({name: [examine(self._graph, self._labeller, *pair) for pair in played] for name, played in arms.items()})
+    async def examine(self, arms: ArmSimulations, halt: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
+        """See `Examiner`."""
+        return ExaminedBatch(
+            {
+                name: [examine_by_rules(self._graph, self._labeller, *simulation) for simulation in simulations]
+                for name, simulations in arms.items()
+            }
+        )
 
-    async def judging(self, examined: Sequence[Examined], halt: Halt) -> Judging:
-        """See `Panel`."""
-        return Judging()
+    async def quality(self, batches: Sequence[ExaminedBatch], halt: Cancellation) -> JudgingQuality:
+        """See `Examiner`."""
+        return JudgingQuality()
 
 
-class Models:
+class LLMExaminer:
     """Two judges, and the first of them as labeller."""
 
-    def __init__(self, run: RunInput, graph: Graph, desk: ClientPool, dataset: Path | None) -> None:
-        asked, self._dataset, self._seed = run.evaluation, dataset, run.evaluation.seed
-        named = [("evaluation.judge", asked.judge), ("evaluation.secondJudge", asked.second_judge)]
+    def __init__(self, run: RunInput, graph: Graph, pool: ClientPool, dataset: Path | None) -> None:
+        settings, self._dataset, self._seed = run.evaluation, dataset, run.evaluation.seed
+        fields = [("evaluation.judge", settings.judge), ("evaluation.secondJudge", settings.second_judge)]
         self._judges = [
-            ModelJudge(graph, judge, desk.caller(judge, field, f"judge-{place}"), run.keys.report)
-            for place, (field, judge) in enumerate(named) if judge is not None
-        ]  # fmt: skip
-        self._labeller = ModelLabeller(graph, asked.judge, desk.caller(asked.judge, "evaluation.judge", "labeller"))
-        self._slots = asyncio.Semaphore(CONCURRENCY)
+            LLMJudge(graph, provider, pool.client(provider, field, f"judge-{index}"), run.keys.report)
+            for index, (field, provider) in enumerate(fields)
+            if provider is not None
+        ]
+        self._labeller = LLMLabeller(graph, settings.judge, pool.client(settings.judge, "evaluation.judge", "labeller"))
+        self._semaphore = asyncio.Semaphore(CONCURRENCY)
 
     def steps(self, conversations: int) -> int:
-        """A label and, per judge, a judgement for each, and some judgements twice."""
-        return conversations + len(self._judges) * (conversations + round(TWICE * conversations))
+        """One label and, per judge, one judgement for each, plus repeated judgements."""
+        return conversations + len(self._judges) * (conversations + round(REPEAT_SHARE * conversations))
 
-    async def examine(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> Examined:
-        """See `Panel`."""
-        replays = await self._replays(arms, halt, on_done)
-        judged = await judge_all(self._judges, arms, seed=self._seed, slots=self._slots, halt=halt, on_done=on_done)
+    async def examine(self, arms: ArmSimulations, halt: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
+        """See `Examiner`."""
+        schedule = Schedule(self._seed, self._semaphore, halt, on_done)
+        replays = await self._replays(arms, schedule)
+        judged = await judge_all(self._judges, arms, schedule)
         rows = {name: zip(arms[name], replays[name], judged.arms[name], strict=True) for name in arms}
-        found = {name: [Result(*pair, replayed, scores) for pair, replayed, scores in row] for name, row in rows.items()}
-        return Examined(found, judged.repeats)
+        results = {
+            name: [Result(*simulation, replayed, judgements) for simulation, replayed, judgements in row]
+            for name, row in rows.items()
+        }
+        return ExaminedBatch(results, judged.repeats)
 
-    async def judging(self, examined: Sequence[Examined], halt: Halt) -> Judging:
-        """See `Panel`. Raises a StageError when there is no going on."""
-        known = None
+    async def quality(self, batches: Sequence[ExaminedBatch], halt: Cancellation) -> JudgingQuality:
+        """See `Examiner`. Raises a StageError when the stage cannot go on."""
+        accuracy = None
         if self._dataset is not None:
-            known = await self._labeller.accuracy(self._dataset, seed=self._seed, slots=self._slots, halt=halt)
-        repeats = tuple(repeat for each in examined for repeat in each.repeats)
-        return Judging(tuple(judge.name for judge in self._judges), repeats, self._labeller.name, known)
+            accuracy = await self._labeller.accuracy(self._dataset, Schedule(self._seed, self._semaphore, halt))
+        repeats = tuple(repeat for batch in batches for repeat in batch.repeats)
+        return JudgingQuality(tuple(judge.name for judge in self._judges), repeats, self._labeller.name, accuracy)
 
-    async def _replays(self, arms: Arms, halt: Halt, on_done: Callable[[], None]) -> dict[str, list[Replay]]:
-        jobs = [pair for played in arms.values() for pair in played]
+    async def _replays(self, arms: ArmSimulations, schedule: Schedule) -> Mapping[str, list[Replay]]:
+        async def label(simulation: Simulation) -> Replay:
+            return await self._labeller.replay(*simulation)
 
-        async def label(pair: Played) -> Replay:
-            return await self._labeller.replay(*pair)
-
-        labelled = iter(await shuffled(jobs, label, seed=self._seed, slots=self._slots, halt=halt, on_done=on_done))
-        return {name: list(islice(labelled, len(played))) for name, played in arms.items()}
+        jobs = [simulation for simulations in arms.values() for simulation in simulations]
+        replays = iter(await run_shuffled(jobs, label, schedule))
+        return {name: list(islice(replays, len(simulations))) for name, simulations in arms.items()}
 
 
-def examine(graph: Graph, labeller: Labeller, scenario: Scenario, dialogue: Dialogue) -> Result:
-    """A played scenario labelled, replayed and judged."""
-    labels = [labeller.label(reply.text) for reply in dialogue.replies]
+def examine_by_rules(graph: Graph, labeller: RuleLabeller, scenario: Scenario, conversation: Conversation) -> Result:
+    """Result of one scenario by the rule labeller and the rule judge."""
+    labels = [labeller.label(reply.text) for reply in conversation.replies]
     replayed = replay(graph, scenario.path, scenario.values, labels)
-    return Result(scenario, dialogue, replayed, (judge(scenario.path, scenario.lines, dialogue, replayed),))
+    judgement = judge_by_rules(scenario.path, scenario.lines, conversation, replayed)
+    return Result(scenario, conversation, replayed, (judgement,))

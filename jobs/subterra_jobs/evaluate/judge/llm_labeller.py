@@ -1,6 +1,5 @@
-"""The labeller for agents that speak freely: a model says which steps each turn takes, the flowchart decides between guesses."""
+"""LLM labeller for agents that speak freely: a model names the steps of each turn, the flowchart decides between candidates."""
 
-import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -8,29 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subterra_api.digest import meaning, sha256, short
+from subterra_api.digest import sha256, short, significant_fields
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Role
-from subterra_api.v1alpha1.scores import Tally
+from subterra_api.v1alpha1.scores import Proportion
 from subterra_core.procedure.graph import Graph
-from subterra_core.procedure.text import flowchart
-from subterra_jobs.dialogue.prompt_blocks import transcript
-from subterra_jobs.evaluate.judge.alignment import Decoded, Guess, Heard, decode
+from subterra_core.procedure.text import flowchart_text
+from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
+from subterra_jobs.evaluate.judge.alignment import Alignment, CandidateLabel, LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.scheduling import shuffled
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
+from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
+from subterra_jobs.evaluate.simulate.conversation import Conversation
+from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
 from subterra_jobs.llm.client import Request, json_object
-from subterra_jobs.llm.metered_client import Caller
-from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.llm.metered_client import MeteredClient
 
 TRIES = 3
 ANSWER_TOKENS = 6000
-CHECKED = 20
-"""Held-out conversations of the dataset on which the labeller's accuracy is measured."""
+GOLD_SAMPLE = 20
+"""Held-out conversations of the dataset that the labeller's accuracy is measured on."""
 ROLES: dict[str, Role] = {"assistant": "agent", "user": "user"}
-Chat = Sequence[Mapping[str, str]]
 
 _INSTRUCTION = """\
 You read a chat of a service's agent with a customer, and say for each turn which steps of the procedure it takes.
@@ -44,124 +42,123 @@ You read a chat of a service's agent with a customer, and say for each turn whic
 
 
 _STEPS = {"type": "array", "items": {"type": "string"}}
-_SCHEMA = json_object(
-    {"turns": {"type": "array", "items": json_object({"turn": {"type": "integer"}, "first": _STEPS, "second": _STEPS})}},
-)  # fmt: skip
+_TURN = json_object({"turn": {"type": "integer"}, "first": _STEPS, "second": _STEPS})
+_SCHEMA = json_object({"turns": {"type": "array", "items": _TURN}})
 
 
-class ModelLabeller:
-    """One model. What it said of a conversation is kept, and serves every evaluation that has the same conversation again."""
+class LLMLabeller:
+    """One model as labeller. Its responses are reused whenever the same conversation is labelled again."""
 
-    def __init__(self, graph: Graph, provider: Provider, caller: Caller) -> None:
+    def __init__(self, graph: Graph, provider: Provider, caller: MeteredClient) -> None:
         self._graph, self._caller = graph, caller
-        self._system = system_of(graph.spec)
+        self._system = labeller_system_prompt(graph.spec)
         self.name = provider.model or provider.name
-        self.fingerprint = short(sha256([meaning(provider), _INSTRUCTION, _SCHEMA, ANSWER_TOKENS, TRIES]), 12)
+        self.fingerprint = short(sha256([significant_fields(provider), _INSTRUCTION, _SCHEMA, ANSWER_TOKENS, TRIES]), 12)
 
-    async def replay(self, scenario: Scenario, dialogue: Dialogue) -> Replay:
-        """The conversation judged by the way that the customer really went. One that broke off is not read, nor one that the
-        labeller gives no usable answer about: their agent took no step. Raises a StageError when there is no going on.
+    async def replay(self, scenario: Scenario, conversation: Conversation) -> Replay:
+        """The conversation checked against the path that the customer really took. A failed conversation, and one without a usable
+        response, has no labels: its agent took no step. Raises a StageError when the stage cannot go on.
         """
-        read = None if dialogue.error is not None else await self.read(dialogue.chat, scenario.values, scenario.id)
-        if read is None:
+        alignment = None if conversation.error is not None else await self.align(conversation.chat, scenario.values, scenario.id)
+        if alignment is None:
             return replay(self._graph, scenario.path, scenario.values, [])
-        return replay(self._graph, read.path, scenario.values, read.labels)
+        return replay(self._graph, alignment.path, scenario.values, alignment.labels)
 
-    async def read(self, chat: Chat, values: Mapping[str, str], about: str) -> Decoded | None:
-        """The likeliest reading; none when no usable answer came. ``about`` names the conversation in the ledger."""
-        request = labelling(self._system, chat)
+    async def align(self, chat: ChatMessages, values: Mapping[str, str], about: str) -> Alignment | None:
+        """The cheapest alignment, or `None` without a usable response. `about` names the conversation in the ledger."""
+        request = labelling_request(self._system, chat)
         for attempt in range(TRIES):
             key = sha256([self.fingerprint, attempt, request.system, request.messages[0]["content"]])
-            kept, _ = await self._caller.ask(key, request, {"scenario": about, "labels": "turns"})
-            if kept.cut is None and (heard := heard_in(self._graph, chat, kept.text)) is not None:
-                return decode(self._graph, values, heard)
+            response, _ = await self._caller.complete(key, request, {"scenario": about, "labels": "turns"})
+            if response.cut is None and (turns := parse_labels(self._graph, chat, response.text)) is not None:
+                return align(self._graph, values, turns)
         return None
 
-    async def accuracy(self, dataset: Path, *, seed: int, slots: asyncio.Semaphore, halt: Halt) -> Accuracy:
-        """Measured on a few held-out conversations of the dataset, whose steps stand in its side file."""
-        known = draw(dataset, seed)
+    async def accuracy(self, dataset: Path, schedule: Schedule) -> Accuracy:
+        """The labeller's accuracy on held-out conversations of the dataset, whose steps are in its labels file."""
+        known = draw_gold_conversations(dataset, schedule.seed)
 
-        async def one(gold: Gold) -> Decoded | None:
-            return await self.read(gold.chat, gold.values, gold.id)
+        async def align_gold(gold: GoldConversation) -> Alignment | None:
+            return await self.align(gold.chat, gold.values, gold.id)
 
-        return score(known, await shuffled(known, one, seed=seed, slots=slots, halt=halt))
+        return labelling_accuracy(known, await run_shuffled(known, align_gold, schedule))
 
     async def close(self) -> None:
-        """Gives back connections."""
+        """Closes connections."""
         await self._caller.close()
 
 
-def system_of(spec: ProcedureSpec) -> str:
-    """What is the same for every conversation."""
-    return f"{_INSTRUCTION}\n\n<procedure>\n{flowchart(spec)}\n</procedure>"
+def labeller_system_prompt(spec: ProcedureSpec) -> str:
+    """System prompt of every labelling request."""
+    return f"{_INSTRUCTION}\n\n<procedure>\n{flowchart_text(spec)}\n</procedure>"
 
 
-def labelling(system: str, chat: Chat) -> Request:
-    """Asks for the steps of all turns."""
-    ask = f"{transcript(chat)}\n\nSay for each of the {len(chat)} turns which steps it takes."
+def labelling_request(system: str, chat: ChatMessages) -> Request:
+    """Request for the steps of all turns."""
+    ask = f"{numbered_transcript(chat)}\n\nSay for each of the {len(chat)} turns which steps it takes."
     return Request(system, ({"role": "user", "content": ask},), ANSWER_TOKENS, _SCHEMA)
 
 
 @dataclass(frozen=True)
-class Gold:
-    """A conversation whose steps are known: the nodes of every turn, none for a customer's opener."""
+class GoldConversation:
+    """A conversation with known steps: `turns` has the nodes of every turn, empty for a customer's opener."""
 
     id: str
-    chat: Chat
+    chat: ChatMessages
     values: Mapping[str, str]
     path: tuple[str, ...]
     turns: tuple[tuple[str, ...], ...]
 
 
-def draw(dataset: Path, seed: int, count: int = CHECKED) -> list[Gold]:
-    """Held-out conversations with their steps; all when there are fewer."""
+def draw_gold_conversations(dataset: Path, seed: int, count: int = GOLD_SAMPLE) -> list[GoldConversation]:
+    """A sample of held-out conversations with their steps; all when there are fewer."""
     labels = {row["id"]: row for row in _rows(dataset / "labels.jsonl") if row["heldOut"]}
     rows = [row for row in _rows(dataset / "heldout.jsonl") if row["id"] in labels]
     drawn = random.Random(f"evaluate/{seed}/gold").sample(rows, min(count, len(rows)))
-    return [_gold(row, labels[row["id"]]) for row in drawn]
+    return [_gold_conversation(row, labels[row["id"]]) for row in drawn]
 
 
-def score(known: Sequence[Gold], read: Sequence[Decoded | None]) -> Accuracy:
-    """Turns and conversations that were read as they are; without an answer all are wrong."""
+def labelling_accuracy(known: Sequence[GoldConversation], alignments: Sequence[Alignment | None]) -> Accuracy:
+    """Share of turns and conversations labelled correctly; a missing alignment counts as all wrong."""
     right: dict[str, list[bool]] = {"assistant": [], "user": []}
-    for gold, found in zip(known, read, strict=True):
-        turns = found.turns if found else (None,) * len(gold.turns)
-        for message, meant, guess in zip(gold.chat, gold.turns, turns, strict=True):
-            right[message["role"]].append(found is not None and (guess.nodes if guess else ()) == meant)
-    whole = [found is not None and found.path == gold.path for gold, found in zip(known, read, strict=True)]
-    return Accuracy(_tally(right["assistant"]), _tally(right["user"]), _tally(whole))
+    for gold, alignment in zip(known, alignments, strict=True):
+        labels = alignment.turns if alignment else (None,) * len(gold.turns)
+        for message, nodes, label in zip(gold.chat, gold.turns, labels, strict=True):
+            right[message["role"]].append(alignment is not None and (label.nodes if label else ()) == nodes)
+    paths = [alignment is not None and alignment.path == gold.path for gold, alignment in zip(known, alignments, strict=True)]
+    return Accuracy(_share_of(right["assistant"]), _share_of(right["user"]), _share_of(paths))
 
 
-def heard_in(graph: Graph, chat: Chat, answer: str) -> list[Heard] | None:
-    """The labeller's guesses for each turn, without steps that the speaker does not have. None when the answer has no turns."""
+def parse_labels(graph: Graph, chat: ChatMessages, answer: str) -> list[LabelledTurn] | None:
+    """Candidates of each turn, without steps of the other speaker; `None` for a response without turns."""
     try:
-        given = {int(turn["turn"]): (turn["first"], turn["second"]) for turn in json.loads(answer)["turns"]}
+        steps_by_turn = {int(turn["turn"]): (turn["first"], turn["second"]) for turn in json.loads(answer)["turns"]}
     except (ValueError, KeyError, TypeError):
         return None
-    if not given:
+    if not steps_by_turn:
         return None
-    heard = []
+    turns = []
     for number, message in enumerate(chat, start=1):
         role = ROLES[message["role"]]
-        guesses = [_guess(graph, role, steps) for steps in given.get(number, ())]
-        heard.append(Heard(role, tuple(dict.fromkeys(guess for guess in guesses if guess is not None))))
-    return heard
+        candidates = [_parse_candidate(graph, role, steps) for steps in steps_by_turn.get(number, ())]
+        turns.append(LabelledTurn(role, tuple(dict.fromkeys(label for label in candidates if label is not None))))
+    return turns
 
 
-def _guess(graph: Graph, role: Role, steps: object) -> Guess | None:
-    """Raises nothing: what is no list of steps is no guess."""
+def _parse_candidate(graph: Graph, role: Role, steps: object) -> CandidateLabel | None:
+    """The candidate in a list of steps; `None` for anything else."""
     if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
         return None
     parts = [[part.strip() for part in step.split("->")] for step in steps]
     nodes, to = tuple(part[0] for part in parts), parts[-1][1] if len(parts[-1]) > 1 else None
     if any(node not in graph.nodes or graph.nodes[node].role != role for node in nodes):
         return None
-    return Guess(nodes, to if graph.edge(nodes[-1], to) else None)
+    return CandidateLabel(nodes, to if graph.edge(nodes[-1], to) else None)
 
 
-def _gold(row: dict[str, Any], label: dict[str, Any]) -> Gold:
+def _gold_conversation(row: dict[str, Any], label: dict[str, Any]) -> GoldConversation:
     chat = [message for message in row["messages"] if message["role"] != "system"]
-    return Gold(row["id"], chat, label["values"], tuple(label["path"]), tuple(map(tuple, label["turns"])))
+    return GoldConversation(row["id"], chat, label["values"], tuple(label["path"]), tuple(map(tuple, label["turns"])))
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -169,5 +166,5 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def _tally(hits: Sequence[bool]) -> Tally:
-    return Tally(hits=sum(hits), of=len(hits))
+def _share_of(hits: Sequence[bool]) -> Proportion:
+    return Proportion(hits=sum(hits), of=len(hits))

@@ -1,4 +1,4 @@
-"""Is a passage in a conversation, word for word? Pure."""
+"""Checks that quotes are in a conversation, word for word. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,27 @@ _SAME = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-
 _EDGES = " \t\"'.,;:!?-"
 
 
-def plain(text: str) -> str:
-    """The text without what copying changes: case, white space, kinds of quotation marks and dashes, the turns' markers."""
+def normalize(text: str) -> str:
+    """`text` without what copying changes: case, whitespace, kinds of quotation marks and dashes, turn markers."""
     return " ".join(_MARKER.sub(" ", text).translate(_SAME).casefold().split())
 
 
-def unfounded(quotes: Sequence[str], chat: Sequence[Mapping[str, str]]) -> list[str]:
-    """Those quotes of which nothing but white space remains, or which no turn holds. An ellipsis may stand for a gap."""
-    turns = [plain(turn["content"]) for turn in chat]
+def missing_quotes(quotes: Sequence[str], chat: Sequence[Mapping[str, str]]) -> list[str]:
+    """Quotes that are empty or not in any single turn. An ellipsis may stand for a gap."""
+    turns = [normalize(turn["content"]) for turn in chat]
     return [quote for quote in quotes if not _found(quote, turns)]
 
 
 def _found(quote: str, turns: Sequence[str]) -> bool:
-    parts = [stripped for part in plain(quote).split("...") if (stripped := part.strip(_EDGES))]
+    parts = [stripped for part in normalize(quote).split("...") if (stripped := part.strip(_EDGES))]
     return bool(parts) and any(_in_order(parts, turn) for turn in turns)
 
 
 def _in_order(parts: Sequence[str], turn: str) -> bool:
-    at = 0
+    position = 0
     for part in parts:
-        at = turn.find(part, at)
-        if at < 0:
+        position = turn.find(part, position)
+        if position < 0:
             return False
-        at += len(part)
+        position += len(part)
     return True

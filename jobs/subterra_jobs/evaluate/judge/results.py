@@ -1,27 +1,27 @@
-"""What became of one scenario with one model: the conversation, how it follows the procedure, and what each judge makes of it."""
+"""Result of one scenario in one arm: the conversation, its conformance, and the judgements."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from subterra_api.v1alpha1.scores import Tally
+from subterra_api.v1alpha1.scores import Proportion
 from subterra_jobs.evaluate.judge.conformance import Replay
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
+from subterra_jobs.evaluate.simulate.conversation import Conversation
 
-TASK, ACCURACY, CONSISTENCY, GRACEFUL, NATURAL = CRITERIA = (
-    "taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness",
-)  # fmt: skip
+TASK, ACCURACY, CONSISTENCY = "taskSuccess", "informationAccuracy", "consistency"
+GRACEFUL, NATURAL = "gracefulHandling", "naturalness"
+CRITERIA = (TASK, ACCURACY, CONSISTENCY, GRACEFUL, NATURAL)
 LOWEST, HIGHEST = 1.0, 5.0
 FAILURE = 3
-"""A conversation with this Task Success or less has failed."""
+"""Highest Task Success of a failed conversation."""
 UNCHALLENGED_CAP = 3
 RULES = "rules"
-"""The fingerprint of this judge."""
+"""Fingerprint of the rule judge."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a judge that is a model says for a score: passages of the conversation, word for word, and a reason. Untrusted text."""
+    """An LLM judge's grounds for a score: verbatim quotes from the conversation and a reason. Untrusted text."""
 
     quotes: tuple[str, ...]
     reason: str
@@ -29,14 +29,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The five scores of one conversation; ``challenged`` when the customer gave Graceful Handling something to handle."""
+    """Five scores of one conversation; `challenged` when there was something to handle gracefully."""
 
     scores: Mapping[str, int]
     challenged: bool
     clean: tuple[bool, ...]
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     judge: str = RULES
-    """Fingerprint of who judged by what; judgements with unlike ones are not comparable."""
+    """Fingerprint of the judge; judgements with different ones are not comparable."""
 
     @property
     def failed(self) -> bool:
@@ -45,15 +45,15 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Result:
-    """``judgements`` has one for each judge, in the order of the judges; none where a judge gave no usable answer."""
+    """A judged conversation. `judgements` has one per judge, in order, `None` where a judge gave no usable response."""
 
     scenario: Scenario
-    dialogue: Dialogue
+    conversation: Conversation
     replay: Replay
     judgements: tuple[Judgement | None, ...]
 
     def score(self, criterion: str) -> float:
-        """Mean of the judges, from 1 to 5. A judgement that is missing counts as the lowest."""
+        """Mean of the judges, from 1 to 5. A missing judgement counts as the lowest."""
         scores = [LOWEST if each is None else float(each.scores[criterion]) for each in self.judgements]
         return sum(scores) / len(scores)
 
@@ -64,18 +64,18 @@ class Result:
 
     @property
     def challenged(self) -> bool:
-        """Whether the customer gave Graceful Handling something to handle."""
+        """Whether there was something to handle gracefully."""
         return any(each is not None and each.challenged for each in self.judgements)
 
     @property
     def conformant(self) -> bool:
-        """Whether it followed the procedure to its end."""
-        return self.dialogue.error is None and self.replay.conformant
+        """Whether the agent followed the procedure to its end."""
+        return self.conversation.error is None and self.replay.conformant
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """A conversation that one judge judged twice."""
+    """Two judgements of one conversation by one judge."""
 
     judge: int
     first: Judgement
@@ -84,19 +84,23 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the labeller was right on conversations whose steps are known: turns of each side, and whole conversations."""
+    """Accuracy of the labeller on conversations with known steps: by turns of each side, and by whole conversations."""
 
-    agent: Tally
-    customer: Tally
-    conversations: Tally
+    agent: Proportion
+    customer: Proportion
+    conversations: Proportion
 
 
 @dataclass(frozen=True)
-class Judging:
-    """Who scored and who labelled, and what is known of how well they do it."""
+class JudgingQuality:
+    """Judges and labeller of an evaluation, and what is known of their reliability."""
 
     judges: tuple[str, ...] = (RULES,)
     """Names, in the order of the judgements."""
     repeats: tuple[Repeat, ...] = ()
     labeller: str = RULES
     accuracy: Accuracy | None = None
+
+
+ArmResults = Mapping[str, Sequence[Result]]
+"""Results of each arm, by its name, in the order of the scenarios."""

@@ -1,7 +1,7 @@
-"""The rubric of judges that are models: five criteria, and for each level what a conversation of that level looks like. Pure.
+"""Rubric of LLM judges: five criteria, each with a description of every level. Pure.
 
-Task Success and Information Accuracy are judged with the procedure at hand, the other three without: a judge that knows what
-should have been said finds it natural.
+Task Success and Information Accuracy are judged with the procedure, the other three without: a judge that knows what should have
+been said finds it natural.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LEVELS = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Criterion:
-    """``anchors`` say what the levels 1 to 5 look like, in this order."""
+    """A criterion. `anchors` describe the levels 1 to 5, in this order."""
 
     name: str
     title: str
@@ -25,7 +25,8 @@ class Criterion:
 
 RUBRIC = (
     Criterion(
-        TASK, "Task Success",
+        TASK,
+        "Task Success",
         "Did the agent lead the conversation to the ending that the procedure has for what this customer decided?",
         (
             "The agent did nothing of what the procedure asks for, or the conversation broke off at once.",
@@ -36,7 +37,8 @@ RUBRIC = (
         ),
     ),
     Criterion(
-        ACCURACY, "Information Accuracy",
+        ACCURACY,
+        "Information Accuracy",
         "Is everything the agent said true to what the customer told, to what is known about the customer, and to the facts?",
         (
             "The agent worked with information that the customer never gave, or ignored nearly everything the customer said.",
@@ -47,7 +49,8 @@ RUBRIC = (
         ),
     ),
     Criterion(
-        CONSISTENCY, "Consistency",
+        CONSISTENCY,
+        "Consistency",
         "Does what the agent says fit together from the first turn to the last?",
         (
             "The turns contradict each other or circle, so that the customer cannot tell what holds.",
@@ -58,7 +61,8 @@ RUBRIC = (
         ),
     ),
     Criterion(
-        GRACEFUL, "Graceful Handling",
+        GRACEFUL,
+        "Graceful Handling",
         "How did the agent deal with what is hard: a change of mind, an ambiguous or contradictory answer, an unusual wish? "
         "Where the customer posed nothing of the kind, the level is 3 at most.",
         (
@@ -70,7 +74,8 @@ RUBRIC = (
         ),
     ),
     Criterion(
-        NATURAL, "Naturalness",
+        NATURAL,
+        "Naturalness",
         "Does the agent write like a skilled person in this role?",
         (
             "Broken or garbled language, text that is no answer, or an endless repetition.",
@@ -80,23 +85,23 @@ RUBRIC = (
             "A customer would not wonder who is writing: fluent, to the point, fitting in tone.",
         ),
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Criteria that are judged in one call; ``informed`` when the judge sees procedure and facts for it."""
+    """Criteria judged in one call; `informed` when the judge sees procedure and facts."""
 
     informed: bool
     criteria: tuple[Criterion, ...]
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The answer's form. Evidence and reason come before the score, so that the score follows from them."""
+        """JSON schema of the response. Evidence and reason come before the score, so that the score follows from them."""
         return json_object({criterion.name: _SCORED for criterion in self.criteria})
 
     def text(self) -> str:
-        """The criteria as the judge reads them."""
+        """The criteria as text for the judge's prompt."""
         return "\n\n".join(_text(criterion) for criterion in self.criteria)
 
 

@@ -1,30 +1,30 @@
-"""The rule judge: five criteria from 1 to 5, each level with an anchor that two people would apply alike.
+"""Rule judge: five criteria from 1 to 5, each level with an anchor that two people would apply alike.
 
 | | Task Success | Information Accuracy | Consistency |
 |---|---|---|---|
 | 5 | every step as prescribed, to the right terminal | every value repeated exactly | no contradiction, no needless question |
-| 4 | right terminal, after a slip that it recovered from | at least 90 % exact | one step repeated without need |
+| 4 | right terminal, after a slip | at least 90 % exact | one step repeated without need |
 | 3 | a wrong terminal, or the right one too early | at least 75 % exact | one contradiction, or two repetitions |
 | 2 | no terminal, but some step as prescribed | at least 50 % exact | as 3, and one repetition more |
-| 1 | no step as prescribed, or not playable | less, or no reply recognised | worse, or no reply recognised |
+| 1 | no step as prescribed, or no conversation | less, or no reply recognized | worse, or no reply recognized |
 
 | | Graceful Handling (of loops and changes of mind) | Naturalness |
 |---|---|---|
 | 5 | every challenge answered right, to the right terminal | every reply a clean utterance of the procedure |
 | 4 | every challenge answered right, the rest not | at least 90 % |
-| 3 | most challenges answered right; the cap without challenge | at least 70 % |
+| 3 | most challenges answered right; cap without a challenge | at least 70 % |
 | 2 | a challenge answered right, or back on track after it | at least 40 % |
 | 1 | no challenge answered right, and lost after it | less |
 
-A *challenge* is a turn of the customer that leads into a loop: the procedure comes back to where it was. A reply is *clean* when it
-is recognised, complete, not stuck repeating words, and not the same step again without need.
+A *challenge* is a customer turn that leads into a loop: the procedure returns to a node. A reply is *clean* when it is recognized,
+complete, not stuck repeating words, and not a needless repetition of a step.
 """
 
 import re
 from collections.abc import Sequence
 
 from subterra_core.procedure.graph import Path
-from subterra_jobs.evaluate.judge.conformance import Replay, Turn
+from subterra_jobs.evaluate.judge.conformance import CheckedTurn, Replay
 from subterra_jobs.evaluate.judge.results import (
     ACCURACY,
     CONSISTENCY,
@@ -35,18 +35,18 @@ from subterra_jobs.evaluate.judge.results import (
     UNCHALLENGED_CAP,
     Judgement,
 )
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
+from subterra_jobs.evaluate.simulate.conversation import Conversation
 
 _STUCK = re.compile(r"\b(\w+(?:\W+\w+){0,3})\W+\1\b")
-"""Words that are said twice in a row."""
+"""Words repeated immediately."""
 
 
-def judge(path: Path, lines: Sequence[str], dialogue: Dialogue, replay: Replay) -> Judgement:
-    """Scores a dialogue. One that broke off has failed on every criterion: nobody was served."""
+def judge_by_rules(path: Path, lines: Sequence[str], conversation: Conversation, replay: Replay) -> Judgement:
+    """Judgement of one conversation. A failed conversation scores 1 on every criterion."""
     challenges = challenged_turns(path, replay)
-    if dialogue.error is not None:
+    if conversation.error is not None:
         return Judgement(dict.fromkeys(CRITERIA, 1), bool(challenges), ())
-    clean = clean_replies(lines, dialogue, replay)
+    clean = clean_replies(lines, conversation, replay)
     scores = {
         TASK: task_success(replay),
         ACCURACY: information_accuracy(replay),
@@ -58,12 +58,12 @@ def judge(path: Path, lines: Sequence[str], dialogue: Dialogue, replay: Replay) 
 
 
 def _level(share: float, floors: tuple[float, float, float, float]) -> int:
-    """5 down to 2 for the first floor that is reached, else 1."""
+    """5 down to 2 for the first floor reached, else 1."""
     return next((5 - i for i, floor in enumerate(floors) if share >= floor), 1)
 
 
 def task_success(replay: Replay) -> int:
-    """From conformance alone."""
+    """Level by conformance alone."""
     if replay.conformant:
         return 5
     if replay.arrived:
@@ -74,7 +74,7 @@ def task_success(replay: Replay) -> int:
 
 
 def information_accuracy(replay: Replay) -> int:
-    """From the share of values that were repeated exactly; 5 when the procedure had nothing to repeat."""
+    """Level by the share of values repeated exactly; 5 when there was nothing to repeat."""
     if not any(turn.label for turn in replay.turns):
         return 1
     exact = [mention.exact for mention in replay.mentions]
@@ -82,7 +82,7 @@ def information_accuracy(replay: Replay) -> int:
 
 
 def consistency(replay: Replay) -> int:
-    """Contradictions weigh 2, needless repetitions 1."""
+    """Level by contradictions, which weigh 2, and needless repetitions, which weigh 1."""
     if not any(turn.label for turn in replay.turns):
         return 1
     said: dict[str, set[str]] = {}
@@ -92,26 +92,24 @@ def consistency(replay: Replay) -> int:
     return max(1, 5 - 2 * contradictions - sum(repetitions(replay.turns)))
 
 
-def repetitions(turns: Sequence[Turn]) -> list[bool]:
-    """For each turn, whether it says the step of the turn before although the procedure wants another."""
+def repetitions(turns: Sequence[CheckedTurn]) -> list[bool]:
+    """For each turn, whether it repeats the previous step although another is prescribed."""
+    previous = [None, *(turn.label for turn in turns)]
     return [
-        at > 0 and turn.label is not None and not turn.right and (before := turns[at - 1].label) is not None
-        and turn.label.nodes == before.nodes
-        for at, turn in enumerate(turns)
-    ]  # fmt: skip
+        turn.label is not None and before is not None and not turn.right and turn.label.nodes == before.nodes
+        for turn, before in zip(turns, previous, strict=False)
+    ]
 
 
 def challenged_turns(path: Path, replay: Replay) -> list[int]:
-    """Agent turns inside a loop: some node comes both before them and again, at them or after them."""
-    return [
-        at for at, turn in enumerate(replay.turns)
-        if set(path[: turn.prescribed.places[0]]) & set(path[turn.prescribed.places[0] :])
-    ]  # fmt: skip
+    """Indexes of agent turns inside a loop: some node of the path comes both before the turn and at or after it."""
+    starts = [turn.prescribed.indexes[0] for turn in replay.turns]
+    return [index for index, start in enumerate(starts) if set(path[:start]) & set(path[start:])]
 
 
 def graceful_handling(replay: Replay, challenges: Sequence[int]) -> int:
-    """How the replies inside loops were; without any, capped."""
-    right = [replay.turns[at].right for at in challenges]
+    """Level by the replies inside loops; capped when there are none."""
+    right = [replay.turns[index].right for index in challenges]
     if not right:
         return min(UNCHALLENGED_CAP, task_success(replay))
     if all(right):
@@ -122,16 +120,16 @@ def graceful_handling(replay: Replay, challenges: Sequence[int]) -> int:
     return 2 if any(right) or recovered else 1
 
 
-def clean_replies(lines: Sequence[str], dialogue: Dialogue, replay: Replay) -> tuple[bool, ...]:
-    """For each of the agent's replies, whether a skilled agent could have said it."""
-    heard = " ".join(lines)
+def clean_replies(lines: Sequence[str], conversation: Conversation, replay: Replay) -> tuple[bool, ...]:
+    """For each reply of the agent, whether it is clean."""
+    customer_words = " ".join(lines)
     again = repetitions(replay.turns)
     return tuple(
-        turn.label is not None and reply.finish_reason != "length" and not repeated and not _stuck(reply.text, heard)
-        for turn, reply, repeated in zip(replay.turns, dialogue.replies, again, strict=False)
+        turn.label is not None and reply.finish_reason != "length" and not repeated and not _stuck(reply.text, customer_words)
+        for turn, reply, repeated in zip(replay.turns, conversation.replies, again, strict=False)
     )
 
 
-def _stuck(reply: str, heard: str) -> bool:
-    """Whether words repeat that the customer did not repeat: nobody says "Ho Chi Minh Chi Minh", but many go to Bora Bora."""
-    return any(match.group(0) not in heard for match in _STUCK.finditer(reply))
+def _stuck(reply: str, customer_words: str) -> bool:
+    """Whether words repeat that the customer did not repeat: "Ho Chi Minh Chi Minh" is stuck, "Bora Bora" is a place."""
+    return any(match.group(0) not in customer_words for match in _STUCK.finditer(reply))

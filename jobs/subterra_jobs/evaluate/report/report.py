@@ -1,12 +1,13 @@
-"""The report: ``report.html`` for people, ``report.json`` for later gates, ``transcripts.jsonl`` for a second look.
+"""The report: `report.html` for people, `report.json` for later gates, `transcripts.jsonl` for further analysis.
 
-The verdict is the gate's, by the agent's own policy, which may change without playing anything again. The report tells what the
-gate says at the moment it is made, and that this is what it tells.
+The verdict is the gate's under the agent's policy at the time of the report. The policy may change later without a new evaluation;
+the page says so.
 """
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,19 +20,19 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.evaluate.analysis.arms import Arms, against, agreement, elsewhere, figures
+from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary, compare_with, other_arms_task_success
 from subterra_jobs.evaluate.analysis.statistics import share_interval
-from subterra_jobs.evaluate.analysis.summary import branches, compare_seen, transitions
-from subterra_jobs.evaluate.judge.results import Accuracy, Judging, Result
-from subterra_jobs.evaluate.report.html import html
-from subterra_jobs.evaluate.report.transcripts import _row, transcript
-from subterra_jobs.evaluate.scenarios.path_cover import missed
+from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
+from subterra_jobs.evaluate.judge.results import Accuracy, ArmResults, JudgingQuality, Result
+from subterra_jobs.evaluate.report.html import render_html
+from subterra_jobs.evaluate.report.transcripts import result_row, transcript_row
+from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.store.artifacts import ArtifactStore
 
 
 def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_version: str) -> dict[str, str]:
-    """What the figures were made from and with."""
+    """Inputs and versions that the report was made with."""
     settings = run.evaluation
     return {
         "run": f"{run.run.namespace}/{run.run.name}",
@@ -41,8 +42,8 @@ def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_versio
         "report key": run.keys.report,
         "base model": run.base_model.uri,
         "served as": model,
-        "simulator": _told(settings.simulator),
-        "judges": ", ".join(_told(each) for each in (settings.judge, settings.second_judge) if each),
+        "simulator": _provider_name(settings.simulator),
+        "judges": ", ".join(_provider_name(each) for each in (settings.judge, settings.second_judge) if each),
         "scenarios, seed": f"{settings.scenarios}, {settings.seed}",
         "vLLM": server_version,
         "Subterra, scipy, Python": f"{__version__}, {version('scipy')}, {platform.python_version()}",
@@ -50,63 +51,98 @@ def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_versio
     }
 
 
-def _told(provider: Provider) -> str:
+def _provider_name(provider: Provider) -> str:
     return f"{provider.name} {provider.model or ''}".strip()
 
 
-def build(
-    run: RunInput, graph: Graph, arms: Arms, scores: Scores, about: dict[str, str], judging: Judging | None = None,
-    gate: Gate | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Everything in the report, ready for JSON; ``arms`` begins with the candidate. ``scenarios`` has each scenario's scores under
-    its id, for paired comparison. Raises ValueError when the arms were not judged by the same judges.
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation that is done: what the report is made from. `arms` begins with the candidate."""
+
+    run: RunInput
+    graph: Graph
+    arms: ArmResults
+    scores: Scores
+    provenance: Mapping[str, str]
+    quality: JudgingQuality = field(default_factory=JudgingQuality)
+    gate: Gate = field(default_factory=Gate)
+
+
+def build_report(evaluated: Evaluated) -> dict[str, Any]:
+    """Content of `report.json`; `scenarios` has each scenario's scores and id, for paired comparison.
+
+    Raises ValueError when the arms were not judged by the same judges.
     """
-    judging, gate, seed, results = judging or Judging(), gate or Gate(), run.evaluation.seed, arms[CANDIDATE]
-    verdict = judge(scores, gate.policy, gate.attempt)
+    arms, results, seed = evaluated.arms, evaluated.arms[CANDIDATE], evaluated.run.evaluation.seed
     return {
         "format": 3,
-        "agent": run.run.name,
-        "banner": run.banner,
+        "agent": evaluated.run.run.name,
+        "banner": evaluated.run.banner,
+        **_decision(evaluated),
+        "arms": {name: arm_summary(results, seed) for name, results in arms.items()},
+        "against": [compare_with(results, other, name, seed) for name, other in arms.items() if name != CANDIDATE],
+        **_judging(evaluated),
+        **_scenario_counts(arms),
+        "seenAgainstUnseen": compare_seen_with_held_out(results),
+        "halves": [_half_summary(results, unseen) for unseen in (False, True)],
+        "slots": _slot_counts(results),
+        "illegalTransitions": illegal_transitions(results),
+        "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes(results)],
+        "edgesNotPlayed": [list(edge) for edge in uncovered_edges(evaluated.graph, [result.scenario for result in results])],
+        "provenance": dict(evaluated.provenance),
+        "scenarios": [
+            result_row(result) | {"elsewhere": other_arms_task_success(arms, index)} for index, result in enumerate(results)
+        ],
+    }
+
+
+def _decision(evaluated: Evaluated) -> dict[str, Any]:
+    scores, gate = evaluated.scores, evaluated.gate
+    return {
         "scores": scores.model_dump(mode="json", by_alias=True, exclude_none=True),
         "gate": gate.model_dump(mode="json", by_alias=True),
-        "verdict": verdict.model_dump(mode="json", by_alias=True),
-        "arms": {name: figures(each, seed) for name, each in arms.items()},
-        "against": [against(results, other, name, seed) for name, other in arms.items() if name != CANDIDATE],
-        "agreement": agreement(arms, judging.repeats, judging.judges, seed),
-        "labeller": {"name": judging.labeller, "accuracy": judging.accuracy and _accuracy(judging.accuracy)},
-        "faults": {name: sum(each.dialogue.fault is not None for each in all_of) for name, all_of in arms.items()},
-        "touched": {name: sum(each.scenario.touched for each in all_of) for name, all_of in arms.items()},
-        "seenAgainstUnseen": compare_seen(results),
-        "halves": [_half(results, unseen) for unseen in (False, True)],
-        "slots": _slots(results),
-        "illegalTransitions": transitions(results),
-        "branches": [branch.model_dump(by_alias=True) for branch in branches(results)],
-        "edgesNotPlayed": [list(hop) for hop in missed(graph, [result.scenario for result in results])],
-        "provenance": about,
-        "scenarios": [_row(result) | {"elsewhere": elsewhere(arms, at)} for at, result in enumerate(results)],
+        "verdict": judge(scores, gate.policy, gate.attempt).model_dump(mode="json", by_alias=True),
     }
 
 
-def write(output: Path, data: dict[str, Any], graph: Graph, arms: Arms) -> None:
-    """The three files."""
+def _judging(evaluated: Evaluated) -> dict[str, Any]:
+    quality, seed = evaluated.quality, evaluated.run.evaluation.seed
+    return {
+        "agreement": agreement_summary(evaluated.arms, quality.repeats, quality.judges, seed),
+        "labeller": {"name": quality.labeller, "accuracy": quality.accuracy and _accuracy_shares(quality.accuracy)},
+    }
+
+
+def _scenario_counts(arms: ArmResults) -> dict[str, dict[str, int]]:
+    """Conversations in which the simulated customer misbehaved, and scenarios that an edit affects, by arm."""
+    return {
+        "faults": {name: sum(r.conversation.fault is not None for r in results) for name, results in arms.items()},
+        "touched": {name: sum(r.scenario.affected_by_edit for r in results) for name, results in arms.items()},
+    }
+
+
+def write_report(output: Path, evaluated: Evaluated) -> None:
+    """Writes the three files to the folder `output`. Raises ValueError when the arms were not judged by the same judges."""
+    data = build_report(evaluated)
     (output / "report.json").write_text(json.dumps(data, indent=1, ensure_ascii=False))
     with (output / "transcripts.jsonl").open("w") as file:
-        for name, results in arms.items():
-            file.writelines(json.dumps({"arm": name} | transcript(result), ensure_ascii=False) + "\n" for result in results)
-    (output / "report.html").write_text(html(data, graph, arms))
+        for name, results in evaluated.arms.items():
+            rows = ({"arm": name} | transcript_row(result) for result in results)
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (output / "report.html").write_text(render_html(data, evaluated.graph, evaluated.arms))
 
 
-def _accuracy(found: Accuracy) -> dict[str, Any]:
-    """Shares with their counts and intervals."""
-    parts = {"agentTurns": found.agent, "customerTurns": found.customer, "conversations": found.conversations}
+def _accuracy_shares(accuracy: Accuracy) -> dict[str, Any]:
+    """Shares with counts and intervals."""
+    parts = {"agentTurns": accuracy.agent, "customerTurns": accuracy.customer, "conversations": accuracy.conversations}
     return {
-        name: tally.model_dump() | {"share": share_interval(tally.hits, tally.of).model_dump() if tally.of else None}
-        for name, tally in parts.items()
+        name: part.model_dump() | {"share": share_interval(part.hits, part.of).model_dump() if part.of else None}
+        for name, part in parts.items()
     }
 
 
-def _half(results: Sequence[Result], unseen: bool) -> dict[str, Any]:
-    """Conformance and slots of the customers with seen, or with held-out values."""
+def _half_summary(results: Sequence[Result], unseen: bool) -> dict[str, Any]:
+    """Conformance and exact values of the customers with seen, or with held-out, values."""
     half = [result for result in results if result.scenario.unseen == unseen]
     exact = [mention.exact for result in half for mention in result.replay.mentions]
     return {
@@ -117,8 +153,8 @@ def _half(results: Sequence[Result], unseen: bool) -> dict[str, Any]:
     }
 
 
-def _slots(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """For each variable, how often the agent repeated it, and how often exactly."""
+def _slot_counts(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """How often the agent repeated each variable, and how often exactly."""
     mentions = [mention for result in results for mention in result.replay.mentions]
     names = dict.fromkeys(mention.variable for mention in mentions)
     counts = {name: [m.exact for m in mentions if m.variable == name] for name in sorted(names)}

@@ -1,4 +1,4 @@
-"""Judged conversations as the report's rows."""
+"""Judged conversations as rows of the report."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,36 +6,36 @@ from typing import Any
 from subterra_jobs.evaluate.judge.results import CRITERIA, Judgement, Result
 
 
-def transcript(result: Result) -> dict[str, Any]:
-    """A conversation with what each agent turn was and should have been, and what the judges say."""
-    return _row(result) | {
+def transcript_row(result: Result) -> dict[str, Any]:
+    """A row of `transcripts.jsonl`: the conversation with label and prescription of each agent turn, and the judgements."""
+    return result_row(result) | {
         "path": list(result.replay.path),
         "values": result.scenario.values,
-        "error": result.dialogue.error,
-        "fault": result.dialogue.fault,
+        "error": result.conversation.error,
+        "fault": result.conversation.fault,
         "turns": _turns(result),
-        "judgements": [each and _judgement(each) for each in result.judgements],
+        "judgements": [each and _judgement_row(each) for each in result.judgements],
     }
 
 
-def _judgement(given: Judgement) -> dict[str, Any]:
+def _judgement_row(given: Judgement) -> dict[str, Any]:
     evidence = {name: asdict(each) for name, each in given.evidence.items()}
     return {"judge": given.judge, "scores": dict(given.scores), "evidence": evidence}
 
 
 def _turns(result: Result) -> list[dict[str, Any]]:
     turns, at = [], 0
-    for message in result.dialogue.chat:
+    for message in result.conversation.chat:
         turn: dict[str, Any] = {"role": message["role"], "text": message["content"]}
         if message["role"] == "assistant":
             if at < len(result.replay.turns):
-                turn |= _checked(result, at)
+                turn |= _checked_turn(result, at)
             at += 1
         turns.append(turn)
     return turns
 
 
-def _checked(result: Result, at: int) -> dict[str, Any]:
+def _checked_turn(result: Result, at: int) -> dict[str, Any]:
     turn = result.replay.turns[at]
     wrong = [mention for mention in result.replay.mentions if mention.turn == at and not mention.exact]
     return {
@@ -46,12 +46,12 @@ def _checked(result: Result, at: int) -> dict[str, Any]:
     }
 
 
-def _row(result: Result) -> dict[str, Any]:
+def result_row(result: Result) -> dict[str, Any]:
     wrong = result.replay.violation
     return {
         "id": result.scenario.id,
         "unseen": result.scenario.unseen,
-        "played": result.dialogue.error is None,
+        "played": result.conversation.error is None,
         "challenged": result.challenged,
         "conformant": result.conformant,
         "terminal": result.replay.path[-1],

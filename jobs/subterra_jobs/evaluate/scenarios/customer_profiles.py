@@ -1,7 +1,7 @@
-"""Who a customer is beyond the path and the values: character, ways, and whether the conversation is made difficult. Pure.
+"""Customer profiles: persona, style, attitude, and whether the customer poses a challenge. Pure.
 
-Every kind comes as often as the others of its list (personas by their weights), in a random order of its own, so that no two lists
-go together.
+Each kind is as frequent as the others of its list (personas by weight), each list in its own random order, so that no two lists
+correlate.
 """
 
 import random
@@ -37,13 +37,13 @@ GROUPS = {
 }
 ChallengeKind = Literal["change of mind", "ambiguity", "contradiction"]
 CHALLENGES: tuple[ChallengeKind | None, ...] = (None, "change of mind", None, "ambiguity", None, "contradiction")
-"""Half of the customers make it difficult."""
+"""Half of the customers pose a challenge."""
 _TRIES = 20
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """What a customer does at a set turn, counted from 0. ``about`` is a variable, ``other`` a value that is not the true one."""
+    """A difficulty at `turn`, counted from 0. `about` is a variable, `other` an untrue value of it. Hashed into scenario ids."""
 
     kind: ChallengeKind
     turn: int
@@ -52,8 +52,8 @@ class Challenge:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Names of kinds; what they mean stands above, and in the procedure for the persona."""
+class CustomerProfile:
+    """Kinds from the lists above; personas are those of the procedure. Hashed into ids."""
 
     persona: str
     style: str
@@ -63,47 +63,53 @@ class Profile:
     challenge: ChallengeKind | None
 
 
-def deal(spec: ProcedureSpec, count: int, seed: int) -> list[Profile]:
-    """So many customers."""
+def assign_profiles(spec: ProcedureSpec, count: int, seed: int) -> list[CustomerProfile]:
+    """Profiles of `count` customers."""
 
-    def hand(name: str, kinds: Sequence[str], weights: Sequence[int] | None = None) -> list[str]:
-        return [kinds[card] for card in _cards(weights or [1] * len(kinds), count, random.Random(f"evaluate/{seed}/{name}"))]
+    def spread(name: str, kinds: Sequence[str], weights: Sequence[int] | None = None) -> list[str]:
+        rng = random.Random(f"evaluate/{seed}/{name}")
+        return [kinds[index] for index in _balanced_sequence(weights or [1] * len(kinds), count, rng)]
 
-    personas = hand("persona", [each.name for each in spec.personas] or [""], [each.weight for each in spec.personas] or None)
+    personas = spread("persona", [p.name for p in spec.personas] or [""], [p.weight for p in spec.personas] or None)
     lists = {"style": STYLES, "satisfaction": SATISFACTION, "realism": REALISM, "group": GROUPS}
-    hands = [hand(name, list(kinds)) for name, kinds in lists.items()]
-    challenges = _cards([1] * len(CHALLENGES), count, random.Random(f"evaluate/{seed}/challenge"))
-    return [Profile(*person) for person in zip(personas, *hands, [CHALLENGES[card] for card in challenges], strict=True)]
+    traits = [spread(name, list(kinds)) for name, kinds in lists.items()]
+    indexes = _balanced_sequence([1] * len(CHALLENGES), count, random.Random(f"evaluate/{seed}/challenge"))
+    challenges = [CHALLENGES[index] for index in indexes]
+    return [CustomerProfile(*profile) for profile in zip(personas, *traits, challenges, strict=True)]
 
 
-def _cards(weights: Sequence[int], count: int, rng: random.Random) -> list[int]:
-    """Places of the weights, each as often as its weight says, shuffled."""
+def _balanced_sequence(weights: Sequence[int], count: int, rng: random.Random) -> list[int]:
+    """Indexes of `weights`, each as often as its weight says, shuffled."""
     ends = list(accumulate(weights))
-    cards = [bisect_right(ends, (number + 0.5) / count * ends[-1]) for number in range(count)]
-    rng.shuffle(cards)
-    return cards
+    indexes = [bisect_right(ends, (number + 0.5) / count * ends[-1]) for number in range(count)]
+    rng.shuffle(indexes)
+    return indexes
 
 
-def challenge(
-    graph: Graph, path: Path, values: Mapping[str, str], kind: ChallengeKind | None, rng: random.Random, *,
-    unseen: bool, greeted: bool,
-) -> Challenge | None:  # fmt: skip
-    """The challenge on this path: ambiguity where nothing can be changed. ``greeted``: an opener comes before the path's turns."""
-    if kind is None:
-        return None
+def draw_challenge(
+    graph: Graph,
+    path: Path,
+    values: Mapping[str, str],
+    kind: ChallengeKind | None,
+    rng: random.Random,
+    *,
+    unseen: bool,
+    greeted: bool,
+) -> Challenge | None:
+    """The challenge on this path; ambiguity where no value can change. `greeted`: an opener precedes the path's turns."""
     turns = [graph.nodes[node] for node in path if graph.nodes[node].role == "user"]
-    if not turns:
+    if kind is None or not turns:
         return None
-    at = rng.randrange(1, len(turns)) if len(turns) > 1 else 0
-    place = at + greeted
-    told = {name for node in turns[: at + 1] for name in variables_of(node.prompt)}
-    # A fact decides where the conversation goes; it must stay what it is.
-    free = [v for v in graph.spec.variables if v.visibility == "customer" and v.name in told and v.name not in graph.facts]
-    if kind == "ambiguity" or not at or not free:
-        return Challenge("ambiguity", place)
+    index = rng.randrange(1, len(turns)) if len(turns) > 1 else 0
+    turn = index + greeted
+    mentioned = {name for node in turns[: index + 1] for name in variables_of(node.prompt)}
+    # A fact decides the path, so it must not change.
+    free = [v for v in graph.spec.variables if v.visibility == "customer" and v.name in mentioned and v.name not in graph.facts]
+    if kind == "ambiguity" or not index or not free:
+        return Challenge("ambiguity", turn)
     about = rng.choice(free)
     for _ in range(_TRIES):
         other = sample_values([about], rng, unseen=unseen)[about.name]
         if other != values[about.name]:
-            return Challenge(kind, place, about.name, other)
-    return Challenge("ambiguity", place)
+            return Challenge(kind, turn, about.name, other)
+    return Challenge("ambiguity", turn)

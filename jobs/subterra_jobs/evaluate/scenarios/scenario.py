@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from subterra_core.procedure.graph import Path
-from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge, Profile
+from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge, CustomerProfile
 
 Lines = tuple[str, ...]
-Mark = tuple[object, ...]
-"""What tells whether a customer was in the training data: the words, or path and values where the words are not known yet."""
+CustomerSignature = tuple[object, ...]
+"""Identifies a customer in the training data: the lines, or path and values where the lines are not known yet."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One customer. ``id`` is a digest of what the customer does.
+    """One simulated customer. `id` is a digest of everything the customer does.
 
-    A scripted customer has ``lines``: the turns in order, the opener first. One that a model plays has a profile and ``wishes``.
+    A scripted customer has `lines`: the turns in order, the opener first. One played by a model has a `profile` and `goals`.
     """
 
     id: str
@@ -26,25 +26,25 @@ class Scenario:
     lines: Lines
     agent_first: bool
     context: str = ""
-    """What the agent is told about this customer, beyond its system prompt."""
-    profile: Profile | None = None
-    wishes: tuple[str, ...] = ()
-    """What the customer says or decides, turn by turn, with ``{{name}}`` for values; the words are the simulator's."""
+    """Context values as the agent sees them after its system prompt."""
+    profile: CustomerProfile | None = None
+    goals: tuple[str, ...] = ()
+    """What the customer says or decides, turn by turn, with `{{name}}` for values; the simulator finds the words."""
     challenge: Challenge | None = None
-    touched: bool = False
-    """Whether an edit since a reference was compiled changes what is right here: the two are not compared then."""
+    affected_by_edit: bool = False
+    """Whether an edit since the reference was compiled changes what is right here; the scenario is then not compared."""
 
     @property
-    def mark(self) -> Mark:
-        """See `Mark`."""
-        return self.lines or customer(self.path, self.values)
+    def signature(self) -> CustomerSignature:
+        """See `CustomerSignature`."""
+        return self.lines or path_signature(self.path, self.values)
 
 
 def poses_challenge(scenario: Scenario) -> bool:
-    """Whether this customer gives any agent something to handle gracefully: a challenge, or a path that comes back to a node."""
+    """Whether there is something to handle gracefully: a challenge, or a path that returns to a node."""
     return scenario.challenge is not None or len(set(scenario.path)) < len(scenario.path)
 
 
-def customer(path: Path, values: Mapping[str, str]) -> Mark:
-    """Who takes which way, whatever the words."""
+def path_signature(path: Path, values: Mapping[str, str]) -> CustomerSignature:
+    """Signature of a customer by path and values, whatever the words."""
     return (tuple(path), tuple(sorted(values.items())))

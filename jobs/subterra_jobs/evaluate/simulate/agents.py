@@ -1,4 +1,4 @@
-"""Who may answer the customer: models that we serve, and a model that reads the whole flowchart at every turn."""
+"""Agents that answer the customer: models served by vLLM, and a model that reads the whole flowchart at every turn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,18 @@ from decimal import Decimal
 from typing import Protocol
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.text import flowchart, knowledge, variables
-from subterra_jobs.dialogue.prompt_blocks import tagged
+from subterra_core.procedure.text import flowchart_text, knowledge_text, variables_text
+from subterra_jobs.dialogue.prompt_blocks import xml_block
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.vllm_client import Candidate, Reply, UnplayableError
+from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages, Reply, UnplayableError, VLLMClient
 from subterra_jobs.llm.client import Message, Request
-from subterra_jobs.llm.metered_client import Caller
-from subterra_jobs.llm.response_cache import AnswerStore, Kept, Took, key_of
+from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.response_cache import CachedResponse, CallUsage, ResponseCache, cache_key
 
-Chat = Sequence[dict[str, str]]
-OPENED = "(The customer has opened the chat and waits for your greeting.)"
-"""Providers want the customer to speak first."""
-FORM = """\
+AWAITING_GREETING = "(The customer has opened the chat and waits for your greeting.)"
+"""Opening message where the agent speaks first: providers require that the user does."""
+REPLY_RULES = """\
 - Reply with the words of your next turn only: no name of the speaker, no quotation marks, no comment, no markup.
 - Never mention the flowchart, its nodes or these rules.
 - State no fact about products or terms beyond the facts below, and promise nothing else.
@@ -31,11 +30,11 @@ node of the customer.
 - Do what the nodes ask for completely, and nothing that they do not ask for. At an end, close the conversation."""
 
 
-class Speaker(Protocol):
-    """Plays the agent in any number of conversations at once."""
+class Agent(Protocol):
+    """Replies to customers in any number of concurrent conversations."""
 
-    async def reply(self, chat: Chat, scenario: Scenario) -> Reply:
-        """The agent's next turn. Of the scenario it may use the id and what an agent is told.
+    async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
+        """The agent's next turn. Of the scenario it may use only `id` and `context`.
 
         Raises UnplayableError when this conversation cannot go on, a StageError when none can.
         """
@@ -43,86 +42,91 @@ class Speaker(Protocol):
 
 
 @dataclass(frozen=True)
-class Condition:
-    """One way to answer customers. ``fingerprint`` names everything that determines its answers."""
+class Arm:
+    """An entry in the comparison: an agent with a name. `fingerprint` covers everything that determines its replies."""
 
     name: str
-    speaker: Speaker
+    agent: Agent
     fingerprint: str
 
 
-class Served:
-    """A model behind vLLM. With ``answers`` it says the same again after a kill, so that what customers then said still fits."""
+class ServedAgent:
+    """A model served by vLLM. With a `cache` it repeats its replies after a restart, so that cached customer turns still fit."""
 
-    def __init__(self, candidate: Candidate, fingerprint: str, answers: AnswerStore | None = None) -> None:
-        self._candidate, self._fingerprint, self._answers = candidate, fingerprint, answers
+    def __init__(self, client: VLLMClient, fingerprint: str, cache: ResponseCache | None = None) -> None:
+        self._client, self._fingerprint, self._cache = client, fingerprint, cache
 
-    async def reply(self, chat: Chat, scenario: Scenario) -> Reply:
-        """See `Speaker`."""
-        if self._answers is None:
-            return await self._candidate.reply(chat, scenario.context)
-        key = key_of(self._fingerprint, scenario.id, [*chat])
-        kept = self._answers.get(key)
-        if kept is not None and kept.took is not None:
-            return Reply(kept.text, kept.took.seconds, kept.took.input, kept.took.output, kept.cut or "stop")
-        reply = await self._candidate.reply(chat, scenario.context)
-        took = Took(reply.seconds, reply.prompt_tokens, reply.completion_tokens, "0")
+    async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
+        """See `Agent`."""
+        if self._cache is None:
+            return await self._client.reply(chat, scenario.context)
+        key = cache_key(self._fingerprint, scenario.id, [*chat])
+        cached = self._cache.get(key)
+        if cached is not None and cached.usage is not None:
+            return Reply(cached.text, cached.usage.seconds, cached.usage.input, cached.usage.output, cached.cut or "stop")
+        reply = await self._client.reply(chat, scenario.context)
+        took = CallUsage(reply.seconds, reply.prompt_tokens, reply.completion_tokens, "0")
         cut = None if reply.finish_reason == "stop" else reply.finish_reason
         try:
-            await self._answers.keep(key, Kept(reply.text, cut, took))
+            await self._cache.put(key, CachedResponse(reply.text, cut, took))
         except OSError as error:
-            raise InfrastructureError(f"a reply could not be kept ({error}); see to the artifact store") from None
+            raise InfrastructureError(f"cannot store a reply: {error}; check the artifact store") from None
         return reply
 
 
-class InContext:
-    """A model with the whole flowchart in its system prompt: one call per turn, the first part the same in all conversations."""
+class InContextAgent:
+    """A model with the whole flowchart in its system prompt: one call per turn, the same prefix in all conversations."""
 
-    def __init__(self, spec: ProcedureSpec, caller: Caller) -> None:
-        self.instructions = in_context(spec)
+    def __init__(self, spec: ProcedureSpec, caller: MeteredClient) -> None:
+        self.instructions = in_context_prompt(spec)
         self._caller = caller
 
-    async def reply(self, chat: Chat, scenario: Scenario) -> Reply:
-        """See `Speaker`."""
-        request = Request(self.instructions, messages(chat, scenario.context))
-        return reply_of([await spoken(self._caller, request, scenario)])
+    async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
+        """See `Agent`."""
+        request = Request(self.instructions, provider_messages(chat, scenario.context))
+        return combined_reply([await request_utterance(self._caller, request, scenario)])
 
 
-def in_context(spec: ProcedureSpec) -> str:
-    """The system prompt with the whole flowchart."""
-    return "\n\n".join([spec.system_prompt, _IN_CONTEXT, FORM, *known_to_all(spec), tagged("flowchart", flowchart(spec))])
+def in_context_prompt(spec: ProcedureSpec) -> str:
+    """System prompt with the whole flowchart."""
+    return "\n\n".join(
+        [spec.system_prompt, _IN_CONTEXT, REPLY_RULES, *shared_knowledge(spec), xml_block("flowchart", flowchart_text(spec))]
+    )
 
 
-async def spoken(caller: Caller, request: Request, scenario: Scenario) -> Kept:
-    """Words for the customer. Raises UnplayableError when there are none: providers take no empty turn in a chat."""
+async def request_utterance(caller: MeteredClient, request: Request, scenario: Scenario) -> CachedResponse:
+    """Response with words for the customer. Raises UnplayableError when it is empty: providers accept no empty turn in a chat."""
     about = {"conversation": scenario.id, "plays": "agent"}
-    kept, _ = await caller.ask(key_of(scenario.id, request.system, [*map(dict, request.messages)]), request, about)
-    if not kept.text.strip():
-        raise UnplayableError("the model said nothing", lost=False)
-    return kept
+    response, _ = await caller.complete(cache_key(scenario.id, request.system, [*map(dict, request.messages)]), request, about)
+    if not response.text.strip():
+        raise UnplayableError("the model said nothing", server_failed=False)
+    return response
 
 
-def reply_of(answers: Sequence[Kept], said: str | None = None) -> Reply:
-    """One turn out of the answers that it took; ``said`` when it is not the last of them."""
-    took = [each.took for each in answers if each.took is not None]
+def combined_reply(responses: Sequence[CachedResponse], text: str | None = None) -> Reply:
+    """One turn combined from all responses it took; `text` defaults to that of the last one."""
+    calls = [response.usage for response in responses if response.usage is not None]
     return Reply(
-        text=answers[-1].text.strip() if said is None else said, seconds=sum(each.seconds for each in took),
-        prompt_tokens=sum(each.input for each in took), completion_tokens=sum(each.output for each in took),
-        finish_reason=next((each.cut for each in answers if each.cut), "stop"),
-        usd=str(sum(Decimal(each.usd) for each in took)) if took else None, calls=len(answers),
-    )  # fmt: skip
+        text=responses[-1].text.strip() if text is None else text,
+        seconds=sum(call.seconds for call in calls),
+        prompt_tokens=sum(call.input for call in calls),
+        completion_tokens=sum(call.output for call in calls),
+        finish_reason=next((response.cut for response in responses if response.cut), "stop"),
+        usd=str(sum(Decimal(call.usd) for call in calls)) if calls else None,
+        calls=len(responses),
+    )
 
 
-def messages(chat: Chat, known: str) -> tuple[Message, ...]:
-    """The chat as providers want it: the customer first, who brings what is known about them."""
+def provider_messages(chat: ChatMessages, known: str) -> tuple[Message, ...]:
+    """The chat as providers require it: the customer speaks first; `known` precedes the first message."""
     turns = [dict(message) for message in chat]
     if not turns or turns[0]["role"] != "user":
-        turns.insert(0, {"role": "user", "content": OPENED})
+        turns.insert(0, {"role": "user", "content": AWAITING_GREETING})
     if known:
-        turns[0]["content"] = f"{tagged('known', known)}\n\n{turns[0]['content']}"
+        turns[0]["content"] = f"{xml_block('known', known)}\n\n{turns[0]['content']}"
     return tuple(turns)
 
 
-def known_to_all(spec: ProcedureSpec) -> list[str]:
-    """What an agent knows whatever the conversation."""
-    return [tagged("facts", knowledge(spec)), tagged("variables", variables(spec))]
+def shared_knowledge(spec: ProcedureSpec) -> list[str]:
+    """Prompt blocks with what an agent knows in every conversation."""
+    return [xml_block("facts", knowledge_text(spec)), xml_block("variables", variables_text(spec))]

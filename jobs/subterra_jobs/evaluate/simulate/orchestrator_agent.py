@@ -1,4 +1,4 @@
-"""The procedure as an orchestrator runs it, in LangGraph: a node per node; a model words the turns and chooses at hubs."""
+"""The procedure run by an orchestrator in LangGraph: one graph node per node; a model phrases the turns and chooses at hubs."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -8,17 +8,17 @@ from typing import Any, TypedDict
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph, Step
 from subterra_core.procedure.template import render, variables_of
-from subterra_core.procedure.text import condition
-from subterra_jobs.dialogue.prompt_blocks import conversation, tagged
+from subterra_core.procedure.text import edge_condition
+from subterra_jobs.dialogue.prompt_blocks import conversation_block, xml_block
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.agents import FORM, Chat, known_to_all, reply_of, spoken
-from subterra_jobs.evaluate.simulate.vllm_client import Reply, UnplayableError
-from subterra_jobs.llm.client import Request, json_object, question
-from subterra_jobs.llm.metered_client import Caller
-from subterra_jobs.llm.response_cache import Kept, key_of
+from subterra_jobs.evaluate.simulate.agents import REPLY_RULES, combined_reply, request_utterance, shared_knowledge
+from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages, Reply, UnplayableError
+from subterra_jobs.llm.client import Request, json_object, single_message
+from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.response_cache import CachedResponse, cache_key
 
 TRIES = 2
-"""How often a hub is asked for before the conversation cannot go on."""
+"""Attempts per hub before the conversation fails."""
 _AGENT = """\
 You are the agent of a service and chat with a customer. Your next turn is described by <instruction>.
 - React briefly to what the customer just said, then do what the instruction says, completely and nothing else."""
@@ -30,136 +30,141 @@ _GOODBYE = "The conversation is over. Say goodbye in one sentence."
 
 
 @dataclass
-class Talk:
-    """One turn of the agent under way: where the conversation is, and what was said and asked for on the way."""
+class TurnState:
+    """State of the agent's current turn: position, utterances so far, and the responses they took."""
 
     scenario: Scenario
     chat: list[dict[str, str]]
-    known: dict[str, str]
+    context_values: dict[str, str]
     step: Step
-    answers: list[Kept] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-    goes_to: str = ""
+    responses: list[CachedResponse] = field(default_factory=list)
+    utterances: list[str] = field(default_factory=list)
+    next_node: str = ""
 
     @property
-    def said(self) -> list[dict[str, str]]:
-        return [*self.chat, *({"role": "assistant", "content": text} for text in self.words)]
+    def messages(self) -> list[dict[str, str]]:
+        return [*self.chat, *({"role": "assistant", "content": text} for text in self.utterances)]
 
 
 class _State(TypedDict):
-    """LangGraph wants names of nodes and of what is passed between them to differ; no node's begins with an underscore."""
+    """LangGraph requires state keys to differ from node names; no node name begins with an underscore."""
 
-    _talk: Talk
+    _turn: TurnState
 
 
-class Orchestrator:
-    """One graph for all conversations; each has its place in it."""
+class OrchestratorAgent:
+    """One graph for all conversations, each with its own position."""
 
-    def __init__(self, graph: Graph, caller: Caller) -> None:
+    def __init__(self, graph: Graph, caller: MeteredClient) -> None:
         self._graph, self._caller = graph, caller
-        self._told = [variable.name for variable in graph.spec.variables if variable.visibility == "context"]
-        self._system = system_of(graph.spec)
+        self._context_variables = [variable.name for variable in graph.spec.variables if variable.visibility == "context"]
+        self._system = orchestrator_system_prompt(graph.spec)
         self.instructions = [self._system, _ROUTER, _GOODBYE]
-        """What its answers depend on, beside the procedure."""
-        self._at: dict[str, Step] = {}
-        self._app = self._compiled()
+        """Texts that its replies depend on, besides the procedure."""
+        self._steps: dict[str, Step] = {}
+        self._app = self._build_graph()
 
-    async def reply(self, chat: Chat, scenario: Scenario) -> Reply:
-        """See `Speaker`."""
-        known = {name: scenario.values[name] for name in self._told}
-        begins = not any(message["role"] == "assistant" for message in chat)
-        step = self._graph.begin({name: known[name] for name in self._graph.facts if name in known}) if begins else None
-        talk = Talk(scenario, [dict(message) for message in chat], known, step or self._at[scenario.id])
-        done: _State = await self._app.ainvoke({"_talk": talk}, {"recursion_limit": 2 * len(self._graph.nodes) + 10})
-        talk = done["_talk"]
-        self._at[scenario.id] = talk.step
-        return reply_of(talk.answers, " ".join(talk.words))
+    async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
+        """See `Agent`."""
+        known = {name: scenario.values[name] for name in self._context_variables}
+        is_first = not any(message["role"] == "assistant" for message in chat)
+        step = self._graph.begin({name: known[name] for name in self._graph.facts if name in known}) if is_first else None
+        turn = TurnState(scenario, [dict(message) for message in chat], known, step or self._steps[scenario.id])
+        state: _State = await self._app.ainvoke({"_turn": turn}, {"recursion_limit": 2 * len(self._graph.nodes) + 10})
+        turn = state["_turn"]
+        self._steps[scenario.id] = turn.step
+        return combined_reply(turn.responses, " ".join(turn.utterances))
 
-    def _compiled(self) -> Any:
+    def _build_graph(self) -> Any:
         from langgraph.graph import END, START, StateGraph
 
         flow: Any = StateGraph(_State)
         for node in self._graph.nodes.values():
-            flow.add_node(node.id, self._node(node, END))
-            flow.add_conditional_edges(node.id, lambda state: state["_talk"].goes_to, [*(edge.to for edge in node.next), END])
-        flow.add_conditional_edges(START, lambda state: state["_talk"].step.node, list(self._graph.nodes))
+            flow.add_node(node.id, self._node_function(node, END))
+            flow.add_conditional_edges(node.id, lambda state: state["_turn"].next_node, [*(edge.to for edge in node.next), END])
+        flow.add_conditional_edges(START, lambda state: state["_turn"].step.node, list(self._graph.nodes))
         return flow.compile()
 
-    def _node(self, node: Node, end: str) -> Callable[[_State], Awaitable[_State]]:
+    def _node_function(self, node: Node, end: str) -> Callable[[_State], Awaitable[_State]]:
         async def visit(state: _State) -> _State:
-            talk = state["_talk"]
+            turn = state["_turn"]
             if node.role == "agent" or not node.next:
-                await self._say(node, talk)
-            edge = await self._choose(node, talk) if node.next else None
+                await self._say(node, turn)
+            edge = await self._choose(node, turn) if node.next else None
             if edge is None:
-                talk.goes_to = end
+                turn.next_node = end
                 return state
-            talk.step = self._graph.take(talk.step, edge)
+            turn.step = self._graph.take(turn.step, edge)
             waits = node.role == "agent" and self._graph.nodes[edge.to].role == "user"
-            talk.goes_to = end if waits else edge.to
+            turn.next_node = end if waits else edge.to
             return state
 
         return visit
 
-    async def _say(self, node: Node, talk: Talk) -> None:
-        kept = await spoken(self._caller, saying(self._system, node, talk.known, talk.said), talk.scenario)
-        talk.answers.append(kept)
-        talk.words.append(kept.text.strip())
+    async def _say(self, node: Node, turn: TurnState) -> None:
+        request = utterance_request(self._system, node, turn.context_values, turn.messages)
+        response = await request_utterance(self._caller, request, turn.scenario)
+        turn.responses.append(response)
+        turn.utterances.append(response.text.strip())
 
-    async def _choose(self, node: Node, talk: Talk) -> Edge:
-        """The way on: the only one that bounds, guards and known facts leave open, or the one that the model names."""
-        ways = self._graph.open_edges(talk.step)
-        if not ways:
-            raise UnplayableError(f"the flowchart leaves no way on from {node.id}", lost=False)
-        if len(ways) == 1:
-            return ways[0]
-        request = choosing(node, ways, talk.known, talk.said)
+    async def _choose(self, node: Node, turn: TurnState) -> Edge:
+        """The next edge: the only one that bounds, guards and known facts leave open, or the one the model chooses."""
+        edges = self._graph.open_edges(turn.step)
+        if not edges:
+            raise UnplayableError(f"no edge of node {node.id} is open", server_failed=False)
+        if len(edges) == 1:
+            return edges[0]
+        request = routing_request(node, edges, turn.context_values, turn.messages)
         for attempt in range(TRIES):
-            about = {"conversation": talk.scenario.id, "plays": "router"}
-            key = key_of(talk.scenario.id, request.system, request.messages[0]["content"], attempt)
-            kept, _ = await self._caller.ask(key, request, about)
-            talk.answers.append(kept)
-            if (number := _number(kept.text)) in range(1, len(ways) + 1):
-                return ways[number - 1]
-        raise UnplayableError(f"the model did not choose a way on from {node.id}", lost=False)
+            about = {"conversation": turn.scenario.id, "plays": "router"}
+            key = cache_key(turn.scenario.id, request.system, request.messages[0]["content"], attempt)
+            response, _ = await self._caller.complete(key, request, about)
+            turn.responses.append(response)
+            if (number := _parse_option(response.text)) in range(1, len(edges) + 1):
+                return edges[number - 1]
+        raise UnplayableError(f"the model chose no edge at node {node.id}", server_failed=False)
 
 
-def system_of(spec: ProcedureSpec) -> str:
-    """What is the same whenever the model words a turn."""
-    return "\n\n".join([spec.system_prompt, _AGENT, FORM, *known_to_all(spec)])
+def orchestrator_system_prompt(spec: ProcedureSpec) -> str:
+    """System prompt of every utterance request."""
+    return "\n\n".join([spec.system_prompt, _AGENT, REPLY_RULES, *shared_knowledge(spec)])
 
 
-def saying(system: str, node: Node, known: Mapping[str, str], said: Chat) -> Request:
-    """Asks for the words of a node, after what was said."""
-    told = node.prompt if node.role == "agent" else _GOODBYE
-    parts = [tagged("known", _lines(known))] if known else []
-    parts += [conversation(said), tagged("instruction", _rendered(told, known)), "Write the next turn of the Agent."]
-    return question(system, "\n\n".join(parts))
+def utterance_request(system: str, node: Node, known: Mapping[str, str], messages: ChatMessages) -> Request:
+    """Request for the words of a node, given the chat so far."""
+    instruction = node.prompt if node.role == "agent" else _GOODBYE
+    parts = [xml_block("known", _context_lines(known))] if known else []
+    parts += [
+        conversation_block(messages),
+        xml_block("instruction", _render_known(instruction, known)),
+        "Write the next turn of the Agent.",
+    ]
+    return single_message(system, "\n\n".join(parts))
 
 
-def choosing(node: Node, ways: Sequence[Edge], known: Mapping[str, str], said: Chat) -> Request:
-    """Asks for the number of the way on from a node."""
-    options = "\n".join(f"{number}. {_rendered(condition(node, edge), known)}" for number, edge in enumerate(ways, 1))
-    asked = "\n\n".join([conversation(said), tagged("options", options), "Which option holds now?"])
-    return Request(_ROUTER, ({"role": "user", "content": asked},), schema=_number_up_to(len(ways)))
+def routing_request(node: Node, edges: Sequence[Edge], known: Mapping[str, str], messages: ChatMessages) -> Request:
+    """Request for the number of the edge to take from a node."""
+    options = "\n".join(f"{number}. {_render_known(edge_condition(node, edge), known)}" for number, edge in enumerate(edges, 1))
+    text = "\n\n".join([conversation_block(messages), xml_block("options", options), "Which option holds now?"])
+    return Request(_ROUTER, ({"role": "user", "content": text},), schema=_option_schema(len(edges)))
 
 
-def _number_up_to(count: int) -> dict[str, Any]:
+def _option_schema(count: int) -> dict[str, Any]:
     return json_object({"option": {"type": "integer", "enum": list(range(1, count + 1))}})
 
 
-def _number(text: str) -> int:
-    """0 when the answer is not what was asked for."""
+def _parse_option(text: str) -> int:
+    """The chosen option; 0 for an invalid response."""
     try:
         return int(json.loads(text)["option"])
     except (ValueError, KeyError, TypeError):
         return 0
 
 
-def _rendered(text: str, known: Mapping[str, str]) -> str:
-    """With the values that an agent is told; others stay names."""
+def _render_known(text: str, known: Mapping[str, str]) -> str:
+    """`text` with the context values filled in; other placeholders stay."""
     return render(text, {name: known.get(name, f"{{{{{name}}}}}") for name in variables_of(text)})
 
 
-def _lines(known: Mapping[str, str]) -> str:
+def _context_lines(known: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in known.items())

@@ -1,126 +1,126 @@
-"""Who plays in an evaluation: the candidate, older models beside it, baselines, and the customers of them all."""
+"""Participants of an evaluation: the candidate, the references, the baselines, and their customers."""
 
 import asyncio
-import json
-import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import httpx
 
-from subterra_api.digest import meaning
+from subterra_api.digest import significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, artifact_path, work_path
-from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_PORT, VLLM_VARIABLE
+from subterra_api.job_contract.environment import REFERENCES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
-from subterra_api.v1alpha1.compilerun import Baseline
+from subterra_core.procedure.diff import ProcedureDiff, stored_procedure
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.scripted import agent_wordings
+from subterra_jobs.dialogue.scripted import agent_templates
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.evaluate.scenarios.edit_impact import Edits, compiled_from
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate import user_simulator
-from subterra_jobs.evaluate.simulate.agents import Condition, InContext, Served
-from subterra_jobs.evaluate.simulate.orchestrator_agent import Orchestrator
-from subterra_jobs.evaluate.simulate.simulation import Cast
-from subterra_jobs.evaluate.simulate.user_simulator import ModelUsers, ScriptedUsers
-from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Candidate, connect
+from subterra_jobs.evaluate.simulate.agents import Arm, InContextAgent, ServedAgent
+from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
+from subterra_jobs.evaluate.simulate.simulation import UserFactory
+from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUserFactory
+from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, VLLMClient, wait_for_server
 from subterra_jobs.llm.client import TURN_TOKENS
 from subterra_jobs.llm.client_pool import ClientPool
-from subterra_jobs.llm.response_cache import AnswerStore, key_of
+from subterra_jobs.llm.response_cache import ResponseCache, cache_key
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import StageContext
 
+CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")
+"""Names of the arms that the gate compares."""
 START_SECONDS = 600.0
-"""How long a vLLM may take to load its model."""
+"""Time limit for a vLLM to load its model."""
 _KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
 
 
 @dataclass(frozen=True)
-class Server:
-    """Where a model is served, and what it is."""
+class ModelServer:
+    """A served model: arm name, URL and model digest."""
 
     name: str
     url: str
     digest: str
 
 
-def answers_folder(run: RunInput) -> str:
-    """Where answers are kept, relative to the store, while the evaluation is not finished."""
+def responses_folder(run: RunInput) -> str:
+    """Folder of the response caches in the store, used until the evaluation is finished."""
     return f"{work_path(run.keys.report)}/answers"
 
 
-def customers(run: RunInput, desk: ClientPool) -> Cast:
-    """Those of the run's simulator. Raises InvalidInputError."""
+def user_factory(run: RunInput, pool: ClientPool) -> UserFactory:
+    """The run's simulated customers. Raises InvalidInputError."""
     if run.evaluation.simulator.name == "scripted":
-        return ScriptedUsers()
-    return ModelUsers(desk.caller(run.evaluation.simulator, "evaluation.simulator", "simulator"), run.procedure)
+        return ScriptedUserFactory()
+    return LLMUserFactory(pool.client(run.evaluation.simulator, "evaluation.simulator", "simulator"), run.procedure)
 
 
-def baselines(run: RunInput, graph: Graph, desk: ClientPool) -> list[Condition]:
-    """Those of the run, as conditions. Raises InvalidInputError."""
-    return [_baseline(run, graph, desk, place, each) for place, each in enumerate(run.evaluation.baselines)]
+def baseline_arms(run: RunInput, graph: Graph, pool: ClientPool) -> list[Arm]:
+    """Arms of the run's baselines. Raises InvalidInputError."""
+    return [_baseline_arm(run, graph, pool, index) for index in range(len(run.evaluation.baselines))]
 
 
-def _baseline(run: RunInput, graph: Graph, desk: ClientPool, place: int, asked: Baseline) -> Condition:
-    caller = desk.caller(asked.provider, f"evaluation.baselines[{place}].provider", f"baseline-{place}")
-    speaker = InContext(graph.spec, caller) if asked.kind == "InContext" else Orchestrator(graph, caller)
+def _baseline_arm(run: RunInput, graph: Graph, pool: ClientPool, index: int) -> Arm:
+    baseline = run.evaluation.baselines[index]
+    caller = pool.client(baseline.provider, f"evaluation.baselines[{index}].provider", f"baseline-{index}")
+    agent = InContextAgent(graph.spec, caller) if baseline.kind == "InContext" else OrchestratorAgent(graph, caller)
     names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in run.evaluation.baselines]
-    again = f" ({names[: place + 1].count(names[place])})" if names[place] in names[:place] else ""
-    fingerprint = key_of(asked.kind, meaning(asked.provider), run.procedure_digest, speaker.instructions)
-    return Condition(names[place] + again, speaker, fingerprint)
+    suffix = f" ({names[: index + 1].count(names[index])})" if names[index] in names[:index] else ""
+    fingerprint = cache_key(baseline.kind, significant_fields(baseline.provider), run.procedure_digest, agent.instructions)
+    return Arm(names[index] + suffix, agent, fingerprint)
 
 
-async def served(context: StageContext, graph: Graph, stack: AsyncExitStack) -> tuple[list[Condition], dict[str, str]]:
-    """The candidate and the references, once their servers answer, and what tells of them in the report.
+async def connect_arms(context: StageContext, graph: Graph, stack: AsyncExitStack) -> tuple[list[Arm], dict[str, str]]:
+    """Arms of candidate and references once their servers answer, and model name and server version for the report.
 
-    Raises InfrastructureError. ``stack`` closes the connections.
+    `stack` closes the connections. Raises InfrastructureError.
     """
     run, store = context.input, context.store
-    remember = run.evaluation.simulator.name != "scripted"
-    answers = AnswerStore(store, f"{answers_folder(run)}/served") if remember else None
-    most = reply_budget(graph)
+    with_models = run.evaluation.simulator.name != "scripted"
+    cache = ResponseCache(store, f"{responses_folder(run)}/served") if with_models else None
+    max_tokens = max_reply_tokens(graph)
 
-    async def one(server: Server) -> tuple[Condition, str, str]:
+    async def connect(server: ModelServer) -> tuple[Arm, str, str]:
         limits = httpx.Limits(max_connections=None)
         client = httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=limits)
         http = await stack.enter_async_context(client)
-        model, version = await connect(http, START_SECONDS)
-        fingerprint = key_of("vllm", server.digest, version, most)
-        return Condition(server.name, Served(Candidate(http, model, most), fingerprint, answers), fingerprint), model, version
+        model, version = await wait_for_server(http, START_SECONDS)
+        fingerprint = cache_key("vllm", server.digest, version, max_tokens)
+        agent = ServedAgent(VLLMClient(http, model, max_tokens), fingerprint, cache)
+        return Arm(server.name, agent, fingerprint), model, version
 
-    made = store.digest(artifact_path("train", run.keys.model))
-    found = await asyncio.gather(*(one(server) for server in servers(run, made)))
-    return [condition for condition, _, _ in found], {"model": found[0][1], "server_version": found[0][2]}
+    digest = store.digest(artifact_path("train", run.keys.model))
+    connected = await asyncio.gather(*(connect(server) for server in model_servers(run, context.environment, digest)))
+    _, model, version = connected[0]
+    return [arm for arm, _, _ in connected], {"model": model, "server_version": version}
 
 
-def servers(run: RunInput, candidate: str | None) -> list[Server]:
-    """Where the models of the run are served. Raises InvalidInputError when the pod does not say."""
-    urls = json.loads(os.environ.get(REFERENCES_VARIABLE, "[]"))
+def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest: str | None) -> list[ModelServer]:
+    """Servers of candidate and references. Raises InvalidInputError when the environment names too few or too many."""
+    urls = environment.reference_urls
     if len(urls) != len(run.references):
-        raise InvalidInputError(f"{REFERENCES_VARIABLE} names {len(urls)} servers for {len(run.references)} references")
-    first = Server(CANDIDATE, os.environ.get(VLLM_VARIABLE, f"http://127.0.0.1:{VLLM_PORT}"), candidate or run.keys.model)
-    beside = [Server(each.role.lower(), url, each.model_digest) for each, url in zip(run.references, urls, strict=True)]
-    return [first, *beside]
+        raise InvalidInputError(
+            f"{REFERENCES_VARIABLE} names {len(urls)} servers for {len(run.references)} references; set one for each"
+        )
+    references = [
+        ModelServer(reference.role.lower(), url, reference.model_digest)
+        for reference, url in zip(run.references, urls, strict=True)
+    ]
+    return [ModelServer(CANDIDATE, environment.vllm_url, candidate_digest or run.keys.model), *references]
 
 
-def reply_budget(graph: Graph) -> int:
-    """Tokens for one reply: a token per character of the longest step, so that no tokenizer cuts a proper reply short."""
-    longest = max((len(text) for node in graph.spec.nodes if node.role == "agent" for text in agent_wordings(node)), default=0)
+def max_reply_tokens(graph: Graph) -> int:
+    """Token limit of one reply: one per character of the longest step, so that no tokenizer truncates a correct reply."""
+    longest = max((len(text) for node in graph.spec.nodes if node.role == "agent" for text in agent_templates(node)), default=0)
     return max(TURN_TOKENS, longest)
 
 
-def beside(context: StageContext, cast: list[Scenario]) -> dict[str, list[Scenario]]:
-    """The scenarios of each reference, which know what an edit since then touches."""
-    found = {}
+def scenarios_by_reference(context: StageContext, scenarios: list[Scenario]) -> dict[str, list[Scenario]]:
+    """Scenarios per reference, flagged where the procedure changed since it was compiled."""
+    flagged = {}
     for reference in context.input.references:
-        before = compiled_from(context.store.read(f"{reference.model_path}/{PROCEDURE_FILE}"))
-        edits = Edits(before, context.input.procedure)
-        found[reference.role.lower()] = [replace(each, touched=edits.touch(each.path)) for each in cast]
-    return found
-
-
-def simulated_by(run: RunInput) -> str:
-    """The fingerprint of the customers."""
-    return user_simulator.fingerprint(run.evaluation.simulator)
-
-
-CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")
+        before = stored_procedure(context.store.read(f"{reference.model_path}/{PROCEDURE_FILE}"))
+        diff = ProcedureDiff(before, context.input.procedure)
+        flagged[reference.role.lower()] = [
+            replace(scenario, affected_by_edit=diff.affects(scenario.path)) for scenario in scenarios
+        ]
+    return flagged

@@ -1,7 +1,7 @@
-"""Plays scenarios, many at a time and in a mixed order. A conversation that breaks off is kept, with the reason."""
+"""Simulates conversations concurrently in shuffled order. A failed conversation is returned with the reason."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -10,122 +10,112 @@ import httpx
 
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.scheduling import shuffled
-from subterra_jobs.evaluate.simulate.agents import Condition, Served, Speaker
-from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUsers, User
-from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Candidate, Reply, UnplayableError, connect
-from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
+from subterra_jobs.evaluate.simulate.agents import Agent, Arm, ServedAgent
+from subterra_jobs.evaluate.simulate.conversation import Conversation
+from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
+from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUserFactory, User
+from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Reply, UnplayableError, VLLMClient, wait_for_server
+from subterra_jobs.stage.cancellation import Cancellation
 
 CONCURRENCY = 8
 CAP_FAULT = "had not come to an end after twice the turns of the longest path"
 
 
-@dataclass(frozen=True)
-class Dialogue:
-    """A conversation as it went. ``chat`` has alternating turns; ``error`` says why it broke off, if it did."""
+class UserFactory(Protocol):
+    """Makes the simulated customers."""
 
-    chat: tuple[dict[str, str], ...]
-    replies: tuple[Reply, ...]
-    error: str | None = None
-    lost: bool = False
-    fault: str | None = None
-    """What the simulated customer did wrong. It counts all the same, in all conditions alike."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """All dialogues, in the order of the scenarios, and who answered."""
-
-    dialogues: tuple[Dialogue, ...]
-    model: str
-    server_version: str
-
-
-class Cast(Protocol):
-    """Who plays the customers."""
-
-    def user(self, scenario: Scenario, condition: str) -> User:
-        """The customer for one conversation; ``condition`` is the other side's fingerprint, for nothing but to tell them apart."""
+    def user(self, scenario: Scenario, other_party: str) -> User:
+        """The customer of one conversation; `other_party` is the arm's fingerprint, which only keeps response caches apart."""
         ...
 
 
-class Library(Protocol):
-    """Conversations of one condition that are finished already."""
+async def simulate_all(
+    arms: Sequence[Arm],
+    scenarios: Sequence[Scenario],
+    users: UserFactory,
+    schedule: Schedule,
+    *,
+    max_agent_turns: int,
+    caches: Mapping[str, ConversationCache] | None = None,
+) -> dict[str, tuple[Conversation, ...]]:
+    """Conversations of every arm, by name, in the order of the scenarios.
 
-    def get(self, scenario: str) -> Dialogue | None: ...
-
-    async def keep(self, scenario: str, dialogue: Dialogue) -> None: ...
-
-
-async def play_all(
-    conditions: Sequence[Condition], scenarios: Sequence[Scenario], cast: Cast, *, seed: int, cap: int, slots: asyncio.Semaphore,
-    halt: Halt, libraries: Mapping[str, Library] | None = None, on_done: Callable[[], None] = lambda: None,
-) -> dict[str, tuple[Dialogue, ...]]:  # fmt: skip
-    """Every scenario with every condition, by the conditions' names, in the order of the scenarios.
-
-    They are played in one mixed batch, so that whatever changes meanwhile changes for all; ``slots`` bounds how many at a time,
-    ``cap`` the agent's turns. Raises the first failure once every turn under way is over and kept.
+    They run in one shuffled batch, so that drift affects all arms alike. Raises the first failure once every running turn is
+    finished and stored.
     """
 
-    async def one(pair: tuple[Condition, Scenario]) -> Dialogue:
-        condition, scenario = pair
-        library = (libraries or {}).get(condition.name)
-        if library and (known := library.get(scenario.id)) is not None:
-            return known
-        dialogue = await converse(condition.speaker, cast.user(scenario, condition.fingerprint), scenario, cap, halt)
-        if library:
-            await library.keep(scenario.id, dialogue)
-        return dialogue
+    async def simulate_pair(pair: tuple[Arm, Scenario]) -> Conversation:
+        arm, scenario = pair
+        cache = (caches or {}).get(arm.name)
+        if cache and (cached := cache.get(scenario.id)) is not None:
+            return cached
+        user = users.user(scenario, arm.fingerprint)
+        conversation = await simulate(arm.agent, user, scenario, max_agent_turns, schedule.halt)
+        if cache:
+            await cache.add(scenario.id, conversation)
+        return conversation
 
-    pairs = [(condition, scenario) for condition in conditions for scenario in scenarios]
-    found = iter(await shuffled(pairs, one, seed=seed, slots=slots, halt=halt, on_done=on_done))
-    return {each.name: _usable(each.name, list(islice(found, len(scenarios)))) for each in conditions}
+    pairs = [(arm, scenario) for arm in arms for scenario in scenarios]
+    conversations = iter(await run_shuffled(pairs, simulate_pair, schedule))
+    return {arm.name: _require_served(arm.name, list(islice(conversations, len(scenarios)))) for arm in arms}
 
 
-def turn_cap(scenarios: Sequence[Scenario]) -> int:
-    """So many turns of the agent that both sides together have twice those of the longest path, and an opener."""
+def _require_served(name: str, conversations: Sequence[Conversation]) -> tuple[Conversation, ...]:
+    if all(conversation.lost for conversation in conversations):
+        error = conversations[0].error
+        raise InfrastructureError(f"the server of {name} failed: {error}; check the log of its vllm container")
+    return tuple(conversations)
+
+
+def agent_turn_limit(scenarios: Sequence[Scenario]) -> int:
+    """Limit of agent turns: both sides together may take twice the turns of the longest path, plus an opener."""
     return max(len(scenario.path) for scenario in scenarios) + 1
 
 
-def _usable(name: str, dialogues: Sequence[Dialogue]) -> tuple[Dialogue, ...]:
-    if all(dialogue.lost for dialogue in dialogues):
-        raise InfrastructureError(f"the server of {name} was lost: {dialogues[0].error}; look at the log of its vllm container")
-    return tuple(dialogues)
-
-
-async def play(url: str, scenarios: Sequence[Scenario], *, max_tokens: int, wait_seconds: float = 600) -> Played:
-    """Every scripted scenario with one model that is served at ``url``.
-
-    Raises InfrastructureError when no server answers, or when it is lost before anything was played.
-    """
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as http:
-        model, version = await connect(http, wait_seconds)
-        condition = Condition("candidate", Served(Candidate(http, model, max_tokens), ""), "")
-        cap, slots = turn_cap(scenarios), asyncio.Semaphore(CONCURRENCY)
-        played = await play_all([condition], scenarios, ScriptedUsers(), seed=0, cap=cap, slots=slots, halt=Halt())
-    return Played(played["candidate"], model, version)
-
-
-async def converse(speaker: Speaker, user: User, scenario: Scenario, cap: int, halt: Halt) -> Dialogue:
-    """One conversation: until the user has nothing more to say and was answered, or ``cap`` agent turns."""
+async def simulate(agent: Agent, user: User, scenario: Scenario, max_agent_turns: int, halt: Cancellation) -> Conversation:
+    """One conversation, until the customer has nothing more to say and got a reply, or `max_agent_turns`."""
     chat: list[dict[str, str]] = []
     replies: list[Reply] = []
     error: UnplayableError | None = None
     try:
         line = None if scenario.agent_first else await user.reply(chat)
-        while len(replies) < cap and user.fault is None:
+        while len(replies) < max_agent_turns and user.fault is None:
             if line is not None:
                 chat.append({"role": "user", "content": line})
-            halt.check()
-            reply = await speaker.reply(chat, scenario)
+            halt.raise_if_cancelled()
+            reply = await agent.reply(chat, scenario)
             replies.append(reply)
             chat.append({"role": "assistant", "content": reply.text})
-            halt.check()
+            halt.raise_if_cancelled()
             if (line := await user.reply(chat)) is None:
                 break
-    except UnplayableError as broken:
-        error = broken
+    except UnplayableError as unplayable:
+        error = unplayable
     fault = user.fault or (CAP_FAULT if error is None and line is not None else None)
     if error is None:
-        return Dialogue(tuple(chat), tuple(replies), fault=fault)
-    return Dialogue(tuple(chat), tuple(replies), str(error), error.lost, fault)
+        return Conversation(tuple(chat), tuple(replies), fault=fault)
+    return Conversation(tuple(chat), tuple(replies), str(error), error.server_failed, fault)
+
+
+@dataclass(frozen=True)
+class ScriptedRun:
+    """Conversations of scripted customers, in the order of the scenarios, and the model that replied."""
+
+    conversations: tuple[Conversation, ...]
+    model: str
+    server_version: str
+
+
+async def simulate_scripted(url: str, scenarios: Sequence[Scenario], *, max_tokens: int, wait_seconds: float = 600) -> ScriptedRun:
+    """Conversations of scripted customers with the model served at `url`.
+
+    Raises InfrastructureError when no server answers, or when every conversation failed because of it.
+    """
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as http:
+        model, version = await wait_for_server(http, wait_seconds)
+        arm = Arm("candidate", ServedAgent(VLLMClient(http, model, max_tokens), ""), "")
+        schedule = Schedule(0, asyncio.Semaphore(CONCURRENCY), Cancellation())
+        limit = agent_turn_limit(scenarios)
+        conversations = await simulate_all([arm], scenarios, ScriptedUserFactory(), schedule, max_agent_turns=limit)
+    return ScriptedRun(conversations[arm.name], model, version)

@@ -1,33 +1,34 @@
-"""The candidate behind its OpenAI chat API, as vLLM serves it."""
+"""Client of a model served by vLLM, through the OpenAI chat API."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from subterra_jobs.dialogue.prompt_blocks import GREETING_REQUEST
 from subterra_jobs.errors import InfrastructureError
 
+ChatMessages = Sequence[Mapping[str, str]]
+"""Turns of a conversation, with `role` and `content`."""
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
 TIMEOUT_SECONDS = 120.0
-# vLLM refuses a request without messages (the tokenizer looks at the first one); an empty system message renders to nothing.
-AGENT_BEGINS = {"role": "system", "content": ""}
 
 
 class UnplayableError(Exception):
-    """The agent gave no usable answer. ``lost`` when its server is to blame: not reached, overloaded or broken."""
+    """The agent gave no usable reply. `server_failed` when its server was unreachable, overloaded or broken."""
 
-    def __init__(self, message: str, *, lost: bool) -> None:
+    def __init__(self, message: str, *, server_failed: bool) -> None:
         super().__init__(message)
-        self.lost = lost
+        self.server_failed = server_failed
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One agent turn with what it took."""
+    """One agent turn with its time, tokens and cost."""
 
     text: str
     seconds: float
@@ -35,36 +36,28 @@ class Reply:
     completion_tokens: int
     finish_reason: str
     usd: str | None = None
-    """What a provider was paid for it; none for a model that we serve ourselves."""
+    """Cost charged by a provider; `None` for a model on own hardware."""
     calls: int = 1
 
 
-class Candidate:
-    """A model that vLLM serves: the candidate, or an older one beside it."""
+class VLLMClient:
+    """A model served by vLLM: the candidate or a reference."""
 
     def __init__(self, http: httpx.AsyncClient, model: str, max_tokens: int, backoff: float = BACKOFF_SECONDS) -> None:
         self._http, self.model, self._max_tokens, self._backoff = http, model, max_tokens, backoff
 
-    async def reply(self, chat: Sequence[dict[str, str]], context: str = "") -> Reply:
-        """The agent's next turn; ``context`` is what it is told about this customer. Raises UnplayableError."""
-        told = [{"role": "system", "content": context}] if context else []
-        messages = [*told, *chat] or [AGENT_BEGINS]
+    async def reply(self, chat: ChatMessages, context: str = "") -> Reply:
+        """The agent's next turn; `context` describes this customer. Raises UnplayableError."""
+        system = [{"role": "system", "content": context}] if context else []
+        messages = [*system, *chat] or [GREETING_REQUEST]
         body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": self._max_tokens}
-        began = time.monotonic()
-        answer = await self._post(body)
-        try:
-            choice, usage = answer["choices"][0], answer.get("usage") or {}
-            return Reply(
-                text=str(choice["message"]["content"] or ""), seconds=time.monotonic() - began,
-                prompt_tokens=int(usage.get("prompt_tokens", 0)), completion_tokens=int(usage.get("completion_tokens", 0)),
-                finish_reason=str(choice.get("finish_reason") or ""),
-            )  # fmt: skip
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise UnplayableError(f"the server's answer is no chat completion: {error!r}", lost=False) from None
+        started = time.monotonic()
+        response = await self._post(body)
+        return _parse_response(response, time.monotonic() - started)
 
     async def _post(self, body: dict[str, Any]) -> Any:
-        """The answer's JSON; tries again where another attempt may help."""
-        problem = UnplayableError("not asked", lost=True)
+        """JSON of the response; retries transport errors, 429 and 5xx."""
+        problem = UnplayableError("no request was sent", server_failed=True)
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(self._backoff * 2**attempt)
@@ -73,19 +66,34 @@ class Candidate:
                 if response.status_code < 400:
                     return response.json()
             except httpx.TransportError as error:
-                problem = UnplayableError(f"{type(error).__name__}: {error}", lost=True)
+                problem = UnplayableError(f"{type(error).__name__}: {error}", server_failed=True)
                 continue
             except ValueError as error:
-                raise UnplayableError(f"the server's answer is no JSON: {error}", lost=False) from None
-            again = response.status_code >= 500 or response.status_code == 429
-            problem = UnplayableError(f"the server answered {response.status_code}: {response.text[:300]}", lost=again)
-            if not again:
+                raise UnplayableError(f"the server's response is not JSON: {error}", server_failed=False) from None
+            retry = response.status_code >= 500 or response.status_code == 429
+            problem = UnplayableError(f"the server responded {response.status_code}: {response.text[:300]}", server_failed=retry)
+            if not retry:
                 break
         raise problem
 
 
-async def connect(http: httpx.AsyncClient, wait_seconds: float) -> tuple[str, str]:
-    """The name of the model that is served and the server's version, once it answers. Raises InfrastructureError."""
+def _parse_response(response: Any, seconds: float) -> Reply:
+    """The reply in a chat completion. Raises UnplayableError."""
+    try:
+        choice, usage = response["choices"][0], response.get("usage") or {}
+        return Reply(
+            text=str(choice["message"]["content"] or ""),
+            seconds=seconds,
+            prompt_tokens=int(usage.get("prompt_tokens", 0)),
+            completion_tokens=int(usage.get("completion_tokens", 0)),
+            finish_reason=str(choice.get("finish_reason") or ""),
+        )
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UnplayableError(f"the server's response is not a chat completion: {error!r}", server_failed=False) from None
+
+
+async def wait_for_server(http: httpx.AsyncClient, wait_seconds: float) -> tuple[str, str]:
+    """Name of the served model and version of the server, once it answers. Raises InfrastructureError."""
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
@@ -96,13 +104,13 @@ async def connect(http: httpx.AsyncClient, wait_seconds: float) -> tuple[str, st
             if time.monotonic() >= deadline:
                 raise InfrastructureError(
                     f"no model is served at {http.base_url} after {wait_seconds:.0f} s ({error!r}); "
-                    "look at the log of the vllm container"
+                    "check the log of the vllm container"
                 ) from None
             await asyncio.sleep(1)
 
 
 async def _version(http: httpx.AsyncClient) -> str:
-    """vLLM's version; a server that is not vLLM may not say."""
+    """vLLM's version; `unknown` for another server."""
     try:
         response = await http.get("/version")
         return str(response.json()["version"])

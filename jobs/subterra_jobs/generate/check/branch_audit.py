@@ -1,6 +1,6 @@
-"""Whether customers' words tell their decisions: what a blind reader makes of the pilot bounds what any compiled model can. Pure.
+"""Audits whether the customer's words identify the branch taken: what a reader cannot tell, no compiled model can learn. Pure.
 
-The reader sees a conversation up to the customer's turn and the branches that are open there, and guesses which is taken.
+A blind reader sees a pilot conversation up to the customer's turn, with the branches open there, and guesses which one is taken.
 """
 
 from collections import Counter, defaultdict
@@ -12,95 +12,97 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.conversation import Conversation
 
-NEEDED = 0.90
-"""Share of a hub's decisions that must be read right."""
-MOST_DROPPED = 0.5
-"""Share of the pilot that may turn out unfit."""
-_SLIPS = 1
-"""Misreadings of one hub that are let pass: a single one in a few readings tells nothing."""
+MIN_AGREEMENT = 0.90
+"""Share of a hub's decisions that must be identified correctly."""
+MAX_DROPPED_SHARE = 0.5
+"""Share of the pilot that may be dropped."""
+_TOLERATED_ERRORS = 1
+"""Wrong guesses tolerated per hub: one error among few readings is no evidence."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How often one hub's branch was guessed right, and which branch was most often taken for which."""
+class HubAgreement:
+    """How often the branch taken at one hub was identified, and which confusion was the most frequent."""
 
     hub: str
     readings: int
     right: int
     confused: tuple[str, str] | None
-    """Taken, and guessed; the guess is empty when the reader named no branch."""
+    """The branch taken and the branch guessed; the guess is empty if the reader chose none."""
 
     @property
     def share(self) -> float:
-        """Between 0 and 1."""
+        """Share of the readings that are right, between 0 and 1."""
         return self.right / self.readings
 
     @property
     def undecidable(self) -> bool:
-        """Too low to go on."""
-        return self.share < NEEDED and self.readings - self.right > _SLIPS
+        """True if the branches cannot be told apart well enough."""
+        return self.share < MIN_AGREEMENT and self.readings - self.right > _TOLERATED_ERRORS
 
 
 @dataclass(frozen=True)
-class Audit:
-    """All hubs of which the pilot has decisions, the worst first."""
+class BranchAudit:
+    """All hubs with decisions in the pilot, the worst first."""
 
     conversations: int
-    hubs: tuple[Agreement, ...]
+    hubs: tuple[HubAgreement, ...]
 
     @property
     def message(self) -> str:
-        """The audit in a sentence; empty when there was nothing to decide."""
+        """The audit in one line; empty if there were no decisions."""
         readings = sum(hub.readings for hub in self.hubs)
         if not readings:
             return ""
         right, worst = sum(hub.right for hub in self.hubs), self.hubs[0]
-        low = ", ".join(hub.hub for hub in self.hubs if hub.undecidable)
-        told = f"a blind reader found {right / readings:.0%} of {readings} decisions, at hub {worst.hub} {worst.share:.0%}"
-        return f"{told}; no model can learn {low} from such words" if low else told
+        summary = f"branch audit: {right}/{readings} decisions identifiable"
+        if right < readings:
+            summary += f", at hub {worst.hub} {worst.right}/{worst.readings}"
+        undecidable = ", ".join(hub.hub for hub in self.hubs if hub.undecidable)
+        return f"{summary}; no model can learn to decide at {undecidable} from such words" if undecidable else summary
 
-    def dump(self, graph: Graph) -> dict[str, Any]:
-        """What goes into ``audit.json``."""
-        return {"conversations": self.conversations, "needed": NEEDED, "hubs": [_row(graph, hub) for hub in self.hubs]}
+    def to_dict(self, graph: Graph) -> dict[str, Any]:
+        """The content of ``audit.json``."""
+        return {"conversations": self.conversations, "needed": MIN_AGREEMENT, "hubs": [_row(graph, hub) for hub in self.hubs]}
 
 
-def audit(conversations: Iterable[Conversation]) -> Audit:
-    """What was read in those conversations of the pilot that were not dropped."""
-    read = [each for each in conversations if each.slot.audited and each.dropped is None]
+def audit_branches(conversations: Iterable[Conversation]) -> BranchAudit:
+    """The audit of the pilot conversations that were not dropped."""
+    pilot = [conversation for conversation in conversations if conversation.spec.audited and conversation.drop_reason is None]
     guesses: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for each in read:
-        path = each.slot.path
-        for decision, guess in zip(each.slot.audited, each.guesses, strict=True):
+    for conversation in pilot:
+        path = conversation.spec.path
+        for decision, guess in zip(conversation.spec.audited, conversation.guesses, strict=True):
             guesses[path[decision.position]].append((path[decision.position + 1], guess))
-    found = [_agreement(hub, pairs) for hub, pairs in guesses.items()]
-    return Audit(len(read), tuple(sorted(found, key=lambda hub: (hub.share, hub.hub))))
+    hubs = [_agreement(hub, pairs) for hub, pairs in guesses.items()]
+    return BranchAudit(len(pilot), tuple(sorted(hubs, key=lambda hub: (hub.share, hub.hub))))
 
 
-def require_decidable(graph: Graph, found: Audit) -> None:
-    """Raises InvalidInputError that names the hubs whose branches nobody could tell apart."""
-    if bad := [_complaint(graph, hub) for hub in found.hubs if hub.undecidable]:
-        raise InvalidInputError("; ".join((*bad, "with generation.audit: Report the run goes on all the same")))
+def require_decidable(graph: Graph, audit: BranchAudit) -> None:
+    """Raises InvalidInputError naming the hubs whose branches cannot be told apart."""
+    if problems := [_problem(graph, hub) for hub in audit.hubs if hub.undecidable]:
+        raise InvalidInputError("; ".join((*problems, "to continue anyway, set generation.audit to Report")))
 
 
 def require_usable(conversations: Iterable[Conversation]) -> None:
-    """Raises InvalidInputError that says why so many of the pilot were dropped: the rest would be, and is not paid yet."""
-    faults = [each.dropped for each in conversations if each.slot.audited]
-    dropped = [fault for fault in faults if fault]
-    if len(dropped) > MOST_DROPPED * len(faults):
-        told = "; ".join(sorted(set(dropped))[:3])
+    """Raises InvalidInputError with the reasons if too much of the pilot was dropped: the rest, not paid for yet, would be too."""
+    pilot = [conversation.drop_reason for conversation in conversations if conversation.spec.audited]
+    dropped = [reason for reason in pilot if reason]
+    if len(dropped) > MAX_DROPPED_SHARE * len(pilot):
+        reasons = "; ".join(sorted(set(dropped))[:3])
         raise InvalidInputError(
-            f"{len(dropped)} of the first {len(faults)} conversations were dropped, so the rest is not written: {told}. "
+            f"{len(dropped)} of the first {len(pilot)} conversations were dropped, so the rest is not written: {reasons}. "
             "Give the teacher what it lacks (a variable or knowledge for what it makes up, a clearer prompt), or use another model"
         )
 
 
-def _agreement(hub: str, pairs: Sequence[tuple[str, str]]) -> Agreement:
+def _agreement(hub: str, pairs: Sequence[tuple[str, str]]) -> HubAgreement:
     wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
     confused = min(wrong, key=lambda pair: (-wrong[pair], pair)) if wrong else None
-    return Agreement(hub, len(pairs), len(pairs) - wrong.total(), confused)
+    return HubAgreement(hub, len(pairs), len(pairs) - wrong.total(), confused)
 
 
-def _row(graph: Graph, hub: Agreement) -> dict[str, Any]:
+def _row(graph: Graph, hub: HubAgreement) -> dict[str, Any]:
     row: dict[str, Any] = {"hub": hub.hub, "readings": hub.readings, "right": hub.right, "agreement": round(hub.share, 3)}
     if hub.confused is not None:
         taken, guess = hub.confused
@@ -109,13 +111,13 @@ def _row(graph: Graph, hub: Agreement) -> dict[str, Any]:
     return row
 
 
-def _complaint(graph: Graph, hub: Agreement) -> str:
+def _problem(graph: Graph, hub: HubAgreement) -> str:
     taken, guess = hub.confused or ("", "")
-    mistaken = f'takes "{_when(graph, hub.hub, taken)}" for "{_when(graph, hub.hub, guess)}"' if guess else "often finds none"
+    confusion = f'"{_when(graph, hub.hub, taken)}" is read as "{_when(graph, hub.hub, guess)}"' if guess else "often no branch fits"
     return (
-        f"hub {hub.hub}: from the customer's words a blind reader finds the branch in {hub.right} of {hub.readings} cases "
-        f"({hub.share:.0%}, needed {NEEDED:.0%}), so no model could learn it; it {mistaken}. Reword these branches (`when` and "
-        "examples) so that what a customer says tells them apart, or make them one"
+        f"hub {hub.hub}: a blind reader identifies the branch from the customer's words in {hub.right} of {hub.readings} cases "
+        f"({hub.share:.0%}, needed {MIN_AGREEMENT:.0%}), so no model could learn it; {confusion}. Reword these branches (`when` "
+        "and examples) so that the customer's words tell them apart, or merge them"
     )
 
 

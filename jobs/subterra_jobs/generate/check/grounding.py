@@ -1,7 +1,7 @@
-"""Whether a turn stays with what is true in its scenario, as far as that can be decided without a model. Pure.
+"""Checks that a turn is grounded in its scenario, as far as that can be decided without a model. Pure.
 
-Names: no listed value of a variable but the scenario's own. Only values with a capital letter or a digit count, since "cheaper" or
-"a phone" may mean anything. Figures: a number of three digits and more was given, not made up.
+Names: the only listed values of variables that a turn may use are the scenario's own. Values without a capital letter or a digit
+are ignored, since "cheaper" or "a phone" can mean anything. Numbers: one of three digits or more must have been given by someone.
 """
 
 import re
@@ -13,119 +13,149 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import split, variables_of
 from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance
-from subterra_jobs.generate.plan.plan import Slot
+from subterra_jobs.generate.plan.plan import ConversationSpec
 
 _NUMBER = re.compile(r"(?<!\w)\d(?:[ .,'’\u00a0\u202f-]?\d)*(?!\w)")
 _CENTS = re.compile(r"[.,]\d\d$")
 _CONTACT = re.compile(r"https?://\S+|www\.\S+|[\w.+-]+@[\w-]+\.\w+")
 _SHORT = 2
-"""Digits of numbers that are everywhere: hours, steps, people."""
-_SAYINGS = frozenset({"100"})
+"""Numbers of up to this many digits are everywhere: hours, steps, people."""
+_IDIOMS = frozenset({"100"})
 """As in "100 % sure"."""
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """What a node's own texts give to whoever speaks there."""
+class _NodeGrounds:
+    """What a node's own texts allow its speaker to say."""
 
     numbers: frozenset[str]
     variables: frozenset[str]
-    figures: bool
-    """Whether one of these variables is a number or a date."""
+    has_figures: bool
+    """True if one of these variables is a number or a date."""
 
 
-class Truth:
-    """Knows what could be true in any scenario of a procedure."""
+@dataclass(frozen=True)
+class _Turn:
+    """A turn to check: the words at ``position`` of the path, after ``history``."""
+
+    spec: ConversationSpec
+    position: int
+    history: str
+    text: str
+
+
+class GroundingChecker:
+    """Knows everything that can be true in some scenario of a procedure."""
 
     def __init__(self, graph: Graph) -> None:
-        spec = graph.spec
-        self._graph, self._text = graph, "\n".join(own_texts(spec))
-        self._facts = _numbers("\n".join(fact.text for fact in spec.knowledge)) | _years(spec) | _SAYINGS
-        self._grounds = {node.id: _ground(node, spec) for node in spec.nodes}
-        self._known_by = {variable.name for variable in spec.variables if variable.visibility == "customer"}
-        listed = {value: each for each in spec.variables for value in each.values if _telling(value) and not self._own(value)}
-        self._owners = {value: variable.name for value, variable in listed.items()}
-        self._lists = {value for value, variable in listed.items() if not variable.open and value.isalpha()}
-        self._names = _any_of(listed)
+        procedure = graph.spec
+        self._graph, self._text = graph, "\n".join(procedure_texts(procedure))
+        self._facts = _numbers("\n".join(fact.text for fact in procedure.knowledge)) | _years(procedure) | _IDIOMS
+        self._grounds = {node.id: _node_grounds(node, procedure) for node in procedure.nodes}
+        self._known_by_customer = {variable.name for variable in procedure.variables if variable.visibility == "customer"}
+        names = {
+            value: variable
+            for variable in procedure.variables
+            for value in variable.values
+            if _is_name(value) and not self._is_in_procedure(value)
+        }
+        self._owners = {value: variable.name for value, variable in names.items()}
+        self._words = {value for value, variable in names.items() if not variable.open and value.isalpha()}
+        self._names = _any_of(names)
 
-    def fault(self, slot: Slot, position: int, said: Sequence[Utterance], text: str) -> str | None:
-        """What is untrue in the words of the path's node at ``position``; none when nothing is."""
-        twist = slot.manner.twist
+    def problem(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance], text: str) -> str | None:
+        """What is ungrounded in the words of the node at ``position`` of the path, or `None`."""
+        twist = spec.customer.twist
         if twist is not None and twist.position == position and twist.kind != "several facts":
-            return None  # what is corrected in the same turn, or off the subject, is meant so
-        history = "\n".join(filter(None, [slot.manner.opener, *(each.text for each in said)]))
-        return self._name(slot, position, history, text) or self._figure(slot, position, history, text)
+            return None  # off the subject, or corrected within the turn: the false value is intended
+        history = "\n".join(filter(None, [spec.customer.opener, *(utterance.text for utterance in previous)]))
+        turn = _Turn(spec, position, history, text)
+        return self._name_problem(turn) or self._contact_problem(turn) or self._number_problem(turn)
 
-    def _name(self, slot: Slot, position: int, history: str, text: str) -> str | None:
-        if self._names is None or not self._names.search(text):
+    def _node(self, turn: _Turn) -> Node:
+        return self._graph.nodes[turn.spec.path[turn.position]]
+
+    def _name_problem(self, turn: _Turn) -> str | None:
+        if self._names is None or not self._names.search(turn.text):
             return None
-        theirs = _any_of(slot.values.values())
-        rest = theirs.sub("\0", text) if theirs else text
-        agent = self._graph.nodes[slot.path[position]].role == "agent"
+        own_values = _any_of(turn.spec.values.values())
+        rest = own_values.sub("\0", turn.text) if own_values else turn.text
         for match in self._names.finditer(rest):
-            value, owner = match.group(), self._owners[match.group()]
-            # An agent may name examples as long as the customer has not said what it is to be.
-            if value in history or (agent and slot.values[owner] not in history and owner in self._known_by):
+            value = match.group()
+            if self._may_name(turn, value) or (value in self._words and _begins_sentence(rest, match.start())):
                 continue
-            if not (value in self._lists and _begins_sentence(rest, match.start())):
-                return f"names another conversation's value: {value} for {owner}"
+            return f"names another conversation's value: {value} for {self._owners[value]}"
         return None
 
-    def _figure(self, slot: Slot, position: int, history: str, text: str) -> str | None:
-        node = self._graph.nodes[slot.path[position]]
-        ground = self._grounds[node.id]
-        if node.role == "agent":
-            if contact := next((each for each in _CONTACT.findall(text) if not self._given(each, slot, history)), None):
-                return f"has an address that nobody gave: {contact}"
-        elif not ground.figures:
-            return None  # the scenario holds no figure for this turn, so the customer may make one up
-        if all(len(each) <= _SHORT for each in re.findall(r"\d+", text)):
+    def _may_name(self, turn: _Turn, value: str) -> bool:
+        """True if ``value`` was mentioned before. An agent may also give examples until the customer has chosen a value."""
+        owner = self._owners[value]
+        if value in turn.history:
+            return True
+        is_agent = self._node(turn).role == "agent"
+        return is_agent and turn.spec.values[owner] not in turn.history and owner in self._known_by_customer
+
+    def _contact_problem(self, turn: _Turn) -> str | None:
+        if self._node(turn).role != "agent":
             return None
-        named = self._known_by | ground.variables if node.role == "user" else ground.variables
-        values = " | ".join(slot.values[name] for name in sorted(named))
-        known = (
-            self._facts | ground.numbers | _numbers(" | ".join((values, history, system_message(self._graph.spec, slot.values))))
-        )
-        made_up = next((each for each in _NUMBER.findall(text) if not _is_known(each, known)), None)
+        unknown = next((contact for contact in _CONTACT.findall(turn.text) if not self._is_given(contact, turn)), None)
+        return f"has an address that nobody gave: {unknown}" if unknown else None
+
+    def _number_problem(self, turn: _Turn) -> str | None:
+        node = self._node(turn)
+        if node.role == "user" and not self._grounds[node.id].has_figures:
+            return None  # the scenario has no figure for this turn, so the customer may make one up
+        if all(len(digits) <= _SHORT for digits in re.findall(r"\d+", turn.text)):
+            return None
+        known = self._known_numbers(node, turn)
+        made_up = next((number for number in _NUMBER.findall(turn.text) if not _is_known(number, known)), None)
         return f"has a number that nobody gave: {made_up}" if made_up else None
 
-    def _given(self, contact: str, slot: Slot, history: str) -> bool:
-        plain = contact.rstrip(".,;:!?)")
-        return plain in self._text or plain in history or any(plain in value for value in slot.values.values())
+    def _known_numbers(self, node: Node, turn: _Turn) -> frozenset[str]:
+        """The numbers that the speaker at ``node`` can know."""
+        grounds = self._grounds[node.id]
+        variables = self._known_by_customer | grounds.variables if node.role == "user" else grounds.variables
+        values = " | ".join(turn.spec.values[name] for name in sorted(variables))
+        system = system_message(self._graph.spec, turn.spec.values)
+        return self._facts | grounds.numbers | _numbers(" | ".join((values, turn.history, system)))
 
-    def _own(self, value: str) -> bool:
-        """Whether the procedure itself says it: then everybody may."""
+    def _is_given(self, contact: str, turn: _Turn) -> bool:
+        plain = contact.rstrip(".,;:!?)")
+        return plain in self._text or plain in turn.history or any(plain in value for value in turn.spec.values.values())
+
+    def _is_in_procedure(self, value: str) -> bool:
+        """True if the procedure itself mentions ``value``, so everyone may."""
         return re.search(rf"\b{re.escape(value)}\b", self._text) is not None
 
 
-def own_texts(spec: ProcedureSpec) -> list[str]:
-    """All that the procedure's author has written to be said, or to say what is said."""
+def procedure_texts(spec: ProcedureSpec) -> list[str]:
+    """All texts of a procedure that are spoken or describe what is spoken."""
     nodes = [text for node in spec.nodes for text in (node.prompt, *node.examples)]
     edges = [text for node in spec.nodes for edge in node.next for text in (edge.when or "", *edge.examples)]
     return [spec.system_prompt, *spec.openers, *(fact.text for fact in spec.knowledge), *nodes, *edges]
 
 
-def _ground(node: Node, spec: ProcedureSpec) -> _Ground:
+def _node_grounds(node: Node, spec: ProcedureSpec) -> _NodeGrounds:
     texts = [node.prompt, *node.examples, *(text for edge in node.next for text in (edge.when or "", *edge.examples))]
-    named = {name for text in texts for name in variables_of(text)}
+    mentioned = {name for text in texts for name in variables_of(text)}
     literal = " | ".join(part for text in texts for part in split(text)[::2])
-    figures = any(variable.name in named and variable.type != "string" for variable in spec.variables)
-    return _Ground(_numbers(literal), frozenset(named), figures)
+    has_figures = any(variable.name in mentioned and variable.type != "string" for variable in spec.variables)
+    return _NodeGrounds(_numbers(literal), frozenset(mentioned), has_figures)
 
 
-def _telling(value: str) -> bool:
+def _is_name(value: str) -> bool:
     return any(letter.isupper() or letter.isdigit() for letter in value)
 
 
 def _any_of(values: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds the longest of these, as words of their own."""
-    found = sorted(values, key=len, reverse=True)
-    return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, found)) + r")(?!\w)") if found else None
+    """A pattern for the longest of ``values`` at a place, as whole words; `None` if there are none."""
+    by_length = sorted(values, key=len, reverse=True)
+    return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, by_length)) + r")(?!\w)") if by_length else None
 
 
-def _begins_sentence(text: str, place: int) -> bool:
-    """Where a capital letter tells nothing."""
-    return not (before := text[:place].rstrip()) or before[-1] in ".!?:"
+def _begins_sentence(text: str, index: int) -> bool:
+    """True where a capital letter does not mark a name."""
+    return not (before := text[:index].rstrip()) or before[-1] in ".!?:"
 
 
 def _years(spec: ProcedureSpec) -> frozenset[str]:
@@ -133,13 +163,14 @@ def _years(spec: ProcedureSpec) -> frozenset[str]:
 
 
 def _numbers(text: str) -> frozenset[str]:
-    """All numbers, as written together and piece by piece."""
-    return frozenset(each for number in _NUMBER.findall(text) for each in (_digits(number), *re.findall(r"\d+", number)))
+    """All numbers in ``text``, as a whole and in the groups they are written in."""
+    return frozenset(digits for number in _NUMBER.findall(text) for digits in (_digits(number), *re.findall(r"\d+", number)))
 
 
 def _is_known(number: str, known: frozenset[str]) -> bool:
-    whole = (_digits(number), _digits(_CENTS.sub("", number)))
-    return any(each in known for each in whole) or all(len(each) <= _SHORT or each in known for each in re.findall(r"\d+", number))
+    if _digits(number) in known or _digits(_CENTS.sub("", number)) in known:
+        return True
+    return all(len(digits) <= _SHORT or digits in known for digits in re.findall(r"\d+", number))
 
 
 def _digits(number: str) -> str:

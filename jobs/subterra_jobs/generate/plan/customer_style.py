@@ -1,7 +1,7 @@
-"""How a customer talks: opener, persona, style, and now and then a turn that does not go by the book. Pure.
+"""How a customer talks: opener, persona, style, and occasionally a turn with a twist. Pure.
 
-What has few kinds is spread evenly over a plan instead of left to chance. A twist is for teachers that are models; the scripted
-teacher has only the procedure's examples, so its conversations stay plain.
+Attributes with few values are spread evenly over a plan rather than drawn independently. Only LLM teachers act on a twist; the
+scripted teacher has nothing but the procedure's examples.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typing import Literal
 
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render, variables_of
-from subterra_jobs.generate.plan.hash_random import at, pick, rng, spread
+from subterra_jobs.generate.plan.hash_random import golden_ratio_sequence, index_at, rng, weighted_rendezvous
 
-OPENER_PROBABILITY = 0.5
-GREETED_PROBABILITY = 0.2
-"""Share of the openers that only return the agent's greeting."""
+OPENER_SHARE = 0.5
+GREETED_SHARE = 0.2
+"""Share of the openers that merely return the agent's greeting."""
 TWIST_SHARE = 0.15
-"""Share of the conversations that have one turn with a twist, as far as they have a turn that can take one."""
+"""Share of the conversations with a twist in one turn, as far as they have a suitable turn."""
 STYLES = ("in a few words", "in full sentences", "casually, as to a friend", "politely and formally")
 
 TwistKind = Literal["digression", "correction", "several facts"]
@@ -24,56 +24,60 @@ TwistKind = Literal["digression", "correction", "several facts"]
 
 @dataclass(frozen=True)
 class Twist:
-    """What is unusual about the customer's turn at ``position`` of the path. ``about`` is the variable concerned, if any."""
+    """What is unusual about one customer turn. Its ``str`` is hashed by `_draw_twist`: renaming anything here changes plans."""
 
     kind: TwistKind
     position: int
+    """Index of the turn's node in the path."""
     about: str | None = None
+    """The variable concerned, if any."""
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How one conversation's customer talks. ``greeted``: the agent had greeted already when the customer said the opener."""
+class CustomerStyle:
+    """How the customer of one conversation talks."""
 
     opener: str | None = None
     persona: str | None = None
     style: str | None = None
     twist: Twist | None = None
     greeted: bool = False
+    """True if the agent had already greeted the customer before the opener."""
 
 
-def manner(graph: Graph, path: Path, values: Mapping[str, str], index: int, *key: object) -> Manner:
-    """The ``index``-th manner of those that share all of ``key`` but its last part."""
+def draw_customer_style(graph: Graph, path: Path, values: Mapping[str, str], index: int, *key: object) -> CustomerStyle:
+    """The style number ``index`` among those that share all of ``key`` but its last part."""
     spec, draw, group = graph.spec, rng(*key, "speaker"), key[:-1]
-    opens = graph.nodes[spec.start].role == "agent" and bool(spec.openers) and draw.random() < OPENER_PROBABILITY
+    opens = graph.nodes[spec.start].role == "agent" and bool(spec.openers) and draw.random() < OPENER_SHARE
     opener = render(draw.choice(spec.openers), values) if opens else None
     personas = spec.personas
-    persona = personas[at(spread(index, *group, "persona"), [each.weight for each in personas])].name if personas else None
-    style = STYLES[at(spread(index, *group, "style"), [1] * len(STYLES))]
-    twisted = spread(index, *group, "twist") < TWIST_SHARE
-    twist = _twist(graph, path, *key) if twisted else None
-    return Manner(opener, persona, style, twist, opens and draw.random() < GREETED_PROBABILITY)
+    weights = [persona.weight for persona in personas]
+    persona = personas[index_at(golden_ratio_sequence(index, *group, "persona"), weights)].name if personas else None
+    style = STYLES[index_at(golden_ratio_sequence(index, *group, "style"), [1] * len(STYLES))]
+    twisted = golden_ratio_sequence(index, *group, "twist") < TWIST_SHARE
+    twist = _draw_twist(graph, path, *key) if twisted else None
+    return CustomerStyle(opener, persona, style, twist, opens and draw.random() < GREETED_SHARE)
 
 
-def _twist(graph: Graph, path: Path, *key: object) -> Twist | None:
-    possible = twists(graph, path)
-    kinds = sorted({twist.kind for twist in possible})
+def _draw_twist(graph: Graph, path: Path, *key: object) -> Twist | None:
+    twists = possible_twists(graph, path)
+    kinds = sorted({twist.kind for twist in twists})
     if not kinds:
         return None
-    kind = kinds[pick(kinds, [1] * len(kinds), *key, "kind")]
-    found = [twist for twist in possible if twist.kind == kind]
-    return found[pick([str(twist) for twist in found], [1] * len(found), *key, "twist")]
+    kind = kinds[weighted_rendezvous(kinds, [1] * len(kinds), *key, "kind")]
+    of_kind = [twist for twist in twists if twist.kind == kind]
+    return of_kind[weighted_rendezvous([str(twist) for twist in of_kind], [1] * len(of_kind), *key, "twist")]
 
 
-def twists(graph: Graph, path: Path) -> list[Twist]:
-    """Every twist that a conversation can have. A correction stays within its turn, so that what follows rests on what is true."""
-    spoken = {variable.name for variable in graph.spec.variables if variable.visibility == "customer"}
-    turns = [(place, graph.nodes[node]) for place, node in enumerate(path) if graph.nodes[node].role == "user"]
-    found: list[Twist] = []
-    for number, (place, node) in enumerate(turns):
-        told = [name for name in variables_of(node.prompt) if name in spoken]
-        later = [name for _, each in turns[number + 1 :] for name in variables_of(each.prompt) if name in spoken]
-        found.append(Twist("digression", place))
-        found += [Twist("correction", place, name) for name in told]
-        found += [Twist("several facts", place, name) for name in dict.fromkeys(later) if name not in told]
-    return found
+def possible_twists(graph: Graph, path: Path) -> list[Twist]:
+    """Every twist that fits a path. A correction stays within one turn, so later turns can rely on the true value."""
+    customer_known = {variable.name for variable in graph.spec.variables if variable.visibility == "customer"}
+    turns = [(position, graph.nodes[node]) for position, node in enumerate(path) if graph.nodes[node].role == "user"]
+    twists: list[Twist] = []
+    for number, (position, node) in enumerate(turns):
+        stated = [name for name in variables_of(node.prompt) if name in customer_known]
+        later = [name for _, turn in turns[number + 1 :] for name in variables_of(turn.prompt) if name in customer_known]
+        twists.append(Twist("digression", position))
+        twists += [Twist("correction", position, name) for name in stated]
+        twists += [Twist("several facts", position, name) for name in dict.fromkeys(later) if name not in stated]
+    return twists

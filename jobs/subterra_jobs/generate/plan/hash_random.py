@@ -1,4 +1,4 @@
-"""Chance without a sequence: every draw is a hash of what it is for, so that an edit elsewhere moves no other draw. Pure."""
+"""Random draws by hash: each draw depends on its own key alone, so an edit elsewhere leaves it unchanged. Pure."""
 
 import hashlib
 import math
@@ -8,42 +8,42 @@ from collections.abc import Sequence
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def share(*key: object) -> float:
-    """A number strictly between 0 and 1, the same for the same key for all time."""
+def unit_hash(*key: object) -> float:
+    """A number strictly between 0 and 1, always the same for the same key."""
     return (_hash(6, *key) + 0.5) / (1 << 48)
 
 
-def pick(names: Sequence[str], weights: Sequence[float], *key: object) -> int:
-    """The place of one of ``names``, by weight (weighted rendezvous hashing).
+def weighted_rendezvous(names: Sequence[str], weights: Sequence[float], *key: object) -> int:
+    """The index of one of ``names``, drawn by weight (weighted rendezvous hashing).
 
-    A name that is added, removed or weighted anew takes draws or gives them up; it moves none between the others.
+    Adding, removing or reweighting a name moves draws to or from that name, never between the others.
     """
     if len(names) == 1:
         return 0
     prefix = "/".join(map(str, key))
-    return min(range(len(names)), key=lambda place: -math.log(share(prefix, names[place])) / weights[place])
+    return min(range(len(names)), key=lambda index: -math.log(unit_hash(prefix, names[index])) / weights[index])
 
 
-def spread(index: int, *key: object) -> float:
-    """The ``index``-th point of a sequence that fills every stretch between 0 and 1 evenly, which chance does not do."""
-    return (share(*key) + index * _GOLDEN) % 1
+def golden_ratio_sequence(index: int, *key: object) -> float:
+    """Element ``index`` of a low-discrepancy sequence, which fills the unit interval more evenly than random numbers do."""
+    return (unit_hash(*key) + index * _GOLDEN) % 1
 
 
-def at(point: float, weights: Sequence[float]) -> int:
-    """The place whose share of the weights ``point`` falls into."""
+def index_at(point: float, weights: Sequence[float]) -> int:
+    """The index whose share of the total weight contains ``point``, a number between 0 and 1."""
     left = point * sum(weights)
-    for place, weight in enumerate(weights):
+    for index, weight in enumerate(weights):
         left -= weight
         if left < 0:
-            return place
+            return index
     return len(weights) - 1
 
 
 def rng(*key: object) -> random.Random:
-    """A generator for draws that belong together."""
+    """A random generator seeded by ``key``, for draws that belong together."""
     return random.Random(_hash(8, *key))
 
 
 def _hash(size: int, *key: object) -> int:
-    """So many bytes of hash."""
+    """A hash of ``size`` bytes."""
     return int.from_bytes(hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=size).digest())

@@ -1,8 +1,8 @@
-"""Everything that conversations can do, unfolded: how often chance takes a run of nodes, and conversations that take it. Pure.
+"""Every conversation a procedure allows, as an unfolded graph: exact frequencies of node n-grams, and paths through them. Pure.
 
-A *run* is one to three nodes that follow each other: a node, an edge, or two edges in a row. Walks that are at equal steps have
-equal futures, so the steps of all walks form a graph without loops. On it the probability of each run is exact, a run that no
-conversation can take is known to be so, and a path through a run is drawn directly, as likely as it is among all that take it.
+A *node n-gram* is one to three consecutive nodes: a node, an edge, or a pair of consecutive edges. Walks at equal steps have equal
+futures, so the steps of all walks form an acyclic graph. It gives the exact expected count of each n-gram, shows which n-grams no
+conversation can take, and lets a path through an n-gram be drawn directly, with the probability it has among all such paths.
 """
 
 import heapq
@@ -13,136 +13,148 @@ from functools import cached_property
 
 from subterra_api.v1alpha1.procedure import Edge
 from subterra_core.procedure.graph import Graph, Path, Step
-from subterra_jobs.generate.plan.hash_random import pick
+from subterra_jobs.generate.plan.hash_random import weighted_rendezvous
 
-Run = tuple[str, ...]
-STEPS = 60_000
-"""Steps that are unfolded at most. A procedure that has more is unfolded in part, every node of it as often as every other."""
+NodeNgram = tuple[str, ...]
+MAX_STEPS = 60_000
+"""Limit on unfolded steps. A larger procedure is unfolded in part, visiting all nodes about equally often."""
 
 
-def runs_of(path: Path) -> Iterator[Run]:
-    """Every run that a conversation takes, as often as it takes it."""
+def ngrams_of(path: Path) -> Iterator[NodeNgram]:
+    """All n-grams of a path, repeated as often as they occur."""
     for length in (1, 2, 3):
         yield from zip(*(path[start:] for start in range(length)), strict=False)
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a run is in the unfolded graph: its first and last step. ``chance`` is how often a conversation comes here."""
+class _Occurrence:
+    """One occurrence of an n-gram in the unfolded graph."""
 
     first: int
     last: int
-    chance: float
+    """Numbers of its first and last step."""
+    expected_count: float
+    """How often a conversation takes it, on average."""
 
 
-class Ways:
+class PathSpace:
     """The unfolded procedure."""
 
-    def __init__(self, graph: Graph, steps: int = STEPS) -> None:
+    def __init__(self, graph: Graph, max_steps: int = MAX_STEPS) -> None:
         self._graph = graph
         self._steps: list[Step] = []
         self._after: dict[int, list[tuple[int, float]]] = {}
-        self._unfold(steps)
+        self._unfold(max_steps)
         self._before: defaultdict[int, list[int]] = defaultdict(list)
-        self._keep_what_ends()
-        self._chance = self._chances()
-        self._places: defaultdict[Run, list[_Place]] = defaultdict(list)
-        self._find_places()
+        self._prune_dead_ends()
+        self._probability = self._visit_probabilities()
+        self._occurrences: defaultdict[NodeNgram, list[_Occurrence]] = defaultdict(list)
+        self._find_occurrences()
 
     @cached_property
-    def runs(self) -> dict[Run, float]:
-        """Every run that a conversation can take, and how often one does on average."""
-        return {run: sum(place.chance for place in places) for run, places in self._places.items()}
+    def ngrams(self) -> dict[NodeNgram, float]:
+        """Every n-gram that a conversation can take, with its expected count per conversation."""
+        return {
+            ngram: sum(occurrence.expected_count for occurrence in occurrences) for ngram, occurrences in self._occurrences.items()
+        }
 
-    def path(self, run: Run, *key: object) -> Path:
-        """A path that takes a run of `runs`; another one for another ``key``."""
-        places = self._places[run]
-        place = places[pick([str(number) for number in range(len(places))], [each.chance for each in places], *key)]
-        return (*self._back(place.first, *key), *run, *self._on(place.last, *key))
+    def path(self, ngram: NodeNgram, *key: object) -> Path:
+        """A path that takes ``ngram``, one of `ngrams`; the draw depends on ``key``."""
+        occurrences = self._occurrences[ngram]
+        names = [str(number) for number in range(len(occurrences))]
+        chosen = occurrences[weighted_rendezvous(names, [occurrence.expected_count for occurrence in occurrences], *key)]
+        return (*self._nodes_before(chosen.first, *key), *ngram, *self._nodes_after(chosen.last, *key))
 
-    def _unfold(self, most: int) -> None:
-        """Steps by how often their node was met already, so that a part, too, has every node in it."""
-        numbers, met = {self._graph.begin(): 0}, Counter[str]()
-        self._steps.append(self._graph.begin())
-        waiting = [(0, 0)]
-        while waiting and len(self._after) < most:
-            _, number = heapq.heappop(waiting)
-            step, found = self._steps[number], list[tuple[int, float]]()
+    def _unfold(self, max_steps: int) -> None:
+        """Expands steps in the order of their nodes' visits so far, so that a partial graph still contains every node."""
+        start = self._graph.begin()
+        numbers, visits = {start: 0}, Counter[str]()
+        self._steps.append(start)
+        queue = [(0, 0)]
+        while queue and len(self._after) < max_steps:
+            _, number = heapq.heappop(queue)
+            step, successors = self._steps[number], list[tuple[int, float]]()
             for edge in self._graph.open_edges(step):
-                onward = self._graph.take(step, edge)
-                if onward not in numbers:
-                    numbers[onward] = len(self._steps)
-                    heapq.heappush(waiting, (met[onward.node], len(self._steps)))
-                    self._steps.append(onward)
-                    met[onward.node] += 1
-                found.append((numbers[onward], self._weight(step, edge)))
-            self._after[number] = found
+                following = self._graph.take(step, edge)
+                if following not in numbers:
+                    numbers[following] = len(self._steps)
+                    heapq.heappush(queue, (visits[following.node], len(self._steps)))
+                    self._steps.append(following)
+                    visits[following.node] += 1
+                successors.append((numbers[following], self._weight(step, edge)))
+            self._after[number] = successors
 
     def _weight(self, step: Step, edge: Edge) -> float:
-        """How often the edge is taken, relative to its siblings; where a fact decides, by how many of its values lead there."""
+        """The edge's weight among its siblings; at a fact node, the number of the fact's values that lead there."""
         node = self._graph.nodes[step.node]
         if node.fact is None:
             return edge.weight
         return len(dict(step.facts)[node.fact] & self._graph.values_for(node, edge))
 
-    def _keep_what_ends(self) -> None:
-        """Leaves out steps from which no terminal is reached, and makes shares of the weights of those that are left."""
-        before: defaultdict[int, list[int]] = defaultdict(list)
-        for number, found in self._after.items():
-            for onward, _ in found:
-                before[onward].append(number)
-        queue = [number for number, step in enumerate(self._steps) if not self._graph.nodes[step.node].next]
-        alive = set(queue)
-        for number in queue:  # grows on the way
-            new = [each for each in before[number] if each not in alive]
-            alive.update(new)
-            queue += new
+    def _prune_dead_ends(self) -> None:
+        """Removes steps that reach no terminal, and normalizes the weights of the rest to probabilities."""
+        alive = self._steps_that_end()
         for number in sorted(alive & self._after.keys()):
-            left = [(onward, weight) for onward, weight in self._after[number] if onward in alive]
-            total = sum(weight for _, weight in left)
-            self._after[number] = [(onward, weight / total) for onward, weight in left]
-            for onward, _ in left:
-                self._before[onward].append(number)
+            remaining = [(following, weight) for following, weight in self._after[number] if following in alive]
+            total = sum(weight for _, weight in remaining)
+            self._after[number] = [(following, weight / total) for following, weight in remaining]
+            for following, _ in remaining:
+                self._before[following].append(number)
         self._after = {number: self._after.get(number, []) for number in alive}
 
-    def _chances(self) -> dict[int, float]:
-        """How likely a conversation comes to each step."""
-        chance: defaultdict[int, float] = defaultdict(float, {0: 1.0})
+    def _steps_that_end(self) -> set[int]:
+        """The steps from which a terminal can be reached."""
+        before: defaultdict[int, list[int]] = defaultdict(list)
+        for number, successors in self._after.items():
+            for following, _ in successors:
+                before[following].append(number)
+        queue = [number for number, step in enumerate(self._steps) if not self._graph.nodes[step.node].next]
+        alive = set(queue)
+        for number in queue:  # grows while iterating
+            new = [previous for previous in before[number] if previous not in alive]
+            alive.update(new)
+            queue += new
+        return alive
+
+    def _visit_probabilities(self) -> dict[int, float]:
+        """The probability that a conversation visits each step."""
+        probability: defaultdict[int, float] = defaultdict(float, {0: 1.0})
         missing = {number: len(before) for number, before in self._before.items()}
         ready = [0] if self._after else []
-        for number in ready:  # grows on the way, in topological order
-            for onward, weight in self._after[number]:
-                chance[onward] += chance[number] * weight
-                missing[onward] -= 1
-                if not missing[onward]:
-                    ready.append(onward)
-        return chance
+        for number in ready:  # grows while iterating, in topological order
+            for following, weight in self._after[number]:
+                probability[following] += probability[number] * weight
+                missing[following] -= 1
+                if not missing[following]:
+                    ready.append(following)
+        return probability
 
-    def _find_places(self) -> None:
-        for first, found in sorted(self._after.items()):
-            name, chance = self._steps[first].node, self._chance[first]
-            self._places[(name,)].append(_Place(first, first, chance))
-            for second, weight in found:
-                edge = (name, self._steps[second].node)
-                self._places[edge].append(_Place(first, second, chance * weight))
-                for third, further in self._after[second]:
-                    self._places[(*edge, self._steps[third].node)].append(_Place(first, third, chance * weight * further))
+    def _find_occurrences(self) -> None:
+        for first, successors in sorted(self._after.items()):
+            node, probability = self._steps[first].node, self._probability[first]
+            self._occurrences[(node,)].append(_Occurrence(first, first, probability))
+            for second, weight in successors:
+                edge = (node, self._steps[second].node)
+                self._occurrences[edge].append(_Occurrence(first, second, probability * weight))
+                for third, next_weight in self._after[second]:
+                    pair = (*edge, self._steps[third].node)
+                    self._occurrences[pair].append(_Occurrence(first, third, probability * weight * next_weight))
 
-    def _back(self, number: int, *key: object) -> Path:
-        """The nodes before a step, from the start."""
+    def _nodes_before(self, number: int, *key: object) -> Path:
+        """Draws the nodes that lead from the start to a step."""
         nodes: list[str] = []
         while before := self._before[number]:
-            names = [f"{self._steps[each].node}/{rank}" for rank, each in enumerate(before)]
-            weights = [self._chance[each] * dict(self._after[each])[number] for each in before]
-            number = before[pick(names, weights, *key, "before", len(nodes))]
+            names = [f"{self._steps[previous].node}/{rank}" for rank, previous in enumerate(before)]
+            weights = [self._probability[previous] * dict(self._after[previous])[number] for previous in before]
+            number = before[weighted_rendezvous(names, weights, *key, "before", len(nodes))]
             nodes.append(self._steps[number].node)
         return tuple(reversed(nodes))
 
-    def _on(self, number: int, *key: object) -> Path:
-        """The nodes after a step, up to a terminal."""
+    def _nodes_after(self, number: int, *key: object) -> Path:
+        """Draws the nodes that follow a step, up to a terminal."""
         nodes: list[str] = []
         while after := self._after[number]:
-            names = [self._steps[onward].node for onward, _ in after]
-            number = after[pick(names, [weight for _, weight in after], *key, "after", len(nodes))][0]
+            names = [self._steps[following].node for following, _ in after]
+            number = after[weighted_rendezvous(names, [weight for _, weight in after], *key, "after", len(nodes))][0]
             nodes.append(self._steps[number].node)
         return tuple(nodes)

@@ -1,4 +1,4 @@
-"""Which conversations are written first and read by a blind reader, and what it is asked. Pure."""
+"""Chooses the pilot: conversations that are written first and whose decisions a blind reader has to identify. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -6,47 +6,55 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from subterra_core.procedure.graph import Graph, Hop, Path
-from subterra_jobs.generate.plan.hash_random import share
+from subterra_jobs.generate.plan.hash_random import unit_hash
 
-PILOT = 50
-"""Conversations."""
+PILOT_SIZE = 50
+"""Conversations in the pilot."""
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A choice of the customer: its place on the path, and the nodes to which the conversation could go from there."""
+class BranchDecision:
+    """A choice made by the customer."""
 
     position: int
+    """Index of the hub in the path."""
     options: tuple[str, ...]
+    """The nodes that could follow."""
 
 
-def decisions(graph: Graph, path: Path) -> tuple[Decision, ...]:
-    """The choices on a path that words have to carry.
+def customer_decisions(graph: Graph, path: Path) -> tuple[BranchDecision, ...]:
+    """The choices on a path that the customer's words have to convey.
 
-    Where a fact or history decides, nothing has to be said: the fact is in the system message or was told before, and history is
-    the conversation itself. Branches that bounds or guards close are no options: that, too, history tells.
+    Choices decided by a fact or by history need no words: the fact is known from the system message or an earlier turn, and the
+    history is the conversation itself. Branches closed by bounds or guards are not options, for the same reason.
     """
-    step, found = graph.begin(), list[Decision]()
+    step, decisions = graph.begin(), list[BranchDecision]()
     for position, target in enumerate(path[1:]):
         edges = graph.open_edges(step)
         if graph.nodes[step.node].decided_by == "customer" and len(edges) > 1:
-            found.append(Decision(position, tuple(edge.to for edge in edges)))
+            decisions.append(BranchDecision(position, tuple(edge.to for edge in edges)))
         step = graph.take(step, next(edge for edge in edges if edge.to == target))
-    return tuple(found)
+    return tuple(decisions)
 
 
-def pilot(graph: Graph, paths: Mapping[str, Path], size: int = PILOT) -> list[str]:
-    """Names of conversations in which every branch that the customer decides comes up about equally often."""
+def select_pilot(graph: Graph, paths: Mapping[str, Path], size: int = PILOT_SIZE) -> list[str]:
+    """Names of conversations in which all branches decided by the customer occur about equally often."""
     hubs = [node for node in graph.spec.nodes if node.decided_by == "customer" and len(node.next) > 1]
     branches = {(node.id, edge.to) for node in hubs for edge in node.next}
-    waiting: dict[Hop, deque[str]] = {branch: deque() for branch in branches}
-    for name in sorted(paths, key=lambda name: share("pilot", name)):
-        for hop in branches.intersection(pairwise(paths[name])):
-            waiting[hop].append(name)
-    chosen, seen = list[str](), Counter[Hop]()
-    while len(chosen) < size and (open_ := [hop for hop, names in waiting.items() if names]):
-        name = waiting[min(open_, key=lambda hop: (seen[hop], hop))].popleft()
+    candidates = _candidates(branches, paths)
+    chosen, counts = list[str](), Counter[Hop]()
+    while len(chosen) < size and (open_branches := [branch for branch, names in candidates.items() if names]):
+        name = candidates[min(open_branches, key=lambda branch: (counts[branch], branch))].popleft()
         if name not in chosen:
             chosen.append(name)
-            seen.update(branches.intersection(pairwise(paths[name])))
+            counts.update(branches.intersection(pairwise(paths[name])))
     return chosen
+
+
+def _candidates(branches: set[Hop], paths: Mapping[str, Path]) -> dict[Hop, deque[str]]:
+    """The conversations that take each branch, in random order."""
+    candidates: dict[Hop, deque[str]] = {branch: deque() for branch in branches}
+    for name in sorted(paths, key=lambda name: unit_hash("pilot", name)):
+        for branch in branches.intersection(pairwise(paths[name])):
+            candidates[branch].append(name)
+    return candidates

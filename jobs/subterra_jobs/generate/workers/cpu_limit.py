@@ -1,4 +1,4 @@
-"""How many processors this container may use. Pure but for reading /sys and the scheduler's affinity."""
+"""The number of CPUs that this container may use, from /sys and the scheduler's affinity."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def available(cgroup: Path = _CGROUP) -> int:
-    """At least 1: the smaller of affinity and the cgroup's quota (version 2 or 1), rounded down."""
+def available_cpus(cgroup: Path = _CGROUP) -> int:
+    """The smaller of affinity and the cgroup's quota (version 2 or 1), rounded down; at least 1."""
     allowed = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return max(1, min(allowed, int(quota)) if quota else allowed)

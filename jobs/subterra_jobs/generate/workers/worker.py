@@ -1,4 +1,4 @@
-"""One process that writes batches of slots; plain Python, so that it can be tested without Ray."""
+"""One process that writes batches of conversations; plain Python, testable without Ray."""
 
 import asyncio
 import os
@@ -12,99 +12,99 @@ from subterra_jobs.errors import InfrastructureError, StageError
 from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.write.turn_keys import turns_path
 from subterra_jobs.generate.write.writer import Teacher, Writer
-from subterra_jobs.llm.admission import Broker, Figures, StageBroker
-from subterra_jobs.llm.rate_limit import Rates
-from subterra_jobs.llm.response_cache import AnswerStore
+from subterra_jobs.llm.admission import Admission, AdmissionQueue, UsageStats
+from subterra_jobs.llm.rate_limit import RateLimiter
+from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
+from subterra_jobs.stage.cancellation import Cancellation, StoppedError
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifacts import ArtifactStore
 
-TEACHER = "generation.teacher"
+TEACHER_FIELD = "generation.teacher"
 GRACE_SECONDS = 20.0
-"""How long turns under way may take after another one failed."""
-
-
-class StoppedError(Exception):
-    """The conversation ends here because another one failed; its turns are kept."""
+"""Time for turns in progress when another one fails."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A StageError on its way between processes."""
+class WorkerFailure:
+    """A StageError in a form that can be sent between processes."""
 
     code: int
     message: str
 
     def error(self) -> StageError:
-        """The error it was."""
+        """The original error."""
         kinds = {kind.code: kind for kind in StageError.__subclasses__()}
         return kinds.get(ExitCode(self.code), StageError)(self.message)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What became of a batch: the conversations that were finished, and why there are no more."""
+class BatchResult:
+    """The finished conversations of a batch, and why there are no more."""
 
     finished: tuple[Conversation, ...]
-    failure: Failure | None = None
+    failure: WorkerFailure | None = None
 
 
-def make_teacher(run: RunInput, graph: Graph, broker: Broker | None) -> Teacher:
-    """The teacher that the run asks for; the SDK is imported only where it is needed."""
+def make_teacher(run: RunInput, graph: Graph, admission: Admission | None) -> Teacher:
+    """The teacher named by the run's settings; a provider's SDK is imported only if it is needed."""
     if run.generation.teacher.name == "scripted":
         from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 
         return ScriptedTeacher(graph)
-    from subterra_jobs.generate.write.llm_teacher import PaidTeacher
-    from subterra_jobs.llm.account import account_of, client_of
-    from subterra_jobs.llm.metered_client import Caller
+    from subterra_jobs.generate.write.llm_teacher import LLMTeacher
+    from subterra_jobs.llm.account import make_client, resolve_account
+    from subterra_jobs.llm.metered_client import MeteredClient
 
-    if broker is None:
-        raise InfrastructureError("a paid teacher needs a broker")
-    account = account_of(run.generation.teacher, TEACHER)
-    answers = AnswerStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
-    return PaidTeacher(graph, Caller(account, client_of(account), broker, answers))
+    if admission is None:
+        raise InfrastructureError("an LLM teacher needs an admission queue")
+    # Parsed here rather than sent by the driver, so that keys are in no message of Ray's.
+    account = resolve_account(run.generation.teacher, TEACHER_FIELD, StageEnvironment.parse(os.environ))
+    responses = ResponseCache(ArtifactStore(run.store), turns_path(run.generation.teacher))
+    return LLMTeacher(graph, MeteredClient(account, make_client(account), admission, responses))
 
 
 class Worker:
-    """Writes with bounded concurrency. After a failure no new turn is begun, but those under way are finished and kept."""
+    """Writes with bounded concurrency. After a failure no turn begins, but turns in progress are finished and kept."""
 
-    def __init__(self, run: RunInput, concurrency: int, broker: Broker | None = None) -> None:
+    def __init__(self, run: RunInput, concurrency: int, admission: Admission | None = None) -> None:
         graph = Graph(run.procedure)
-        self._teacher = make_teacher(run, graph, broker)
+        self._teacher = make_teacher(run, graph, admission)
         self._writer = Writer(graph, self._teacher)
-        self._limit = asyncio.Semaphore(concurrency)
-        self._stopped = asyncio.Event()
+        self._semaphore = asyncio.Semaphore(concurrency)
+        self._cancellation = Cancellation()
 
-    async def write(self, batch: Sequence[Conversation]) -> Batch:
+    async def write(self, batch: Sequence[Conversation]) -> BatchResult:
         """Finishes the conversations of a batch."""
-        results = await asyncio.gather(*(self._one(conversation) for conversation in batch), return_exceptions=True)
+        results = await asyncio.gather(*(self._finish(conversation) for conversation in batch), return_exceptions=True)
         errors = [result for result in results if isinstance(result, BaseException)]
         finished = tuple(result for result in results if isinstance(result, Conversation) and result.finished)
         unexpected = [error for error in errors if not isinstance(error, StageError)]
         if unexpected:
             raise unexpected[0]
         expected = [error for error in errors if isinstance(error, StageError)]
-        return Batch(finished, Failure(int(expected[0].code), str(expected[0])) if expected else None)
+        return BatchResult(finished, WorkerFailure(int(expected[0].code), str(expected[0])) if expected else None)
 
     async def pid(self) -> int:
-        """The process that writes."""
+        """The process id of the worker."""
         return os.getpid()
 
     async def stop(self) -> None:
-        """Ends all batches as soon as their turns under way are kept."""
-        self._stopped.set()
+        """Ends all batches as soon as their turns in progress are kept."""
+        self._cancellation.cancel(StoppedError())
 
     async def close(self) -> None:
-        """Gives back the teacher's connections."""
+        """Closes the teacher's connections."""
         await self._teacher.close()
 
-    async def _one(self, conversation: Conversation) -> Conversation:
-        async with self._limit:
-            if self._stopped.is_set():
+    async def _finish(self, conversation: Conversation) -> Conversation:
+        """The finished conversation, or the original one if the worker is stopped first."""
+        async with self._semaphore:
+            if self._cancellation.cancelled:
                 return conversation
-            work = asyncio.create_task(self._writer.finish(conversation, self._go_on))
-            stop = asyncio.create_task(self._stopped.wait())
+            work = asyncio.create_task(self._writer.finish(conversation, self._cancellation.raise_if_cancelled))
+            stop = asyncio.create_task(self._cancellation.wait())
             try:
                 await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
@@ -114,28 +114,24 @@ class Worker:
             except (StoppedError, asyncio.CancelledError):
                 return conversation
             except BaseException:
-                self._stopped.set()
+                await self.stop()
                 raise
             finally:
                 stop.cancel()
 
-    def _go_on(self) -> None:
-        if self._stopped.is_set():
-            raise StoppedError
 
-
-class PaidWorker(Worker):
-    """Asks the provider by itself: a broker in another process would take twice the processor time of the calls."""
+class LLMWorker(Worker):
+    """Calls the provider itself: an admission queue in another process would take twice the CPU time of the calls."""
 
     def __init__(self, run: RunInput, concurrency: int, budget: Budget, calls: int, check: Callable[[], None]) -> None:
-        purse = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
-        self._broker = StageBroker(purse, Rates(calls))
-        super().__init__(run, concurrency, self._broker)
+        guard = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
+        self._admission = AdmissionQueue(guard, RateLimiter(calls))
+        super().__init__(run, concurrency, self._admission)
 
-    async def figures(self) -> Figures:
-        """How far it is with the provider."""
-        return await self._broker.figures()
+    async def usage(self) -> UsageStats:
+        """Calls and spending so far."""
+        return await self._admission.stats()
 
-    async def forfeit(self, usd: Decimal) -> None:
-        """Books what the worker before held when it died: nobody knows which of its calls were paid."""
-        await self._broker.purse.forfeit(usd)
+    async def write_off(self, usd: Decimal) -> None:
+        """Books the amount that a dead worker had reserved: which of its calls were paid is unknown."""
+        await self._admission.budget.write_off(usd)

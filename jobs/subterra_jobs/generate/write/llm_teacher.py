@@ -1,43 +1,42 @@
-"""The paid teacher: one call per node."""
+"""The LLM teacher: one call to a provider per node."""
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.pilot import Decision
-from subterra_jobs.generate.write.prompts import Prompts, chosen
+from subterra_jobs.generate.plan.pilot import BranchDecision
+from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.turn_keys import TurnKeys
-from subterra_jobs.generate.write.writer import BadTurnError, Words
-from subterra_jobs.llm.metered_client import Caller
+from subterra_jobs.generate.write.writer import BadTurnError, TeacherReply
+from subterra_jobs.llm.metered_client import MeteredClient
 
 
-class PaidTeacher:
-    """Asks a provider for every turn."""
+class LLMTeacher:
+    """Writes every turn with a model. Calls for conversations close to their end go first, so these finish before others start."""
 
-    paid = True
+    costs_money = True
 
-    def __init__(self, graph: Graph, caller: Caller) -> None:
-        self._prompts, self._keys, self._caller = Prompts(graph), TurnKeys(graph), caller
+    def __init__(self, graph: Graph, client: MeteredClient) -> None:
+        self._prompts, self._keys, self._client = Prompts(graph), TurnKeys(graph), client
 
-    async def say(self, so_far: Conversation, attempt: int) -> Words:
-        """The teacher's words for the next node. Conversations that are further on go first, so that they end before others begin.
+    async def write_turn(self, conversation: Conversation, attempt: int) -> TeacherReply:
+        """The model's words for the next node. Raises BadTurnError if the response was cut off."""
+        spec, position = conversation.spec, len(conversation.utterances)
+        request = self._prompts.turn(spec, position, conversation.utterances)
+        key = self._keys.turn(spec, conversation.turn_keys, request, attempt)
+        labels = {"conversation": spec.id, "node": spec.path[position]}
+        response, reused = await self._client.complete(key, request, labels, priority=position)
+        if response.cut is not None:
+            raise BadTurnError(f"ended with {response.cut}")
+        return TeacherReply(response.text.strip().strip('"').strip(), key, reused)
 
-        Raises BadTurnError when they do not come to an end.
-        """
-        slot, position = so_far.slot, len(so_far.said)
-        request = self._prompts.of(slot, position, so_far.said)
-        key = self._keys.turn(slot, so_far.keys, request, attempt)
-        kept, reused = await self._caller.ask(key, request, {"conversation": slot.id, "node": slot.path[position]}, rank=position)
-        if kept.cut is not None:
-            raise BadTurnError(f"ended with {kept.cut}")
-        return Words(kept.text.strip().strip('"').strip(), key, reused)
-
-    async def guess(self, so_far: Conversation, decision: Decision) -> Words:
+    async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """The option that the model names by its number."""
-        slot, position = so_far.slot, decision.position
-        request = self._prompts.reading(slot, decision, so_far.said[: position + 1])
-        key = self._keys.reading(slot, so_far.keys[position], request)
-        kept, reused = await self._caller.ask(key, request, {"conversation": slot.id, "reads": slot.path[position]}, rank=position)
-        return Words(chosen(decision, kept.text), key, reused)
+        spec, position = conversation.spec, decision.position
+        request = self._prompts.branch_reading(spec, decision, conversation.utterances[: position + 1])
+        key = self._keys.reading(spec, conversation.turn_keys[position], request)
+        labels = {"conversation": spec.id, "reads": spec.path[position]}
+        response, reused = await self._client.complete(key, request, labels, priority=position)
+        return TeacherReply(parse_choice(decision, response.text), key, reused)
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._caller.close()
+        await self._client.close()

@@ -1,10 +1,10 @@
-"""What the paid teacher is asked: one call per node, laid out so that the constant part comes first and can be cached. Pure.
+"""Requests to the LLM teacher: one call per node, the constant part first so that providers can cache it. Pure.
 
-The agent's words are asked for with what an agent would know: its instruction, its facts and the conversation so far; never what
-comes next. The customer's words are asked for with what the customer wants, and with the condition of the branch that will be
-taken, so that the words carry the decision and a model that sees only words can learn it.
+A request for the agent's words contains what an agent would know: its instruction, its facts and the conversation so far, never
+what comes next. A request for the customer's words contains the customer's situation and the condition of the branch to be taken,
+so that the words carry the decision and a model that sees only words can learn it.
 
-Nobody is shown the system prompt that is deployed: it may be edited without a word being written anew.
+All texts here are part of cache keys. The deployed system prompt is in no request, so editing it invalidates no cached turn.
 """
 
 import re
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from subterra_api.v1alpha1.procedure import Node
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
-from subterra_jobs.dialogue.sampling import context
+from subterra_jobs.dialogue.sampling import context_lines
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.customer_style import TwistKind
-from subterra_jobs.generate.plan.pilot import Decision
-from subterra_jobs.generate.plan.plan import Slot
-from subterra_jobs.llm.client import Request, question
+from subterra_jobs.generate.plan.pilot import BranchDecision
+from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.llm.client import Request, single_message
 
 _SPEAKER = {"agent": "Agent", "user": "Customer"}
 _FORM = """\
@@ -51,70 +51,81 @@ You read a chat up to a turn of the customer, and say which of the numbered opti
 
 
 class Prompts:
-    """Requests for one procedure. The two system prompts are built once: their bytes must not change between calls."""
+    """Requests for one procedure. The system prompts are built once: their bytes must not change between calls."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         facts = "\n".join(f"- {fact.text}" for fact in graph.spec.knowledge)
-        people = "\n".join(f"- {each.name}: {each.description}" for each in graph.spec.personas if each.description)
+        personas = "\n".join(f"- {persona.name}: {persona.description}" for persona in graph.spec.personas if persona.description)
         self._agent = _joined(_AGENT, _FORM, "Facts that you may use:\n" + (facts or "- none"))
         self._reader = _joined(_READER)
-        self._customer = _joined(_CUSTOMER, _FORM, "Kinds of customers:\n" + people if people else "")
+        self._customer = _joined(_CUSTOMER, _FORM, "Kinds of customers:\n" + personas if personas else "")
 
-    def of(self, slot: Slot, position: int, said: Sequence[Utterance]) -> Request:
-        """The request for the node at ``position`` of the slot's path."""
-        node = self._graph.nodes[slot.path[position]]
-        if node.role == "agent":
-            known = context(self._graph.spec, slot.values)
-            parts = [f"<known>\n{known}\n</known>" if known else "", _transcript(slot, said), _instruction(node, slot)]
-            return question(self._agent, _joined(*parts, _ask("Agent")))
-        parts = [self._situation(slot), _transcript(slot, said), _instruction(node, slot)]
-        if when := self._when(node, slot, position):
+    def turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance]) -> Request:
+        """The request for the words of the node at ``position`` of the path, after the utterances ``previous``."""
+        if self._graph.nodes[spec.path[position]].role == "agent":
+            return self._agent_turn(spec, position, previous)
+        return self._customer_turn(spec, position, previous)
+
+    def branch_reading(self, spec: ConversationSpec, decision: BranchDecision, previous: Sequence[Utterance]) -> Request:
+        """The request that asks a blind reader for the number of the branch chosen by the last turn of ``previous``."""
+        whens = {edge.to: edge.when or "" for edge in self._graph.nodes[spec.path[decision.position]].next}
+        options = "\n".join(f"{number}. {render(whens[to], spec.values)}" for number, to in enumerate(decision.options, 1))
+        parts = [
+            _transcript(spec, previous),
+            f"<options>\n{options}\n</options>",
+            "Which option does the customer's last turn choose?",
+        ]
+        return single_message(self._reader, "\n\n".join(parts))
+
+    def _agent_turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance]) -> Request:
+        node, known = self._graph.nodes[spec.path[position]], context_lines(self._graph.spec, spec.values)
+        parts = [f"<known>\n{known}\n</known>" if known else "", _transcript(spec, previous), _instruction(node, spec)]
+        return single_message(self._agent, _joined(*parts, _ask("Agent")))
+
+    def _customer_turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance]) -> Request:
+        node, twist = self._graph.nodes[spec.path[position]], spec.customer.twist
+        parts = [self._situation(spec), _transcript(spec, previous), _instruction(node, spec)]
+        if when := self._when(node, spec, position):
             parts.append(f"<decision>\n{when}\n</decision>")
-        if (twist := slot.manner.twist) is not None and twist.position == position:
-            words = _TWISTS[twist.kind].format(about=twist.about, value=slot.values.get(twist.about or ""))
+        if twist is not None and twist.position == position:
+            words = _TWISTS[twist.kind].format(about=twist.about, value=spec.values.get(twist.about or ""))
             parts.append(f"<twist>\n{words}\n</twist>")
-        return question(self._customer, "\n\n".join([*parts, _ask("Customer")]))
+        return single_message(self._customer, "\n\n".join([*parts, _ask("Customer")]))
 
-    def reading(self, slot: Slot, decision: Decision, said: Sequence[Utterance]) -> Request:
-        """Asks a blind reader for the number of the branch that the last turn takes."""
-        whens = {edge.to: edge.when or "" for edge in self._graph.nodes[slot.path[decision.position]].next}
-        options = "\n".join(f"{number}. {render(whens[to], slot.values)}" for number, to in enumerate(decision.options, 1))
-        parts = [_transcript(slot, said), f"<options>\n{options}\n</options>", "Which option does the customer's last turn choose?"]
-        return question(self._reader, "\n\n".join(parts))
+    def _when(self, node: Node, spec: ConversationSpec, position: int) -> str | None:
+        """The condition of the branch taken, if it has one."""
+        edge = self._graph.edge(node.id, spec.path[position + 1]) if position + 1 < len(spec.path) else None
+        return render(edge.when, spec.values) if edge and edge.when else None
 
-    def _when(self, node: Node, slot: Slot, position: int) -> str | None:
-        edge = self._graph.edge(node.id, slot.path[position + 1]) if position + 1 < len(slot.path) else None
-        return render(edge.when, slot.values) if edge and edge.when else None
-
-    def _situation(self, slot: Slot) -> str:
+    def _situation(self, spec: ConversationSpec) -> str:
         known = [variable for variable in self._graph.spec.variables if variable.visibility == "customer"]
-        lines = [f"- {variable.name}: {slot.values[variable.name]} ({variable.description})" for variable in known]
-        person = f"Kind of customer: {slot.manner.persona}\n" if slot.manner.persona else ""
-        person += f"Way of writing: {slot.manner.style}\n" if slot.manner.style else ""
+        lines = [f"- {variable.name}: {spec.values[variable.name]} ({variable.description})" for variable in known]
+        person = f"Kind of customer: {spec.customer.persona}\n" if spec.customer.persona else ""
+        person += f"Way of writing: {spec.customer.style}\n" if spec.customer.style else ""
         return f"<situation>\n{person}" + "\n".join(lines) + "\n</situation>"
+
+
+def parse_choice(decision: BranchDecision, answer: str) -> str:
+    """The option that an answer names by its number; empty if it names none."""
+    digits = re.search(r"\d+", answer)
+    number = int(digits.group()) if digits else 0
+    return decision.options[number - 1] if 0 < number <= len(decision.options) else ""
 
 
 def _joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _transcript(slot: Slot, said: Sequence[Utterance]) -> str:
-    lines = [f"Customer: {slot.manner.opener}"] if slot.manner.opener else []
-    lines += [f"{_SPEAKER[utterance.role]}: {utterance.text}" for utterance in said]
+def _transcript(spec: ConversationSpec, previous: Sequence[Utterance]) -> str:
+    lines = [f"Customer: {spec.customer.opener}"] if spec.customer.opener else []
+    lines += [f"{_SPEAKER[utterance.role]}: {utterance.text}" for utterance in previous]
     return "<conversation>\n" + ("\n".join(lines) or "(nothing was said yet)") + "\n</conversation>"
 
 
-def _instruction(node: Node, slot: Slot) -> str:
-    return f"<instruction>\n{render(node.prompt, slot.values) or 'Answer the last turn.'}\n</instruction>"
+def _instruction(node: Node, spec: ConversationSpec) -> str:
+    return f"<instruction>\n{render(node.prompt, spec.values) or 'Answer the last turn.'}\n</instruction>"
 
 
 def _ask(speaker: str) -> str:
     return f"Write the next turn of the {speaker}."
-
-
-def chosen(decision: Decision, answer: str) -> str:
-    """The option that an answer names by its number; empty when it names none."""
-    number = re.search(r"\d+", answer)
-    place = int(number.group()) if number else 0
-    return decision.options[place - 1] if 0 < place <= len(decision.options) else ""

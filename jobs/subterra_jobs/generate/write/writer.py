@@ -1,117 +1,124 @@
-"""Writes one conversation turn by turn, with whatever teacher there is."""
+"""Writes one conversation turn by turn with any teacher."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue import scripted
 from subterra_jobs.dialogue.sampling import system_message
-from subterra_jobs.dialogue.scripted import Utterance
+from subterra_jobs.dialogue.scripted import Utterance, chat_messages
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.generate.check.turn_checks import Checker, conversation_fault, form_fault
+from subterra_jobs.generate.check.turn_checks import TurnChecker, conversation_problem, form_problem
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.pilot import Decision
-from subterra_jobs.generate.plan.plan import Slot
+from subterra_jobs.generate.plan.pilot import BranchDecision
+from subterra_jobs.generate.plan.plan import ConversationSpec
 
-REWRITES = 2
-"""How often a paid teacher may try a bad turn again before the conversation is dropped."""
+MAX_REWRITES = 2
+"""How often an LLM teacher may rewrite a bad turn before the conversation is dropped."""
 
 
 class BadTurnError(Exception):
-    """The teacher answered, but not with a usable turn."""
+    """The teacher's response is not a usable turn."""
 
 
 @dataclass(frozen=True)
-class Words:
-    """What a teacher said. ``key`` names them and all that led to them; none where words cost nothing."""
+class TeacherReply:
+    """A teacher's response."""
 
     text: str
     key: str = ""
+    """Cache key of the response; empty if it costs nothing."""
     reused: bool = False
-    """Whether they were paid before."""
+    """True if the response comes from the cache."""
 
 
 class Teacher(Protocol):
-    """Who writes the words."""
+    """Writes turns and, as a blind reader, guesses branches."""
 
-    paid: bool
-    """Whether words cost money: then they are kept for ever, and bad ones are written again."""
+    costs_money: bool
+    """True if responses are paid for: they are then cached, and bad turns are rewritten."""
 
-    async def say(self, so_far: Conversation, attempt: int) -> Words:
-        """The words of the next node on the path. Raises BadTurnError, or a StageError when there is no going on."""
+    async def write_turn(self, conversation: Conversation, attempt: int) -> TeacherReply:
+        """The words of the next node on the path. Raises BadTurnError, or a StageError if the stage cannot go on."""
         ...
 
-    async def guess(self, so_far: Conversation, decision: Decision) -> Words:
-        """The node to which a blind reader of all up to the decision would go on; empty when the words name no way."""
+    async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
+        """The branch that a reader of the conversation up to the decision chooses; empty if the words name none."""
         ...
 
     async def close(self) -> None:
-        """Gives back connections."""
+        """Closes connections."""
         ...
 
 
-GoOn = Callable[[], None]
-
-
 class Writer:
-    """Takes conversations to their end."""
+    """Finishes conversations."""
 
     def __init__(self, graph: Graph, teacher: Teacher) -> None:
         self._graph, self._teacher = graph, teacher
-        self._check = Checker(graph)
+        self._checker = TurnChecker(graph)
 
-    async def finish(self, conversation: Conversation, go_on: GoOn = lambda: None) -> Conversation:
-        """The finished conversation; ``go_on`` is called before each turn, and may raise."""
+    async def finish(self, conversation: Conversation, raise_if_cancelled: Callable[[], None] = lambda: None) -> Conversation:
+        """The finished conversation. ``raise_if_cancelled`` is called before each turn."""
         while not conversation.finished:
-            go_on()
-            step = self._read if conversation.written else self._write
+            raise_if_cancelled()
+            step = self._guess_next if conversation.written else self._write_next
             conversation = await step(conversation)
         return conversation
 
-    async def _write(self, conversation: Conversation) -> Conversation:
-        """One turn more, or dropped."""
-        slot, position = conversation.slot, len(conversation.said)
+    async def _write_next(self, conversation: Conversation) -> Conversation:
+        """The conversation with one more turn, or dropped."""
+        spec, position = conversation.spec, len(conversation.utterances)
         try:
-            words = await self._turn(conversation)
+            reply = await self._usable_reply(conversation)
         except BadTurnError as error:
-            return replace(conversation, dropped=f"node {slot.path[position]} {error}")
+            return replace(conversation, drop_reason=f"node {spec.path[position]} {error}")
         longer = replace(
-            conversation, said=(*conversation.said, self._utterance(slot, position, words.text)),
-            keys=(*conversation.keys, words.key), reused=conversation.reused + words.reused,
-        )  # fmt: skip
-        return replace(longer, dropped=conversation_fault(messages(self._graph, longer))) if longer.written else longer
+            conversation,
+            utterances=(*conversation.utterances, self._utterance(spec, position, reply.text)),
+            turn_keys=(*conversation.turn_keys, reply.key),
+            reused=conversation.reused + reply.reused,
+        )
+        return replace(longer, drop_reason=conversation_problem(messages(self._graph, longer))) if longer.written else longer
 
-    async def _read(self, conversation: Conversation) -> Conversation:
-        """One guess of the blind reader more. It sees nothing of what came after the decision."""
-        decision = conversation.slot.audited[len(conversation.guesses)]
-        guess = await self._teacher.guess(conversation, decision)
+    async def _guess_next(self, conversation: Conversation) -> Conversation:
+        """The conversation with one more guess of the blind reader, who sees nothing beyond the decision."""
+        decision = conversation.spec.audited[len(conversation.guesses)]
+        guess = await self._teacher.guess_branch(conversation, decision)
         return replace(conversation, guesses=(*conversation.guesses, guess.text), reused=conversation.reused + guess.reused)
 
-    async def _turn(self, conversation: Conversation) -> Words:
-        slot, position, fault = conversation.slot, len(conversation.said), "says nothing"
-        for attempt in range(1 + REWRITES if self._teacher.paid else 1):
+    async def _usable_reply(self, conversation: Conversation) -> TeacherReply:
+        """The first reply without a problem. Raises BadTurnError, or InvalidInputError for an author's own example."""
+        problem = "says nothing"
+        for attempt in range(1 + MAX_REWRITES if self._teacher.costs_money else 1):
             try:
-                words = await self._teacher.say(conversation, attempt)
+                reply = await self._teacher.write_turn(conversation, attempt)
             except BadTurnError as error:
-                fault = str(error)
+                problem = str(error)
                 continue
-            text = " ".join(words.text.split())
-            found = self._check.turn(slot, position, conversation.said, text) if self._teacher.paid else form_fault(text)
-            if found is None:
-                return replace(words, text=text)
-            fault = found
-        if not self._teacher.paid:
-            raise InvalidInputError(f"node {slot.path[position]}: an example {fault}; correct the examples")
-        raise BadTurnError(fault)
+            text = " ".join(reply.text.split())
+            new_problem = self._problem(conversation, text)
+            if new_problem is None:
+                return replace(reply, text=text)
+            problem = new_problem
+        if not self._teacher.costs_money:
+            node = conversation.spec.path[len(conversation.utterances)]
+            raise InvalidInputError(f"node {node}: an example {problem}; correct the examples")
+        raise BadTurnError(problem)
 
-    def _utterance(self, slot: Slot, position: int, text: str) -> Utterance:
-        node, taken = slot.path[position], slot.path[position + 1 : position + 2]
-        return Utterance(node, self._graph.nodes[node].role, text, taken[0] if taken else None)
+    def _problem(self, conversation: Conversation, text: str) -> str | None:
+        """The problem with the next turn; authors of examples may say what models may not."""
+        if not self._teacher.costs_money:
+            return form_problem(text)
+        return self._checker.turn(conversation.spec, len(conversation.utterances), conversation.utterances, text)
+
+    def _utterance(self, spec: ConversationSpec, position: int, text: str) -> Utterance:
+        node, following = spec.path[position], spec.path[position + 1 : position + 2]
+        return Utterance(node, self._graph.nodes[node].role, text, following[0] if following else None)
 
 
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
-    """The chat that is trained on."""
-    slot, manner = conversation.slot, conversation.slot.manner
-    system = system_message(graph.spec, slot.values)
-    return scripted.messages(system, manner.opener, list(conversation.said), greeted=manner.greeted)
+    """The conversation as chat messages for training."""
+    spec, customer = conversation.spec, conversation.spec.customer
+    system = system_message(graph.spec, spec.values)
+    return chat_messages(system, customer.opener, list(conversation.utterances), greeted=customer.greeted)

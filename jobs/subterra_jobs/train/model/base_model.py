@@ -1,4 +1,4 @@
-"""The model that is fine-tuned, with the tokenizer and chat template that it will be served with."""
+"""The model to fine-tune, with the tokenizer and the chat template it will be served with."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,15 @@ from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 SCRATCH = "scratch"
 
 
-def base_model(uri: str, system_prompt: str, wordings: Sequence[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """``scratch``, or the model in a local directory or on a hub."""
+def load_base_model(
+    uri: str, system_prompt: str, wordings: Sequence[str], seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A new model for ``scratch``, otherwise the model in a local directory or on a hub."""
     if uri == SCRATCH:
         tokenizer = scratch_tokenizer(wordings, system_prompt)
         return scratch_model(tokenizer, seed), tokenizer
     tokenizer = AutoTokenizer.from_pretrained(uri, trust_remote_code=False)
-    _accept(tokenizer, uri)
+    _prepare_chatml(tokenizer, uri)
     tokenizer.chat_template = chat_template(system_prompt)
     model = AutoModelForCausalLM.from_pretrained(
         uri, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32, trust_remote_code=False
@@ -30,8 +32,8 @@ def base_model(uri: str, system_prompt: str, wordings: Sequence[str], seed: int)
     return model, tokenizer
 
 
-def _accept(tokenizer: PreTrainedTokenizerBase, uri: str) -> None:
-    """Makes sure that the tokenizer knows the template's tokens and can pad with something that is no end of turn."""
+def _prepare_chatml(tokenizer: PreTrainedTokenizerBase, uri: str) -> None:
+    """Sets end-of-turn and padding tokens, which must differ. Raises InvalidInputError without the template's tokens."""
     vocabulary = tokenizer.get_vocab()
     if IM_START not in vocabulary or IM_END not in vocabulary:
         raise InvalidInputError(

@@ -4,7 +4,7 @@
 
 The procedure's system prompt is baked in. What a client sends as system message is transient context: it is appended to
 the baked prompt and cannot replace it. There are no ``{% generation %}`` tags, because not every reader of a chat template
-knows them; training finds the agent's tokens by their place in the rendered text (`dataset.py`).
+knows them; training finds the agent's tokens by their position in the rendered text (`tokenized_dataset.py`).
 """
 
 import string
@@ -14,10 +14,10 @@ IM_END = "<|im_end|>"
 PAD = "<|endoftext|>"
 AGENT_HEADER = f"{IM_START}assistant\n"
 
-# Everything else becomes \UXXXXXXXX: no character of a prompt can end the literal or the tag that it stands in.
+# All other characters become \UXXXXXXXX, so that no prompt can end the literal or the tag around it.
 _LITERAL = frozenset(string.ascii_letters + string.digits + " .,;:!?()-_=+*/@&$")
 
-# `<|` is broken up in every text, so that nobody can write a turn of somebody else into the conversation.
+# `<|` is broken up in every text, so that no message can inject a turn of another speaker.
 _TEMPLATE = """\
 {%- set system = namespace(text='__SYSTEM_PROMPT__') -%}
 {%- set baked = system.text -%}
@@ -47,7 +47,7 @@ _TEMPLATE = """\
 
 
 def chat_template(system_prompt: str) -> str:
-    """The Jinja text to train and to serve an agent with this system prompt."""
+    """The Jinja template for training and serving an agent with this system prompt."""
     return _TEMPLATE.replace("__SYSTEM_PROMPT__", jinja_literal(system_prompt.strip()))
 
 

@@ -1,4 +1,4 @@
-"""What the training leaves: the best checkpoint as a directory that vLLM serves, and the figures of the run."""
+"""The output of a training: the best checkpoint as a directory that vLLM can serve, and the figures of the run."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ def best_checkpoint(state: TrainerState, directory: Path) -> Path:
 
 
 def export_model(checkpoint: Path, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
-    """Writes a complete Hugging Face model directory; ``output`` holds nothing else of the training."""
+    """Writes a complete Hugging Face model directory, without optimizer states and the like, to ``output``."""
     output.mkdir(parents=True, exist_ok=True)
     for pattern in _MODEL_FILES:
         for file in sorted(checkpoint.glob(pattern)):
@@ -27,8 +27,8 @@ def export_model(checkpoint: Path, tokenizer: PreTrainedTokenizerBase, output: P
     tokenizer.save_pretrained(output)
 
 
-def result(state: TrainerState, best: Path, resumed_from: Path | None, tokens_per_epoch: int) -> dict[str, Any]:
-    """Figures of the run, for the summary."""
+def training_figures(state: TrainerState, best: Path, resumed_from: Path | None, tokens_per_epoch: int) -> dict[str, Any]:
+    """Figures for the `TrainingSummary`."""
     held_out = {entry["step"]: entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry}
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     best_step = step_of(best)

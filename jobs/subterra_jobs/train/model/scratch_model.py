@@ -1,9 +1,9 @@
-"""The `scratch` base model: a tokenizer and a tiny Qwen2, made on the spot for one procedure.
+"""The `scratch` base model: a tiny Qwen2 with computed initial weights.
 
 A model this small does not learn from a few thousand conversations to copy a customer's values: with the usual
-initialisation it guesses them. Its first weights are therefore computed rather than drawn, so that from step 0 on two
-attention heads look for the place where the last three tokens stood before and propose what followed there ("induction").
-Nothing pretrained is involved.
+initialization it guesses them. Its initial weights are therefore computed rather than drawn: from step 0 on, two attention heads
+find the earlier position of the last three tokens and propose the token that followed there ("induction"). Nothing pretrained is
+involved.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ MAX_POSITIONS = 4096
 EMBEDDING_STD = 0.06
 ROPE_THETA = 1e6
 LOOK_BACK = 3
-"""Tokens that a place is recognised by: with fewer, a value that repeats a pair of letters is copied in circles."""
+"""Tokens that identify a position: with fewer, a value that repeats a pair of letters is copied in circles."""
 COPY_HEADS = 2
-"""Heads that copy. Each proposes in its own dimensions; one has too few of them to tell all tokens apart."""
+"""Copying heads. Each writes to its own dimensions; a single one has too few to distinguish all tokens."""
 LOW_FREQUENCY = 0.006
-"""Rotations slower than this (in radians per token) hardly move within a conversation."""
+"""Rotations slower than this (in radians per token) are nearly constant within a conversation."""
 POSITION_STRENGTH, MATCH_STRENGTH, PROPOSAL_STRENGTH = 6.0, 1.5, 0.12
 
 
 def scratch_config(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
-    """The shape of the tiny model. As many KV heads as heads: the initialisation needs both."""
+    """The configuration of the tiny model. The initialization needs as many KV heads as heads."""
     return Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN,
@@ -49,7 +49,7 @@ def scratch_config(tokenizer: Qwen2Tokenizer) -> Qwen2Config:
 
 
 def scratch_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
-    """A tiny Qwen2 in float32 that copies what it has read; the same for the same seed on every machine."""
+    """A tiny Qwen2 in float32 that copies from its context; the same for the same seed on every machine."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = scratch_config(tokenizer)
@@ -63,16 +63,15 @@ def scratch_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:
 def _install_induction(model: Qwen2ForCausalLM) -> None:
     """Writes the copying circuit into the weights.
 
-    Layer 0: head d looks back exactly d tokens and writes what stood there into a subspace that the embeddings leave free.
-    Layer 1: two heads ask for places before which the same tokens stood, and propose what stands there, each in half of the
-    dimensions.
+    Layer 0: head d attends to the token d positions back and copies it into a subspace that the embeddings leave free.
+    Layer 1: two heads find positions preceded by the same tokens, and propose the token there, each in half of the dimensions.
     """
     layers = model.model.layers
     for layer in layers:
         layer.self_attn.o_proj.weight.mul_(0.5)
         layer.mlp.down_proj.weight.mul_(0.5)
     frequencies = ROPE_THETA ** (-torch.arange(HEAD_SIZE // 2) / (HEAD_SIZE // 2))
-    # Only slow rotations: what is compared must not depend on how far apart the two places are.
+    # Only slow rotations: the comparison must not depend on the distance between the two positions.
     slow = torch.nonzero(frequencies < LOW_FREQUENCY).flatten()
     slow = torch.cat([slow, slow + HEAD_SIZE // 2])
     width = len(slow)
@@ -96,7 +95,7 @@ def _directions(count: int, space: torch.Tensor) -> torch.Tensor:
 
 
 def _look_back(attention: nn.Module, distance: int, frequencies: torch.Tensor, match: torch.Tensor, target: torch.Tensor) -> None:
-    """Makes a head attend to the token ``distance`` places back and write it into ``target``.
+    """Makes a head attend to the token ``distance`` positions back and write it into ``target``.
 
     Biases alone do it: RoPE turns a constant key by its position, and a constant query that is turned back by
     ``distance`` meets it there.
@@ -120,7 +119,7 @@ def _look_back(attention: nn.Module, distance: int, frequencies: torch.Tensor, m
 def _match_past(
     attention: nn.Module, head: int, slow: torch.Tensor, match: torch.Tensor, past: Sequence[torch.Tensor], read: torch.Tensor
 ) -> None:
-    """Makes a head find the places before which the latest tokens stood, and propose what stands there.
+    """Makes a head find positions preceded by the latest tokens, and propose the token there.
 
     A random rotation for each distance keeps them apart inside the same few dimensions.
     """

@@ -1,4 +1,4 @@
-"""A CompiledAgent: plan what should be served, roll it out, tell how it stands."""
+"""A CompiledAgent: plan what should be served, roll it out, report its state."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,23 +8,25 @@ from pydantic import ValidationError
 from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
-from subterra_operator.decide.agent.candidate import Compiling, Plan, Story, plan_model, target_of
-from subterra_operator.decide.agent.price import combined
+from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
+from subterra_operator.decide.agent.price import combine_prices
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
-from subterra_operator.decide.agent.status import Served, conditions, phase, told_story
-from subterra_operator.decide.decision import Decision, soonest, wire
-from subterra_operator.decide.procedure import explain
-from subterra_operator.labels import RETRY_AT, SERVING_SINCE, VERSION_LABEL, annotations
+from subterra_operator.decide.agent.status import Serving, conditions, phase, with_rollout
+from subterra_operator.decide.decision import Decision, earliest, to_json
+from subterra_operator.decide.procedure import describe_errors
+from subterra_operator.decide.retry import RetryRequest, retry_request
+from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings
-from subterra_operator.snapshot import AgentSnapshot, Seen
-from subterra_operator.specs.deployment import Target, describe, selector, version_of
+from subterra_operator.snapshot import AgentSnapshot, Observed
+from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_of
+from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
 
 @dataclass(frozen=True)
-class _Agent:
-    """An agent at one moment, with what its status said before."""
+class _Context:
+    """An agent at one moment; ``before`` is its recorded status."""
 
     snapshot: AgentSnapshot
     before: CompiledAgentStatus
@@ -32,130 +34,145 @@ class _Agent:
     now: datetime
 
     @property
-    def retry_at(self) -> str | None:
-        return annotations(self.snapshot.agent).get(RETRY_AT)
+    def retry(self) -> RetryRequest:
+        return retry_request(self.snapshot.agent, self.before.retry_at)
 
     @property
-    def retry(self) -> bool:
-        """Whether a person asked again since the status was written."""
-        return self.retry_at is not None and self.retry_at != self.before.retry_at
+    def generation(self) -> int:
+        return int(self.snapshot.agent["metadata"].get("generation", 0))
 
 
 def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> Decision:
     """Runs, Deployments and the Service to write, and the status."""
-    agent = _Agent(snapshot, CompiledAgentStatus.model_validate(snapshot.agent.get("status") or {}), settings, now)
+    context = _Context(snapshot, CompiledAgentStatus.model_validate(snapshot.agent.get("status") or {}), settings, now)
     try:
         spec = CompiledAgentSpec.model_validate(snapshot.agent["spec"])
         check_arguments(spec.serving.args)
     except (ValidationError, RefusedArgumentError) as error:
-        return _refused(agent, explain(error) if isinstance(error, ValidationError) else str(error))
-    plan = _plan(agent, spec)
-    if plan.story.reason is Reason.PENDING and agent.before.conditions:
-        return Decision()  # the procedure was edited a moment ago: what is told stands until it has been checked
-    versions = Versions(snapshot, spec, settings, now, agent.retry)
-    rollout = versions.roll_out(plan.target or _lost(agent, versions))
+        return _invalid_spec(context, describe_errors(error) if isinstance(error, ValidationError) else str(error))
+    plan = _plan(context, spec)
+    if plan.state.reason is Reason.PENDING and context.before.conditions:
+        return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
+    versions = Versions(snapshot, spec, settings, now, context.retry.new is not None)
+    rollout = versions.roll_out(plan.target or _lost_target(context, versions))
     return Decision(
-        (*plan.writes, *rollout.writes), (*plan.deletes, *rollout.deletes), _status(agent, spec, plan, versions, rollout),
-        soonest((plan.recheck_after, rollout.recheck_after, _patience(agent, spec, rollout))),
-    )  # fmt: skip
+        (*plan.writes, *rollout.writes),
+        (*plan.deletes, *rollout.deletes),
+        _status(context, spec, plan, versions, rollout),
+        earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout))),
+    )
 
 
-def _plan(agent: _Agent, spec: CompiledAgentSpec) -> Plan:
+def _plan(context: _Context, spec: CompiledAgentSpec) -> Plan:
     if spec.model is not None:
-        return plan_model(agent.snapshot, spec.model)
+        return plan_model(context.snapshot, spec.model)
     assert spec.compile is not None
-    return Compiling(agent.snapshot, spec, spec.compile, agent.before, agent.now, agent.retry_at, agent.retry).plan()
+    return CompilePlanner(context.snapshot, spec, spec.compile, context.before, context.now, context.retry).plan()
 
 
-def _lost(agent: _Agent, versions: Versions) -> Target | None:
-    """What served and lost its Deployment or Service: it comes back, whatever stands in the way of something newer."""
-    serving = agent.before.serving
-    run = agent.snapshot.run(serving.run if serving else None)
+def _lost_target(context: _Context, versions: Versions) -> ServingTarget | None:
+    """What served until its Deployment or Service was deleted: it is restored even if nothing newer can be served."""
+    serving = context.before.serving
+    run = context.snapshot.run(serving.run if serving else None)
     return target_of(run, status_of(run)) if run and versions.active is None else None
 
 
-def _refused(agent: _Agent, problem: str) -> Decision:
-    """A spec that cannot be obeyed changes nothing; what serves goes on."""
-    versions = Versions(agent.snapshot, CompiledAgentSpec.model_construct(), agent.settings, agent.now)
-    served = Served.of(versions.active, versions.trouble(versions.active_version or ""))
-    story = Story(False, Reason.INVALID_SPEC, problem)
-    generation = agent.snapshot.agent["metadata"].get("generation", 0)
-    told = conditions(story, served, agent.before.conditions, generation, agent.now)
-    status = agent.before.model_copy(update={"conditions": told, "phase": phase(told), "observed_generation": generation})
-    return Decision(status=wire(status))
+def _invalid_spec(context: _Context, problem: str) -> Decision:
+    """An invalid spec changes only the status; the active version goes on serving."""
+    versions = Versions(context.snapshot, CompiledAgentSpec.model_construct(), context.settings, context.now)
+    serving = Serving.of(versions.active, versions.blocking_reason(versions.active_version or ""))
+    state = AgentState(False, Reason.INVALID_SPEC, problem)
+    present = conditions(state, serving, context.before.conditions, context.generation, context.now)
+    update = {"conditions": present, "phase": phase(present), "observed_generation": context.generation}
+    return Decision(status=to_json(context.before.model_copy(update=update)))
 
 
-def _patience(agent: _Agent, spec: CompiledAgentSpec, rollout: Rollout) -> float | None:
-    """Look again when pods that went away have been away for too long."""
+def _readiness_recheck(spec: CompiledAgentSpec, rollout: Rollout) -> float | None:
+    """When to check again whether an active version without ready pods has missed its deadline."""
     if rollout.active is None or rollout.active.get("status", {}).get("readyReplicas"):
         return None
     return float(spec.promotion.progress_deadline_seconds)
 
 
-def _status(agent: _Agent, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> dict[str, object]:
-    name, metadata = agent.snapshot.agent["metadata"]["name"], agent.snapshot.agent["metadata"]
-    blocked = agent.snapshot.blocked
-    story = Story(False, Reason.NAME_TAKEN, blocked) if blocked else told_story(plan.story, rollout)
-    served = Served.of(rollout.active, versions.trouble(versions.active_version or ""), spec.promotion.progress_deadline_seconds)
-    generation = metadata.get("generation", 0)
-    told = conditions(story, served, agent.before.conditions, generation, agent.now)
-    serving = _serving(agent.snapshot, rollout.active)
-    service = agent.snapshot.service
+def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> dict[str, object]:
+    snapshot, before = context.snapshot, context.before
+    name, namespace = snapshot.agent["metadata"]["name"], snapshot.agent["metadata"]["namespace"]
+    state = _agent_state(snapshot, plan, rollout)
+    blocked = versions.blocking_reason(versions.active_version or "")
+    serving = Serving.of(rollout.active, blocked, spec.promotion.progress_deadline_seconds)
+    present = conditions(state, serving, before.conditions, context.generation, context.now)
+    version = _serving_version(snapshot, rollout.active)
     status = CompiledAgentStatus(
-        observed_generation=generation, conditions=told, phase=phase(told), procedure_digest=plan.digest, retry_at=agent.retry_at,
-        current_run=plan.run, settling=plan.settling, stage=_stage(plan, rollout, story), serving=serving,
+        observed_generation=context.generation,
+        conditions=present,
+        phase=phase(present),
+        procedure_digest=plan.procedure_digest,
+        retry_at=context.retry.seen,
+        current_run=plan.run,
+        settling=plan.settling,
+        stage=_stage(plan, rollout, state),
+        serving=version,
         candidate=_candidate(spec, plan),
-        history=_history(agent.before, serving, spec.promotion.history_limit), price=_price(agent.snapshot, spec, serving),
-        endpoint=f"http://{name}.{metadata['namespace']}.svc:{spec.serving.port}/v1" if service else None,
-        replicas=served.ready, selector=_selector(name, versions.active_version), banner=_banner(agent.snapshot, plan, serving),
-    )  # fmt: skip
-    return wire(status)
+        history=_history(before, version, spec.promotion.history_limit),
+        price=_price(snapshot, spec, version),
+        endpoint=f"http://{name}.{namespace}.svc:{spec.serving.port}/v1" if snapshot.service else None,
+        replicas=serving.ready,
+        selector=_scale_selector(name, versions.active_version),
+        banner=_banner(snapshot, plan, version),
+    )
+    return to_json(status)
 
 
-def _selector(name: str, version: str | None) -> str | None:
-    """As /scale wants it: a label selector in one string."""
+def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout) -> AgentState:
+    if snapshot.name_conflict:
+        return AgentState(False, Reason.NAME_TAKEN, snapshot.name_conflict)
+    return with_rollout(plan.state, rollout)
+
+
+def _scale_selector(name: str, version: str | None) -> str | None:
+    """The pods' label selector as one string, which the scale subresource needs."""
     return ",".join(f"{key}={value}" for key, value in sorted(selector(name, version).items())) if version else None
 
 
-def _serving(snapshot: AgentSnapshot, active: Seen | None) -> AgentVersion | None:
+def _serving_version(snapshot: AgentSnapshot, active: Observed | None) -> AgentVersion | None:
     if active is None or snapshot.service is None or VERSION_LABEL not in active["metadata"]["labels"]:
         return None
-    return describe(active, annotations(snapshot.service).get(SERVING_SINCE))
+    return deployed_version(active, annotation(snapshot.service, SERVING_SINCE))
 
 
 def _candidate(spec: CompiledAgentSpec, plan: Plan) -> Candidate | None:
     if plan.run is None and plan.target is None:
         return None
     version = version_of(plan.target, spec.serving) if plan.target else None
-    made = plan.status.artifacts.model if plan.status else None
-    digest = made or (plan.target.digest if plan.target else None)
-    return Candidate(run=plan.run, version=version, model_digest=digest, verdict=plan.status.verdict if plan.status else None)
+    compiled, verdict = (plan.run_status.artifacts.model, plan.run_status.verdict) if plan.run_status else (None, None)
+    digest = compiled or (plan.target.digest if plan.target else None)
+    return Candidate(run=plan.run, version=version, model_digest=digest, verdict=verdict)
 
 
-_STOPPED = {
+_NOT_PROMOTED = {
     Reason.GATE_FAILED: "rejected",
     Reason.GATE_INCONCLUSIVE: "inconclusive",
     Reason.AWAITING_APPROVAL: "awaits approval",
 }
 
 
-def _stage(plan: Plan, rollout: Rollout, story: Story) -> str:
-    """What is going on, in a word or two."""
-    progress = plan.status.progress if plan.status else None
-    if story.working and plan.target is None:
+def _stage(plan: Plan, rollout: Rollout, state: AgentState) -> str:
+    """The current activity, in a word or two."""
+    progress = plan.run_status.progress if plan.run_status else None
+    if state.in_progress and plan.target is None:
         return progress or "waiting"
     if rollout.state == "starting":
         return f"starting {rollout.version}"
-    if story.up_to_date:
+    if state.up_to_date:
         return "serving"
-    return _STOPPED.get(story.reason) or progress or "waiting"
+    return _NOT_PROMOTED.get(state.reason) or progress or "waiting"
 
 
 def _history(before: CompiledAgentStatus, serving: AgentVersion | None, limit: int) -> tuple[AgentVersion, ...]:
-    """What served, newest first; each version once."""
+    """The versions that have served, newest first, each once."""
     if serving is None:
         return before.history[:limit]
-    return (serving, *(item for item in before.history if item.version != serving.version))[:limit]
+    return (serving, *(version for version in before.history if version.version != serving.version))[:limit]
 
 
 def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus | None:
@@ -167,10 +184,10 @@ def _price(snapshot: AgentSnapshot, spec: CompiledAgentSpec, serving: AgentVersi
     if serving is None:
         return None
     run = _run_status(snapshot, serving.run)
-    return combined(snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+    return combine_prices(snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
 
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:
-    """What the figures that are shown are no evidence for."""
-    run = _run_status(snapshot, serving.run) if serving else plan.status
+    """The disclaimer about the evaluation's figures, of the run whose figures are shown."""
+    run = _run_status(snapshot, serving.run) if serving else plan.run_status
     return run.banner if run else None

@@ -1,14 +1,14 @@
-"""The agent's price, from what its pods measured."""
+"""The agent's price, combined from its pods' measurements."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_core.pricing import money
+from subterra_core.pricing import format_usd
 
 
-def combined(prices: Sequence[Price], usd_per_hour: str, compile_usd: str | None) -> Price | None:
-    """One price for all pods, each weighted by its conversations; at today's hourly price, whatever the pods were started with."""
+def combine_prices(prices: Sequence[Price], usd_per_hour: str, compile_usd: str | None) -> Price | None:
+    """One price for all pods, weighted by their conversations and scaled to the current hourly price."""
     if not prices and compile_usd is None:
         return None
     conversations = sum(price.conversations or 0 for price in prices)
@@ -29,7 +29,7 @@ def _mean(prices: Sequence[Price], field: str, usd_per_hour: str) -> str | None:
         value, weight = getattr(price, field), Decimal(price.conversations or 0)
         if value is None or not weight:
             continue
-        told = Decimal(price.usd_per_hour or usd_per_hour)
-        scale = Decimal(usd_per_hour) / told if told else Decimal(1)
+        measured_at = Decimal(price.usd_per_hour or usd_per_hour)
+        scale = Decimal(usd_per_hour) / measured_at if measured_at else Decimal(1)
         weighted, weights = weighted + Decimal(value) * scale * weight, weights + weight
-    return money(weighted / weights) if weights else None
+    return format_usd(weighted / weights) if weights else None

@@ -1,6 +1,6 @@
-"""Blue and green: start the version that is wanted, move traffic when all of it is ready, keep the old one warm for a while.
+"""Blue-green rollout: start the wanted version, move traffic once all its replicas are ready, keep the old one warm for a while.
 
-The active version is what the Service's selector says; nothing else is believed.
+The active version is the one in the Service's selector, whatever the status says.
 """
 
 from dataclasses import dataclass
@@ -9,18 +9,28 @@ from typing import Literal
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.conditions import timestamp
-from subterra_operator.decide.decision import Write, patch, seconds_since, shortened, soonest
-from subterra_operator.decide.run.job_outcome import trouble
-from subterra_operator.labels import FAILED, SERVING_SINCE, STARTED_AT, VERSION_LABEL, annotations, labels
+from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
+from subterra_operator.decide.run.job_outcome import blocking_reason
+from subterra_operator.labels import (
+    FAILURE_REASON,
+    SERVING_SINCE,
+    STARTED_AT,
+    VERSION_LABEL,
+    annotation,
+    annotation_patch,
+    annotations_of,
+    labels_of,
+)
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.snapshot import AgentSnapshot, Seen
-from subterra_operator.specs.deployment import Target, deployment, ports, selector, service, version_of
-from subterra_operator.specs.network_policy import policies
+from subterra_operator.snapshot import AgentSnapshot, Observed
+from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
+from subterra_operator.specs.network_policy import network_policies
+from subterra_operator.specs.service import ports, selector, service
 from subterra_operator.specs.volume_claim import store_claim
 
 KEEP_SECONDS = 600.0
-"""An old version without pods is deleted so long after it lost them."""
+"""How long an old Deployment is kept after it was scaled to zero."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +40,9 @@ class Rollout:
     state: Literal["none", "starting", "failed", "serving"] = "none"
     version: str | None = None
     message: str = ""
-    active: Seen | None = None
+    active: Observed | None = None
     writes: tuple[Write, ...] = ()
-    deletes: tuple[Seen, ...] = ()
+    deletes: tuple[Observed, ...] = ()
     recheck_after: float | None = None
 
 
@@ -48,102 +58,118 @@ class Versions:
 
     @property
     def active_version(self) -> str | None:
-        found = self.snapshot.service
-        return found["spec"].get("selector", {}).get(VERSION_LABEL) if found else None
-
-    def get(self, version: str | None) -> Seen | None:
-        """The Deployment of a version."""
-        return next((item for item in self.snapshot.deployments if labels(item).get(VERSION_LABEL) == version), None)
+        """The version that the Service selects."""
+        service = self.snapshot.service
+        return service["spec"].get("selector", {}).get(VERSION_LABEL) if service else None
 
     @property
-    def active(self) -> Seen | None:
+    def active(self) -> Observed | None:
+        """The Deployment with traffic."""
         return self.get(self.active_version) if self.active_version else None
 
-    def roll_out(self, target: Target | None) -> Rollout:
-        """What to do so that ``target`` serves; without one, what serves goes on."""
+    def get(self, version: str | None) -> Observed | None:
+        """The Deployment of a version."""
+        return next((item for item in self.snapshot.deployments if labels_of(item).get(VERSION_LABEL) == version), None)
+
+    def blocking_reason(self, version: str) -> str:
+        """What keeps a version's pods from running; empty when nothing does."""
+        pods = [pod for pod in self.snapshot.pods if labels_of(pod).get(VERSION_LABEL) == version]
+        return next((reason for pod in pods if (reason := blocking_reason(pod))), "")
+
+    def roll_out(self, target: ServingTarget | None) -> Rollout:
+        """The steps towards serving ``target``; without one, the active version is kept as it is."""
         version = version_of(target, self.spec.serving) if target else self.active_version
-        moved = self._towards(target, version) if target and version else Rollout()
-        kept = self._keep_active()
-        writes, deletes, recheck = self._retire({version, self.active_version})
+        step = self._advance(target, version) if target and version else Rollout()
+        scaled = self._scale_active()
+        retired, deletes, recheck = self._retire_others({version, self.active_version})
         return Rollout(
-            moved.state, version if target else None, moved.message, self.active, (*moved.writes, *kept, *writes), deletes,
-            soonest((moved.recheck_after, recheck)),
-        )  # fmt: skip
+            step.state,
+            version if target else None,
+            step.message,
+            self.active,
+            (*step.writes, *scaled, *retired),
+            deletes,
+            earliest((step.recheck_after, recheck)),
+        )
 
-    def _towards(self, target: Target, version: str) -> Rollout:
-        found = self.get(version)
-        if found is None:
-            namespace = self.snapshot.agent["metadata"]["namespace"]
-            ground = (Write("create", store_claim(namespace, self.settings)),
-                      *(Write("apply", policy) for policy in policies(namespace, self.settings)))  # fmt: skip
-            created = Write("create", deployment(self.snapshot.agent, self.spec, target, self.settings, self.now))
-            return Rollout("starting", message=f"version {version} starts", writes=(*ground, created))
-        if (reason := annotations(found).get(FAILED)) and not self.retry:
+    def _advance(self, target: ServingTarget, version: str) -> Rollout:
+        """The wanted version's next step: create, restart, wait, or move traffic."""
+        deployed = self.get(version)
+        if deployed is None:
+            return self._create(target, version)
+        reason = annotations_of(deployed).get(FAILURE_REASON)
+        if reason and not self.retry:
             return Rollout("failed", message=f"version {version} did not become ready: {reason}")
-        if reason or (version != self.active_version and found["spec"].get("replicas") != self.spec.serving.replicas):
-            notes = {FAILED: None, STARTED_AT: timestamp(self.now)}
-            again = patch(found, {"metadata": {"annotations": notes}, "spec": {"replicas": self.spec.serving.replicas}})
-            return Rollout("starting", message=f"version {version} starts", writes=(again,))
+        if reason or (version != self.active_version and deployed["spec"].get("replicas") != self.spec.serving.replicas):
+            return self._restart(deployed, version)
         if version == self.active_version:
-            return Rollout("serving", writes=self._ports())
-        return self._move(found, version) if self._available(found) else self._wait(found, version)
+            return Rollout("serving", writes=self._update_ports())
+        return self._move_traffic(deployed, version) if self._is_available(deployed) else self._wait(deployed, version)
 
-    def _move(self, found: Seen, version: str) -> Rollout:
-        """All replicas are ready: traffic moves. The guard makes sure that they still are."""
-        agent = self.snapshot.agent
+    def _create(self, target: ServingTarget, version: str) -> Rollout:
+        namespace = self.snapshot.agent["metadata"]["namespace"]
+        claim = Write("create", store_claim(namespace, self.settings))
+        policies = (Write("apply", policy) for policy in network_policies(namespace, self.settings))
+        created = Write("create", deployment(self.snapshot.agent, self.spec, target, self.settings, self.now))
+        return Rollout("starting", message=f"version {version} is starting", writes=(claim, *policies, created))
+
+    def _restart(self, deployed: Observed, version: str) -> Rollout:
+        annotations = {FAILURE_REASON: None, **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
+        change: Object = {"metadata": {"annotations": annotations}, "spec": {"replicas": self.spec.serving.replicas}}
+        return Rollout("starting", message=f"version {version} is starting", writes=(patch(deployed, change),))
+
+    def _move_traffic(self, deployed: Observed, version: str) -> Rollout:
+        """All replicas are ready, so traffic moves; the guard makes sure that they still are."""
+        agent, port = self.snapshot.agent, self.spec.serving.port
+        message = f"traffic moves to version {version}"
         if self.snapshot.service is None:
-            first = service(agent, self.spec.serving.port, version, self.now)
-            return Rollout("starting", message=f"traffic moves to {version}", writes=(Write("create", first, guard=found),))
+            first = service(agent, port, version, self.now)
+            return Rollout("starting", message=message, writes=(Write("create", first, guard=deployed),))
         change: Object = {
-            "metadata": {"annotations": {SERVING_SINCE: timestamp(self.now)}},
-            "spec": {"selector": selector(agent["metadata"]["name"], version), "ports": ports(self.spec.serving.port)},
+            "metadata": {"annotations": annotation_patch(self.snapshot.service, SERVING_SINCE, timestamp(self.now))},
+            "spec": {"selector": selector(agent["metadata"]["name"], version), "ports": ports(port)},
         }
-        move = patch(self.snapshot.service, change)
-        return Rollout("starting", message=f"traffic moves to {version}", writes=(Write("patch", move.object, guard=found),))
+        moved = patch(self.snapshot.service, change)
+        return Rollout("starting", message=message, writes=(Write("patch", moved.object, guard=deployed),))
 
-    def _wait(self, found: Seen, version: str) -> Rollout:
-        """Not ready yet; after the deadline the version is given up, and what serves is left alone."""
-        since = annotations(found).get(STARTED_AT) or found["metadata"]["creationTimestamp"]
+    def _wait(self, deployed: Observed, version: str) -> Rollout:
+        """Not ready yet; after the deadline the version is given up, and the active one is left alone."""
+        since = annotation(deployed, STARTED_AT) or deployed["metadata"]["creationTimestamp"]
         left = self.spec.promotion.progress_deadline_seconds - seconds_since(since, self.now)
-        why = self.trouble(version)
+        blocked = self.blocking_reason(version)
         if left > 0:
-            return Rollout("starting", message=why or f"version {version} starts", recheck_after=left)
-        reason = shortened(why or f"not ready within {self.spec.promotion.progress_deadline_seconds} s")
-        failed = patch(found, {"metadata": {"annotations": {FAILED: reason}}, "spec": {"replicas": 0}})
+            message = f"version {version} is starting" + (f": {blocked}" if blocked else "")
+            return Rollout("starting", message=message, recheck_after=left)
+        reason = truncate(blocked or f"not ready within {self.spec.promotion.progress_deadline_seconds} s")
+        failed = patch(deployed, {"metadata": {"annotations": {FAILURE_REASON: reason}}, "spec": {"replicas": 0}})
         return Rollout("failed", message=f"version {version} did not become ready: {reason}", writes=(failed,))
 
-    def trouble(self, version: str) -> str:
-        """What keeps a version's pods from running."""
-        pods = [pod for pod in self.snapshot.pods if labels(pod).get(VERSION_LABEL) == version]
-        return next((text for pod in pods if (text := trouble(pod))), "")
+    def _is_available(self, deployed: Observed) -> bool:
+        replicas, status = self.spec.serving.replicas, deployed.get("status", {})
+        current = status.get("observedGeneration", 0) >= deployed["metadata"].get("generation", 0)
+        return bool(current and min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) >= replicas)
 
-    def _available(self, found: Seen) -> bool:
-        wanted, status = self.spec.serving.replicas, found.get("status", {})
-        seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 0)
-        return bool(seen and min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) >= wanted)
-
-    def _ports(self) -> tuple[Write, ...]:
-        found, wanted = self.snapshot.service, ports(self.spec.serving.port)
-        if found is None or [port["port"] for port in found["spec"].get("ports", [])] == [port["port"] for port in wanted]:
+    def _update_ports(self) -> tuple[Write, ...]:
+        service, wanted = self.snapshot.service, ports(self.spec.serving.port)
+        if service is None or [port["port"] for port in service["spec"].get("ports", [])] == [port["port"] for port in wanted]:
             return ()
-        return (patch(found, {"spec": {"ports": wanted}}),)
+        return (patch(service, {"spec": {"ports": wanted}}),)
 
-    def _keep_active(self) -> tuple[Write, ...]:
-        """The version with traffic has as many replicas as asked for, whatever else happens."""
-        active = self.active
-        if active is None or active["spec"].get("replicas") == self.spec.serving.replicas or FAILED in annotations(active):
+    def _scale_active(self) -> tuple[Write, ...]:
+        """Gives the active version its replicas, whatever else happens."""
+        active, replicas = self.active, self.spec.serving.replicas
+        if active is None or active["spec"].get("replicas") == replicas or FAILURE_REASON in annotations_of(active):
             return ()
-        return (patch(active, {"spec": {"replicas": self.spec.serving.replicas}}),)
+        return (patch(active, {"spec": {"replicas": replicas}}),)
 
-    def _retire(self, needed: set[str | None]) -> tuple[tuple[Write, ...], tuple[Seen, ...], float | None]:
-        """Versions that nobody needs lose their pods when the active one has served for a while, later they go."""
-        notes = annotations(self.snapshot.service) if self.snapshot.service else {}
-        served = seconds_since(notes.get(SERVING_SINCE), self.now)
-        safe = self.active is None or self._available(self.active)
+    def _retire_others(self, needed: set[str | None]) -> tuple[tuple[Write, ...], tuple[Observed, ...], float | None]:
+        """Scales other versions to zero once the active one has served for `keepWarmSeconds`, and deletes them later."""
+        served = seconds_since(annotation(self.snapshot.service, SERVING_SINCE) if self.snapshot.service else None, self.now)
+        safe = self.active is None or self._is_available(self.active)
         warm = self.spec.promotion.keep_warm_seconds
         writes, deletes, recheck = [], [], []
         for item in self.snapshot.deployments:
-            if labels(item).get(VERSION_LABEL) in needed:
+            if labels_of(item).get(VERSION_LABEL) in needed:
                 continue
             running = bool(item["spec"].get("replicas"))
             left = warm + (0 if running else KEEP_SECONDS) - served
@@ -153,4 +179,4 @@ class Versions:
                 writes.append(patch(item, {"spec": {"replicas": 0}}))
             elif not running:
                 deletes.append(item)
-        return tuple(writes), tuple(deletes), soonest(recheck)
+        return tuple(writes), tuple(deletes), earliest(recheck)

@@ -1,4 +1,4 @@
-"""What became of a Job: read from its pod's exit code and termination message, else from its own condition."""
+"""How a Job ended: read from its pod's exit code and termination message, else from the Job's own conditions."""
 
 import re
 from collections.abc import Sequence
@@ -11,12 +11,14 @@ from pydantic import ValidationError
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
-from subterra_operator.labels import ATTACH, ATTEMPT, labels
-from subterra_operator.resources import deleting
-from subterra_operator.snapshot import Seen
+from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, labels_of
+from subterra_operator.resources import is_deleting
+from subterra_operator.snapshot import Observed
 
 GRACE_SECONDS = 10.0
 """A Job may be seen finished before its pod is; after this long the pod's message counts as lost."""
+POD_PENDING = "pod pending"
+"""Message of a stage whose pod has not started, followed by the reason if it is known."""
 
 REASONS = {
     ExitCode.INTERNAL: Reason.INTERNAL_ERROR,
@@ -27,100 +29,109 @@ REASONS = {
     ExitCode.INFRASTRUCTURE: Reason.INFRASTRUCTURE,
 }
 _EXIT_CODE = re.compile(r"exit code (\d+)")
-_KILLED = range(128, 160)
+_SIGNAL_EXIT_CODES = range(128, 160)
 """Exit codes of a process that a signal ended: eviction, node shutdown."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How a Job is doing. ``lost``: it succeeded, and nobody heard what it said."""
+class JobOutcome:
+    """State of a Job. ``result_missing``: it succeeded, but its pod vanished before the result was read."""
 
-    state: Literal["running", "succeeded", "lost", "failed"]
+    state: Literal["running", "succeeded", "result_missing", "failed"]
     result: StageResult | None = None
     reason: Reason = Reason.RUNNING
     message: str = ""
     retried: bool = False
+    """Whether the failure is of a kind that passes, so that another attempt is made."""
 
 
-def attempt_of(job: Seen) -> int:
-    """The attempt that a Job is."""
-    return int(labels(job)[ATTEMPT])
+def attempt_of(job: Observed) -> int:
+    """Number of the attempt that a Job makes."""
+    return int(labels_of(job)[ATTEMPT_LABEL])
 
 
-def is_attach(job: Seen) -> bool:
+def is_attach(job: Observed) -> bool:
     """Whether a Job only reads a result back."""
-    return labels(job)[ATTACH] == "true"
+    return labels_of(job)[ATTACH_LABEL] == "true"
 
 
-def pod_of(job: Seen, pods: Sequence[Seen]) -> Seen | None:
+def pod_of(job: Observed, pods: Sequence[Observed]) -> Observed | None:
     """A Job's newest pod."""
-    own = [pod for pod in pods if labels(pod).get("batch.kubernetes.io/job-name") == job["metadata"]["name"]]
-    return max(own, key=lambda pod: (not deleting(pod), pod["metadata"]["creationTimestamp"]), default=None)
+    own = [pod for pod in pods if labels_of(pod).get("batch.kubernetes.io/job-name") == job["metadata"]["name"]]
+    return max(own, key=lambda pod: (not is_deleting(pod), pod["metadata"]["creationTimestamp"]), default=None)
 
 
-def inspect(job: Seen, pods: Sequence[Seen], now: datetime) -> Finding:
-    """What became of a Job."""
+def job_outcome(job: Observed, pods: Sequence[Observed], now: datetime) -> JobOutcome:
+    """The state of a Job, given all pods of its run."""
     pod = pod_of(job, pods)
-    ended = _terminated(pod) if pod else None
-    if ended and ended["exitCode"] == 0 and (result := _result(ended.get("message"))):
-        return Finding("succeeded", result, Reason.SUCCEEDED, result.message)
-    # A suspended Job's pod is killed; that is no failure. Nor is one that is being deleted: the Job tells.
-    if ended and ended["exitCode"] != 0 and pod and not deleting(pod) and not _condition(job, "Suspended"):
-        return _failed(ended["exitCode"], ended.get("message", ""), ended.get("reason", ""))
-    if complete := _condition(job, "Complete") or _condition(job, "SuccessCriteriaMet"):
+    terminated = _terminated_state(pod) if pod else None
+    if terminated and terminated["exitCode"] == 0 and (result := _parse_result(terminated.get("message"))):
+        return JobOutcome("succeeded", result, Reason.SUCCEEDED, result.message)
+    # Pods of a suspended Job are killed, which is no failure; of a pod that is being deleted the Job's condition says more.
+    if terminated and terminated["exitCode"] != 0 and pod and not is_deleting(pod) and not _true_condition(job, "Suspended"):
+        return _from_exit_code(terminated["exitCode"], terminated.get("message", ""), terminated.get("reason", ""))
+    if complete := _true_condition(job, "Complete") or _true_condition(job, "SuccessCriteriaMet"):
         late = seconds_since(complete.get("lastTransitionTime"), now) >= GRACE_SECONDS
-        return Finding("lost") if late else Finding("running")
-    if failure := _condition(job, "Failed") or _condition(job, "FailureTarget"):
-        return _condemned(failure)
-    return Finding("running", message=trouble(pod) if pod else "")
+        return JobOutcome("result_missing") if late else JobOutcome("running")
+    if failure := _true_condition(job, "Failed") or _true_condition(job, "FailureTarget"):
+        return _from_failed_condition(failure)
+    return JobOutcome("running", message=_running_message(pod))
 
 
-def _terminated(pod: Seen) -> Seen | None:
+def _terminated_state(pod: Observed) -> Observed | None:
+    """The terminated state of the pod's main container."""
     for status in pod.get("status", {}).get("containerStatuses", []):
         if status["name"] == "main":
-            found: Seen | None = status.get("state", {}).get("terminated")
-            return found
+            terminated: Observed | None = status.get("state", {}).get("terminated")
+            return terminated
     return None
 
 
-def _result(message: str | None) -> StageResult | None:
+def _parse_result(message: str | None) -> StageResult | None:
     try:
         return StageResult.model_validate_json(message or "")
     except ValidationError:
         return None
 
 
-def _condition(job: Seen, kind: str) -> Seen | None:
-    conditions: list[Seen] = job.get("status", {}).get("conditions", [])
+def _true_condition(job: Observed, kind: str) -> Observed | None:
+    conditions: list[Observed] = job.get("status", {}).get("conditions", [])
     return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
 
 
-def _failed(code: int, message: str, reason: str) -> Finding:
+def _from_exit_code(code: int, message: str, reason: str) -> JobOutcome:
     if reason == "OOMKilled":
         text = "the container ran out of memory; raise the stage's resources.limits.memory"
-        return Finding("failed", None, Reason.INFRASTRUCTURE, text)
-    if code in _KILLED:
-        return Finding("failed", None, Reason.INFRASTRUCTURE, f"the pod was killed by signal {code - 128}", retried=True)
+        return JobOutcome("failed", None, Reason.INFRASTRUCTURE, text)
+    if code in _SIGNAL_EXIT_CODES:
+        return JobOutcome("failed", None, Reason.INFRASTRUCTURE, f"the pod was killed by signal {code - 128}", retried=True)
     known = ExitCode(code) if code in ExitCode.__members__.values() else ExitCode.INTERNAL
-    return Finding("failed", None, REASONS[known], message.strip() or f"exit code {code}", retried=known in RETRIED)
+    return JobOutcome("failed", None, REASONS[known], message.strip() or f"exit code {code}", retried=known in RETRIED)
 
 
-def _condemned(failure: Seen) -> Finding:
-    """A failed Job without a pod to ask: the condition tells the deadline or the exit code, else the pod vanished."""
-    message = failure.get("message", "")
+def _from_failed_condition(failure: Observed) -> JobOutcome:
+    """Outcome of a failed Job whose pod is gone: its condition names the deadline or the exit code."""
     if failure.get("reason") == "DeadlineExceeded":
-        return Finding("failed", None, Reason.DEADLINE_EXCEEDED, "the Job took longer than its activeDeadlineSeconds")
-    if found := _EXIT_CODE.search(message):
-        return _failed(int(found.group(1)), "", "")
-    return Finding("failed", None, Reason.INFRASTRUCTURE, "the pod was evicted or vanished", retried=True)
+        return JobOutcome("failed", None, Reason.DEADLINE_EXCEEDED, "the Job exceeded its activeDeadlineSeconds")
+    if match := _EXIT_CODE.search(failure.get("message", "")):
+        return _from_exit_code(int(match.group(1)), "", "")
+    return JobOutcome("failed", None, Reason.INFRASTRUCTURE, "the pod was evicted or deleted", retried=True)
 
 
-def trouble(pod: Seen) -> str:
+def _running_message(pod: Observed | None) -> str:
+    """Why a Job makes no progress; empty when its pod runs undisturbed."""
+    reason = blocking_reason(pod) if pod else ""
+    if pod is None or pod.get("status", {}).get("phase") == "Pending":
+        return f"{POD_PENDING}: {reason}" if reason else POD_PENDING
+    return reason
+
+
+def blocking_reason(pod: Observed) -> str:
     """What keeps a pod from running, as far as the API server knows; empty when nothing does."""
     status = pod.get("status", {})
     for item in status.get("conditions", []):
         if item["type"] == "PodScheduled" and item["status"] == "False":
-            return f"the pod cannot be scheduled: {item.get('message', item.get('reason', ''))}"
+            return f"unschedulable: {item.get('message', item.get('reason', ''))}"
     for item in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         waiting = item.get("state", {}).get("waiting", {})
         if waiting.get("reason", "PodInitializing") not in ("PodInitializing", "ContainerCreating"):

@@ -1,4 +1,4 @@
-"""A CompileRun: freeze the input, run the stages one after another, judge what they found."""
+"""A CompileRun: freeze its input, run the stages one after another, judge the evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,97 +16,100 @@ from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
-from subterra_core.provider_rules import refusals
-from subterra_operator.decide.decision import Decision, Write, soonest, wire
-from subterra_operator.decide.procedure import analysed, explain
-from subterra_operator.decide.run.stage import Stages, Step, take_step
-from subterra_operator.decide.run.status import Outcome, conditions, phase, progress, total
-from subterra_operator.labels import AGENT_LABEL, BANNER, DIGEST, RETRY_AT, SUPERSEDED_BY, annotations, labels
-from subterra_operator.resources import Object
+from subterra_core.provider_rules import provider_conflicts
+from subterra_operator.decide.decision import Decision, Write, earliest, to_json
+from subterra_operator.decide.procedure import cached_analysis, describe_errors
+from subterra_operator.decide.retry import retry_request
+from subterra_operator.decide.run.stage import RunContext, StageStep, next_step
+from subterra_operator.decide.run.status import Blockers, conditions, phase, progress, total_usd
+from subterra_operator.labels import AGENT_LABEL, BANNER, PROCEDURE_DIGEST, SUPERSEDED_BY, annotation, annotations_of, labels_of
 from subterra_operator.settings import Settings
-from subterra_operator.snapshot import RunSnapshot, Seen
-from subterra_operator.specs.network_policy import policies
-from subterra_operator.specs.provider_env import unreachable
-from subterra_operator.specs.run_input import input_map, keys_of
+from subterra_operator.snapshot import Observed, RunSnapshot
+from subterra_operator.specs.network_policy import network_policies
+from subterra_operator.specs.provider_env import unreachable_models
+from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
 from subterra_operator.specs.volume_claim import store_claim
 
 
 @dataclass(frozen=True)
-class _Frozen:
+class _FrozenInput:
     """The input of a run, or why there is none."""
 
-    input: Seen | None = None
+    input: Observed | None = None
     writes: tuple[Write, ...] = ()
     problem: tuple[Reason, str] | None = None
 
 
 def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Decision:
-    """Jobs to create, and the status."""
+    """The Jobs to create, and the status."""
     run = snapshot.run
     before = CompileRunStatus.model_validate(run.get("status") or {})
-    retry_at = annotations(run).get(RETRY_AT)
-    before = before.model_copy(update={"retry_at": retry_at, "observed_generation": run["metadata"].get("generation", 0)})
-    retry = retry_at is not None and retry_at != (run.get("status") or {}).get("retryAt")
+    retry = retry_request(run, before.retry_at)
+    before = before.model_copy(update={"retry_at": retry.seen, "observed_generation": run["metadata"].get("generation", 0)})
     try:
         spec = CompileRunSpec.model_validate(run["spec"])
     except ValidationError as error:
-        return _told(run, before, Outcome(problem=(Reason.INVALID_SPEC, explain(error))), now)
-    frozen = _freeze(snapshot, spec, settings)
+        return _status_only(run, before, Blockers(problem=(Reason.INVALID_SPEC, describe_errors(error))), now)
+    frozen = _freeze_input(snapshot, spec, settings)
     if frozen.input is None:
-        suspension = _suspension(run, spec)
-        problem = None if suspension else frozen.problem
-        return _told(run, before, Outcome(problem=problem, suspended=suspension), now)
+        suspended = _suspension_reason(run, spec)
+        problem = None if suspended else frozen.problem
+        return _status_only(run, before, Blockers(problem=problem, suspended=suspended), now)
     recorded: dict[str, StageStatus] = {stage.name: stage for stage in before.stages}
-    stages = Stages(snapshot, spec, recorded, keys_of(frozen.input), settings, now, retry)
-    return _carried_on(stages, before, frozen, spec)
+    context = RunContext(snapshot, spec, recorded, artifact_keys_of(frozen.input), settings, now, retry.new is not None)
+    return _run_stages(context, before, frozen)
 
 
-def _carried_on(stages: Stages, before: CompileRunStatus, frozen: _Frozen, spec: CompileRunSpec) -> Decision:
+def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenInput) -> Decision:
     """The stages up to the first that is not done, then the gate."""
-    steps = _steps(stages)
-    run, now = stages.snapshot.run, stages.now
-    found = before.model_copy(update=_record(before, steps, frozen.input or {}))
-    verdict = _verdict(found, spec) if _done(steps) else None
-    gate = StageStatus(name="gate", state="Succeeded" if verdict else "Pending", percent=100 if verdict else 0,
-                       message="; ".join(verdict.reasons) if verdict else None)  # fmt: skip
-    found = found.model_copy(update={"verdict": verdict, "stages": (*(step.status for step in steps), gate)})
-    blocked = (Reason.NAME_TAKEN, stages.snapshot.blocked) if stages.snapshot.blocked else None
-    decision = _told(run, found, Outcome(problem=blocked, suspended=_suspension(run, spec)), now)
-    created = tuple(write for step in steps for write in step.writes)
-    ground = _ground(run, stages.settings) if any(write.how == "create" for write in created) else ()
-    return replace(
-        decision, writes=(*frozen.writes, *ground, *created), recheck_after=soonest(step.recheck_after for step in steps)
-    )
+    run, spec, snapshot = context.snapshot.run, context.spec, context.snapshot
+    steps = _steps(context)
+    status = before.model_copy(update=_recorded_results(before, steps, frozen.input or {}))
+    verdict = _verdict(status, spec) if _all_succeeded(steps) else None
+    stages = (*(step.status for step in steps), _gate_stage(verdict))
+    status = status.model_copy(update={"verdict": verdict, "stages": stages})
+    problem = (Reason.NAME_TAKEN, snapshot.name_conflict) if snapshot.name_conflict else None
+    decision = _status_only(run, status, Blockers(problem=problem, suspended=_suspension_reason(run, spec)), context.now)
+    stage_writes = tuple(write for step in steps for write in step.writes)
+    shared = _namespace_objects(run, context.settings) if any(write.verb == "create" for write in stage_writes) else ()
+    recheck = earliest(step.recheck_after for step in steps)
+    return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck)
 
 
-def _verdict(found: CompileRunStatus, spec: CompileRunSpec) -> Verdict | None:
-    """The gate's decision under today's policy; scores of a version that kept no statistics cannot be judged anew."""
-    if found.scores is None or found.scores.statistics is None:
-        return found.verdict
-    return judge(found.scores, spec.execution.gate, spec.attempt)
+def _gate_stage(verdict: Verdict | None) -> StageStatus:
+    if verdict is None:
+        return StageStatus(name="gate", state="Pending", percent=0)
+    return StageStatus(name="gate", state="Succeeded", percent=100, message="; ".join(verdict.reasons))
 
 
-def _steps(stages: Stages) -> list[Step]:
-    steps: list[Step] = []
+def _verdict(status: CompileRunStatus, spec: CompileRunSpec) -> Verdict | None:
+    """The verdict under the current policy; scores of a release that kept no statistics cannot be judged again."""
+    if status.scores is None or status.scores.statistics is None:
+        return status.verdict
+    return judge(status.scores, spec.execution.gate, spec.attempt)
+
+
+def _steps(context: RunContext) -> list[StageStep]:
+    steps: list[StageStep] = []
     for name in STAGES:
-        if all(step.status.state == "Succeeded" for step in steps):
-            steps.append(take_step(stages, name))
+        if _all_succeeded(steps):
+            steps.append(next_step(context, name))
         else:
-            steps.append(Step(stages.recorded.get(name) or StageStatus(name=name)))
+            steps.append(StageStep(context.recorded.get(name) or StageStatus(name=name)))
     return steps
 
 
-def _done(steps: list[Step]) -> bool:
+def _all_succeeded(steps: list[StageStep]) -> bool:
     return all(step.status.state == "Succeeded" for step in steps)
 
 
-def _record(before: CompileRunStatus, steps: list[Step], frozen: Seen) -> dict[str, object]:
-    """What the stages' results say, added to what is known. A result is heard once and then only remembered."""
+def _recorded_results(before: CompileRunStatus, steps: list[StageStep], frozen: Observed) -> dict[str, object]:
+    """Status fields from the stages' results. A result is read once and kept in the status from then on."""
     artifacts: dict[str, str] = {}
     update: dict[str, object] = {
-        "procedure_digest": annotations(frozen)[DIGEST],
-        "banner": annotations(frozen).get(BANNER),
-        "usd": total([step.status for step in steps]),
+        "procedure_digest": annotations_of(frozen)[PROCEDURE_DIGEST],
+        "banner": annotations_of(frozen).get(BANNER),
+        "usd": total_usd([step.status for step in steps]),
     }
     kinds = {"generate": "dataset", "train": "model", "evaluate": "report"}
     for step in steps:
@@ -117,67 +120,74 @@ def _record(before: CompileRunStatus, steps: list[Step], frozen: Seen) -> dict[s
     return update | {"artifacts": Artifacts(**{**dict(before.artifacts), **artifacts})}
 
 
-def _ground(run: Seen, settings: Settings) -> tuple[Write, ...]:
-    """What every Job stands on: the store and the network's rules."""
+def _namespace_objects(run: Observed, settings: Settings) -> tuple[Write, ...]:
+    """What every Job needs in its namespace: the store's claim and the network policies."""
     namespace = run["metadata"]["namespace"]
-    rules = tuple(Write("apply", policy) for policy in policies(namespace, settings))
+    rules = tuple(Write("apply", policy) for policy in network_policies(namespace, settings))
     return (Write("create", store_claim(namespace, settings)), *rules)
 
 
-def _freeze(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings) -> _Frozen:
-    """The frozen input: the one that exists, else a new one, if the procedure still is what the run was made for."""
+def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings) -> _FrozenInput:
+    """The existing frozen input, else a new one if the procedure is still the one that the run was created for."""
     if snapshot.input is not None:
-        return _Frozen(snapshot.input)
+        return _FrozenInput(snapshot.input)
     if spec.execution.suspend:
-        return _Frozen()
+        return _FrozenInput()
     name = spec.inputs.procedure_ref.name
     if snapshot.procedure is None:
-        return _Frozen(problem=(Reason.PROCEDURE_NOT_FOUND, f"there is no Procedure {name} in this namespace; create it"))
+        text = f"Procedure {name} does not exist in this namespace; create it"
+        return _FrozenInput(problem=(Reason.PROCEDURE_NOT_FOUND, text))
     try:
         procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
     except ValidationError as error:
-        return _Frozen(problem=(Reason.INVALID_PROCEDURE, f"Procedure {name}: {explain(error)}"))
-    if problem := _refusal(name, procedure, spec, settings):
-        return _Frozen(problem=problem)
-    frozen = input_map(snapshot.run, _resolved(snapshot.run, spec, procedure))
-    return _Frozen(frozen, (Write("create", frozen, guard=snapshot.procedure),))
+        return _FrozenInput(problem=(Reason.INVALID_PROCEDURE, f"Procedure {name}: {describe_errors(error)}"))
+    if problem := _rejection(name, procedure, spec, settings):
+        return _FrozenInput(problem=problem)
+    frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure))
+    return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure),))
 
 
-def _refusal(name: str, procedure: ProcedureSpec, spec: CompileRunSpec, settings: Settings) -> tuple[Reason, str] | None:
-    """Why nothing may be spent on this run."""
-    if errors := analysed(procedure).errors:
+def _rejection(name: str, procedure: ProcedureSpec, spec: CompileRunSpec, settings: Settings) -> tuple[Reason, str] | None:
+    """Why nothing may be spent on this run, or `None`."""
+    if errors := cached_analysis(procedure).errors:
         return Reason.INVALID_PROCEDURE, f"Procedure {name} has errors: {'; '.join(str(error) for error in errors)}"
-    wanted = spec.inputs.procedure_digest
-    if wanted is not None and wanted != procedure_digest(procedure):
-        text = f"Procedure {name} was edited after this run was made; nothing was spent; make a run for the new version"
+    expected = spec.inputs.procedure_digest
+    if expected is not None and expected != procedure_digest(procedure):
+        text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
-    if misfits := [*refusals(spec.inputs), *unreachable(spec.inputs, spec.execution, settings)]:
-        return Reason.INVALID_SPEC, "; ".join(misfits)
+    if problems := [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings)]:
+        return Reason.INVALID_SPEC, "; ".join(problems)
     return None
 
 
-def _resolved(run: Seen, spec: CompileRunSpec, procedure: ProcedureSpec) -> RunInput:
+def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpec) -> RunInput:
     metadata = run["metadata"]
     identity = RunIdentity(
-        name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=labels(run).get(AGENT_LABEL)
+        name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=labels_of(run).get(AGENT_LABEL)
     )
     return resolve(
-        spec.inputs, procedure, procedure_digest(procedure), identity, store=f"file://{STORE_MOUNT}",
-        ranks=spec.execution.train.ranks or 1, references=spec.references,
-    )  # fmt: skip
+        spec.inputs,
+        procedure,
+        procedure_digest(procedure),
+        identity,
+        store=f"file://{STORE_MOUNT}",
+        ranks=spec.execution.train.ranks or 1,
+        references=spec.references,
+    )
 
 
-def _suspension(run: Seen, spec: CompileRunSpec) -> tuple[Reason, str] | None:
+def _suspension_reason(run: Observed, spec: CompileRunSpec) -> tuple[Reason, str] | None:
     if not spec.execution.suspend:
         return None
-    if wanted := annotations(run).get(SUPERSEDED_BY):
-        return Reason.SUPERSEDED, f"{wanted} is wanted instead; what is done is kept, and a return to these inputs resumes it"
-    return Reason.SUSPENDED, "suspended; set spec.execution.suspend to false to go on"
+    if replacement := annotation(run, SUPERSEDED_BY):
+        text = f"replaced by {replacement}; finished work is kept, and returning to these inputs resumes this run"
+        return Reason.SUPERSEDED, text
+    return Reason.SUSPENDED, "suspended; set spec.execution.suspend to false to resume"
 
 
-def _told(run: Seen, status: CompileRunStatus, outcome: Outcome, now: datetime) -> Decision:
-    """The decision to do nothing but tell."""
+def _status_only(run: Observed, status: CompileRunStatus, blockers: Blockers, now: datetime) -> Decision:
+    """The decision that writes only the status."""
     previous: Mapping[str, object] = run.get("status") or {}
-    told = conditions(status, outcome, CompileRunStatus.model_validate(previous).conditions, now)
-    final: Object = wire(status.model_copy(update={"conditions": told, "phase": phase(told), "progress": progress(status.stages)}))
-    return Decision(status=final)
+    present = conditions(status, blockers, CompileRunStatus.model_validate(previous).conditions, now)
+    derived = {"conditions": present, "phase": phase(present), "progress": progress(status.stages)}
+    return Decision(status=to_json(status.model_copy(update=derived)))

@@ -1,54 +1,55 @@
-"""One stage of a run: has it ended, should it start, may it be tried again?"""
+"""One stage of a run: has it ended, should it start, may it be retried?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from subterra_api.job_contract.artifacts import ArtifactKeys, Stage, artifact_path
 from subterra_api.job_contract.messages import Progress, StageResult
-from subterra_api.v1alpha1 import GROUP
+from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
-from subterra_operator.decide.decision import Write, moment, patch, shortened
-from subterra_operator.decide.run.job_outcome import Finding, attempt_of, inspect, is_attach, pod_of
-from subterra_operator.labels import STAGE_LABEL, SUSPENDED_BY_US, annotations, labels
+from subterra_operator.decide.decision import Write, parse_time, patch, truncate
+from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
+from subterra_operator.labels import STAGE_LABEL, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
 from subterra_operator.settings import Settings
-from subterra_operator.snapshot import RunSnapshot, Seen
+from subterra_operator.snapshot import Observed, RunSnapshot
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
 from subterra_operator.specs.vllm_container import Model, model_of, reference_model
 
-ATTEMPTS = 3
-"""How often a stage runs before a person is asked, when it fails for reasons that pass."""
+MAX_ATTEMPTS = 3
+"""Attempts at a stage that fails for passing reasons, before a person is asked."""
 BACKOFF_SECONDS = 20.0
-LOOK_AGAIN_SECONDS = 2.0
+RESULT_RECHECK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Stages:
+class RunContext:
     """What all stages of a run share."""
 
     snapshot: RunSnapshot
     spec: CompileRunSpec
     recorded: Mapping[str, StageStatus]
+    """Stages as the run's status has them, by name."""
     keys: ArtifactKeys
     settings: Settings
     now: datetime
     retry: bool = False
-    """A person asked for another attempt at what failed."""
+    """Whether a person asked for another attempt at what failed."""
 
     @property
     def suspended(self) -> bool:
         return self.spec.execution.suspend
 
-    def job(self, stage: Stage) -> Seen | None:
-        """The newest Job of a stage."""
-        own = [job for job in self.snapshot.jobs if labels(job).get(STAGE_LABEL) == stage]
+    def newest_job(self, stage: Stage) -> Observed | None:
+        """The Job of the latest attempt at a stage."""
+        own = [job for job in self.snapshot.jobs if labels_of(job).get(STAGE_LABEL) == stage]
         return max(own, key=lambda job: (attempt_of(job), is_attach(job)), default=None)
 
 
 @dataclass(frozen=True)
-class Step:
-    """A stage after one look at it."""
+class StageStep:
+    """What one decision changes about a stage."""
 
     status: StageStatus
     writes: tuple[Write, ...] = ()
@@ -57,153 +58,183 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """One stage, with the names of what is looked at."""
+class _StagePlanner:
+    """One stage and its newest Job."""
 
-    stages: Stages
+    context: RunContext
     name: Stage
     recorded: StageStatus
-    job: Seen | None = field(default=None)
+    job: Observed | None = None
 
-    def step(self) -> Step:
-        """The next step, decided in this order."""
-        known, seen = self.recorded, attempt_of(self.job) if self.job else 0
-        if known.state == "Succeeded":
-            return Step(known)
-        if self.job is not None and seen > known.attempt:  # started, and the status could not be written
-            taken_over = self._taken_over(self.job)
-            return replace(self, recorded=taken_over)._follow(self.job, taken_over)
-        if known.state == "Failed":
-            return self._start(known.attempt + 1, retries=0) if self.stages.retry else Step(known)
-        if known.attempt == 0:
+    def step(self) -> StageStep:
+        """The next step, checked in this order."""
+        recorded, job_attempt = self.recorded, attempt_of(self.job) if self.job else 0
+        if recorded.state == "Succeeded":
+            return StageStep(recorded)
+        if self.job is not None and job_attempt > recorded.attempt:  # created, but the status could not be written
+            adopted = self._adopt(self.job)
+            return replace(self, recorded=adopted)._follow(self.job, adopted)
+        if recorded.state == "Failed":
+            return self._start(recorded.attempt + 1, retries=0) if self.context.retry else StageStep(recorded)
+        if recorded.attempt == 0:
             return self._start(1, retries=0)
-        if known.finished_at:
-            return self._again(known)
-        if self.job is None or seen < known.attempt:
-            return self._fail(Finding("failed", None, Reason.INFRASTRUCTURE, "the Job vanished", retried=True))
-        return self._follow(self.job, known)
+        if recorded.finished_at:
+            return self._retry_after_backoff(recorded)
+        if self.job is None or job_attempt < recorded.attempt:
+            return self._fail(JobOutcome("failed", None, Reason.INFRASTRUCTURE, "the Job was deleted", retried=True))
+        return self._follow(self.job, recorded)
 
-    def _taken_over(self, job: Seen) -> StageStatus:
-        """What the status would say of a Job, had it been written when the Job was made."""
-        known, attempt = self.recorded, attempt_of(job)
-        first = known.attempt == 0 or known.state == "Failed"  # an attempt that a person asked for counts anew
+    def _adopt(self, job: Observed) -> StageStatus:
+        """The status as it would be, had it been written when ``job`` was created."""
+        recorded, attempt = self.recorded, attempt_of(job)
+        first = recorded.attempt == 0 or recorded.state == "Failed"  # retries count from the attempt that a person asked for
         return StageStatus(
-            name=self.name, state="Running", attempt=attempt, retries=0 if first else known.retries + attempt - known.attempt,
-            job_name=job["metadata"]["name"], started_at=job["metadata"]["creationTimestamp"], usd=known.usd,
-        )  # fmt: skip
+            name=self.name,
+            state="Running",
+            attempt=attempt,
+            retries=0 if first else recorded.retries + attempt - recorded.attempt,
+            job_name=job["metadata"]["name"],
+            started_at=job["metadata"]["creationTimestamp"],
+            usd=recorded.usd,
+        )
 
-    def _start(self, number: int, retries: int, *, attach: bool = False) -> Step:
-        if self.stages.suspended:
-            return Step(self.recorded.model_copy(update={"state": "Pending", "message": "suspended"}))
-        run, execution = self.stages.snapshot.run, self.stages.spec.execution
+    def _start(self, number: int, retries: int, *, attach: bool = False) -> StageStep:
+        if self.context.suspended:
+            return StageStep(self.recorded.model_copy(update={"state": "Pending", "message": "suspended"}))
+        run, execution = self.context.snapshot.run, self.context.spec.execution
         attempt = Attempt(self.name, number, attach)
-        job = stage_job(run, execution, attempt, self.stages.settings, self._models() if self.name == "evaluate" else ())
+        job = stage_job(run, execution, attempt, self.context.settings, self._models() if self.name == "evaluate" else ())
         status = StageStatus(
-            name=self.name, state="Running", attempt=number, retries=retries, job_name=attempt.job_name(run["metadata"]["name"]),
-            started_at=timestamp(self.stages.now), usd=self.recorded.usd,
-        )  # fmt: skip
-        return Step(status, (Write("create", job, guard=run),))
+            name=self.name,
+            state="Running",
+            attempt=number,
+            retries=retries,
+            job_name=attempt.job_name(run["metadata"]["name"]),
+            started_at=timestamp(self.context.now),
+            message=POD_PENDING,
+            usd=self.recorded.usd,
+        )
+        return StageStep(status, (Write("create", job, guard=run),))
 
     def _models(self) -> tuple[Model, ...]:
-        """What the evaluation plays: the candidate first."""
-        spec = self.stages.spec
-        candidate = model_of(spec.inputs, artifact_path("train", self.stages.keys.model), CANDIDATE)
-        return (candidate, *(reference_model(each, index) for index, each in enumerate(spec.references)))
+        """The models that the evaluation compares, the candidate first."""
+        spec = self.context.spec
+        candidate = model_of(spec.inputs, artifact_path("train", self.context.keys.model), CANDIDATE)
+        return (candidate, *(reference_model(reference, index) for index, reference in enumerate(spec.references)))
 
-    def _again(self, known: StageStatus) -> Step:
-        """An attempt failed for a reason that passes: wait a while, longer each time."""
-        due = moment(known.finished_at or "") + timedelta(seconds=BACKOFF_SECONDS * 2**known.retries)
-        left = (due - self.stages.now).total_seconds()
+    def _retry_after_backoff(self, recorded: StageStatus) -> StageStep:
+        """Another attempt after a passing failure, after a wait that doubles each time."""
+        due = parse_time(recorded.finished_at or "") + timedelta(seconds=BACKOFF_SECONDS * 2**recorded.retries)
+        left = (due - self.context.now).total_seconds()
         if left > 0:
-            return Step(known, recheck_after=left)
-        return self._start(known.attempt + 1, retries=known.retries + 1)
+            return StageStep(recorded, recheck_after=left)
+        return self._start(recorded.attempt + 1, retries=recorded.retries + 1)
 
-    def _follow(self, job: Seen, known: StageStatus) -> Step:
-        finding = inspect(job, self.stages.snapshot.pods, self.stages.now)
-        if finding.state == "succeeded" and finding.result:
-            return self._succeed(known, finding.result)
-        if finding.state == "failed":
-            return self._fail(finding)
-        if finding.state == "lost" and is_attach(job):
-            return self._fail(Finding("failed", None, Reason.INFRASTRUCTURE, "the result could not be read back", retried=True))
-        if finding.state == "lost":
-            return self._start(known.attempt, known.retries, attach=True)
-        running = self._progress(job, known, finding)
+    def _follow(self, job: Observed, recorded: StageStatus) -> StageStep:
+        """The step that a Job's outcome calls for."""
+        outcome = job_outcome(job, self.context.snapshot.pods, self.context.now)
+        if outcome.state == "succeeded" and outcome.result:
+            return self._succeed(recorded, outcome.result)
+        if outcome.state == "failed":
+            return self._fail(outcome)
+        if outcome.state == "result_missing" and is_attach(job):
+            return self._fail(JobOutcome("failed", None, Reason.INFRASTRUCTURE, "the result could not be read back", retried=True))
+        if outcome.state == "result_missing":
+            return self._start(recorded.attempt, recorded.retries, attach=True)
+        running = self._running_status(job, recorded, outcome)
         finished = bool((job.get("status") or {}).get("completionTime"))
-        return Step(running, self._suspension(job), recheck_after=LOOK_AGAIN_SECONDS if finished else None)
+        return StageStep(running, self._sync_suspension(job), recheck_after=RESULT_RECHECK_SECONDS if finished else None)
 
-    def _suspension(self, job: Seen) -> tuple[Write, ...]:
-        """Makes the Job's suspension what the run's is; leaves one alone that somebody else suspended."""
-        suspended, ours = job["spec"].get("suspend", False), SUSPENDED_BY_US in annotations(job)
-        if self.stages.suspended and not suspended:
-            return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_US: "true"}}, "spec": {"suspend": True}}),)
-        if not self.stages.suspended and suspended and ours:
-            return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_US: None}}, "spec": {"suspend": False}}),)
+    def _sync_suspension(self, job: Observed) -> tuple[Write, ...]:
+        """Makes the Job's suspension follow the run's, unless someone else suspended the Job."""
+        suspended, by_operator = job["spec"].get("suspend", False), SUSPENDED_BY_OPERATOR in annotations_of(job)
+        if self.context.suspended and not suspended:
+            return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_OPERATOR: "true"}}, "spec": {"suspend": True}}),)
+        if not self.context.suspended and suspended and by_operator:
+            return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_OPERATOR: None}}, "spec": {"suspend": False}}),)
         return ()
 
-    def _progress(self, job: Seen, known: StageStatus, finding: Finding) -> StageStatus:
-        pod = pod_of(job, self.stages.snapshot.pods)
-        heard: Progress | None = self.stages.snapshot.progress.get(pod["metadata"]["name"]) if pod else None
+    def _running_status(self, job: Observed, recorded: StageStatus, outcome: JobOutcome) -> StageStatus:
+        pod = pod_of(job, self.context.snapshot.pods)
+        progress: Progress | None = self.context.snapshot.progress.get(pod["metadata"]["name"]) if pod else None
         update: dict[str, object] = {
-            "state": "Running", "job_name": job["metadata"]["name"], "reason": None,
-            "message": self._waiting(job) or finding.message or None,
-            "started_at": known.started_at or job["metadata"]["creationTimestamp"],
-        }  # fmt: skip
-        if heard and heard.stage == self.name:
-            update |= {"percent": heard.percent, "eta_seconds": heard.eta_seconds, "usd": heard.usd, "tokens": heard.tokens}
-            done = f"{heard.done:,} of {heard.planned:,} {heard.unit}" if heard.planned else ""
-            update["message"] = update["message"] or shortened(", ".join(filter(None, (done, heard.message)))) or None
-        return known.model_copy(update=update)
+            "state": "Running",
+            "job_name": job["metadata"]["name"],
+            "reason": None,
+            "message": self._waiting_reason(job) or outcome.message or None,
+            "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
+        }
+        if progress and progress.stage == self.name:
+            update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
+            update["message"] = update["message"] or _progress_message(progress)
+        return recorded.model_copy(update=update)
 
-    def _waiting(self, job: Seen) -> str:
-        if self.stages.suspended:
+    def _waiting_reason(self, job: Observed) -> str:
+        if self.context.suspended:
             return "suspended"
-        if job["spec"].get("suspend") and SUSPENDED_BY_US not in annotations(job):
-            return f"waiting for admission to queue {self.stages.spec.execution.queue_name}"
-        return ""
+        if not job["spec"].get("suspend") or SUSPENDED_BY_OPERATOR in annotations_of(job):
+            return ""
+        queue = self.context.spec.execution.queue_name
+        return f"waiting for admission to queue {queue}" if queue else "the Job was suspended by someone else"
 
-    def _succeed(self, known: StageStatus, result: StageResult) -> Step:
-        expected = self.stages.keys.of(self.name)
+    def _succeed(self, recorded: StageStatus, result: StageResult) -> StageStep:
+        expected = self.context.keys.of(self.name)
         if result.key != expected:
-            text = f"the job reports artifact {result.key} instead of {expected}; use images of one version"
-            return self._fail(Finding("failed", None, Reason.INTERNAL_ERROR, text))
-        status = known.model_copy(update={
-            "state": "Succeeded", "percent": 100, "eta_seconds": None, "usd": result.usd, "tokens": result.tokens, "reason": None,
-            "message": shortened(result.message) or None, "finished_at": timestamp(self.stages.now),
-            "started_at": known.started_at or timestamp(self.stages.now),
-        })  # fmt: skip
-        return Step(status, result=result)
+            text = f"the job reports artifact {result.key} instead of {expected}; use operator and jobs images of one version"
+            return self._fail(JobOutcome("failed", None, Reason.INTERNAL_ERROR, text))
+        update = {
+            "state": "Succeeded",
+            "percent": 100,
+            "eta_seconds": None,
+            "usd": result.usd,
+            "tokens": result.tokens,
+            "reason": None,
+            "message": truncate(result.message) or None,
+            "finished_at": timestamp(self.context.now),
+            "started_at": recorded.started_at or timestamp(self.context.now),
+        }
+        return StageStep(recorded.model_copy(update=update), result=result)
 
-    def _fail(self, finding: Finding) -> Step:
-        known = self.recorded
-        attempt = max(known.attempt, attempt_of(self.job) if self.job else 0)
-        again = finding.retried and known.retries + 1 < ATTEMPTS
-        ending = f"attempt {attempt} failed, trying again" if again else cure(finding.reason)
-        status = known.model_copy(update={
-            "state": "Pending" if again else "Failed", "attempt": attempt, "reason": finding.reason, "eta_seconds": None,
-            "message": shortened(f"{finding.message.rstrip('.')}; {ending}"), "finished_at": timestamp(self.stages.now),
-        })  # fmt: skip
-        return Step(status, recheck_after=BACKOFF_SECONDS * 2**known.retries if again else None)
+    def _fail(self, outcome: JobOutcome) -> StageStep:
+        recorded = self.recorded
+        attempt = max(recorded.attempt, attempt_of(self.job) if self.job else 0)
+        retrying = outcome.retried and recorded.retries + 1 < MAX_ATTEMPTS
+        ending = f"attempt {attempt} failed, retrying" if retrying else suggested_fix(outcome.reason)
+        update = {
+            "state": "Pending" if retrying else "Failed",
+            "attempt": attempt,
+            "reason": outcome.reason,
+            "eta_seconds": None,
+            "message": truncate(f"{outcome.message.rstrip('.')}; {ending}"),
+            "finished_at": timestamp(self.context.now),
+        }
+        recheck = BACKOFF_SECONDS * 2**recorded.retries if retrying else None
+        return StageStep(recorded.model_copy(update=update), recheck_after=recheck)
 
 
-def take_step(stages: Stages, name: Stage) -> Step:
-    """What a stage does next."""
-    recorded = stages.recorded.get(name) or StageStatus(name=name)
-    return _Stage(stages, name, recorded, stages.job(name)).step()
+def next_step(context: RunContext, name: Stage) -> StageStep:
+    """The next step of a stage."""
+    recorded = context.recorded.get(name) or StageStatus(name=name)
+    return _StagePlanner(context, name, recorded, context.newest_job(name)).step()
 
 
-RETRY = f"then set the annotation {GROUP}/retryAt to the time"
-_CURES = {
-    Reason.INVALID_INPUT: "correct the procedure or the settings; a new run starts by itself",
-    Reason.BUDGET_EXCEEDED: f"what is paid is kept; raise the cap (spec.budget of the agent) or wait, {RETRY}",
-    Reason.PROVIDER_BLOCKED: f"check the provider's key, credit and spend limit, {RETRY}",
-    Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {RETRY}",
-    Reason.INFRASTRUCTURE: f"look at the pod's events and the store, {RETRY}",
-    Reason.INTERNAL_ERROR: f"read the pod's log and report it, {RETRY}",
-    Reason.DEADLINE_EXCEEDED: f"raise the stage's activeDeadlineSeconds, {RETRY}",
+def _progress_message(progress: Progress) -> str | None:
+    done = f"{progress.done:,} of {progress.planned:,} {progress.unit}" if progress.planned else ""
+    return truncate(", ".join(filter(None, (done, progress.message)))) or None
+
+
+_THEN_RETRY = f"then set the annotation {RETRY_AT} to the current time"
+_FIXES = {
+    Reason.INVALID_INPUT: "correct the procedure or the settings; a new run then starts by itself",
+    Reason.BUDGET_EXCEEDED: f"paid work is kept; raise the cap (spec.budget of the agent) or wait, {_THEN_RETRY}",
+    Reason.PROVIDER_BLOCKED: f"check the provider's key, credit and spend limit, {_THEN_RETRY}",
+    Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {_THEN_RETRY}",
+    Reason.INFRASTRUCTURE: f"check the pod's events and the store, {_THEN_RETRY}",
+    Reason.INTERNAL_ERROR: f"read the pod's log and report the error, {_THEN_RETRY}",
+    Reason.DEADLINE_EXCEEDED: f"raise the stage's activeDeadlineSeconds, {_THEN_RETRY}",
 }
 
 
-def cure(reason: Reason) -> str:
+def suggested_fix(reason: Reason) -> str:
     """What a person can do about a final failure."""
-    return _CURES[reason]
+    return _FIXES[reason]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from subterra_api.v1alpha1.scores import Discordant, Sample, Tally
-from subterra_core.gate.bounds import difference_bounds, mean_bounds, scenarios_to_decide, share_bounds, t_quantile, tango_z
+from subterra_api.v1alpha1.scores import DiscordantPairs, Proportion, SampleStats
+from subterra_core.gate.bounds import difference_bounds, mean_bounds, proportion_bounds, scenarios_to_decide, t_quantile, tango_z
 
 
 @pytest.mark.parametrize("freedom", [10, 11, 29, 49, 149, 299, 4999])
@@ -27,33 +27,33 @@ def test_too_few_values_are_refused_rather_than_told_wrongly() -> None:
 
 def test_a_means_bounds_are_those_of_the_one_sided_t_test() -> None:
     values = [0, 0, 1, -1, 0, 2, -1, 0, 0, -2, 1, 0, 0, -1, 0, 1]
-    found = mean_bounds(Sample(count=16, mean=float(np.mean(values)), sd=float(np.std(values, ddof=1))), 0.05)
+    found = mean_bounds(SampleStats(count=16, mean=float(np.mean(values)), sd=float(np.std(values, ddof=1))), 0.05)
     theirs = stats.ttest_1samp(values, 0, alternative="greater").confidence_interval(0.95)
     assert found.low == pytest.approx(theirs.low, abs=0.002)
     assert found.high - found.mean == pytest.approx(found.mean - found.low)
 
 
 def test_constant_differences_have_bounds_of_no_width() -> None:
-    assert mean_bounds(Sample(count=300, mean=-0.5, sd=0), 0.001).low == -0.5
+    assert mean_bounds(SampleStats(count=300, mean=-0.5, sd=0), 0.001).low == -0.5
 
 
 def test_differences_of_paired_rates_have_tangos_published_interval() -> None:
     # Airway reactivity of 21 children: Fagerland, Lydersen and Laake, Statistics in Medicine 33 (2014).
-    found = difference_bounds(Discordant(worse=1, better=7, of=21), 0.025)
+    found = difference_bounds(DiscordantPairs(worse=1, better=7, of=21), 0.025)
     assert (found.low, found.high) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
 
 @pytest.mark.parametrize(
     "pairs",
     [
-        Discordant(worse=12, better=5, of=80),
-        Discordant(worse=0, better=3, of=50),
-        Discordant(worse=4, better=0, of=300),
-        Discordant(worse=30, better=20, of=60),
+        DiscordantPairs(worse=12, better=5, of=80),
+        DiscordantPairs(worse=0, better=3, of=50),
+        DiscordantPairs(worse=4, better=0, of=300),
+        DiscordantPairs(worse=30, better=20, of=60),
     ],
 )
 @pytest.mark.parametrize("supposed", [-0.3, 0.06, 0.2])
-def test_the_score_is_that_of_the_likelihood_maximised_by_brute_force(pairs: Discordant, supposed: float) -> None:
+def test_the_score_is_that_of_the_likelihood_maximised_by_brute_force(pairs: DiscordantPairs, supposed: float) -> None:
     def negative_log_likelihood(better: float) -> float:
         cells = (better + supposed, better, 1 - 2 * better - supposed)
         counts = (pairs.worse, pairs.better, pairs.of - pairs.worse - pairs.better)
@@ -67,20 +67,23 @@ def test_the_score_is_that_of_the_likelihood_maximised_by_brute_force(pairs: Dis
 
 
 def test_pairs_that_never_differ_still_leave_doubt() -> None:
-    found = difference_bounds(Discordant(worse=0, better=0, of=300), 0.025)
+    found = difference_bounds(DiscordantPairs(worse=0, better=0, of=300), 0.025)
     assert (found.mean, found.low) == (0, pytest.approx(-found.high))
     assert 0.005 < found.high < 0.02
 
 
 def test_pairs_that_always_differ_are_at_the_end_of_the_scale() -> None:
-    found = difference_bounds(Discordant(worse=50, better=0, of=50), 0.025)
+    found = difference_bounds(DiscordantPairs(worse=50, better=0, of=50), 0.025)
     assert found.high == pytest.approx(1, abs=1e-9)
     assert 0.8 < found.low < 1
 
 
 @pytest.mark.parametrize(("hits", "of"), [(0, 20), (1, 29), (81, 263), (300, 300)])
 def test_shares_have_wilsons_interval(hits: int, of: int) -> None:
-    found, theirs = share_bounds(Tally(hits=hits, of=of), 0.025), stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")
+    found, theirs = (
+        proportion_bounds(Proportion(hits=hits, of=of), 0.025),
+        stats.binomtest(hits, of).proportion_ci(0.95, method="wilson"),
+    )
     assert (found.low, found.high) == pytest.approx((max(0, theirs.low), min(1, theirs.high)), abs=1e-12)
 
 

@@ -10,15 +10,15 @@ from subterra_api.v1alpha1.scores import (
     Branch,
     Comparison,
     Difference,
-    Discordant,
+    DiscordantPairs,
     Interval,
-    Sample,
+    Proportion,
+    SampleStats,
     Scores,
     Statistics,
-    Tally,
     Verdict,
 )
-from subterra_core.gate.verdict import binomial_tail, futile, judge, spend
+from subterra_core.gate.verdict import alpha_for_attempt, binomial_tail, futile, judge
 
 CRITERIA = ("taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness")
 POLICY = GatePolicy()
@@ -30,29 +30,48 @@ def difference(mean: float = 0.0, *, n: int = 300, sd: float = 0.9, judges: tupl
 
 
 def compared(
-    mean: float = 0.0, *, n: int = 300, failures: tuple[int, int] = (15, 15), against: str = "serving",
-    judges: tuple[float, float] | None = None, **other: Difference,
-) -> Comparison:  # fmt: skip
+    mean: float = 0.0,
+    *,
+    n: int = 300,
+    failures: tuple[int, int] = (15, 15),
+    against: str = "serving",
+    judges: tuple[float, float] | None = None,
+    **other: Difference,
+) -> Comparison:
     criteria = dict.fromkeys(CRITERIA, difference(mean, n=n, judges=judges)) | other
-    return Comparison(against=against, criteria=criteria, failures=Discordant(worse=failures[0], better=failures[1], of=n))
+    return Comparison(against=against, criteria=criteria, failures=DiscordantPairs(worse=failures[0], better=failures[1], of=n))
 
 
 def statistics(
-    *comparisons: Comparison, n: int = 300, mean: float = 4.4, failures: int | None = None, conformant: int | None = None,
-    missing: float = 0.0, **criteria: Sample,
-) -> Statistics:  # fmt: skip
-    own = dict.fromkeys(CRITERIA, Sample(count=n, mean=mean, sd=0.8)) | criteria
+    *comparisons: Comparison,
+    n: int = 300,
+    mean: float = 4.4,
+    failures: int | None = None,
+    conformant: int | None = None,
+    missing: float = 0.0,
+    **criteria: SampleStats,
+) -> Statistics:
+    own = dict.fromkeys(CRITERIA, SampleStats(count=n, mean=mean, sd=0.8)) | criteria
     return Statistics(
-        criteria=own, failures=Tally(hits=n // 12 if failures is None else failures, of=n),
-        conformance=Tally(hits=n - n // 20 if conformant is None else conformant, of=n), comparisons=comparisons, missing=missing,
-    )  # fmt: skip
+        criteria=own,
+        failures=Proportion(hits=n // 12 if failures is None else failures, of=n),
+        conformance=Proportion(hits=n - n // 20 if conformant is None else conformant, of=n),
+        comparisons=comparisons,
+        missing=missing,
+    )
 
 
 def scores(*comparisons: Comparison, n: int = 300, branches: tuple[Branch, ...] = (), judged: int = 1, **more: Any) -> Scores:
     return Scores(
-        scenarios=n, criteria={}, failure_rate=UNREAD, conformance=UNREAD, turns_per_conversation=6, branches_judged=judged,
-        worst_branches=branches, statistics=statistics(*comparisons, n=n, **more),
-    )  # fmt: skip
+        scenarios=n,
+        criteria={},
+        failure_rate=UNREAD,
+        conformance=UNREAD,
+        turns_per_conversation=6,
+        branches_judged=judged,
+        worst_branches=branches,
+        statistics=statistics(*comparisons, n=n, **more),
+    )
 
 
 def decided(*comparisons: Comparison, policy: GatePolicy = POLICY, attempt: int = 1, **fields: Any) -> Verdict:
@@ -77,7 +96,7 @@ def test_a_difference_that_may_be_beyond_the_margin_is_inconclusive_and_says_how
     assert verdict.result == "Inconclusive"
     assert len(verdict.reasons) == 1
     # (2.4089 + 0.8416)² × 0.9² / 0.05², at the level of the second attempt
-    assert verdict.reasons[0].endswith("about 3,423 scenarios would decide if this is how it is")
+    assert verdict.reasons[0].endswith("about 3,423 scenarios would be needed to decide at the observed difference")
 
 
 def test_the_scenarios_that_would_decide_graceful_handling_are_counted_in_all_scenarios_not_in_challenges() -> None:
@@ -105,7 +124,7 @@ def test_six_points_more_failures_are_refused_and_a_few_more_are_inconclusive() 
 def test_fifty_scenarios_cannot_promote_however_good_they_look() -> None:
     verdict = decided(compared(0.5, n=50, failures=(0, 5)), n=50, conformant=50)
     assert verdict.result == "Inconclusive"
-    assert verdict.reasons == ("only 50 scenarios were played; 100 are the least that can promote; raise evaluation.scenarios",)
+    assert verdict.reasons == ("only 50 scenarios were simulated, but a promotion needs at least 100; raise evaluation.scenarios",)
 
 
 def test_fifty_scenarios_can_refuse() -> None:
@@ -113,15 +132,15 @@ def test_fifty_scenarios_can_refuse() -> None:
 
 
 def test_the_levels_of_all_attempts_together_are_alpha() -> None:
-    assert sum(spend(0.05, attempt) for attempt in range(1, 30)) == pytest.approx(0.05)
+    assert sum(alpha_for_attempt(0.05, attempt) for attempt in range(1, 30)) == pytest.approx(0.05)
     with pytest.raises(ValueError, match="count from 1"):
-        spend(0.05, 0)
+        alpha_for_attempt(0.05, 0)
 
 
 def test_the_last_attempt_that_the_api_allows_is_judged_too_and_all_of_them_have_alpha() -> None:
     assert decided(compared(), attempt=1_000_000).result == "Inconclusive"
     assert decided(compared(-1), attempt=1_000_000).result == "Fail"
-    assert sum(spend(0.05, attempt) for attempt in range(1, 1000)) + 999_000 * spend(0.05, 1000) < 0.050002
+    assert sum(alpha_for_attempt(0.05, attempt) for attempt in range(1, 1000)) + 999_000 * alpha_for_attempt(0.05, 1000) < 0.050002
 
 
 def test_what_passes_at_first_may_not_pass_when_it_is_tried_for_the_fourth_time() -> None:
@@ -133,7 +152,7 @@ def test_what_passes_at_first_may_not_pass_when_it_is_tried_for_the_fourth_time(
 def test_one_judge_beyond_the_margin_makes_it_inconclusive_although_the_mean_is_not() -> None:
     verdict = decided(compared(judges=(0.25, -0.25)))
     assert verdict.result == "Inconclusive"
-    assert "+0.25 and -0.25; one alone is beyond the margin" in verdict.reasons[0]
+    assert "the judges disagree (+0.25, -0.25): at least one of them alone exceeds the margin" in verdict.reasons[0]
 
 
 def test_a_version_that_is_not_worse_than_the_last_one_may_still_be_worse_than_the_anchor() -> None:
@@ -147,7 +166,7 @@ def test_a_version_that_is_not_worse_than_the_last_one_may_still_be_worse_than_t
     [(3.6, "Pass"), (3.55, "Inconclusive"), (3.45, "Inconclusive"), (3.4, "Fail")],
 )
 def test_without_a_reference_the_floors_decide_by_their_bounds(mean: float, result: str) -> None:
-    verdict = decided(naturalness=Sample(count=300, mean=mean, sd=0.8))
+    verdict = decided(naturalness=SampleStats(count=300, mean=mean, sd=0.8))
     assert verdict.result == result
     assert result == "Pass" or verdict.reasons[0].startswith(f"naturalness: mean {mean:.2f}")
 
@@ -161,7 +180,7 @@ def test_failures_and_conformance_have_floors_of_their_own() -> None:
 
 
 def test_a_failure_outweighs_an_open_question() -> None:
-    verdict = decided(conformant=150, naturalness=Sample(count=300, mean=3.5, sd=0.8))
+    verdict = decided(conformant=150, naturalness=SampleStats(count=300, mean=3.5, sd=0.8))
     assert (verdict.result, len(verdict.reasons)) == ("Fail", 1)
 
 
@@ -172,17 +191,21 @@ def test_a_reference_with_hardly_a_comparable_scenario_leaves_it_to_the_floors_a
 
 
 def test_an_edit_that_touches_most_challenges_leaves_graceful_handling_to_its_floor() -> None:
-    verdict = decided(compared(gracefulHandling=difference(-1, n=12)), gracefulHandling=Sample(count=90, mean=4.4, sd=0.8))
+    verdict = decided(compared(gracefulHandling=difference(-1, n=12)), gracefulHandling=SampleStats(count=90, mean=4.4, sd=0.8))
     assert verdict.result == "Pass"
     assert verdict.reasons[1] == "advisory: gracefulHandling: only 12 scenarios can be compared with serving; its floor decided"
 
 
 def test_too_few_challenges_leave_graceful_handling_open() -> None:
-    few = Sample(count=12, mean=4.4, sd=0.8)
+    few = SampleStats(count=12, mean=4.4, sd=0.8)
     verdict = decided(compared(gracefulHandling=difference(n=12)), gracefulHandling=few)
     assert verdict.result == "Inconclusive"
     assert verdict.reasons == ("gracefulHandling against serving: only 12 scenarios can be compared; 30 are needed",)
-    assert decided(gracefulHandling=few).reasons[1].startswith("advisory: gracefulHandling was not judged, since only 12")
+    assert (
+        decided(gracefulHandling=few)
+        .reasons[1]
+        .startswith("advisory: gracefulHandling was not judged, since it applies to only 12")
+    )
 
 
 def test_missing_judgements_make_it_inconclusive() -> None:
@@ -213,7 +236,7 @@ def test_an_evaluation_that_ended_early_promotes_under_no_policy() -> None:
     early = scores(compared()).model_copy(update={"planned": 1000})
     verdict = judge(early, POLICY)
     assert verdict.result == "Inconclusive"
-    assert "of 1000 scenarios were played" in verdict.reasons[0]
+    assert "of 1000 scenarios were simulated" in verdict.reasons[0]
     assert "evaluation.seed" in verdict.reasons[0]
 
 
@@ -221,7 +244,7 @@ def test_a_candidate_that_was_given_up_is_told_to_be() -> None:
     early = scores(compared(-0.9, n=100), n=100).model_copy(update={"planned": 300})
     verdict = judge(early, POLICY)
     assert verdict.result == "Fail"
-    assert verdict.reasons[-1] == "advisory: only 100 of 300 scenarios were played, since more could not have saved it"
+    assert verdict.reasons[-1] == "advisory: only 100 of 300 scenarios were simulated; more could not have changed the result"
 
 
 def judged(*branches: tuple[int, int], among: int = 1) -> Verdict:
@@ -253,8 +276,9 @@ def test_the_more_branches_were_looked_at_the_surer_one_must_fail() -> None:
 
 def test_every_branch_that_blocks_is_told_the_worst_first() -> None:
     assert [reason.partition(":")[0] for reason in judged((30, 40), (38, 40), (3, 40), among=3).reasons] == [
-        "branch choice → way1", "branch choice → way0",
-    ]  # fmt: skip
+        "branch choice → way1",
+        "branch choice → way0",
+    ]
 
 
 @pytest.mark.parametrize(("hits", "of", "rate"), [(0, 30, 0.4), (20, 30, 0.4), (30, 30, 0.4), (5, 300, 0.01)])

@@ -18,17 +18,27 @@ def test_a_loop_is_bounded_by_max_visits() -> None:
 
 def test_a_guard_opens_an_edge_only_after_its_decision() -> None:
     spec = procedure(
-        agent("hello", "ask"), user("ask", "yes", "no"), agent("yes", "reply"), agent("no", "reply"),
-        user("reply", after("pay", "ask", "yes"), "bye"), end("pay"), end(),
-    )  # fmt: skip
+        agent("hello", "ask"),
+        user("ask", "yes", "no"),
+        agent("yes", "reply"),
+        agent("no", "reply"),
+        user("reply", after("pay", "ask", "yes"), "bye"),
+        end("pay"),
+        end(),
+    )
     assert {(path[2], path[-1]) for path in paths(spec)} == {("yes", "pay"), ("yes", "bye"), ("no", "bye")}
 
 
 def test_a_guard_asks_for_the_last_decision_not_for_an_earlier_one() -> None:
     spec = procedure(
-        agent("hello", "ask"), user("ask", "yes", "no"), agent("yes", "reply"), agent("no", "reply"),
-        user("reply", "hello", after("pay", "ask", "yes"), "bye"), end("pay"), end(),
-    )  # fmt: skip
+        agent("hello", "ask"),
+        user("ask", "yes", "no"),
+        agent("yes", "reply"),
+        agent("no", "reply"),
+        user("reply", "hello", after("pay", "ask", "yes"), "bye"),
+        end("pay"),
+        end(),
+    )
     paid = {path for path in paths(spec) if path[-1] == "pay"}
     assert paid
     assert all([node for node in path if node in {"yes", "no"}][-1] == "yes" for path in paid)
@@ -36,15 +46,20 @@ def test_a_guard_asks_for_the_last_decision_not_for_an_earlier_one() -> None:
 
 def two_hubs_on_one_fact() -> ProcedureSpec:
     return procedure(
-        fact_hub("hello", way("free", "Free"), way("paid")), agent("free", "ask"), agent("paid", "ask"), user("ask", "check"),
-        fact_hub("check", way("sell", "Free"), way("help", "Pro"), way("call", "Business")), end("sell"), end("help"), end("call"),
+        fact_hub("hello", way("free", "Free"), way("paid")),
+        agent("free", "ask"),
+        agent("paid", "ask"),
+        user("ask", "check"),
+        fact_hub("check", way("sell", "Free"), way("help", "Pro"), way("call", "Business")),
+        end("sell"),
+        end("help"),
+        end("call"),
         variables=[PLAN],
-    )  # fmt: skip
+    )
 
 
 def test_hubs_that_rest_on_one_fact_agree() -> None:
-    assert {(path[1], path[-1]) for path in paths(two_hubs_on_one_fact())} == {
-        ("free", "sell"), ("paid", "help"), ("paid", "call")}  # fmt: skip
+    assert {(path[1], path[-1]) for path in paths(two_hubs_on_one_fact())} == {("free", "sell"), ("paid", "help"), ("paid", "call")}
 
 
 def test_a_scenarios_value_decides_where_a_fact_does() -> None:
@@ -62,9 +77,14 @@ def test_a_path_tells_which_values_it_allows() -> None:
 
 def test_where_history_decides_the_first_open_edge_is_taken() -> None:
     spec = procedure(
-        agent("hello", "ask"), user("ask", "retry", "bye"), agent("retry", {"to": "fix"}, {"to": "human"}, decidedBy="history"),
-        agent("fix", "ask", maxVisits=1), end("human"), end(), start="hello",
-    )  # fmt: skip
+        agent("hello", "ask"),
+        user("ask", "retry", "bye"),
+        agent("retry", {"to": "fix"}, {"to": "human"}, decidedBy="history"),
+        agent("fix", "ask", maxVisits=1),
+        end("human"),
+        end(),
+        start="hello",
+    )
     assert paths(spec) == {
         ("hello", "ask", "bye"),
         ("hello", "ask", "retry", "fix", "ask", "bye"),

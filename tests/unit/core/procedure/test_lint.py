@@ -1,4 +1,4 @@
-"""What lint promises authors: all faults at once, each with its place and its cure."""
+"""Lint reports all faults at once, each with its location and its fix."""
 
 from typing import Any
 
@@ -24,57 +24,105 @@ def only(spec: ProcedureSpec) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "place", "cure"),
+    ("nodes", "place", "fix"),
     [
         ([agent("hello", "nowhere"), end()], "edge hello → nowhere: there is no node", "correct the edge"),
         ([agent("hello", "bye"), end(), agent("lonely", "bye")], "node lonely: cannot be reached", "add an edge to it"),
         ([agent("hello", "ask"), user("ask")], "node ask: is a dead end", "set outcome"),
-        ([agent("hello", "ask", "bye", decidedBy="history"), user("ask", "hello2"), agent("hello2", "ask"), end()],
-         "node ask: leads to no terminal", "add an edge that ends"),
-        ([agent("hello", "bye", prompt=" "), end()], "node hello: has no prompt", "say what the agent should do"),
+        (
+            [agent("hello", "ask", "bye", decidedBy="history"), user("ask", "hello2"), agent("hello2", "ask"), end()],
+            "node ask: leads to no terminal",
+            "add an edge that ends",
+        ),
+        ([agent("hello", "bye", prompt=" "), end()], "node hello: has no prompt", "describe what the agent should do"),
         ([agent("hello", "bye", prompt="Ask {{city}}"), end()], "node hello: uses {{city}}, which is not", "spec.variables"),
         ([agent("hello", "bye"), agent("hello", "bye"), end()], "node hello: its id is used more than once", "own id"),
-        ([agent("hello", "bye", outcome="success"), end()], "node hello: has an outcome and a way out", "remove"),
+        ([agent("hello", "bye", outcome="success"), end()], "node hello: has both an outcome and edges", "remove"),
         ([agent("hello", "bye", "other"), end(), end("other")], "node hello: is the agent's turn", "decidedBy"),
-        ([user("hello", "bye", "bye"), end()], "edge hello → bye: there are two edges", "merge"),
-        ([user("hello", {"to": "bye"}, "other"), end(), end("other")], "edge hello → bye: the customer decides, but", "set when"),
-        ([user("hello", {"to": "bye", "when": "The customer says yes."}, {"to": "other", "when": "the customer says: Yes"}),
-          end(), end("other")], "edge hello → other: means the same as the branch to bye", "make their conditions differ"),
-        ([user("hello", {"to": "bye", "when": "Yes", "examples": ["OK"]}, {"to": "other", "when": "No", "examples": ["ok "]}),
-          end(), end("other")], "edge hello → other: 'ok ' is also said on the branch to bye", "keep it on one branch"),
-        ([user("hello", after("bye", "other", "bye"), "other"), end(), end("other")],
-         "edge hello → bye: its guard asks for 'other', which is no hub", "name a node with several edges"),
-        ([user("hello", after("bye", "hello", "hello"), "other"), end(), end("other")],
-         "edge hello → bye: its guard asks whether hello took 'hello', which is none", "name targets"),
-        ([fact_hub("hello", way("bye", "Free", "Pro"), way("other", "Pro", "Business")), end(), end("other")],
-         "edge hello → other: 'Pro' already leads to bye", "keep it on one edge"),
-        ([fact_hub("hello", way("bye", "Free"), way("other", "Pro")), end(), end("other")],
-         "node hello: has no branch for plan being 'Business'", "add these values"),
-        ([fact_hub("hello", way("bye", "Free", "Pro", "Business"), way("other")), end(), end("other")],
-         "edge hello → other: no value is left for it", "remove it"),
-        ([fact_hub("hello", way("bye"), way("other"), way("third", "Pro")), end(), end("other"), end("third")],
-         "edge hello → other: two edges are for all other values", "give one of them values"),
-        ([fact_hub("hello", way("bye", "Gold"), way("other")), end(), end("other")],
-         "edge hello → bye: plan is never 'Gold'", "correct it"),
-        ([fact_hub("hello", way("bye", "Free"), way("other"), fact="mood"), end(), end("other")],
-         "node hello: a fact decides, but there is no variable 'mood'", "spec.variables"),
-        ([agent("hello", way("bye", "Free"), way("other"), decidedBy="history"), end(), end("other")],
-         "edge hello → bye: has values, but no fact decides here", "set decidedBy: fact"),
-        ([agent("hello", "bye", fact="plan"), end()], "node hello: names a fact that decides nothing", "remove fact"),
+        ([user("hello", "bye", "bye"), end()], "edge hello → bye: there are several edges", "merge"),
+        (
+            [user("hello", {"to": "bye"}, "other"), end(), end("other")],
+            "edge hello → bye: the customer decides here, but this edge has no",
+            "set when",
+        ),
+        (
+            [
+                user("hello", {"to": "bye", "when": "The customer says yes."}, {"to": "other", "when": "the customer says: Yes"}),
+                end(),
+                end("other"),
+            ],
+            "edge hello → other: has the same condition as the branch to bye",
+            "make their conditions differ",
+        ),
+        (
+            [
+                user("hello", {"to": "bye", "when": "Yes", "examples": ["OK"]}, {"to": "other", "when": "No", "examples": ["ok "]}),
+                end(),
+                end("other"),
+            ],
+            "edge hello → other: 'ok ' is also an example of the branch to bye",
+            "keep it on one branch",
+        ),
+        (
+            [user("hello", after("bye", "other", "bye"), "other"), end(), end("other")],
+            "edge hello → bye: its guard names 'other', which is not a hub",
+            "name a node with several edges",
+        ),
+        (
+            [user("hello", after("bye", "hello", "hello"), "other"), end(), end("other")],
+            "edge hello → bye: its guard names 'hello', which is not a branch of hello",
+            "name targets",
+        ),
+        (
+            [fact_hub("hello", way("bye", "Free", "Pro"), way("other", "Pro", "Business")), end(), end("other")],
+            "edge hello → other: 'Pro' already leads to bye",
+            "keep it on one edge",
+        ),
+        (
+            [fact_hub("hello", way("bye", "Free"), way("other", "Pro")), end(), end("other")],
+            "node hello: has no branch for plan being 'Business'",
+            "add these values",
+        ),
+        (
+            [fact_hub("hello", way("bye", "Free", "Pro", "Business"), way("other")), end(), end("other")],
+            "edge hello → other: no value is left for this edge",
+            "remove it",
+        ),
+        (
+            [fact_hub("hello", way("bye"), way("other"), way("third", "Pro")), end(), end("other"), end("third")],
+            "edge hello → other: another edge also takes all other values",
+            "give one of them values",
+        ),
+        (
+            [fact_hub("hello", way("bye", "Gold"), way("other")), end(), end("other")],
+            "edge hello → bye: plan is never 'Gold'",
+            "correct it",
+        ),
+        (
+            [fact_hub("hello", way("bye", "Free"), way("other"), fact="mood"), end(), end("other")],
+            "node hello: a fact decides, but there is no variable 'mood'",
+            "spec.variables",
+        ),
+        (
+            [agent("hello", way("bye", "Free"), way("other"), decidedBy="history"), end(), end("other")],
+            "edge hello → bye: has values, but no fact decides here",
+            "set decidedBy: fact",
+        ),
+        ([agent("hello", "bye", fact="plan"), end()], "node hello: names a fact, but no fact decides here", "remove fact"),
     ],
-)  # fmt: skip
-def test_every_fault_names_the_place_and_the_cure(nodes: Nodes, place: str, cure: str) -> None:
-    found = errors(procedure(*nodes, variables=[PLAN]))
-    assert any(error.startswith(place) and cure in error for error in found), found
+)
+def test_every_fault_names_its_place_and_its_fix(nodes: Nodes, place: str, fix: str) -> None:
+    reported = errors(procedure(*nodes, variables=[PLAN]))
+    assert any(error.startswith(place) and fix in error for error in reported), reported
 
 
 @pytest.mark.parametrize(
     ("variable", "problem"),
     [
         (PLAN, None),
-        (HIDDEN, "rests on plan, which only the writer sees: training would teach the agent to make it up"),
-        (SAID, "rests on plan, which the customer may not have said by then"),
-        (PLAN | {"open": True}, "rests on plan, which may have any value"),
+        (HIDDEN, "depends on plan, which only the teacher sees: the model would learn to invent it"),
+        (SAID, "depends on plan, which the customer may not have said by then"),
+        (PLAN | {"open": True}, "depends on plan, which may have any value"),
         ({"name": "plan", "type": "integer", "minimum": 1, "maximum": 2, "visibility": "context"}, "which may have any value"),
     ],
 )
@@ -103,22 +151,35 @@ def test_a_way_round_the_customers_words_leaves_the_fact_unknown() -> None:
     assert [finding.field for finding in analyse(spec).errors] == ["spec.nodes[3].fact"]
 
 
+def test_the_customers_role_may_be_spelt_customer() -> None:
+    spec = procedure(agent("hello", "ask"), user("ask", "bye", "other", role="customer"), end(), end("other"))
+    assert analyse(spec) == analyse(procedure(agent("hello", "ask"), user("ask", "bye", "other"), end(), end("other")))
+    assert analyse(spec).findings == ()
+
+
 def test_guards_that_exclude_each_other_make_the_same_words_clear() -> None:
     spec = procedure(
-        user("hello", "full", "half"), agent("full", "answer"), agent("half", "answer"),
+        user("hello", "full", "half"),
+        agent("full", "answer"),
+        agent("half", "answer"),
         user("answer", after("all", "hello", "full", when="Yes."), after("some", "hello", "half", when="Yes.")),
-        end("all"), end("some"),
-    )  # fmt: skip
+        end("all"),
+        end("some"),
+    )
     assert analyse(spec).findings == ()
 
 
 def test_history_that_leaves_no_way_on_is_an_error() -> None:
     spec = procedure(
-        user("hello", "one", "two"), agent("one", "check"), agent("two", "check"),
-        agent("check", after("bye", "hello", "one"), after("other", "hello", "one"), decidedBy="history"), end(), end("other"),
-    )  # fmt: skip
+        user("hello", "one", "two"),
+        agent("one", "check"),
+        agent("two", "check"),
+        agent("check", after("bye", "hello", "one"), after("other", "hello", "one"), decidedBy="history"),
+        end(),
+        end("other"),
+    )
     assert [str(error) for error in analyse(spec).errors] == [
-        "node check: leaves no way on in some conversations, because of maxVisits and guards; "
+        "node check: has no open edge in some conversations, because of maxVisits and guards; "
         "end the list with an edge that is always open"
     ]
 
@@ -126,43 +187,47 @@ def test_history_that_leaves_no_way_on_is_an_error() -> None:
 def test_bounds_that_strand_a_conversation_are_a_warning() -> None:
     spec = procedure(agent("hello", "ask", maxVisits=1), user("ask", "again", "bye"), agent("again", "hello"), end())
     assert [str(warning) for warning in analyse(spec).warnings] == [
-        "node again: leaves no way on in some conversations, because of maxVisits and guards; "
-        "raise maxVisits of what follows, or add a way out",
-        "edge again → hello: is never taken: guards, facts or maxVisits always close it; loosen them, or remove it",
+        "node again: has no open edge in some conversations, because of maxVisits and guards; "
+        "raise maxVisits of hello, loosen guards, or add an edge",
+        "edge again → hello: is never taken: guards, facts or maxVisits always close it; loosen them, or remove the edge",
     ]
 
 
 def test_a_value_that_nobody_told_the_agent_is_a_warning() -> None:
     finding = only(procedure(agent("hello", "ask", prompt="Greet {{plan}}"), user("ask", "bye"), end(), variables=[SAID]))
     assert (finding.severity, finding.field) == ("warning", "spec.nodes[0]")
-    assert "it learns to make it up" in finding.problem
+    assert "the model would learn to invent it" in finding.problem
 
 
 def test_a_variable_in_the_system_prompt_is_refused_with_the_way_to_do_it() -> None:
     spec = procedure(agent("hello", "bye", prompt="{{plan}}"), end(), variables=[PLAN], systemPrompt="Help {{plan}} customers.")
-    assert "visibility to context" in only(spec).cure
+    assert "visibility to context" in only(spec).fix
 
 
 def test_all_faults_are_told_at_once_with_their_fields() -> None:
     spec = procedure(agent("hello", "nowhere", prompt=""), user("lost"), end(), start="hello")
     assert {finding.field for finding in analyse(spec).errors} == {
-        "spec.nodes[0].next[0].to", "spec.nodes[0].next", "spec.nodes[0].prompt", "spec.nodes[1]", "spec.nodes[2]"}  # fmt: skip
+        "spec.nodes[0].next[0].to",
+        "spec.nodes[0].next",
+        "spec.nodes[0].prompt",
+        "spec.nodes[1]",
+        "spec.nodes[2]",
+    }
 
 
 def test_a_format_cannot_reach_into_objects() -> None:
     variable = {"name": "people", "type": "integer", "minimum": 1, "maximum": 9, "formats": ["{value.__class__}"]}
     finding = analyse(procedure(agent("hello", "bye", prompt="{{people}}"), end(), variables=[variable])).errors[0]
-    assert (finding.field, finding.problem) == (
-        "spec.variables[0].formats[0]", "has the format '{value.__class__}', which is not understood")  # fmt: skip
+    assert (finding.field, finding.problem) == ("spec.variables[0].formats[0]", "has the unsupported format '{value.__class__}'")
 
 
 def test_an_unused_variable_is_only_a_warning() -> None:
     finding = only(procedure(agent("hello", "bye"), end(), variables=[{"name": "city", "values": ["Rome"]}]))
-    assert (finding.severity, str(finding)) == ("warning", "variable city: is not used by any node; remove it or mention it")
+    assert (finding.severity, str(finding)) == ("warning", "variable city: is not used by any node; remove it or use it")
 
 
 def test_a_procedure_that_no_run_could_carry_is_refused() -> None:
     spec = procedure(*(agent(f"n{number}", f"n{number + 1}", prompt="x" * 4000) for number in range(200)), end("n200"), start="n0")
     [finding] = analyse(spec).errors
-    assert (finding.field, finding.cure) == ("spec", "shorten prompts, or list fewer examples and values")
-    assert "no more than 512" in finding.problem
+    assert (finding.field, finding.fix) == ("spec", "shorten prompts, or list fewer examples and values")
+    assert "at most 512 KiB" in finding.problem

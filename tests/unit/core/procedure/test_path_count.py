@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_core.procedure.path_count import count
+from subterra_core.procedure.path_count import count_paths
 from subterra_testkit.procedures import PLAN, agent, end, procedure, user
 
 
@@ -64,7 +64,7 @@ def test_the_count_is_the_number_of_paths_by_definition(seed: int) -> None:
     spec = tangled(seed)
     every = list(naive(spec))
     assert set(Graph(spec).paths()) == set(every)
-    found, lengths = count(Graph(spec)), [len(path) for path in every]
+    found, lengths = count_paths(Graph(spec)), [len(path) for path in every]
     assert (found.paths, found.min_turns, found.max_turns) == (len(every), min(lengths, default=None), max(lengths, default=None))
 
 
@@ -88,7 +88,7 @@ def test_too_large_a_count_is_told_as_more_than_what_was_found() -> None:
 
 def test_effort_bounds_time() -> None:
     began = time.process_time()
-    assert count(Graph(knot(15)), effort=2_000).truncated
+    assert count_paths(Graph(knot(15)), effort=2_000).truncated
     assert time.process_time() - began < 5
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,31 +20,42 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import PRICES, UnknownModelError
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError
-from subterra_jobs.evaluate.cost_estimate import forecast, talk
+from subterra_jobs.evaluate.cost_estimate import dummy_conversation, estimate_cost
 from subterra_jobs.evaluate.main import work
-from subterra_jobs.evaluate.scenarios import build
+from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.llm import cost_estimate as assumptions
-from subterra_jobs.llm.client import Request, question
-from subterra_jobs.llm.cost_estimate import HIGH, LOW, Assumed, Bill, Forecast, Model, Part, bill, model_of
+from subterra_jobs.llm.client import Request, single_message
+from subterra_jobs.llm.cost_estimate import (
+    HIGH,
+    LOW,
+    Cost,
+    CostEstimate,
+    CostItem,
+    OutputAssumptions,
+    PricedModel,
+    cost_of,
+    priced_model,
+)
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import execute
-from subterra_testkit.evaluation_runs import SONNET, Company, provider, run_input
-from subterra_testkit.fake_chat_server import serving
-from subterra_testkit.fake_llm_api import MessagesApi
+from subterra_testkit.evaluation_runs import SONNET, FaultlessProvider, fake_provider, run_input
+from subterra_testkit.fake_chat_server import fake_chat_server
+from subterra_testkit.fake_llm_api import FakeLLMApi
 from subterra_testkit.generation_inputs import example, travel
 from subterra_testkit.judgements import is_judging, is_labelling, schema_of, turns_of
 
 GPT = {"name": "openai", "model": "gpt-4.1"}
 BASELINES = [{"kind": "InContext", "provider": SONNET}, {"kind": "Orchestrator", "provider": SONNET}]
 SCENARIOS = 10
-BRIEF = replace(LOW, turn=0, score=40, step=14)
+BRIEF = replace(LOW, turn_tokens=0, score_tokens=40, label_tokens=14)
 """What `Company` really says: the procedure's own words, and judgements and labels of about this length."""
 
 
-def expected(run: RunInput, conditions: int = 3) -> Forecast:
+def expected(run: RunInput, conditions: int = 3) -> CostEstimate:
     """The forecast for a run whose dataset is gone and that has played nothing."""
     graph = Graph(run.procedure)
-    listed = build.build(graph, run.evaluation)
-    return forecast(graph, run.evaluation, {}, listed, [listed] * conditions, 0)
+    listed = build_scenarios(graph, run.evaluation)
+    return estimate_cost(graph, run.evaluation, {}, listed, [listed] * conditions, 0)
 
 
 def judged_run(folder: Path, **more: Any) -> RunInput:
@@ -53,29 +65,29 @@ def judged_run(folder: Path, **more: Any) -> RunInput:
     )
 
 
-def answers(assumed: Assumed) -> Any:
+def answers(assumed: OutputAssumptions) -> Any:
     """Tokens of an answer, if models are as talkative as assumed."""
 
     def said(body: dict[str, Any]) -> int:
         if is_judging(body):
-            return assumed.score * len((schema_of(body) or {})["properties"])
+            return assumed.score_tokens * len((schema_of(body) or {})["properties"])
         if is_labelling(body):
-            return assumed.step * len(turns_of(body))
-        return assumed.turn or 8
+            return assumed.label_tokens * len(turns_of(body))
+        return assumed.turn_tokens or 8
 
     return said
 
 
-def company(assumed: Assumed) -> MessagesApi:
-    return MessagesApi(answer=Company(travel()), input_tokens=None, output_tokens=answers(assumed))
+def company(assumed: OutputAssumptions) -> FakeLLMApi:
+    return FakeLLMApi(answer=FaultlessProvider(travel()), input_tokens=None, output_tokens=answers(assumed))
 
 
 @contextmanager
-def everybody(api: MessagesApi) -> Iterator[None]:
+def everybody(api: FakeLLMApi) -> Iterator[None]:
     """The candidate's server and the provider."""
     with ExitStack() as stack:
-        url, _ = stack.enter_context(serving(travel()))
-        stack.enter_context(provider(api))
+        url, _ = stack.enter_context(fake_chat_server(travel()))
+        stack.enter_context(fake_provider(api))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("SUBTERRA_VLLM_URL", url)
         patch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
@@ -83,7 +95,8 @@ def everybody(api: MessagesApi) -> Iterator[None]:
 
 
 def evaluate(run: RunInput, max_usd: str | None = None) -> StageResult:
-    return execute("evaluate", work, run, budget=Budget(max_usd=max_usd), port=0)
+    environment = replace(StageEnvironment.parse(os.environ), budget=Budget(max_usd=max_usd))
+    return execute("evaluate", work, run, environment=environment, port=0)
 
 
 def ledger(folder: Path) -> list[Mapping[str, Any]]:
@@ -98,8 +111,8 @@ def who(entry: Mapping[str, Any]) -> str:
     return "labeller" if "labels" in entry else "customers" if entry["plays"] == "customer" else "baseline"
 
 
-def of(found: Forecast, name: str) -> Bill:
-    return sum((part.low for part in found.parts if part.name.startswith(name)), Bill())
+def of(found: CostEstimate, name: str) -> Cost:
+    return sum((part.low for part in found.parts if part.name.startswith(name)), Cost())
 
 
 @pytest.mark.slow
@@ -123,7 +136,7 @@ def test_what_is_paid_lies_between_least_and_most_and_the_report_tells_all_three
 ) -> None:
     run = judged_run(tmp_path)
     found = expected(run)
-    between = replace(HIGH, turn=40, score=90, step=28)
+    between = replace(HIGH, turn_tokens=40, score_tokens=90, label_tokens=28)
     with everybody(company(between)), caplog.at_level(logging.INFO, "subterra"):
         result = evaluate(run)
     assert found.low.usd < Decimal(result.usd) < found.high.usd
@@ -151,8 +164,8 @@ def test_nothing_is_paid_when_the_cap_could_not_pay_the_least(tmp_path: Path) ->
     told = str(refused.value)
     for words in (
         f"the evaluation will cost about {found} (customers ",
-        "the cap per run is $0.75: run travel-1 paid $0, $0.75 is left; nothing of it is paid yet",
-        "raise spec.budget.maxUSDPerRun of agent travel, or make it cheaper: fewer evaluation.scenarios, no evaluation.baselines",
+        "the cap per run is $0.75: run travel-1 paid $0, $0.75 is left; nothing has been paid yet",
+        "raise spec.budget.maxUSDPerRun of agent travel, or reduce the cost: fewer evaluation.scenarios, no evaluation.baselines",
     ):
         assert words in told
 
@@ -160,7 +173,7 @@ def test_nothing_is_paid_when_the_cap_could_not_pay_the_least(tmp_path: Path) ->
 @pytest.mark.slow
 def test_an_evaluation_that_has_begun_goes_on_until_the_cap_stops_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody knows what conversations under way lack, so no forecast may stop it. What is paid is forecast no more."""
-    run, api = judged_run(tmp_path, baselines=[], scenarios=10), company(replace(HIGH, turn=300, score=300))
+    run, api = judged_run(tmp_path, baselines=[], scenarios=10), company(replace(HIGH, turn_tokens=300, score_tokens=300))
     cap = f"{expected(run, 1).low.usd + Decimal('0.2'):.2f}"
     with everybody(api), caplog.at_level(logging.INFO, "subterra"):
         for _ in range(2):
@@ -179,14 +192,14 @@ def test_an_evaluation_that_has_begun_goes_on_until_the_cap_stops_it(tmp_path: P
 def test_stand_ins_take_the_scenarios_path_and_end_with_the_agent(name: str) -> None:
     spec = example(name)
     graph, run = Graph(spec), run_input(Path("/nowhere"), spec, scenarios=40)
-    for scenario in build.build(graph, run.evaluation):
-        chat = talk(graph, scenario, LOW)
+    for scenario in build_scenarios(graph, run.evaluation):
+        chat = dummy_conversation(graph, scenario, LOW)
         roles = [turn["role"] for turn in chat]
         assert all(one != other for one, other in pairwise(roles))
         assert roles[-1] == "assistant"
         turns = sum(graph.nodes[node].role == "user" for node in scenario.path)
         assert sum(turn["role"] == "user" for turn in chat) <= turns + (scenario.opener is not None)
-        assert len(talk(graph, scenario, HIGH)) == len(chat) + 2 * HIGH.exchanges
+        assert len(dummy_conversation(graph, scenario, HIGH)) == len(chat) + 2 * HIGH.extra_exchanges
 
 
 def test_scripted_players_and_judges_cost_nothing(tmp_path: Path) -> None:
@@ -202,30 +215,30 @@ def test_a_model_without_a_price_is_named_with_its_field(tmp_path: Path) -> None
         expected(run)
 
 
-def of_model(name: str) -> Model:
-    return model_of(Provider.model_validate({"name": "anthropic", "model": name}), "field", {})
+def of_model(name: str) -> PricedModel:
+    return priced_model(Provider.model_validate({"name": "anthropic", "model": name}), "field", {})
 
 
 def test_a_constant_part_is_written_to_the_cache_once_where_the_model_keeps_it() -> None:
     """1,100 tokens: enough for Sonnet 4.5, too few for 4.6."""
-    calls = [(Request("s" * 4400, question("", "q" * 400).messages), 10)] * 3
+    calls = [(Request("s" * 4400, single_message("", "q" * 400).messages), 10)] * 3
     price, output = PRICES["claude-sonnet-4-5"], 3 * 10 * PRICES["claude-sonnet-4-5"].output
     kept = (1100 * price.cache_write + 2200 * price.cache_read + 300 * price.input + output) / 1_000_000
     whole = (3600 * price.input + output) / 1_000_000
-    assert bill(of_model("claude-sonnet-4-5"), calls, LOW) == Bill(3, 3600, 30, kept)
-    assert bill(of_model("claude-sonnet-4-6"), calls, LOW).usd == whole
-    assert bill(of_model("claude-sonnet-4-5"), calls, HIGH).usd == whole * (1 + HIGH.again)
+    assert cost_of(of_model("claude-sonnet-4-5"), calls, LOW) == Cost(3, 3600, 30, kept)
+    assert cost_of(of_model("claude-sonnet-4-6"), calls, LOW).usd == whole
+    assert cost_of(of_model("claude-sonnet-4-5"), calls, HIGH).usd == whole * (1 + HIGH.retry_share)
 
 
 def test_answers_that_are_kept_are_paid_no_more() -> None:
-    part = Part("judge", "m", Bill(100, 1000, 100, Decimal(4)), Bill(110, 2000, 200, Decimal(8)))
-    assert part.less(25).low == Bill(75, 750, 75, Decimal(3))
-    assert part.less(25).high.usd == 6
-    assert part.less(300).high.usd == 0
+    part = CostItem("judge", "m", Cost(100, 1000, 100, Decimal(4)), Cost(110, 2000, 200, Decimal(8)))
+    assert part.minus_cached(25).low == Cost(75, 750, 75, Decimal(3))
+    assert part.minus_cached(25).high.usd == 6
+    assert part.minus_cached(300).high.usd == 0
 
 
 @pytest.mark.parametrize(
     ("low", "high", "told"), [("0.512", "1.2", "$0.51 to $1.20"), ("56.7", "1311.2", "$57 to $1,311"), ("0", "0", "$0.00 to $0.00")]
 )
 def test_a_span_is_told_with_as_many_digits_as_matter(low: str, high: str, told: str) -> None:
-    assert str(Forecast((Part("p", "m", Bill(usd=Decimal(low)), Bill(usd=Decimal(high))),))) == told
+    assert str(CostEstimate((CostItem("p", "m", Cost(usd=Decimal(low)), Cost(usd=Decimal(high))),))) == told

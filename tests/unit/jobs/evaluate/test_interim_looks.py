@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from subterra_jobs.evaluate.scheduling import blocks, in_blocks, shuffled
-from subterra_jobs.stage.cancellation import Halt, StoppedError
+from subterra_jobs.evaluate.scheduling import Schedule, block_slices, run_in_blocks, run_shuffled
+from subterra_jobs.stage.cancellation import Cancellation, StoppedError
 
-PARTS = blocks(30, 10)
+PARTS = block_slices(30, 10)
 
 
 class Play:
@@ -19,8 +19,8 @@ class Play:
         self.second_block = asyncio.Event()
         self._slots, self._fails_at, self._slow = asyncio.Semaphore(4), fails_at, slow
 
-    async def block(self, part: slice, halt: Halt) -> list[int]:
-        return await shuffled(range(30)[part], self.one, seed=1, slots=self._slots, halt=halt)
+    async def block(self, part: slice, halt: Cancellation) -> list[int]:
+        return await run_shuffled(range(30)[part], self.one, Schedule(1, self._slots, halt))
 
     async def one(self, customer: int) -> int:
         self.begun.append(customer)
@@ -39,19 +39,19 @@ def never(found: Sequence[list[int]]) -> bool:
 
 
 def test_blocks_cover_all_and_the_last_may_be_smaller() -> None:
-    assert blocks(250, 100) == [slice(0, 100), slice(100, 200), slice(200, 250)]
-    assert blocks(100, 100) == [slice(0, 100)]
+    assert block_slices(250, 100) == [slice(0, 100), slice(100, 200), slice(200, 250)]
+    assert block_slices(100, 100) == [slice(0, 100)]
 
 
 async def test_all_blocks_are_played_and_an_earlier_one_goes_first() -> None:
     play = Play()
-    assert await in_blocks(PARTS, play.block, never, Halt()) == [[*range(30)[part]] for part in PARTS]
+    assert await run_in_blocks(PARTS, play.block, never, Cancellation()) == [[*range(30)[part]] for part in PARTS]
     assert [customer // 10 for customer in play.begun] == sorted(customer // 10 for customer in play.begun)
 
 
 async def test_a_block_does_not_wait_for_the_slowest_of_the_one_before() -> None:
     async with asyncio.timeout(30):
-        assert len(await in_blocks(PARTS, Play(slow=7).block, never, Halt())) == 3
+        assert len(await run_in_blocks(PARTS, Play(slow=7).block, never, Cancellation())) == 3
 
 
 async def test_a_hopeless_block_ends_it_and_what_comes_later_is_not_counted() -> None:
@@ -61,7 +61,7 @@ async def test_a_hopeless_block_ends_it_and_what_comes_later_is_not_counted() ->
         looks.append(len(found))
         return True
 
-    assert await in_blocks(PARTS, play.block, hopeless, Halt()) == [[*range(10)]]
+    assert await run_in_blocks(PARTS, play.block, hopeless, Cancellation()) == [[*range(10)]]
     assert looks == [1]
     assert len(play.begun) < 20
 
@@ -73,20 +73,20 @@ async def test_the_last_block_is_no_occasion_to_give_up() -> None:
         looks.append(len(found))
         return False
 
-    assert len(await in_blocks(PARTS, Play().block, hopeless, Halt())) == 3
+    assert len(await run_in_blocks(PARTS, Play().block, hopeless, Cancellation())) == 3
     assert looks == [1, 2]
 
 
 async def test_a_failure_in_one_block_halts_the_others_and_is_raised() -> None:
     play = Play(fails_at=14)
     with pytest.raises(RuntimeError, match="14 failed"):
-        await in_blocks(PARTS, play.block, never, Halt())
+        await run_in_blocks(PARTS, play.block, never, Cancellation())
     assert max(play.begun) < 20
 
 
 async def test_told_to_stop_it_begins_nothing_more() -> None:
-    whole, play = Halt(), Play()
-    whole.say(StoppedError())
+    whole, play = Cancellation(), Play()
+    whole.cancel(StoppedError())
     with pytest.raises(StoppedError):
-        await in_blocks(PARTS, play.block, never, whole)
+        await run_in_blocks(PARTS, play.block, never, whole)
     assert play.begun == []

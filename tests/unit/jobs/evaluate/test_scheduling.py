@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from subterra_jobs.evaluate.scheduling import shuffled
-from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
+from subterra_jobs.stage.cancellation import Cancellation
 
 
 class Workshop:
@@ -32,7 +32,7 @@ class Workshop:
 
 
 def done(workshop: Workshop, jobs: Sequence[int], seed: int = 1, concurrency: int = 4) -> list[int]:
-    return asyncio.run(shuffled(jobs, workshop.do, seed=seed, slots=asyncio.Semaphore(concurrency), halt=Halt()))
+    return asyncio.run(run_shuffled(jobs, workshop.do, Schedule(seed, asyncio.Semaphore(concurrency), Cancellation())))
 
 
 def test_results_come_in_the_jobs_order_whatever_the_order_of_work() -> None:

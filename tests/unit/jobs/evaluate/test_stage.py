@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from subterra_jobs.errors import BudgetExceededError, InvalidInputError
 from subterra_jobs.evaluate.judge import judges
 from subterra_jobs.evaluate.main import work
 from subterra_jobs.evaluate.simulate import simulation
-from subterra_jobs.stage.runner import TERMINATED, execute
-from subterra_testkit.evaluation_runs import SONNET, Company, asked, provider, run_input
-from subterra_testkit.fake_chat_server import serving
-from subterra_testkit.fake_llm_api import MessagesApi
+from subterra_jobs.stage.cancellation import TERMINATED
+from subterra_jobs.stage.environment import StageEnvironment
+from subterra_jobs.stage.runner import execute
+from subterra_testkit.evaluation_runs import SONNET, FaultlessProvider, fake_provider, last_message, run_input
+from subterra_testkit.fake_chat_server import fake_chat_server
+from subterra_testkit.fake_llm_api import FakeLLMApi
 from subterra_testkit.generation_inputs import travel
 from subterra_testkit.judgements import is_judging, is_labelling
 
@@ -49,7 +51,8 @@ class Stage:
 
     def finish(self, max_usd: str | None = None) -> StageResult:
         """In this process. Raises what the stage raises."""
-        return execute("evaluate", work, self.run, budget=Budget(max_usd=max_usd), port=0)
+        environment = replace(StageEnvironment.parse(os.environ), budget=Budget(max_usd=max_usd))
+        return execute("evaluate", work, self.run, environment=environment, port=0)
 
     def start(self) -> "subprocess.Popen[str]":
         """As its Job starts it."""
@@ -69,16 +72,16 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, api: MessagesApi, *, damage: str = "none", edited: bool = False) -> Iterator[Stage]:
+def stage(folder: Path, api: FakeLLMApi, *, damage: str = "none", edited: bool = False) -> Iterator[Stage]:
     """The candidate follows the procedure, the serving version has this damage, or was compiled before an edit of all its facts."""
     run = run_input(folder / "store", references=(SERVING,), baselines=BASELINES, scenarios=SCENARIOS, **JUDGES)
     (folder / "store/models/old").mkdir(parents=True)
     old = travel().model_copy(update={"knowledge": ()}) if edited else travel()
     (folder / "store/models/old" / PROCEDURE_FILE).write_text(old.model_dump_json(by_alias=True))
     with ExitStack() as stack:
-        url, _ = stack.enter_context(serving(travel()))
-        reference, _ = stack.enter_context(serving(travel(), damage))
-        stack.enter_context(provider(api))
+        url, _ = stack.enter_context(fake_chat_server(travel()))
+        reference, _ = stack.enter_context(fake_chat_server(travel(), damage))
+        stack.enter_context(fake_provider(api))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv(VLLM_VARIABLE, url)
         patch.setenv(REFERENCES_VARIABLE, json.dumps([reference]))
@@ -86,22 +89,22 @@ def stage(folder: Path, api: MessagesApi, *, damage: str = "none", edited: bool 
         yield Stage(folder, run)
 
 
-def company(**more: Any) -> MessagesApi:
-    return MessagesApi(answer=Company(travel()), **more)
+def company(**more: Any) -> FakeLLMApi:
+    return FakeLLMApi(answer=FaultlessProvider(travel()), **more)
 
 
-def calls(api: MessagesApi) -> Counter[str]:
+def calls(api: FakeLLMApi) -> Counter[str]:
     """All calls, by what was asked."""
     return Counter(json.dumps(body, sort_keys=True) for body in api.bodies)
 
 
-def turns(api: MessagesApi) -> Counter[str]:
+def turns(api: FakeLLMApi) -> Counter[str]:
     """Those for turns. Equal conversations are judged once, unless that is under way at the same time, so others vary."""
     return Counter(json.dumps(body, sort_keys=True) for body in api.bodies if not is_judging(body) and not is_labelling(body))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> MessagesApi:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> FakeLLMApi:
     """The provider of an evaluation that nothing happened to."""
     api = company()
     with stage(tmp_path_factory.mktemp("undisturbed"), api) as one:
@@ -133,7 +136,7 @@ def test_all_conditions_are_played_judged_and_paid_for_in_one_evaluation(tmp_pat
     assert usd[:2] == [None, None]
     assert usd[3] > usd[2] > 0
     assert data["arms"]["serving"]["conformance"]["mean"] < 1
-    words = [asked(body) for body in api.bodies]
+    words = [last_message(body) for body in api.bodies]
     assert not any(name in each for each in words for name in ("serving", "in-context", "orchestrator", "candidate"))
 
 
@@ -148,7 +151,7 @@ def test_scenarios_that_an_edit_touches_are_not_compared(tmp_path: Path) -> None
 def signal_at(count: int, number: signal.Signals, found: list["subprocess.Popen[str]"]) -> Callable[..., None]:
     """A script for the provider: at so many paid calls the stage gets a signal."""
 
-    def script(api: MessagesApi) -> None:
+    def script(api: FakeLLMApi) -> None:
         if api.paid == count:
             os.kill(found[0].pid, number)
 
@@ -159,7 +162,7 @@ def signal_at(count: int, number: signal.Signals, found: list["subprocess.Popen[
     ("share", "at_once"), [(0.2, 4 * simulation.CONCURRENCY), (0.7, judges.CONCURRENCY)], ids=["while it plays", "while it judges"]
 )
 def test_killed_it_goes_on_and_nothing_but_calls_under_way_is_paid_twice(
-    tmp_path: Path, share: float, at_once: int, undisturbed: MessagesApi
+    tmp_path: Path, share: float, at_once: int, undisturbed: FakeLLMApi
 ) -> None:
     api, running = company(seconds=0.02), list["subprocess.Popen[str]"]()
     with stage(tmp_path, api) as one:
@@ -177,23 +180,21 @@ def test_killed_it_goes_on_and_nothing_but_calls_under_way_is_paid_twice(
 
 
 @pytest.mark.parametrize("share", [0.2, 0.7], ids=["while it plays", "while it judges"])
-def test_told_to_stop_it_ends_calls_under_way_and_pays_nothing_twice(
-    tmp_path: Path, share: float, undisturbed: MessagesApi
-) -> None:
+def test_told_to_stop_it_ends_calls_under_way_and_pays_nothing_twice(tmp_path: Path, share: float, undisturbed: FakeLLMApi) -> None:
     api, running = company(seconds=0.05), list["subprocess.Popen[str]"]()
     with stage(tmp_path, api) as one:
         api.script = signal_at(int(share * undisturbed.paid), signal.SIGTERM, running)
         running.append(one.start())
         assert running[0].wait(120) == TERMINATED, (tmp_path / "log").read_text()[-2000:]
         assert api.paid < undisturbed.paid
-        assert "what is done and paid is kept" in (tmp_path / "message").read_text()
+        assert "finished work and paid responses are kept" in (tmp_path / "message").read_text()
         api.script = None
         one.finish()
     assert turns(api) == turns(undisturbed)
     assert set(calls(api)) == set(calls(undisturbed))
 
 
-def test_a_cap_blocks_it_and_a_larger_one_lets_it_go_on_from_there(tmp_path: Path, undisturbed: MessagesApi) -> None:
+def test_a_cap_blocks_it_and_a_larger_one_lets_it_go_on_from_there(tmp_path: Path, undisturbed: FakeLLMApi) -> None:
     api = company(output_tokens=400)  # so talkative that it costs more than was forecast
     with stage(tmp_path, api) as one:
         with pytest.raises(BudgetExceededError, match=r"the cap per run is \$3: .* the next call could cost"):
@@ -232,7 +233,7 @@ SCRIPTED = {"name": "scripted"}
 def scripted(folder: Path, damage: str, patch: pytest.MonkeyPatch, **policy: float) -> tuple[StageResult, dict[str, Any]]:
     """A scripted evaluation of 250 scenarios by a candidate with this damage: the result, and the report."""
     run = run_input(folder / "store", scenarios=250, simulator=SCRIPTED, judge=SCRIPTED)
-    with serving(travel(), damage) as (url, _):
+    with fake_chat_server(travel(), damage) as (url, _):
         patch.setenv(VLLM_VARIABLE, url)
         patch.setenv(GATE_VARIABLE, Gate(policy=GatePolicy(**policy), attempt=2).model_dump_json(by_alias=True))
         stage = Stage(folder, run)

@@ -21,18 +21,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from subterra_api.job_contract.messages import ExitCode
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_jobs.exporter.meter import LONGEST_STRETCH, Meter, Reading
+from subterra_jobs.exporter.meter import LONGEST_STRETCH, Reading, ServingMeter
 from subterra_jobs.exporter.scrape import parse, scrape
-from subterra_testkit.fake_vllm_metrics import VllmMetrics, vllm_metrics
+from subterra_testkit.fake_vllm_metrics import FakeVLLMMetrics, fake_vllm_metrics
 
 REST = Reading(running=0, completed=0, inference_seconds=0.0)
 
 
-def meter(usd: str = "3.60", turns: float = 4) -> Meter:
-    return Meter(Decimal(usd), turns)
+def meter(usd: str = "3.60", turns: float = 4) -> ServingMeter:
+    return ServingMeter(Decimal(usd), turns)
 
 
-def feed(target: Meter, readings: list[tuple[float, Reading | None]]) -> Meter:
+def feed(target: ServingMeter, readings: list[tuple[float, Reading | None]]) -> ServingMeter:
     for now, reading in readings:
         target.observe(now, reading)
     return target
@@ -148,7 +148,7 @@ def test_sums_only_grow_and_all_time_is_busy_or_idle(steps: list[tuple[float, Re
 
 
 def test_the_page_is_read_as_vllm_writes_it() -> None:
-    figures = VllmMetrics(running=2, completed=5, aborted=9, prompt_tokens=500, generation_tokens=100, inference=1.5)
+    figures = FakeVLLMMetrics(running=2, completed=5, aborted=9, prompt_tokens=500, generation_tokens=100, inference=1.5)
     assert parse(figures.page()) == Reading(2, 5, 500, 100, 1.5)
     assert parse("<html>not a metrics page</html>") is None
     assert parse("") is None
@@ -210,7 +210,7 @@ def test_the_exporter_waits_for_vllm_prices_its_work_and_ends_at_once() -> None:
     with exporter(f"http://127.0.0.1:{port}") as (process, url):
         wait_for(lambda: get(f"{url}/healthz") == "ok\n")
         assert "usdPerConversation" not in json.loads(get(f"{url}/price"))
-        with vllm_metrics(port) as figures:
+        with fake_vllm_metrics(port) as figures:
             wait_for(lambda: figures.scrapes >= 2)
             figures.complete(20, seconds=0.01)
             wait_for(lambda: json.loads(get(f"{url}/price"))["conversations"] == 4)

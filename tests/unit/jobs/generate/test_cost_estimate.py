@@ -11,19 +11,19 @@ from subterra_api.job_contract.messages import RunInput
 from subterra_core.pricing import UnknownModelError
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.cost_estimate import forecast
-from subterra_jobs.generate.plan.plan import plan
-from subterra_jobs.generate.workers.worker import TEACHER
-from subterra_jobs.generate.write.llm_teacher import PaidTeacher
+from subterra_jobs.generate.cost_estimate import estimate_cost
+from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.workers.worker import TEACHER_FIELD
+from subterra_jobs.generate.write.llm_teacher import LLMTeacher
 from subterra_jobs.generate.write.writer import Writer
-from subterra_jobs.llm.cost_estimate import Forecast
-from subterra_testkit.evaluation_runs import desk, provider
-from subterra_testkit.fake_llm_api import MessagesApi
+from subterra_jobs.llm.cost_estimate import CostEstimate
+from subterra_testkit.evaluation_runs import client_pool, fake_provider
+from subterra_testkit.fake_llm_api import FakeLLMApi
 from subterra_testkit.generation_inputs import PAID, example, run_input
 
 
-def expected(run: RunInput) -> Forecast:
-    return forecast(Graph(run.procedure), run.generation, {})
+def expected(run: RunInput) -> CostEstimate:
+    return estimate_cost(Graph(run.procedure), run.generation, {})
 
 
 @pytest.mark.parametrize("name", ["travel", "zoom"])
@@ -31,13 +31,13 @@ async def test_a_teacher_is_called_and_paid_as_forecast(name: str, tmp_path: Pat
     """Every turn is written at the first go, in words of a length between least and most."""
     run = run_input(tmp_path, example(name), teacher=PAID, conversations=20)
     graph = Graph(run.procedure)
-    with provider(MessagesApi(input_tokens=None, output_tokens=40)):
-        paying = desk(tmp_path)
-        writer = Writer(graph, PaidTeacher(graph, paying.caller(run.generation.teacher, TEACHER, "teacher")))
-        slots = plan(run.procedure, run.generation)
-        written = await asyncio.gather(*(writer.finish(Conversation(slot)) for slot in slots))
+    with fake_provider(FakeLLMApi(input_tokens=None, output_tokens=40)):
+        paying = client_pool(tmp_path)
+        writer = Writer(graph, LLMTeacher(graph, paying.client(run.generation.teacher, TEACHER_FIELD, "teacher")))
+        plan = plan_conversations(run.procedure, run.generation)
+        written = await asyncio.gather(*(writer.finish(Conversation(planned)) for planned in plan))
         await paying.close()
-    assert not [each.dropped for each in written if each.dropped]
+    assert not [each.drop_reason for each in written if each.drop_reason]
     paid = [json.loads(line) for file in (tmp_path / "ledger").rglob("*.jsonl") for line in file.read_text().splitlines()]
     found = expected(run)
     calls = {part.name: part.low.calls for part in found.parts}

@@ -1,4 +1,4 @@
-"""One broker for all workers: who goes next, within limits and money. No test waits for a clock."""
+"""One queue for all workers: who goes next, within limits and money. No test waits for a clock."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ import pytest
 
 from subterra_api.job_contract.messages import Budget, Calls, Progress
 from subterra_jobs.errors import BudgetExceededError
-from subterra_jobs.generate.main import Tally, told
-from subterra_jobs.llm.admission import Figures, StageBroker
-from subterra_jobs.llm.rate_limit import Heard, Limit, Rates
+from subterra_jobs.generate.main import WritingTotals, progress_fields
+from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
+from subterra_jobs.llm.rate_limit import CallOutcome, Limit, RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.progress import ProgressReporter
@@ -22,21 +22,21 @@ CENT = Decimal("0.01")
 
 
 class World:
-    """A clock that only sleeping moves, and a broker on it."""
+    """A clock that only sleeping moves, and a queue on it."""
 
     def __init__(self, tmp_path: Path, calls: int, max_usd: str | None = None) -> None:
         run = run_input(tmp_path)
-        purse = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
+        guard = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd=max_usd))
         self.now = 0.0
-        self.broker = StageBroker(purse, Rates(calls), clock=lambda: self.now, sleep=self.sleep)
+        self.queue = AdmissionQueue(guard, RateLimiter(calls), clock=lambda: self.now, sleep=self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
         await asyncio.sleep(0)
 
-    async def call(self, rank: int = 0, heard: Heard | None = None) -> None:
-        receipt = await self.broker.admit(CENT, 1000, rank)
-        await self.broker.settle(receipt, {"usd": "0.01", "tokens": 700}, heard or Heard())
+    async def call(self, priority: int = 0, heard: CallOutcome | None = None) -> None:
+        reservation = await self.queue.acquire(CENT, 1000, priority)
+        await self.queue.settle(reservation, {"usd": "0.01", "tokens": 700}, heard or CallOutcome())
 
 
 async def settle_down() -> None:
@@ -47,43 +47,43 @@ async def settle_down() -> None:
 
 async def test_a_pause_that_one_call_is_asked_for_holds_for_all(tmp_path: Path) -> None:
     world = World(tmp_path, 8)
-    await world.call(heard=Heard(refused=True, retry_after=12.0))
+    await world.call(heard=CallOutcome(refused=True, retry_after=12.0))
     await asyncio.gather(*(world.call() for _ in range(5)))
     assert world.now == 12.0
 
 
 async def test_who_is_furthest_goes_first(tmp_path: Path) -> None:
     world, order = World(tmp_path, 1), []
-    first = await world.broker.admit(CENT, 1000, 0)
+    first = await world.queue.acquire(CENT, 1000, 0)
 
-    async def call(rank: int) -> None:
-        await world.call(rank)
-        order.append(rank)
+    async def call(priority: int) -> None:
+        await world.call(priority)
+        order.append(priority)
 
-    calls = [asyncio.create_task(call(rank)) for rank in (1, 9, 4)]
+    calls = [asyncio.create_task(call(priority)) for priority in (1, 9, 4)]
     await settle_down()
     assert order == []
-    await world.broker.settle(first, None, Heard())
+    await world.queue.settle(first, None, CallOutcome())
     await asyncio.gather(*calls)
     assert order == [9, 4, 1]
 
 
 async def test_calls_are_spread_over_the_minute(tmp_path: Path) -> None:
     world = World(tmp_path, 8)
-    await world.call(heard=Heard(limits={"requests": Limit(60, 0)}))
+    await world.call(heard=CallOutcome(limits={"requests": Limit(60, 0)}))
     await asyncio.gather(*(world.call() for _ in range(30)))
     assert world.now == pytest.approx(30, abs=1)
-    figures = await world.broker.figures()
+    figures = await world.queue.stats()
     assert (figures.calls, figures.limit) == (31, 60)
     assert str(figures).startswith("62 calls/min of 60, $0.31")
 
 
 async def test_what_calls_in_flight_may_cost_is_told(tmp_path: Path) -> None:
     world = World(tmp_path, 2)
-    receipts = [await world.broker.admit(CENT, 1000, 0) for _ in range(2)]
-    assert (await world.broker.figures()).held == 2 * CENT
-    await world.broker.settle(receipts[0], None, Heard())
-    assert (await world.broker.figures()).held == CENT
+    reservations = [await world.queue.acquire(CENT, 1000, 0) for _ in range(2)]
+    assert (await world.queue.stats()).reserved == 2 * CENT
+    await world.queue.settle(reservations[0], None, CallOutcome())
+    assert (await world.queue.stats()).reserved == CENT
 
 
 async def test_a_call_that_is_refused_for_money_frees_its_place(tmp_path: Path) -> None:
@@ -96,21 +96,21 @@ async def test_a_call_that_is_refused_for_money_frees_its_place(tmp_path: Path) 
 
 async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
     world = World(tmp_path, 1)
-    first = await world.broker.admit(CENT, 1000, 0)
-    gone = asyncio.create_task(world.call(rank=5))
+    first = await world.queue.acquire(CENT, 1000, 0)
+    gone = asyncio.create_task(world.call(priority=5))
     await settle_down()
     gone.cancel()
     await settle_down()
-    await world.broker.settle(first, None, Heard())
+    await world.queue.settle(first, None, CallOutcome())
     await asyncio.wait_for(world.call(), 5)
 
 
 def test_what_a_pod_tells_of_its_provider_reaches_the_operator_as_it_was_measured() -> None:
     reporter = ProgressReporter("generate")
-    figures = Figures(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20), Decimal(0))
-    reporter.update(210, 500, "conversations", **told(figures, Tally(210, turns=2800, reused=1400)))
+    figures = UsageStats(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20), Decimal(0))
+    reporter.update(210, 500, "conversations", **progress_fields(figures, WritingTotals(210, turns=2800, reused=1400)))
     heard = Progress.model_validate_json(json.dumps(reporter.current.model_dump(by_alias=True)))
     assert heard.calls == Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")
     assert heard.message == "3,950 calls/min of 4,000, $1.20 of $20, 1,400 of 2,800 turns reused"
-    reporter.update(211, 500, "conversations", **told(None, Tally()))
+    reporter.update(211, 500, "conversations", **progress_fields(None, WritingTotals()))
     assert reporter.current.calls is None

@@ -11,32 +11,32 @@ from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VAR
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.plan import plan
-from subterra_jobs.generate.workers.worker import Batch, Worker
-from subterra_jobs.llm.admission import Figures, StageBroker
-from subterra_jobs.llm.rate_limit import Rates
+from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.workers.worker import BatchResult, Worker
+from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
+from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import NO_CREDIT, OVERLOADED, Fault, Limit, MessagesApi, messages_api
+from subterra_testkit.fake_llm_api import NO_CREDIT, OVERLOADED, FakeLLMApi, Fault, RateLimit, fake_llm_api
 from subterra_testkit.generation_inputs import PAID, run_input, travel
 
 FREE = json.dumps({"qwen": {"input": "0", "output": "0"}})
 
 
-async def write(run: RunInput, count: int) -> tuple[Batch, Figures]:
+async def write(run: RunInput, count: int) -> tuple[BatchResult, UsageStats]:
     """The first conversations of the plan, and what they cost."""
-    purse = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd="5"))
-    broker = StageBroker(purse, Rates(64))
-    worker = Worker(run, 8, broker)
+    guard = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd="5"))
+    queue = AdmissionQueue(guard, RateLimiter(64))
+    worker = Worker(run, 8, queue)
     try:
-        batch = await worker.write([Conversation(slot) for slot in plan(run.procedure, run.generation)[:count]])
+        batch = await worker.write([Conversation(planned) for planned in plan_conversations(run.procedure, run.generation)[:count]])
     finally:
         await worker.close()
-    return batch, await broker.figures()
+    return batch, await queue.stats()
 
 
-def at(api: MessagesApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
+def at(api: FakeLLMApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
     """A run whose teacher is the fake's OpenAI-compatible endpoint."""
     url = f"{api.url}/v1"
     monkeypatch.setenv(ENDPOINTS_VARIABLE, json.dumps([url]))
@@ -46,7 +46,7 @@ def at(api: MessagesApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model:
 async def test_a_server_of_ones_own_needs_no_key_and_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv(PRICES_VARIABLE, FREE)
-    with messages_api() as api:
+    with fake_llm_api() as api:
         batch, figures = await write(at(api, monkeypatch, tmp_path, "qwen"), 5)
     assert (batch.failure, len(batch.finished)) == (None, 5)
     assert figures.usd == 0
@@ -56,7 +56,7 @@ async def test_a_server_of_ones_own_needs_no_key_and_costs_nothing(tmp_path: Pat
 
 async def test_faults_are_survived_and_calls_booked_at_list_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-    with messages_api(MessagesApi(limits={"requests": Limit(6000), "tokens": Limit(10_000_000)})) as api:
+    with fake_llm_api(FakeLLMApi(limits={"requests": RateLimit(6000), "tokens": RateLimit(10_000_000)})) as api:
         api.faults.extend([OVERLOADED, Fault(429, "rate_limit_error", retry_after=0.05), Fault(cut=True)])
         batch, figures = await write(at(api, monkeypatch, tmp_path, "gpt-4.1-mini"), 5)
     assert (batch.failure, len(batch.finished)) == (None, 5)
@@ -70,7 +70,7 @@ async def test_faults_are_survived_and_calls_booked_at_list_price(tmp_path: Path
 )
 async def test_an_account_without_credit_blocks_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-    with messages_api(MessagesApi(after=(0, fault))) as api:
+    with fake_llm_api(FakeLLMApi(after=(0, fault))) as api:
         batch, figures = await write(at(api, monkeypatch, tmp_path, "gpt-4.1"), 1)
     assert batch.failure is not None
     assert (batch.failure.code, api.calls, figures.usd) == (ExitCode.PROVIDER_BLOCKED, 1, 0)
@@ -96,7 +96,7 @@ async def test_the_constant_part_is_written_to_the_cache_once_and_read_ever_afte
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: int, cached: bool
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    with messages_api(MessagesApi(input_tokens=None)) as api:
+    with fake_llm_api(FakeLLMApi(input_tokens=None)) as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
         batch, _ = await write(run_input(tmp_path, knowing(facts), teacher=PAID), 3)
     assert batch.failure is None

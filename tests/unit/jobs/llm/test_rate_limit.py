@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from subterra_jobs.llm.rate_limit import Call, Heard, Limit, Rates
-from subterra_testkit.fake_llm_api import Limit as ServerLimit
+from subterra_jobs.llm.rate_limit import CallOutcome, InFlightCall, Limit, RateLimiter
+from subterra_testkit.fake_llm_api import RateLimit as ServerLimit
 
 SIZE = 1200
 
@@ -20,9 +20,9 @@ class Provider:
     latency: float = 0.5
     limits: dict[str, ServerLimit] = field(default_factory=dict)
     told: bool = True
-    fault: Callable[[float], Heard | None] = lambda now: None
+    fault: Callable[[float], CallOutcome | None] = lambda now: None
 
-    def call(self, now: float) -> tuple[float, Heard]:
+    def call(self, now: float) -> tuple[float, CallOutcome]:
         """When it answers, and what."""
         used = {"requests": 1.0, "input-tokens": 300.0, "output-tokens": 60.0}
         if (fault := self.fault(now)) is not None:
@@ -35,8 +35,8 @@ class Provider:
                 limit.left -= used[name]
         told = {name: Limit(limit.per_minute, limit.left) for name, limit in self.limits.items()} if self.told else {}
         if wait > 0:
-            return now + 0.02, Heard(refused=True, retry_after=wait if self.told else None, limits=told)
-        return now + self.latency, Heard(limits=told, used=used)
+            return now + 0.02, CallOutcome(refused=True, retry_after=wait if self.told else None, limits=told)
+        return now + self.latency, CallOutcome(limits=told, used=used)
 
 
 @dataclass
@@ -51,8 +51,8 @@ class Run:
 
 def simulate(provider: Provider, seconds: float, most: int = 512) -> Run:
     """As many calls as `Rates` lets go, for so long."""
-    rates, run, now = Rates(most), Run(), 0.0
-    flying: list[tuple[float, int, Call, Heard]] = []
+    rates, run, now = RateLimiter(most), Run(), 0.0
+    flying: list[tuple[float, int, InFlightCall, CallOutcome]] = []
     number = 0
     while now < seconds:
         delay = rates.delay(now, SIZE)
@@ -104,10 +104,10 @@ def test_limits_that_nobody_tells_are_found() -> None:
 
 
 def test_after_retry_after_nobody_calls_before_it_is_over() -> None:
-    asked = Heard(refused=True, retry_after=7.0)
+    asked = CallOutcome(refused=True, retry_after=7.0)
     begun: list[float] = []
 
-    def fault(now: float) -> Heard | None:
+    def fault(now: float) -> CallOutcome | None:
         begun.append(now)
         return asked if now < 1 else None
 
@@ -118,20 +118,20 @@ def test_after_retry_after_nobody_calls_before_it_is_over() -> None:
 
 
 def test_nothing_but_refusals_is_probed_now_and_then_and_what_was_reached_before_is_soon_reached_again() -> None:
-    run = simulate(Provider(0.5, fault=lambda now: Heard(refused=True) if 20 <= now < 40 else None), 80, most=100)
+    run = simulate(Provider(0.5, fault=lambda now: CallOutcome(refused=True) if 20 <= now < 40 else None), 80, most=100)
     assert len([at for at in run.refused if at > 21]) < 20
     assert run.per_minute(60, 80) == pytest.approx(12_000, rel=0.05)
 
 
 def test_a_few_refusals_by_chance_do_not_slow_down() -> None:
     chance = random.Random(1)
-    run = simulate(Provider(0.5, fault=lambda _: Heard(refused=True) if chance.random() < 0.05 else None), 60, most=100)
+    run = simulate(Provider(0.5, fault=lambda _: CallOutcome(refused=True) if chance.random() < 0.05 else None), 60, most=100)
     assert run.per_minute(20, 60) >= 0.8 * 12_000
 
 
 def test_a_call_that_never_comes_back_frees_its_place() -> None:
-    rates = Rates(1)
+    rates = RateLimiter(1)
     call = rates.begin(SIZE)
     assert rates.delay(0, SIZE) is None
-    rates.end(60, call, Heard())
+    rates.end(60, call, CallOutcome())
     assert rates.delay(60, SIZE) == 0

@@ -11,7 +11,7 @@ import pytest
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
-from subterra_jobs.spending.budget import BudgetGuard
+from subterra_jobs.spending.budget import BudgetGuard, Clocks
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store import append_log
 from subterra_jobs.store.artifacts import ArtifactStore
@@ -20,8 +20,8 @@ NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 @dataclass
-class Till:
-    """A store and a clock, with purses for runs of the agent `travel`."""
+class World:
+    """A store and a clock, with budget guards for runs of the agent `travel`."""
 
     uri: str
     now: datetime = NOON
@@ -31,15 +31,19 @@ class Till:
     def ledger(self, run: str = "1", agent: str | None = "travel") -> Ledger:
         return Ledger(ArtifactStore(self.uri), RunIdentity(name=f"travel-{run}", namespace="demo", uid=f"uid-{run}", agent=agent))
 
-    def purse(
-        self, run: str = "1", *, cap: str | None = None, monthly: str | None = None, stage: Stage = "generate",
+    def guard(
+        self,
+        run: str = "1",
+        *,
+        cap: str | None = None,
+        monthly: str | None = None,
+        stage: Stage = "generate",
         agent: str | None = "travel",
-    ) -> BudgetGuard:  # fmt: skip
+    ) -> BudgetGuard:
         budget = Budget(max_usd=cap, max_usd_per_30_days=monthly)
         return BudgetGuard(
-            self.ledger(run, agent), stage, budget, check=self._check, clock=lambda: self.now,
-            monotonic=lambda: self.seconds,
-        )  # fmt: skip
+            self.ledger(run, agent), stage, budget, check=self._check, clocks=Clocks(lambda: self.now, lambda: self.seconds)
+        )
 
     def _check(self) -> None:
         self.check()
@@ -50,160 +54,160 @@ class Till:
 
 
 @pytest.fixture
-def till(store_uri: str) -> Till:
-    return Till(store_uri)
+def world(store_uri: str) -> World:
+    return World(store_uri)
 
 
-async def pay(purse: BudgetGuard, usd: str, reserved: str | None = None) -> None:
-    receipt = await purse.reserve(Decimal(reserved or usd))
-    await purse.settle(receipt, {"usd": usd, "tokens": 10})
+async def pay(guard: BudgetGuard, usd: str, reserved: str | None = None) -> None:
+    reservation = await guard.reserve(Decimal(reserved or usd))
+    await guard.commit(reservation, {"usd": usd, "tokens": 10})
 
 
-async def test_spend_survives_a_restart(till: Till) -> None:
-    purse = till.purse()
+async def test_spend_survives_a_restart(world: World) -> None:
+    guard = world.guard()
     for _ in range(3):
-        await pay(purse, "0.1", reserved="0.3")
-    again = till.purse()
+        await pay(guard, "0.1", reserved="0.3")
+    again = world.guard()
     assert again.spent == Decimal("0.3")
     assert await again.totals() == (Decimal("0.3"), 30)
 
 
-async def test_what_another_stage_paid_counts_against_the_cap_but_not_as_its_own(till: Till) -> None:
-    await pay(till.purse(stage="generate"), "0.9")
-    purse = till.purse(stage="evaluate", cap="1")
+async def test_what_another_stage_paid_counts_against_the_cap_but_not_as_its_own(world: World) -> None:
+    await pay(world.guard(stage="generate"), "0.9")
+    guard = world.guard(stage="evaluate", cap="1")
     with pytest.raises(BudgetExceededError):
-        await purse.reserve(Decimal("0.2"))
-    assert await purse.totals() == (Decimal(0), 0)
+        await guard.reserve(Decimal("0.2"))
+    assert await guard.totals() == (Decimal(0), 0)
 
 
-async def test_a_full_file_is_followed_by_the_next(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_file_is_followed_by_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(append_log, "SEGMENT_BYTES", 200)
-    purse = till.purse()
+    guard = world.guard()
     for _ in range(5):
-        await pay(purse, "0.1")
-    assert len(ArtifactStore(till.uri).sizes("ledger/agent-travel/uid-1")) == 3
-    assert till.purse().spent == Decimal("0.5")
+        await pay(guard, "0.1")
+    assert len(ArtifactStore(world.uri).sizes("ledger/agent-travel/uid-1")) == 3
+    assert world.guard().spent == Decimal("0.5")
 
 
-async def test_a_reservation_waits_for_money_that_others_hold_back(till: Till) -> None:
-    purse = till.purse(cap="1")
-    first = await purse.reserve(Decimal("0.8"))
-    second = asyncio.create_task(purse.reserve(Decimal("0.8")))
+async def test_a_reservation_waits_for_money_that_others_hold_back(world: World) -> None:
+    guard = world.guard(cap="1")
+    first = await guard.reserve(Decimal("0.8"))
+    second = asyncio.create_task(guard.reserve(Decimal("0.8")))
     await asyncio.sleep(0.01)
     assert not second.done()
-    await purse.settle(first, {"usd": "0.1", "tokens": 1})
+    await guard.commit(first, {"usd": "0.1", "tokens": 1})
     await second
 
 
-async def test_a_reservation_that_can_never_be_met_is_refused_at_once(till: Till) -> None:
-    purse = till.purse(cap="1")
-    await purse.reserve(Decimal("0.5"))
+async def test_a_reservation_that_can_never_be_met_is_refused_at_once(world: World) -> None:
+    guard = world.guard(cap="1")
+    await guard.reserve(Decimal("0.5"))
     with pytest.raises(BudgetExceededError):
-        await purse.reserve(Decimal("1.1"))
+        await guard.reserve(Decimal("1.1"))
 
 
-async def test_a_call_that_cost_nothing_gives_its_reservation_back(till: Till) -> None:
-    purse = till.purse(cap="1")
+async def test_a_call_that_cost_nothing_gives_its_reservation_back(world: World) -> None:
+    guard = world.guard(cap="1")
     for _ in range(5):
-        await purse.settle(await purse.reserve(Decimal(1)), None)
-    assert purse.spent == 0
+        await guard.commit(await guard.reserve(Decimal(1)), None)
+    assert guard.spent == 0
 
 
-async def test_what_a_dead_worker_held_counts_as_spent(till: Till) -> None:
-    dead = till.purse(cap="1")
+async def test_what_a_dead_worker_held_counts_as_spent(world: World) -> None:
+    dead = world.guard(cap="1")
     await dead.reserve(Decimal("0.4"))
     await dead.reserve(Decimal("0.2"))
-    successor = till.purse(cap="1")
-    await successor.forfeit(dead.held)
+    successor = world.guard(cap="1")
+    await successor.write_off(dead.reserved)
     assert successor.spent == Decimal("0.6")
-    assert till.purse().spent == Decimal("0.6")
+    assert world.guard().spent == Decimal("0.6")
 
 
-async def test_the_refusal_has_the_arithmetic_the_time_and_the_field_to_raise(till: Till) -> None:
-    purse = till.purse(cap="1")
-    await pay(purse, "0.4000005")
-    till.wait(hours=2)
-    await pay(purse, "0.5")
+async def test_the_refusal_has_the_arithmetic_the_time_and_the_field_to_raise(world: World) -> None:
+    guard = world.guard(cap="1")
+    await pay(guard, "0.4000005")
+    world.wait(hours=2)
+    await pay(guard, "0.5")
     with pytest.raises(BudgetExceededError) as refused:
-        await purse.reserve(Decimal("0.2"))
+        await guard.reserve(Decimal("0.2"))
     assert str(refused.value) == (
         "the cap per run is $1: run travel-1 paid $0.9000005 since 2026-11-20 12:00 UTC, $0.0999995 is left, and the next call "
         "could cost $0.2; raise spec.budget.maxUSDPerRun of agent travel"
     )
 
 
-async def test_all_runs_of_an_agent_share_its_30_days_and_other_agents_do_not(till: Till) -> None:
-    await pay(till.purse("1"), "0.5")
-    await pay(till.purse("2"), "0.4")
-    await pay(till.purse("3", agent="other"), "9")
-    purse = till.purse("4", monthly="1")
-    await pay(purse, "0.1")
+async def test_all_runs_of_an_agent_share_its_30_days_and_other_agents_do_not(world: World) -> None:
+    await pay(world.guard("1"), "0.5")
+    await pay(world.guard("2"), "0.4")
+    await pay(world.guard("3", agent="other"), "9")
+    guard = world.guard("4", monthly="1")
+    await pay(guard, "0.1")
     with pytest.raises(BudgetExceededError, match=r"^the cap per 30 days is \$1: agent travel paid \$1 since .*\$0 is left"):
-        await purse.reserve(Decimal("0.1"))
+        await guard.reserve(Decimal("0.1"))
 
 
-async def test_a_run_without_an_agent_is_billed_by_itself(till: Till) -> None:
-    await pay(till.purse("1", agent=None), "0.9")
-    await pay(till.purse("2", agent=None, monthly="1"), "0.9")
+async def test_a_run_without_an_agent_is_billed_by_itself(world: World) -> None:
+    await pay(world.guard("1", agent=None), "0.9")
+    await pay(world.guard("2", agent=None, monthly="1"), "0.9")
     with pytest.raises(
         BudgetExceededError, match=r"run travel-2 paid \$0\.9 .* raise spec\.execution\.maxUSDPer30Days of run travel-2"
     ):
-        await till.purse("2", agent=None, monthly="1").reserve(Decimal("0.2"))
+        await world.guard("2", agent=None, monthly="1").reserve(Decimal("0.2"))
 
 
-async def test_what_is_older_than_30_days_counts_for_the_run_only(till: Till) -> None:
-    await pay(till.purse(), "0.9")
-    till.wait(days=29, hours=23)
-    purse = till.purse(monthly="1")
+async def test_what_is_older_than_30_days_counts_for_the_run_only(world: World) -> None:
+    await pay(world.guard(), "0.9")
+    world.wait(days=29, hours=23)
+    guard = world.guard(monthly="1")
     with pytest.raises(BudgetExceededError, match=r"or wait until 2026-12-20 12:01 UTC, when enough of it is older than 30 days$"):
-        await purse.reserve(Decimal("0.2"))
-    till.wait(hours=1)
-    await purse.reserve(Decimal("0.2"))
+        await guard.reserve(Decimal("0.2"))
+    world.wait(hours=1)
+    await guard.reserve(Decimal("0.2"))
     with pytest.raises(BudgetExceededError, match="the cap per run"):
-        await till.purse(cap="1", monthly="1").reserve(Decimal("0.2"))
+        await world.guard(cap="1", monthly="1").reserve(Decimal("0.2"))
 
 
-async def test_a_call_that_no_waiting_makes_possible_is_told_no_time(till: Till) -> None:
+async def test_a_call_that_no_waiting_makes_possible_is_told_no_time(world: World) -> None:
     with pytest.raises(BudgetExceededError, match=r"agent travel$"):
-        await till.purse(monthly="1").reserve(Decimal(2))
+        await world.guard(monthly="1").reserve(Decimal(2))
 
 
-async def test_what_another_run_pays_at_the_same_time_is_seen_after_a_second(till: Till) -> None:
-    one, two = till.purse("1", monthly="1"), till.purse("2", monthly="1")
+async def test_what_another_run_pays_at_the_same_time_is_seen_after_a_second(world: World) -> None:
+    one, two = world.guard("1", monthly="1"), world.guard("2", monthly="1")
     await pay(two, "0.9")
-    till.wait(seconds=1)
+    world.wait(seconds=1)
     with pytest.raises(BudgetExceededError, match=r"agent travel paid \$0\.9"):
         await one.reserve(Decimal("0.2"))
 
 
-async def test_two_runs_that_pay_in_turns_never_exceed_their_30_days(till: Till) -> None:
-    one, two = till.purse("1", monthly="1"), till.purse("2", monthly="1")
+async def test_two_runs_that_pay_in_turns_never_exceed_their_30_days(world: World) -> None:
+    one, two = world.guard("1", monthly="1"), world.guard("2", monthly="1")
     for _ in range(7):
         await pay(one, "0.07")
-        till.wait(seconds=1)
+        world.wait(seconds=1)
         await pay(two, "0.07")
-        till.wait(seconds=1)
-    for purse in (one, two):
+        world.wait(seconds=1)
+    for guard in (one, two):
         with pytest.raises(BudgetExceededError, match=r"paid \$0\.98 since"):
-            await pay(purse, "0.07")
-    assert sum(payment.usd for payment in till.ledger().news()) == Decimal("0.98")
+            await pay(guard, "0.07")
+    assert sum(payment.usd for payment in world.ledger().new_payments()) == Decimal("0.98")
 
 
-async def test_nothing_is_paid_after_the_lease_is_lost(till: Till) -> None:
-    purse = till.purse()
-    await pay(purse, "0.1")
+async def test_nothing_is_paid_after_the_lease_is_lost(world: World) -> None:
+    guard = world.guard()
+    await pay(guard, "0.1")
 
     def lost() -> None:
         raise InfrastructureError("another job has taken over")
 
-    till.check = lost
-    till.wait(seconds=1)
+    world.check = lost
+    world.wait(seconds=1)
     with pytest.raises(InfrastructureError, match="taken over"):
-        await purse.reserve(Decimal("0.1"))
+        await guard.reserve(Decimal("0.1"))
 
 
-def test_a_line_that_cannot_be_read_harms_no_other(till: Till) -> None:
-    ledger = till.ledger()
+def test_a_line_that_cannot_be_read_harms_no_other(world: World) -> None:
+    ledger = world.ledger()
     entry = {"run": "uid-1", "stage": "generate", "at": NOON.isoformat(), "usd": "0.1", "tokens": 1}
     ledger.append([entry, {"usd": "no number"}, entry])
-    assert [payment.usd for payment in till.ledger().news()] == [Decimal("0.1")] * 2
+    assert [payment.usd for payment in world.ledger().new_payments()] == [Decimal("0.1")] * 2

@@ -18,10 +18,19 @@ from subterra_api.job_contract.artifacts import lease_path
 from subterra_api.job_contract.messages import ExitCode, RunInput, StageResult
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.runner import Outcome, StageContext, execute
+from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store import lease as lease_module
 from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_jobs.store.lease import BEAT_SECONDS, GIVE_UP_SECONDS, STALE_SECONDS, Heartbeat, Lease, acquire, kept, release
+from subterra_jobs.store.lease import (
+    GIVE_UP_SECONDS,
+    RENEW_SECONDS,
+    STALE_SECONDS,
+    Heartbeat,
+    Lease,
+    acquire,
+    keep_renewed,
+    release,
+)
 from subterra_testkit.generation_inputs import TRAVEL_1, run_input
 
 FOLDER = "work/abc.lease"
@@ -32,7 +41,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.told: list[str] = []
+        self.reports: list[str] = []
         self.happens: dict[float, Callable[[], None]] = {}
 
     def sleep(self, seconds: float) -> None:
@@ -41,7 +50,7 @@ class World:
             self.happens.pop(at)()
 
     def acquire(self, store: ArtifactStore, holder: str = "travel-2", done: Callable[[], bool] = lambda: False) -> Lease | None:
-        return acquire(store, FOLDER, holder, done=done, tell=self.told.append, clock=lambda: self.now, sleep=self.sleep)
+        return acquire(store, FOLDER, holder, done=done, report=self.reports.append, clock=lambda: self.now, sleep=self.sleep)
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ def first(store: ArtifactStore, world: World) -> Lease:
 
 def test_who_comes_first_works_at_once(store: ArtifactStore, world: World) -> None:
     assert first(store, world).number == 1
-    assert world.told == []
+    assert world.reports == []
 
 
 def test_of_many_who_come_at_once_one_creates_the_turn(store: ArtifactStore) -> None:
@@ -103,7 +112,7 @@ def test_who_waits_says_for_whom_and_goes_on_as_soon_as_the_holder_ends(store: A
     world.happens[6] = lambda: release(holder)
     assert world.acquire(store) is not None
     assert world.now == 6
-    assert set(world.told) == {"waits for run travel-1, which works on the same artifact"}
+    assert set(world.reports) == {"waiting for run travel-1, which is working on the same artifact"}
 
 
 def test_who_waits_works_no_more_when_the_artifact_appears(store: ArtifactStore, world: World) -> None:
@@ -134,9 +143,9 @@ def test_a_holder_that_does_not_renew_is_followed_after_a_minute_of_the_waiters_
 def test_a_holder_that_renews_is_waited_for(store: ArtifactStore, world: World) -> None:
     heart = Heartbeat(first(store, world), lambda: world.now)
     for beat in range(1, 60):
-        world.happens[beat * BEAT_SECONDS] = heart.beat
+        world.happens[beat * RENEW_SECONDS] = heart.renew
     assert world.acquire(store) is not None
-    assert world.now == pytest.approx(59 * BEAT_SECONDS + STALE_SECONDS, abs=2)
+    assert world.now == pytest.approx(59 * RENEW_SECONDS + STALE_SECONDS, abs=2)
 
 
 def test_a_turn_whose_holder_died_while_it_wrote_it_is_followed_as_well(store: ArtifactStore, world: World) -> None:
@@ -151,7 +160,7 @@ def test_a_holder_that_wakes_up_too_late_stops_and_leaves_its_successor_alone(st
     successor = world.acquire(store)
     assert successor is not None
     with pytest.raises(InfrastructureError, match="taken over"):
-        Heartbeat(sleeper).beat()
+        Heartbeat(sleeper).renew()
     successor.check()
     assert json.loads(store.read(successor.path) or b"")["holder"] == "travel-2"
 
@@ -163,11 +172,11 @@ def test_a_holder_whose_store_does_not_answer_gives_up_before_it_is_taken_for_de
     heart = Heartbeat(first(store, world), lambda: world.now)
     monkeypatch.setattr(ArtifactStore, "put", unavailable)
     for world.now in range(10, int(GIVE_UP_SECONDS), 10):
-        heart.beat()
+        heart.renew()
     world.now = GIVE_UP_SECONDS
-    assert GIVE_UP_SECONDS + BEAT_SECONDS < STALE_SECONDS
-    with pytest.raises(InfrastructureError, match="has not answered for 40 s"):
-        heart.beat()
+    assert GIVE_UP_SECONDS + RENEW_SECONDS < STALE_SECONDS
+    with pytest.raises(InfrastructureError, match="has not responded for 40 s"):
+        heart.renew()
 
 
 def unavailable(*_: object) -> None:
@@ -179,7 +188,7 @@ def test_losing_the_lease_interrupts_the_work_as_an_infrastructure_error(tmp_pat
     lease = first(store, world)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with pytest.raises(InfrastructureError, match="taken over"), kept(lease, every=0.05):
+        with pytest.raises(InfrastructureError, match="taken over"), keep_renewed(lease, every=0.05):
             overtaken(store, world)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -196,10 +205,10 @@ def test_work_that_lost_its_lease_is_not_published(tmp_path: Path, world: World)
     run = run_input(tmp_path)
     store = ArtifactStore(run.store)
 
-    def taken_over(context: StageContext) -> Outcome:
+    def taken_over(context: StageContext) -> StageOutcome:
         lease = context.lease
         store.create(f"{lease.folder}/{lease.number + 1:06d}.json", b"{}")
-        return Outcome("done")
+        return StageOutcome("done")
 
     with pytest.raises(InfrastructureError, match="taken over"):
         execute("generate", taken_over, run, port=0)
@@ -210,15 +219,15 @@ def test_attach_waits_for_nobody(tmp_path: Path) -> None:
     run = run_input(tmp_path)
     ArtifactStore(run.store).create(f"{lease_path(run.keys.dataset)}/000001.json", b"{}")
     with pytest.raises(InfrastructureError, match="no result to read back"):
-        execute("generate", lambda _: Outcome("never"), run, attach=True, port=0)
+        execute("generate", lambda _: StageOutcome("never"), run, attach=True, port=0)
 
 
 def test_a_failure_lets_the_next_in_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "LOOK_SECONDS", 1000)
+    monkeypatch.setattr(lease_module, "POLL_SECONDS", 1000)
     run = run_input(tmp_path)
     with pytest.raises(ZeroDivisionError):
-        execute("generate", lambda _: Outcome(str(1 / 0)), run, port=0)
-    assert execute("generate", lambda _: Outcome("done"), run, port=0).reused is False
+        execute("generate", lambda _: StageOutcome(str(1 / 0)), run, port=0)
+    assert execute("generate", lambda _: StageOutcome("done"), run, port=0).reused is False
 
 
 PAYS_AND_TAKES_ITS_TIME = """
@@ -226,19 +235,21 @@ import asyncio, sys, time
 from decimal import Decimal
 from pathlib import Path
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.spending.budget import LedgerPurse
-from subterra_jobs.stage.runner import Outcome, main
+from subterra_jobs.spending.budget import BudgetGuard
+from subterra_jobs.stage.runner import StageOutcome, main
 
 async def pay(context):
-    purse = LedgerPurse(Ledger(context.store, context.input.run), "generate", context.budget, check=context.lease.check)
-    await purse.settle(await purse.reserve(Decimal(1)), {"usd": "1", "tokens": 1})
+    guard = BudgetGuard(
+        Ledger(context.store, context.input.run), "generate", context.environment.budget, check=context.lease.check
+    )
+    await guard.commit(await guard.reserve(Decimal(1)), {"usd": "1", "tokens": 1})
 
 def work(context):
     asyncio.run(pay(context))
     Path(context.store.root, "paid").touch()
     while not Path(context.store.root, "go").exists():
         time.sleep(0.02)
-    return Outcome("done", usd="1")
+    return StageOutcome("done", usd="1")
 
 main("generate", work)
 """
@@ -280,7 +291,7 @@ class Job:
         return StageResult.model_validate_json(self.log.read_text())
 
     def paid(self) -> list[str]:
-        return [payment.run for payment in Ledger(ArtifactStore(self.run.store), self.run.run).news()]
+        return [payment.run for payment in Ledger(ArtifactStore(self.run.store), self.run.run).new_payments()]
 
 
 def until(ready: Callable[[], bool]) -> None:
@@ -294,7 +305,7 @@ def test_two_processes_that_want_one_artifact_do_the_work_once_and_pay_once(star
     one = start("travel-1")
     until((one.store / "paid").exists)
     two = start("travel-2")
-    until(lambda: "waits for run travel-1" in two.stderr.read_text())
+    until(lambda: "waiting for run travel-1" in two.stderr.read_text())
     (one.store / "go").touch()
     assert (one.result().reused, two.result().reused) == (False, True)
     assert one.result().digest == two.result().digest

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from subterra_api.digest import procedure_digest, run_digest
-from subterra_api.job_contract.artifacts import ArtifactKeys, Stage, artifact_path, lease_path
+from subterra_api.job_contract.artifacts import ArtifactKeys, Stage, artifact_path, lease_path, work_path
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_VARIABLE
 from subterra_api.job_contract.messages import Budget, RunIdentity, RunInput, StageResult
@@ -25,18 +25,21 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.evaluate import main as evaluate
 from subterra_jobs.generate import main as generate
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.workers.ray_pool import Shape
-from subterra_jobs.generate.workers.worker import PaidWorker
-from subterra_jobs.llm.admission import Figures
+from subterra_jobs.generate.workers.ray_pool import PoolShape
+from subterra_jobs.generate.workers.worker import LLMWorker
+from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.runner import Outcome, StageContext, execute
+from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_operator.specs.compile_run import inputs_of, wanted_name
-from subterra_testkit.evaluation_runs import provider
-from subterra_testkit.fake_chat_server import serving
-from subterra_testkit.fake_llm_api import Fault, MessagesApi
+from subterra_jobs.store.lease import acquire
+from subterra_operator.specs.compile_run import inputs_of, run_name_for
+from subterra_testkit.evaluation_runs import fake_provider
+from subterra_testkit.fake_chat_server import fake_chat_server
+from subterra_testkit.fake_llm_api import FakeLLMApi, Fault
+from subterra_testkit.generation_inputs import travel
 from subterra_testkit.repository import ROOT
 
+Json = dict[str, Any]
 ARCHIVE = ROOT / "tests/golden/store_before_move/store.tar.gz"
 ABSENT = Fault(400, "invalid_request_error", "an answer that was paid before is not found in the store")
 EXAMPLES = ("travel", "zoom", "insurance", "paid")
@@ -69,7 +72,7 @@ class Older:
         procedure = yaml.safe_load((self.folder / f"examples/{name}/procedure.yaml").read_text())
         spec, source = ProcedureSpec.model_validate(procedure["spec"]), self.source(name)
         digest = procedure_digest(spec)
-        run = RunIdentity(name=wanted_name(name, source, digest), namespace="default", uid=f"uid-{name}", agent=name)
+        run = RunIdentity(name=run_name_for(name, source, digest), namespace="default", uid=f"uid-{name}", agent=name)
         return resolve(inputs_of(source, digest), spec, digest, run, store=self.store.as_uri(), references=references)
 
     @property
@@ -88,13 +91,27 @@ class Older:
     def lose(self, path: str) -> None:
         shutil.rmtree(self.store / path)
 
+    def answers(self, player: str) -> list[str]:
+        """Folders of what was answered to the run's evaluation."""
+        found = (self.store / work_path(self.paid.keys.report) / "answers").glob(player)
+        return [str(each.relative_to(self.store)) for each in found]
+
+    def report_files(self) -> set[str]:
+        report = artifact_path("evaluate", self.paid.keys.report)
+        return {file for file in self.files() if file.startswith(f"{report}/")}
+
+    def transcripts(self) -> dict[str, Json]:
+        """What was said and judged in each conversation of the report."""
+        lines = (self.store / artifact_path("evaluate", self.paid.keys.report) / "transcripts.jsonl").read_text().splitlines()
+        return {f"{row['arm']} {row['id']}": row for row in map(json.loads, lines)}
+
 
 class InProcess:
     """`RayPool` without Ray: its paid worker in this process."""
 
-    def __init__(self, run: RunInput, shape: Shape, budget: Budget, check: Callable[[], None]) -> None:
+    def __init__(self, run: RunInput, shape: PoolShape, budget: Budget, check: Callable[[], None]) -> None:
         self._loop = asyncio.new_event_loop()
-        self._worker = PaidWorker(run, shape.concurrency, budget, shape.calls, check)
+        self._worker = LLMWorker(run, shape.concurrency, budget, shape.calls, check)
 
     def __enter__(self) -> Self:
         return self
@@ -103,8 +120,8 @@ class InProcess:
         self._loop.run_until_complete(self._worker.close())
         self._loop.close()
 
-    def figures(self) -> Figures:
-        return self._loop.run_until_complete(self._worker.figures())
+    def usage(self) -> UsageStats:
+        return self._loop.run_until_complete(self._worker.usage())
 
     def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None]) -> None:
         batch = self._loop.run_until_complete(self._worker.write(todo))
@@ -120,23 +137,30 @@ def older(tmp_path: Path) -> Older:
     return Older(tmp_path)
 
 
-@pytest.fixture
-def unasked(older: Older, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Providers that refuse whoever calls them, and models that are served; nobody may have asked them anything in the end."""
-    monkeypatch.setattr(generate, "RayPool", InProcess)
-    procedure = older.paid.procedure
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Callable[[], int]]:
+    """How many calls came to providers that refuse every one, and to the models that are served."""
     with ExitStack() as stack:
-        api = stack.enter_context(provider(MessagesApi(after=(0, ABSENT))))
-        url, candidate = stack.enter_context(serving(procedure))
-        reference_url, reference = stack.enter_context(serving(procedure))
-        monkeypatch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
-        monkeypatch.setenv(VLLM_VARIABLE, url)
-        monkeypatch.setenv(REFERENCES_VARIABLE, json.dumps([reference_url]))
-        yield
-        assert (api.calls, candidate, reference) == (0, [], [])
+        api = stack.enter_context(fake_provider(FakeLLMApi(after=(0, ABSENT))))
+        url, candidate = stack.enter_context(fake_chat_server(travel()))
+        reference_url, reference = stack.enter_context(fake_chat_server(travel()))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(generate, "RayPool", InProcess)
+        patch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
+        patch.setenv(VLLM_VARIABLE, url)
+        patch.setenv(REFERENCES_VARIABLE, json.dumps([reference_url]))
+        yield lambda: api.calls + len(candidate) + len(reference)
 
 
-def never(_: StageContext) -> Outcome:
+@pytest.fixture
+def unasked(asked: Callable[[], int]) -> Iterator[None]:
+    """Nobody is asked anything by the test."""
+    before = asked()
+    yield
+    assert asked() == before
+
+
+def never(_: StageContext) -> StageOutcome:
     raise AssertionError("the stage must not work again")
 
 
@@ -178,27 +202,56 @@ def test_a_lost_dataset_is_made_of_turns_that_were_paid(older: Older) -> None:
 
 
 @pytest.mark.usefixtures("unasked")
-@pytest.mark.parametrize("name", ["evaluate again", "evaluate again, nothing played"])
-def test_a_lost_report_is_made_of_conversations_or_of_answers_that_were_paid(older: Older, name: str) -> None:
-    run, files, before = older.paid, older.files(), older.result(name)
-    conversations = {file for file in files if file.startswith("dialogues/")}
+def test_a_lost_report_is_made_of_finished_conversations(older: Older) -> None:
+    """The players' answers are lost too, and not needed."""
+    run, before = older.paid, older.transcripts()
     older.lose(artifact_path("evaluate", run.keys.report))
-    if name.endswith("nothing played"):
-        older.lose("dialogues")
+    players = [*older.answers("baseline-*"), *older.answers("served"), *older.answers("simulator-*")]
+    assert len(players) == 4
+    for each in players:
+        older.lose(each)
+    files = older.files()
     again = execute("evaluate", evaluate.work, run, port=0)
+    judged_as_before(older, again, before)
+    assert older.files() == files | older.report_files() | {f"{lease_path(run.keys.report)}/000002.json"}
+
+
+@pytest.mark.usefixtures("unasked")
+def test_lost_conversations_are_played_again_with_answers_that_were_paid(older: Older) -> None:
+    run, before = older.paid, older.transcripts()
+    older.lose(artifact_path("evaluate", run.keys.report))
+    libraries = {each.name for each in (older.store / "dialogues").iterdir()}
+    older.lose("dialogues")
+    files = older.files()
+    again = execute("evaluate", evaluate.work, run, port=0)
+    judged_as_before(older, again, before)
+    assert {each.name for each in (older.store / "dialogues").iterdir()} == libraries
+    played = {file for file in older.files() if file.startswith("dialogues/")}
+    assert older.files() - played == files | older.report_files() | {f"{lease_path(run.keys.report)}/000002.json"}
+
+
+def judged_as_before(older: Older, again: StageResult, transcripts: dict[str, Json]) -> None:
+    """The evaluation found what it had found, and paid no more."""
+    before = older.result("evaluate")
     assert (again.usd, again.tokens, again.scores) == (before.usd, before.tokens, before.scores)
-    kept = {file for file in older.files() if file.startswith("dialogues/")}
-    assert {Path(file).parent for file in kept} == {Path(file).parent for file in conversations}
-    assert older.files() - kept == (files - conversations) | {f"{lease_path(run.keys.report)}/000002.json"}
-    transcripts = older.told("results.json")[name]["files"]["transcripts.jsonl"]
-    manifest = ArtifactStore(run.store).manifest(again.path)
-    assert manifest is not None
-    assert manifest["files"]["transcripts.jsonl"] == transcripts
+    now = older.transcripts()
+    assert {place: {name: now[place][name] for name in row} for place, row in transcripts.items()} == transcripts
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_work_that_ended_is_not_waited_for(older: Older, stage: Stage) -> None:
+    def waits(told: str) -> None:
+        raise AssertionError(told)
+
+    run = older.paid
+    lease = acquire(ArtifactStore(run.store), lease_path(run.keys.of(stage)), "later", done=lambda: False, report=waits)
+    assert lease is not None
+    assert lease.number == 2
 
 
 def test_every_payment_counts(older: Older) -> None:
     run, before = older.paid, older.told("results.json")["ledger"]
-    payments = Ledger(ArtifactStore(run.store), run.run).news()
+    payments = Ledger(ArtifactStore(run.store), run.run).new_payments()
     assert len(payments) == before["payments"]
     for uid, stage, usd, tokens in before["by"]:
         found = [each for each in payments if (each.run, each.stage) == (uid, stage)]

@@ -1,27 +1,27 @@
 """The train stage around the training itself."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.stage.runner import Outcome, execute
+from subterra_jobs.stage.runner import StageOutcome, execute
 from subterra_jobs.store.artifacts import ArtifactStore
 from subterra_jobs.train import main
+from subterra_jobs.train.exchange import OnProgress, TrainingTask
 from subterra_jobs.train.training import TrainingSummary
 from subterra_testkit.generation_inputs import run_input
 
 
 def test_a_model_knows_the_procedure_that_it_was_compiled_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trained(_: Path, output: Path, *more: Any, **named: Any) -> TrainingSummary:
-        (output / "model.safetensors").write_bytes(b"weights")
+    def trained(task: TrainingTask, _: OnProgress) -> TrainingSummary:
+        (task.output_dir / "model.safetensors").write_bytes(b"weights")
         return TrainingSummary(1, 1, 0.1, 0.1, 1, 0, 1.0)
 
     monkeypatch.setattr(main, "train", trained)
     run = run_input(tmp_path)
-    execute("generate", lambda _: Outcome("a dataset"), run, port=0)
+    execute("generate", lambda _: StageOutcome("a dataset"), run, port=0)
     result = execute("train", main.work, run, port=0)
     kept = (ArtifactStore(run.store).local(result.path) / PROCEDURE_FILE).read_text()
     assert ProcedureSpec.model_validate_json(kept) == run.procedure

@@ -18,13 +18,13 @@ from subterra_api.job_contract.environment import (
 from subterra_api.job_contract.messages import Budget, ExitCode, Gate
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.compilerun import ExecutionSettings, GatePolicy, Reference
-from subterra_core.pricing import prices_from
+from subterra_core.pricing import parse_prices
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.compile_run import compile_run
-from subterra_operator.specs.deployment import Target, deployment, version_of
-from subterra_operator.specs.network_policy import policies
-from subterra_operator.specs.pod import NAME_LIMIT, fitted
+from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
+from subterra_operator.specs.network_policy import network_policies
+from subterra_operator.specs.pod import NAME_LIMIT, truncate_name
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_operator.specs.vllm_container import (
     ALLOWED_FLAGS,
@@ -52,7 +52,7 @@ def job(stage: Stage, **execution: Any) -> Object:
 
 def serving(**spec: Any) -> Object:
     agent = make.agent(**spec)
-    target = Target(SCRATCH, DIGEST, "travel-1", 6.5)
+    target = ServingTarget(SCRATCH, DIGEST, "travel-1", 6.5)
     return deployment(agent, CompiledAgentSpec.model_validate(agent["spec"]), target, SETTINGS, make.NOW)
 
 
@@ -189,7 +189,7 @@ def test_the_authors_arguments_come_last_so_that_they_win() -> None:
 def test_the_version_is_the_model_and_the_way_it_is_served() -> None:
     """Golden: if this changes, every agent in the world starts new pods after an operator upgrade."""
     spec = ServingSettings.model_validate({"args": ["--max-num-seqs=8"], "replicas": 3})
-    assert version_of(Target(SCRATCH, DIGEST, "travel-1", 6.5), spec) == "6bafd9fb"
+    assert version_of(ServingTarget(SCRATCH, DIGEST, "travel-1", 6.5), spec) == "6bafd9fb"
 
 
 def test_the_runs_name_is_its_inputs() -> None:
@@ -210,13 +210,13 @@ def test_the_runs_name_is_its_inputs() -> None:
 
 
 def test_a_long_name_is_cut_and_stays_one_of_its_kind() -> None:
-    first, second = fitted("a" * 80 + "1"), fitted("a" * 80 + "2")
+    first, second = truncate_name("a" * 80 + "1"), truncate_name("a" * 80 + "2")
     assert len(first) <= NAME_LIMIT
     assert first != second
 
 
 def test_only_stages_that_need_it_may_leave_the_namespace() -> None:
-    found = {policy["metadata"]["name"]: policy["spec"] for policy in policies("demo", SETTINGS)}
+    found = {policy["metadata"]["name"]: policy["spec"] for policy in network_policies("demo", SETTINGS)}
     assert found["subterra-default"]["policyTypes"] == ["Ingress", "Egress"]
     assert found["subterra-default"]["egress"] == [{"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}]
     outward = {name for name, spec in found.items() if any("to" in rule for rule in spec.get("egress", []))}
@@ -247,12 +247,12 @@ def test_a_job_is_told_the_endpoints_that_the_administrator_lists_and_gets_the_k
 
 
 def test_an_endpoint_of_ones_own_costs_nothing_if_the_administrator_says_so() -> None:
-    assert prices_from(openai_job({"baseURL": OWN, "free": True})[PRICES_VARIABLE])["qwen"].paid is False
+    assert parse_prices(openai_job({"baseURL": OWN, "free": True})[PRICES_VARIABLE])["qwen"].costs_money is False
     assert PRICES_VARIABLE not in openai_job({"baseURL": OWN})
     assert PRICES_VARIABLE not in openai_job({"baseURL": OWN, "free": True}, url=f"{OWN}.elsewhere")
 
 
 def test_an_endpoint_in_the_cluster_is_reached_through_the_policy_of_the_stages_that_pay() -> None:
     settings = Settings.model_validate({"openai": {"endpoints": [{"baseURL": OWN, "namespace": "models"}]}})
-    opened = [policy["metadata"]["name"] for policy in policies("demo", settings) if "models" in str(policy["spec"])]
+    opened = [policy["metadata"]["name"] for policy in network_policies("demo", settings) if "models" in str(policy["spec"])]
     assert opened == ["subterra-providers"]

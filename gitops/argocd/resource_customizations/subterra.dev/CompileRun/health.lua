@@ -1,4 +1,4 @@
--- Healthy when all stages are done, also when the gate said no: the run did its work. Suspended: stopped, and what it made is kept.
+-- Healthy when all stages succeeded, even if the gate did not pass: the run did its work. Suspended: its results are kept.
 local status = obj.status or {}
 
 local function condition(kind)
@@ -11,7 +11,7 @@ local function condition(kind)
 end
 
 if status.observedGeneration ~= obj.metadata.generation then
-  return { status = "Progressing", message = "the operator has not looked at this version yet" }
+  return { status = "Progressing", message = "the operator has not reconciled this generation yet" }
 end
 
 local succeeded, promotable, stalled = condition("Succeeded"), condition("Promotable"), condition("Stalled")
@@ -24,4 +24,5 @@ end
 if condition("Reconciling").status ~= "True" then
   return { status = "Suspended", message = succeeded.message or "" }
 end
-return { status = "Progressing", message = (succeeded.message or "") .. ": " .. (status.progress or "") }
+local progress = status.progress and " (" .. status.progress .. ")" or ""
+return { status = "Progressing", message = (succeeded.message or "") .. progress }

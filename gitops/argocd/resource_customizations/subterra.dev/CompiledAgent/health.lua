@@ -1,5 +1,5 @@
--- Healthy while something serves, whatever becomes of what is newer: the message says why it is not up to date.
--- Suspended: nothing serves because a person wanted it so. Degraded: nothing serves, and a person is needed.
+-- Healthy while something serves, whatever happens to a newer version: the message says why it is not up to date.
+-- Suspended: nothing serves, by the user's choice. Degraded: nothing serves, and a person is needed.
 local status = obj.status or {}
 local chosen = { Suspended = true, AwaitingTrigger = true, AwaitingApproval = true }
 
@@ -13,7 +13,7 @@ local function condition(kind)
 end
 
 if status.observedGeneration ~= obj.metadata.generation then
-  return { status = "Progressing", message = "the operator has not looked at this version yet" }
+  return { status = "Progressing", message = "the operator has not reconciled this generation yet" }
 end
 
 local ready, upToDate = condition("Ready"), condition("UpToDate")

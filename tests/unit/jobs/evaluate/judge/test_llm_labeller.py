@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -14,26 +15,28 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.graph import Path as NodePath
 from subterra_jobs.dialogue.sampling import sample_path, sample_values
-from subterra_jobs.dialogue.scripted import Utterance, messages, write
-from subterra_jobs.evaluate.judge.alignment import Guess
+from subterra_jobs.dialogue.scripted import Utterance, chat_messages, scripted_utterances
+from subterra_jobs.evaluate.judge.alignment import CandidateLabel
 from subterra_jobs.evaluate.judge.conformance import Replay
-from subterra_jobs.evaluate.judge.llm_labeller import CHECKED, TRIES, ModelLabeller, heard_in
+from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE, TRIES, LLMLabeller, parse_labels
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
+from subterra_jobs.evaluate.scheduling import Schedule
+from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
-from subterra_jobs.llm.account import account_of, client_of
-from subterra_jobs.llm.admission import StageBroker
-from subterra_jobs.llm.metered_client import Caller
-from subterra_jobs.llm.rate_limit import Rates
-from subterra_jobs.llm.response_cache import AnswerStore
+from subterra_jobs.llm.account import make_client, resolve_account
+from subterra_jobs.llm.admission import AdmissionQueue
+from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.rate_limit import RateLimiter
+from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.cancellation import Halt
+from subterra_jobs.stage.cancellation import Cancellation
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import MessagesApi, messages_api
+from subterra_testkit.fake_llm_api import FakeLLMApi, fake_llm_api
 from subterra_testkit.generation_inputs import TRAVEL_1, travel
-from subterra_testkit.judgements import asked, is_labelling, labelled, system_of
+from subterra_testkit.judgements import first_user_message, is_labelling, labelling_answer, system_of
 
 GRAPH = Graph(travel())
 CLAUDE = Provider.model_validate({"name": "anthropic", "model": "claude-sonnet-4-6"})
@@ -52,10 +55,10 @@ class Book:
     def add(self, number: int, *, held_out: bool = True) -> tuple[NodePath, list[dict[str, str]], dict[str, str]]:
         rng = random.Random(number)
         path, values = sample_path(GRAPH, rng), sample_values(GRAPH.spec.variables, rng, unseen=False)
-        said = write(GRAPH, path, values, rng)
+        said = scripted_utterances(GRAPH, path, values, rng)
         # A tail that no other turn has: the fake knows turns by their words.
         said = [Utterance(each.node, each.role, f"{each.text} #{number}.{at}", each.taken) for at, each in enumerate(said)]
-        chat = messages("", None, said)[1:]
+        chat = chat_messages("", None, said)[1:]
         turns: list[list[str]] = []
         for at, each in enumerate(said):
             if at and said[at - 1].role == each.role:
@@ -83,19 +86,19 @@ class Book:
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
-    with messages_api() as served:
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLMApi]:
+    with fake_llm_api() as served:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-secret")
         yield served
 
 
-def with_labeller(store: Path, use: Callable[[ModelLabeller], Coroutine[Any, Any, Result]]) -> Result:
+def with_labeller(store: Path, use: Callable[[LLMLabeller], Coroutine[Any, Any, Result]]) -> Result:
     async def once() -> Result:
         kept = ArtifactStore(store.as_uri())
-        broker = StageBroker(BudgetGuard(Ledger(kept, TRAVEL_1), "evaluate", Budget()), Rates(8))
-        account = account_of(CLAUDE, "evaluation.judge")
-        labeller = ModelLabeller(GRAPH, CLAUDE, Caller(account, client_of(account), broker, AnswerStore(kept, "labels")))
+        broker = AdmissionQueue(BudgetGuard(Ledger(kept, TRAVEL_1), "evaluate", Budget()), RateLimiter(8))
+        account = resolve_account(CLAUDE, "evaluation.judge", StageEnvironment.parse(os.environ))
+        labeller = LLMLabeller(GRAPH, CLAUDE, MeteredClient(account, make_client(account), broker, ResponseCache(kept, "labels")))
         try:
             return await use(labeller)
         finally:
@@ -106,34 +109,34 @@ def with_labeller(store: Path, use: Callable[[ModelLabeller], Coroutine[Any, Any
 
 def replayed(store: Path, path: NodePath, chat: list[dict[str, str]], values: dict[str, str], error: str | None = None) -> Replay:
     said = [message["content"] for message in chat if message["role"] == "assistant"]
-    dialogue = Dialogue(tuple(chat), tuple(Reply(text, 0.1, 10, 5, "stop") for text in said), error)
+    dialogue = Conversation(tuple(chat), tuple(Reply(text, 0.1, 10, 5, "stop") for text in said), error)
     return with_labeller(store, lambda labeller: labeller.replay(Scenario("s", False, path, values, None, (), True), dialogue))
 
 
-def test_a_free_conversation_is_replayed_by_the_way_the_customer_really_went(api: MessagesApi, tmp_path: Path) -> None:
+def test_a_free_conversation_is_replayed_by_the_way_the_customer_really_went(api: FakeLLMApi, tmp_path: Path) -> None:
     book = Book()
     path, chat, values = book.add(3)
-    api.answer = lambda body: labelled(body, book.known)
+    api.answer = lambda body: labelling_answer(body, book.known)
     other = next(sample_path(GRAPH, random.Random(seed)) for seed in range(99) if sample_path(GRAPH, random.Random(seed)) != path)
     seen = replayed(tmp_path, other, chat, values)  # the scenario's own path is only what the customer was meant to do
     assert seen.conformant
     assert seen.reached == (path[-1] if GRAPH.nodes[path[-1]].role == "agent" else None)
 
 
-def test_a_labelling_call_shows_the_procedure_and_the_words_and_asks_for_two_guesses(api: MessagesApi, tmp_path: Path) -> None:
+def test_a_labelling_call_shows_the_procedure_and_the_words_and_asks_for_two_guesses(api: FakeLLMApi, tmp_path: Path) -> None:
     book = Book()
     path, chat, values = book.add(3)
-    api.answer = lambda body: labelled(body, book.known)
+    api.answer = lambda body: labelling_answer(body, book.known)
     replayed(tmp_path, path, chat, values)
     (body,) = api.bodies
     assert is_labelling(body)
     assert "ask_budget (agent)" in system_of(body)
-    assert all(message["content"].splitlines()[0] in asked(body) for message in chat)
+    assert all(message["content"].splitlines()[0] in first_user_message(body) for message in chat)
 
 
 @pytest.mark.parametrize("answer", ["", "[]", '{"turns": []}', '{"turns": [{"turn": 1}]}', '{"turns": [1]}'])
 def test_a_labeller_without_a_usable_answer_is_asked_again_and_then_no_step_was_taken(
-    api: MessagesApi, tmp_path: Path, answer: str
+    api: FakeLLMApi, tmp_path: Path, answer: str
 ) -> None:
     path, chat, values = Book().add(3)
     api.answer = lambda _: answer
@@ -143,16 +146,16 @@ def test_a_labeller_without_a_usable_answer_is_asked_again_and_then_no_step_was_
     assert not any(turn.right for turn in seen.turns)
 
 
-def test_a_conversation_that_broke_off_is_not_read(api: MessagesApi, tmp_path: Path) -> None:
+def test_a_conversation_that_broke_off_is_not_read(api: FakeLLMApi, tmp_path: Path) -> None:
     path, chat, values = Book().add(3)
     assert not replayed(tmp_path, path, chat[:3], values, error="too long").conformant
     assert api.calls == 0
 
 
-def test_the_same_conversation_is_read_once(api: MessagesApi, tmp_path: Path) -> None:
+def test_the_same_conversation_is_read_once(api: FakeLLMApi, tmp_path: Path) -> None:
     book = Book()
     path, chat, values = book.add(3)
-    api.answer = lambda body: labelled(body, book.known)
+    api.answer = lambda body: labelling_answer(body, book.known)
     assert replayed(tmp_path, path, chat, values) == replayed(tmp_path, path, chat, values)
     assert api.paid == 1
 
@@ -160,42 +163,42 @@ def test_the_same_conversation_is_read_once(api: MessagesApi, tmp_path: Path) ->
 def test_steps_that_the_speaker_does_not_have_are_no_guess() -> None:
     chat = [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Lisbon"}]
 
-    def guesses(number: int, first: object, second: object = ()) -> tuple[Guess, ...]:
+    def guesses(number: int, first: object, second: object = ()) -> tuple[CandidateLabel, ...]:
         answer = json.dumps({"turns": [{"turn": number, "first": first, "second": second}]})
-        heard = heard_in(GRAPH, chat, answer)
+        heard = parse_labels(GRAPH, chat, answer)
         assert heard is not None
-        return heard[number - 1].guesses
+        return heard[number - 1].candidates
 
-    assert guesses(1, ["greet", "ask_trip"]) == (Guess(("greet", "ask_trip")),)
-    assert guesses(1, ["trip"], ["greet"]) == (Guess(("greet",)),)
-    assert guesses(2, ["trip -> ask_budget"], ["trip->ask_budget"]) == (Guess(("trip",), "ask_budget"),)
-    assert guesses(2, ["trip -> nowhere"]) == (Guess(("trip",)),)
+    assert guesses(1, ["greet", "ask_trip"]) == (CandidateLabel(("greet", "ask_trip")),)
+    assert guesses(1, ["trip"], ["greet"]) == (CandidateLabel(("greet",)),)
+    assert guesses(2, ["trip -> ask_budget"], ["trip->ask_budget"]) == (CandidateLabel(("trip",), "ask_budget"),)
+    assert guesses(2, ["trip -> nowhere"]) == (CandidateLabel(("trip",)),)
     assert guesses(2, ["<script>"], [7]) == ()
     assert guesses(2, "trip") == ()
 
 
-def accuracy(api: MessagesApi, tmp_path: Path, spoil: Callable[[Known], None], count: int = 30) -> Accuracy:
+def accuracy(api: FakeLLMApi, tmp_path: Path, spoil: Callable[[Known], None], count: int = 30) -> Accuracy:
     book = Book()
     for number in range(count):
         book.add(number)
     dataset = book.write(tmp_path / "dataset")
     spoil(book.known)
-    api.answer = lambda body: labelled(body, book.known)
+    api.answer = lambda body: labelling_answer(body, book.known)
     return with_labeller(
-        tmp_path / "store", lambda labeller: labeller.accuracy(dataset, seed=1, slots=asyncio.Semaphore(4), halt=Halt())
+        tmp_path / "store", lambda labeller: labeller.accuracy(dataset, Schedule(1, asyncio.Semaphore(4), Cancellation()))
     )
 
 
 def test_a_labeller_that_is_always_right_is_fully_accurate_on_twenty_held_out_conversations(
-    api: MessagesApi, tmp_path: Path
+    api: FakeLLMApi, tmp_path: Path
 ) -> None:
     found = accuracy(api, tmp_path, lambda known: None)
-    assert (found.conversations.hits, found.conversations.of) == (CHECKED, CHECKED)
-    assert found.agent.hits == found.agent.of > CHECKED
-    assert found.customer.hits == found.customer.of > CHECKED
+    assert (found.conversations.hits, found.conversations.of) == (GOLD_SAMPLE, GOLD_SAMPLE)
+    assert found.agent.hits == found.agent.of > GOLD_SAMPLE
+    assert found.customer.hits == found.customer.of > GOLD_SAMPLE
 
 
-def test_a_labeller_that_confuses_two_steps_is_measured_to_do_so(api: MessagesApi, tmp_path: Path) -> None:
+def test_a_labeller_that_confuses_two_steps_is_measured_to_do_so(api: FakeLLMApi, tmp_path: Path) -> None:
     def confuse(known: Known) -> None:
         for text, steps in known.items():
             if steps == ["confirm"]:

@@ -11,21 +11,26 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.graph import Path as NodePath
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.sampling import sample_path, sample_values
-from subterra_jobs.dialogue.scripted import messages, write
+from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.results import Judgement
-from subterra_jobs.evaluate.judge.rule_judge import judge
-from subterra_jobs.evaluate.judge.rule_labeller import Labeller
-from subterra_jobs.evaluate.simulate.simulation import Dialogue
+from subterra_jobs.evaluate.judge.rule_judge import judge_by_rules
+from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
+from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_testkit.repository import ROOT
 
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
 GRAPH = Graph(SPEC)
-LABELLER = Labeller(GRAPH)
-VALUES = {"destination": "Ho Chi Minh City", "dates": "3 May to 9 May", "travellers": "4", "budget": "$1,250",
-          "wish": "with a pool"}  # fmt: skip
+LABELLER = RuleLabeller(GRAPH)
+VALUES = {
+    "destination": "Ho Chi Minh City",
+    "dates": "3 May to 9 May",
+    "travellers": "4",
+    "budget": "$1,250",
+    "wish": "with a pool",
+}
 DIRECT: NodePath = ("greet", "ask_trip", "trip", "ask_budget", "budget", "options", "choice", "confirm", "confirmation", "booked")
 LOOP: NodePath = (*DIRECT[:7], "alternatives", "choice", *DIRECT[7:])
 THREE_LOOPS: NodePath = (*DIRECT[:3], "suggest", *DIRECT[1:7], "alternatives", "choice", "options", "choice", *DIRECT[7:])
@@ -35,7 +40,7 @@ GOODBYE = "No problem. Thank you for your time, and goodbye!"
 
 def gold(path: NodePath, values: dict[str, str] = VALUES, seed: int = 0) -> tuple[list[str], list[str]]:
     """The agent's and the customer's turns of a conversation without fault."""
-    chat = messages("", None, write(GRAPH, path, values, random.Random(seed)))[1:]
+    chat = chat_messages("", None, scripted_utterances(GRAPH, path, values, random.Random(seed)))[1:]
     return tuple([m["content"] for m in chat if m["role"] == role] for role in ("assistant", "user"))  # type: ignore[return-value]
 
 
@@ -44,8 +49,8 @@ def replayed(path: NodePath, replies: list[str], values: dict[str, str] = VALUES
 
 
 def judged(path: NodePath, replies: list[str], error: str | None = None) -> Judgement:
-    dialogue = Dialogue((), tuple(Reply(text, 0.1, 10, 5, "stop") for text in replies), error)
-    return judge(path, gold(path)[1], dialogue, replayed(path, replies))
+    dialogue = Conversation((), tuple(Reply(text, 0.1, 10, 5, "stop") for text in replies), error)
+    return judge_by_rules(path, gold(path)[1], dialogue, replayed(path, replies))
 
 
 def spec_of(*nodes: dict[str, object], **fields: object) -> ProcedureSpec:
@@ -79,7 +84,7 @@ def test_several_agent_nodes_in_one_reply_are_told_apart() -> None:
         variables=[{"name": "name", "values": ["Ann"]}],
     )
     graph = Graph(spec)
-    labeller = Labeller(graph)
+    labeller = RuleLabeller(graph)
     assert [label.nodes for label in labeller.label("Hello. Who is there?")] == [("hello", "ask")]
     # "Hello." alone may be either node; the replay takes the one that is due.
     assert {label.nodes for label in labeller.label("Hello.")} == {("hello",), ("bye",)}
@@ -92,7 +97,7 @@ def test_an_agents_node_without_examples_is_named() -> None:
     silent: dict[str, object] = {"id": "b", "role": "agent", "prompt": "x", "outcome": "success"}
     spec = spec_of({"id": "a", "role": "user", "next": [{"to": "b"}]}, silent)
     with pytest.raises(InvalidInputError, match="node b has no examples, which the rule judge needs"):
-        Labeller(Graph(spec))
+        RuleLabeller(Graph(spec))
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -225,15 +230,15 @@ def test_naturalness_counts_garbled_stuck_and_cut_replies() -> None:
     stuck = [reply.replace("Ho Chi Minh City", "Ho Chi Minh Chi Minh") for reply in replies]
     assert judged(DIRECT, stuck).scores["naturalness"] == 1
     assert judged(DIRECT, [*replies[:-1], "bla"]).scores["naturalness"] == 3
-    cut = Dialogue((), tuple(replace(Reply(text, 0.1, 1, 1, "stop"), finish_reason="length") for text in replies))
-    assert judge(DIRECT, gold(DIRECT)[1], cut, replayed(DIRECT, replies)).scores["naturalness"] == 1
+    cut = Conversation((), tuple(replace(Reply(text, 0.1, 1, 1, "stop"), finish_reason="length") for text in replies))
+    assert judge_by_rules(DIRECT, gold(DIRECT)[1], cut, replayed(DIRECT, replies)).scores["naturalness"] == 1
 
 
 def test_a_name_that_repeats_itself_is_no_fault() -> None:
     values = {**VALUES, "destination": "Bora Bora"}
     replies, lines = gold(DIRECT, values)
-    dialogue = Dialogue((), tuple(Reply(text, 0.1, 1, 1, "stop") for text in replies))
-    assert judge(DIRECT, lines, dialogue, replayed(DIRECT, replies, values)).scores["naturalness"] == 5
+    dialogue = Conversation((), tuple(Reply(text, 0.1, 1, 1, "stop") for text in replies))
+    assert judge_by_rules(DIRECT, lines, dialogue, replayed(DIRECT, replies, values)).scores["naturalness"] == 5
 
 
 def test_a_conversation_that_broke_off_has_failed_on_everything() -> None:

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from subterra_jobs.evaluate.analysis.arms import against, agreement, figures, judges_of, takes
-from subterra_jobs.evaluate.analysis.summary import summarise, visits
+from subterra_jobs.evaluate.analysis.arms import (
+    agreement_summary,
+    arm_summary,
+    compare_with,
+    cost_per_conversation,
+    judge_fingerprints,
+)
+from subterra_jobs.evaluate.analysis.summary import traversal_counts
 from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Result
-from subterra_jobs.evaluate.report import report
-from subterra_jobs.evaluate.report.graph_heatmap import picture
-from subterra_testkit.reports import GRAPH, HOSTILE, JUDGES, Sample, page, paired, single
+from subterra_jobs.evaluate.report.graph_heatmap import draw_heatmap
+from subterra_jobs.evaluate.report.report import build_report, write_report
+from subterra_testkit.reports import GRAPH, HOSTILE, JUDGES, Sample, evaluated, page, paired, single
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +32,7 @@ def beside() -> Sample:
 
 
 def built(sample: Sample) -> dict[str, object]:
-    run, arms, judging = sample
-    return report.build(run, GRAPH, arms, summarise(arms, 7), {"run": "r"}, judging)
+    return build_report(evaluated(sample, {"run": "r"}))
 
 
 def scored(result: Result, score: int) -> Result:
@@ -56,19 +61,19 @@ def test_a_candidate_alone_is_compared_with_nobody(alone: Sample) -> None:
 def test_touched_unplayed_and_unjudged_scenarios_are_not_compared(alone: Sample) -> None:
     results = alone[1]["candidate"][:40]
     other = [
-        replace(results[0], scenario=replace(results[0].scenario, touched=True)),
-        replace(results[1], dialogue=replace(results[1].dialogue, error="lost")),
+        replace(results[0], scenario=replace(results[0].scenario, affected_by_edit=True)),
+        replace(results[1], conversation=replace(results[1].conversation, error="lost")),
         replace(results[2], judgements=(None,)),
         *results[3:],
     ]
-    found = against(results, other, "serving", 1)
+    found = compare_with(results, other, "serving", 1)
     assert (found["compared"], found["touched"]) == (37, 1)
-    assert against(other, results, "serving", 1)["compared"] == 37
+    assert compare_with(other, results, "serving", 1)["compared"] == 37
 
 
 def test_wins_and_differences_are_the_candidates(alone: Sample) -> None:
     results = alone[1]["candidate"][:40]
-    found = against([scored(each, 4) for each in results], [scored(each, 3) for each in results], "serving", 1)
+    found = compare_with([scored(each, 4) for each in results], [scored(each, 3) for each in results], "serving", 1)
     row = found["criteria"][TASK]
     assert (row["wins"], row["losses"], row["difference"]["mean"]) == (40, 0, 1.0)
     assert row["p"] < 0.001
@@ -80,31 +85,31 @@ def test_scores_of_unlike_judges_are_never_compared(beside: Sample) -> None:
     given = arms["serving"][0].judgements
     other = replace(arms["serving"][0], judgements=tuple(each and replace(each, judge="other rubric") for each in given))
     mixed = {**arms, "serving": [other, *arms["serving"][1:]]}
-    assert judges_of(arms) == tuple(f"{name[:4]}0123" for name in JUDGES)
-    with pytest.raises(ValueError, match="unlike fingerprints"):
-        report.build(run, GRAPH, mixed, summarise(arms, 7), {}, judging)
+    assert judge_fingerprints(arms) == tuple(f"{name[:4]}0123" for name in JUDGES)
+    with pytest.raises(ValueError, match="different fingerprints"):
+        build_report(evaluated((run, mixed, judging), {}))
 
 
 def test_judges_are_told_apart_with_agreement_and_repeats(beside: Sample) -> None:
     _, arms, judging = beside
-    found = agreement(arms, judging.repeats, judging.judges, 7)
+    found = agreement_summary(arms, judging.repeats, judging.judges, 7)
     assert [each["name"] for each in found["judges"]] == list(JUDGES)
     assert all(0 < each["repeatSd"] < 1 for each in found["judges"])
     assert all(0 < found["kappa"][name]["mean"] < 1 for name in CRITERIA)
     assert sum(each["missing"] for each in found["judges"]) > 0
-    assert agreement({"candidate": arms["candidate"][:20]}, (), JUDGES, 7)["kappa"] == {}  # too few to tell
+    assert agreement_summary({"candidate": arms["candidate"][:20]}, (), JUDGES, 7)["kappa"] == {}  # too few to tell
 
 
 def test_turns_with_exactly_one_question_are_counted(alone: Sample) -> None:
     result = alone[1]["candidate"][0]
-    replies = tuple(replace(result.dialogue.replies[0], text=text) for text in ("Where to?", "Why? When?", "Fine.", "何時？"))
-    found = takes([replace(result, dialogue=replace(result.dialogue, replies=replies))])
+    replies = tuple(replace(result.conversation.replies[0], text=text) for text in ("Where to?", "Why? When?", "Fine.", "何時？"))
+    found = cost_per_conversation([replace(result, conversation=replace(result.conversation, replies=replies))])
     assert (found["turns"], found["oneQuestion"], found["words"]) == (4.0, 0.5, 1.5)
 
 
 def test_figures_of_an_arm_that_never_answered_are_defined(alone: Sample) -> None:
-    lost = [replace(each, dialogue=replace(each.dialogue, error="lost", replies=())) for each in alone[1]["candidate"][:12]]
-    found = figures(lost, 1)
+    lost = [replace(each, conversation=replace(each.conversation, error="lost", replies=())) for each in alone[1]["candidate"][:12]]
+    found = arm_summary(lost, 1)
     assert found["unplayed"] == 12
     assert set(found["takes"].values()) == {None}
     assert found["conformance"]["mean"] == 0
@@ -112,7 +117,7 @@ def test_figures_of_an_arm_that_never_answered_are_defined(alone: Sample) -> Non
 
 def test_the_graph_counts_conversations_and_failures_once_for_each_edge(alone: Sample) -> None:
     results = alone[1]["candidate"]
-    counted = visits(results)
+    counted = traversal_counts(results)
     assert counted.failures is not None
     assert counted.nodes["greet"] == counted.conversations == len(results)
     assert counted.failures.nodes["greet"] == sum(result.failed for result in results) > 0
@@ -122,13 +127,13 @@ def test_the_graph_counts_conversations_and_failures_once_for_each_edge(alone: S
 def test_the_page_begins_with_the_decision_and_says_whose_it_is(beside: Sample) -> None:
     text = page(beside)
     assert text.index('class="verdict') < text.index('class="tiles"') < text.index("Scores side by side")
-    assert "what the gate said when the report was made: a first attempt at this procedure" in text
+    assert "Verdict at the time of the report: first attempt at this procedure" in text
 
 
 def test_quotes_names_and_replies_are_escaped(beside: Sample) -> None:
     run, arms, judging = beside
     evil = [*arms["candidate"]]
-    evil[0] = replace(evil[0], dialogue=replace(evil[0].dialogue, fault=HOSTILE, error=HOSTILE))
+    evil[0] = replace(evil[0], conversation=replace(evil[0].conversation, fault=HOSTILE, error=HOSTILE))
     sample = run, {**arms, "candidate": evil, HOSTILE: arms["serving"]}, replace(judging, judges=(HOSTILE, "b"), labeller=HOSTILE)
     text = page(sample)
     assert HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in text
@@ -139,7 +144,7 @@ def test_a_procedures_own_texts_cannot_leave_the_picture(alone: Sample) -> None:
     spec = GRAPH.spec.model_copy(
         update={"nodes": tuple(node.model_copy(update={"prompt": "</title><script>x</script>"}) for node in GRAPH.spec.nodes)}
     )
-    assert "<script" not in picture(type(GRAPH)(spec), alone[1]["candidate"]).svg
+    assert "<script" not in draw_heatmap(type(GRAPH)(spec), alone[1]["candidate"]).svg
 
 
 def test_the_page_needs_nothing_from_outside(alone: Sample) -> None:
@@ -150,11 +155,11 @@ def test_the_page_needs_nothing_from_outside(alone: Sample) -> None:
 
 def test_the_files_hold_every_arms_conversations_with_the_judges_words(beside: Sample, tmp_path: Path) -> None:
     run, arms, _ = beside
-    report.write(tmp_path, built(beside), GRAPH, arms)
+    write_report(tmp_path, evaluated(beside, {}))
     rows = [json.loads(line) for line in (tmp_path / "transcripts.jsonl").read_text().splitlines()]
     assert len(rows) == len(arms) * run.evaluation.scenarios
     assert {row["arm"] for row in rows} == set(arms)
     assert any(HOSTILE in each["evidence"][TASK]["quotes"] for row in rows for each in row["judgements"] if each)
-    assert {each["judge"] for row in rows for each in row["judgements"] if each} == set(judges_of(arms))
+    assert {each["judge"] for row in rows for each in row["judgements"] if each} == set(judge_fingerprints(arms))
     scenarios = json.loads((tmp_path / "report.json").read_text())["scenarios"]
     assert set(scenarios[0]["elsewhere"]) == set(arms) - {"candidate"}

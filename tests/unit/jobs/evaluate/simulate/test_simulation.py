@@ -25,17 +25,17 @@ from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InfrastructureError
-from subterra_jobs.evaluate.analysis.summary import branches, summarise
-from subterra_jobs.evaluate.judge.judges import examine
+from subterra_jobs.evaluate.analysis.summary import branch_outcomes, summarise
+from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.results import Judgement, Result
-from subterra_jobs.evaluate.judge.rule_labeller import Labeller
-from subterra_jobs.evaluate.report import report
-from subterra_jobs.evaluate.report.html import TITLES, html
-from subterra_jobs.evaluate.scenarios import build
-from subterra_jobs.evaluate.scenarios.path_cover import hops
-from subterra_jobs.evaluate.simulate.simulation import play
-from subterra_jobs.evaluate.simulate.vllm_client import Candidate, UnplayableError
-from subterra_testkit.fake_chat_server import serving
+from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
+from subterra_jobs.evaluate.report.html import TITLES, render_html
+from subterra_jobs.evaluate.report.report import Evaluated, build_report
+from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.path_cover import path_edges
+from subterra_jobs.evaluate.simulate.simulation import simulate_scripted
+from subterra_jobs.evaluate.simulate.vllm_client import UnplayableError, VLLMClient
+from subterra_testkit.fake_chat_server import fake_chat_server
 from subterra_testkit.repository import ROOT
 
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
@@ -53,27 +53,25 @@ def run_input(tmp_path: Path, count: int = 60, seed: int = 7, **evaluation: Any)
 def evaluate(tmp_path: Path, damage: str, run: RunInput) -> tuple[int, str, dict[str, Any], str]:
     """Exit code, termination message, report.json and html of the stage."""
     (tmp_path / "input.json").write_text(run.model_dump_json(by_alias=True))
-    with serving(SPEC, damage) as (url, _):
+    with fake_chat_server(SPEC, damage) as (url, _):
         environment = {**os.environ, "SUBTERRA_VLLM_URL": url, "SUBTERRA_TERMINATION_LOG": str(tmp_path / "log")}
-        done = subprocess.run(
-            [sys.executable, "-m", "subterra_jobs.evaluate", "--input", str(tmp_path / "input.json")],
-            env=environment, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "subterra_jobs.evaluate", "--input", str(tmp_path / "input.json")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     artifact = tmp_path / "store" / artifact_path("evaluate", run.keys.report)
     message = (tmp_path / "log").read_text()
     if done.returncode:
         return done.returncode, message, {}, ""
-    return 0, message, json.loads((artifact / "report.json").read_text()), (artifact / "html").read_text()
+    return 0, message, json.loads((artifact / "report.json").read_text()), (artifact / "report.html").read_text()
 
 
 def results_of(damage: str, count: int = 40) -> list[Result]:
     """The scenarios played in this process, judged."""
     settings = run_input(Path("/nowhere"), count).evaluation
-    cast = build.build(GRAPH, settings)
-    with serving(SPEC, damage) as (url, _):
-        played = asyncio.run(play(url, cast, max_tokens=256, wait_seconds=5))
-    labeller = Labeller(GRAPH)
-    return [examine(GRAPH, labeller, *pair) for pair in zip(cast, played.dialogues, strict=True)]
+    cast = build_scenarios(GRAPH, settings)
+    with fake_chat_server(SPEC, damage) as (url, _):
+        played = asyncio.run(simulate_scripted(url, cast, max_tokens=256, wait_seconds=5))
+    labeller = RuleLabeller(GRAPH)
+    return [examine_by_rules(GRAPH, labeller, *pair) for pair in zip(cast, played.conversations, strict=True)]
 
 
 def test_an_agent_that_follows_the_procedure_passes_the_gate_with_full_marks(tmp_path: Path) -> None:
@@ -97,7 +95,7 @@ def test_the_report_has_every_scenarios_scores_under_an_id_for_pairing(tmp_path:
     _, _, data, _ = evaluate(tmp_path, "none", run_input(tmp_path, 20))
     ids = [row["id"] for row in data["scenarios"]]
     assert len(set(ids)) == 20
-    assert ids == [scenario.id for scenario in build.build(GRAPH, run_input(tmp_path, 20).evaluation)]
+    assert ids == [scenario.id for scenario in build_scenarios(GRAPH, run_input(tmp_path, 20).evaluation)]
     assert all(set(row["scores"]) == set(TITLES) for row in data["scenarios"])
 
 
@@ -118,15 +116,15 @@ def test_conversations_that_cannot_be_played_are_kept_and_count_as_failed(tmp_pa
     assert result.scores is not None
     assert (data["arms"]["candidate"]["unplayed"], result.scores.scenarios) == (30, 60)
     assert result.scores.failure_rate.mean == 0.5
-    assert "30 could not be played" in result.message
+    assert "30 could not be simulated" in result.message
     assert "this conversation is too long" in page
     assert judge(result.scores, GatePolicy()).result == "Fail"
 
 
 def test_a_server_that_is_not_there_is_a_failure_of_the_infrastructure() -> None:
-    cast = build.build(GRAPH, run_input(Path("/nowhere"), 10).evaluation)
-    with pytest.raises(InfrastructureError, match="look at the log of the vllm container"):
-        asyncio.run(play("http://127.0.0.1:9", cast, max_tokens=64, wait_seconds=0))
+    cast = build_scenarios(GRAPH, run_input(Path("/nowhere"), 10).evaluation)
+    with pytest.raises(InfrastructureError, match="check the log of the vllm container"):
+        asyncio.run(simulate_scripted("http://127.0.0.1:9", cast, max_tokens=64, wait_seconds=0))
 
 
 def test_a_lost_connection_is_tried_again() -> None:
@@ -140,7 +138,7 @@ def test_a_lost_connection_is_tried_again() -> None:
 
     async def once() -> str:
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://x") as http:
-            return (await Candidate(http, "m", 8, backoff=0).reply([])).text
+            return (await VLLMClient(http, "m", 8, backoff=0).reply([])).text
 
     assert asyncio.run(once()) == "Hi"
     assert len(calls) == 3
@@ -151,16 +149,16 @@ def test_an_answer_that_makes_no_sense_is_an_unplayable_conversation(body: bytes
     async def once() -> None:
         transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
-            await Candidate(http, "m", 8, backoff=0).reply([])
+            await VLLMClient(http, "m", 8, backoff=0).reply([])
 
     with pytest.raises(UnplayableError):
         asyncio.run(once())
 
 
 def test_requests_hold_the_conversation_only_and_never_no_message() -> None:
-    cast = build.build(GRAPH, run_input(Path("/nowhere"), 10).evaluation)
-    with serving(SPEC) as (url, seen):
-        asyncio.run(play(url, cast, max_tokens=64, wait_seconds=5))
+    cast = build_scenarios(GRAPH, run_input(Path("/nowhere"), 10).evaluation)
+    with fake_chat_server(SPEC) as (url, seen):
+        asyncio.run(simulate_scripted(url, cast, max_tokens=64, wait_seconds=5))
     assert all(body["messages"] and body["temperature"] == 0 for body in seen)
     system = [message for body in seen for message in body["messages"] if message["role"] == "system"]
     assert system
@@ -181,7 +179,7 @@ def test_a_hostile_banner_and_value_are_escaped_too(tmp_path: Path) -> None:
     everything = [evil, *results[1:]]
     scores = summarise({"candidate": everything}, 7)
     arms = {"candidate": everything}
-    page = html(report.build(run, GRAPH, arms, scores, {"model": "<i>m</i>"}), GRAPH, arms)
+    page = render_html(build_report(Evaluated(run, GRAPH, arms, scores, {"model": "<i>m</i>"})), GRAPH, arms)
     assert not any(text in page for text in ("<img", "<b onload", "<i>m"))
 
 
@@ -197,7 +195,7 @@ def test_graceful_handling_is_left_out_when_hardly_any_customer_posed_a_challeng
 def test_references_are_compared_on_scenarios_that_the_edit_does_not_touch_and_baselines_have_no_say() -> None:
     good = results_of("none", 40)
     lost = [replace(result, judgements=(None,)) for result in good]
-    touched = [replace(result, scenario=replace(result.scenario, touched=i < 10)) for i, result in enumerate(good)]
+    touched = [replace(result, scenario=replace(result.scenario, affected_by_edit=i < 10)) for i, result in enumerate(good)]
     found = summarise({"candidate": good, "serving": touched, "in-context": lost}, 7).statistics
     assert found is not None
     assert [(each.against, each.failures.of) for each in found.comparisons] == [("serving", 30)]
@@ -210,7 +208,7 @@ def test_what_a_reference_made_unplayable_itself_scores_1_and_what_its_server_lo
 
     def broken(result: Result, *, lost: bool) -> Result:
         worst = Judgement(dict.fromkeys(TITLES, 1), result.challenged, ())
-        return replace(result, dialogue=replace(result.dialogue, error="too long", lost=lost), judgements=(worst,))
+        return replace(result, conversation=replace(result.conversation, error="too long", lost=lost), judgements=(worst,))
 
     mine = [broken(good[0], lost=False), *good[1:]]
     for lost, difference in ((False, 0.0), (True, -4 / 40)):
@@ -221,12 +219,12 @@ def test_what_a_reference_made_unplayable_itself_scores_1_and_what_its_server_lo
 
 def test_branches_are_counted_by_the_conversations_that_took_them_and_the_one_that_fails_comes_first() -> None:
     good = results_of("none", 80)
-    lost = [replace(r, judgements=(None,)) if ("choice", "alternatives") in hops(r.scenario.path) else r for r in good]
-    worst = branches(lost)[0]
+    lost = [replace(r, judgements=(None,)) if ("choice", "alternatives") in path_edges(r.scenario.path) else r for r in good]
+    worst = branch_outcomes(lost)[0]
     assert (worst.hub, worst.to, worst.failures) == ("choice", "alternatives", worst.conversations)
-    assert worst.conversations == sum(("choice", "alternatives") in hops(result.scenario.path) for result in good)
+    assert worst.conversations == sum(("choice", "alternatives") in path_edges(result.scenario.path) for result in good)
     scores = summarise({"candidate": lost}, 7)
     assert scores.worst_branches
     judged = [branch.conversations >= 30 for branch in scores.worst_branches]
     assert judged == sorted(judged, reverse=True)
-    assert scores.branches_judged == sum(branch.conversations >= 30 for branch in branches(lost))
+    assert scores.branches_judged == sum(branch.conversations >= 30 for branch in branch_outcomes(lost))

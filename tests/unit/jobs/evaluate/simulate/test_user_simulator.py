@@ -10,13 +10,14 @@ import pytest
 
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
-from subterra_jobs.evaluate.scenarios import build, customer_profiles
+from subterra_jobs.evaluate.scenarios import customer_profiles
+from subterra_jobs.evaluate.scenarios.build import build_scenarios, customer_goals
 from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge
 from subterra_jobs.evaluate.scenarios.path_cover import draw_paths
 from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge
-from subterra_jobs.evaluate.simulate.user_simulator import TRIES, ModelUser, ask, understand
-from subterra_testkit.evaluation_runs import MODEL, asked, desk, provider, run_input
-from subterra_testkit.fake_llm_api import MessagesApi
+from subterra_jobs.evaluate.simulate.user_simulator import TRIES, LLMUser, customer_request, parse_reply
+from subterra_testkit.evaluation_runs import MODEL, client_pool, fake_provider, last_message, run_input
+from subterra_testkit.fake_llm_api import FakeLLMApi
 from subterra_testkit.generation_inputs import example
 from subterra_testkit.judgements import system_of
 
@@ -25,7 +26,7 @@ EXAMPLES = ["travel", "zoom", "insurance"]
 
 def cast_of(name: str, count: int = 120, seed: int = 7) -> list[Scenario]:
     spec = example(name)
-    return build.build(Graph(spec), run_input(Path("/nowhere"), spec, scenarios=count, seed=seed).evaluation)
+    return build_scenarios(Graph(spec), run_input(Path("/nowhere"), spec, scenarios=count, seed=seed).evaluation)
 
 
 def said(turns: int) -> list[dict[str, str]]:
@@ -37,12 +38,12 @@ def test_a_customer_hears_nothing_of_nodes_of_the_agents_prompts_or_of_what_othe
     spec = example(name)
     graph = Graph(spec)
     for scenario in cast_of(name):
-        own = set(build.wishes(graph, scenario.path))
+        own = set(customer_goals(graph, scenario.path))
         texts = [node.prompt for node in spec.nodes if node.role == "agent" and node.prompt]
         texts += [edge.when for node in spec.nodes for edge in node.next if edge.when and edge.when not in own]
         hidden = [variable.name for variable in spec.variables if variable.visibility != "customer"]
         for turns in range(3):
-            request = ask(spec, scenario, said(turns))
+            request = customer_request(spec, scenario, said(turns))
             words = request.system + request.messages[0]["content"]
             assert not [text for text in texts if text in words or render(text, scenario.values) in words]
             assert not [node.id for node in spec.nodes if "_" in node.id and node.id in words]
@@ -54,7 +55,7 @@ def test_a_customer_is_told_the_values_and_every_decision_in_its_order(name: str
     spec = example(name)
     graph = Graph(spec)
     for scenario in (each for each in cast_of(name) if each.challenge is None):
-        asked_for = ask(spec, scenario, []).messages[0]["content"]
+        asked_for = customer_request(spec, scenario, []).messages[0]["content"]
         decided = [graph.edge(*hop) for hop in pairwise(scenario.path)]
         whens = [render(edge.when, scenario.values) for edge in decided if edge and edge.when]
         places = [asked_for.index(f". {when}") for when in whens]
@@ -90,7 +91,7 @@ def test_a_challenge_comes_at_a_turn_that_the_customer_has_and_leaves_facts_as_t
         if challenge.about:
             assert challenge.about not in graph.facts
             assert challenge.other != scenario.values[challenge.about]
-            now = ask(graph.spec, scenario, said(challenge.turn)).messages[0]["content"]
+            now = customer_request(graph.spec, scenario, said(challenge.turn)).messages[0]["content"]
             assert challenge.other in now.partition("<now>")[2]
 
 
@@ -98,8 +99,8 @@ def test_who_changes_their_mind_believes_something_else_before() -> None:
     scenario = next(each for each in cast_of("travel") if each.challenge and each.challenge.kind == "change of mind")
     challenge = scenario.challenge
     assert challenge is not None
-    before = ask(example("travel"), scenario, said(challenge.turn - 1)).messages[0]["content"]
-    after = ask(example("travel"), scenario, said(challenge.turn + 1)).messages[0]["content"]
+    before = customer_request(example("travel"), scenario, said(challenge.turn - 1)).messages[0]["content"]
+    after = customer_request(example("travel"), scenario, said(challenge.turn + 1)).messages[0]["content"]
     assert f"- {challenge.about}: {challenge.other}" in before
     assert f"- {challenge.about}: {scenario.values[challenge.about]}" in after
     assert "<now>" not in before + after
@@ -131,20 +132,20 @@ def test_the_same_settings_give_the_same_customers_and_no_two_are_alike() -> Non
     ],
 )
 def test_what_is_made_of_an_answer(answer: str, words: str, last: bool, fault: str | None) -> None:
-    turn = understand(answer, None)
-    assert (turn.text, turn.last, turn.fault) == (words, last, fault)
+    turn = parse_reply(answer, None)
+    assert (turn.text, turn.is_final, turn.fault) == (words, last, fault)
 
 
 def test_an_answer_that_was_cut_off_is_a_fault() -> None:
-    assert understand("To Ro", "max_tokens").fault == "ended with max_tokens"
+    assert parse_reply("To Ro", "max_tokens").fault == "ended with max_tokens"
 
 
 async def test_a_useless_answer_is_asked_for_again_and_then_flagged(tmp_path: Path) -> None:
     scenario = replace(cast_of("travel")[1], opener=None)
     answers = iter(["Agent: Hello", "", "To Rome.", *["Agent: no"] * TRIES])
-    with provider(MessagesApi(answer=lambda _: next(answers))) as api:
-        desk_ = desk(tmp_path)
-        user = ModelUser(desk_.caller(MODEL, "evaluation.simulator", "simulator"), example("travel"), scenario, "arm")
+    with fake_provider(FakeLLMApi(answer=lambda _: next(answers))) as api:
+        desk_ = client_pool(tmp_path)
+        user = LLMUser(desk_.client(MODEL, "evaluation.simulator", "simulator"), example("travel"), scenario, "arm")
         assert await user.reply([]) == "To Rome."
         assert user.fault is None
         assert await user.reply(said(1)) is None
@@ -155,27 +156,26 @@ async def test_a_useless_answer_is_asked_for_again_and_then_flagged(tmp_path: Pa
 
 async def test_after_the_last_words_nothing_more_is_asked(tmp_path: Path) -> None:
     scenario = replace(cast_of("travel")[1], opener="Hello")
-    with provider(MessagesApi(answer=lambda _: "That is all. [END]")) as api:
-        desk_ = desk(tmp_path)
-        user = ModelUser(desk_.caller(MODEL, "evaluation.simulator", "simulator"), example("travel"), scenario, "arm")
+    with fake_provider(FakeLLMApi(answer=lambda _: "That is all. [END]")) as api:
+        desk_ = client_pool(tmp_path)
+        user = LLMUser(desk_.client(MODEL, "evaluation.simulator", "simulator"), example("travel"), scenario, "arm")
         assert await user.reply([]) == "Hello"
         assert api.paid == 0
         assert await user.reply(said(1)) == "That is all."
         assert await user.reply(said(2)) is None
         await desk_.close()
     assert api.paid == 1
-    assert "Customer: Hm." in asked(api.bodies[0])
+    assert "Customer: Hm." in last_message(api.bodies[0])
     assert "You play a customer" in system_of(api.bodies[0])
 
 
 def test_a_procedure_without_examples_can_be_played_by_a_model() -> None:
     spec = example("travel")
-    bare = spec.model_copy(update={"nodes": tuple(
-        node.model_copy(update={"examples": (), "next": tuple(edge.model_copy(update={"examples": ()}) for edge in node.next)})
-        for node in spec.nodes
-    )})  # fmt: skip
+    edges = {node.id: tuple(edge.model_copy(update={"examples": ()}) for edge in node.next) for node in spec.nodes}
+    nodes = tuple(node.model_copy(update={"examples": (), "next": edges[node.id]}) for node in spec.nodes)
+    bare = spec.model_copy(update={"nodes": nodes})
     settings = run_input(Path("/nowhere"), bare).evaluation
-    assert len(build.build(Graph(bare), settings)) == settings.scenarios
+    assert len(build_scenarios(Graph(bare), settings)) == settings.scenarios
 
 
 def test_a_challenge_without_anything_to_change_is_an_ambiguity() -> None:
@@ -183,6 +183,6 @@ def test_a_challenge_without_anything_to_change_is_an_ambiguity() -> None:
     nodes = tuple(node.model_copy(update={"prompt": "Speak."}) for node in spec.nodes)
     graph = Graph(spec.model_copy(update={"nodes": nodes}))
     path = draw_paths(graph, run_input(Path("/nowhere")).evaluation)[0]
-    found = customer_profiles.challenge(graph, path, {}, "change of mind", random.Random(1), unseen=False, greeted=False)
+    found = customer_profiles.draw_challenge(graph, path, {}, "change of mind", random.Random(1), unseen=False, greeted=False)
     assert isinstance(found, Challenge)
     assert found.kind == "ambiguity"

@@ -15,13 +15,13 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue import scripted
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.generate.check.branch_audit import audit, require_usable
-from subterra_jobs.generate.check.near_duplicates import without_repeats
-from subterra_jobs.generate.check.turn_checks import Checker, reasons
+from subterra_jobs.generate.check.branch_audit import audit_branches, require_usable
+from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
+from subterra_jobs.generate.check.turn_checks import TurnChecker, count_drop_reasons
 from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
-from subterra_jobs.generate.plan.customer_style import Manner, Twist
-from subterra_jobs.generate.plan.plan import Slot, plan
+from subterra_jobs.generate.plan.customer_style import CustomerStyle, Twist
+from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
 from subterra_testkit.generation_inputs import example
@@ -42,18 +42,21 @@ def shop(**more: Json) -> ProcedureSpec:
         agent("offer", "choice", prompt="Offer {{city}} for {{offer}}, paid in 36 rates; 0800 555 is the number for questions."),
         user("choice", {"to": "bye", "when": "The customer takes the offer."}, {"to": "trip", "when": "No, it is too dear."}),
         end(),
-        start="greet_now", variables=[CITY, PRICE, OFFER, PLAN],
+        start="greet_now",
+        variables=[CITY, PRICE, OFFER, PLAN],
         knowledge=[{"id": "free", "text": "Free of charge until 2400 hours before, see https://shop.example/terms or Rome."}],
         **more,
-    )  # fmt: skip
+    )
 
 
-def fault(text: str, position: int, *said: str, manner: Manner | None = None, spec: ProcedureSpec | None = None) -> str | None:
+def fault(
+    text: str, position: int, *said: str, manner: CustomerStyle | None = None, spec: ProcedureSpec | None = None
+) -> str | None:
     """What is wrong with words at a place of the path, after what was said before."""
     graph = Graph(spec or shop())
-    slot = Slot("s1-000001", 1, PATH, VALUES, "0" * 64, False, manner or Manner())
+    planned = ConversationSpec("s1-000001", 1, PATH, VALUES, "0" * 64, False, manner or CustomerStyle())
     history = [Utterance(node, graph.nodes[node].role, words, None) for node, words in zip(PATH, said, strict=False)]
-    return Checker(graph).turn(slot, position, history, text)
+    return TurnChecker(graph).turn(planned, position, history, text)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +85,13 @@ def test_words_that_are_also_ids_and_letters_of_the_same_script_are_let_pass(tex
 
 def test_a_procedure_in_other_letters_is_written_in_these_and_may_name_brands_in_latin_ones() -> None:
     cyrillic = procedure(agent("hello", "bye", prompt="Поздоровайтесь с клиентом."), end(prompt="Попрощайтесь."))
-    check = Checker(Graph(cyrillic))
+    check = TurnChecker(Graph(cyrillic))
     assert check.utterance("Здравствуйте, это Zoom.") is None
     assert check.utterance("Welcome to our support, how are you?") is not None
 
 
 def test_a_procedure_that_has_brackets_itself_may_use_them() -> None:
-    assert Checker(Graph(procedure(agent("hello", "bye", prompt="Say [sic]."), end()))).utterance("Press [Enter now].") is None
+    assert TurnChecker(Graph(procedure(agent("hello", "bye", prompt="Say [sic]."), end()))).utterance("Press [Enter now].") is None
 
 
 def test_a_customer_does_not_speak_of_the_customer() -> None:
@@ -126,8 +129,8 @@ def test_values_that_have_a_reason_to_be_named_are_let_pass(text: str, position:
 @pytest.mark.parametrize("kind", ["correction", "digression"])
 def test_a_twist_may_name_what_it_takes_back(kind: str) -> None:
     words = "Lisbon for $2,000, no, I mean New York for $1,500."
-    assert fault(words, 1, manner=Manner(twist=Twist(kind, 1, "city"))) is None  # type: ignore[arg-type]
-    assert fault(words, 3, manner=Manner(twist=Twist(kind, 1, "city"))) is not None  # type: ignore[arg-type]
+    assert fault(words, 1, manner=CustomerStyle(twist=Twist(kind, 1, "city"))) is None  # type: ignore[arg-type]
+    assert fault(words, 3, manner=CustomerStyle(twist=Twist(kind, 1, "city"))) is not None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -166,26 +169,28 @@ def test_an_agent_makes_no_address_up() -> None:
 @pytest.mark.parametrize("name", ["travel", "zoom", "insurance"])
 def test_no_wording_of_the_examples_is_taken_for_untrue(name: str) -> None:
     graph = Graph(example(name))
-    check = Checker(graph)
-    for slot in plan(graph.spec, Generation(teacher=Provider(), conversations=1000, seeds=(42,), held_out_percent=10)):
-        said = scripted.write(graph, slot.path, slot.values, random.Random(slot.id))
-        faults = [check.turn(slot, position, said[:position], each.text) for position, each in enumerate(said)]
+    check = TurnChecker(graph)
+    for planned in plan_conversations(
+        graph.spec, Generation(teacher=Provider(), conversations=1000, seeds=(42,), held_out_percent=10)
+    ):
+        said = scripted.scripted_utterances(graph, planned.path, planned.values, random.Random(planned.id))
+        faults = [check.turn(planned, position, said[:position], each.text) for position, each in enumerate(said)]
         assert set(faults) == {None}
 
 
 async def test_an_author_may_say_what_a_model_may_not() -> None:
     bold = ("**Good** [sic]. Call 0800 1234 or see www.shop.example.",)
     graph = Graph(procedure(agent("hello", "bye", examples=bold), end(examples=["Bye."])))
-    slot = Slot("s1-000001", 1, ("hello", "bye"), {}, "0" * 64, False, Manner())
-    assert (await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(slot))).dropped is None
+    planned = ConversationSpec("s1-000001", 1, ("hello", "bye"), {}, "0" * 64, False, CustomerStyle())
+    assert (await Writer(graph, ScriptedTeacher(graph)).finish(Conversation(planned))).drop_reason is None
 
 
 def conversation(
     number: int, *words: str, dropped: str | None = None, city: str = "Lisbon", held_out: bool = False
 ) -> Conversation:
-    slot = Slot(f"s1-{number:06d}", 1, PATH, VALUES | {"city": city}, "0" * 64, held_out, Manner())
+    planned = ConversationSpec(f"s1-{number:06d}", 1, PATH, VALUES | {"city": city}, "0" * 64, held_out, CustomerStyle())
     said = tuple(Utterance(node, "agent", text, None) for node, text in zip(PATH, words, strict=False))
-    return Conversation(slot, said, dropped)
+    return Conversation(planned, said, dropped)
 
 
 def test_of_conversations_that_differ_in_values_only_the_first_is_kept() -> None:
@@ -194,7 +199,7 @@ def test_of_conversations_that_differ_in_values_only_the_first_is_kept() -> None
         conversation(1, "Where to?", "to Lisbon for 12 people."),
         conversation(2, "Where to?", "Hm, to Lisbon for 12 people."),
     ]
-    assert [each.dropped for each in without_repeats(written)] == [None, None, "repeats another conversation: s1-000001"]
+    assert [each.drop_reason for each in drop_near_duplicates(written)] == [None, None, "repeats another conversation: s1-000001"]
 
 
 def test_drops_are_counted_by_reason_in_the_message_and_in_the_report(tmp_path: Path) -> None:
@@ -202,18 +207,18 @@ def test_drops_are_counted_by_reason_in_the_message_and_in_the_report(tmp_path: 
     written = [conversation(1, *full), conversation(2, *full, held_out=True)]
     faults = ("node trip names a node: ask_budget", "node bye names a node: offer_2", "node bye is empty")
     written += [conversation(number, dropped=fault) for number, fault in enumerate(faults, 3)]
-    outcome = write_dataset(Graph(shop()), written, audit(written), tmp_path)
+    outcome = write_dataset(Graph(shop()), written, audit_branches(written), tmp_path)
     assert outcome.message.endswith(", 3 dropped (2 names a node, 1 is empty)")
     counts = json.loads((tmp_path / "coverage.json").read_text())["conversations"]
     assert counts == {"train": 1, "heldOut": 1, "dropped": 3, "droppedFor": {"names a node": 2, "is empty": 1}}
-    assert reasons([]) == {}
+    assert count_drop_reasons([]) == {}
 
 
 def test_when_most_of_the_pilot_is_dropped_the_rest_is_not_written() -> None:
     def piloted(dropped: int) -> list[Conversation]:
-        slots = [slot for slot in plan(example("travel"), GENERATION) if slot.audited]
+        plan = [planned for planned in plan_conversations(example("travel"), GENERATION) if planned.audited]
         fault = "node options has a number that nobody gave: 450"
-        return [replace(Conversation(slot), dropped=fault if n < dropped else None) for n, slot in enumerate(slots)]
+        return [replace(Conversation(planned), drop_reason=fault if n < dropped else None) for n, planned in enumerate(plan)]
 
     require_usable(piloted(25))
     with pytest.raises(InvalidInputError, match=r"26 of the first 50 .* node options has a number that nobody gave: 450\. Give"):

@@ -8,7 +8,7 @@ import pytest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.dialogue.sampling import sample_path
-from subterra_jobs.generate.plan.path_space import Ways, runs_of
+from subterra_jobs.generate.plan.path_space import PathSpace, ngrams_of
 from subterra_testkit.generation_inputs import example
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 
@@ -23,37 +23,42 @@ def tangled(nodes: int) -> ProcedureSpec:
 
 
 def every_run(graph: Graph) -> set[tuple[str, ...]]:
-    return {run for path in graph.paths() for run in runs_of(path)}
+    return {run for path in graph.paths() for run in ngrams_of(path)}
 
 
 def test_a_path_has_its_nodes_edges_and_pairs_of_edges_as_runs() -> None:
-    assert Counter(runs_of(("a", "b", "a", "b"))) == {
-        ("a",): 2, ("b",): 2, ("a", "b"): 2, ("b", "a"): 1, ("a", "b", "a"): 1, ("b", "a", "b"): 1,
-    }  # fmt: skip
+    assert Counter(ngrams_of(("a", "b", "a", "b"))) == {
+        ("a",): 2,
+        ("b",): 2,
+        ("a", "b"): 2,
+        ("b", "a"): 1,
+        ("a", "b", "a"): 1,
+        ("b", "a", "b"): 1,
+    }
 
 
 @pytest.mark.parametrize("name", ["travel", "zoom"])
 def test_exactly_the_runs_that_some_path_takes_are_possible(name: str) -> None:
     graph = Graph(example(name))
-    assert set(Ways(graph).runs) == every_run(graph)
+    assert set(PathSpace(graph).ngrams) == every_run(graph)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_chance_of_a_run_is_how_often_random_walks_take_it(name: str) -> None:
     graph, rng = Graph(example(name)), random.Random(1)
-    chances = Ways(graph).runs
-    seen = Counter(run for _ in range(3000) for run in runs_of(sample_path(graph, rng)))
+    chances = PathSpace(graph).ngrams
+    seen = Counter(run for _ in range(3000) for run in ngrams_of(sample_path(graph, rng)))
     assert all(abs(seen[run] / 3000 - chance) < 0.05 for run, chance in chances.items())
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_path_for_a_run_takes_it_and_can_be_walked(name: str) -> None:
     graph = Graph(example(name))
-    ways = Ways(graph)
-    for run in ways.runs:
+    space = PathSpace(graph)
+    for run in space.ngrams:
         for number in range(3):
-            path = ways.path(run, "test", number)
-            assert run in set(runs_of(path))
+            path = space.path(run, "test", number)
+            assert run in set(ngrams_of(path))
             walk(graph, path)
 
 
@@ -68,12 +73,17 @@ def walk(graph: Graph, path: Path) -> None:
 def test_guards_and_facts_make_runs_impossible() -> None:
     graph = Graph(
         procedure(
-            agent("hello", "ask"), user("ask", "check", "leave"), user("leave", "check"),
-            fact_hub("check", way("sell", "Free"), way("again")), agent("again", after("help", "ask", "check"), "sell"),
-            end("sell"), end("help"), variables=[PLAN],
+            agent("hello", "ask"),
+            user("ask", "check", "leave"),
+            user("leave", "check"),
+            fact_hub("check", way("sell", "Free"), way("again")),
+            agent("again", after("help", "ask", "check"), "sell"),
+            end("sell"),
+            end("help"),
+            variables=[PLAN],
         )
-    )  # fmt: skip
-    runs = Ways(graph).runs
+    )
+    runs = PathSpace(graph).ngrams
     assert set(runs) == every_run(graph)
     assert runs["check", "sell"] == pytest.approx(1 / 3)  # one of three values
     assert ("check", "again", "help") in runs
@@ -81,6 +91,6 @@ def test_guards_and_facts_make_runs_impossible() -> None:
 
 def test_of_a_procedure_that_is_too_tangled_a_part_is_unfolded_with_every_node_in_it() -> None:
     graph = Graph(tangled(40))
-    ways = Ways(graph, steps=3000)
-    assert {run[0] for run in ways.runs if len(run) == 1} == set(graph.nodes)
-    walk(graph, ways.path(("n39", "bye"), "test"))
+    space = PathSpace(graph, max_steps=3000)
+    assert {run[0] for run in space.ngrams if len(run) == 1} == set(graph.nodes)
+    walk(graph, space.path(("n39", "bye"), "test"))

@@ -15,16 +15,16 @@ import pytest
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.generate.conversation import Conversation
-from subterra_jobs.generate.plan.plan import Slot, plan
-from subterra_jobs.generate.workers.worker import Batch, Worker
+from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.workers.worker import BatchResult, Worker
 from subterra_jobs.generate.write.turn_keys import turns_path
-from subterra_jobs.llm.admission import StageBroker
-from subterra_jobs.llm.rate_limit import Rates
-from subterra_jobs.llm.response_cache import AnswerStore, Kept
+from subterra_jobs.llm.admission import AdmissionQueue
+from subterra_jobs.llm.rate_limit import RateLimiter
+from subterra_jobs.llm.response_cache import CachedResponse, ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import MessagesApi, messages_api, plain_answer, role_of
+from subterra_testkit.fake_llm_api import FakeLLMApi, fake_llm_api, plain_answer, role_of
 from subterra_testkit.generation_inputs import PAID, run_input, travel
 
 Json = dict[str, Any]
@@ -33,8 +33,8 @@ Edit = Callable[[Json], object]
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesApi]:
-    with messages_api() as served:
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLMApi]:
+    with fake_llm_api() as served:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
         yield served
@@ -55,24 +55,24 @@ def node(spec: Json, name: str) -> Json:
 async def write(folder: Path, spec: ProcedureSpec, **generation: Any) -> list[Conversation]:
     """The conversations of a procedure, with whatever the folder's store knows already."""
     run = run_input(folder, spec, **({"teacher": PAID} | generation))
-    broker = StageBroker(BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), Rates(64))
-    worker = Worker(run, 8, broker)
+    queue = AdmissionQueue(BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), RateLimiter(64))
+    worker = Worker(run, 8, queue)
     try:
-        batch = await worker.write([Conversation(slot) for slot in plan(run.procedure, run.generation)])
+        batch = await worker.write([Conversation(planned) for planned in plan_conversations(run.procedure, run.generation)])
     finally:
         await worker.close()
     assert batch.failure is None
     return list(batch.finished)
 
 
-def calls(slots: list[Slot]) -> int:
-    return sum(len(slot.path) + len(slot.audited) for slot in slots)
+def calls(plan: list[ConversationSpec]) -> int:
+    return sum(len(planned.path) + len(planned.audited) for planned in plan)
 
 
-def from_the_node_on(slots: list[Slot], name: str) -> int:
+def from_the_node_on(plan: list[ConversationSpec], name: str) -> int:
     """Calls for turns that are not before the node's first visit, and for decisions that are read there."""
-    firsts = [(slot, slot.path.index(name)) for slot in slots if name in slot.path]
-    return sum(len(slot.path) - first + sum(each.position >= first for each in slot.audited) for slot, first in firsts)
+    firsts = [(planned, planned.path.index(name)) for planned in plan if name in planned.path]
+    return sum(len(planned.path) - first + sum(each.position >= first for each in planned.audited) for planned, first in firsts)
 
 
 def reword(name: str) -> Edit:
@@ -82,7 +82,7 @@ def reword(name: str) -> Edit:
     return edit
 
 
-async def paid_again(api: MessagesApi, folder: Path, edit: Edit, **generation: Any) -> int:
+async def paid_again(api: FakeLLMApi, folder: Path, edit: Edit, **generation: Any) -> int:
     """Calls that a dataset takes after an edit, when the one before had been written."""
     await write(folder, travel())
     before = api.paid
@@ -91,22 +91,22 @@ async def paid_again(api: MessagesApi, folder: Path, edit: Edit, **generation: A
 
 
 @pytest.mark.parametrize("name", ["greet", "ask_budget", "choice", "booked"])
-async def test_after_an_edited_prompt_only_turns_from_its_node_on_are_paid(api: MessagesApi, tmp_path: Path, name: str) -> None:
-    slots = plan(travel(), run_input(tmp_path, teacher=PAID).generation)
+async def test_after_an_edited_prompt_only_turns_from_its_node_on_are_paid(api: FakeLLMApi, tmp_path: Path, name: str) -> None:
+    plan = plan_conversations(travel(), run_input(tmp_path, teacher=PAID).generation)
     again = await paid_again(api, tmp_path, reword(name))
-    assert again == from_the_node_on(slots, name)
-    assert again == calls(slots) if name == "greet" else again < calls(slots)
+    assert again == from_the_node_on(plan, name)
+    assert again == calls(plan) if name == "greet" else again < calls(plan)
 
 
-async def test_what_is_reused_makes_the_dataset_that_is_written_in_one_piece(api: MessagesApi, tmp_path: Path) -> None:
+async def test_what_is_reused_makes_the_dataset_that_is_written_in_one_piece(api: FakeLLMApi, tmp_path: Path) -> None:
     api.answer = telling
     spec = edited(reword("choice"))
     await write(tmp_path / "edited", travel())
     pieces = await write(tmp_path / "edited", spec)
     whole = await write(tmp_path / "fresh", spec)
-    assert [each.said for each in pieces] == [each.said for each in whole]
+    assert [each.utterances for each in pieces] == [each.utterances for each in whole]
     assert [each.guesses for each in pieces] == [each.guesses for each in whole]
-    assert not any(each.dropped for each in whole)
+    assert not any(each.drop_reason for each in whole)
     assert sum(each.reused for each in pieces) > 0
     assert sum(each.reused for each in whole) == 0
 
@@ -126,42 +126,42 @@ def telling(body: Json) -> str:
     ],
     ids=["the deployed system prompt", "an example", "the order of nodes"],
 )
-async def test_an_edit_that_the_teacher_does_not_see_pays_nothing(api: MessagesApi, tmp_path: Path, edit: Edit) -> None:
+async def test_an_edit_that_the_teacher_does_not_see_pays_nothing(api: FakeLLMApi, tmp_path: Path, edit: Edit) -> None:
     assert await paid_again(api, tmp_path, edit) == 0
 
 
-async def test_an_edited_condition_pays_for_its_hub_whichever_branch_was_taken(api: MessagesApi, tmp_path: Path) -> None:
-    slots = plan(travel(), run_input(tmp_path, teacher=PAID).generation)
+async def test_an_edited_condition_pays_for_its_hub_whichever_branch_was_taken(api: FakeLLMApi, tmp_path: Path) -> None:
+    plan = plan_conversations(travel(), run_input(tmp_path, teacher=PAID).generation)
 
     def edit(spec: Json) -> None:
         node(spec, "choice")["next"][0]["when"] += " at once"
 
-    assert len({slot.path[slot.path.index("choice") + 1] for slot in slots if "choice" in slot.path}) > 1
-    assert await paid_again(api, tmp_path, edit) == from_the_node_on(slots, "choice")
+    assert len({planned.path[planned.path.index("choice") + 1] for planned in plan if "choice" in planned.path}) > 1
+    assert await paid_again(api, tmp_path, edit) == from_the_node_on(plan, "choice")
 
 
 @pytest.mark.parametrize("generation", [{"teacher": PAID | {"model": "claude-haiku-4-5"}}, {"seeds": [43]}], ids=["model", "seed"])
-async def test_nothing_is_reused_for_another(api: MessagesApi, tmp_path: Path, generation: Json) -> None:
+async def test_nothing_is_reused_for_another(api: FakeLLMApi, tmp_path: Path, generation: Json) -> None:
     again = await paid_again(api, tmp_path, lambda _: None, **generation)
-    assert again == calls(plan(travel(), run_input(tmp_path, **({"teacher": PAID} | generation)).generation))
+    assert again == calls(plan_conversations(travel(), run_input(tmp_path, **({"teacher": PAID} | generation)).generation))
 
 
-async def test_the_way_back_pays_nothing(api: MessagesApi, tmp_path: Path) -> None:
+async def test_the_way_back_pays_nothing(api: FakeLLMApi, tmp_path: Path) -> None:
     await paid_again(api, tmp_path, reword("choice"))
     before = api.paid
     await write(tmp_path, travel())
     assert api.paid == before
 
 
-async def test_a_second_seed_pays_for_itself_only(api: MessagesApi, tmp_path: Path) -> None:
+async def test_a_second_seed_pays_for_itself_only(api: FakeLLMApi, tmp_path: Path) -> None:
     run = run_input(tmp_path, teacher=PAID, seeds=[42, 43])
-    second = [slot for slot in plan(run.procedure, run.generation) if slot.seed == 43]
+    second = [planned for planned in plan_conversations(run.procedure, run.generation) if planned.seed == 43]
     again = await paid_again(api, tmp_path, lambda _: None, seeds=[42, 43])
     # The pilot is chosen anew, so some decisions of the first seed may be read that were not read before.
     assert calls(second) <= again <= calls(second) + 100
 
 
-async def test_an_answer_that_was_unfit_is_not_paid_twice(api: MessagesApi, tmp_path: Path) -> None:
+async def test_an_answer_that_was_unfit_is_not_paid_twice(api: FakeLLMApi, tmp_path: Path) -> None:
     asked = Counter[str]()
 
     def sometimes_bad(body: Json) -> str:
@@ -196,21 +196,21 @@ def garble(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut_in_the_middle, lie, garble])
 async def test_a_damaged_record_is_set_aside_and_paid_again(
-    api: MessagesApi, tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    api: FakeLLMApi, tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_input(tmp_path, teacher=PAID)
     whole = await write(tmp_path, travel())
     paid, before = api.paid, sum(len(file.read_text().splitlines()) for file in segments(tmp_path))
     damage(segments(tmp_path)[0])
-    store = AnswerStore(ArtifactStore(run.store), turns_path(run.generation.teacher))
-    assert store.heal() == 1
-    assert "1 damaged records, which are paid again" in caplog.text
+    store = ResponseCache(ArtifactStore(run.store), turns_path(run.generation.teacher))
+    assert store.repair() == 1
+    assert "1 damaged records, which must be paid again" in caplog.text
     good = sum(len(file.read_text().splitlines()) for file in segments(tmp_path))
     again = await write(tmp_path, travel())
     assert api.paid - paid == before - good >= 1
-    assert [each.said for each in again] == [each.said for each in whole]
+    assert [each.utterances for each in again] == [each.utterances for each in whole]
     assert len(list((tmp_path / "quarantine").rglob("*.jsonl"))) == 1
-    assert store.heal() == 0
+    assert store.repair() == 0
 
 
 @pytest.fixture
@@ -227,18 +227,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_disk_that_gets_full_ends_the_stage_with_all_that_is_paid(
-    api: MessagesApi, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+    api: FakeLLMApi, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("subterra_jobs.spending.budget.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("subterra_jobs.spending.budget.REFRESH_SECONDS", 0.0)
     run = run_input(small_disk, teacher=PAID)
-    store, slots = ArtifactStore(run.store), plan(run.procedure, run.generation)
-    store.set_room_aside()
+    store, plan = ArtifactStore(run.store), plan_conversations(run.procedure, run.generation)
+    store.reserve_headroom()
 
-    async def attempt() -> Batch:
-        purse = BudgetGuard(Ledger(store, run.run), "generate", Budget(), check=store.require_room)
-        worker = Worker(run, 8, StageBroker(purse, Rates(64)))
+    async def attempt() -> BatchResult:
+        guard = BudgetGuard(Ledger(store, run.run), "generate", Budget(), check=store.require_headroom)
+        worker = Worker(run, 8, AdmissionQueue(guard, RateLimiter(64)))
         try:
-            return await worker.write([Conversation(slot) for slot in slots])
+            return await worker.write([Conversation(planned) for planned in plan])
         finally:
             await worker.close()
 
@@ -250,15 +250,15 @@ async def test_a_disk_that_gets_full_ends_the_stage_with_all_that_is_paid(
     api.answer = filling
     batch = await attempt()
     assert batch.failure is not None
-    assert "full; make room" in batch.failure.message
+    assert "full; free some space" in batch.failure.message
     paid = api.paid
-    assert 60 <= paid < calls(slots)
+    assert 60 <= paid < calls(plan)
     (small_disk / "filler").unlink()
-    store.set_room_aside()
+    store.reserve_headroom()
     again = await attempt()
-    assert (again.failure, len(again.finished)) == (None, len(slots))
-    assert api.paid == calls(slots)
-    assert sum(payment.usd for payment in Ledger(store, run.run).news()) == Decimal("0.0036") * api.paid
+    assert (again.failure, len(again.finished)) == (None, len(plan))
+    assert api.paid == calls(plan)
+    assert sum(payment.usd for payment in Ledger(store, run.run).new_payments()) == Decimal("0.0036") * api.paid
 
 
 def fill(file: Path) -> None:
@@ -270,22 +270,22 @@ def fill(file: Path) -> None:
 
 async def test_two_writers_and_a_reader_share_a_store(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path.as_uri())
-    first, second = AnswerStore(store, "turns/t"), AnswerStore(store, "turns/t")
+    first, second = ResponseCache(store, "turns/t"), ResponseCache(store, "turns/t")
     for number in range(3):
-        await first.keep(f"a{number}", Kept("one"))
-        await second.keep(f"b{number}", Kept("two", "max_tokens"))
-    reader = AnswerStore(store, "turns/t")
-    assert [reader.get(f"a{number}") for number in range(3)] == [Kept("one")] * 3
-    assert [reader.get(f"b{number}") for number in range(3)] == [Kept("two", "max_tokens")] * 3
+        await first.put(f"a{number}", CachedResponse("one"))
+        await second.put(f"b{number}", CachedResponse("two", "max_tokens"))
+    reader = ResponseCache(store, "turns/t")
+    assert [reader.get(f"a{number}") for number in range(3)] == [CachedResponse("one")] * 3
+    assert [reader.get(f"b{number}") for number in range(3)] == [CachedResponse("two", "max_tokens")] * 3
     assert reader.get("c") is None
     assert len(segments(tmp_path)) == 2
 
 
 async def test_a_writer_whose_file_was_set_aside_writes_it_whole_again(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path.as_uri())
-    writer = AnswerStore(store, "turns/t")
-    await writer.keep("a", Kept("one"))
+    writer = ResponseCache(store, "turns/t")
+    await writer.put("a", CachedResponse("one"))
     segments(tmp_path)[0].write_bytes(b"{")
-    assert AnswerStore(store, "turns/t").heal() == 1
-    await writer.keep("b", Kept("two"))
-    assert AnswerStore(store, "turns/t").get("a") == Kept("one")
+    assert ResponseCache(store, "turns/t").repair() == 1
+    await writer.put("b", CachedResponse("two"))
+    assert ResponseCache(store, "turns/t").get("a") == CachedResponse("one")

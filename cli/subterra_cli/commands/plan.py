@@ -1,0 +1,38 @@
+"""``subterra plan``."""
+
+from typing import Annotated
+
+import typer
+
+from subterra_cli.commands.options import Output, OutputFormat, exit_on_error
+
+FILES = "A Procedure, and the CompiledAgent or CompileRun that compiles it."
+RECOMPILE = "Estimate a later compile, which also evaluates the version being served."
+PRICES = "Model prices, in the form of the chart's values."
+
+
+def plan(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=FILES)],
+    recompile: Annotated[bool, typer.Option("--recompile", help=RECOMPILE)] = False,
+    prices: Annotated[str | None, typer.Option(metavar="FILE", help=PRICES)] = None,
+    output: Output = OutputFormat.TEXT,
+) -> None:
+    """Estimate the API cost of a compile run.
+
+    Lists each item of cost before anything is applied. Exits with 1 when a cap in the manifests does not cover the minimum cost.
+
+    Example: subterra plan examples/travel/procedure.yaml examples/travel/agent.yaml
+    """
+    with exit_on_error():
+        from subterra_cli import cost_plan
+        from subterra_cli.files.manifests import read_compile, read_prices
+        from subterra_cli.output.render import as_json, console
+
+        estimate = cost_plan.estimate(read_compile(files, recompile=recompile), read_prices(prices) if prices else {})
+        if output is OutputFormat.JSON:
+            typer.echo(as_json(cost_plan.data(estimate)))
+        else:
+            console().print(cost_plan.table(estimate))
+            for line in cost_plan.lines(estimate):
+                typer.echo(line)
+    raise typer.Exit(0 if estimate.is_covered else 1)

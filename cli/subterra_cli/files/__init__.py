@@ -1,0 +1,1 @@
+"""Reads procedures, manifests and prices from YAML files or the cluster."""

@@ -1,0 +1,148 @@
+"""Checks a procedure's file: every finding with its line, field and fix, whatever the file contains."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from subterra_api.v1alpha1 import API_VERSION
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_cli.errors import InvalidFileError
+from subterra_cli.files.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
+from subterra_cli.langgraph_flow import find_gaps
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.lint.findings import Analysis, Finding
+from subterra_core.procedure.schema_errors import findings_of
+
+STANDARD_INPUT = "-"
+_MAX_REPORTED = 50
+"""Findings to print; a longer list helps nobody."""
+_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """The findings in a file, in the order of its lines. ``spec`` and ``analysis`` are set when the schema accepts it."""
+
+    file: str
+    findings: tuple[tuple[int, Finding], ...]
+    name: str = ""
+    spec: ProcedureSpec | None = None
+    analysis: Analysis | None = None
+
+    @property
+    def errors(self) -> int:
+        return sum(1 for _, finding in self.findings if finding.severity == "error")
+
+    def lines(self, *, warnings: bool = True) -> Iterator[str]:
+        """``FILE:LINE: error: edge a → b: problem; fix [field]`` for each finding."""
+        chosen = [located for located in self.findings if warnings or located[1].severity == "error"]
+        for line, finding in chosen[:_MAX_REPORTED]:
+            field = f" [{finding.field}]" if finding.field not in ("", finding.where) else ""
+            yield f"{self.file}:{line}: {finding.severity}: {finding}{field}"
+        if len(chosen) > _MAX_REPORTED:
+            yield f"{self.file}: and {len(chosen) - _MAX_REPORTED:,} more; fix these first"
+
+    def data(self) -> dict[str, Any]:
+        """The report as JSON data."""
+        return {
+            "file": self.file,
+            "errors": self.errors,
+            "findings": [_finding_data(line, finding) for line, finding in self.findings],
+        }
+
+
+def _finding_data(line: int, finding: Finding) -> dict[str, Any]:
+    data = asdict(finding)
+    data["cure"] = data.pop("fix")  # the key that scripts read
+    return {"line": line, **data}
+
+
+def load_spec(file: Path) -> ProcedureSpec:
+    """The procedure in a file that the schema accepts. Raises InvalidFileError."""
+    report = check_file(str(file))
+    if report.spec is None:
+        raise InvalidFileError("\n".join(report.lines()))
+    return report.spec
+
+
+def check_file(file: str) -> LintReport:
+    """The report on a file."""
+    try:
+        document = _one_procedure(read_documents(file))
+    except DocumentError as error:
+        return LintReport(file, ((error.line, error.finding),))
+    return check_document(file, document)
+
+
+def read_documents(file: str) -> list[Document]:
+    """The YAML documents in a file. Raises DocumentError."""
+    return parse(decode(_content(file)))
+
+
+def _content(file: str) -> bytes:
+    try:
+        with sys.stdin.buffer if file == STANDARD_INPUT else Path(file).open("rb") as stream:
+            return stream.read(64 * MAX_BYTES)
+    except OSError as error:
+        raise DocumentError(1, f"cannot be read: {error.strerror}", "check the path and its permissions") from None
+
+
+def _one_procedure(documents: list[Document]) -> Document:
+    """The one Procedure among a file's documents."""
+    kinds = [(document.data.get("kind"), document) for document in documents if isinstance(document.data, dict)]
+    procedures = [document for kind, document in kinds if kind == "Procedure"]
+    if not procedures:
+        others = [kind for kind, _ in kinds if kind]
+        problem = f"is {others[0]}, not Procedure" if others else "is missing"
+        fix = f"start the file with apiVersion: {API_VERSION} and kind: Procedure"
+        raise DocumentError(documents[0].line("kind") if documents else 1, problem, fix, "kind")
+    procedure, *more = procedures
+    if more:
+        raise DocumentError(more[0].line("kind"), f"is Procedure in {len(procedures)} documents", "give each its own file", "kind")
+    _check_header(procedure)
+    return procedure
+
+
+def _check_header(procedure: Document) -> None:
+    version = procedure.data.get("apiVersion")
+    if version != API_VERSION:
+        problem = "is missing" if version is None else f"is {version!r}"
+        raise DocumentError(procedure.line("apiVersion"), problem, f"write apiVersion: {API_VERSION}", "apiVersion")
+    for name in procedure.data:
+        if name not in _FIELDS:
+            fix = f"use {', '.join(_FIELDS[:-1])}; fields of the procedure belong below spec, indented"
+            raise DocumentError(procedure.line(name), "there is no such field", fix, name)
+
+
+def object_name(document: Document) -> str:
+    """An object's name; empty when it has none."""
+    metadata = document.data.get("metadata")
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+
+
+def check_document(file: str, document: Document) -> LintReport:
+    """The report on a Procedure."""
+    name = object_name(document)
+    try:
+        # The API server sees JSON: a number is not a string there, and fields have only their wire names.
+        spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return LintReport(file, with_lines(document, findings_of(error)), name)
+    analysis = analyse(spec)
+    return LintReport(file, with_lines(document, [*analysis.findings, *_gaps(document)]), name, spec, analysis)
+
+
+def _gaps(document: Document) -> Iterator[Finding]:
+    for field in find_gaps(document.data):
+        yield Finding("warning", field, field, "is a GAP left by the import", "replace it with what it asks for")
+
+
+def with_lines(document: Document, findings: Iterable[Finding]) -> tuple[tuple[int, Finding], ...]:
+    """``findings`` with their lines, in the order of the file."""
+    located = ((document.line(finding.field), finding) for finding in findings)
+    return tuple(sorted(located, key=lambda pair: pair[0]))

@@ -1,0 +1,1 @@
+"""Procedures, paths and differences as text, JSON and pictures."""

@@ -1,0 +1,45 @@
+"""A procedure as a Mermaid flowchart, for places that render it: GitHub, GitLab, documentation. Pure."""
+
+import textwrap
+
+from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.layout import returning_edges
+from subterra_core.drawing.summary import TraversalCounts, condition_label
+
+_ROOM = 60
+_CLASSES = """\
+  classDef agent fill:#e8f0fe,stroke:#4a74c9,color:#1c2430
+  classDef user fill:#fdf3df,stroke:#b97f1e,color:#1c2430
+  classDef success fill:#dff3e4,stroke:#2d8a4e,color:#1c2430
+  classDef abandonment fill:#ececef,stroke:#70757d,color:#1c2430
+  classDef escalation fill:#fbe4e1,stroke:#c24a3a,color:#1c2430
+"""
+
+
+def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
+    """The flowchart's text; dashed edges loop back."""
+    names = {node.id: f"n{index}" for index, node in enumerate(spec.nodes)}
+    back = returning_edges(names, [(node.id, edge.to) for node in spec.nodes for edge in node.next], spec.start)
+    lines = ["flowchart TD", *(f"  {names[node.id]}{_box(node)}:::{node.outcome or node.role}" for node in spec.nodes)]
+    for node in spec.nodes:
+        for edge in node.next:
+            count = f" ({counts.edges.get((node.id, edge.to), 0):,}×)" if counts else ""
+            label = (condition_label(node, edge) + count).strip()
+            arrow = "-.->" if (node.id, edge.to) in back else "-->"
+            lines.append(f"  {names[node.id]} {arrow}{'|' + _text(label) + '|' if label else ''} {names[edge.to]}")
+    return "\n".join(lines) + "\n" + _CLASSES
+
+
+def _box(node: Node) -> str:
+    says = [textwrap.shorten(node.prompt, _ROOM, placeholder=" …")] if node.prompt.strip() else []
+    text = _text("\n".join([node.id, *says, *([f"ends: {node.outcome}"] if node.outcome else [])]))
+    return f"[{text}]" if node.role == "agent" else f"([{text}])"
+
+
+def _text(text: str) -> str:
+    """``text`` quoted without markup: all but letters, digits and plain punctuation as character codes."""
+    escaped = (
+        letter if letter.isalnum() or letter in " .,?!'()-_/×…" else "<br>" if letter == "\n" else f"#{ord(letter)};"
+        for letter in text
+    )
+    return '"' + "".join(escaped) + '"'

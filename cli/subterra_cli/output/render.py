@@ -1,0 +1,157 @@
+"""Procedures, paths and differences as text and as JSON data."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from subterra_api.digest import procedure_digest
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_cli.files.load_procedure import LoadedProcedure
+from subterra_cli.output.html_page import page
+from subterra_cli.output.mermaid import mermaid
+from subterra_cli.procedure_diff import DiffReport
+from subterra_core.drawing.summary import TraversalCounts, clean, condition_label, loops, paths_per_terminal, to_dict
+from subterra_core.drawing.svg import draw_svg
+from subterra_core.procedure.diff import Changes
+from subterra_core.procedure.graph import Graph, Path
+from subterra_core.procedure.lint.findings import Analysis
+
+_PIPED_WIDTH = 160
+_SHOWN_PATHS = 5
+
+
+def summary(analysis: Analysis) -> str:
+    """One line with the procedure's counts."""
+    turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"
+    return f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
+
+
+def as_json(data: Any) -> str:
+    """Indented JSON."""
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def graph_data(name: str, spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts | None) -> dict[str, Any]:
+    """A procedure's graph as JSON data."""
+    ends = paths_per_terminal(spec)
+    return {
+        "name": name,
+        "digest": procedure_digest(spec),
+        "nodes": analysis.nodes,
+        "edges": analysis.edges,
+        "hubs": analysis.hubs,
+        "terminals": analysis.terminals,
+        "paths": analysis.paths,
+        "paths_truncated": analysis.truncated,
+        "min_turns": analysis.min_turns,
+        "max_turns": analysis.max_turns,
+        "endings": [
+            {"node": node.id, "outcome": node.outcome, "paths": ends and ends[node.id]} for node in spec.nodes if not node.next
+        ],
+        "loops": loops(spec),
+        "conversations": counts and counts.conversations,
+        "graph": to_dict(spec, counts),
+    }
+
+
+def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts | None) -> None:
+    """Prints the summary, endings, loops, and one row per edge."""
+    out = console()
+    ends, bounds = paths_per_terminal(spec), {node.id: node.max_visits for node in spec.nodes}
+    out.print(summary(analysis))
+    for node in spec.nodes:
+        if not node.next:
+            out.print(f"  ends in {node.outcome} at {node.id}" + (f": {ends[node.id]:,} paths" if ends else ""))
+    for loop in loops(spec):
+        out.print("  loop of " + ", ".join(f"{node} (at most {bounds[node]}×)" for node in loop))
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for title in ("FROM", "SPEAKER", "TO", "WHEN"):
+        table.add_column(title, overflow="fold")
+    if counts:
+        table.add_column("VISITS", justify="right")
+    for node in spec.nodes:
+        speaker = "agent" if node.role == "agent" else "customer"
+        for index, edge in enumerate(node.next):
+            taken = counts.edges.get((node.id, edge.to), 0) if counts else None
+            count = [Text(f"{taken:,}", style="" if taken else "red")] if taken is not None else []
+            first = (node.id, speaker) if index == 0 else ("", "")
+            table.add_row(*first, edge.to, Text(clean(condition_label(node, edge))), *count)
+    out.print(table)
+
+
+def picture(kind: str, source: LoadedProcedure, counts: TraversalCounts | None) -> str:
+    """The procedure as Mermaid, SVG or HTML."""
+    if kind == "mermaid":
+        return mermaid(source.spec, counts)
+    if kind == "svg":
+        return ET.tostring(draw_svg(source.spec, source.name, counts), encoding="unicode") + "\n"
+    return page(source.spec, source.name, summary(source.analysis), source.analysis, counts)
+
+
+def first_paths(spec: ProcedureSpec, outcome: str | None, limit: int) -> tuple[list[Path], bool]:
+    """The first ``limit`` paths with this outcome, and whether there are more."""
+    ends = {node.id for node in spec.nodes if not node.next and outcome in (None, node.outcome)}
+    paths = list(islice((path for path in Graph(spec).paths() if path[-1] in ends), limit + 1))
+    return paths[:limit], len(paths) > limit
+
+
+def path_data(spec: ProcedureSpec, path: Path) -> dict[str, Any]:
+    """A path as JSON data."""
+    graph = Graph(spec)
+    return {"turns": len(path), "outcome": graph.nodes[path[-1]].outcome, "nodes": path}
+
+
+def path_lines(spec: ProcedureSpec, paths: Iterable[Path]) -> Iterable[str]:
+    """One line per path."""
+    outcome = {node.id: node.outcome for node in spec.nodes}
+    return (f"{len(path):3d} turns  {outcome[path[-1]]:11s}  {' → '.join(path)}" for path in paths)
+
+
+def diff_data(report: DiffReport) -> dict[str, Any]:
+    """A difference as JSON data."""
+    return asdict(report) | {"rewrite": asdict(report.rewrite) | {"share": round(report.rewrite.share, 4)}}
+
+
+def diff_lines(report: DiffReport) -> Iterable[str]:
+    """A difference as text."""
+    if not report.new_run:
+        yield "both versions mean the same: no new run"
+        return
+    for kind, changes in (("node", report.nodes), ("edge", report.edges), ("variable", report.variables)):
+        yield from _changes(kind, changes)
+    yield from (f"~ {name}" for name in report.settings)
+    yield from _paths(report)
+    rewrite = report.rewrite
+    sample = f"in {rewrite.conversations:,} conversations sampled by edge weight"
+    yield f"turns to rewrite: {rewrite.share:.1%} of {rewrite.turns:,}, {sample}"
+    yield "compiling this starts a new run"
+
+
+def _changes(kind: str, changes: Changes) -> Iterable[str]:
+    yield from (f"+ {kind} {name}" for name in changes.added)
+    yield from (f"- {kind} {name}" for name in changes.removed)
+    yield from (f"~ {kind} {name}: {', '.join(fields)}" for name, fields in changes.changed.items())
+
+
+def _paths(report: DiffReport) -> Iterable[str]:
+    if report.gained is None or report.lost is None:
+        yield "paths: too many to compare one by one"
+        return
+    yield f"paths: {len(report.gained):,} gained, {len(report.lost):,} lost"
+    for sign, paths in (("+", report.gained), ("-", report.lost)):
+        yield from (f"  {sign} {' → '.join(path)}" for path in paths[:_SHOWN_PATHS])
+        if len(paths) > _SHOWN_PATHS:
+            yield f"  {sign} … and {len(paths) - _SHOWN_PATHS:,} more"
+
+
+def console() -> Console:
+    """The console for tables; wide when the output is not a terminal."""
+    terminal = Console(highlight=False, markup=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)

@@ -1,0 +1,1 @@
+"""This machine: requirements, commands, and background processes."""

@@ -1,0 +1,1 @@
+"""Builds container images and imports them into the node without a registry."""

@@ -1,0 +1,27 @@
+"""A simulated conversation of one scenario's customer with one arm's agent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
+from subterra_jobs.evaluate.simulate.vllm_client import Reply
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A finished or failed conversation. The field names are those of the stored records.
+
+    `chat` has alternating turns; `error` says why the conversation failed, `lost` whether the agent's server is to blame.
+    """
+
+    chat: tuple[dict[str, str], ...]
+    replies: tuple[Reply, ...]
+    error: str | None = None
+    lost: bool = False
+    fault: str | None = None
+    """Misbehavior of the simulated customer. The conversation is scored like any other, in all arms."""
+
+
+Simulation = tuple[Scenario, Conversation]
+ArmSimulations = Mapping[str, Sequence[Simulation]]
+"""Simulated scenarios of each arm, by its name."""

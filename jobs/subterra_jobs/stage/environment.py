@@ -1,0 +1,101 @@
+"""A stage's environment variables, parsed once when its process starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from subterra_api.job_contract.environment import (
+    BUDGET_VARIABLE,
+    CONCURRENCY_VARIABLE,
+    ENDPOINTS_VARIABLE,
+    GATE_VARIABLE,
+    KEY_VARIABLES,
+    PRICES_VARIABLE,
+    REFERENCES_VARIABLE,
+    TERMINATION_LOG,
+    TERMINATION_LOG_VARIABLE,
+    VLLM_PORT,
+    VLLM_VARIABLE,
+    WORKERS_VARIABLE,
+)
+from subterra_api.job_contract.messages import Budget, Gate
+from subterra_core.pricing import TokenPrice, parse_prices
+from subterra_jobs.errors import InvalidInputError
+
+DEFAULT_VLLM_URL = f"http://127.0.0.1:{VLLM_PORT}"
+
+Value = TypeVar("Value")
+_URLS = TypeAdapter(tuple[str, ...])
+_SHOWN_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class StageEnvironment:
+    """What the pod tells a stage beyond its input file. An unset or empty variable leaves the default."""
+
+    budget: Budget = field(default_factory=Budget)
+    gate: Gate = field(default_factory=Gate)
+    prices: Mapping[str, TokenPrice] = field(default_factory=dict)
+    """The administrator's prices by model; they override list prices."""
+    endpoints: tuple[str, ...] = ()
+    """Base URLs of OpenAI-compatible servers that the administrator allows."""
+    vllm_url: str = DEFAULT_VLLM_URL
+    reference_urls: tuple[str, ...] = ()
+    """Servers of the input's references, in their order."""
+    concurrency: int | None = None
+    """Conversations in progress per arm of an evaluation; `None` for the stage's default."""
+    workers: int | None = None
+    """Processes that write scripted conversations; `None` for the stage's default."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """API keys by provider."""
+
+    @classmethod
+    def parse(cls, variables: Mapping[str, str]) -> Self:
+        """Reads all variables. Raises InvalidInputError that names the variable, its value and the fix."""
+        return cls(
+            budget=_parse(variables, BUDGET_VARIABLE, Budget.model_validate_json, "{}", 'JSON such as {"maxUSD": "20"}'),
+            gate=_parse(variables, GATE_VARIABLE, Gate.model_validate_json, "{}", 'JSON such as {"attempt": 1}'),
+            prices=_parse(variables, PRICES_VARIABLE, parse_prices, "{}", _PRICES_EXAMPLE),
+            endpoints=_parse(variables, ENDPOINTS_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
+            vllm_url=variables.get(VLLM_VARIABLE) or DEFAULT_VLLM_URL,
+            reference_urls=_parse(variables, REFERENCES_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
+            concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            keys={provider: variables.get(name, "") for provider, name in KEY_VARIABLES.items()},
+        )
+
+
+def termination_log(variables: Mapping[str, str]) -> Path:
+    """File for the termination message; separate from `StageEnvironment`, because it also reports why parsing that failed."""
+    return Path(variables.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG))
+
+
+_PRICES_EXAMPLE = 'JSON such as {"gpt-4.1": {"input": "2", "output": "8"}}'
+_URLS_EXAMPLE = 'a JSON list of URLs such as ["http://10.0.0.1:8000"]'
+_COUNT_EXAMPLE = "a whole number above 0, or leave it unset"
+
+
+def _parse(variables: Mapping[str, str], name: str, read: Callable[[str], Value], default: str, example: str) -> Value:
+    value = variables.get(name) or default
+    try:
+        return read(value)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} is {value[:_SHOWN_LENGTH]!r}{_reason(error)}; set {example}") from None
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f" ({': '.join(filter(None, ('.'.join(map(str, first['loc'])), first['msg'])))})"
+
+
+def _positive(value: str) -> int | None:
+    if not value:
+        return None
+    if not value.isdecimal() or not int(value):
+        raise ValueError(value)
+    return int(value)

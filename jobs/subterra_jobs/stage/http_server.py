@@ -1,0 +1,42 @@
+"""A small HTTP server in a background thread, for progress and prices."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+REQUEST_TIMEOUT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Page:
+    """Response to a GET request."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+
+
+def serve_pages(port: int, page: Callable[[str], Page]) -> ThreadingHTTPServer:
+    """Answers GET requests with `page(path)` until the server is shut down. Raises OSError when the port is taken."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_TIMEOUT_SECONDS
+
+        def do_GET(self) -> None:
+            response = page(self.path)
+            with suppress(ConnectionError):  # the client may have given up
+                self.send_response(response.status)
+                self.send_header("Content-Type", response.content_type)
+                self.send_header("Content-Length", str(len(response.body)))
+                self.end_headers()
+                self.wfile.write(response.body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keeps polling out of the log."""
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server

@@ -1,0 +1,87 @@
+"""Environment variables of a stage and of the exporter: defaults, values, and the message for a bad value."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from subterra_api.job_contract.environment import EXPORTER_PORT, TERMINATION_LOG
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.exporter.environment import ExporterEnvironment
+from subterra_jobs.stage.environment import StageEnvironment, termination_log
+
+EXPORTER = {"SUBTERRA_USD_PER_HOUR": "2.50", "SUBTERRA_TURNS_PER_CONVERSATION": "5"}
+
+
+def test_unset_and_empty_variables_leave_the_defaults() -> None:
+    names = ("BUDGET", "GATE", "PRICES", "OPENAI_ENDPOINTS", "VLLM_URL", "REFERENCE_URLS", "CONCURRENCY", "WORKERS")
+    unset = StageEnvironment.parse({})
+    assert StageEnvironment.parse({f"SUBTERRA_{name}": "" for name in names}) == unset
+    assert (unset.budget.max_usd, unset.gate.attempt, unset.concurrency, unset.workers) == (None, 1, None, None)
+    assert (unset.vllm_url, unset.reference_urls, unset.endpoints) == ("http://127.0.0.1:8000", (), ())
+
+
+def test_every_variable_is_parsed() -> None:
+    environment = StageEnvironment.parse(
+        {
+            "SUBTERRA_BUDGET": '{"maxUSD": "20"}',
+            "SUBTERRA_GATE": '{"attempt": 3}',
+            "SUBTERRA_PRICES": '{"qwen": {"input": "1", "output": "2"}}',
+            "SUBTERRA_OPENAI_ENDPOINTS": '["http://llm"]',
+            "SUBTERRA_VLLM_URL": "http://candidate",
+            "SUBTERRA_REFERENCE_URLS": '["http://serving", "http://anchor"]',
+            "SUBTERRA_CONCURRENCY": "8",
+            "SUBTERRA_WORKERS": "2",
+            "OPENAI_API_KEY": "sk-secret",
+        }
+    )
+    assert (environment.budget.max_usd, environment.gate.attempt) == ("20", 3)
+    assert environment.prices["qwen"].output == Decimal(2)
+    assert (environment.endpoints, environment.vllm_url) == (("http://llm",), "http://candidate")
+    assert environment.reference_urls == ("http://serving", "http://anchor")
+    assert (environment.concurrency, environment.workers) == (8, 2)
+    assert environment.keys == {"anthropic": "", "openai": "sk-secret"}
+    assert "sk-secret" not in repr(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("SUBTERRA_BUDGET", '{"maxUSD": 20}', r"\(maxUSD: .*set JSON such as"),
+        ("SUBTERRA_GATE", "{", "set JSON such as"),
+        ("SUBTERRA_PRICES", '{"qwen": "1"}', r"\(qwen: .*set JSON such as"),
+        ("SUBTERRA_OPENAI_ENDPOINTS", "http://llm", "set a JSON list of URLs"),
+        ("SUBTERRA_REFERENCE_URLS", "[1]", r"\(0: .*set a JSON list of URLs"),
+        ("SUBTERRA_CONCURRENCY", "0", "set a whole number above 0"),
+        ("SUBTERRA_WORKERS", "many", "set a whole number above 0"),
+    ],
+)
+def test_a_bad_value_is_reported_with_variable_value_and_fix(name: str, value: str, fix: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{name} is .*{fix}") as error:
+        StageEnvironment.parse({name: value})
+    assert repr(value) in str(error.value)
+
+
+def test_the_termination_log_is_known_even_if_nothing_else_can_be_parsed() -> None:
+    assert termination_log({"SUBTERRA_BUDGET": "{"}) == Path(TERMINATION_LOG)
+    assert termination_log({"SUBTERRA_TERMINATION_LOG": "/tmp/log"}) == Path("/tmp/log")
+
+
+def test_the_exporter_needs_two_variables() -> None:
+    environment = ExporterEnvironment.parse(EXPORTER)
+    assert (environment.usd_per_hour, environment.turns_per_conversation) == (Decimal("2.50"), 5.0)
+    assert (environment.vllm_url, environment.port, environment.model_digest) == ("http://127.0.0.1:8000", EXPORTER_PORT, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SUBTERRA_USD_PER_HOUR", "cheap"),
+        ("SUBTERRA_USD_PER_HOUR", "NaN"),
+        ("SUBTERRA_TURNS_PER_CONVERSATION", "0"),
+        ("SUBTERRA_EXPORTER_PORT", "http"),
+    ],
+)
+def test_a_bad_value_of_the_exporter_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{name} is '{value}'; set "):
+        ExporterEnvironment.parse({**EXPORTER, name: value})

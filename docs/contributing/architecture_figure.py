@@ -140,9 +140,14 @@ def customers() -> str:
     """A speech bubble in which somebody is writing."""
     bubble = "M1202 330q0-14 14-14h18q14 0 14 14v14q0 14-14 14h-12l-13 13v-13q-7-2-7-14z"
     dots = [f'<circle cx="{x}" cy="337" r="3.2" class="arrow"/>' for x in (1214, 1225, 1236)]
-    return "".join([
-        f'<path d="{bubble}" class="card"/>', *dots, text(1222, 396, "customers", "n m text"), arrow("M1154 337H1194", both=True),
-    ])  # fmt: skip
+    return "".join(
+        [
+            f'<path d="{bubble}" class="card"/>',
+            *dots,
+            text(1222, 396, "customers", "n m text"),
+            arrow("M1154 337H1194", both=True),
+        ]
+    )
 
 
 def below() -> str:

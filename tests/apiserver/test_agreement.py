@@ -44,18 +44,26 @@ RUN = {
         "generation": {"teacher": {"name": "anthropic", "model": "m"}, "conversations": 20, "seeds": [1, 2], "heldOutPercent": 10},
         "training": {"optimizer": "adamw", "learningRate": 0.001, "epochs": 2, "maxSteps": 9, "batchSize": 8, "zeroStage": 2},
         "evaluation": {
-            "simulator": {"name": "scripted"}, "judge": {"name": "anthropic", "model": "m"}, "scenarios": 10, "seed": 7,
-            "secondJudge": {"name": "openai", "model": "n"}, "baselines": [{"kind": "InContext", "provider": {"name": "scripted"}}],
+            "simulator": {"name": "scripted"},
+            "judge": {"name": "anthropic", "model": "m"},
+            "scenarios": 10,
+            "seed": 7,
+            "secondJudge": {"name": "openai", "model": "n"},
+            "baselines": [{"kind": "InContext", "provider": {"name": "scripted"}}],
         },
     },
     "references": [{"role": "Anchor", "run": "r", "modelDigest": TRAVEL_DIGEST, "modelPath": "p", "baseModel": {"uri": "scratch"}}],
     "attempt": 2,
     "execution": {
-        "suspend": False, "maxUSD": "1.50", "queueName": "q", "apiKeySecret": {"name": "s", "key": "k"},
-        "train": {**POD, "activeDeadlineSeconds": 60, "ranks": 2}, "gate": {"minScore": 3, "maxFailureRate": 0.5, "margin": 0.5},
+        "suspend": False,
+        "maxUSD": "1.50",
+        "queueName": "q",
+        "apiKeySecret": {"name": "s", "key": "k"},
+        "train": {**POD, "activeDeadlineSeconds": 60, "ranks": 2},
+        "gate": {"minScore": 3, "maxFailureRate": 0.5, "margin": 0.5},
         "apiKeySecrets": {"openai": {"name": "s"}},
     },
-}  # fmt: skip
+}
 AGENT = {
     "compile": {
         "procedureRef": {"name": "travel"},
@@ -69,18 +77,30 @@ AGENT = {
     "cost": {"usdPerHour": "2.50"},
 }
 PROCEDURE = {
-    "systemPrompt": "You help.", "start": "greet", "openers": ["Hi"],
-    "variables": [{"name": "city", "values": ["Oslo"], "open": True}, {"name": "nights", "type": "integer", "minimum": 1},
-                  {"name": "stay", "type": "dateRange", "from": "2027-01-01", "to": "2027-02-01", "formats": ["{start:%d %B}"]}],
-    "personas": [{"name": "calm", "weight": 2}], "knowledge": [{"id": "bags", "text": "One bag is free."}],
+    "systemPrompt": "You help.",
+    "start": "greet",
+    "openers": ["Hi"],
+    "variables": [
+        {"name": "city", "values": ["Oslo"], "open": True},
+        {"name": "nights", "type": "integer", "minimum": 1},
+        {"name": "stay", "type": "dateRange", "from": "2027-01-01", "to": "2027-02-01", "formats": ["{start:%d %B}"]},
+    ],
+    "personas": [{"name": "calm", "weight": 2}],
+    "knowledge": [{"id": "bags", "text": "One bag is free."}],
     "nodes": [
         {"id": "greet", "role": "agent", "prompt": "Greet.", "next": [{"to": "choice"}], "maxVisits": 1},
-        {"id": "choice", "role": "user", "examples": ["Yes"], "next": [
-            {"to": "end", "when": "yes", "weight": 2, "examples": ["Yes"], "guards": [{"hub": "choice", "took": ["end"]}]},
-            {"to": "greet", "when": "no"}]},
+        {
+            "id": "choice",
+            "role": "user",
+            "examples": ["Yes"],
+            "next": [
+                {"to": "end", "when": "yes", "weight": 2, "examples": ["Yes"], "guards": [{"hub": "choice", "took": ["end"]}]},
+                {"to": "greet", "when": "no"},
+            ],
+        },
         {"id": "end", "role": "agent", "prompt": "Bye.", "outcome": "success"},
     ],
-}  # fmt: skip
+}
 VALID: list[tuple[str, Object]] = [
     ("Procedure", PROCEDURE),
     ("CompileRun", RUN),

@@ -73,11 +73,11 @@ async def test_references_and_attempt_of_a_run_cannot_be_changed(quiet: ClusterN
     await quiet.put(run)
     await quiet.change({**run, "spec": {"references": [reference], "attempt": 2}})
     for change in ({"references": []}, {"references": None}, {"attempt": 1}, {"attempt": None}):
-        with pytest.raises(ApiError, match="spec.references and spec.attempt are immutable"):
+        with pytest.raises(ApiError, match=r"spec\.references and spec\.attempt are immutable"):
             await quiet.change({**run, "spec": change})
     plain = ours("CompileRun", "plain", inputs=inputs)
     await quiet.put(plain)
-    with pytest.raises(ApiError, match="spec.references and spec.attempt are immutable"):
+    with pytest.raises(ApiError, match=r"spec\.references and spec\.attempt are immutable"):
         await quiet.change({**plain, "spec": {"references": [reference]}})
 
 

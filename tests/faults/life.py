@@ -31,9 +31,17 @@ from subterra_testkit.operator_namespace import ClusterNamespace, FakeKubelet
 RECOVERY_SECONDS = 120.0
 """The promise: so long after the last fault is past, all is as if nothing had been."""
 COMPARED = (
-    "Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap", "PersistentVolumeClaim",
+    "Procedure",
+    "CompileRun",
+    "CompiledAgent",
+    "Job",
+    "Pod",
+    "Deployment",
+    "Service",
+    "ConfigMap",
+    "PersistentVolumeClaim",
     "NetworkPolicy",
-)  # fmt: skip
+)
 NUMBERS = itertools.count(1)
 _FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", APPLIED_DIGEST)
 _MASKS = (

@@ -23,9 +23,16 @@ from subterra_cluster.control_plane import ControlPlane
 
 HEARTBEAT = "subterra-operator-heartbeat"
 REASONS = {
-    401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired", 422: "Invalid", 429: "TooManyRequests",
-    500: "InternalError", 503: "ServiceUnavailable",
-}  # fmt: skip
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
 WRITES = ("create", "apply", "patch", "status", "delete")
 READS = ("discover", "get", "list", "watch")
 _PATCHES = {"application/apply-patch+yaml": "apply", "application/merge-patch+json": "patch"}
@@ -147,9 +154,13 @@ class Proxy:
         address = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         context = {"name": "proxy", "context": {"cluster": "proxy", "user": "proxy"}}
         config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "proxy", "contexts": [context],
-            "clusters": [{"name": "proxy", "cluster": {"server": address}}], "users": [{"name": "proxy", "user": {}}],
-        }  # fmt: skip
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "proxy",
+            "contexts": [context],
+            "clusters": [{"name": "proxy", "cluster": {"server": address}}],
+            "users": [{"name": "proxy", "user": {}}],
+        }
         self.operator.kubeconfig.write_text(yaml.safe_dump(config))
 
     async def close(self) -> None:
@@ -177,8 +188,14 @@ class Proxy:
     async def _before(self, incoming: web.Request, fault: Fault) -> web.StreamResponse | None:
         """Faults that the API server never hears of, or later."""
         if fault.action == "answer":
-            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.code,
-                      "reason": REASONS[fault.code], "message": "a planned fault"}  # fmt: skip
+            status = {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "code": fault.code,
+                "reason": REASONS[fault.code],
+                "message": "a planned fault",
+            }
             return web.json_response(status, status=fault.code)
         if fault.action == "hang":
             await asyncio.Event().wait()  # until the operator hangs up: then this is cancelled

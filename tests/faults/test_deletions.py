@@ -74,8 +74,14 @@ async def test_a_job_that_is_deleted_at_work_is_tried_again(lives: Lives) -> Non
         async with life:
             life.kubelet.held = {"train"}
             await life.world.put(TRAVEL)
-            await life.world.put({"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "metadata": {"name": "travel"},
-                                  "spec": {"compile": {"procedureRef": {"name": "travel"}}}})  # fmt: skip
+            await life.world.put(
+                {
+                    "apiVersion": "subterra.dev/v1alpha1",
+                    "kind": "CompiledAgent",
+                    "metadata": {"name": "travel"},
+                    "spec": {"compile": {"procedureRef": {"name": "travel"}}},
+                }
+            )
             run = (await the_run(life))["metadata"]["name"]
 
             async def at_work() -> bool:

@@ -34,8 +34,10 @@ def finished(stage: str, run: RunInput, tmp_path: Path) -> StageResult:
     """What a stage says of itself, run as its Job's pod runs it."""
     (tmp_path / "input.json").write_text(run.model_dump_json(by_alias=True))
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(ROOTS), "SUBTERRA_TERMINATION_LOG": str(tmp_path / "said"), "SUBTERRA_WORKERS": "1",
-    }  # fmt: skip
+        "PYTHONPATH": os.pathsep.join(ROOTS),
+        "SUBTERRA_TERMINATION_LOG": str(tmp_path / "said"),
+        "SUBTERRA_WORKERS": "1",
+    }
     command = [sys.executable, "-m", f"subterra_jobs.{stage}", "--input", str(tmp_path / "input.json")]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -107,9 +107,10 @@ def verdict(candidate: str, folder: Path, serving: str | None = None) -> Verdict
     run = resolve(inputs, TRIP, procedure_digest(TRIP), identity, store=store.as_uri(), references=references)
     (folder / "input.json").write_text(run.model_dump_json(by_alias=True))
     told = {
-        VLLM_VARIABLE: candidate, REFERENCES_VARIABLE: json.dumps([serving] if serving else []),
+        VLLM_VARIABLE: candidate,
+        REFERENCES_VARIABLE: json.dumps([serving] if serving else []),
         "SUBTERRA_TERMINATION_LOG": str(folder / "log"),
-    }  # fmt: skip
+    }
     command = [sys.executable, "-m", "subterra_jobs.evaluate", "--input", str(folder / "input.json")]
     done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

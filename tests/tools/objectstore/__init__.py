@@ -26,9 +26,11 @@ def serving(program: Path, folder: Path) -> Iterator[dict[str, str]]:
     try:
         _wait_until_open(server, port)
         yield {
-            "AWS_ACCESS_KEY_ID": _ACCESS, "AWS_SECRET_ACCESS_KEY": _SECRET, "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": _ACCESS,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
+            "AWS_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        }  # fmt: skip
+        }
     finally:
         server.terminate()
         server.wait(10)

@@ -28,9 +28,10 @@ def support(visibility: str = "context") -> ProcedureSpec:
         agent("hello", "ask", examples=["What is wrong?"]),
         user("ask", "check", examples=[said]),
         fact_hub("check", way("sell", "Free"), way("help"), examples=["I look at your plan."]),
-        end("sell", examples=["Upgrade."]), end("help", examples=["I call you."]),
+        end("sell", examples=["Upgrade."]),
+        end("help", examples=["I call you."]),
         variables=[PLAN | {"visibility": visibility}],
-    )  # fmt: skip
+    )
 
 
 def generation(conversations: int) -> Generation:

@@ -124,13 +124,15 @@ observations = st.lists(
         st.one_of(
             st.none(),
             st.builds(
-                Reading, running=st.integers(0, 3).map(float), completed=st.integers(0, 50).map(float),
+                Reading,
+                running=st.integers(0, 3).map(float),
+                completed=st.integers(0, 50).map(float),
                 inference_seconds=st.one_of(st.none(), st.floats(0, 100)),
             ),
         ),
     ),
     max_size=30,
-)  # fmt: skip
+)
 
 
 @given(observations)
@@ -185,10 +187,17 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 @contextmanager
 def exporter(vllm_url: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
-    env = os.environ | {
-        "SUBTERRA_USD_PER_HOUR": "2.50", "SUBTERRA_TURNS_PER_CONVERSATION": "5", "SUBTERRA_MODEL_DIGEST": "sha256:abc",
-        "SUBTERRA_VLLM_URL": vllm_url, "SUBTERRA_EXPORTER_PORT": str(port),
-    } | environment  # fmt: skip
+    env = (
+        os.environ
+        | {
+            "SUBTERRA_USD_PER_HOUR": "2.50",
+            "SUBTERRA_TURNS_PER_CONVERSATION": "5",
+            "SUBTERRA_MODEL_DIGEST": "sha256:abc",
+            "SUBTERRA_VLLM_URL": vllm_url,
+            "SUBTERRA_EXPORTER_PORT": str(port),
+        }
+        | environment
+    )
     process = subprocess.Popen([sys.executable, "-m", "subterra_jobs.exporter"], env=env)
     try:
         yield process, f"http://127.0.0.1:{port}"

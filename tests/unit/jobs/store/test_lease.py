@@ -277,9 +277,10 @@ class Job:
         source = tmp_path / f"{name}.json"
         source.write_text(self.run.model_dump_json(by_alias=True))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PAYS_AND_TAKES_ITS_TIME, "--input", str(source)], stderr=(tmp_path / f"{name}.err").open("w"),
+            [sys.executable, "-c", PAYS_AND_TAKES_ITS_TIME, "--input", str(source)],
+            stderr=(tmp_path / f"{name}.err").open("w"),
             env=os.environ | {"SUBTERRA_TERMINATION_LOG": str(self.log)},
-        )  # fmt: skip
+        )
         self.stderr = tmp_path / f"{name}.err"
 
     def end(self) -> None:

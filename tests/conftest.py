@@ -12,7 +12,7 @@ from tests.tools.gitops_health.build import Oracle
 
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
-from subterra_cluster.control_plane import ControlPlane
+from subterra_cluster.kubernetes.control_plane import ControlPlane
 
 TESTS = Path(__file__).parent
 LONG_FIRST = ("engines/vllm", "apiserver", "engines/ray", "faults", "engines/deepspeed", "engines/s3", "stages", "browser")

@@ -30,9 +30,9 @@ from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.stage.cancellation import Cancellation
 from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.evaluation_runs import MODEL, run_input
-from subterra_testkit.generation_inputs import TRAVEL_1, travel
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.evaluation_runs import MODEL, run_input
+from subterra_testkit.runs.generation_inputs import TRAVEL_1, travel
 
 CONCURRENCY = 50
 CONVERSATIONS = 100

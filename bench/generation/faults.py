@@ -21,7 +21,8 @@ import psutil
 
 from subterra_api.job_contract.artifacts import artifact_path, lease_path
 from subterra_api.job_contract.messages import ExitCode
-from subterra_testkit.fake_llm_api import (
+from subterra_testkit.runs.generation_inputs import PAID, run_input
+from subterra_testkit.servers.fake_llm_api import (
     CUT,
     NO_CREDIT,
     OVERLOADED,
@@ -32,7 +33,6 @@ from subterra_testkit.fake_llm_api import (
     outage,
     random_faults,
 )
-from subterra_testkit.generation_inputs import PAID, run_input
 
 CONVERSATIONS = 120
 SECONDS = 0.1

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 
 from subterra_api.job_contract.messages import Budget
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
-from subterra_testkit.fake_llm_api import FakeLLMApi, RateLimit, fake_llm_api
-from subterra_testkit.generation_inputs import PAID, run_input
+from subterra_jobs.generate.written_conversation import Conversation
+from subterra_testkit.runs.generation_inputs import PAID, run_input
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, RateLimit, fake_llm_api
 
 LIMIT = 4000
 """Requests per minute."""

@@ -15,19 +15,19 @@ from bench.generation.planning import EXAMPLES, example, settings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.pricing import price_of
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD
 from subterra_jobs.generate.write.llm_teacher import LLMTeacher
 from subterra_jobs.generate.write.writer import Writer
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.client import Request, Response, Usage
 from subterra_jobs.llm.metered_client import MeteredClient
 from subterra_jobs.llm.rate_limit import CallOutcome
 from subterra_jobs.llm.response_cache import CachedResponse, ResponseCache
 from subterra_jobs.spending.ledger import LedgerEntry
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import chatter
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.servers.fake_llm_api import chatter
 
 CONVERSATIONS = 100
 MODEL = "claude-sonnet-4-5"

@@ -20,9 +20,9 @@ from bench.protocol.tables import Measured, lines
 from subterra_cli.cluster import ClusterAccessError, ClusterTarget, ResourceReader
 from subterra_cluster.config import NODE_IP
 from subterra_demo.steps import KUBECONFIG, NAMESPACE, ROOT, DemoCluster, StepError, tools_on_path
-from subterra_testkit.evaluation_runs import FaultlessProvider
-from subterra_testkit.fake_llm_api import FakeLLMApi, fake_llm_api
-from subterra_testkit.generation_inputs import travel
+from subterra_testkit.runs.evaluation_runs import FaultlessProvider
+from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 
 OUT = ROOT / "out"
 PORTS = (18431, 18432)

@@ -16,8 +16,8 @@ from bench.scale.fleet import make_fleet
 from bench.scale.measure import Operator, log_end, quantile, requests_since
 from bench.scale.seed_cluster import log, seed_cluster, serve_pod_endpoints
 
-from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.client import KubernetesApi
+from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.kube.api_client import KubernetesApi
 
 
 def free_port() -> int:

@@ -25,7 +25,7 @@ from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
 from subterra_operator.specs.service import service
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
 from subterra_operator.specs.vllm_container import model_of
-from subterra_testkit.kubernetes_objects import TRAVEL, ended, result, scores
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL, ended, result, scores
 
 NAMESPACES = 10
 POD_ADDRESS = "127.87.0.1"

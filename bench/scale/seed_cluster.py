@@ -12,9 +12,9 @@ from subterra_api.crd import all_crds
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator.kube.client import KubernetesApi
+from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.resources import Object
-from subterra_testkit.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
 CONCURRENCY = 16
 

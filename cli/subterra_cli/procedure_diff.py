@@ -7,7 +7,7 @@ from itertools import islice
 
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
-from subterra_core.drawing.summary import MAX_LISTED_PATHS
+from subterra_core.drawing.graph_summary import MAX_LISTED_PATHS
 from subterra_core.procedure.diff import Changes, ProcedureDiff
 from subterra_core.procedure.graph import Graph, Path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from subterra_cluster.config import NODE_IP, POD_CIDR, Paths
 from subterra_cluster.host.shell import ClusterError, run
-from subterra_cluster.node import made_folders, restore_host
+from subterra_cluster.kubernetes.node import made_folders, restore_host
 
 CGROUPS = Path("/sys/fs/cgroup")
 

@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from subterra_cluster import binaries, cleanup, control_plane, files, node, pki
+from subterra_cluster import binaries, cleanup
 from subterra_cluster.config import IMAGE_PREFIX, NODE_IP, NODE_NAME, PAUSE_IMAGE, Paths, Ports
-from subterra_cluster.control_plane import Plane
 from subterra_cluster.host import prerequisites
 from subterra_cluster.host.processes import Daemon, Supervisor, alive
 from subterra_cluster.host.shell import ClusterError, locked, say, step
 from subterra_cluster.images.builder import Builder
 from subterra_cluster.images.oci import single_file_image
 from subterra_cluster.images.share import Containerd, read_images
+from subterra_cluster.kubernetes import control_plane, files, node, pki
+from subterra_cluster.kubernetes.control_plane import Plane
 
 CLIENTS = ("admin", "controllers", "scheduler", "kubelet", "proxy", "coredns", "localpv")
 

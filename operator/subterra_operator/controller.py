@@ -11,9 +11,9 @@ from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run.run import decide_run
+from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.kube.client import ApiError, ConflictError, KubernetesApi
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics

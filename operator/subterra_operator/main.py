@@ -10,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from subterra_operator.controller import Controller
-from subterra_operator.kube.client import KubernetesApi
+from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.monitoring.health import health_app
 from subterra_operator.settings import Settings, load_settings
 from subterra_operator.watcher import watch_all

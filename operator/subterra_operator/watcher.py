@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 from subterra_operator.controller import Controller
-from subterra_operator.kube.client import ApiError, KubernetesApi
+from subterra_operator.kube.api_client import ApiError, KubernetesApi
 from subterra_operator.resources import KINDS, WATCHED, Kind
 
 log = logging.getLogger("subterra")

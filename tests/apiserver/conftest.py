@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from subterra_api.crd import all_crds
-from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.client import KubernetesApi
+from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.settings import Settings
-from subterra_testkit.operator_namespace import ClusterNamespace, running_operator
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 
 NUMBERS = itertools.count(1)
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
-from subterra_operator.kube.client import KubernetesApi
+from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.resources import KINDS, Key, Object, key_of
 
 RECORDED = ("Procedure", "CompileRun", "CompiledAgent")

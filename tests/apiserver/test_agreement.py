@@ -19,10 +19,10 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileRunSpec
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_operator.kube.client import ApiError
+from subterra_operator.kube.api_client import ApiError
 from subterra_operator.resources import KINDS, Object
-from subterra_testkit.kubernetes_objects import TRAVEL_DIGEST
-from subterra_testkit.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL_DIGEST
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 MODELS = {"Procedure": ProcedureSpec, "CompileRun": CompileRunSpec, "CompiledAgent": CompiledAgentSpec}

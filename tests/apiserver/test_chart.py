@@ -11,10 +11,10 @@ import yaml
 
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
-from subterra_cluster.control_plane import ControlPlane
+from subterra_cluster.kubernetes.control_plane import ControlPlane
 from subterra_operator.settings import Settings
-from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
-from subterra_testkit.operator_namespace import ClusterNamespace, running_operator
+from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 
 pytestmark = pytest.mark.apiserver
 

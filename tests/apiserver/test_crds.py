@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from subterra_operator.kube.client import ApiError
+from subterra_operator.kube.api_client import ApiError
 from subterra_operator.resources import Object
-from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_DIGEST
-from subterra_testkit.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_DIGEST
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 MODEL = {"uri": "pvc://models/1", "digest": TRAVEL_DIGEST}

@@ -8,8 +8,8 @@ from tests.apiserver.recorder import Recorder, flaws
 from subterra_operator.main import run_operator
 from subterra_operator.resources import WATCHED, Object
 from subterra_operator.settings import Settings
-from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 

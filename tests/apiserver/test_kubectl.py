@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from subterra_api.crd import all_crds
 from subterra_cli.main import app
-from subterra_cluster.control_plane import ControlPlane
+from subterra_cluster.kubernetes.control_plane import ControlPlane
 from subterra_operator.resources import Object
-from subterra_testkit.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
-from subterra_testkit.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
 pytestmark = pytest.mark.apiserver
 TEXT = (ROOT / "examples/travel/procedure.yaml").read_text()

@@ -9,8 +9,8 @@ import pytest
 from subterra_api.job_contract.defaults import resolve
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import ClusterNamespace, condition, running_operator
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
 
 pytestmark = pytest.mark.apiserver
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from tests.browser.audit import audit, picture
 
-from subterra_testkit.reports import page, paired, single
+from subterra_testkit.runs.reports import page, paired, single
 
 OUT = Path("out")
 WIDTHS = {"phone": 390, "desktop": 1280}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.browser.audit import AXE, audit, chromium
 
-from subterra_testkit.reports import page, paired
+from subterra_testkit.runs.reports import page, paired
 
 pytestmark = pytest.mark.skipif(
     chromium() is None or not AXE.exists(), reason="make test-browser brings axe-core; Chromium is needed"

@@ -10,8 +10,8 @@ import pytest
 from tests.faults.life import ACTS, Life, Reference, lived, undisturbed
 from tests.faults.proxy import Fault
 
-from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.client import KubernetesApi
+from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.kube.api_client import KubernetesApi
 
 AT_ONCE = 4
 """Lives that go on side by side; most of their time is waiting."""

@@ -21,12 +21,12 @@ from tests.faults.proxy import HEARTBEAT, Fault, Proxy, Request
 from subterra_api.crd import all_crds
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cluster.control_plane import ControlPlane
-from subterra_operator.kube.client import KubernetesApi
+from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.labels import APPLIED_DIGEST, labels_of
 from subterra_operator.resources import KINDS, Object
-from subterra_testkit.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.operator_namespace import ClusterNamespace, FakeKubelet
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, FakeKubelet
 
 RECOVERY_SECONDS = 120.0
 """The promise: so long after the last fault is past, all is as if nothing had been."""

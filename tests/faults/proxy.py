@@ -19,7 +19,7 @@ from aiohttp import web
 from tests.faults.process import OperatorProcess
 from yarl import URL
 
-from subterra_cluster.control_plane import ControlPlane
+from subterra_cluster.kubernetes.control_plane import ControlPlane
 
 HEARTBEAT = "subterra-operator-heartbeat"
 REASONS = {

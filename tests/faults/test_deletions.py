@@ -7,8 +7,8 @@ from tests.faults.conftest import TALLY, Lives
 from tests.faults.life import Life, Reference
 
 from subterra_operator.resources import Object
-from subterra_testkit.kubernetes_objects import TRAVEL
-from subterra_testkit.operator_namespace import condition
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL
+from subterra_testkit.cluster.operator_namespace import condition
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(600)]
 

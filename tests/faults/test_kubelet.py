@@ -21,7 +21,7 @@ from tests.faults.conftest import TALLY
 from subterra_demo import steps
 from subterra_operator.labels import labels_of
 from subterra_operator.resources import Object
-from subterra_testkit.kubernetes_objects import TRAVEL
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL
 
 pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(3000)]
 PLACE = steps.DemoCluster()

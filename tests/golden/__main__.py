@@ -10,7 +10,7 @@ from tests.golden import argocd, v1alpha1
 from tests.tools.gitops_health import build
 
 from subterra_cluster.config import default_cache
-from subterra_testkit.kubernetes_objects import ROOT
+from subterra_testkit.cluster.kubernetes_objects import ROOT
 
 GOLDEN = ROOT / "tests/golden/v1alpha1.json"
 

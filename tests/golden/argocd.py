@@ -9,7 +9,7 @@ from tests.tools.gitops_health.build import Oracle
 from tests.unit.operator.test_kstatus import CASES
 
 from subterra_operator.resources import Object
-from subterra_testkit.kubernetes_objects import ROOT
+from subterra_testkit.cluster.kubernetes_objects import ROOT
 
 FOLDER = Path("gitops/argocd")
 KINDS = ("Procedure", "CompileRun", "CompiledAgent")

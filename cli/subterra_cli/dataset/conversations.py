@@ -11,7 +11,7 @@ from typing import Any
 
 from subterra_cli.dataset.locate import EXTRA, Dataset
 from subterra_cli.errors import CommandError
-from subterra_core.drawing.summary import clean
+from subterra_core.drawing.graph_summary import clean
 
 SPLITS = {"train": ("train",), "heldout": ("heldout",), "all": ("train", "heldout")}
 _SPEAKERS = {"system": "system", "user": "customer", "assistant": "agent"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
-from subterra_core.drawing.summary import TraversalCounts
+from subterra_core.drawing.graph_summary import TraversalCounts
 
 
 def read_traversals(path: Path, spec: ProcedureSpec) -> TraversalCounts:

@@ -7,7 +7,7 @@ from typing import Any
 
 from subterra_api.digest import sha256
 from subterra_cli.errors import CommandError
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 FOLDER = "datasets"
 EXTRA = "pip install 'subterra[dataset]'"

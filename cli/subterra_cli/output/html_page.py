@@ -8,7 +8,7 @@ import hashlib
 import xml.etree.ElementTree as ET
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-from subterra_core.drawing.summary import TraversalCounts, condition_label
+from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.svg import add, draw_svg
 from subterra_core.procedure.lint.findings import Analysis
 

@@ -3,8 +3,8 @@
 import textwrap
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.layout import returning_edges
-from subterra_core.drawing.summary import TraversalCounts, condition_label
 
 _ROOM = 60
 _CLASSES = """\

@@ -17,7 +17,7 @@ from subterra_cli.files.load_procedure import LoadedProcedure
 from subterra_cli.output.html_page import page
 from subterra_cli.output.mermaid import mermaid
 from subterra_cli.procedure_diff import DiffReport
-from subterra_core.drawing.summary import TraversalCounts, clean, condition_label, loops, paths_per_terminal, to_dict
+from subterra_core.drawing.graph_summary import TraversalCounts, clean, condition_label, loops, paths_per_terminal, to_dict
 from subterra_core.drawing.svg import draw_svg
 from subterra_core.procedure.diff import Changes
 from subterra_core.procedure.graph import Graph, Path

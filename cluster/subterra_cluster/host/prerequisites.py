@@ -10,7 +10,7 @@ from pathlib import Path
 
 from subterra_cluster.config import NODE_IP, Paths, Ports
 from subterra_cluster.host.shell import ClusterError, run, step
-from subterra_cluster.node import CNI_FOLDERS, is_root
+from subterra_cluster.kubernetes.node import CNI_FOLDERS, is_root
 
 GIB = 1024**3
 DISK_NEEDED = 15 * GIB

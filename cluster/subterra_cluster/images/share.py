@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra_cluster.api import Object
 from subterra_cluster.config import CONTAINERD_NAMESPACE, Paths
 from subterra_cluster.host.shell import ClusterError, run
 from subterra_cluster.images import oci
+from subterra_cluster.kubernetes.api import Object
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from itertools import pairwise
 from unicodedata import east_asian_width
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.graph_summary import TraversalCounts, clean, condition_label, loops
 from subterra_core.drawing.layout import Box, Layout, Line, Size, arrange
-from subterra_core.drawing.summary import TraversalCounts, clean, condition_label, loops
 from subterra_core.procedure.graph import Hop
 from subterra_core.procedure.text import SPEAKERS
 

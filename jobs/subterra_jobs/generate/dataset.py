@@ -11,9 +11,9 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import BranchAudit
 from subterra_jobs.generate.check.turn_checks import count_drop_reasons
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
 from subterra_jobs.generate.write.writer import messages
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.stage.runner import StageOutcome
 
 Counts = dict[str, Any]

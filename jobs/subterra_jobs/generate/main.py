@@ -14,13 +14,13 @@ from subterra_core.procedure.lint.analyse import analyse
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import BranchAudit, audit_branches, require_decidable, require_usable
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.cpu_limit import available_cpus
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD
 from subterra_jobs.generate.write.turn_keys import turns_path
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.account import resolve_account
 from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.llm.response_cache import ResponseCache

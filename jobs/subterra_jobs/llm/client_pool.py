@@ -17,7 +17,7 @@ from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.caps import CapExceeded
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 MAX_IN_FLIGHT = 256
 """Concurrent calls to one account; its limits may allow fewer."""

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from subterra_api.digest import canonical, sha256, short
 from subterra_jobs.store.append_log import AppendLog, GroupCommit
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 log = logging.getLogger("subterra")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from subterra_api.job_contract.messages import RunIdentity
 from subterra_jobs.store.append_log import AppendLog
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 LedgerEntry = Mapping[str, Any]
 """One paid call: `usd` is a decimal string, `tokens` a number, and the rest is for people."""

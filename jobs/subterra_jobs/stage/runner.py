@@ -23,7 +23,7 @@ from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageEr
 from subterra_jobs.stage.cancellation import TERMINATED, exit_on_signals
 from subterra_jobs.stage.environment import StageEnvironment, termination_log
 from subterra_jobs.stage.progress import ProgressReporter
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import Lease, acquire, keep_renewed
 
 log = logging.getLogger("subterra")

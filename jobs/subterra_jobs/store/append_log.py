@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 Record = TypeVar("Record")
 SEGMENT_BYTES = 64 * 1024

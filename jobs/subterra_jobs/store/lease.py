@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from subterra_jobs.errors import InfrastructureError
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 log = logging.getLogger("subterra")
 

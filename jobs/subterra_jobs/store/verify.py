@@ -5,7 +5,7 @@ import sys
 from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.errors import StageError
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 
 def main() -> int:

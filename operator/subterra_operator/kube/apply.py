@@ -11,8 +11,8 @@ from typing import Any
 
 from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
+from subterra_operator.kube.api_client import AlreadyExistsError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.kube.client import AlreadyExistsError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
 from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is_deleting, key_of
 

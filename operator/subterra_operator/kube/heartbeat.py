@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from subterra_operator.kube.client import ApiError, KubernetesApi
+from subterra_operator.kube.api_client import ApiError, KubernetesApi
 from subterra_operator.labels import HEARTBEAT_TIME, MANAGED_BY, MANAGER
 
 log = logging.getLogger("subterra")

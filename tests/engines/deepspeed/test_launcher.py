@@ -19,7 +19,7 @@ from subterra_jobs.train.launcher import (
     rank_environment,
     torchrun_command,
 )
-from subterra_testkit.training_inputs import training_task
+from subterra_testkit.runs.training_inputs import training_task
 
 TASK = training_task(Path("/task"))
 

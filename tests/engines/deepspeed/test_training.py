@@ -15,13 +15,13 @@ from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.trainer import BatchLayout, deepspeed_config, sft_config
 from subterra_jobs.train.training import train
-from subterra_testkit.training_inputs import dataset, training, training_task
+from subterra_testkit.runs.training_inputs import dataset, training, training_task
 
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
 from pathlib import Path
 from subterra_jobs.train.training import train
-from subterra_testkit.training_inputs import training_task
+from subterra_testkit.runs.training_inputs import training_task
 
 def kill_at_ten(step, total, loss, heldout_loss):
     if step >= 10:

@@ -24,16 +24,17 @@ from subterra_api.job_contract.messages import Budget, ExitCode, RunInput, Stage
 from subterra_jobs.dialogue.sampling import held_out
 from subterra_jobs.errors import InfrastructureError, ProviderBlockedError
 from subterra_jobs.generate import main as stage
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.stage.cancellation import TERMINATED
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.progress import ProgressReporter
 from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import Lease
-from subterra_testkit.fake_llm_api import (
+from subterra_testkit.runs.generation_inputs import PAID, run_input
+from subterra_testkit.servers.fake_llm_api import (
     CUT,
     NO_CREDIT,
     OVERLOADED,
@@ -45,7 +46,6 @@ from subterra_testkit.fake_llm_api import (
     outage,
     random_faults,
 )
-from subterra_testkit.generation_inputs import PAID, run_input
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from subterra_api.job_contract.messages import RunInput, StageResult
 from subterra_cli.files.lint_report import load_spec
 from subterra_cli.main import app
-from subterra_testkit.generation_inputs import run_input
 from subterra_testkit.repository import ROOT
+from subterra_testkit.runs.generation_inputs import run_input
 
 ROOTS = [str(ROOT / folder) for folder in ("api", "core", "jobs")]
 

@@ -14,8 +14,8 @@ from subterra_cli.main import app
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.generate import main as generate
 from subterra_jobs.stage.runner import execute
-from subterra_jobs.store.artifacts import ArtifactStore, file_digest
-from subterra_testkit.generation_inputs import run_input
+from subterra_jobs.store.artifact_store import ArtifactStore, file_digest
+from subterra_testkit.runs.generation_inputs import run_input
 
 PATH = "models/0a1b"
 

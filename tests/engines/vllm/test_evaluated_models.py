@@ -25,8 +25,8 @@ from subterra_api.job_contract.messages import RunIdentity, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy, Reference
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
-from subterra_testkit.tiny_model import CITIES, TRIP, noised, trained
-from subterra_testkit.vllm_server import vllm_server
+from subterra_testkit.runs.tiny_model import CITIES, TRIP, noised, trained
+from subterra_testkit.servers.vllm_server import vllm_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SHORT = ("--override-generation-config", json.dumps({"temperature": 0, "max_tokens": 40}))

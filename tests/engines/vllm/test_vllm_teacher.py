@@ -10,8 +10,8 @@ from tests.unit.jobs.llm.test_openai_client import ledger, write
 from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
 from subterra_jobs.errors import InvalidInputError
-from subterra_testkit.generation_inputs import run_input, travel
-from subterra_testkit.vllm_server import vllm_server
+from subterra_testkit.runs.generation_inputs import run_input, travel
+from subterra_testkit.servers.vllm_server import vllm_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 

@@ -26,7 +26,7 @@ from subterra_api.v1alpha1.scores import (
 )
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
 from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
-from subterra_jobs.store.artifacts import MANIFEST, ArtifactStore
+from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore
 from subterra_testkit.repository import ROOT
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from subterra_api import crd
-from subterra_testkit.kubernetes_objects import ROOT
+from subterra_testkit.cluster.kubernetes_objects import ROOT
 
 CRDS = {item["spec"]["names"]["kind"]: item for item in crd.all_crds()}
 

@@ -19,8 +19,8 @@ from subterra_jobs.evaluate.judge.results import Judgement
 from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.report import Evaluated, build_report
 from subterra_jobs.evaluate.report.transcripts import transcript_row
-from subterra_testkit.generation_inputs import EXAMPLES
-from subterra_testkit.reports import GRAPH, JUDGES, paired
+from subterra_testkit.runs.generation_inputs import EXAMPLES
+from subterra_testkit.runs.reports import GRAPH, JUDGES, paired
 
 AT = Endpoints("http://10.0.0.1:1000", "http://10.0.0.1:2000")
 AGENT = yaml.safe_load((EXAMPLES / "travel/agent.yaml").read_text())["spec"]

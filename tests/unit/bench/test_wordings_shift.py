@@ -17,8 +17,8 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
-from subterra_testkit.fake_chat_server import fake_chat_server
 from subterra_testkit.repository import ROOT
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
 
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
 GRAPH = Graph(SPEC)

@@ -18,13 +18,13 @@ from subterra_cli import cluster
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.check.branch_audit import audit_branches
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.generation_inputs import example
+from subterra_jobs.generate.written_conversation import Conversation
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.generation_inputs import example
 
 PATH = "datasets/0a1b2c"
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
-from subterra_core.drawing.summary import condition_label, loops, paths_per_terminal
+from subterra_core.drawing.graph_summary import condition_label, loops, paths_per_terminal
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 from subterra_testkit.repository import ROOT

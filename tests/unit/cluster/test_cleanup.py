@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from subterra_cluster import cleanup, node
+from subterra_cluster import cleanup
 from subterra_cluster.config import Paths
+from subterra_cluster.kubernetes import node
 
 
 def paths(folder: Path) -> Paths:

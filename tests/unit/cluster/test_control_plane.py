@@ -8,7 +8,7 @@ import pytest
 
 from subterra_cluster import binaries
 from subterra_cluster.config import default_cache
-from subterra_cluster.control_plane import ControlPlane, free_ports
+from subterra_cluster.kubernetes.control_plane import ControlPlane, free_ports
 
 apiserver = [
     pytest.mark.apiserver,

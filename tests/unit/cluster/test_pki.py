@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from subterra_cluster import pki
+from subterra_cluster.kubernetes import pki
 
 ADDRESS = "10.87.0.1"
 

@@ -6,7 +6,7 @@ from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.kube.apply import Applier, contains
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Object
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 
 class Server:

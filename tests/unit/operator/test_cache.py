@@ -5,7 +5,7 @@ from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Key, Object, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.specs.stage_job import Attempt, stage_job
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 
 def version(obj: Object, number: int) -> Object:

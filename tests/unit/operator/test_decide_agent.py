@@ -16,7 +16,7 @@ from subterra_operator.snapshot import AgentSnapshot
 from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import deployment, version_of
 from subterra_operator.specs.service import service
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()
 MODEL = "sha256:" + "a" * 64

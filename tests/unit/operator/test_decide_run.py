@@ -16,7 +16,7 @@ from subterra_operator.settings import Settings
 from subterra_operator.snapshot import RunSnapshot
 from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_job import Attempt, stage_job
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()
 DONE = {"state": "Succeeded", "attempt": 1, "percent": 100}

@@ -12,7 +12,7 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_operator.settings import Settings
 from subterra_operator.specs.deployment import ServingTarget, deployment
 from subterra_operator.specs.vllm_container import Model, drain_command
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 
 class Metrics(BaseHTTPRequestHandler):

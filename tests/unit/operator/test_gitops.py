@@ -10,7 +10,7 @@ from tests.golden import argocd
 from tests.tools.gitops_health.build import Oracle
 from tests.unit.operator.test_kstatus import CASES, Case
 
-from subterra_testkit.kubernetes_objects import ROOT
+from subterra_testkit.cluster.kubernetes_objects import ROOT
 
 FLUX = ROOT / "gitops/flux/kustomization.yaml"
 Ask = Callable[..., Oracle]

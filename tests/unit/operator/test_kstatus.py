@@ -16,7 +16,7 @@ from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.labels import FAILURE_REASON, VERSION_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import ProcedureSnapshot
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 Case = Callable[[], Object]
 

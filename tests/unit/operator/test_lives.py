@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from subterra_operator.labels import labels_of
-from subterra_testkit.lifecycle import AgentLifecycle
+from subterra_testkit.cluster.agent_lifecycle import AgentLifecycle
 
 EVENTS: dict[str, Callable[[AgentLifecycle], None]] = {
     "stage done": AgentLifecycle.stage,

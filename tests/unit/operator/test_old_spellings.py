@@ -18,7 +18,7 @@ from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import ServingTarget, deployment
 from subterra_operator.specs.service import service
 from subterra_operator.specs.vllm_container import Model
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 OLD_RETRY, NEW_RETRY = "subterra.dev/retryAt", "subterra.dev/retry-at"
 OLD_SUPERSEDED, NEW_SUPERSEDED = "subterra.dev/supersededBy", "subterra.dev/superseded-by"

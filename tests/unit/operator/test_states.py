@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from subterra_testkit import kubernetes_objects as make
-from subterra_testkit.lifecycle import AgentLifecycle
+from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.agent_lifecycle import AgentLifecycle
 
 PAGE = (make.ROOT / "docs/reference/states.md").read_text()
 

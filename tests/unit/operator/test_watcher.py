@@ -10,15 +10,15 @@ from subterra_api.job_contract.messages import Calls, Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator import watcher
 from subterra_operator.controller import Controller
+from subterra_operator.kube.api_client import ApiError, Page
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.kube.client import ApiError, Page
 from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
 from subterra_operator.monitoring import metrics, pod_poller
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import Key, Kind, Object
 from subterra_operator.settings import Settings
 from subterra_operator.watcher import watch_all
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 
 class Scripted:

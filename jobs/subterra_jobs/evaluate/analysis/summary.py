@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from subterra_api.v1alpha1.scores import Branch, Interval, Scores
-from subterra_core.drawing.summary import FailureCounts, TraversalCounts
+from subterra_core.drawing.graph_summary import FailureCounts, TraversalCounts
 from subterra_core.gate.verdict import MIN_SAMPLE
 from subterra_jobs.evaluate.analysis import statistics
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics, rounded

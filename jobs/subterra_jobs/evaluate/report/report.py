@@ -28,7 +28,7 @@ from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.transcripts import result_row, transcript_row
 from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 
 def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_version: str) -> dict[str, str]:

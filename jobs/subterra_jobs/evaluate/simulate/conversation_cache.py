@@ -11,7 +11,7 @@ from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_jobs.llm.response_cache import cache_key
 from subterra_jobs.store.append_log import AppendLog, GroupCommit
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 SIMULATION_VERSION = 1
 """Incremented when the same customer and agent would have a different conversation."""

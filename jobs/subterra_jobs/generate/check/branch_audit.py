@@ -10,7 +10,7 @@ from typing import Any
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.generate.conversation import Conversation
+from subterra_jobs.generate.written_conversation import Conversation
 
 MIN_AGREEMENT = 0.90
 """Share of a hub's decisions that must be identified correctly."""

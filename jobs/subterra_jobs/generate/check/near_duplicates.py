@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from subterra_jobs.generate.conversation import Conversation
+from subterra_jobs.generate.written_conversation import Conversation
 
 _WORD = re.compile(r"[^\W\d]+|#")
 _NUMBER = re.compile(r"\d+")

@@ -19,12 +19,12 @@ import subterra_core
 import subterra_jobs
 from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_jobs.errors import InfrastructureError, StageError
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.workers.worker import BatchResult, LLMWorker, Worker
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import STOP_SECONDS
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 log = logging.getLogger("subterra")
 

@@ -9,9 +9,9 @@ from decimal import Decimal
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InfrastructureError, StageError
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.write.turn_keys import turns_path
 from subterra_jobs.generate.write.writer import Teacher, Writer
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import Admission, AdmissionQueue, UsageStats
 from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.llm.response_cache import ResponseCache
@@ -19,7 +19,7 @@ from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import Cancellation, StoppedError
 from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 TEACHER_FIELD = "generation.teacher"
 GRACE_SECONDS = 20.0

@@ -1,11 +1,11 @@
 """The LLM teacher: one call to a provider per node."""
 
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.turn_keys import TurnKeys
 from subterra_jobs.generate.write.writer import BadTurnError, TeacherReply
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.metered_client import MeteredClient
 
 

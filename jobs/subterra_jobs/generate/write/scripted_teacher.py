@@ -4,10 +4,10 @@ import random
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.write.scripted_reader import RuleReader
 from subterra_jobs.generate.write.writer import TeacherReply
+from subterra_jobs.generate.written_conversation import Conversation
 
 
 class ScriptedTeacher:

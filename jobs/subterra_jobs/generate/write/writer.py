@@ -9,9 +9,9 @@ from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.turn_checks import TurnChecker, conversation_problem, form_problem
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.generate.written_conversation import Conversation
 
 MAX_REWRITES = 2
 """How often an LLM teacher may rewrite a bad turn before the conversation is dropped."""

@@ -7,7 +7,7 @@ import pytest
 from subterra_api.digest import canonical, significant_fields
 from subterra_api.v1alpha1.procedure import Knowledge, ProcedureSpec
 from subterra_core.procedure.diff import ProcedureDiff, stored_procedure
-from subterra_testkit.generation_inputs import example
+from subterra_testkit.runs.generation_inputs import example
 
 TRAVEL = example("travel")
 DIRECT = ("greet", "ask_trip", "trip", "options", "choice", "goodbye")

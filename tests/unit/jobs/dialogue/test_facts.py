@@ -12,9 +12,9 @@ from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_path, sys
 from subterra_jobs.dialogue.scripted import scripted_utterances
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.writer import messages
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.train.model.chat_template import chat_template
 from subterra_testkit.procedures import PLAN, agent, end, fact_hub, procedure, user, way
 

@@ -27,11 +27,11 @@ from subterra_jobs.evaluate.simulate.simulation import (
 from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUser, User
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages, Reply, UnplayableError
 from subterra_jobs.stage.cancellation import Cancellation, StoppedError
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.evaluation_runs import MODEL, client_pool, fake_provider, in_character, last_message, role_of, run_input
-from subterra_testkit.fake_chat_server import fake_chat_server
-from subterra_testkit.fake_llm_api import NO_CREDIT, FakeLLMApi
-from subterra_testkit.generation_inputs import travel
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.evaluation_runs import MODEL, client_pool, fake_provider, in_character, last_message, role_of, run_input
+from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
+from subterra_testkit.servers.fake_llm_api import NO_CREDIT, FakeLLMApi
 
 CAST = build_scenarios(Graph(travel()), run_input(Path("/nowhere")).evaluation)
 

@@ -10,16 +10,16 @@ import pytest
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.pricing import UnknownModelError
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.cost_estimate import estimate_cost
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD
 from subterra_jobs.generate.write.llm_teacher import LLMTeacher
 from subterra_jobs.generate.write.writer import Writer
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.cost_estimate import CostEstimate
-from subterra_testkit.evaluation_runs import client_pool, fake_provider
-from subterra_testkit.fake_llm_api import FakeLLMApi
-from subterra_testkit.generation_inputs import PAID, example, run_input
+from subterra_testkit.runs.evaluation_runs import client_pool, fake_provider
+from subterra_testkit.runs.generation_inputs import PAID, example, run_input
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 
 def expected(run: RunInput) -> CostEstimate:

@@ -15,8 +15,8 @@ from subterra_jobs.llm.rate_limit import CallOutcome, Limit, RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.progress import ProgressReporter
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.generation_inputs import run_input
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.generation_inputs import run_input
 
 CENT = Decimal("0.01")
 

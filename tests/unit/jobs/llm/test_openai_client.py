@@ -10,16 +10,16 @@ import pytest
 from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.worker import BatchResult, Worker
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
 from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import NO_CREDIT, OVERLOADED, FakeLLMApi, Fault, RateLimit, fake_llm_api
-from subterra_testkit.generation_inputs import PAID, run_input, travel
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.generation_inputs import PAID, run_input, travel
+from subterra_testkit.servers.fake_llm_api import NO_CREDIT, OVERLOADED, FakeLLMApi, Fault, RateLimit, fake_llm_api
 
 FREE = json.dumps({"qwen": {"input": "0", "output": "0"}})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from subterra_jobs.llm.rate_limit import CallOutcome, InFlightCall, Limit, RateLimiter
-from subterra_testkit.fake_llm_api import RateLimit as ServerLimit
+from subterra_testkit.servers.fake_llm_api import RateLimit as ServerLimit
 
 SIZE = 1200
 

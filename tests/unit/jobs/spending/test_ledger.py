@@ -14,7 +14,7 @@ from subterra_jobs.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.spending.budget import BudgetGuard, Clocks
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store import append_log
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

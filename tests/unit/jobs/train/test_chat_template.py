@@ -5,7 +5,7 @@ from transformers import Qwen2Tokenizer
 
 from subterra_jobs.train.model.chat_template import chat_template
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
-from subterra_testkit.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation
+from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation
 
 SYSTEM_TURN = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n"
 

@@ -7,11 +7,11 @@ import pytest
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.stage.runner import StageOutcome, execute
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.train import main
 from subterra_jobs.train.exchange import OnProgress, TrainingTask
 from subterra_jobs.train.training import TrainingSummary
-from subterra_testkit.generation_inputs import run_input
+from subterra_testkit.runs.generation_inputs import run_input
 
 
 def test_a_model_knows_the_procedure_that_it_was_compiled_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

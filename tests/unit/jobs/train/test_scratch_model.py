@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from subterra_jobs.train.model.scratch_model import scratch_model
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
-from subterra_testkit.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation
+from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation
 
 TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
 

@@ -9,7 +9,7 @@ import torch
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 from subterra_jobs.train.tokenized_dataset import IGNORED, Collator, encode, load_examples, read_conversations
-from subterra_testkit.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation, dataset, write_jsonl
+from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation, dataset, write_jsonl
 
 TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
 

@@ -34,7 +34,7 @@ from subterra_operator.specs.vllm_container import (
     command,
     reference_model,
 )
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()
 SCRATCH = Model("models/abc", "travel", scratch=True, max_length=1024)

@@ -33,10 +33,10 @@ from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import Cancellation
 from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import FakeLLMApi, fake_llm_api
-from subterra_testkit.generation_inputs import TRAVEL_1, travel
-from subterra_testkit.judgements import first_user_message, judging_answer, schema_of, system_of
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.generation_inputs import TRAVEL_1, travel
+from subterra_testkit.runs.judgements import first_user_message, judging_answer, schema_of, system_of
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 
 GRAPH = Graph(travel())
 CLAUDE = Provider.model_validate({"name": "anthropic", "model": "claude-sonnet-4-6"})

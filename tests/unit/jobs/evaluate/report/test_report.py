@@ -18,7 +18,7 @@ from subterra_jobs.evaluate.analysis.summary import traversal_counts
 from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Result
 from subterra_jobs.evaluate.report.graph_heatmap import draw_heatmap
 from subterra_jobs.evaluate.report.report import build_report, write_report
-from subterra_testkit.reports import GRAPH, HOSTILE, JUDGES, Sample, evaluated, page, paired, single
+from subterra_testkit.runs.reports import GRAPH, HOSTILE, JUDGES, Sample, evaluated, page, paired, single
 
 
 @pytest.fixture(scope="module")

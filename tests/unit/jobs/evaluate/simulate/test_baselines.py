@@ -16,11 +16,11 @@ from subterra_jobs.evaluate.simulate.agents import AWAITING_GREETING, InContextA
 from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
 from subterra_jobs.evaluate.simulate.vllm_client import Reply, UnplayableError, VLLMClient
 from subterra_jobs.llm.response_cache import ResponseCache
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.evaluation_runs import MODEL, client_pool, fake_provider, last_message, role_of, run_input
-from subterra_testkit.fake_llm_api import FakeLLMApi, chatter
-from subterra_testkit.generation_inputs import example
-from subterra_testkit.judgements import system_of
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.evaluation_runs import MODEL, client_pool, fake_provider, last_message, role_of, run_input
+from subterra_testkit.runs.generation_inputs import example
+from subterra_testkit.runs.judgements import system_of
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, chatter
 
 
 def cast_of(name: str, count: int = 60) -> list[Scenario]:

@@ -16,10 +16,10 @@ from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge
 from subterra_jobs.evaluate.scenarios.path_cover import draw_paths
 from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge
 from subterra_jobs.evaluate.simulate.user_simulator import TRIES, LLMUser, customer_request, parse_reply
-from subterra_testkit.evaluation_runs import MODEL, client_pool, fake_provider, last_message, run_input
-from subterra_testkit.fake_llm_api import FakeLLMApi
-from subterra_testkit.generation_inputs import example
-from subterra_testkit.judgements import system_of
+from subterra_testkit.runs.evaluation_runs import MODEL, client_pool, fake_provider, last_message, run_input
+from subterra_testkit.runs.generation_inputs import example
+from subterra_testkit.runs.judgements import system_of
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 EXAMPLES = ["travel", "zoom", "insurance"]
 

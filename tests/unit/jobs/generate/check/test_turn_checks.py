@@ -18,14 +18,14 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import audit_branches, require_usable
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
 from subterra_jobs.generate.check.turn_checks import TurnChecker, count_drop_reasons
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.customer_style import CustomerStyle, Twist
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
-from subterra_testkit.generation_inputs import example
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_testkit.procedures import PLAN, Json, agent, end, procedure, user
+from subterra_testkit.runs.generation_inputs import example
 
 CITY: Json = {"name": "city", "open": True, "values": ["Lisbon", "New York", "York", "Kyoto", "Rome"]}
 PRICE: Json = {"name": "price", "type": "integer", "minimum": 300, "maximum": 9900, "formats": ["${value:,}"]}

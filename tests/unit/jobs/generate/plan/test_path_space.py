@@ -9,8 +9,8 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.dialogue.sampling import sample_path
 from subterra_jobs.generate.plan.path_space import PathSpace, ngrams_of
-from subterra_testkit.generation_inputs import example
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
+from subterra_testkit.runs.generation_inputs import example
 
 EXAMPLES = ("travel", "zoom", "insurance")
 

@@ -20,8 +20,8 @@ from subterra_jobs.generate.check.turn_checks import conversation_problem
 from subterra_jobs.generate.plan.coverage import measure_coverage
 from subterra_jobs.generate.plan.path_space import ngrams_of
 from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, plan_conversations
-from subterra_testkit.generation_inputs import example, travel
 from subterra_testkit.procedures import Json
+from subterra_testkit.runs.generation_inputs import example, travel
 
 
 def plan_for(

@@ -14,15 +14,15 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import audit_branches, require_decidable
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.pilot import PILOT_SIZE, BranchDecision, customer_decisions
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
-from subterra_testkit.generation_inputs import example, run_input
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_testkit.procedures import Json, after, agent, end, procedure, user
+from subterra_testkit.runs.generation_inputs import example, run_input
 
 GENERATION = Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)
 

@@ -1,7 +1,7 @@
 """Fake OpenAI-compatible server that follows a procedure by matching the customer's lines, optionally with damaged replies.
 
-Run as `python -m subterra_testkit.fake_chat_server --procedure FILE --port 8000 [--damage forgetful]`. It shares no code with
-the evaluation except the graph, so its replies are an independent reading of the procedure.
+Run as `python -m subterra_testkit.servers.fake_chat_server --procedure FILE --port 8000 [--damage forgetful]`. It shares no
+code with the evaluation except the graph, so its replies are an independent reading of the procedure.
 """
 
 import argparse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from subterra_cluster.api import Object
 from subterra_cluster.config import (
     DOMAIN,
     NODE_IP,
@@ -18,6 +17,7 @@ from subterra_cluster.config import (
     Ports,
 )
 from subterra_cluster.host.shell import write_if_changed
+from subterra_cluster.kubernetes.api import Object
 
 
 def containerd(paths: Paths, cni_plugins: Path) -> str:

@@ -23,8 +23,8 @@ from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
-from subterra_testkit.fake_chat_server import DAMAGES
-from subterra_testkit.generation_inputs import TRAVEL_1, travel
+from subterra_testkit.runs.generation_inputs import TRAVEL_1, travel
+from subterra_testkit.servers.fake_chat_server import DAMAGES
 
 GRAPH = Graph(travel())
 LABELLER = RuleLabeller(GRAPH)

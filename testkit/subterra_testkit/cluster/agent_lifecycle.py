@@ -5,8 +5,8 @@ from typing import Any
 
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_operator.resources import Key, Object, key_of
-from subterra_testkit import kubernetes_objects as make
-from subterra_testkit.cluster_simulation import Simulation
+from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.cluster_simulation import Simulation
 
 AGENT = Key("CompiledAgent", make.NAMESPACE, "travel")
 PROCEDURE = Key("Procedure", make.NAMESPACE, "travel")

@@ -38,11 +38,11 @@ from subterra_jobs.llm.cost_estimate import (
 )
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import execute
-from subterra_testkit.evaluation_runs import SONNET, FaultlessProvider, fake_provider, run_input
-from subterra_testkit.fake_chat_server import fake_chat_server
-from subterra_testkit.fake_llm_api import FakeLLMApi
-from subterra_testkit.generation_inputs import example, travel
-from subterra_testkit.judgements import is_judging, is_labelling, schema_of, turns_of
+from subterra_testkit.runs.evaluation_runs import SONNET, FaultlessProvider, fake_provider, run_input
+from subterra_testkit.runs.generation_inputs import example, travel
+from subterra_testkit.runs.judgements import is_judging, is_labelling, schema_of, turns_of
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 GPT = {"name": "openai", "model": "gpt-4.1"}
 BASELINES = [{"kind": "InContext", "provider": SONNET}, {"kind": "Orchestrator", "provider": SONNET}]

@@ -21,11 +21,11 @@ from subterra_jobs.evaluate.judge.rule_labeller import Label, RuleLabeller
 from subterra_jobs.evaluate.simulate.agents import AWAITING_GREETING
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit import judgements
-from subterra_testkit.fake_chat_server import Oracle
-from subterra_testkit.fake_llm_api import FakeLLMApi, chatter, fake_llm_api
-from subterra_testkit.generation_inputs import TRAVEL_1, travel
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs import judgements
+from subterra_testkit.runs.generation_inputs import TRAVEL_1, travel
+from subterra_testkit.servers.fake_chat_server import Oracle
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, chatter, fake_llm_api
 
 SONNET = {"name": "anthropic", "model": "claude-sonnet-4-6"}
 MODEL = Provider.model_validate(SONNET)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from subterra_cluster import pki
 from subterra_cluster.host.shell import ClusterError
+from subterra_cluster.kubernetes import pki
 
 Object = dict[str, Any]
 

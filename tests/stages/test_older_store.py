@@ -24,20 +24,20 @@ from subterra_api.v1alpha1.compilerun import Reference
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.evaluate import main as evaluate
 from subterra_jobs.generate import main as generate
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.workers.ray_pool import PoolShape
 from subterra_jobs.generate.workers.worker import LLMWorker
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import acquire
 from subterra_operator.specs.compile_run import inputs_of, run_name_for
-from subterra_testkit.evaluation_runs import fake_provider
-from subterra_testkit.fake_chat_server import fake_chat_server
-from subterra_testkit.fake_llm_api import FakeLLMApi, Fault
-from subterra_testkit.generation_inputs import travel
 from subterra_testkit.repository import ROOT
+from subterra_testkit.runs.evaluation_runs import fake_provider
+from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, Fault
 
 Json = dict[str, Any]
 ARCHIVE = ROOT / "tests/golden/store_before_move/store.tar.gz"

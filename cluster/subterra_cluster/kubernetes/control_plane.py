@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from subterra_cluster import binaries, pki
-from subterra_cluster.api import Api, Object, answers, unverified
+from subterra_cluster import binaries
 from subterra_cluster.config import DOMAIN, SERVICE_CIDR, Ports, default_cache
 from subterra_cluster.host.processes import Daemon, Supervisor
 from subterra_cluster.host.shell import ClusterError
+from subterra_cluster.kubernetes import pki
+from subterra_cluster.kubernetes.api import Api, Object, answers, unverified
 
 LOCALHOST = "127.0.0.1"
 FAKE_NODE = "fake1"

@@ -26,11 +26,11 @@ from subterra_jobs.evaluate.simulate import simulation
 from subterra_jobs.stage.cancellation import TERMINATED
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import execute
-from subterra_testkit.evaluation_runs import SONNET, FaultlessProvider, fake_provider, last_message, run_input
-from subterra_testkit.fake_chat_server import fake_chat_server
-from subterra_testkit.fake_llm_api import FakeLLMApi
-from subterra_testkit.generation_inputs import travel
-from subterra_testkit.judgements import is_judging, is_labelling
+from subterra_testkit.runs.evaluation_runs import SONNET, FaultlessProvider, fake_provider, last_message, run_input
+from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.runs.judgements import is_judging, is_labelling
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GPT = {"name": "openai", "model": "gpt-4.1"}

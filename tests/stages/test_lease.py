@@ -20,7 +20,7 @@ from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store import lease as lease_module
-from subterra_jobs.store.artifacts import ArtifactStore
+from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import (
     GIVE_UP_SECONDS,
     RENEW_SECONDS,
@@ -31,7 +31,7 @@ from subterra_jobs.store.lease import (
     keep_renewed,
     release,
 )
-from subterra_testkit.generation_inputs import TRAVEL_1, run_input
+from subterra_testkit.runs.generation_inputs import TRAVEL_1, run_input
 
 FOLDER = "work/abc.lease"
 

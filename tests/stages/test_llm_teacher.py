@@ -17,13 +17,13 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.main import preflight
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.workers import worker as worker_module
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD, BatchResult, Worker
 from subterra_jobs.generate.write.llm_teacher import LLMTeacher
 from subterra_jobs.generate.write.prompts import Prompts
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.account import make_client, resolve_account
 from subterra_jobs.llm.admission import AdmissionQueue
 from subterra_jobs.llm.metered_client import MeteredClient, RetryPolicy
@@ -32,8 +32,9 @@ from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import (
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.generation_inputs import PAID, run_input, travel
+from subterra_testkit.servers.fake_llm_api import (
     BAD_KEY,
     BROKEN,
     CUT,
@@ -46,7 +47,6 @@ from subterra_testkit.fake_llm_api import (
     fake_llm_api,
     role_of,
 )
-from subterra_testkit.generation_inputs import PAID, run_input, travel
 
 PER_CALL = Decimal("0.0036")
 """600 tokens in and 120 out at list price."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from subterra_cluster import files
-from subterra_cluster.api import answers, listens
 from subterra_cluster.config import NODE_IP, NODE_NAME, Paths, Ports
-from subterra_cluster.control_plane import LOCALHOST, Plane
 from subterra_cluster.host.processes import Daemon
 from subterra_cluster.host.shell import run
+from subterra_cluster.kubernetes import files
+from subterra_cluster.kubernetes.api import answers, listens
+from subterra_cluster.kubernetes.control_plane import LOCALHOST, Plane
 
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
 

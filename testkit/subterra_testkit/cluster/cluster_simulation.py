@@ -19,7 +19,7 @@ from subterra_operator.labels import annotations_of, labels_of
 from subterra_operator.resources import Key, Object, controller_uid, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.specs.run_input import artifact_keys_of
-from subterra_testkit import kubernetes_objects as make
+from subterra_testkit.cluster import kubernetes_objects as make
 
 SUBJECTS = ("Procedure", "CompileRun", "CompiledAgent")
 ROUNDS = 40

@@ -35,8 +35,8 @@ from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.evaluate.scenarios.path_cover import path_edges
 from subterra_jobs.evaluate.simulate.simulation import simulate_scripted
 from subterra_jobs.evaluate.simulate.vllm_client import UnplayableError, VLLMClient
-from subterra_testkit.fake_chat_server import fake_chat_server
 from subterra_testkit.repository import ROOT
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
 
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
 GRAPH = Graph(SPEC)

@@ -14,18 +14,18 @@ import pytest
 
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.generate.conversation import Conversation
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.workers.worker import BatchResult, Worker
 from subterra_jobs.generate.write.turn_keys import turns_path
+from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import AdmissionQueue
 from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.llm.response_cache import CachedResponse, ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.store.artifacts import ArtifactStore
-from subterra_testkit.fake_llm_api import FakeLLMApi, fake_llm_api, plain_answer, role_of
-from subterra_testkit.generation_inputs import PAID, run_input, travel
+from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_testkit.runs.generation_inputs import PAID, run_input, travel
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api, plain_answer, role_of
 
 Json = dict[str, Any]
 LETTERS = str.maketrans("0123456789", "abcdefghij")

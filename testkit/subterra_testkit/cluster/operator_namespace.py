@@ -11,11 +11,11 @@ from typing import Any
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Scores
-from subterra_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
+from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.main import run_operator
 from subterra_operator.resources import KINDS, Key, Kind, Object
 from subterra_operator.settings import Settings
-from subterra_testkit.kubernetes_objects import result, scores
+from subterra_testkit.cluster.kubernetes_objects import result, scores
 
 TIMEOUT_SECONDS = 30.0
 EXTRA = {

@@ -1,0 +1,1 @@
+"""Control plane, node and their certificates and files."""

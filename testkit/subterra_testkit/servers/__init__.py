@@ -1,0 +1,1 @@
+"""Fake and real servers for tests."""

@@ -15,10 +15,11 @@ from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
 
 TESTS = Path(__file__).parent
-LONG_FIRST = ("engines/vllm", "apiserver", "engines/ray", "faults", "engines/deepspeed", "engines/s3", "stages", "browser")
+LONG_FIRST = ("engines/vllm", "apiserver", "engines/ray", "faults", "engines/deepspeed", "engines/s3", "browser")
 """Folders whose tests share an engine or an API server, in the order in which they are begun."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps the tests of one engine in one process of pytest-xdist, and begins with the longest."""
     items.sort(key=lambda item: _rank(_group(item)))

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
 # Two processes: tests of engines wait for the other core, tests of an API server mostly wait.
-PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 SOURCES := api core operator jobs cli cluster demo testkit tests bench docs
 
 .PHONY: help

@@ -9,6 +9,8 @@ from tests import programs
 from tests.tools import objectstore
 from tests.tools.gitops_health import build
 from tests.tools.gitops_health.build import Oracle
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
@@ -19,17 +21,25 @@ LONG_FIRST = ("engines/vllm", "apiserver", "engines/ray", "faults", "engines/dee
 """Folders whose tests share an engine or an API server, in the order in which they are begun."""
 
 
-@pytest.hookimpl(tryfirst=True)
+class EngineScheduling(LoadScopeScheduling):
+    """Keeps tests that share an engine or a file in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0].removeprefix("tests/"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> EngineScheduling:
+    """The scheduler for ``--numprocesses``."""
+    return EngineScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of one engine in one process of pytest-xdist, and begins with the longest."""
-    items.sort(key=lambda item: _rank(_group(item)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """Begins with the tests that take longest."""
+    items.sort(key=lambda item: _rank(_group(item.path.relative_to(TESTS).as_posix())))
 
 
-def _group(item: pytest.Item) -> str:
-    """The engine's folder, or the file of a test that needs none."""
-    file = item.path.relative_to(TESTS).as_posix()
+def _group(file: str) -> str:
+    """The engine's folder, or the file of a test that needs none; `file` is relative to this folder."""
     return next((folder for folder in LONG_FIRST if file.startswith(f"{folder}/")), file)
 
 

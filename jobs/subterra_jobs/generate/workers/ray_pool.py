@@ -93,7 +93,7 @@ class RayPool:
             _start_ray(self._shape.workers, self._temp)
         except Exception as error:
             self._shut_down()
-            raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory") from error
+            raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory and one CPU") from error
         self._ledger.new_payments()  # payments from now on are evidence of progress
         self._run_ref = ray.put(self._run)
         self._workers = [self._make_worker() for _ in range(self._shape.workers)]
@@ -212,6 +212,16 @@ class RayPool:
 
 
 def _start_ray(workers: int, temp: str) -> None:
+    """Starts Ray in this pod. A node that shares its processors may need longer than Ray's fixed 30 s, so it gets a second try."""
+    try:
+        _init_ray(workers, temp)
+    except Exception as error:
+        log.warning("Ray did not start (%s); trying once more", error)
+        ray.shutdown()
+        _init_ray(workers, temp)
+
+
+def _init_ray(workers: int, temp: str) -> None:
     ray.init(
         address="local",
         num_cpus=workers,

@@ -93,7 +93,8 @@ class RayPool:
             _start_ray(self._shape.workers, self._temp)
         except Exception as error:
             self._shut_down()
-            raise InfrastructureError(f"Ray did not start ({error}); give the generate stage at least 1.5Gi of memory and one CPU") from error
+            fix = "give the generate stage at least 1.5Gi of memory and one CPU"
+            raise InfrastructureError(f"Ray did not start ({error}); {fix}") from error
         self._ledger.new_payments()  # payments from now on are evidence of progress
         self._run_ref = ray.put(self._run)
         self._workers = [self._make_worker() for _ in range(self._shape.workers)]

@@ -17,8 +17,8 @@ from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
 
 TESTS = Path(__file__).parent
-LONG_FIRST = ("engines/vllm", "apiserver", "engines/ray", "faults", "engines/deepspeed", "engines/s3", "browser")
-"""Folders whose tests share an engine or an API server, in the order in which they are begun."""
+LONG_FIRST = ("engines", "apiserver", "faults", "browser")
+"""Folders whose tests run in one process each, in the order in which they are begun: engines need a core for themselves."""
 
 
 class EngineScheduling(LoadScopeScheduling):

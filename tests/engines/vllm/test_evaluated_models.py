@@ -137,7 +137,7 @@ def test_a_damaged_model_is_refused_for_what_it_does_worse_as_soon_as_that_is_cl
     assert found.result == "Fail", found.reasons
     named = {reason.partition(":")[0] for reason in found.reasons}
     assert {"conformance", "taskSuccess against serving", "success against serving"} <= named
-    assert "only 100 of 150 scenarios were played" in found.reasons[-1]
+    assert "only 100 of 150 scenarios were simulated" in found.reasons[-1]
 
 
 def test_of_a_model_at_the_floor_the_gate_cannot_tell_and_says_how_many_scenarios_would(servers: Servers, folder: Path) -> None:

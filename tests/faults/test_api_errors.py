@@ -9,6 +9,7 @@ from tests.faults.life import RECOVERY_SECONDS, Life
 from tests.faults.proxy import READS, WRITES, Fault
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
+EXHAUSTIVE = pytest.mark.exhaustive
 CODES = (401, 403, 404, 409, 410, 422, 429, 500)
 VERBS = (*READS, *WRITES[:-1])  # nothing is deleted in the first ten minutes of an agent
 LONG = 25.0
@@ -43,22 +44,32 @@ SILENCE: Plans = [
 ]
 
 
-async def test_a_moment_of_errors_changes_nothing(lives: Lives) -> None:
-    await lives.survive(moments(CODES))
+SOME_CODES = (403, 429, 500)
+OTHER_CODES = tuple(code for code in CODES if code not in SOME_CODES)
 
 
-async def test_after_an_outage_all_goes_on_within_two_minutes(lives: Lives) -> None:
-    await lives.survive([*outages((401, 403, 500)), *SILENCE], FIRST_ACT)
+@pytest.mark.parametrize("codes", [pytest.param(SOME_CODES, id="some"), pytest.param(OTHER_CODES, id="others", marks=EXHAUSTIVE)])
+async def test_a_moment_of_errors_changes_nothing(lives: Lives, codes: Sequence[int]) -> None:
+    await lives.survive(moments(codes))
 
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "plans",
+    [
+        pytest.param([*outages((500,)), *SILENCE[-3:]], id="some"),
+        pytest.param([*outages((401, 403)), *SILENCE[:-3]], id="others", marks=EXHAUSTIVE),
+    ],
+)
+async def test_after_an_outage_all_goes_on_within_two_minutes(lives: Lives, plans: Plans) -> None:
+    await lives.survive(plans, FIRST_ACT)
+
+
+@EXHAUSTIVE
 async def test_any_outage_of_any_verb_is_survived(lives: Lives) -> None:
     await lives.survive([*outages(set(CODES) - {401, 403, 500}), *droughts()], FIRST_ACT)
 
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
+@EXHAUSTIVE
 async def test_an_operator_whose_heartbeat_does_not_come_back_fails_liveness_within_two_minutes(lives: Lives) -> None:
     async def deaf(life: Life) -> None:
         async with life:

@@ -42,7 +42,7 @@ TRIP = procedure(
 )
 
 
-def trained(folder: Path, steps: int = 400) -> Path:
+def trained(folder: Path, steps: int = 250) -> Path:
     """Trains a model on TRIP and returns its directory, below ``folder``."""
     graph, data = Graph(TRIP), folder / "data"
     data.mkdir(parents=True)

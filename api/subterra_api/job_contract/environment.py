@@ -5,6 +5,8 @@ STORE_MOUNT = "/store"
 PROGRESS_PORT = 8787
 EXPORTER_PORT = 8788
 VLLM_PORT = 8000
+LOCAL_VLLM_URL = f"http://127.0.0.1:{VLLM_PORT}"
+"""The vLLM server of the same pod."""
 TERMINATION_LOG = "/dev/termination-log"
 BUDGET_VARIABLE = "SUBTERRA_BUDGET"
 """Paid stages: their `Budget` as JSON."""

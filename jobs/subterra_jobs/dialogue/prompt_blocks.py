@@ -27,4 +27,4 @@ def numbered_transcript(chat: Sequence[Mapping[str, str]]) -> str:
         for number, turn in enumerate(chat, start=1)
         for line in turn["content"].splitlines() or [""]
     ]
-    return "<conversation>\n" + ("\n".join(lines) or "(nothing was said)") + "\n</conversation>"
+    return xml_block("conversation", "\n".join(lines) or "(nothing was said)")

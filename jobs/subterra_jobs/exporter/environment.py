@@ -8,10 +8,10 @@ from typing import Self
 from subterra_api.job_contract.environment import (
     EXPORTER_PORT,
     EXPORTER_PORT_VARIABLE,
+    LOCAL_VLLM_URL,
     MODEL_DIGEST_VARIABLE,
     TURNS_VARIABLE,
     USD_PER_HOUR_VARIABLE,
-    VLLM_PORT,
     VLLM_VARIABLE,
 )
 from subterra_jobs.errors import InvalidInputError
@@ -36,7 +36,7 @@ class ExporterEnvironment:
             usd_per_hour=_usd(variables.get(USD_PER_HOUR_VARIABLE, "")),
             turns_per_conversation=_turns(variables.get(TURNS_VARIABLE, "")),
             model_digest=variables.get(MODEL_DIGEST_VARIABLE, ""),
-            vllm_url=variables.get(VLLM_VARIABLE) or f"http://127.0.0.1:{VLLM_PORT}",
+            vllm_url=variables.get(VLLM_VARIABLE) or LOCAL_VLLM_URL,
             port=_port(variables.get(EXPORTER_PORT_VARIABLE) or str(EXPORTER_PORT)),
         )
 

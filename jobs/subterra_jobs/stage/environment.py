@@ -13,19 +13,17 @@ from subterra_api.job_contract.environment import (
     ENDPOINTS_VARIABLE,
     GATE_VARIABLE,
     KEY_VARIABLES,
+    LOCAL_VLLM_URL,
     PRICES_VARIABLE,
     REFERENCES_VARIABLE,
     TERMINATION_LOG,
     TERMINATION_LOG_VARIABLE,
-    VLLM_PORT,
     VLLM_VARIABLE,
     WORKERS_VARIABLE,
 )
 from subterra_api.job_contract.messages import Budget, Gate
 from subterra_core.pricing import TokenPrice, parse_prices
 from subterra_jobs.errors import InvalidInputError
-
-DEFAULT_VLLM_URL = f"http://127.0.0.1:{VLLM_PORT}"
 
 Value = TypeVar("Value")
 _URLS = TypeAdapter(tuple[str, ...])
@@ -42,7 +40,7 @@ class StageEnvironment:
     """The administrator's prices by model; they override list prices."""
     endpoints: tuple[str, ...] = ()
     """Base URLs of OpenAI-compatible servers that the administrator allows."""
-    vllm_url: str = DEFAULT_VLLM_URL
+    vllm_url: str = LOCAL_VLLM_URL
     reference_urls: tuple[str, ...] = ()
     """Servers of the input's references, in their order."""
     concurrency: int | None = None
@@ -60,7 +58,7 @@ class StageEnvironment:
             gate=_parse(variables, GATE_VARIABLE, Gate.model_validate_json, "{}", 'JSON such as {"attempt": 1}'),
             prices=_parse(variables, PRICES_VARIABLE, parse_prices, "{}", _PRICES_EXAMPLE),
             endpoints=_parse(variables, ENDPOINTS_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
-            vllm_url=variables.get(VLLM_VARIABLE) or DEFAULT_VLLM_URL,
+            vllm_url=variables.get(VLLM_VARIABLE) or LOCAL_VLLM_URL,
             reference_urls=_parse(variables, REFERENCES_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),

@@ -8,10 +8,10 @@ from typing import Any
 from subterra_api.digest import sha256, short, significant_fields
 from subterra_api.job_contract.environment import (
     EXPORTER_PORT,
+    LOCAL_VLLM_URL,
     MODEL_DIGEST_VARIABLE,
     TURNS_VARIABLE,
     USD_PER_HOUR_VARIABLE,
-    VLLM_PORT,
     VLLM_VARIABLE,
 )
 from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
@@ -136,7 +136,7 @@ def _exporter(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings
         **HOME,
         USD_PER_HOUR_VARIABLE: spec.cost.usd_per_hour,
         MODEL_DIGEST_VARIABLE: target.digest,
-        VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}",
+        VLLM_VARIABLE: LOCAL_VLLM_URL,
         TURNS_VARIABLE: f"{target.turns or 1:g}",
     }
     parts = {

@@ -10,9 +10,9 @@ from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
     GATE_VARIABLE,
     INPUT_FILE,
+    LOCAL_VLLM_URL,
     PROGRESS_PORT,
     REFERENCES_VARIABLE,
-    VLLM_PORT,
     VLLM_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, Gate
@@ -180,7 +180,7 @@ def _environment(plan: _JobPlan) -> list[Object]:
         "SUBTERRA_RUN": plan.run_name,
         "SUBTERRA_JOB": attempt.job_name(plan.run_name),
         "SUBTERRA_ATTEMPT": str(attempt.number),
-        VLLM_VARIABLE: f"http://127.0.0.1:{VLLM_PORT}",
+        VLLM_VARIABLE: LOCAL_VLLM_URL,
     }
     if references:
         values[REFERENCES_VARIABLE] = json.dumps([f"http://127.0.0.1:{model.port}" for model in references])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from subterra_api.job_contract.defaults import training_of
-from subterra_api.job_contract.environment import STORE_MOUNT, VLLM_PORT
+from subterra_api.job_contract.environment import LOCAL_VLLM_URL, STORE_MOUNT, VLLM_PORT
 from subterra_api.v1alpha1.compilerun import CompileInputs, Reference, ResourceRequirements
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
@@ -120,7 +120,7 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     return [*line, *arguments]
 
 
-def drain_command(url: str = f"http://127.0.0.1:{VLLM_PORT}/metrics", pause: float = 5, limit: float = DRAIN_SECONDS) -> list[str]:
+def drain_command(url: str = f"{LOCAL_VLLM_URL}/metrics", pause: float = 5, limit: float = DRAIN_SECONDS) -> list[str]:
     """A command that ends once no request is in flight, after a ``pause`` for those that proxies still send. Needs only Python."""
     return ["python3", "-c", _DRAIN, url, f"{pause:g}", f"{limit:g}"]
 

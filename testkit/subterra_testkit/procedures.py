@@ -39,5 +39,22 @@ def after(to: str, hub: str, *took: str, when: str | None = None) -> Json:
     return {"to": to, "when": when or f"The customer wants {to}.", "guards": [{"hub": hub, "took": list(took)}]}
 
 
+def branch(to: str, *examples: str) -> Json:
+    """An edge that a customer takes with the words of ``examples``."""
+    return {"to": to, "when": f"The customer means {to}.", "examples": list(examples)}
+
+
+def shop(*branches: Json, **more: Json | list[Json]) -> ProcedureSpec:
+    """A procedure with one hub, ``ask``, whose branches each lead to an ending."""
+    ends = [end(each["to"], examples=["Bye."]) for each in branches]
+    return procedure(agent("hello", "ask", examples=["What do you want?"]), user("ask", *branches), *ends, **more)
+
+
+def alike() -> ProcedureSpec:
+    """Two branches that are worded in the same way; no rule of lint sees it, since the variables' names differ."""
+    names = [{"name": name, "values": ["tea", "coffee"]} for name in ("wanted", "unwanted")]
+    return shop(branch("sell", "It is about {{wanted}}."), branch("refund", "It is about {{unwanted}}."), variables=names)
+
+
 def _edges(targets: tuple[str | Json, ...]) -> list[Json]:
     return [{"to": each, "when": f"The customer wants {each}."} if isinstance(each, str) else each for each in targets]

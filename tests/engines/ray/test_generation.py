@@ -12,27 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from tests.engines.ray.generate_stage import generate, lease_of
 
 from subterra_api.job_contract.artifacts import artifact_path, lease_path
 from subterra_api.job_contract.environment import BUDGET_VARIABLE, WORKERS_VARIABLE
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput, StageResult
 from subterra_jobs.dialogue.sampling import held_out
 from subterra_jobs.errors import InfrastructureError, ProviderBlockedError
-from subterra_jobs.generate import main as stage
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.stage.cancellation import TERMINATED
-from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.stage.progress import ProgressReporter
-from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
-from subterra_jobs.store.artifact_store import ArtifactStore
-from subterra_jobs.store.lease import Lease
+from subterra_jobs.stage.runner import StageOutcome, execute
 from subterra_testkit.runs.generation_inputs import PAID, run_input
 from subterra_testkit.servers.fake_llm_api import (
     CUT,
@@ -48,17 +43,6 @@ from subterra_testkit.servers.fake_llm_api import (
 )
 
 pytestmark = pytest.mark.slow
-
-
-def lease_of(run: RunInput) -> Lease:
-    return Lease(ArtifactStore(run.store), lease_path(run.keys.dataset), 1, run.run.name, "token")
-
-
-def generate(run: RunInput, tmp_path: Path, max_usd: str | None = None) -> tuple[StageOutcome, Path]:
-    output, store = tmp_path / "output", ArtifactStore(run.store)
-    output.mkdir(parents=True)
-    environment = replace(StageEnvironment.parse(os.environ), budget=Budget(max_usd=max_usd))
-    return stage.work(StageContext(run, environment, store, output, tmp_path, ProgressReporter("generate"), lease_of(run))), output
 
 
 def rows(file: Path) -> list[dict[str, object]]:

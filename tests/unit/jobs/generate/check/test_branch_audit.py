@@ -21,25 +21,10 @@ from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.generate.written_conversation import Conversation
-from subterra_testkit.procedures import Json, after, agent, end, procedure, user
+from subterra_testkit.procedures import after, agent, alike, branch, end, procedure, shop, user
 from subterra_testkit.runs.generation_inputs import example, run_input
 
 GENERATION = Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)
-
-
-def branch(to: str, *examples: str) -> Json:
-    return {"to": to, "when": f"The customer means {to}.", "examples": list(examples)}
-
-
-def shop(*branches: Json, **more: Json | list[Json]) -> ProcedureSpec:
-    ends = [end(each["to"], examples=["Bye."]) for each in branches]
-    return procedure(agent("hello", "ask", examples=["What do you want?"]), user("ask", *branches), *ends, **more)
-
-
-def alike() -> ProcedureSpec:
-    """Two branches that are worded in the same way; no rule of lint sees it, since the variables' names differ."""
-    names = [{"name": name, "values": ["tea", "coffee"]} for name in ("wanted", "unwanted")]
-    return shop(branch("sell", "It is about {{wanted}}."), branch("refund", "It is about {{unwanted}}."), variables=names)
 
 
 async def piloted(spec: ProcedureSpec) -> list[Conversation]:
@@ -126,24 +111,6 @@ async def test_the_reader_sees_nothing_that_comes_after_the_decision() -> None:
 @pytest.mark.parametrize(("answer", "option"), [("2", "b"), ("Option 1.", "a"), ("0", ""), ("3", ""), ("I cannot tell", "")])
 def test_a_model_names_its_guess_by_number(answer: str, option: str) -> None:
     assert parse_choice(BranchDecision(0, ("a", "b")), answer) == option
-
-
-@pytest.mark.slow
-def test_the_stage_stops_before_the_rest_is_written(tmp_path: Path) -> None:
-    from tests.engines.ray.test_generation import generate
-
-    with pytest.raises(InvalidInputError, match="hub ask"):
-        generate(run_input(tmp_path, alike(), conversations=2000), tmp_path / "out")
-    assert list((tmp_path / "out" / "output").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_run_that_only_wants_a_report_goes_on_and_its_message_names_the_hub(tmp_path: Path) -> None:
-    from tests.engines.ray.test_generation import generate
-
-    outcome, output = generate(run_input(tmp_path, alike(), conversations=100, audit="Report"), tmp_path / "out")
-    assert outcome.message.endswith("no model can learn to decide at ask from such words")
-    assert json.loads((output / "audit.json").read_text())["hubs"][0]["agreement"] < 0.9
 
 
 def test_who_asks_for_what_is_the_default_gets_the_same_dataset_and_who_skips_the_audit_another(tmp_path: Path) -> None:

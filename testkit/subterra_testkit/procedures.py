@@ -44,7 +44,7 @@ def branch(to: str, *examples: str) -> Json:
     return {"to": to, "when": f"The customer means {to}.", "examples": list(examples)}
 
 
-def shop(*branches: Json, **more: Json | list[Json]) -> ProcedureSpec:
+def shop(*branches: Json, **more: Any) -> ProcedureSpec:
     """A procedure with one hub, ``ask``, whose branches each lead to an ending."""
     ends = [end(each["to"], examples=["Bye."]) for each in branches]
     return procedure(agent("hello", "ask", examples=["What do you want?"]), user("ask", *branches), *ends, **more)

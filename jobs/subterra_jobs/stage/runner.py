@@ -67,8 +67,7 @@ def main(stage: Stage, work: Work) -> None:
     code: int
     exit_on_signals()
     try:
-        run_input, environment = _read_input(arguments.input), StageEnvironment.parse(os.environ)
-        result = execute(stage, work, run_input, environment=environment, attach=arguments.attach)
+        result = execute(stage, work, _read_input(arguments.input), attach=arguments.attach)
         message, code = result.model_dump_json(by_alias=True, exclude_none=True), ExitCode.SUCCEEDED
     except StageError as error:
         log.error("%s", error)

@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 
 TESTS = Path(__file__).parent
 LONG_FIRST = ("engines", "apiserver", "faults", "browser")
@@ -68,6 +69,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for name, value in environment.items():
             patch.setenv(name, value)
         yield f"s3://{objectstore.BUCKET}"
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLMApi]:
+    """The fake Anthropic API, with address and key in the environment."""
+    with fake_llm_api() as served:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-secret")
+        yield served
 
 
 @pytest.fixture(params=["volume", "memory", "S3"])

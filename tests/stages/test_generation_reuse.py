@@ -25,19 +25,11 @@ from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import PAID, run_input, travel
-from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api, plain_answer, role_of
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi, plain_answer, role_of
 
 Json = dict[str, Any]
 LETTERS = str.maketrans("0123456789", "abcdefghij")
 Edit = Callable[[Json], object]
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLMApi]:
-    with fake_llm_api() as served:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-        yield served
 
 
 def edited(edit: Edit) -> ProcedureSpec:

@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -44,20 +43,11 @@ from subterra_testkit.servers.fake_llm_api import (
     RATE_LIMITED,
     FakeLLMApi,
     Fault,
-    fake_llm_api,
     role_of,
 )
 
 PER_CALL = Decimal("0.0036")
 """600 tokens in and 120 out at list price."""
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLMApi]:
-    with fake_llm_api() as served:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-secret")
-        yield served
 
 
 def guard_of(run: RunInput, max_usd: str | None = None) -> BudgetGuard:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import TRAVEL_1, travel
 from subterra_testkit.runs.judgements import first_user_message, is_labelling, labelling_answer, system_of
-from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
+from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 GRAPH = Graph(travel())
 CLAUDE = Provider.model_validate({"name": "anthropic", "model": "claude-sonnet-4-6"})
@@ -83,14 +83,6 @@ class Book:
         for name, rows in (("heldout.jsonl", self.rows), ("labels.jsonl", self.labels)):
             (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         return folder
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLLMApi]:
-    with fake_llm_api() as served:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", served.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-secret")
-        yield served
 
 
 def with_labeller(store: Path, use: Callable[[LLMLabeller], Coroutine[Any, Any, Result]]) -> Result:

@@ -49,7 +49,8 @@ def test_fewer_conversations_than_a_batch_are_judged_when_held_out_and_refused_t
     dataset(tmp_path / "data", train=8, held_out=1)
     summary = train(training_task(tmp_path, max_steps=2), lambda *_: None)
     assert summary.heldout_loss is not None
-    with pytest.raises(InvalidInputError, match=r"8 training conversations do not fill a batch of 16; raise generation\.conversations"):
+    refusal = r"8 training conversations do not fill a batch of 16; raise generation\.conversations"
+    with pytest.raises(InvalidInputError, match=refusal):
         train(replace(training_task(tmp_path, batch_size=16), checkpoint_dir=tmp_path / "b"), lambda *_: None)
 
 

@@ -91,7 +91,8 @@ class Variable(ApiModel):
     values: Annotated[tuple[Value, ...], Field(max_length=500)] = ()
     """For strings: the values, or examples of them when `open`."""
     open: bool = False
-    """Whether other values may occur too: training mixes in invented ones, so that the model learns to copy. Default: false."""
+    """Whether other values may occur too: training mixes in invented ones, so that the model learns to copy. If not, the agent
+    answers a value that is not listed with one of `otherwise.unknownValue`. Default: false."""
     minimum: WholeNumber | None = None
     """For integers: the smallest value."""
     maximum: WholeNumber | None = None
@@ -133,6 +134,21 @@ class Knowledge(ApiModel):
     """The fact, in a sentence or two."""
 
 
+OtherwiseUtterances = Annotated[tuple[Utterance, ...], Field(max_length=20)]
+
+
+class Otherwise(ApiModel):
+    """What the agent says when the customer says something for which the flowchart has no words."""
+
+    off_topic: OtherwiseUtterances = ()
+    """Answers to something that has nothing to do with the procedure. Default: that the agent cannot help with it."""
+    unknown_value: OtherwiseUtterances = ()
+    """Answers to a value that a closed variable does not list; `{{value}}` is what the customer named. Default: that the agent
+    cannot offer it."""
+    after_end: OtherwiseUtterances = ()
+    """Answers to anything that the customer says after the end of the conversation. Default: thanks and a goodbye."""
+
+
 class ProcedureSpec(ApiModel):
     """The flowchart and its content."""
 
@@ -150,6 +166,8 @@ class ProcedureSpec(ApiModel):
     """Kinds of customers."""
     knowledge: Annotated[tuple[Knowledge, ...], Field(max_length=200)] = ()
     """Facts that the agent may use."""
+    otherwise: Otherwise = Otherwise()
+    """What the agent says when the customer says something for which the flowchart has no words. Default: plain, polite answers."""
 
 
 class ProcedureStatus(StatusModel):

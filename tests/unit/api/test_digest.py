@@ -2,7 +2,7 @@
 
 import yaml
 
-from subterra_api.digest import procedure_digest, run_digest, run_name
+from subterra_api.digest import procedure_digest, run_digest, run_name, significant_fields
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.messages import RunIdentity
 from subterra_api.v1alpha1.compilerun import CompileInputs
@@ -57,6 +57,16 @@ def test_every_setting_that_changes_the_result_changes_the_run() -> None:
         inputs(evaluation={"scenarios": 50}),
     ]
     assert len({run_digest("sha256:a", variant) for variant in variants}) == len(variants)
+
+
+def test_words_for_what_the_flowchart_lacks_change_a_procedure_and_their_absence_changes_none() -> None:
+    plain = {key: value for key, value in TRAVEL.items() if key != "otherwise"}
+    spec = ProcedureSpec.model_validate(plain)
+    unset = [ProcedureSpec.model_validate(plain | {"otherwise": otherwise}) for otherwise in ({}, {"offTopic": []}, None)]
+    assert "otherwise" not in significant_fields(spec)
+    assert {procedure_digest(each) for each in unset} == {procedure_digest(spec)}
+    written = ProcedureSpec.model_validate(plain | {"otherwise": {"offTopic": ["I only book trips."]}})
+    assert procedure_digest(written) != procedure_digest(spec)
 
 
 def test_run_digests_are_golden() -> None:

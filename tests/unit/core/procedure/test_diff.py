@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from subterra_api.digest import canonical, significant_fields
-from subterra_api.v1alpha1.procedure import Knowledge, ProcedureSpec
+from subterra_api.v1alpha1.procedure import Knowledge, Otherwise, ProcedureSpec
 from subterra_core.procedure.diff import ProcedureDiff, stored_procedure
 from subterra_testkit.runs.generation_inputs import example
 
@@ -98,6 +98,12 @@ def test_weights_rewrite_nothing_and_the_system_prompt_rewrites_everything() -> 
     assert ProcedureDiff(with_node("choice", next=heavier), TRAVEL).must_rewrite(DIRECT) == ()
     other = TRAVEL.model_copy(update={"system_prompt": "You are somebody else."})
     assert ProcedureDiff(other, TRAVEL).must_rewrite(DIRECT) == DIRECT
+
+
+def test_words_for_what_the_flowchart_lacks_are_a_change_that_rewrites_no_turn() -> None:
+    diff = ProcedureDiff(TRAVEL.model_copy(update={"otherwise": Otherwise(off_topic=("I only book trips.",))}), TRAVEL)
+    assert diff.settings == ("otherwise",)
+    assert (diff.affects(BUDGETED), diff.must_rewrite(BUDGETED)) == (False, ())
 
 
 def test_an_unknown_old_version_rewrites_everything() -> None:

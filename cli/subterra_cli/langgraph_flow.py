@@ -2,7 +2,7 @@
 
 LangGraph's nodes are functions of the agent. It has no customer turns, and code decides its branches, which a compiled model does
 not run. So each branching node is followed by a customer turn that decides, and the author writes what the customer says there.
-Nothing is invented: a gap is a text that begins with ``GAP:``, and lint lists every one.
+Nothing is invented: a gap is a text that begins with ``GAP:``, and lint refuses the procedure until each is filled in.
 """
 
 import importlib
@@ -18,8 +18,8 @@ import yaml
 
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_cli.errors import CommandError
+from subterra_core.procedure.lint.gaps import GAP
 
-GAP = "GAP: "
 START, END = "__start__", "__end__"
 
 
@@ -146,7 +146,7 @@ def _customer_node(node_id: str, flow: LangGraphFlow, source: str, names: dict[s
         prompt += "; the routing function does not declare its targets: add the missing edges (next)"
     routes = flow.routes.get(source, ())
     branches = [{"to": names[route.to], "when": _when(route)} for route in routes]
-    return {"id": node_id, "role": "user", "prompt": prompt, **({"next": branches} if branches else _OUTCOME)}
+    return {"id": node_id, "role": "user", "prompt": prompt, **({"next": branches} if branches else {})}
 
 
 def _when(route: Route) -> str:

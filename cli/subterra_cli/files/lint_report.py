@@ -13,7 +13,6 @@ from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.files.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
-from subterra_cli.langgraph_flow import find_gaps
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_core.procedure.lint.findings import Analysis, Finding
 from subterra_core.procedure.schema_errors import findings_of
@@ -134,12 +133,7 @@ def check_document(file: str, document: Document) -> LintReport:
     except ValidationError as error:
         return LintReport(file, with_lines(document, findings_of(error)), name)
     analysis = analyse(spec)
-    return LintReport(file, with_lines(document, [*analysis.findings, *_gaps(document)]), name, spec, analysis)
-
-
-def _gaps(document: Document) -> Iterator[Finding]:
-    for field in find_gaps(document.data):
-        yield Finding("warning", field, field, "is a GAP left by the import", "replace it with what it asks for")
+    return LintReport(file, with_lines(document, analysis.findings), name, spec, analysis)
 
 
 def with_lines(document: Document, findings: Iterable[Finding]) -> tuple[tuple[int, Finding], ...]:

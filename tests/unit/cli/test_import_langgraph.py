@@ -1,5 +1,6 @@
 """A graph written with the real LangGraph becomes a procedure: its shape as it is, its gaps told."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,32 @@ def test_what_the_graph_says_helps_the_author(tmp_path: Path) -> None:
     assert told == "GAP: what the customer says to get to the end (the graph calls it 'fine' or 'thanks')"
 
 
-def test_lint_accepts_the_import_and_tells_every_gap(tmp_path: Path) -> None:
+def filled_in(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with words of an author where it has gaps."""
+    for number, field in enumerate(find_gaps(document)):
+        *steps, last = re.findall(r"[a-zA-Z]+|[0-9]+", field)
+        place: Any = document
+        for step in steps:
+            place = place[int(step)] if step.isdigit() else place[step]
+        place[last] = f"These are words {number} of the author."
+    return document
+
+
+def test_lint_refuses_an_import_until_every_gap_is_filled_in(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     imported(f"{SHOP}:graph", file)
     result = CliRunner().invoke(app, ["lint", str(file)])
-    assert result.exit_code == 0, result.output
-    left = find_gaps(yaml.safe_load(file.read_text()))
+    document = yaml.safe_load(file.read_text())
+    left = find_gaps(document)
     assert len(left) == 15
-    assert all(
-        f": warning: {field}: is a GAP left by the import; replace it with what it asks for" in result.output for field in left
-    )
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if " error: " not in line] == []
+    assert all(f"a gap left by the import; replace it with what it asks for [{field}]" in result.stderr for field in left[1:])
+    assert ": error: spec.systemPrompt: still contains 'GAP: one sentence that says who the agent is'" in result.stderr
+    assert ": error: edge look_up_answer → closing: still contains 'GAP: what the customer says to get to the end" in result.stderr
+
+    file.write_text(yaml.safe_dump(filled_in(document)))
+    assert CliRunner().invoke(app, ["lint", str(file)]).exit_code == 0
     assert Graph(load_spec(file)).paths()
 
 

@@ -75,3 +75,41 @@ def located_edges(node: Node, field: str) -> Iterator[tuple[Edge, str, str]]:
     """Edges of `node` at the path `field`, with their name for people and their field path."""
     for index, edge in enumerate(node.next):
         yield edge, f"edge {node.id} → {edge.to}", f"{field}.next[{index}]"
+
+
+LocatedText = tuple[str, str, str]
+"""Name for people, field path and text."""
+
+
+def located_utterances(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """Openers, prompts and examples: what is said in the flowchart, or describes it."""
+    for index, text in enumerate(spec.openers):
+        yield "spec.openers", f"spec.openers[{index}]", text
+    for node, where, field in located_nodes(spec):
+        yield where, f"{field}.prompt", node.prompt
+        for index, text in enumerate(node.examples):
+            yield where, f"{field}.examples[{index}]", text
+        for edge, name, path in located_edges(node, field):
+            for index, text in enumerate(edge.examples):
+                yield name, f"{path}.examples[{index}]", text
+
+
+def located_conditions(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """The edges' conditions."""
+    for node, _, field in located_nodes(spec):
+        for edge, name, path in located_edges(node, field):
+            yield name, f"{path}.when", edge.when or ""
+
+
+def located_otherwise(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """What the agent says where the flowchart has no words, as the author wrote it."""
+    otherwise = spec.otherwise
+    kinds = {"offTopic": otherwise.off_topic, "unknownValue": otherwise.unknown_value, "afterEnd": otherwise.after_end}
+    for kind, texts in kinds.items():
+        for index, text in enumerate(texts):
+            yield f"spec.otherwise.{kind}", f"spec.otherwise.{kind}[{index}]", text
+
+
+def speech(node: Node) -> tuple[str, ...]:
+    """Prompt and examples of a node and its edges."""
+    return (node.prompt, *node.examples, *(text for edge in node.next for text in edge.examples))

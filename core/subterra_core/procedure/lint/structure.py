@@ -66,9 +66,12 @@ def _duplicates(kind: str, field: str, key: str, names: Sequence[str]) -> Iterat
 
 
 def check_nodes(spec: ProcedureSpec) -> Iterator[Finding]:
-    """Errors within single nodes: outcome, prompt, parallel edges."""
+    """Errors within single nodes: last word, outcome, prompt, parallel edges."""
     for node, where, field in located_nodes(spec):
-        if not node.next and node.outcome is None:
+        if not node.next and node.role == "user":
+            fix = f"add an edge (next) to an agent's node that answers and has outcome: {node.outcome or 'success'}"
+            yield error(where, field, "ends the conversation with the customer's words, but the agent has the last word", fix)
+        elif not node.next and node.outcome is None:
             fix = "set outcome to success, abandonment or escalation, or add edges (next)"
             yield error(where, field, "is a dead end without an outcome", fix)
         if node.next and node.outcome is not None:

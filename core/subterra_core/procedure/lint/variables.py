@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Set
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
-from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes, warning
+from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
 from subterra_core.procedure.template import variables_of
 
 _FORMAT = {
@@ -18,7 +18,7 @@ _FORMAT = {
 def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
     """Undeclared, unused and incomplete variables."""
     declared, used = {variable.name for variable in spec.variables}, set[str]()
-    for name, path, text in _texts(spec):
+    for name, path, text in located_utterances(spec):
         used |= set(variables_of(text))
         for unknown in sorted(set(variables_of(text)) - declared):
             problem = f"uses {{{{{unknown}}}}}, which is not declared"
@@ -34,19 +34,6 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
             yield warning(where, path, "is not used by any node", "remove it or use it")
         for field, problem, fix in _incomplete(variable):
             yield error(where, f"{path}{field}", problem, fix)
-
-
-def _texts(spec: ProcedureSpec) -> Iterator[tuple[str, str, str]]:
-    """All utterances and prompts, with their name for people and field path."""
-    for index, text in enumerate(spec.openers):
-        yield "spec.openers", f"spec.openers[{index}]", text
-    for node, where, field in located_nodes(spec):
-        yield where, f"{field}.prompt", node.prompt
-        for index, text in enumerate(node.examples):
-            yield where, f"{field}.examples[{index}]", text
-        for edge, name, path in located_edges(node, field):
-            for index, text in enumerate(edge.examples):
-                yield name, f"{path}.examples[{index}]", text
 
 
 def _incomplete(variable: Variable) -> Iterator[tuple[str, str, str]]:
@@ -79,7 +66,7 @@ def check_known_when_used(spec: ProcedureSpec) -> Iterator[Finding]:
                 problem = f"depends on {variable.name}, which the customer may not have said by then"
                 fix = f"let an earlier customer turn say {{{{{variable.name}}}}}, or set its visibility to context"
                 yield error(where, f"{field}.fact", problem, fix)
-            if node.role == "agent" and any(variable.name in variables_of(text) for text in _speech(node)):
+            if node.role == "agent" and any(variable.name in variables_of(text) for text in speech(node)):
                 unknown = f"the agent says {{{{{variable.name}}}}}, which may be unknown at this point"
                 fix = "let an earlier customer turn say it, or set the variable's visibility to context"
                 yield warning(where, field, f"{unknown}: the model would learn to invent it", fix)
@@ -101,7 +88,3 @@ def _mentions(node: Node, edge: Edge, variable: str) -> bool:
     """Whether the customer always says the value at `node` on the way along `edge`."""
     texts = edge.examples or node.examples or (node.prompt,)
     return node.role == "user" and all(variable in variables_of(text) for text in texts)
-
-
-def _speech(node: Node) -> tuple[str, ...]:
-    return (node.prompt, *node.examples, *(text for edge in node.next for text in edge.examples))

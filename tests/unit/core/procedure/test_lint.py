@@ -28,7 +28,17 @@ def only(spec: ProcedureSpec) -> Finding:
     [
         ([agent("hello", "nowhere"), end()], "edge hello → nowhere: there is no node", "correct the edge"),
         ([agent("hello", "bye"), end(), agent("lonely", "bye")], "node lonely: cannot be reached", "add an edge to it"),
-        ([agent("hello", "ask"), user("ask")], "node ask: is a dead end", "set outcome"),
+        ([agent("hello", "ask"), agent("ask")], "node ask: is a dead end", "set outcome"),
+        (
+            [agent("hello", "ask"), user("ask")],
+            "node ask: ends the conversation with the customer's words",
+            "add an edge (next) to an agent's node that answers and has outcome: success",
+        ),
+        (
+            [agent("hello", "ask"), user("ask", outcome="abandonment")],
+            "node ask: ends the conversation with the customer's words",
+            "outcome: abandonment",
+        ),
         (
             [agent("hello", "ask", "bye", decidedBy="history"), user("ask", "hello2"), agent("hello2", "ask"), end()],
             "node ask: leads to no terminal",

@@ -1,0 +1,159 @@
+"""Lint names what the author may not have foreseen: other values, placeholders without a value, gaps of an import."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_cli.main import app
+from subterra_core.procedure.lint.analyse import analyse
+from subterra_testkit.procedures import agent, end, procedure, user
+
+Json = dict[str, Any]
+SIZE: Json = {"name": "size", "values": ["S", "M", "L", "XL", "XXL"]}
+ASK, SAY = agent("hello", "ask"), user("ask", "confirm", examples=["{{size}}, please."])
+CONFIRM = agent("confirm", "bye", examples=["One {{size}}, all right."])
+NODES = (ASK, SAY, CONFIRM, end())
+
+
+def shirts(*nodes: Json, variable: Json = SIZE, **more: Any) -> ProcedureSpec:
+    return procedure(*(nodes or NODES), variables=[variable], **more)
+
+
+def found(spec: ProcedureSpec) -> list[tuple[str, str, str]]:
+    return [(finding.severity, finding.field, str(finding)) for finding in analyse(spec).findings]
+
+
+def exit_code_and_errors(spec: ProcedureSpec, folder: Path) -> tuple[int, str]:
+    """What `subterra lint` makes of a procedure."""
+    file = folder / "procedure.yaml"
+    document = {"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "metadata": {"name": "p"}, "spec": spec.dump()}
+    file.write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(app, ["lint", str(file)])
+    return result.exit_code, result.stderr
+
+
+def test_a_closed_variable_that_the_agent_repeats_is_a_warning_with_its_values_and_the_ways_out() -> None:
+    assert found(shirts()) == [
+        (
+            "warning",
+            "spec.variables[0]",
+            "variable size: is closed: a customer who names a value other than S, M, L and 2 more hears "
+            '"I\'m sorry, {{value}} is not something I can offer."; '
+            "set open: true if any value may come, write your answer in spec.otherwise.unknownValue, or add a branch for it",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        SIZE | {"open": True},
+        SIZE | {"visibility": "context"},
+        {"name": "size", "type": "integer", "minimum": 30, "maximum": 50},
+        {"name": "size", "type": "dateRange", "from": "2027-01-01", "to": "2027-12-31"},
+    ],
+    ids=["open", "context", "integer", "dates"],
+)
+def test_a_variable_that_may_have_any_value_or_is_not_the_customers_is_no_closed_one(variable: Json) -> None:
+    assert found(shirts(variable=variable)) == []
+
+
+def test_a_closed_variable_that_no_agent_repeats_or_no_customer_says_needs_no_answer() -> None:
+    quiet = agent("confirm", "bye", examples=["All right."])
+    assert found(shirts(ASK, SAY, quiet, end())) == []
+    silent = user("ask", "confirm", examples=["The usual."])
+    assert [text for _, _, text in found(shirts(ASK, silent, CONFIRM, end())) if "is closed" in text] == []
+
+
+def test_an_author_who_wrote_an_answer_to_other_values_is_not_warned() -> None:
+    assert found(shirts(otherwise={"unknownValue": ["We have no {{value}}."]})) == []
+    assert len(found(shirts(otherwise={"offTopic": ["I only sell shirts."]}))) == 1
+
+
+def test_the_warning_lets_lint_succeed(tmp_path: Path) -> None:
+    code, errors = exit_code_and_errors(shirts(), tmp_path)
+    assert code == 0
+    assert "warning: variable size: is closed" in errors
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "fix"),
+    [
+        ("offTopic", "A {{size}} is all I sell.", "remove it"),
+        ("afterEnd", "Enjoy your {{size}}!", "remove it"),
+        ("afterEnd", "Enjoy your {{value}}!", "remove it"),
+        ("unknownValue", "Not {{value}}, but {{size}}.", "remove it or write {{value}}, which is what the customer named"),
+    ],
+)
+def test_a_placeholder_without_a_value_in_otherwise_is_an_error(kind: str, text: str, fix: str, tmp_path: Path) -> None:
+    spec = shirts(otherwise={"unknownValue": ["No {{value}}."], kind: ["Plain words.", text]})
+    name = "{{value}}" if "your {{value}}" in text else "{{size}}"
+    problem = f"spec.otherwise.{kind}: '{text}' contains {name}, which may be unknown when the agent says this; {fix}"
+    assert found(spec) == [("error", f"spec.otherwise.{kind}[1]", problem)]
+    assert exit_code_and_errors(spec, tmp_path)[0] == 1
+
+
+def test_the_value_may_stand_in_the_answer_to_an_unknown_value(tmp_path: Path) -> None:
+    spec = shirts(otherwise={"unknownValue": ["We have no {{value}}.", "That is out of stock."]})
+    assert exit_code_and_errors(spec, tmp_path) == (0, "")
+
+
+def test_a_customers_last_word_is_an_error_that_lint_reports_before_anything_is_paid(tmp_path: Path) -> None:
+    spec = procedure(agent("hello", "ask"), user("ask", outcome="escalation"))
+    assert found(spec) == [
+        (
+            "error",
+            "spec.nodes[1]",
+            "node ask: ends the conversation with the customer's words, but the agent has the last word; "
+            "add an edge (next) to an agent's node that answers and has outcome: escalation",
+        )
+    ]
+    assert exit_code_and_errors(spec, tmp_path)[0] == 1
+
+
+LONG = "GAP: what the agent says at 'look_up'; its function's docstring: Look the order up in the shop's system and say its state."
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more", "field", "problem"),
+    [
+        ([agent("hello", "bye", prompt=LONG), end()], {}, "nodes[0].prompt", "node hello: still contains "),
+        (
+            [agent("hello", "bye", examples=["Hi.", "Hi. GAP: more?"]), end()],
+            {},
+            "nodes[0].examples[1]",
+            "node hello: still contains ",
+        ),
+        (
+            [user("hello", {"to": "bye", "when": "GAP: why"}, "other"), end(), end("other")],
+            {},
+            "nodes[0].next[0].when",
+            "edge hello → bye: still contains 'GAP: why', a gap left by the import",
+        ),
+        (
+            [agent("hello", "bye"), end()],
+            {"systemPrompt": "GAP:who is it?"},
+            "systemPrompt",
+            "spec.systemPrompt: still contains 'GAP:who is it?', a gap left by the import",
+        ),
+    ],
+    ids=["prompt", "example", "condition", "system prompt"],
+)
+def test_a_gap_of_an_import_is_an_error_wherever_it_is_left(
+    nodes: list[Json], more: Json, field: str, problem: str, tmp_path: Path
+) -> None:
+    spec = procedure(*nodes, **more)
+    [(severity, path, text)] = found(spec)
+    assert (severity, path) == ("error", f"spec.{field}")
+    assert text.startswith(problem)
+    assert text.endswith("a gap left by the import; replace it with what it asks for")
+    assert len(text) < 200
+    assert exit_code_and_errors(spec, tmp_path)[0] == 1
+
+
+def test_a_word_that_only_looks_like_a_gap_is_none() -> None:
+    assert found(procedure(agent("hello", "bye", prompt="Ask about the gap: how wide is it? Or STOPGAP: none."), end())) == []

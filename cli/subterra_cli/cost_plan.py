@@ -51,8 +51,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice]) -> CostP
     """The cost with an empty store, where no response is cached. Raises CommandError."""
     if conflicts := provider_conflicts(request.inputs):
         raise CommandError("\n".join(f"{request.name}: {conflict}" for conflict in conflicts))
-    scratch = request.inputs.base_model.uri == "scratch"
-    write, judge = generation_of(request.inputs.generation, scratch), evaluation_of(request.inputs.evaluation)
+    write = generation_of(request.inputs.generation, request.inputs.base_model.kind)
+    judge = evaluation_of(request.inputs.evaluation)
     graph, arms = Graph(request.procedure), 1 + request.references + len(judge.baselines)
     try:
         scenarios = build_scenarios(graph, judge)

@@ -6,7 +6,14 @@ from subterra_api.digest import HASH_VERSION, sha256
 from subterra_api.job_contract.artifacts import ArtifactKeys
 from subterra_api.job_contract.messages import Evaluation, Generation, RunIdentity, RunInput, Training
 from subterra_api.v1alpha1.base import ApiModel
-from subterra_api.v1alpha1.compilerun import CompileInputs, EvaluationSettings, GenerationSettings, Reference, TrainingSettings
+from subterra_api.v1alpha1.compilerun import (
+    BaseModelKind,
+    CompileInputs,
+    EvaluationSettings,
+    GenerationSettings,
+    Reference,
+    TrainingSettings,
+)
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
 WRITER_VERSION = 2
@@ -36,20 +43,36 @@ _SCRATCH = Training(
     checkpoint_steps=200,
 )
 
+_BUNDLED = Training(
+    optimizer="adamw",
+    learning_rate=4e-4,
+    epochs=1,
+    max_steps=None,
+    batch_size=16,
+    max_length=2048,
+    zero_stage=2,
+    seed=42,
+    checkpoint_steps=20,
+)
+_TRAINING: dict[BaseModelKind, Training] = {"scratch": _SCRATCH, "bundled": _BUNDLED, "external": _PRETRAINED}
+_CONVERSATIONS: dict[BaseModelKind, int] = {"scratch": 8000, "bundled": 800, "external": 2125}
+"""A model from scratch needs more, but they cost nothing; the bundled one is trained on CPUs, where time is scarce."""
+_HELD_OUT_PERCENT: dict[BaseModelKind, int] = {"scratch": 2, "bundled": 5, "external": 10}
+
 
 def _with_defaults(defaults: dict[str, Any], settings: ApiModel) -> dict[str, Any]:
     return defaults | {name: value for name, value in settings if value is not None}
 
 
-def generation_of(settings: GenerationSettings, scratch: bool) -> Generation:
-    """Generation settings with defaults; a model from scratch needs more conversations, but they cost nothing."""
-    defaults = {"conversations": 8000 if scratch else 2125, "seeds": (42,), "held_out_percent": 2 if scratch else 10}
+def generation_of(settings: GenerationSettings, kind: BaseModelKind) -> Generation:
+    """Generation settings with the defaults for the kind of base model."""
+    defaults = {"conversations": _CONVERSATIONS[kind], "seeds": (42,), "held_out_percent": _HELD_OUT_PERCENT[kind]}
     return Generation(**_with_defaults(defaults, settings))
 
 
-def training_of(settings: TrainingSettings, scratch: bool) -> Training:
+def training_of(settings: TrainingSettings, kind: BaseModelKind) -> Training:
     """Training settings with the defaults for the kind of base model."""
-    return Training(**_with_defaults(dict(_SCRATCH if scratch else _PRETRAINED), settings))
+    return Training(**_with_defaults(dict(_TRAINING[kind]), settings))
 
 
 def evaluation_of(settings: EvaluationSettings) -> Evaluation:
@@ -68,8 +91,8 @@ def resolve(
     references: tuple[Reference, ...] = (),
 ) -> RunInput:
     """Frozen input of a run, so that its stages do not depend on the defaults of a later version."""
-    scratch = inputs.base_model.uri == "scratch"
-    generation, training = generation_of(inputs.generation, scratch), training_of(inputs.training, scratch)
+    kind = inputs.base_model.kind
+    generation, training = generation_of(inputs.generation, kind), training_of(inputs.training, kind)
     evaluation = evaluation_of(inputs.evaluation)
     dataset = sha256([HASH_VERSION, WRITER_VERSION, procedure_digest, _dataset_key_fields(generation)])
     model = sha256([dataset, inputs.base_model.uri, _all_fields(training)])
@@ -111,7 +134,7 @@ def disclaimer(inputs: CompileInputs) -> str | None:
         parts.append("scripted user")
     if inputs.evaluation.judge.name == "scripted":
         parts.append("rule judge")
-    if inputs.base_model.uri == "scratch":
+    if inputs.base_model.kind == "scratch":
         parts.append("hand-constructed initialisation")
     if not parts:
         return None

@@ -76,12 +76,26 @@ class GenerationSettings(ApiModel):
     run before the rest is written, `Report` continues and names the hub in the stage's message. Default: Enforce."""
 
 
+BaseModelKind = Literal["scratch", "bundled", "external"]
+BUNDLED_SCHEME = "bundled://"
+
+
 class BaseModelSource(ApiModel):
     """Model to fine-tune."""
 
-    uri: Annotated[str, StringConstraints(pattern=r"^(scratch|hf://.+|pvc://.+|s3://.+)$", max_length=500)] = "scratch"
-    """`scratch` creates a tiny model (CPU, no download); otherwise `hf://org/name`, `pvc://path` or `s3://bucket/path`.
-    Default: scratch."""
+    uri: Annotated[
+        str,
+        StringConstraints(pattern=r"^(scratch|bundled://SmolLM2-135M-Instruct|hf://.+|pvc://.+|s3://.+)$", max_length=500),
+    ] = "scratch"
+    """`bundled://SmolLM2-135M-Instruct` comes with the jobs image (CPU, no download); `scratch` makes a tiny model that knows
+    nothing but the procedure's words; otherwise `hf://org/name`, `pvc://path` or `s3://bucket/path`. Default: scratch."""
+
+    @property
+    def kind(self) -> BaseModelKind:
+        """Where the model comes from, on which defaults depend."""
+        if self.uri == "scratch":
+            return "scratch"
+        return "bundled" if self.uri.startswith(BUNDLED_SCHEME) else "external"
 
 
 class TrainingSettings(ApiModel):

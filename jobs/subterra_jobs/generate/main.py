@@ -16,7 +16,6 @@ from subterra_jobs.generate.check.branch_audit import BranchAudit, audit_branche
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.plan import plan_conversations
-from subterra_jobs.generate.workers.cpu_limit import available_cpus
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD
 from subterra_jobs.generate.write.turn_keys import turns_path
@@ -24,6 +23,7 @@ from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.account import resolve_account
 from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.llm.response_cache import ResponseCache
+from subterra_jobs.stage.cpu_limit import available_cpus
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from subterra_api.job_contract.messages import ExitCode, Training
 
 TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "heldout.jsonl"
+SCRATCH = "scratch"
+"""The base model that is made on the spot."""
 ProgressLine = tuple[int, int, float | None, float | None]
 """Step, total steps, training loss and held-out loss; `None` for a loss that is not new."""
 OnProgress = Callable[[int, int, float | None, float | None], None]

@@ -15,7 +15,8 @@ from typing import Any
 
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.cancellation import sigterm_forwarded_to
-from subterra_jobs.train.exchange import Exchange, OnProgress, RankFailure, TrainingTask
+from subterra_jobs.stage.cpu_limit import available_cpus
+from subterra_jobs.train.exchange import SCRATCH, Exchange, OnProgress, RankFailure, TrainingTask
 
 log = logging.getLogger("subterra")
 POLL_SECONDS = 0.5
@@ -29,9 +30,8 @@ _CACHE_FOLDERS = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
 }
 _FIXED_VARIABLES = {
-    # Two spinning threads on a busy core are slower than one; the second core is for a second rank.
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
+    # Threads that spin while they wait make each other slower on a busy machine.
+    "OMP_WAIT_POLICY": "passive",
     "TOKENIZERS_PARALLELISM": "false",
     # Compiling Muon's kernels takes longer than running them.
     "TORCHDYNAMO_DISABLE": "1",
@@ -59,7 +59,7 @@ def launch(task: TrainingTask, work: Path, on_progress: OnProgress) -> dict[str,
     """
     exchange, log_file = Exchange(work), work / "ranks.log"
     exchange.write_task(task)
-    process = _start_ranks(task.ranks, work, log_file)
+    process = _start_ranks(task, work, log_file)
     with sigterm_forwarded_to(process) as stopped:
         try:
             _follow(process, exchange, on_progress)
@@ -86,20 +86,26 @@ def torchrun_command(ranks: int, port: int, work: Path) -> list[str]:
     return [sys.executable, "-m", "subterra_jobs.train.torchrun", *arguments, "-m", "subterra_jobs.train.rank", str(work)]
 
 
-def rank_environment(base: Mapping[str, str], work: Path) -> dict[str, str]:
+def threads_per_rank(task: TrainingTask, cpus: int) -> int:
+    """One for the tiny model, whose matrices are too small to share; otherwise the CPUs, divided among the ranks."""
+    return 1 if task.base_model == SCRATCH else max(1, cpus // task.ranks)
+
+
+def rank_environment(base: Mapping[str, str], work: Path, threads: int = 1) -> dict[str, str]:
     """Environment of the ranks; works for a user without name or home, on a read-only root file system."""
     inherited = {name: value for name, value in base.items() if name not in _REMOVED_VARIABLES}
     caches = {name: str(work / folder) for name, folder in _CACHE_FOLDERS.items()}
     home = inherited.get("HOME", "")
     writable_home = {} if home and os.access(home, os.W_OK) else {"HOME": str(work)}
-    return {"USER": "subterra", "LOGNAME": "subterra"} | caches | inherited | _FIXED_VARIABLES | writable_home
+    fixed = _FIXED_VARIABLES | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {"USER": "subterra", "LOGNAME": "subterra"} | caches | inherited | fixed | writable_home
 
 
-def _start_ranks(ranks: int, work: Path, log_file: Path) -> subprocess.Popen[bytes]:
+def _start_ranks(task: TrainingTask, work: Path, log_file: Path) -> subprocess.Popen[bytes]:
     with log_file.open("w") as output:
         return subprocess.Popen(
-            torchrun_command(ranks, free_port(), work),
-            env=rank_environment(os.environ, work),
+            torchrun_command(task.ranks, free_port(), work),
+            env=rank_environment(os.environ, work, threads_per_rank(task, available_cpus())),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -9,6 +9,7 @@ import fsspec
 from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
 from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.stage.runner import StageContext, StageOutcome
@@ -30,7 +31,7 @@ def work(context: StageContext) -> StageOutcome:
         dataset_dir=context.artifact("generate"),
         output_dir=context.output,
         checkpoint_dir=checkpoints,
-        base_model=resolve_base_model(run.base_model.uri),
+        base_model=resolve_base_model(run.base_model.uri, context.environment.models),
         system_prompt=run.procedure.system_prompt,
         wordings=wordings(run.procedure),
         settings=run.training,
@@ -58,11 +59,16 @@ def wordings(procedure: ProcedureSpec) -> list[str]:
     return [*procedure.openers, *nodes, *edges]
 
 
-def resolve_base_model(uri: str) -> str:
-    """``scratch``, a hub name, or a local directory; a model in object storage is downloaded. Raises InvalidInputError."""
+def resolve_base_model(uri: str, bundled: Path) -> str:
+    """``scratch``, a hub name, or a local directory; a model in object storage is downloaded.
+
+    ``bundled`` is the directory of the models that come with the image. Raises InvalidInputError.
+    """
     scheme, _, rest = uri.partition("://")
     if uri == "scratch":
         return uri
+    if uri.startswith(BUNDLED_SCHEME):
+        return str(_bundled_model(bundled, rest))
     if scheme == "hf":
         return rest
     if scheme == "pvc":
@@ -74,3 +80,12 @@ def resolve_base_model(uri: str) -> str:
     files, root = fsspec.url_to_fs(uri)
     files.get(f"{root.rstrip('/')}/", f"{target}/", recursive=True)
     return target
+
+
+def _bundled_model(directory: Path, name: str) -> Path:
+    if not (directory / name).is_dir():
+        there = ", ".join(sorted(path.name for path in directory.glob("*/"))) or "no model"
+        raise InvalidInputError(
+            f"the jobs image has no model {name} in {directory}, but {there}; use another image or baseModel.uri"
+        )
+    return directory / name

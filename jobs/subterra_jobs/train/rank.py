@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from subterra_jobs.errors import StageError
-from subterra_jobs.train.exchange import HELD_OUT_FILE, TRAIN_FILE, Exchange, RankFailure, TrainingTask
+from subterra_jobs.train.exchange import HELD_OUT_FILE, SCRATCH, TRAIN_FILE, Exchange, RankFailure, TrainingTask
 from subterra_jobs.train.torchrun import die_with_parent
 
 HELD_OUT_LIMIT = 256
@@ -51,19 +51,23 @@ def _init_distributed() -> None:
 def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train import checkpoints
     from subterra_jobs.train.model import export
-    from subterra_jobs.train.model.base_model import load_base_model
+    from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
     from subterra_jobs.train.tokenized_dataset import load_examples
-    from subterra_jobs.train.trainer import Splits, build_trainer, sft_config
+    from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
     settings = task.settings
-    # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
-    config = sft_config(settings, task.ranks, task.checkpoint_dir)
-    model, tokenizer = load_base_model(task.base_model, task.system_prompt, task.wordings, settings.seed)
+    tokenizer = load_tokenizer(task.base_model, task.system_prompt, task.wordings)
     splits = Splits(
         train=load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, settings.max_length),
         held_out=load_examples(tokenizer, task.dataset_dir / HELD_OUT_FILE, settings.max_length, HELD_OUT_LIMIT),
     )
-    trainer = build_trainer(model, tokenizer, config, splits, lambda *line: exchange.report(line))
+    workload = Workload(task.ranks, max(splits.train["length"]), training_dtype(task.base_model), task.base_model != SCRATCH)
+    # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
+    config = sft_config(settings, workload, task.checkpoint_dir)
+    model = load_model(task.base_model, tokenizer, settings.seed)
+    trainer = build_trainer(
+        model, tokenizer, config, splits, lambda *line: exchange.report(line), labelled_loss=workload.pretrained_on_cpu
+    )
     resumed = checkpoints.newest_complete(task.checkpoint_dir, task.ranks)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if trainer.is_world_process_zero():

@@ -16,10 +16,13 @@ from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.checkpoints import mark_complete
 from subterra_jobs.train.exchange import OnProgress
+from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.tokenized_dataset import Collator
 
 MICRO_BATCH_TOKENS = 16384
 """Tokens per rank and forward pass; larger batches are accumulated."""
+CPU_MICRO_BATCH_TOKENS = 4096
+"""The same for a pretrained model on a CPU, whose activations take about a megabyte per token."""
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
 ADAM_SHARE_OF_MUON = 0.25
@@ -34,10 +37,13 @@ class BatchLayout:
     accumulate: int
 
     @classmethod
-    def for_ranks(cls, batch: int, ranks: int, max_length: int) -> "BatchLayout":
-        """The layout with the largest micro batch that fits; ``batch`` is rounded up to a multiple of ``ranks``."""
+    def for_ranks(cls, batch: int, ranks: int, longest: int, limit: int = MICRO_BATCH_TOKENS) -> "BatchLayout":
+        """The layout with the largest micro batch of at most ``limit`` tokens, when conversations have at most ``longest``.
+
+        ``batch`` is rounded up to a multiple of ``ranks``.
+        """
         per_rank = -(-batch // ranks)
-        accumulate = -(-per_rank * max_length // MICRO_BATCH_TOKENS)
+        accumulate = min(per_rank, -(-per_rank * longest // limit))
         while per_rank % accumulate:
             accumulate += 1
         return cls(per_rank // accumulate, accumulate)
@@ -80,14 +86,31 @@ def _muon(learning_rate: float) -> dict[str, Any]:
     }
 
 
-def sft_config(settings: Training, ranks: int, checkpoints: Path) -> SFTConfig:
+@dataclass(frozen=True)
+class Workload:
+    """What the trainer's settings depend on beyond those of the run."""
+
+    ranks: int
+    longest: int
+    """Tokens of the longest conversation."""
+    dtype: torch.dtype
+
+    pretrained: bool
+
+    @property
+    def pretrained_on_cpu(self) -> bool:
+        return self.pretrained and not torch.cuda.is_available()
+
+
+def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFTConfig:
     """The settings for TRL's trainer."""
     gpu = torch.cuda.is_available()
-    layout = BatchLayout.for_ranks(settings.batch_size, ranks, settings.max_length)
+    limit = CPU_MICRO_BATCH_TOKENS if workload.pretrained_on_cpu else MICRO_BATCH_TOKENS
+    layout = BatchLayout.for_ranks(settings.batch_size, workload.ranks, workload.longest, limit)
     return SFTConfig(
         output_dir=str(checkpoints),
         use_cpu=not gpu,
-        bf16=gpu,
+        bf16=workload.dtype == torch.bfloat16,
         fp16=False,
         deepspeed=deepspeed_config(settings),
         per_device_train_batch_size=layout.micro,
@@ -157,9 +180,18 @@ class Splits:
 
 
 def build_trainer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, splits: Splits, on_progress: OnProgress
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: SFTConfig,
+    splits: Splits,
+    on_progress: OnProgress,
+    *,
+    labelled_loss: bool,
 ) -> SFTTrainer:
-    """A trainer on DeepSpeed. Raises InvalidInputError when the training conversations do not fill a batch."""
+    """A trainer on DeepSpeed, with `LabelledLossTrainer` or TRL's own loss.
+
+    Raises InvalidInputError when the training conversations do not fill a batch.
+    """
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     if len(splits.train) < batch:
         raise InvalidInputError(
@@ -168,7 +200,7 @@ def build_trainer(
         )
     # An incomplete last batch is dropped in evaluation too, so a batch must not exceed the held-out conversations.
     config.per_device_eval_batch_size = max(1, min(config.per_device_eval_batch_size, len(splits.held_out) // config.world_size))
-    trainer = SFTTrainer(
+    trainer = (LabelledLossTrainer if labelled_loss else SFTTrainer)(
         model=model,
         args=config,
         train_dataset=splits.train,

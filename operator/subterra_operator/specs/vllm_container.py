@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from subterra_api.job_contract.defaults import training_of
 from subterra_api.job_contract.environment import LOCAL_VLLM_URL, STORE_MOUNT, VLLM_PORT
-from subterra_api.v1alpha1.compilerun import CompileInputs, Reference, ResourceRequirements
+from subterra_api.v1alpha1.compilerun import BaseModelKind, CompileInputs, Reference, ResourceRequirements
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import HOME, container, env, mounts, resources
@@ -46,6 +46,11 @@ SAMPLING = {"temperature": 0, "max_tokens": 256}
 """A compiled agent is a procedure: equal input takes the same edge. Clients may override it."""
 
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+_CPU_FLAGS: dict[BaseModelKind, list[str]] = {
+    "scratch": ["--dtype", "float32", "--enforce-eager"],  # a tiny model is as fast in float32, and exact
+    "bundled": ["--dtype", "bfloat16", "--enforce-eager"],
+}
+"""Models of these kinds are served on CPUs, where the image has no compiler."""
 STARTUP_SECONDS = 600
 PROBE_SECONDS = 2
 DRAIN_SECONDS = 120
@@ -74,7 +79,8 @@ class Model:
 
     path: str
     name: str
-    scratch: bool = False
+    kind: BaseModelKind = "external"
+    """Kind of the base model; those that are made for CPUs get flags for them."""
     max_length: int | None = None
     """Longest conversation in tokens; `None` leaves it to vLLM."""
     container: str = "vllm"
@@ -84,14 +90,14 @@ class Model:
 
 def model_of(inputs: CompileInputs, path: str, name: str) -> Model:
     """The model that a run with these inputs produces."""
-    scratch = inputs.base_model.uri == "scratch"
-    return Model(path, name, scratch, training_of(inputs.training, scratch).max_length)
+    kind = inputs.base_model.kind
+    return Model(path, name, kind, training_of(inputs.training, kind).max_length)
 
 
 def reference_model(reference: Reference, index: int) -> Model:
     """A finished model that is served next to the candidate, named after its role, at one of the following ports."""
-    role, scratch = reference.role.lower(), reference.base_model.uri == "scratch"
-    return Model(reference.model_path, role, scratch, reference.max_length, f"vllm-{role}", VLLM_PORT + 1 + index)
+    role, kind = reference.role.lower(), reference.base_model.kind
+    return Model(reference.model_path, role, kind, reference.max_length, f"vllm-{role}", VLLM_PORT + 1 + index)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -115,8 +121,7 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     line += ["--port", str(model.port), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
     if model.max_length:
         line += ["--max-model-len", str(model.max_length)]
-    if model.scratch:
-        line += ["--dtype", "float32", "--enforce-eager"]  # CPU: no compiler in the image, slow bfloat16
+    line += _CPU_FLAGS.get(model.kind, [])
     return [*line, *arguments]
 
 

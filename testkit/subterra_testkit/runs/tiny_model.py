@@ -49,7 +49,7 @@ def trained(folder: Path, steps: int = 250) -> Path:
     for name, seeds in (("train", range(800)), ("heldout", range(800, 820))):
         lines = [json.dumps({"id": str(seed), "messages": _conversation(graph, seed)}) for seed in seeds]
         (data / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    settings = training_of(TrainingSettings(max_steps=steps, max_length=1024, checkpoint_steps=steps), scratch=True)
+    settings = training_of(TrainingSettings(max_steps=steps, max_length=1024, checkpoint_steps=steps), "scratch")
     model = folder / "model"
     task = TrainingTask(
         dataset_dir=data,

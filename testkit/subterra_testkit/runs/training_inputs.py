@@ -25,7 +25,7 @@ WORDINGS = (
 def training(**changes: Any) -> Training:
     """Settings for a training that takes seconds."""
     small = {"max_steps": 6, "checkpoint_steps": 2, "batch_size": 4, "max_length": 256}
-    return training_of(TrainingSettings(**(small | changes)), scratch=True)
+    return training_of(TrainingSettings(**(small | changes)), "scratch")
 
 
 def training_task(folder: Path, **changes: Any) -> TrainingTask:

@@ -25,7 +25,7 @@ def vllm_server(model: Path, name: str, work: Path, max_length: int = 4096, *arg
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
     extra = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), *arguments]
-    line = [sys.executable, *command(Model("unused", name, scratch=True, max_length=max_length), extra)[1:]]
+    line = [sys.executable, *command(Model("unused", name, "scratch", max_length=max_length), extra)[1:]]
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log"
     with log.open("wb") as out:

@@ -1,35 +1,50 @@
-"""The model to fine-tune, with the tokenizer and the chat template it will be served with."""
+"""The model to fine-tune, its precision, and the tokenizer and chat template it will be served with."""
 
 from collections.abc import Sequence
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.train.exchange import SCRATCH
 from subterra_jobs.train.model.chat_template import IM_END, IM_START, chat_template
 from subterra_jobs.train.model.scratch_model import scratch_model
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 
-SCRATCH = "scratch"
 
-
-def load_base_model(
-    uri: str, system_prompt: str, wordings: Sequence[str], seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A new model for ``scratch``, otherwise the model in a local directory or on a hub."""
+def load_tokenizer(uri: str, system_prompt: str, wordings: Sequence[str]) -> PreTrainedTokenizerBase:
+    """A new tokenizer for ``scratch``, otherwise the one in a local directory or on a hub."""
     if uri == SCRATCH:
-        tokenizer = scratch_tokenizer(wordings, system_prompt)
-        return scratch_model(tokenizer, seed), tokenizer
+        return scratch_tokenizer(wordings, system_prompt)
     tokenizer = AutoTokenizer.from_pretrained(uri, trust_remote_code=False)
     _prepare_chatml(tokenizer, uri)
     tokenizer.chat_template = chat_template(system_prompt)
-    model = AutoModelForCausalLM.from_pretrained(
-        uri, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32, trust_remote_code=False
-    )
+    return tokenizer
+
+
+def load_model(uri: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A new model for ``scratch``, otherwise the one in a local directory or on a hub, in the precision of this machine."""
+    if uri == SCRATCH:
+        return scratch_model(tokenizer, seed)
+    model = AutoModelForCausalLM.from_pretrained(uri, dtype=training_dtype(uri), trust_remote_code=False)
     model.config.use_cache = False
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(IM_END)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, tokenizer
+    end, padding = tokenizer.convert_tokens_to_ids(IM_END), tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=padding)
+    return model
+
+
+def training_dtype(uri: str) -> torch.dtype:
+    """bfloat16 where the machine multiplies in it, with DeepSpeed's float32 master weights; float32 elsewhere and for ``scratch``.
+
+    The tiny model gains no time from bfloat16, and its computed initial weights lose exactness.
+    """
+    if uri == SCRATCH:
+        return torch.float32
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    capabilities = torch.cpu.get_capabilities()
+    fast = any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _prepare_chatml(tokenizer: PreTrainedTokenizerBase, uri: str) -> None:

@@ -37,7 +37,7 @@ from subterra_operator.specs.vllm_container import (
 from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()
-SCRATCH = Model("models/abc", "travel", scratch=True, max_length=1024)
+SCRATCH = Model("models/abc", "travel", "scratch", max_length=1024)
 DIGEST = "sha256:" + "a" * 64
 REFERENCES = [
     reference_model(Reference(role=role, run="travel-1", model_digest=DIGEST, model_path="models/old"), index)

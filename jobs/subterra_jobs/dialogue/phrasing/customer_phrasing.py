@@ -12,7 +12,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render, split, variables_of
 from subterra_jobs.dialogue.phrasing.edge_examples import EdgeExamples, read_edge, wordings_of
 from subterra_jobs.dialogue.phrasing.fragments import Fragment, FragmentReader, capitalized, join_fragments
-from subterra_jobs.dialogue.phrasing.phrasebook import Phrasebook, Templates, holds_any, load_phrasebook
+from subterra_jobs.dialogue.phrasing.phrasebook import Phrasebook, Templates, holds_any, load_phrasebook, normal_form
 from subterra_jobs.dialogue.phrasing.speech_acts import edge_acts
 from subterra_jobs.dialogue.phrasing.spoken_values import PEOPLE, Corrections, Party, value_kind
 from subterra_jobs.dialogue.phrasing.surface import SurfaceNoise
@@ -67,7 +67,9 @@ class CustomerPhrasing:
         self._corrections = Corrections(self._book.values, held_out=held_out)
         self._acts = edge_acts(graph, self._book)
         self._variables = {variable.name: variable for variable in graph.spec.variables}
-        self._kinds = {name: value_kind(self._book, variable) for name, variable in self._variables.items()}
+        self._kinds = {
+            name: value_kind(self._book, variable, graph.spec.system_prompt) for name, variable in self._variables.items()
+        }
         self._clauses = {name: self._kind_clauses(name) for name in self._variables}
         self._edges: dict[tuple[str, str | None], EdgeExamples] = {}
 
@@ -86,6 +88,8 @@ class CustomerPhrasing:
             draft = self._draft(edge, example, values, rng)
             if draft.line not in edge.examples:
                 break
+        else:
+            draft = self._paused(draft, rng)
         return ComposedLine(render(draft.line, {**values, **draft.spoken}), draft.templates, draft.line in edge.examples)
 
     def opener(self, opener: str, rng: random.Random) -> str:
@@ -198,14 +202,18 @@ class CustomerPhrasing:
         if edge.act is not None and edge.act.request and rng.random() < 0.2:
             draft = self._opened(draft, rng.choice(self._of(frames.softeners)))
         elif gives and rng.random() < 0.12:
-            pause = rng.choice(self._of(frames.pauses))
-            draft = draft.with_line(f"{pause} {capitalized(draft.line)}", pause)
+            draft = self._paused(draft, rng)
         elif rng.random() < 0.3:
             draft = self._opened(draft, rng.choice(self._of(frames.openings)))
         return self._closed(edge, draft, rng) if gives else draft
 
+    def _paused(self, draft: _Draft, rng: random.Random) -> _Draft:
+        pause = rng.choice(self._of(self._book.frames.pauses))
+        return draft.with_line(f"{pause} {capitalized(draft.line)}", pause)
+
     def _opened(self, draft: _Draft, opening: str) -> _Draft:
-        if _INTERJECTION.match(draft.line) or not self._reader.starts_small(draft.line):
+        again = normal_form(draft.line).split()[:1] == normal_form(opening).split()[:1]
+        if again or _INTERJECTION.match(draft.line) or not self._reader.starts_small(draft.line):
             return draft
         return draft.with_line(f"{opening} {self._reader.lowered(draft.line)}", opening)
 

@@ -49,10 +49,13 @@ class SpeechAct(Templates):
 
 
 class ValueKind(Templates):
-    """Clauses for the values of variables whose name or description holds a cue."""
+    """Clauses for the values of variables that have one of the names, or a cue in their description."""
 
     type: Literal["string", "integer", "dateRange"]
+    names: Annotated[Texts, Field(min_length=1)]
     cues: Annotated[Texts, Field(min_length=1)]
+    setting: Texts = ()
+    """Words of which the system prompt must hold one, where the clauses fit no other business."""
 
 
 class Frames(_Entry):

@@ -4,19 +4,26 @@ import random
 import re
 
 from subterra_api.v1alpha1.procedure import Variable
-from subterra_jobs.dialogue.phrasing.phrasebook import PartyPhrases, Phrasebook, ValuePhrases, holds_any
+from subterra_jobs.dialogue.phrasing.phrasebook import PartyPhrases, Phrasebook, ValuePhrases, holds_any, normal_form
 from subterra_jobs.dialogue.sampling import sample_values
 
 PEOPLE = "people"
 """Name of the kind of value that a party composition can stand for."""
 _TRIES = 8
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"\d[\d,.]*")
 
 
-def value_kind(book: Phrasebook, variable: Variable) -> str | None:
+def value_kind(book: Phrasebook, variable: Variable, system_prompt: str) -> str | None:
     """The kind of a variable's values by its name and description; `None` if no kind or more than one fits."""
-    about = f"{variable.name} {variable.description}"
-    kinds = [name for name, kind in book.values.kinds.items() if kind.type == variable.type and holds_any(about, kind.cues)]
+    words = normal_form(_WORD_START.sub(" ", variable.name).replace("_", " "))
+    kinds = [
+        name
+        for name, kind in book.values.kinds.items()
+        if kind.type == variable.type
+        and (words in map(normal_form, kind.names) or holds_any(variable.description, kind.cues))
+        and (not kind.setting or holds_any(system_prompt, kind.setting))
+    ]
     return kinds[0] if len(kinds) == 1 else None
 
 

@@ -7,12 +7,13 @@ from functools import cache
 import pytest
 import yaml
 
-from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render, variables_of
 from subterra_jobs.dialogue.phrasing.customer_phrasing import ComposedLine, CustomerPhrasing
 from subterra_jobs.dialogue.phrasing.phrasebook import load_phrasebook, normal_form
 from subterra_jobs.dialogue.phrasing.speech_acts import edge_acts
+from subterra_jobs.dialogue.phrasing.spoken_values import value_kind
 from subterra_jobs.dialogue.sampling import sample_values
 from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.errors import InvalidInputError
@@ -152,8 +153,10 @@ def hub(*whens: tuple[str, str, list[str]]) -> Graph:
         ([("a", "The customer accepts.", ["I have a dog."]), ("b", "The customer barks.", ["Woof."])], set()),
         ([("a", "The customer does not want to accept.", ["No, not fine."]), ("b", "The customer barks.", ["Woof."])], set()),
         ([("a", "The customer accepts.", ["Yes."]), ("b", "The customer rejects it.", ["No."])], {"a", "b"}),
+        ([("a", "The customer accepts the delay.", ["OK."]), ("b", "The customer asks about something else.", ["Else?"])], set()),
+        ([("a", "The customer does not know the number.", ["I don't know."]), ("b", "The customer says no.", ["No."])], set()),
     ],
-    ids=["clear cues", "two siblings share an act", "examples say something else", "a negation", "opposites"],
+    ids=["clear", "siblings of one act", "examples of something else", "a negation", "opposites", "bad news", "no choice"],
 )
 def test_an_act_needs_clear_cues_and_no_sibling_of_its_kind(whens: list[tuple[str, str, list[str]]], recognized: set[str]) -> None:
     assert {to for _, to in edge_acts(hub(*whens), BOOK)} == recognized
@@ -170,6 +173,23 @@ def test_a_party_composition_is_only_said_for_people_and_counts_them(held_out: b
     assert len(sizes) == 8
     for name in ("zoom", "insurance"):
         assert all(not PARTIES.keys() & set(line.templates) for _, _, line in lines_of(name, held_out=held_out))
+
+
+@pytest.mark.parametrize(
+    ("system_prompt", "variable", "kind"),
+    [
+        ("You book trips.", {"name": "partySize", "type": "integer"}, "people"),
+        ("You book trips.", {"name": "n", "type": "integer", "description": "How many people come."}, "people"),
+        ("You book trips.", {"name": "price", "type": "integer", "description": "The price of a room for two persons."}, None),
+        ("You book trips.", {"name": "guests", "description": "Who comes."}, None),
+        ("You book trips.", {"name": "destination", "open": True}, "destination"),
+        ("You call taxis.", {"name": "destination", "open": True}, None),
+    ],
+)
+def test_a_kind_of_value_is_recognized_by_name_or_description(
+    system_prompt: str, variable: dict[str, object], kind: str | None
+) -> None:
+    assert value_kind(BOOK, Variable.model_validate(variable), system_prompt) == kind
 
 
 def test_a_correction_gives_the_right_value_too_and_another_one() -> None:
@@ -211,9 +231,13 @@ def test_a_flowchart_without_variables_and_without_acts_gets_frames_and_slips() 
     assert all("dog" in line.lower() and line != "My dog has eaten the parcel." for line in lines)
 
 
-def test_a_word_that_nothing_can_be_done_with_stays_as_it_is() -> None:
-    graph = Graph(procedure(agent("hello", "ask"), user("ask", "bye", examples=["{{code}}"]), end(), variables=[CODE]))
-    assert "7" in CustomerPhrasing(graph, held_out=True).line("ask", "bye", {"code": "7"}, random.Random(3))
+@pytest.mark.parametrize("example", ["{{code}}", "Hm, {{code}}", "Lisbon?"])
+def test_an_example_that_hardly_can_be_varied_is_varied_all_the_same(example: str) -> None:
+    graph = Graph(procedure(agent("hello", "ask"), user("ask", "bye", examples=[example]), end(), variables=[CODE]))
+    said, rng = render(example, {"code": "7"}), random.Random(3)
+    lines = {CustomerPhrasing(graph, held_out=True).line("ask", "bye", {"code": "7"}, rng) for _ in range(100)}
+    assert said not in lines
+    assert all(("7" in line) == ("7" in said) for line in lines)
 
 
 CODE: Mapping[str, object] = {"name": "code", "type": "integer", "minimum": 7, "maximum": 7}

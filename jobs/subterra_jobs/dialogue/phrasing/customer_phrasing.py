@@ -170,6 +170,7 @@ class CustomerPhrasing:
                 templates += used
                 chosen.append(fragment)
         line, connectors = join_fragments(chosen, self._of(self._book.frames.connectors), rng)
+        spoken = {mark: capitalized(text) if _begins(line, mark) else text for mark, text in spoken.items()}
         return _Draft(line, (*templates, *connectors), spoken, gives=True)
 
     def _composition(self, name: str, value: str, rng: random.Random) -> tuple[str, str] | None:
@@ -247,6 +248,11 @@ def _party(name: str) -> str:
 
 def _other(name: str) -> str:
     return f"{name}__other"
+
+
+def _begins(line: str, name: str) -> bool:
+    """True if the marker of `name` begins a sentence."""
+    return re.search(rf"(?:^|[.?] )\{{\{{{name}\}}\}}", line) is not None
 
 
 def _ended(line: str) -> str:

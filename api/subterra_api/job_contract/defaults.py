@@ -11,13 +11,18 @@ from subterra_api.v1alpha1.compilerun import (
     CompileInputs,
     EvaluationSettings,
     GenerationSettings,
+    Provider,
     Reference,
     TrainingSettings,
 )
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 
 WRITER_VERSION = 2
-"""Incremented when planner or writer produce a different dataset from the same input. Part of dataset keys, not of run names."""
+"""Incremented when planner or writer produce a different dataset from the same input, and what paid teachers wrote is to be written
+again. Part of dataset keys, not of run names.
+"""
+SCRIPTED_WRITER_VERSION = 3
+"""The same for the scripted teacher, which costs nothing: incremented alone when only its words change."""
 EVALUATOR_VERSION = 2
 """Incremented when the same model would be evaluated differently. Part of report keys, not of run names."""
 _PRETRAINED = Training(
@@ -80,6 +85,11 @@ def evaluation_of(settings: EvaluationSettings) -> Evaluation:
     return Evaluation(**_with_defaults({"scenarios": 300, "seed": 7}, settings))
 
 
+def writer_version(teacher: Provider) -> int:
+    """The version of what a teacher writes, in the keys of its datasets."""
+    return SCRIPTED_WRITER_VERSION if teacher.name == "scripted" else WRITER_VERSION
+
+
 def resolve(
     inputs: CompileInputs,
     procedure: ProcedureSpec,
@@ -94,7 +104,7 @@ def resolve(
     kind = inputs.base_model.kind
     generation, training = generation_of(inputs.generation, kind), training_of(inputs.training, kind)
     evaluation = evaluation_of(inputs.evaluation)
-    dataset = sha256([HASH_VERSION, WRITER_VERSION, procedure_digest, _dataset_key_fields(generation)])
+    dataset = sha256([HASH_VERSION, writer_version(generation.teacher), procedure_digest, _dataset_key_fields(generation)])
     model = sha256([dataset, inputs.base_model.uri, _all_fields(training)])
     compared = [[reference.role, reference.model_digest] for reference in references]
     report = sha256([EVALUATOR_VERSION, model, _all_fields(evaluation), *compared])

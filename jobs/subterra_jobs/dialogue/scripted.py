@@ -1,8 +1,9 @@
-"""Scripted conversations from the procedure's own examples. Deterministic, free, offline."""
+"""Scripted conversations from the procedure's own examples, or from lines composed of more. Deterministic, free, offline."""
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from subterra_api.v1alpha1.procedure import Node, Role
 from subterra_core.procedure.graph import Graph, Path
@@ -22,13 +23,26 @@ class Utterance:
     taken: str | None
 
 
-def scripted_utterances(graph: Graph, path: Path, values: Mapping[str, str], rng: random.Random) -> list[Utterance]:
-    """One utterance per node of the path; at a hub it is an example of the edge that is taken."""
+class CustomerLines(Protocol):
+    """Says what customers say; see `phrasing.customer_phrasing.CustomerPhrasing`."""
+
+    def line(self, node: str, taken: str | None, values: Mapping[str, str], rng: random.Random) -> str:
+        """The customer's words at `node` when `taken` follows."""
+        ...
+
+
+def scripted_utterances(
+    graph: Graph, path: Path, values: Mapping[str, str], rng: random.Random, phrasing: CustomerLines | None = None
+) -> list[Utterance]:
+    """One utterance per node of the path: an example of the edge that is taken, or for customers what `phrasing` makes of them."""
     following: list[str | None] = [*path[1:], None]
-    return [
-        Utterance(node, graph.nodes[node].role, render(rng.choice(example_templates(graph, node, taken)), values), taken)
-        for node, taken in zip(path, following, strict=True)
-    ]
+
+    def words(node: str, taken: str | None) -> str:
+        if phrasing is not None and graph.nodes[node].role == "user":
+            return phrasing.line(node, taken, values, rng)
+        return render(rng.choice(example_templates(graph, node, taken)), values)
+
+    return [Utterance(node, graph.nodes[node].role, words(node, taken), taken) for node, taken in zip(path, following, strict=True)]
 
 
 def example_templates(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD
+from subterra_jobs.generate.write.scripted_teacher import with_typed_openers
 from subterra_jobs.generate.write.turn_keys import turns_path
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.account import resolve_account
@@ -103,7 +104,10 @@ class _DatasetWriting:
         self._run, self._progress = context.input, context.progress
         self.graph = Graph(self._run.procedure)
         self.totals = WritingTotals()
-        self._by_id = {spec.id: Conversation(spec) for spec in plan_conversations(self._run.procedure, self._run.generation)}
+        plan = plan_conversations(self._run.procedure, self._run.generation)
+        if self._run.generation.teacher.name == "scripted":
+            plan = with_typed_openers(self.graph, plan)
+        self._by_id = {spec.id: Conversation(spec) for spec in plan}
 
     @property
     def conversations(self) -> list[Conversation]:

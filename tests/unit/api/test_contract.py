@@ -51,8 +51,19 @@ def test_the_input_survives_the_wire(run_input: RunInput) -> None:
     assert RunInput.model_validate_json(run_input.model_dump_json(by_alias=True)) == run_input
 
 
-def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
-    """A key that changes makes every agent write, and pay, its dataset again."""
+@pytest.mark.parametrize(
+    ("teacher", "key"),
+    [
+        ({}, "sha256:96243cbc8876bdcc928680dadcc65bfe6f24995f2596d142f4644b114f04a70b"),
+        (
+            {"name": "anthropic", "model": "claude-sonnet-4-5"},
+            "sha256:4db76c5a346b5bd0b42267396e9290c0f2416e752c4a7e5bd3449cd989bcef50",
+        ),
+    ],
+    ids=["scripted", "paid"],
+)
+def test_the_key_of_a_dataset_is_golden(run_input: RunInput, teacher: dict[str, str], key: str) -> None:
+    """A key that changes makes every agent with such a teacher write its dataset again, and pay for it."""
     small = ProcedureSpec.model_validate(
         {
             "systemPrompt": "You help.",
@@ -63,9 +74,8 @@ def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
             ],
         }
     )
-    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
-    found = resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset
-    assert found == "sha256:3fb9e66a3c7cbaff536c8f4649d2edc6608752a5d1f4451aecb9e1eda8674e06"
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "generation": {"teacher": teacher}})
+    assert resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset == key
 
 
 def test_a_finished_stage_is_read_back_and_pays_nothing(run_input: RunInput) -> None:

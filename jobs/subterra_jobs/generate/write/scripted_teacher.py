@@ -1,22 +1,30 @@
-"""The scripted teacher: writes with the procedure's own examples. Deterministic, free, offline."""
+"""The scripted teacher: agents say the procedure's own examples, customers more than these. Deterministic, free, offline.
+
+Conversations of the pilot keep to the examples, customers too: the blind reader knows nothing else, and what it audits are the
+author's words. A composed line is used only where its act or its values tell its branch from the others.
+"""
 
 import random
+from dataclasses import replace
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
 from subterra_jobs.generate.plan.pilot import BranchDecision
+from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.scripted_reader import RuleReader
 from subterra_jobs.generate.write.writer import TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
 
 
 class ScriptedTeacher:
-    """Draws examples by a seed of each conversation, so the order of work does not matter."""
+    """Draws words by a seed of each conversation, so the order of work does not matter."""
 
     costs_money = False
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self._reader = graph, RuleReader(graph)
+        self._phrasing = CustomerPhrasing(graph, held_out=False)
         self._id: str | None = None
         self._script: list[Utterance] = []
 
@@ -25,7 +33,8 @@ class ScriptedTeacher:
         spec = conversation.spec
         if self._id != spec.id:
             rng = random.Random(f"{spec.id}:words")
-            self._id, self._script = spec.id, scripted_utterances(self._graph, spec.path, spec.values, rng)
+            phrasing = None if spec.audited else self._phrasing
+            self._id, self._script = spec.id, scripted_utterances(self._graph, spec.path, spec.values, rng, phrasing)
         return TeacherReply(self._script[len(conversation.utterances)].text)
 
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
@@ -35,3 +44,16 @@ class ScriptedTeacher:
 
     async def close(self) -> None:
         """Does nothing."""
+
+
+def with_typed_openers(graph: Graph, specs: list[ConversationSpec]) -> list[ConversationSpec]:
+    """A plan for the scripted teacher: openers as people type them, except in the pilot."""
+    phrasing = CustomerPhrasing(graph, held_out=False)
+
+    def typed(spec: ConversationSpec) -> ConversationSpec:
+        if spec.customer.opener is None or spec.audited:
+            return spec
+        opener = phrasing.opener(spec.customer.opener, random.Random(f"{spec.id}:opener"))
+        return replace(spec, customer=replace(spec.customer, opener=opener))
+
+    return [typed(spec) for spec in specs]

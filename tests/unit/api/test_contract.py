@@ -51,9 +51,8 @@ def test_the_input_survives_the_wire(run_input: RunInput) -> None:
     assert RunInput.model_validate_json(run_input.model_dump_json(by_alias=True)) == run_input
 
 
-def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
-    """A key that changes makes every agent write, and pay, its dataset again."""
-    small = ProcedureSpec.model_validate(
+def small() -> ProcedureSpec:
+    return ProcedureSpec.model_validate(
         {
             "systemPrompt": "You help.",
             "start": "hello",
@@ -63,8 +62,21 @@ def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
             ],
         }
     )
+
+
+def test_the_key_of_a_report_with_a_paid_simulator_is_golden(run_input: RunInput) -> None:
+    """A key that changes makes every agent play, and pay, its evaluation again."""
+    paid = {"name": "anthropic", "model": "m"}
+    settings = {"generation": {"teacher": paid}, "evaluation": {"simulator": paid, "judge": paid}}
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, **settings})
+    found = resolve(inputs, small(), "sha256:a", run_input.run, store="file:///store").keys.report
+    assert found == "sha256:2b6ffc7f643709685bb9ccb52664c03affcacdec910e84a425e16137569a4198"
+
+
+def test_the_key_of_a_dataset_is_golden(run_input: RunInput) -> None:
+    """A key that changes makes every agent write, and pay, its dataset again."""
     inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}})
-    found = resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset
+    found = resolve(inputs, small(), "sha256:a", run_input.run, store="file:///store").keys.dataset
     assert found == "sha256:3fb9e66a3c7cbaff536c8f4649d2edc6608752a5d1f4451aecb9e1eda8674e06"
 
 

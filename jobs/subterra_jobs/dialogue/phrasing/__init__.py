@@ -1,0 +1,1 @@
+"""Words of scripted customers: locale data and how lines are composed from it."""

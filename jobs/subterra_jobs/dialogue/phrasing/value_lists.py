@@ -6,7 +6,7 @@ The lists are `locales/<locale>/lists/*.yaml`. Each has the cue words by which a
 import random
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -143,19 +143,30 @@ def _count_known(candidate: ValueList, values: Sequence[str]) -> int:
 
 def _fitted(found: ValueList, values: Sequence[str]) -> ValueList:
     """The list without the author's values; with an article or a capital where all of the author's values have one."""
-    own = {_plain(value) for value in values}
-    with_article = not found.proper and all(_ARTICLE.match(value) for value in values)
-    capitalized = not found.proper and all(value[0].isupper() for value in values)
+    own = set(map(_plain, values))
+    manner: Callable[[str], str] = str if found.proper else manner_of(values)
+    return replace(found, kinds=tuple(tuple(manner(value) for value in kind if _plain(value) not in own) for kind in found.kinds))
 
-    def fitted(value: str) -> str:
-        value = f"{'an' if value[0] in 'aeiou' else 'a'} {value}" if with_article else value
-        return value[0].upper() + value[1:] if capitalized else value
 
-    return replace(found, kinds=tuple(tuple(fitted(value) for value in kind if _plain(value) not in own) for kind in found.kinds))
+def manner_of(values: Sequence[str]) -> Callable[[str], str]:
+    """What writes a common noun as the author does: with an article or a capital where all of the author's values have one."""
+    with_article = all(_ARTICLE.match(value) for value in values)
+    capitalized = all(value[0].isupper() for value in values)
+
+    def written(noun: str) -> str:
+        noun = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" if with_article else noun
+        return noun[0].upper() + noun[1:] if capitalized else noun
+
+    return written
+
+
+def without_article(value: str) -> str:
+    """`value` without the article that it may begin with."""
+    return _ARTICLE.sub("", value)
 
 
 def _plain(value: str) -> str:
-    return _ARTICLE.sub("", value).casefold()
+    return without_article(value).casefold()
 
 
 def _words(text: str) -> Words:

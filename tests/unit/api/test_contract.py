@@ -51,6 +51,28 @@ def test_the_input_survives_the_wire(run_input: RunInput) -> None:
     assert RunInput.model_validate_json(run_input.model_dump_json(by_alias=True)) == run_input
 
 
+def small() -> ProcedureSpec:
+    return ProcedureSpec.model_validate(
+        {
+            "systemPrompt": "You help.",
+            "start": "hello",
+            "nodes": [
+                {"id": "hello", "role": "agent", "prompt": "Greet.", "next": [{"to": "bye"}]},
+                {"id": "bye", "role": "agent", "prompt": "Part.", "outcome": "success"},
+            ],
+        }
+    )
+
+
+def test_the_key_of_a_report_with_a_paid_simulator_is_golden(run_input: RunInput) -> None:
+    """A key that changes makes every agent play, and pay, its evaluation again."""
+    paid = {"name": "anthropic", "model": "m"}
+    settings = {"generation": {"teacher": paid}, "evaluation": {"simulator": paid, "judge": paid}}
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, **settings})
+    found = resolve(inputs, small(), "sha256:a", run_input.run, store="file:///store").keys.report
+    assert found == "sha256:2b6ffc7f643709685bb9ccb52664c03affcacdec910e84a425e16137569a4198"
+
+
 @pytest.mark.parametrize(
     ("teacher", "key"),
     [
@@ -64,18 +86,8 @@ def test_the_input_survives_the_wire(run_input: RunInput) -> None:
 )
 def test_the_key_of_a_dataset_is_golden(run_input: RunInput, teacher: dict[str, str], key: str) -> None:
     """A key that changes makes every agent with such a teacher write its dataset again, and pay for it."""
-    small = ProcedureSpec.model_validate(
-        {
-            "systemPrompt": "You help.",
-            "start": "hello",
-            "nodes": [
-                {"id": "hello", "role": "agent", "prompt": "Greet.", "next": [{"to": "bye"}]},
-                {"id": "bye", "role": "agent", "prompt": "Part.", "outcome": "success"},
-            ],
-        }
-    )
     inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "generation": {"teacher": teacher}})
-    assert resolve(inputs, small, "sha256:a", run_input.run, store="file:///store").keys.dataset == key
+    assert resolve(inputs, small(), "sha256:a", run_input.run, store="file:///store").keys.dataset == key
 
 
 def test_a_finished_stage_is_read_back_and_pays_nothing(run_input: RunInput) -> None:

@@ -1,1 +1,1 @@
-"""What customers of scripted conversations say, in more phrasings than the author's examples."""
+"""What scripted customers say, in more phrasings and with other values than the author's examples."""

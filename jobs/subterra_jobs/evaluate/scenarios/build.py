@@ -59,7 +59,8 @@ def _distinct_scenario(
 def _draw_scenario(graph: Graph, draft: _Draft, rng: random.Random) -> Scenario:
     index, path, profile = draft.index, draft.path, draft.profile
     unseen = index % 2 == 1
-    values = fit_values_to_path(graph, path, sample_values(graph.spec.variables, rng, unseen=unseen), rng)
+    drawn = sample_values(graph.spec.variables, rng, unseen=unseen, rich=profile is None)  # a scripted customer has no profile
+    values = fit_values_to_path(graph, path, drawn, rng)
     opener = rng.choice(graph.spec.openers) if graph.spec.openers and index // 2 % 2 == 0 else None
     scenario = Scenario("", unseen, path, values, opener, (), True, profile=profile)
     return with_scripted_lines(graph, scenario, rng) if profile is None else _with_goals(graph, scenario, profile, rng)

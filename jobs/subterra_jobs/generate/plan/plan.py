@@ -1,10 +1,11 @@
 """Plans a dataset: one spec per conversation, with its path, its scenario and its side of the train/held-out split. Pure.
 
-A plan depends on the procedure, the number of conversations and the seeds, and on nothing else: not on workers, teachers or cached
-turns. Most conversations are *base* conversations that follow the edges' weights. Each of their choices is a hash of seed,
-conversation, node and visit, so edits elsewhere in the procedure leave them unchanged. The rest are *top-ups*, named after the node
-n-gram they were added for: enough of them that every edge and every pair of consecutive edges occurs in `FLOOR` training
-conversations, and that every terminal has its share.
+A plan depends on the procedure, the number of conversations, the seeds, and whether the teacher is scripted: then the values are
+rich (`dialogue/sampling.py`). It depends on nothing else: not on workers, models or cached turns. Most conversations are *base*
+conversations that follow the edges' weights. Each of their choices is a hash of seed, conversation, node and visit, so edits
+elsewhere in the procedure leave them unchanged. The rest are *top-ups*, named after the node n-gram they were added for: enough of
+them that every edge and every pair of consecutive edges occurs in `FLOOR` training conversations, and that every terminal has its
+share.
 """
 
 import hashlib
@@ -106,6 +107,7 @@ class _SeedPlan:
     def __init__(self, graph: Graph, space: PathSpace, seed: int, generation: Generation) -> None:
         self._graph, self._space, self._seed = graph, space, seed
         self._count, self._held_out_percent = generation.conversations, generation.held_out_percent
+        self._rich = generation.teacher.name == "scripted"
         self._scenarios = _ScenarioDigests(graph)
         self._shares = {(terminal,): least for terminal, least in terminal_shares(graph.spec).items()}
         frequency = space.ngrams
@@ -150,7 +152,7 @@ class _SeedPlan:
         """A value for each variable, drawn independently, so that adding a variable changes no other value."""
         values: dict[str, str] = {}
         for variable in self._graph.spec.variables:
-            values |= sample_values([variable], rng(name, "value", variable.name), unseen=False)
+            values |= sample_values([variable], rng(name, "value", variable.name), unseen=False, rich=self._rich)
         return values
 
     def _top_ups(self, base: Sequence[ConversationSpec], counts: Counter[NodeNgram]) -> list[ConversationSpec]:

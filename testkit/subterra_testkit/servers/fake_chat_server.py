@@ -74,7 +74,7 @@ class Oracle:
         return step, said
 
     def _follow(self, step: Step, line: str, values: dict[str, str]) -> Step | None:
-        """Follows the edge whose example matches the line; the one with the most fixed text if several match, `None` if none does."""
+        """Follows the edge whose example matches the line, of several the one with the most fixed text; `None` if none does."""
         node, matches = self.graph.nodes[step.node], []
         for edge in self.graph.open_edges(step):
             for text in edge.examples or node.examples:

@@ -91,8 +91,13 @@ class ReplyReader:
         """Of ambiguous readings the one with the fewest values that nobody gave."""
         labels = self.label_reply(reply)
         readings = [label.slots for label in labels] if labels else [tuple(self._scan(reply))]
-        assertions = [[Assertion(turn, name, said, self._given(name, said, known)) for name, said in slots] for slots in readings]
+        assertions = [[self._assertion(turn, name, said, known) for name, said in slots] for slots in readings]
         return min(assertions, key=lambda reading: sum(not each.given for each in reading))
+
+    def _assertion(self, turn: int, name: str, said: str, known: _Known) -> Assertion:
+        """A value in its place. Where the place begins the step's words, sentences that precede the step stand in it too."""
+        value = said if self._given(name, said, known) else _SENTENCE.split(said)[-1]
+        return Assertion(turn, name, value, self._given(name, value, known))
 
     def _scan(self, reply: str) -> Iterator[tuple[str, str]]:
         """Values in a reply that is not in the procedure's own words."""

@@ -195,6 +195,11 @@ class GatePolicy(ApiModel):
     """Maximum share of conversations with a Task Success of 3 or less. Default: 0.2."""
     min_conformance: Share = 0.8
     """Minimum share of conversations that follow the procedure to its end. Default: 0.8."""
+    max_fabrication_rate: Share = 0.02
+    """Maximum share, of all values that the agent asserts, of values that neither customer nor context gave. Default: 0.02."""
+    min_phrasings: Share = 0.7
+    """Minimum share of conversations that follow the procedure although the customer uses words of no training conversation.
+    Default: 0.7."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Maximum failure rate of a branch with 30 or more conversations; a significantly higher one fails the candidate.
     Default: 0.4."""

@@ -7,6 +7,7 @@ from pydantic import Field
 from subterra_api.v1alpha1.base import StatusModel
 
 VerdictResult = Literal["Pass", "Fail", "Inconclusive"]
+RobustnessKind = Literal["phrasings", "unknownValues", "realValues", "offTopic", "corrections", "afterEnd"]
 
 
 class Interval(StatusModel):
@@ -97,6 +98,18 @@ class Statistics(StatusModel):
     """Share of judgements that are missing."""
 
 
+class RobustnessScore(StatusModel):
+    """Customers who say what the examples do not have, of one kind."""
+
+    kind: RobustnessKind
+    """phrasings: other words. unknownValues: a value outside a closed list. realValues: real names. offTopic: something else in
+    between. corrections: a value corrected in the same turn. afterEnd: the customer goes on after the end."""
+    hits: int
+    """Number of conversations in which the agent handled it."""
+    of: int
+    """Number of conversations that came to it; 0 if it was not tested."""
+
+
 class Scores(StatusModel):
     """Results of the evaluation."""
 
@@ -117,7 +130,13 @@ class Scores(StatusModel):
     branches_judged: int | None = None
     """Number of branches with 30 or more conversations."""
     worst_branches: Annotated[tuple[Branch, ...], Field(max_length=8)] | None = None
-    """Branches with the most failures: up to five of those, then up to three with fewer conversations, which are only reported."""
+    """Branches with the most failures: up to five of those, then a few with fewer conversations, which are only reported."""
+    fabrication: Proportion | None = None
+    """Values that neither the customer nor the context gave, of all values that the agent asserted; absent if not measured."""
+    robustness: Annotated[tuple[RobustnessScore, ...], Field(max_length=8)] | None = None
+    """Customers who say what the examples do not have, by kind; they count in no other score. Absent if they were not simulated."""
+    covers: Literal["scripted customers", "replies that rules recognize"] | None = None
+    """What the verdict covers, where customers or judges are scripted."""
     statistics: Statistics | None = None
     """Sufficient statistics for the gate."""
 

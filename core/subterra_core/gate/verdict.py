@@ -6,7 +6,7 @@ docs/reference/evaluation-statistics.md gives the reasons for this design.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from subterra_api.v1alpha1.compilerun import GatePolicy
 from subterra_api.v1alpha1.scores import (
@@ -16,6 +16,7 @@ from subterra_api.v1alpha1.scores import (
     DiscordantPairs,
     Interval,
     Proportion,
+    RobustnessKind,
     SampleStats,
     Scores,
     Statistics,
@@ -36,6 +37,9 @@ INTERIM_BLOCK = 100
 """Scenarios between two interim looks."""
 MIN_SAMPLE = 30
 """Minimum number of values for judging a criterion, a comparison or a branch."""
+MIN_UNKNOWN_VALUES = 0.5
+"""Share of customers with a value outside a closed list; a candidate that clearly handles fewer fails."""
+PHRASINGS_REMEDY = "add examples in other words to the customer's turns, or raise evaluation.scenarios, up to 420"
 BRANCH_ALPHA = 0.05
 """Probability of blocking a candidate whose branches are all good enough."""
 REPORT_CAP = 100_000
@@ -54,6 +58,8 @@ class Check:
     text: str
     sd: float
     n: int
+    remedy: str | None = None
+    """What makes the result clear, where it is not only more scenarios."""
 
     @property
     def result(self) -> VerdictResult:
@@ -68,8 +74,9 @@ def judge(scores: Scores, policy: GatePolicy, attempt: int = 1, alpha: float = A
     `attempt` is the number of attempts at this procedure, starting with 1. Raises ValueError for scores without statistics.
     """
     statistics, level = _statistics(scores), alpha_for_attempt(alpha, attempt)
-    checks = list(_checks(statistics, policy, level))
+    checks = [*_checks(statistics, policy, level), *_checks_beyond_the_examples(scores, policy, alpha, level)]
     failed = [f"{check.name}: {check.text}" for check in checks if check.result == "Fail"]
+    failed += [*_unlisted_values_made_up(scores, level)]
     failed += blocked_branches(scores.worst_branches or (), scores.branches_judged or 0, policy)
     if failed:
         early = [f"advisory: only {_simulated(scores)}; more could not have changed the result"] if scores.ended_early else []
@@ -77,8 +84,9 @@ def judge(scores: Scores, policy: GatePolicy, attempt: int = 1, alpha: float = A
     undecided = _undecided(checks, scores.scenarios, alpha_for_attempt(alpha, attempt + 1))
     if unknown := [*_inconclusive_reasons(scores, statistics, policy), *undecided]:
         return _verdict("Inconclusive", unknown)
-    passed = f"all {len(checks)} checks passed on {scores.scenarios} scenarios at a one-sided level of {level:.3g}"
-    return _verdict("Pass", [passed, *_advisories(scores, statistics, policy)])
+    covered = f"for {scores.covers}: " if scores.covers else ""
+    passed = f"{covered}all {len(checks)} checks passed on {scores.scenarios} scenarios at a one-sided level of {level:.3g}"
+    return _verdict("Pass", [passed, *_advisories(scores, statistics, policy), *_advisories_beyond_the_examples(scores)])
 
 
 def _verdict(result: VerdictResult, reasons: Sequence[str]) -> Verdict:
@@ -154,6 +162,58 @@ def _checks(statistics: Statistics, policy: GatePolicy, alpha: float) -> Iterato
         yield from _comparison_checks(comparison, policy, alpha)
 
 
+def _checks_beyond_the_examples(scores: Scores, policy: GatePolicy, alpha: float, level: float) -> Iterator[Check]:
+    """Checks of what conforming customers do not show. Scores of an earlier version have none of it."""
+    asserted = scores.fabrication
+    if asserted is not None and asserted.of >= MIN_SAMPLE:
+        yield _fabrication_check(asserted, policy.max_fabrication_rate, level)
+    phrasings = _robustness(scores).get("phrasings")
+    if phrasings is not None:
+        # The number of these customers is bounded, so that a level that falls with every attempt would soon leave no way to pass.
+        bound = alpha_for_attempt(alpha, 1)
+        yield replace(_proportion_check("phrasings", phrasings, policy.min_phrasings, bound), remedy=PHRASINGS_REMEDY)
+
+
+def _fabrication_check(asserted: Proportion, ceiling: float, alpha: float) -> Check:
+    rate = proportion_bounds(asserted, alpha)
+    true_values = Interval(mean=1 - rate.mean, low=1 - rate.high, high=1 - rate.low)
+    text = (
+        f"{asserted.hits} of {asserted.of} values that the agent asserted came from nobody, {rate.mean:.1%} "
+        f"(interval {rate.low:.1%} to {rate.high:.1%}) against a ceiling of {ceiling:.1%}"
+    )
+    # Without a fabricated value the sample shows no spread; the ceiling's is then what has to be told apart.
+    spread = max(rate.mean * (1 - rate.mean), ceiling * (1 - ceiling))
+    return Check("fabrication", true_values, 1 - ceiling, text, math.sqrt(spread), asserted.of)
+
+
+def _robustness(scores: Scores) -> dict[RobustnessKind, Proportion]:
+    """Conversations that the agent handled, by kind, of the kinds that were tested."""
+    return {score.kind: Proportion(hits=score.hits, of=score.of) for score in scores.robustness or () if score.of}
+
+
+def _unlisted_values_made_up(scores: Scores, level: float) -> Iterator[str]:
+    """The reason to fail an agent that clearly fails more than half of the customers with a value outside a closed list."""
+    handled = _robustness(scores).get("unknownValues")
+    if handled is not None and proportion_bounds(handled, level).high < MIN_UNKNOWN_VALUES:
+        yield (
+            f"unknownValues: {handled.hits} of {handled.of} handled: for a value outside a closed list the agent asserts another "
+            "one; set open: true or add a branch"
+        )
+
+
+def _advisories_beyond_the_examples(scores: Scores) -> Iterator[str]:
+    """What a Pass does not cover of what conforming customers do not show."""
+    if scores.fabrication is None:
+        yield "advisory: fabrication was not measured; evaluate again"
+    elif scores.fabrication.of < MIN_SAMPLE:
+        yield f"advisory: fabrication was not judged, since the agent asserted only {scores.fabrication.of} values"
+    for score in scores.robustness or ():
+        if not score.of:
+            yield f"advisory: {score.kind}: not tested; the report has the reason"
+        elif 2 * score.hits < score.of:
+            yield f"advisory: {score.kind}: only {score.hits} of {score.of} handled"
+
+
 def _comparison_checks(comparison: Comparison, policy: GatePolicy, alpha: float) -> Iterator[Check]:
     pairs = comparison.failures
     if pairs.of < MIN_SAMPLE:
@@ -217,7 +277,9 @@ def _has_floor(statistics: Statistics, name: str) -> bool:
 def _undecided(checks: Sequence[Check], scenarios: int, alpha: float) -> Iterator[str]:
     """Checks whose interval contains the floor, with the scenarios needed to decide at the level of the next attempt."""
     for check in checks:
-        if check.result == "Inconclusive":
+        if check.result == "Inconclusive" and check.remedy:
+            yield f"{check.name}: {check.text}; {check.remedy}"
+        elif check.result == "Inconclusive":
             needed = scenarios_to_decide(check.interval.mean - check.floor, check.sd, alpha) * scenarios / check.n
             number = f"about {needed:,.0f}" if needed < REPORT_CAP else f"more than {REPORT_CAP:,}"
             yield f"{check.name}: {check.text}; {number} scenarios would be needed to decide at the observed difference"

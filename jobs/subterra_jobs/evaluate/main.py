@@ -9,18 +9,24 @@ from pathlib import Path
 
 from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.job_contract.messages import Gate
+from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
+from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
+from subterra_jobs.evaluate.judge.fabrication import ReplyReader
+from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
 from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.results import ArmResults
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.robustness import RobustnessBlock, build_robustness
 from subterra_jobs.evaluate.scenarios.scenario import CustomerSignature, Scenario
 from subterra_jobs.evaluate.scenarios.training_overlap import count_in_training, training_signatures
 from subterra_jobs.evaluate.scheduling import Schedule, block_slices, run_in_blocks
@@ -45,6 +51,7 @@ class _Inputs:
     """Conversations that the candidate was trained on; `None` when they are no longer in the store."""
     training: frozenset[CustomerSignature]
     scenarios: list[Scenario]
+    robustness: RobustnessBlock
 
 
 @dataclass(frozen=True)
@@ -77,16 +84,17 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         stack.push_async_callback(pool.close)
         taking_part = await _connect(inputs, pool, stack)
         forecast = await check_cost(context, _planned_work(inputs, taking_part), pool)
-        conversations = len(inputs.scenarios) * len(taking_part.arms)
-        progress = report_progress(context, pool, conversations, taking_part.examiner, forecast)
+        conforming = len(inputs.scenarios) * len(taking_part.arms)
+        conversations, further_steps = conforming + len(inputs.robustness.scenarios), taking_part.examiner.steps(conforming)
+        progress = report_progress(context, pool, conversations, further_steps, forecast)
         steps = await stack.enter_async_context(progress)
         batches = await _simulate_and_examine(inputs, taking_part, steps, halt)
         quality = await taking_part.examiner.quality(batches, halt)
+        results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, halt)
         figures = await pool.stats()
-    results = _joined(batches)
-    scores = summarise(results, context.input.evaluation.seed).model_copy(update={"planned": len(inputs.scenarios)})
+    scores = _scores(inputs, results, robustness)
     details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
-    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate)
+    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness)
     write_report(context.output, evaluated)
     message = closing_message(results, scores)
     if figures is None:
@@ -97,8 +105,10 @@ async def _evaluate(context: StageContext) -> StageOutcome:
 def _inputs(context: StageContext) -> _Inputs:
     graph, dataset = Graph(context.input.procedure), _dataset(context)
     training = training_signatures(dataset) if dataset else frozenset()
-    scenarios = build_scenarios(graph, context.input.evaluation, training)
-    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios)
+    settings = context.input.evaluation
+    scenarios = build_scenarios(graph, settings, training)
+    robustness = build_robustness(graph, settings, robustness_run.customer_sources(graph))
+    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios, robustness)
 
 
 def _dataset(context: StageContext) -> Path | None:
@@ -160,6 +170,37 @@ async def _simulate_and_examine(
         return futile(gate_statistics(_joined(batches)), gate.policy, gate.attempt)
 
     return await run_in_blocks(block_slices(len(scenarios), INTERIM_BLOCK), examine, is_futile, halt)
+
+
+async def _beyond_the_procedure(
+    inputs: _Inputs, taking_part: _Participants, arms: ArmResults, steps: StepCounter, halt: Cancellation
+) -> tuple[ArmResults, Robustness]:
+    """The results with what the candidate asserted, and its conversations with robustness customers."""
+    reader, settings = ReplyReader(inputs.graph), inputs.context.input.evaluation
+    results = robustness_run.with_assertions(arms[participants.CANDIDATE], reader)
+    block = robustness_run.playable(inputs.robustness, settings, reader, results)
+    semaphore = asyncio.Semaphore(inputs.context.environment.concurrency or CONCURRENCY)
+    robustness = await robustness_run.play_robustness(
+        block,
+        taking_part.arms[0],
+        HandlingExaminer(inputs.graph, reader, robustness_run.otherwise_recognizer()),
+        Schedule(settings.seed, semaphore, halt, steps.increment),
+        taking_part.caches,
+    )
+    return {**arms, participants.CANDIDATE: results}, robustness
+
+
+def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Scores:
+    settings = inputs.context.input.evaluation
+    scripted = settings.simulator.name == "scripted"
+    covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
+    more = {
+        "planned": len(inputs.scenarios),
+        "fabrication": fabrication(results[participants.CANDIDATE], robustness),
+        "robustness": robustness.scores(),
+        "covers": covers,
+    }
+    return summarise(results, settings.seed).model_copy(update=more)
 
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from subterra_api.v1alpha1.scores import Interval, Scores
 from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES
 from subterra_jobs.evaluate.cost_check import CostForecast
-from subterra_jobs.evaluate.judge.judges import Examiner
 from subterra_jobs.evaluate.judge.results import GRACEFUL, ArmResults, Result
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.llm.client_pool import ClientPool
@@ -30,10 +29,10 @@ class StepCounter:
 
 @asynccontextmanager
 async def report_progress(
-    context: StageContext, pool: ClientPool, conversations: int, examiner: Examiner, forecast: CostForecast | None
+    context: StageContext, pool: ClientPool, conversations: int, further_steps: int, forecast: CostForecast | None
 ) -> AsyncIterator[StepCounter]:
     """Publishes progress and spending every second until the block ends; yields the counter of steps done."""
-    steps, planned = StepCounter(), conversations + examiner.steps(conversations)
+    steps, planned = StepCounter(), conversations + further_steps
     unit = "conversations" if planned == conversations else "steps"
 
     async def publish() -> None:

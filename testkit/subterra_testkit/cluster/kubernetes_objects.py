@@ -127,6 +127,7 @@ def scores(mean: float = 4.6, failures: float = 0.02, scenarios: int = 200) -> S
         failure_rate=Interval(mean=failures, low=max(0.0, failures - 0.01), high=failures + 0.01),
         conformance=Interval(mean=0.97, low=0.95, high=0.99),
         turns_per_conversation=6.5,
+        fabrication=Proportion(hits=0, of=10 * scenarios),
         statistics=statistics,
     )
 

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +24,7 @@ from subterra_core.procedure.template import render, split
 Chat = list[dict[str, str]]
 Damage = Callable[[str, Chat], str | None]
 
+APOLOGY = "I am sorry, I cannot help with that."
 DAMAGES: dict[str, Damage] = {
     "none": lambda reply, chat: reply,
     # Hands over to a human as soon as an offer is due: a wrong terminal.
@@ -39,10 +40,13 @@ DAMAGES: dict[str, Damage] = {
 
 
 class Oracle:
-    """Replies as the procedure requires, from the conversation alone."""
+    """Replies as the procedure requires, from the conversation alone; repeats what it said where it does not understand.
 
-    def __init__(self, spec: ProcedureSpec) -> None:
-        self.graph = Graph(spec)
+    It understands the procedure's examples, and the other lines of `meanings`, which has an example for each.
+    """
+
+    def __init__(self, spec: ProcedureSpec, meanings: Mapping[str, str] | None = None) -> None:
+        self.graph, self._meanings = Graph(spec), meanings or {}
 
     def reply(self, chat: Chat) -> str:
         """The agent's next turn."""
@@ -51,9 +55,12 @@ class Oracle:
             lines = lines[1:]  # the opener
         values: dict[str, str] = {}
         step, said = self._speak(self.graph.begin())
+        following: Step | None = step
         for line in lines:
-            step, said = self._speak(self._follow(step, line, values))
-        return " ".join(render(self.graph.nodes[node].examples[0], values) for node in said)
+            following = self._follow(step, self._meanings.get(line, line), values)
+            step, said = (step, said) if following is None else self._speak(following)
+        apology = [] if following is not None else [APOLOGY]
+        return " ".join([*apology, *(render(self.graph.nodes[node].examples[0], values) for node in said)])
 
     def _speak(self, step: Step) -> tuple[Step, list[str]]:
         """Follows the agent's nodes up to the customer's next one."""
@@ -66,8 +73,8 @@ class Oracle:
             step = self.graph.take(step, edges[0])
         return step, said
 
-    def _follow(self, step: Step, line: str, values: dict[str, str]) -> Step:
-        """Follows the edge whose example matches the line; the one with the most fixed text if several match."""
+    def _follow(self, step: Step, line: str, values: dict[str, str]) -> Step | None:
+        """Follows the edge whose example matches the line, of several the one with the most fixed text; `None` if none does."""
         node, matches = self.graph.nodes[step.node], []
         for edge in self.graph.open_edges(step):
             for text in edge.examples or node.examples:
@@ -75,7 +82,8 @@ class Oracle:
                 pattern = "(.+?)".join(map(re.escape, parts[::2]))
                 if match := re.fullmatch(pattern, line):
                     matches.append((sum(map(len, parts[::2])), edge, dict(zip(parts[1::2], match.groups(), strict=True))))
-        assert matches, f"no example at {step.node} matches {line!r}"
+        if not matches:
+            return None
         _, edge, slots = max(matches, key=lambda match: match[0])
         values |= slots
         return self.graph.take(step, edge)
@@ -118,10 +126,13 @@ def _handler(oracle: Oracle, damage: Damage, requests: list[dict[str, Any]]) -> 
 
 
 @contextmanager
-def fake_chat_server(spec: ProcedureSpec, damage: str = "none") -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """URL of a running server, and the requests that it received."""
+def fake_chat_server(
+    spec: ProcedureSpec, damage: str | Damage = "none", meanings: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """URL of a running server, and the requests that it received; `meanings` as in `Oracle`."""
     requests: list[dict[str, Any]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Oracle(spec), DAMAGES[damage], requests))
+    harm = DAMAGES[damage] if isinstance(damage, str) else damage
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Oracle(spec, meanings), harm, requests))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", requests

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -20,11 +21,15 @@ from subterra_api.v1alpha1.scores import (
     DiscordantPairs,
     Interval,
     Proportion,
+    RobustnessKind,
+    RobustnessScore,
     SampleStats,
     Scores,
     Statistics,
 )
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
+from subterra_jobs.evaluate.analysis.summary import WORST_BRANCHES, WORST_RARE
+from subterra_jobs.evaluate.judge.results import CRITERIA
 from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore
 from subterra_testkit.repository import ROOT
@@ -121,7 +126,7 @@ def test_a_changed_byte_is_found(run_input: RunInput) -> None:
 
 
 def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message() -> None:
-    interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), [f"criterionNumber{n}" for n in range(5)]
+    interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), CRITERIA
     apart = Difference(count=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
     comparison = Comparison(
         against="serving", criteria=dict.fromkeys(names, apart), failures=DiscordantPairs(worse=5000, better=5000, of=5000)
@@ -133,6 +138,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         comparisons=(comparison, comparison),
         missing=0.1234,
     )
+    kinds = get_args(RobustnessKind)
     branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)
     scores = Scores(
         scenarios=5000,
@@ -142,7 +148,10 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         turns_per_conversation=6.1234,
         slots_exact=0.9876,
         branches_judged=75,
-        worst_branches=(branch,) * 8,
+        worst_branches=(branch,) * (WORST_BRANCHES + WORST_RARE),
+        fabrication=Proportion(hits=5000, of=50000),
+        robustness=tuple(RobustnessScore(kind=kind, hits=60, of=60) for kind in kinds),
+        covers="replies that rules recognize",
         statistics=found,
     )
     result = StageResult(
@@ -153,7 +162,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         message="m" * 500,
         scores=scores,
     )
-    assert len(result.model_dump_json(by_alias=True).encode()) < RESULT_LIMIT
+    assert len(result.model_dump_json(by_alias=True, exclude_none=True).encode()) < RESULT_LIMIT
 
 
 def test_every_failure_has_its_exit_code() -> None:

@@ -18,7 +18,7 @@ from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 
 MIN_CHALLENGES = 5
 """Graceful Handling is omitted when fewer conversations were challenged."""
-WORST_BRANCHES, WORST_RARE = 5, 3
+WORST_BRANCHES, WORST_RARE = 5, 2
 """Branches in the termination message, with enough conversations for the gate and with fewer; the report has all."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from subterra_api.v1alpha1.scores import Proportion
 from subterra_jobs.evaluate.judge.conformance import Replay
+from subterra_jobs.evaluate.judge.fabrication import Assertion
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 
@@ -51,6 +52,8 @@ class Result:
     conversation: Conversation
     replay: Replay
     judgements: tuple[Judgement | None, ...]
+    assertions: tuple[Assertion, ...] = ()
+    """What the agent asserted; of the candidate only."""
 
     def score(self, criterion: str) -> float:
         """Mean of the judges, from 1 to 5. A missing judgement counts as the lowest."""

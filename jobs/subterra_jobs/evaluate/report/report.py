@@ -21,6 +21,7 @@ from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary, compare_with, other_arms_task_success
+from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
 from subterra_jobs.evaluate.judge.results import Accuracy, ArmResults, JudgingQuality, Result
@@ -66,6 +67,8 @@ class Evaluated:
     provenance: Mapping[str, str]
     quality: JudgingQuality = field(default_factory=JudgingQuality)
     gate: Gate = field(default_factory=Gate)
+    robustness: Robustness | None = None
+    """`None` if no robustness customers were planned."""
 
 
 def build_report(evaluated: Evaluated) -> dict[str, Any]:
@@ -86,6 +89,8 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "seenAgainstUnseen": compare_seen_with_held_out(results),
         "halves": [_half_summary(results, unseen) for unseen in (False, True)],
         "slots": _slot_counts(results),
+        "fabrication": _fabrication(evaluated),
+        "robustness": robustness_rows(evaluated.robustness) if evaluated.robustness else [],
         "illegalTransitions": illegal_transitions(results),
         "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes(results)],
         "edgesNotPlayed": [list(edge) for edge in uncovered_edges(evaluated.graph, [result.scenario for result in results])],
@@ -129,6 +134,9 @@ def write_report(output: Path, evaluated: Evaluated) -> None:
         for name, results in evaluated.arms.items():
             rows = ({"arm": name} | transcript_row(result) for result in results)
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        handlings = evaluated.robustness.handlings if evaluated.robustness else ()
+        others = ({"arm": CANDIDATE} | handling_row(each) for each in handlings)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in others)
     (output / "report.html").write_text(render_html(data, evaluated.graph, evaluated.arms))
 
 
@@ -151,6 +159,12 @@ def _half_summary(results: Sequence[Result], unseen: bool) -> dict[str, Any]:
         "conformance": share_interval(sum(r.conformant for r in half), len(half)).model_dump() if half else None,
         "slotsExact": sum(exact) / len(exact) if exact else None,
     }
+
+
+def _fabrication(evaluated: Evaluated) -> dict[str, Any] | None:
+    """Share of asserted values that nobody gave, with its interval; `None` if it was not measured or nothing was asserted."""
+    found = evaluated.scores.fabrication
+    return found.model_dump() | {"share": share_interval(found.hits, found.of).model_dump()} if found and found.of else None
 
 
 def _slot_counts(results: Sequence[Result]) -> list[dict[str, Any]]:

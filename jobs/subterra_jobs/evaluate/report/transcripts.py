@@ -28,6 +28,9 @@ def _turns(result: Result) -> list[dict[str, Any]]:
     for message in result.conversation.chat:
         turn: dict[str, Any] = {"role": message["role"], "text": message["content"]}
         if message["role"] == "assistant":
+            turn["madeUp"] = [
+                {"variable": each.variable, "said": each.said} for each in result.assertions if each.turn == at and not each.given
+            ]
             if at < len(result.replay.turns):
                 turn |= _checked_turn(result, at)
             at += 1

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Path
 from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge, CustomerProfile
 
@@ -33,6 +34,12 @@ class Scenario:
     challenge: Challenge | None = None
     affected_by_edit: bool = False
     """Whether an edit since the reference was compiled changes what is right here; the scenario is then not compared."""
+    kind: RobustnessKind | None = None
+    """What the customer says that the examples do not have; `None` for a customer who counts in the scores."""
+    detour_at: int | None = None
+    """Index of the line that the flowchart has no place for."""
+    unlisted: str = ""
+    """The value in that line that is in no list."""
 
     @property
     def signature(self) -> CustomerSignature:

@@ -81,7 +81,7 @@ def decided(*comparisons: Comparison, policy: GatePolicy = POLICY, attempt: int 
 def test_an_equal_candidate_passes_on_everything_at_once() -> None:
     verdict = decided(compared())
     assert verdict.result == "Pass"
-    assert verdict.reasons == ("all 13 checks passed on 300 scenarios at a one-sided level of 0.04",)
+    assert verdict.reasons[0] == "all 13 checks passed on 300 scenarios at a one-sided level of 0.04"
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

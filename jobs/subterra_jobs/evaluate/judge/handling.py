@@ -1,0 +1,143 @@
+"""Whether the agent handled what a robustness customer said. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.scores import RobustnessKind
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.judge.conformance import Replay, replay
+from subterra_jobs.evaluate.judge.fabrication import Assertion, ReplyReader
+from subterra_jobs.evaluate.judge.value_forms import contains
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
+from subterra_jobs.evaluate.simulate.conversation import Conversation
+
+OtherwiseKind = Callable[[ProcedureSpec, str, str], str | None]
+"""Recognizes the author's words for what the flowchart does not have, from the reply and the agent's reply before it."""
+
+
+@dataclass(frozen=True)
+class Handling:
+    """A robustness customer's conversation; `handled` is `None` if it did not come to what it tests, `why` says what was wrong."""
+
+    scenario: Scenario
+    conversation: Conversation
+    assertions: tuple[Assertion, ...]
+    handled: bool | None
+    why: str = ""
+
+    @property
+    def kind(self) -> RobustnessKind:
+        """What the customer tests."""
+        assert self.scenario.kind is not None, "only robustness customers are examined for handling"
+        return self.scenario.kind
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A conversation as the checks read it."""
+
+    scenario: Scenario
+    replies: Sequence[str]
+    assertions: Sequence[Assertion]
+
+    @property
+    def detour_reply(self) -> int:
+        """Index of the reply to the line that the flowchart has no place for."""
+        assert self.scenario.detour_at is not None, "customers of this kind take a detour"
+        return self.scenario.detour_at + self.scenario.agent_first
+
+    def made_up(self, turns: range) -> str:
+        """The first value in these turns that nobody gave, in a sentence; empty if there is none."""
+        found = next((each for each in self.assertions if each.turn in turns and not each.given), None)
+        return f"asserted “{found.said}” for {found.variable}, which nobody gave" if found else ""
+
+
+class HandlingExaminer:
+    """Examines the conversations of robustness customers."""
+
+    def __init__(self, graph: Graph, reader: ReplyReader, otherwise_kind: OtherwiseKind | None = None) -> None:
+        self._graph, self._reader, self._otherwise_kind = graph, reader, otherwise_kind
+        self._checks: Mapping[RobustnessKind, Callable[[_Played], str | None]] = {
+            "phrasings": self._followed_the_procedure,
+            "realValues": self._repeated_every_value,
+            "corrections": self._repeated_every_value,
+            "unknownValues": self._refused_the_value,
+            "offTopic": self._came_back,
+            "afterEnd": self._stayed_at_the_end,
+        }
+
+    def examine(self, scenario: Scenario, conversation: Conversation) -> Handling:
+        """Whether the agent handled it. A conversation that failed was not handled."""
+        assertions = self._reader.assertions(scenario, conversation)
+        if conversation.error is not None:
+            return Handling(scenario, conversation, assertions, False, f"simulation failed: {conversation.error}")
+        assert scenario.kind is not None, "only robustness customers are examined for handling"
+        played = _Played(scenario, [reply.text for reply in conversation.replies], assertions)
+        why = self._checks[scenario.kind](played)
+        return Handling(scenario, conversation, assertions, None if why is None else not why, why or "")
+
+    def _followed_the_procedure(self, played: _Played) -> str:
+        return _deviation(self._replay(played, played.replies))
+
+    def _repeated_every_value(self, played: _Played) -> str:
+        replayed = self._replay(played, played.replies)
+        wrong = next((mention for mention in replayed.mentions if not mention.exact), None)
+        said = f"said “{wrong.said}” for {wrong.variable}, not “{wrong.meant}”" if wrong else ""
+        return said or _deviation(replayed)
+
+    def _refused_the_value(self, played: _Played) -> str:
+        """It asks again, says that it cannot, or repeats the value as the customer said it; it asserts no other one.
+
+        A reply that no rule recognizes asserts nothing unless it names a value.
+        """
+        at = played.detour_reply
+        if made_up := played.made_up(range(at, len(played.replies))):
+            return made_up
+        if at >= len(played.replies):
+            return "did not reply to it"
+        steps, last = self._steps(played.replies[at]), self._steps(played.replies[at - 1]) if at else []
+        asks_again = not steps or any({*nodes} <= {node for before in last for node in before} for nodes in steps)
+        repeats = contains(played.replies[at], played.scenario.unlisted)
+        return "" if asks_again or repeats or self._is_otherwise(played, at) else "went on as if the value were in the list"
+
+    def _came_back(self, played: _Played) -> str:
+        at = played.detour_reply
+        others = [*played.replies[:at], *played.replies[at + 1 :]]
+        return played.made_up(range(at, at + 1)) or _deviation(self._replay(played, others))
+
+    def _stayed_at_the_end(self, played: _Played) -> str | None:
+        """`None` when the agent never came to the end that was due."""
+        at = played.detour_reply
+        if not self._replay(played, played.replies[:at]).arrived:
+            return None
+        if made_up := played.made_up(range(at, len(played.replies))):
+            return made_up
+        if at >= len(played.replies):
+            return "did not reply after the end"
+        steps, end = self._steps(played.replies[at]), self._steps(played.replies[at - 1])
+        closing = {node for nodes in end for node in nodes}
+        stayed = not steps or any({*nodes} <= closing for nodes in steps) or self._is_otherwise(played, at)
+        return "" if stayed else f"took the step {' + '.join(steps[0])} after the end"
+
+    def _is_otherwise(self, played: _Played, at: int) -> bool:
+        """Whether a reply is in the author's words for what the flowchart does not have."""
+        before = played.replies[at - 1] if at else ""
+        return self._otherwise_kind is not None and self._otherwise_kind(self._graph.spec, played.replies[at], before) is not None
+
+    def _steps(self, reply: str) -> list[tuple[str, ...]]:
+        """Steps that a reply may take; none if it is not recognized."""
+        return [label.nodes for label in self._reader.label_reply(reply)]
+
+    def _replay(self, played: _Played, replies: Sequence[str]) -> Replay:
+        labels = [self._reader.label_reply(reply) for reply in replies]
+        return replay(self._graph, played.scenario.path, played.scenario.values, labels)
+
+
+def _deviation(replayed: Replay) -> str:
+    """What was wrong with the agent's steps, in a sentence; empty if nothing was."""
+    wrong = replayed.violation
+    if wrong is not None:
+        got = f"took the step {' + '.join(wrong.got)}" if wrong.got else "gave a reply that matches no step of the procedure"
+        return f"{got} where {' + '.join(wrong.expected)} was due"
+    return "" if replayed.arrived else "did not come to the right end"

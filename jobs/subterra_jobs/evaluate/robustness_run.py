@@ -1,0 +1,70 @@
+"""Lets robustness customers talk to the candidate and examines how it handled them. They cost nothing but the candidate's time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from subterra_api.job_contract.messages import Evaluation
+from subterra_api.v1alpha1.scores import RobustnessKind
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.analysis.robustness_summary import Robustness
+from subterra_jobs.evaluate.judge.fabrication import ReplyReader
+from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseKind
+from subterra_jobs.evaluate.judge.results import Result
+from subterra_jobs.evaluate.scenarios.robustness import KINDS, CustomerSources, RobustnessBlock
+from subterra_jobs.evaluate.scheduling import Schedule
+from subterra_jobs.evaluate.simulate.agents import Arm
+from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
+from subterra_jobs.evaluate.simulate.simulation import simulate_all
+from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUserFactory
+
+MIN_RECOGNIZED = 0.8
+"""Share of the candidate's replies that must be recognized before steps are checked in a run that models judge."""
+ENDED_EARLY = "the evaluation ended early"
+SPEAKS_FREELY = "the agent speaks freely, and only replies in the procedure's own words can be checked step by step"
+_WITHOUT_STEPS: tuple[RobustnessKind, ...] = ("unknownValues",)
+"""Kinds that can be checked although the agent's steps are not recognized."""
+
+
+def customer_sources(graph: Graph) -> CustomerSources:
+    """Where robustness customers get their words and values: decided here for all kinds."""
+    return CustomerSources()
+
+
+def otherwise_recognizer() -> OtherwiseKind | None:
+    """Recognizes the author's words for what the flowchart does not have."""
+    return None
+
+
+def playable(block: RobustnessBlock, settings: Evaluation, reader: ReplyReader, results: Sequence[Result]) -> RobustnessBlock:
+    """The customers that are worth simulating after the conforming ones, `results` of the candidate."""
+    if len(results) < settings.scenarios:
+        return RobustnessBlock((), dict.fromkeys(KINDS, ENDED_EARLY))
+    by_rules = settings.judge.name == "scripted"
+    if by_rules or reader.recognized_share([result.conversation for result in results]) >= MIN_RECOGNIZED:
+        return block
+    scenarios = tuple(each for each in block.scenarios if each.kind in _WITHOUT_STEPS)
+    unchecked = dict.fromkeys([kind for kind in KINDS if kind not in _WITHOUT_STEPS], SPEAKS_FREELY)
+    return RobustnessBlock(scenarios, {**unchecked, **block.untested})
+
+
+async def play_robustness(
+    block: RobustnessBlock,
+    candidate: Arm,
+    examiner: HandlingExaminer,
+    schedule: Schedule,
+    caches: Mapping[str, ConversationCache],
+) -> Robustness:
+    """The candidate's conversations with these customers, examined."""
+    if not block.scenarios:
+        return Robustness((), block.untested)
+    turns = max(len(scenario.lines) for scenario in block.scenarios) + 1
+    conversations = await simulate_all(
+        [candidate], block.scenarios, ScriptedUserFactory(), schedule, max_agent_turns=turns, caches=caches
+    )
+    pairs = zip(block.scenarios, conversations[candidate.name], strict=True)
+    return Robustness(tuple(examiner.examine(*pair) for pair in pairs), block.untested)
+
+
+def with_assertions(results: Sequence[Result], reader: ReplyReader) -> list[Result]:
+    """The candidate's results with everything that it asserted."""
+    return [replace(result, assertions=reader.assertions(result.scenario, result.conversation)) for result in results]

@@ -1,0 +1,284 @@
+"""Builds customers who say what the examples do not have: other words, unlisted and real values, detours, corrections.
+
+They are scripted whatever the run's simulator is, talk to the candidate only, and count in no score of the conforming customers.
+What they say comes from `CustomerSources`; a kind without a source, or for which the procedure has no place, is not tested.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, get_args
+
+from subterra_api.digest import sha256, short
+from subterra_api.job_contract.messages import Evaluation
+from subterra_api.v1alpha1.procedure import Variable
+from subterra_api.v1alpha1.scores import RobustnessKind
+from subterra_core.procedure.graph import Graph, Path
+from subterra_core.procedure.template import render, split
+from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, sample_path, sample_values
+from subterra_jobs.dialogue.scripted import Utterance, chat_messages, example_templates
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
+
+KINDS: tuple[RobustnessKind, ...] = get_args(RobustnessKind)
+CUSTOMERS: Mapping[RobustnessKind, int] = dict.fromkeys(KINDS, 30) | {"phrasings": 60}
+"""Customers of each kind, if that is not more than half of the conforming customers in all."""
+NO_SOURCE = "this version has no customers of this kind"
+NO_PLACE: Mapping[RobustnessKind, str] = {
+    "phrasings": "the procedure has no turn of the customer",
+    "unknownValues": "the customer never says a value of a closed list",
+    "realValues": "the customer never says an open value that a list of real ones fits",
+    "offTopic": "the procedure has no turn of the customer before which something else could be said",
+    "corrections": "the customer never says a value that could be corrected",
+    "afterEnd": "the agent never has the last word",
+}
+_CORRECTIONS = (
+    "{wrong}, or rather {right}",
+    "{wrong} … wait, I mean {right}",
+    "{wrong} (correction: {right})",
+    "{wrong}, hmm, no, {right}",
+)
+_TRIES = 50
+"""Draws before a kind counts as one that the procedure has no place for."""
+DetourKind = Literal["off topic", "unknown value", "after end"]
+_DETOURS: Mapping[RobustnessKind, DetourKind] = {
+    "unknownValues": "unknown value",
+    "offTopic": "off topic",
+    "afterEnd": "after end",
+}
+
+
+class Phrasing(Protocol):
+    """Composes customer lines in words that no training conversation has."""
+
+    def line(self, node: str, taken: str | None, values: Mapping[str, str], rng: random.Random) -> str:
+        """The customer's words at a node that go on to `taken`."""
+        ...
+
+    def opener(self, opener: str, rng: random.Random) -> str:
+        """An opener with surface variation."""
+        ...
+
+
+class Detour(Protocol):
+    """A turn that the flowchart does not have. `at` is the number of the customer's turns before it, `value` the unlisted value."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def customer(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+
+
+class DrawDetour(Protocol):
+    """Draws a detour for a path; `None` where the path has no place for it."""
+
+    def __call__(
+        self, graph: Graph, path: Path, values: Mapping[str, str], kind: DetourKind, rng: random.Random, *, held_out: bool
+    ) -> Detour | None: ...
+
+
+class RealValues(Protocol):
+    """Values of the real world for a variable; empty if no list fits."""
+
+    def __call__(self, variable: Variable, *, held_out: bool) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class CustomerSources:
+    """Where the words and values of these customers come from."""
+
+    phrasing: Phrasing | None = None
+    draw_detour: DrawDetour | None = None
+    real_values: RealValues | None = None
+
+
+@dataclass(frozen=True)
+class RobustnessBlock:
+    """Customers of all kinds, and the reason for each kind that has none."""
+
+    scenarios: tuple[Scenario, ...] = ()
+    untested: Mapping[RobustnessKind, str] = field(default_factory=dict)
+
+
+def customers_by_kind(conforming: int) -> dict[RobustnessKind, int]:
+    """Number of customers of each kind: half of the `conforming` ones in all at most, so that small evaluations stay small."""
+    share = min(1.0, conforming / 2 / sum(CUSTOMERS.values()))
+    return {kind: int(count * share) for kind, count in CUSTOMERS.items()}
+
+
+def build_robustness(graph: Graph, settings: Evaluation, sources: CustomerSources) -> RobustnessBlock:
+    """Customers of these settings, the same whenever they are built."""
+    scenarios, untested = list[Scenario](), dict[RobustnessKind, str]()
+    for kind, count in customers_by_kind(settings.scenarios).items():
+        found = _customers(graph, kind, count, settings.seed, sources)
+        if isinstance(found, str):
+            untested[kind] = found
+        else:
+            scenarios += found
+    return RobustnessBlock(tuple(scenarios), untested)
+
+
+def _customers(graph: Graph, kind: RobustnessKind, count: int, seed: int, sources: CustomerSources) -> list[Scenario] | str:
+    """Customers of one kind, or why there are none."""
+    draw = _drawing(graph, kind, sources)
+    if draw is None:
+        return NO_SOURCE
+    if count == 0:
+        return "too few scenarios; raise evaluation.scenarios"
+    scenarios: dict[str, Scenario] = {}
+    for index in range(count):
+        try:
+            drawn = _first_drawn(draw, f"evaluate/{seed}/robustness/{kind}/{index}", scenarios)
+        except InvalidInputError as error:  # such as a node without examples
+            return str(error)
+        if drawn is None:
+            return NO_PLACE[kind]
+        scenarios[drawn.id] = drawn
+    return [*scenarios.values()]
+
+
+Draw = Callable[[random.Random], Scenario | None]
+
+
+def _first_drawn(draw: Draw, seed: str, known: Mapping[str, Scenario]) -> Scenario | None:
+    """The first customer that the draws give and that is not `known`; a known one if there is no other."""
+    last = None
+    for attempt in range(_TRIES):
+        drawn = draw(random.Random(f"{seed}/{attempt}"))
+        if drawn is not None and drawn.id not in known:
+            return drawn
+        last = drawn or last
+    return last
+
+
+def _drawing(graph: Graph, kind: RobustnessKind, sources: CustomerSources) -> Draw | None:
+    """How a customer of this kind is drawn; `None` without a source."""
+    customer = _Customer(graph, kind)
+    if kind == "corrections":
+        return customer.with_correction
+    if kind == "phrasings":
+        phrasing = sources.phrasing
+        return None if phrasing is None else lambda rng: customer.with_phrasing(phrasing, rng)
+    if kind == "realValues":
+        real = sources.real_values
+        return None if real is None else lambda rng: customer.with_real_values(real, rng)
+    draw_detour = sources.draw_detour
+    return None if draw_detour is None else lambda rng: customer.with_detour(draw_detour, rng)
+
+
+@dataclass(frozen=True)
+class _Customer:
+    """Draws customers of one kind."""
+
+    graph: Graph
+    kind: RobustnessKind
+
+    def with_phrasing(self, phrasing: Phrasing, rng: random.Random) -> Scenario | None:
+        """One who says everything in other words."""
+        path, values = self._path_and_values(rng)
+        opener = self._opener(rng)
+        lines = {index: phrasing.line(node, taken, values, rng) for index, node, taken in self._turns(path)}
+        return self._scenario(path, values, lines, opener and phrasing.opener(opener, rng)) if lines else None
+
+    def with_real_values(self, real_values: RealValues, rng: random.Random) -> Scenario | None:
+        """One whose open values are real ones."""
+        path, values = self._path_and_values(rng)
+        templates = self._templates(path, rng)
+        said = {name for text in templates.values() for name in _variables_said(text)}
+        real = {
+            variable.name: rng.choice(found)
+            for variable in self.graph.spec.variables
+            if variable.name in said and variable.open and (found := real_values(variable, held_out=True))
+        }
+        return self._scenario(path, values | real, _rendered(templates, values | real), self._opener(rng)) if real else None
+
+    def with_correction(self, rng: random.Random) -> Scenario | None:
+        """One who corrects a value in the same turn: that with the most values, so that several facts come at once."""
+        path, values = self._path_and_values(rng)
+        templates = self._templates(path, rng)
+        lines = _rendered(templates, values)
+        correctable = [index for index, text in templates.items() if self._correctable(text)]
+        if not correctable:
+            return None
+        most = max(len(set(_variables_said(templates[index]))) for index in correctable)
+        index = rng.choice([each for each in correctable if len(set(_variables_said(templates[each]))) == most])
+        variable = rng.choice(self._correctable(templates[index]))
+        wrong = self._other_value(variable, values[variable.name], rng)
+        if wrong is None:
+            return None
+        corrected = rng.choice(_CORRECTIONS).format(wrong=wrong, right=values[variable.name])
+        lines[index] = render(templates[index], values | {variable.name: corrected})
+        return self._scenario(path, values, lines, self._opener(rng))
+
+    def with_detour(self, draw_detour: DrawDetour, rng: random.Random) -> Scenario | None:
+        """One with a turn that the flowchart has no place for. Without an opener, so that turns are counted on the path."""
+        path, values = self._path_and_values(rng)
+        detour = draw_detour(self.graph, path, values, _DETOURS[self.kind], rng, held_out=True)
+        if detour is None or (self.kind == "afterEnd" and self.graph.nodes[path[-1]].role == "user"):
+            return None
+        base = self._scenario(path, values, _rendered(self._templates(path, rng), values), None)
+        at = len(base.lines) if self.kind == "afterEnd" else detour.at
+        lines = (*base.lines[:at], detour.customer, *base.lines[at:])
+        return replace(base, lines=lines, detour_at=at, unlisted=detour.value, id=self._id(path, values, lines))
+
+    def _path_and_values(self, rng: random.Random) -> tuple[Path, dict[str, str]]:
+        path = sample_path(self.graph, rng)
+        unseen = rng.random() < 0.5
+        return path, fit_values_to_path(self.graph, path, sample_values(self.graph.spec.variables, rng, unseen=unseen), rng)
+
+    def _opener(self, rng: random.Random) -> str | None:
+        openers = self.graph.spec.openers
+        return rng.choice(openers) if openers and rng.random() < 0.5 else None
+
+    def _turns(self, path: Path) -> list[tuple[int, str, str | None]]:
+        """The customer's nodes: index on the path, id, and the node that follows."""
+        pairs = enumerate(zip(path, [*path[1:], None], strict=True))
+        return [(index, node, taken) for index, (node, taken) in pairs if self.graph.nodes[node].role == "user"]
+
+    def _templates(self, path: Path, rng: random.Random) -> dict[int, str]:
+        """An example for each of the customer's nodes, by index on the path."""
+        return {index: rng.choice(example_templates(self.graph, node, taken)) for index, node, taken in self._turns(path)}
+
+    def _correctable(self, template: str) -> list[Variable]:
+        """Variables said once in this example, whose value no path depends on."""
+        said = _variables_said(template)
+        variables = [each for each in self.graph.spec.variables if said.count(each.name) == 1]
+        return [each for each in variables if each.visibility == "customer" and each.name not in self.graph.facts]
+
+    def _other_value(self, variable: Variable, value: str, rng: random.Random) -> str | None:
+        drawn = (sample_values([variable], rng, unseen=False)[variable.name] for _ in range(_TRIES))
+        return next((other for other in drawn if other != value), None)
+
+    def _scenario(self, path: Path, values: dict[str, str], lines: Mapping[int, str], opener: str | None) -> Scenario:
+        """The customer with a line for each of its nodes, by index on the path."""
+        following = [*path[1:], None]
+        utterances = [
+            Utterance(node, self.graph.nodes[node].role, lines.get(index, "…"), following[index]) for index, node in enumerate(path)
+        ]
+        chat = chat_messages("", opener, utterances)[1:]
+        said = tuple(message["content"] for message in chat if message["role"] == "user")
+        return Scenario(
+            self._id(path, values, said),
+            False,
+            path,
+            values,
+            opener,
+            said,
+            chat[0]["role"] == "assistant",
+            context=context_lines(self.graph.spec, values),
+            kind=self.kind,
+        )
+
+    def _id(self, path: Path, values: Mapping[str, str], lines: Sequence[str]) -> str:
+        return short(sha256(["robustness", self.kind, path, sorted(values.items()), lines]), 12)
+
+
+def _rendered(templates: Mapping[int, str], values: Mapping[str, str]) -> dict[int, str]:
+    return {index: render(text, values) for index, text in templates.items()}
+
+
+def _variables_said(template: str) -> list[str]:
+    """Names of the variables in a template, in order, with repetitions."""
+    return split(template)[1::2]

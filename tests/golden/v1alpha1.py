@@ -77,10 +77,16 @@ def _changed(path: str, old: Facts, new: Facts) -> Iterator[str]:
             yield f"{path} has a narrower {key} ({old.get(key)} → {new.get(key)}): files with values between are refused"
     if "enum" in new and ("enum" not in old or _missing(old["enum"], new["enum"])):
         yield f"{path} allows fewer values ({old.get('enum', 'any')} → {new['enum']}): files with the others are refused"
-    if "pattern" in new and old.get("pattern") != new["pattern"]:
+    if "pattern" in new and not _alternatives(old.get("pattern")) <= _alternatives(new["pattern"]):
         yield f"{path} has another pattern ({old.get('pattern')} → {new['pattern']}): files that match only the old one are refused"
     if added := _missing(new.get("rules"), old.get("rules")):
         yield f"{path} has a new rule ({added}): files that break it are refused"
+
+
+def _alternatives(pattern: str | None) -> set[str]:
+    """What matches ``^(a|b)$`` also matches ``^(a|b|c)$``; any other pattern is a single alternative."""
+    inside = pattern[2:-2] if pattern and pattern.startswith("^(") and pattern.endswith(")$") else ""
+    return set(inside.split("|")) if inside and not set(inside) & set("()[]\\") else {str(pattern)}
 
 
 def _missing(wanted: Sequence[Any] | None, found: Sequence[Any] | None) -> str:

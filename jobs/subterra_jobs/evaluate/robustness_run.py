@@ -6,6 +6,9 @@ from dataclasses import replace
 from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import draw_detour, otherwise_kind
+from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
+from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseKind
@@ -27,12 +30,12 @@ _WITHOUT_STEPS: tuple[RobustnessKind, ...] = ("unknownValues",)
 
 def customer_sources(graph: Graph) -> CustomerSources:
     """Where robustness customers get their words and values: decided here for all kinds."""
-    return CustomerSources()
+    return CustomerSources(CustomerPhrasing(graph, held_out=True), draw_detour, real_values)
 
 
-def otherwise_recognizer() -> OtherwiseKind | None:
+def otherwise_recognizer() -> OtherwiseKind:
     """Recognizes the author's words for what the flowchart does not have."""
-    return None
+    return otherwise_kind
 
 
 def playable(block: RobustnessBlock, settings: Evaluation, reader: ReplyReader, results: Sequence[Result]) -> RobustnessBlock:

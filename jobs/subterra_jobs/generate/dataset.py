@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import detour_index
+from subterra_jobs.dialogue.scripted import CHAT_ROLE
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import BranchAudit
 from subterra_jobs.generate.check.turn_checks import count_drop_reasons
@@ -17,6 +19,7 @@ from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.stage.runner import StageOutcome
 
 Counts = dict[str, Any]
+_OTHER = {"user": "assistant", "assistant": "user"}
 
 
 def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: BranchAudit, output: Path) -> StageOutcome:
@@ -81,16 +84,22 @@ def _label_row(conversation: Conversation) -> dict[str, Any]:
         "style": customer.style,
         "twist": customer.twist and asdict(customer.twist),
         "turns": _turns(conversation),
-    }
+    } | ({"detour": conversation.detour.kind} if conversation.detour else {})
 
 
 def _turns(conversation: Conversation) -> list[list[str]]:
-    """The nodes behind each message after the system prompt; an empty list for the customer's opener."""
+    """The nodes behind each message after the system prompt; an empty list for the customer's opener and for a detour."""
     customer = conversation.spec.customer
     opener: list[list[str]] = [] if customer.opener is None else [[]]
     by_speaker = groupby(conversation.utterances, key=lambda utterance: utterance.role)
     turns = opener + [[utterance.node for utterance in group] for _, group in by_speaker]
-    return [turns[1], *turns] if customer.greeted and opener else turns
+    turns = [turns[1], *turns] if customer.greeted and opener else turns
+    if conversation.detour is None:
+        return turns
+    first_speaker = "user" if opener and not customer.greeted else CHAT_ROLE[conversation.utterances[0].role]
+    roles = [first_speaker if index % 2 == 0 else _OTHER[first_speaker] for index in range(len(turns))]
+    place = detour_index(roles, conversation.detour, int(bool(opener)))
+    return [*turns[:place], [], [], *turns[place:]]
 
 
 def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

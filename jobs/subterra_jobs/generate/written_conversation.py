@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.plan import ConversationSpec
 
@@ -19,6 +20,8 @@ class Conversation:
     """The branch that the blind reader chose at each decision of ``spec.audited``."""
     turn_keys: tuple[str, ...] = ()
     """Cache keys of ``utterances``."""
+    detour: Detour | None = None
+    """An exchange that the flowchart does not have; only in scripted conversations."""
     reused: int = 0
     """Number of turns and guesses taken from the response cache."""
 

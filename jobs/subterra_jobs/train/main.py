@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import fsspec
 
@@ -11,6 +12,7 @@ from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
 from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 from subterra_jobs.train.exchange import TrainingTask
@@ -56,7 +58,8 @@ def wordings(procedure: ProcedureSpec) -> list[str]:
     """All utterances of a procedure, with ``{{variable}}`` markers."""
     nodes = [text for node in procedure.nodes for text in node.examples]
     edges = [text for node in procedure.nodes for edge in node.next for text in edge.examples]
-    return [*procedure.openers, *nodes, *edges]
+    otherwise = [text for kind in get_args(OtherwiseKind) for text in otherwise_texts(procedure, kind)]
+    return [*procedure.openers, *nodes, *edges, *otherwise]
 
 
 def resolve_base_model(uri: str, bundled: Path) -> str:

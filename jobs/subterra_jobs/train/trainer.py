@@ -143,7 +143,7 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
         save_total_limit=2,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
-        logging_steps=10,
+        logging_steps=1 if workload.pretrained else 10,  # a step of a pretrained model takes seconds
         logging_first_step=True,
         report_to=[],
         disable_tqdm=True,

@@ -14,6 +14,7 @@ OLD = {
     "Kind.spec": {"required": True, "type": "object"},
     "Kind.spec.size": {"required": False, "type": "integer", "minimum": 1, "maximum": 9},
     "Kind.spec.mode": {"required": False, "type": "string", "enum": ["A", "B"]},
+    "Kind.spec.uri": {"required": False, "type": "string", "pattern": "^(a|c)$"},
     "Kind.spec.name": {"required": False, "type": "string", "pattern": "^a$", "maxLength": 5},
 }
 
@@ -42,6 +43,7 @@ def test_every_promise_is_written_down() -> None:
         changed("Kind.spec.size", maximum=None, minimum=None),
         changed("Kind.spec.mode", enum=["A", "B", "C"]),
         changed("Kind.spec.name", pattern=None, maxLength=6),
+        changed("Kind.spec.uri", pattern="^(a|b://.+|c)$"),
         changed("Kind/names", names=["kind", "k"]),
         changed("Other", type="object", required=True) | {"Other.spec": {"type": "object", "required": True}},
     ],
@@ -63,6 +65,7 @@ def test_additions_are_free(new: dict[str, Any]) -> None:
         (changed("Kind.spec.mode", enum=["A"]), "Kind.spec.mode allows fewer values"),
         (changed("Kind.spec.name", enum=["a"]), "Kind.spec.name allows fewer values"),
         (changed("Kind.spec.name", pattern="^b$"), "Kind.spec.name has another pattern"),
+        (changed("Kind.spec.uri", pattern="^(a|b)$"), "Kind.spec.uri has another pattern"),
         (changed("Kind.spec", rules=["self.size > 1"]), "Kind.spec has a new rule (self.size > 1)"),
         (changed("Kind/names", names=[]), "Kind/names lost kind"),
     ],

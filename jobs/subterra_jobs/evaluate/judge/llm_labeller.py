@@ -112,7 +112,7 @@ class GoldConversation:
 
 def draw_gold_conversations(dataset: Path, seed: int, count: int = GOLD_SAMPLE) -> list[GoldConversation]:
     """A sample of held-out conversations with their steps; all when there are fewer."""
-    labels = {row["id"]: row for row in _rows(dataset / "labels.jsonl") if row["heldOut"]}
+    labels = {row["id"]: row for row in _rows(dataset / "labels.jsonl") if row["heldOut"] and "detour" not in row}
     rows = [row for row in _rows(dataset / "heldout.jsonl") if row["id"] in labels]
     drawn = random.Random(f"evaluate/{seed}/gold").sample(rows, min(count, len(rows)))
     return [_gold_conversation(row, labels[row["id"]]) for row in drawn]

@@ -2,6 +2,7 @@
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.plan.pilot import BranchDecision
+from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.turn_keys import TurnKeys
 from subterra_jobs.generate.write.writer import BadTurnError, TeacherReply
@@ -36,6 +37,9 @@ class LLMTeacher:
         labels = {"conversation": spec.id, "reads": spec.path[position]}
         response, reused = await self._client.complete(key, request, labels, priority=position)
         return TeacherReply(parse_choice(decision, response.text), key, reused)
+
+    def detour(self, spec: ConversationSpec) -> None:
+        """None: the model's own conversations stay as they are."""
 
     async def close(self) -> None:
         """Closes the connections."""

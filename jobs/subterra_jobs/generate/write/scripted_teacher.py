@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import Detour, DetourKind, draw_detour
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
 from subterra_jobs.generate.plan.pilot import BranchDecision
@@ -15,6 +16,9 @@ from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.scripted_reader import RuleReader
 from subterra_jobs.generate.write.writer import TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
+
+DETOUR_SHARES: dict[DetourKind, float] = {"off topic": 0.08, "unknown value": 0.12, "after end": 0.1}
+"""Share of the conversations with a detour, by its kind."""
 
 
 class ScriptedTeacher:
@@ -41,6 +45,16 @@ class ScriptedTeacher:
         """The guess of a `RuleReader`."""
         hub, utterance = conversation.spec.path[decision.position], conversation.utterances[decision.position]
         return TeacherReply(self._reader.guess(hub, decision.options, utterance.text))
+
+    def detour(self, spec: ConversationSpec) -> Detour | None:
+        """A detour for a share of the conversations, where their paths have a place for it; none in the pilot."""
+        rng = random.Random(f"{spec.id}:detour")
+        point = rng.random()
+        for kind, share in DETOUR_SHARES.items():
+            point -= share
+            if point < 0 and not spec.audited:
+                return draw_detour(self._graph, spec.path, spec.values, kind, rng, held_out=False)
+        return None
 
     async def close(self) -> None:
         """Does nothing."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import Detour, with_detour
 from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages
 from subterra_jobs.errors import InvalidInputError
@@ -46,6 +47,10 @@ class Teacher(Protocol):
         """The branch that a reader of the conversation up to the decision chooses; empty if the words name none."""
         ...
 
+    def detour(self, spec: ConversationSpec) -> Detour | None:
+        """An exchange beyond the flowchart for this conversation, if it gets one."""
+        ...
+
     async def close(self) -> None:
         """Closes connections."""
         ...
@@ -79,7 +84,10 @@ class Writer:
             turn_keys=(*conversation.turn_keys, reply.key),
             reused=conversation.reused + reply.reused,
         )
-        return replace(longer, drop_reason=conversation_problem(messages(self._graph, longer))) if longer.written else longer
+        if not longer.written:
+            return longer
+        whole = replace(longer, detour=self._teacher.detour(spec))
+        return replace(whole, drop_reason=conversation_problem(messages(self._graph, whole)))
 
     async def _guess_next(self, conversation: Conversation) -> Conversation:
         """The conversation with one more guess of the blind reader, who sees nothing beyond the decision."""
@@ -121,4 +129,7 @@ def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
     """The conversation as chat messages for training."""
     spec, customer = conversation.spec, conversation.spec.customer
     system = system_message(graph.spec, spec.values)
-    return chat_messages(system, customer.opener, list(conversation.utterances), greeted=customer.greeted)
+    chat = chat_messages(system, customer.opener, list(conversation.utterances), greeted=customer.greeted)
+    if conversation.detour is None:
+        return chat
+    return with_detour(chat, conversation.detour, before_path=int(customer.opener is not None))

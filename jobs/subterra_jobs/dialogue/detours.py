@@ -1,0 +1,148 @@
+"""Detours: turns of the customer for which the flowchart has no place, and what the agent answers.
+
+Off topic and an unlisted value come before a turn that the customer then takes as the flowchart has it: the agent says that it
+cannot help there, and repeats its question. What comes after the end is answered once more, politely.
+"""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import yaml
+
+from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
+from subterra_core.procedure.graph import Graph, Path
+from subterra_core.procedure.otherwise import UNKNOWN_VALUE, OtherwiseKind, otherwise_texts
+from subterra_core.procedure.template import render, variables_of
+from subterra_jobs.dialogue.phrasing.value_lists import LOCALES
+from subterra_jobs.dialogue.sampling import held_out as is_held_out
+from subterra_jobs.dialogue.sampling import real_values
+from subterra_jobs.dialogue.scripted import example_templates
+from subterra_jobs.dialogue.wording_patterns import compile_pattern, max_value_length
+
+DetourKind = Literal["off topic", "unknown value", "after end"]
+OTHERWISE: Mapping[DetourKind, OtherwiseKind] = {
+    "off topic": "offTopic",
+    "unknown value": "unknownValue",
+    "after end": "afterEnd",
+}
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclass(frozen=True)
+class Detour:
+    """One exchange that the flowchart does not have."""
+
+    kind: DetourKind
+    at: int
+    """Number of the customer's turns on the path before it."""
+    customer: str
+    agent: str
+    """The agent's words, which its question follows unless the conversation is at its end."""
+    value: str = ""
+    """The unlisted value that the customer names."""
+
+
+def draw_detour(
+    graph: Graph, path: Path, values: Mapping[str, str], kind: DetourKind, rng: random.Random, *, held_out: bool
+) -> Detour | None:
+    """A detour on a path; `None` where the path has no place for it. With `held_out`, in words and values never in training."""
+    words, turns = _words(), _customer_turns(graph, path)
+    side = "held_out" if held_out else "train"
+    if kind == "unknown value":
+        return _unknown_value(graph, turns, values, rng, held_out=held_out)
+    agent = rng.choice(otherwise_texts(graph.spec, OTHERWISE[kind]))
+    if kind == "after end":
+        ends = graph.nodes[path[-1]].role == "agent"
+        return Detour(kind, len(turns), rng.choice(words["after_end"][side]), agent) if ends else None
+    # The customer's first words come before any question of the agent that could be repeated.
+    possible = range(0 if graph.nodes[path[0]].role == "agent" else 1, len(turns))
+    return Detour(kind, rng.choice(possible), rng.choice(words["off_topic"][side]), agent) if possible else None
+
+
+def with_detour(chat: Sequence[Mapping[str, str]], detour: Detour, *, before_path: int = 0) -> list[dict[str, str]]:
+    """The chat with the exchange in its place; `before_path` is the number of customer turns before those of the path."""
+    place = detour_index([message["role"] for message in chat], detour, before_path)
+    question = "" if detour.kind == "after end" else question_of(chat[place - 1]["content"])
+    exchange = [
+        {"role": "user", "content": detour.customer},
+        {"role": "assistant", "content": f"{detour.agent} {question}".strip()},
+    ]
+    return [*map(dict, chat[:place]), *exchange, *map(dict, chat[place:])]
+
+
+def detour_index(roles: Sequence[str], detour: Detour, before_path: int) -> int:
+    """The index in a chat with these roles at which the detour is inserted."""
+    turns = [index for index, role in enumerate(roles) if role == "user"]
+    number = detour.at + before_path
+    return turns[number] if number < len(turns) else len(roles)
+
+
+def question_of(turn: str) -> str:
+    """The last sentence of a turn: its question, if it asks one."""
+    return _SENTENCE_END.split(turn.strip())[-1]
+
+
+def otherwise_kind(spec: ProcedureSpec, reply: str, previous: str) -> OtherwiseKind | None:
+    """The kind of otherwise text that a reply begins with, when nothing but the question of the `previous` reply follows."""
+    text, limit = " ".join(reply.split()), max_value_length(spec)
+    for kind in OTHERWISE.values():
+        for template in otherwise_texts(spec, kind):
+            found = compile_pattern(template, limit).regex.match(text)
+            if found and text[found.end() :].strip() in {"", question_of(previous) if previous else ""}:
+                return kind
+    return None
+
+
+def _customer_turns(graph: Graph, path: Path) -> list[tuple[str, str | None]]:
+    """The customer's nodes on a path, each with the node that follows; a turn that spans several nodes is its first."""
+    following = [*path[1:], None]
+    roles = [graph.nodes[node].role for node in path]
+    return [
+        (node, taken)
+        for index, (node, taken) in enumerate(zip(path, following, strict=True))
+        if roles[index] == "user" and (index == 0 or roles[index - 1] != "user")
+    ]
+
+
+def _unknown_value(
+    graph: Graph, turns: Sequence[tuple[str, str | None]], values: Mapping[str, str], rng: random.Random, *, held_out: bool
+) -> Detour | None:
+    """The customer names a value that a closed variable does not list, in an example of the turn that would say it."""
+    closed = {each.name: each for each in graph.spec.variables if _is_closed(each) and each.name not in graph.facts}
+    places = [
+        (at, text, name)
+        for at, (node, taken) in enumerate(turns)
+        if at or graph.nodes[graph.spec.start].role == "agent"
+        for text in example_templates(graph, node, taken)
+        for name in variables_of(text)
+        if name in closed
+    ]
+    if not places:
+        return None
+    at, text, name = rng.choice(places)
+    value = rng.choice(_unlisted(closed[name], held_out))
+    agent = rng.choice(otherwise_texts(graph.spec, "unknownValue"))
+    said = render(text, {**values, name: value})
+    return Detour("unknown value", at, said, render(agent, {UNKNOWN_VALUE: value}), value)
+
+
+def _is_closed(variable: Variable) -> bool:
+    return variable.type == "string" and not variable.open and variable.visibility == "customer"
+
+
+def _unlisted(variable: Variable, held_out: bool) -> Sequence[str]:
+    """Values on one side of the split that the variable does not list."""
+    listed = {value.casefold() for value in variable.values}
+    strange = [value for value in _words()["unlisted"] if is_held_out(variable.name, value) == held_out]
+    real = real_values(variable, held_out=held_out)
+    return [value for value in real or strange if value.casefold() not in listed] or _words()["unlisted"]
+
+
+@cache
+def _words(locale: str = "en") -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((LOCALES / locale / "detours.yaml").read_text("utf-8"))
+    return content

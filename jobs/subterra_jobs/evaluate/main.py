@@ -15,8 +15,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
+from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.results import ArmResults
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report

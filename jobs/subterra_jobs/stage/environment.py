@@ -14,6 +14,7 @@ from subterra_api.job_contract.environment import (
     GATE_VARIABLE,
     KEY_VARIABLES,
     LOCAL_VLLM_URL,
+    MODELS_VARIABLE,
     PRICES_VARIABLE,
     REFERENCES_VARIABLE,
     TERMINATION_LOG,
@@ -47,6 +48,8 @@ class StageEnvironment:
     """Conversations in progress per arm of an evaluation; `None` for the stage's default."""
     workers: int | None = None
     """Processes that write scripted conversations; `None` for the stage's default."""
+    models: Path = Path("/app/models")
+    """Directory of the models that come with the image."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by provider."""
 
@@ -62,6 +65,7 @@ class StageEnvironment:
             reference_urls=_parse(variables, REFERENCES_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            models=Path(variables.get(MODELS_VARIABLE) or cls.models),
             keys={provider: variables.get(name, "") for provider, name in KEY_VARIABLES.items()},
         )
 

@@ -94,7 +94,7 @@ def count_hits(graph: Graph, labeller: EmbeddingLabeller, known: Known, rng: ran
 def _finds_wrong_step(
     graph: Graph, labeller: EmbeddingLabeller, known: Known, labels: Sequence[Sequence[Label]], rng: random.Random
 ) -> bool:
-    """Whether another step in place of one of the agent's turns is found: half the time a sibling on another branch."""
+    """Whether another step in place of one of the agent's turns is found: half the time one of another branch, if there is one."""
     due = prescribed_turns(graph, known.path)
     at = rng.randrange(len(due))
     before = due[at].indexes[0] - 1
@@ -104,7 +104,7 @@ def _finds_wrong_step(
     template = rng.choice(agent_templates(graph.nodes[rng.choice(siblings if siblings and rng.random() < 0.5 else others)]))
     wrong = labeller.nearest(render(template, known.values), known.values, Templates([template]))
     found = replay(graph, known.path, known.values, [*labels[:at], wrong, *labels[at + 1 :]]).violation
-    return found is not None and found.turn <= at
+    return found is not None and found.turn == at
 
 
 def foreign_replies(labellers: dict[str, EmbeddingLabeller]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from subterra_jobs.evaluate.judge.free_words.llm_labeller import ROLES, draw_gol
 from subterra_jobs.evaluate.judge.free_words.mentioned_values import masked, mentioned_values
 from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, Encoder, SentenceEncoder, Vectors
 from subterra_jobs.evaluate.judge.results import Accuracy, JudgingQuality
-from subterra_jobs.evaluate.judge.rule_labeller import MAX_CHAIN, REPLY_LIMIT, Label, Labeller, RuleLabeller
+from subterra_jobs.evaluate.judge.rule_labeller import MAX_CHAIN, MAX_CHAINS, REPLY_LIMIT, Label, Labeller, RuleLabeller
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
 
 COST_PER_SIMILARITY = 8
@@ -76,8 +76,10 @@ class EmbeddingLabeller:
 
     def labels(self, replies: Sequence[str], values: Mapping[str, str]) -> list[list[Label]]:
         """See `Labeller`."""
-        self._encoder.encode([masked(reply[:REPLY_LIMIT], values) for reply in replies])  # one batch, then from the cache
-        return [self.label(reply, values) for reply in replies]
+        recognized = {reply: self._rules.label(reply) for reply in replies}
+        unknown = [masked(reply[:REPLY_LIMIT], values) for reply, found in recognized.items() if not found]
+        self._encoder.encode(unknown)  # one batch; the encoder keeps the vectors
+        return [recognized[reply] or self.nearest(reply, values) for reply in replies]
 
     def align(self, chat: ChatMessages, values: Mapping[str, str], left_out: Sequence[Templates] | None = None) -> Alignment:
         """The cheapest alignment of a conversation whose path is unknown, by similarities alone, without rules.
@@ -182,7 +184,7 @@ def _masked_template(template: str) -> str:
 
 def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
     """Examples of all nodes of a speaker, and of sequences that one turn may utter."""
-    for chain in _chains(graph, role):
+    for chain in islice(_chains(graph, role), MAX_CHAINS):
         ways = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role != role]
         ends: Sequence[str | None] = ways or [None] if role == "user" else [None]
         for to in ends:

@@ -79,6 +79,7 @@ def test_a_reply_in_the_authors_words_keeps_the_label_of_the_rules() -> None:
     by_similarity = EmbeddingLabeller(GRAPH, encoder)
     reply = "So 3 cups of coffee, shall I pour them now?"
     assert by_similarity.label(reply, VALUES) == RuleLabeller(GRAPH).label(reply)
+    assert by_similarity.labels([reply], VALUES) == [RuleLabeller(GRAPH).label(reply)]
     assert encoder.asked == []
 
 

@@ -47,6 +47,10 @@ test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and d
 bench-wordings: .venv/.synced ## how the demo's agent handles customer phrasings that it was never trained on
 	@PYTHONPATH=cluster:demo:. $(PY) -m bench.wordings_shift
 
+.PHONY: bench-labeller
+bench-labeller: .venv/.synced ## how often sentence embeddings label free words correctly; MODELS=… is the folder with all-MiniLM-L6-v2
+	@PYTHONPATH=testkit:. $(PY) -m bench.labeller $(if $(MODELS),--models $(MODELS))
+
 .PHONY: bench-operator
 bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100 in flight: memory, restart, requests (20 minutes)
 	@$(CLUSTER) build

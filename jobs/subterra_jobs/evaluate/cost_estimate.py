@@ -15,7 +15,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue import scripted
 from subterra_jobs.dialogue.dummy import dummy_utterances, padded
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
-from subterra_jobs.evaluate.judge import llm_judge, llm_labeller
+from subterra_jobs.evaluate.judge import llm_judge
+from subterra_jobs.evaluate.judge.free_words import llm_labeller
 from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE
 from subterra_jobs.evaluate.judge.rubric import PARTS
 from subterra_jobs.evaluate.scenarios.scenario import Scenario

@@ -20,8 +20,8 @@ from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
+from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.results import ArmResults
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report

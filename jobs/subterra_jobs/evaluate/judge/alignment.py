@@ -17,6 +17,8 @@ from subterra_jobs.evaluate.judge.rule_labeller import Label
 SECOND_CANDIDATE_COST, UNLABELLED_COST, ILLEGAL_STEP_COST, MISLABELLED_COST = 1, 1, 3, 4
 _MAX_RUN = 12
 """Longest run of nodes of one speaker that is considered."""
+_DEVIATIONS = 2
+"""Likeliest candidates of an agent's turn that are considered as a step that is not due."""
 
 Nodes = tuple[str, ...]
 
@@ -31,10 +33,17 @@ class CandidateLabel:
 
 @dataclass(frozen=True)
 class LabelledTurn:
-    """A turn with up to two candidates, the likelier first; none for a turn that takes no step."""
+    """A turn with candidates, the likeliest first; none for a turn that takes no step. `costs` has the cost of each."""
 
     role: Role
     candidates: tuple[CandidateLabel, ...] = ()
+    costs: tuple[float, ...] | None = None
+    """`None`: the first is free, each further one costs `SECOND_CANDIDATE_COST` more."""
+
+    def with_costs(self) -> list[tuple[float, CandidateLabel]]:
+        """Each candidate after its cost."""
+        costs = self.costs or tuple(SECOND_CANDIDATE_COST * rank for rank in range(len(self.candidates)))
+        return [*zip(costs, self.candidates, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class _PartialAlignment:
     the path is.
     """
 
-    cost: int
+    cost: float
     position: Step | str | None
     on_model: Step | None
     deviated: bool = False
@@ -114,7 +123,7 @@ def _extend(graph: Graph, partial: _PartialAlignment, turns: Sequence[LabelledTu
             yield min(2, len(turns)), _off_path(partial, turns[:2], 0)
 
 
-def _off_path(partial: _PartialAlignment, turns: Sequence[LabelledTurn], cost: int) -> _PartialAlignment:
+def _off_path(partial: _PartialAlignment, turns: Sequence[LabelledTurn], cost: float) -> _PartialAlignment:
     """Extension by turns off the path: a clarifying question and its answer, or thanks after the end."""
     repeated = CandidateLabel(partial.last_agent_nodes)
     labels = tuple(repeated if any(candidate.nodes == repeated.nodes for candidate in turn.candidates) else None for turn in turns)
@@ -131,8 +140,8 @@ def _customer_turn(partial: _PartialAlignment, turn: LabelledTurn, runs: Sequenc
     alone = len(runs) == 1  # no decision to make
     for run in runs:
         costs = [
-            SECOND_CANDIDATE_COST * rank + (0 if alone or candidate.to == run.label.to else UNLABELLED_COST)
-            for rank, candidate in enumerate(turn.candidates)
+            cost + (0 if alone or candidate.to == run.label.to else UNLABELLED_COST)
+            for cost, candidate in turn.with_costs()
             if candidate.nodes == run.label.nodes and (alone or candidate.to in (None, run.label.to))
         ]
         yield _follow(partial, run, min(costs, default=MISLABELLED_COST if turn.candidates else UNLABELLED_COST))
@@ -143,26 +152,28 @@ def _agent_turn(
 ) -> Iterator[_PartialAlignment]:
     """Extensions by an agent turn: the step that is due, or a deviation."""
     due = {run.label.nodes for run in runs}
-    for rank, candidate in enumerate(turn.candidates):
+    for rank, (cost, candidate) in enumerate(turn.with_costs()):
         if candidate.nodes not in due:
-            deviation = _deviate(partial, runs[0], candidate, ILLEGAL_STEP_COST + SECOND_CANDIDATE_COST * rank)
+            if rank >= _DEVIATIONS:
+                continue
+            deviation = _deviate(partial, runs[0], candidate, ILLEGAL_STEP_COST + cost)
             yield from (replace(deviation, position=then) for then in _next_customer_nodes(graph, candidate.nodes[-1]))
             continue
         for run in (run for run in runs if run.label.nodes == candidate.nodes):
             uttered = replace(partial, last_agent_nodes=candidate.nodes, labels=(*partial.labels, (Label(candidate.nodes, ()),)))
-            yield _follow(uttered, run, SECOND_CANDIDATE_COST * rank)
+            yield _follow(uttered, run, cost)
     if not turn.candidates:
         deviation = _deviate(partial, runs[0], None, ILLEGAL_STEP_COST)
         yield from (replace(deviation, position=then) for then in _next_customer_nodes(graph, runs[0].label.nodes[-1]))
 
 
-def _follow(partial: _PartialAlignment, run: _SpeakerRun, cost: int) -> _PartialAlignment:
+def _follow(partial: _PartialAlignment, run: _SpeakerRun, cost: float) -> _PartialAlignment:
     """Extension by a turn that is due."""
     extended = replace(partial, cost=partial.cost + cost, position=run.then, turns=(*partial.turns, run.label))
     return extended if partial.deviated else _advance(extended, run)
 
 
-def _deviate(partial: _PartialAlignment, due: _SpeakerRun, candidate: CandidateLabel | None, cost: int) -> _PartialAlignment:
+def _deviate(partial: _PartialAlignment, due: _SpeakerRun, candidate: CandidateLabel | None, cost: float) -> _PartialAlignment:
     """Extension by a deviation: the path takes the step that was due and stops there."""
     base = partial if partial.deviated else replace(_advance(partial, due), deviated=True)
     labels = (*base.labels, (Label(candidate.nodes, ()),) if candidate else ())

@@ -10,11 +10,11 @@ from typing import Protocol
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
+from subterra_jobs.evaluate.judge.free_words.llm_labeller import LLMLabeller
 from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE, LLMJudge, judge_all
-from subterra_jobs.evaluate.judge.llm_labeller import LLMLabeller
 from subterra_jobs.evaluate.judge.results import ArmResults, JudgingQuality, Repeat, Result
 from subterra_jobs.evaluate.judge.rule_judge import judge_by_rules
-from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
+from subterra_jobs.evaluate.judge.rule_labeller import Labeller, RuleLabeller
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
 from subterra_jobs.evaluate.simulate.conversation import ArmSimulations, Conversation, Simulation
@@ -125,9 +125,9 @@ class LLMExaminer:
         return {name: list(islice(replays, len(simulations))) for name, simulations in arms.items()}
 
 
-def examine_by_rules(graph: Graph, labeller: RuleLabeller, scenario: Scenario, conversation: Conversation) -> Result:
-    """Result of one scenario by the rule labeller and the rule judge."""
-    labels = [labeller.label(reply.text) for reply in conversation.replies]
+def examine_by_rules(graph: Graph, labeller: Labeller, scenario: Scenario, conversation: Conversation) -> Result:
+    """Result of one scenario by the labeller and the rule judge."""
+    labels = labeller.labels([reply.text for reply in conversation.replies], scenario.values)
     replayed = replay(graph, scenario.path, scenario.values, labels)
     judgement = judge_by_rules(scenario.path, scenario.lines, conversation, replayed)
     return Result(scenario, conversation, replayed, (judgement,))

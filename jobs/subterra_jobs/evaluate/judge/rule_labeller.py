@@ -4,8 +4,9 @@ Each phrasing of an agent node becomes a regular expression with a group per var
 may utter several of them, joined by a space.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import agent_templates
@@ -33,8 +34,21 @@ _NodePattern = tuple[tuple[str, ...], Pattern]
 """A sequence of nodes and a pattern of one phrasing of all of them."""
 
 
+class Labeller(Protocol):
+    """Labels the agent's replies in a conversation whose path is known."""
+
+    name: str
+    """What the report says labelled the steps."""
+
+    def labels(self, replies: Sequence[str], values: Mapping[str, str]) -> list[list[Label]]:
+        """The likeliest labels of each reply; none for one that is not recognized. `values` are the customer's."""
+        ...
+
+
 class RuleLabeller:
     """Recognizes the agent phrasings of one procedure. Raises InvalidInputError for an agent node without examples."""
+
+    name = "rules: words of its own count as unrecognized"
 
     def __init__(self, graph: Graph) -> None:
         limit = max_value_length(graph.spec)
@@ -49,6 +63,10 @@ class RuleLabeller:
         best = max((p.literal for _, p, _ in found), default=0)
         sure = [(nodes, zip(p.variables, match.groups(), strict=True)) for nodes, p, match in found if p.literal == best]
         return [Label(nodes, tuple(slots)) for nodes, slots in sure]
+
+    def labels(self, replies: Sequence[str], values: Mapping[str, str]) -> list[list[Label]]:
+        """See `Labeller`: rules find values by their place in the phrasing."""
+        return [self.label(reply) for reply in replies]
 
 
 def _chains(graph: Graph) -> Iterator[tuple[str, ...]]:

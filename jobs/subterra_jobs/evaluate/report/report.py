@@ -24,12 +24,15 @@ from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary,
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
-from subterra_jobs.evaluate.judge.results import Accuracy, ArmResults, JudgingQuality, Result
+from subterra_jobs.evaluate.judge.results import RULES, Accuracy, ArmResults, JudgingQuality, Result
 from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.transcripts import result_row, transcript_row
 from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.store.artifact_store import ArtifactStore
+
+LABELLER_FLOOR = 0.95
+"""Share of the agent's turns that the labeller must get right; below it the report warns of what rests on its labels."""
 
 
 def provenance(run: RunInput, store: ArtifactStore, *, model: str, server_version: str) -> dict[str, str]:
@@ -112,9 +115,15 @@ def _decision(evaluated: Evaluated) -> dict[str, Any]:
 
 def _judging(evaluated: Evaluated) -> dict[str, Any]:
     quality, seed = evaluated.quality, evaluated.run.evaluation.seed
+    doubtful = quality.accuracy is not None and quality.accuracy.agent.hits < LABELLER_FLOOR * quality.accuracy.agent.of
     return {
         "agreement": agreement_summary(evaluated.arms, quality.repeats, quality.judges, seed),
-        "labeller": {"name": quality.labeller, "accuracy": quality.accuracy and _accuracy_shares(quality.accuracy)},
+        "labeller": {
+            "name": quality.labeller,
+            "accuracy": quality.accuracy and _accuracy_shares(quality.accuracy),
+            "doubtful": doubtful,
+            "conformanceDoubtful": doubtful and quality.judges != (RULES,),
+        },
     }
 
 

@@ -14,10 +14,11 @@ EXPORTER = {"SUBTERRA_USD_PER_HOUR": "2.50", "SUBTERRA_TURNS_PER_CONVERSATION": 
 
 
 def test_unset_and_empty_variables_leave_the_defaults() -> None:
-    names = ("BUDGET", "GATE", "PRICES", "OPENAI_ENDPOINTS", "VLLM_URL", "REFERENCE_URLS", "CONCURRENCY", "WORKERS")
+    names = ("BUDGET", "GATE", "PRICES", "OPENAI_ENDPOINTS", "VLLM_URL", "REFERENCE_URLS", "CONCURRENCY", "WORKERS", "MODELS_DIR")
     unset = StageEnvironment.parse({})
     assert StageEnvironment.parse({f"SUBTERRA_{name}": "" for name in names}) == unset
     assert (unset.budget.max_usd, unset.gate.attempt, unset.concurrency, unset.workers) == (None, 1, None, None)
+    assert unset.models == Path("/app/models")
     assert (unset.vllm_url, unset.reference_urls, unset.endpoints) == ("http://127.0.0.1:8000", (), ())
 
 
@@ -32,6 +33,7 @@ def test_every_variable_is_parsed() -> None:
             "SUBTERRA_REFERENCE_URLS": '["http://serving", "http://anchor"]',
             "SUBTERRA_CONCURRENCY": "8",
             "SUBTERRA_WORKERS": "2",
+            "SUBTERRA_MODELS_DIR": "/models",
             "OPENAI_API_KEY": "sk-secret",
         }
     )
@@ -39,7 +41,7 @@ def test_every_variable_is_parsed() -> None:
     assert environment.prices["qwen"].output == Decimal(2)
     assert (environment.endpoints, environment.vllm_url) == (("http://llm",), "http://candidate")
     assert environment.reference_urls == ("http://serving", "http://anchor")
-    assert (environment.concurrency, environment.workers) == (8, 2)
+    assert (environment.concurrency, environment.workers, environment.models) == (8, 2, Path("/models"))
     assert environment.keys == {"anthropic": "", "openai": "sk-secret"}
     assert "sk-secret" not in repr(environment)
 

@@ -98,6 +98,15 @@ def test_a_misheard_decision_is_mended_by_what_follows() -> None:
     assert (found.path, seen.conformant) == (DIRECT, True)
 
 
+@pytest.mark.parametrize(("cost", "conformant"), [(2.9, True), (3.1, False)])
+def test_the_flowchart_overrules_candidates_up_to_the_cost_of_an_illegal_step(cost: float, conformant: bool) -> None:
+    turns = heard(TRAVEL, DIRECT)
+    right = turns[-1].candidates[0]
+    unsure = LabelledTurn("agent", (CandidateLabel(("handover",)), right), (0.0, cost))
+    found, seen = judged(TRAVEL, {}, [*turns[:-1], unsure])
+    assert (found.turns[-1] == CandidateLabel(("booked",)), seen.conformant) == (conformant, conformant)
+
+
 def test_a_decision_that_the_agent_did_not_follow_is_the_agents_fault() -> None:
     turns = heard(TRAVEL, DIRECT)
     at = next(at for at, turn in enumerate(turns) if turn.candidates[0].nodes == ("choice",))

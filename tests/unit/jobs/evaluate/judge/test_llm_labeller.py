@@ -18,7 +18,7 @@ from subterra_jobs.dialogue.sampling import sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, scripted_utterances
 from subterra_jobs.evaluate.judge.alignment import CandidateLabel
 from subterra_jobs.evaluate.judge.conformance import Replay
-from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE, TRIES, LLMLabeller, parse_labels
+from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE, TRIES, LLMLabeller, parse_labels
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import Schedule

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from subterra_api.v1alpha1.scores import Proportion
 from subterra_jobs.evaluate.analysis.arms import (
     agreement_summary,
     arm_summary,
@@ -15,7 +16,7 @@ from subterra_jobs.evaluate.analysis.arms import (
     judge_fingerprints,
 )
 from subterra_jobs.evaluate.analysis.summary import traversal_counts
-from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Result
+from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Accuracy, Result
 from subterra_jobs.evaluate.report.graph_heatmap import draw_heatmap
 from subterra_jobs.evaluate.report.report import build_report, write_report
 from subterra_testkit.runs.reports import GRAPH, HOSTILE, JUDGES, Sample, evaluated, page, paired, single
@@ -128,6 +129,26 @@ def test_the_page_begins_with_the_decision_and_says_whose_it_is(beside: Sample) 
     text = page(beside)
     assert text.index('class="verdict') < text.index('class="tiles"') < text.index("Scores side by side")
     assert "Verdict at the time of the report: first attempt at this procedure" in text
+
+
+def test_what_rests_on_a_labeller_that_is_right_too_rarely_says_so(beside: Sample) -> None:
+    run, arms, judging = beside
+    doubt = "which is below 95 %: what rests on its labels is uncertain"
+    assert doubt not in page(beside)  # right on 93 of 96 turns
+    assert judging.accuracy is not None
+    poor = replace(judging, accuracy=replace(judging.accuracy, agent=Proportion(hits=90, of=96)))
+    text = page((run, arms, poor))
+    assert "right on only 93.8 % of the agent's turns" in text
+    assert text.count(doubt) == 2  # illegal steps, and reliability
+    assert "uncertain: the labeller was right on too few turns" in text  # conformance
+
+
+def test_conformance_by_rules_does_not_rest_on_the_labeller_of_free_words(alone: Sample) -> None:
+    run, arms, judging = alone
+    accuracy = Accuracy(Proportion(hits=90, of=96), Proportion(hits=88, of=91), Proportion(hits=17, of=20))
+    text = page((run, arms, replace(judging, labeller="rules and all-MiniLM-L6-v2", accuracy=accuracy)))
+    assert text.count("what rests on its labels is uncertain") == 1
+    assert "uncertain: the labeller" not in text
 
 
 def test_quotes_names_and_replies_are_escaped(beside: Sample) -> None:

@@ -1,0 +1,1 @@
+"""How often free words are labelled correctly by sentence embeddings."""

@@ -7,7 +7,7 @@ PY := .venv/bin/python
 CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
 # Two processes: tests of engines wait for the other core, tests of an API server mostly wait.
 PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
-SOURCES := api core operator jobs cli cluster demo testkit tests bench docs
+SOURCES := api core operator jobs cli cluster demo testkit tests bench docs images
 
 .PHONY: help
 help: ## this list
@@ -37,6 +37,7 @@ test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the librari
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
+	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser
 test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and desktop, and what axe-core finds in them (npm, Chromium; 2 minutes)
@@ -71,6 +72,10 @@ bench-evaluation: .venv/.synced ## how much longer an evaluation's play takes th
 .PHONY: bench-protocol
 bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster, hosted models as stand-ins (20 minutes); SEED=… for another one
 	@PYTHONPATH=cluster:demo:testkit:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
+
+.PHONY: bench-training
+bench-training: .venv/.synced ## the train stage against a plain PyTorch loop, by CPU seconds (5 minutes)
+	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.training
 
 .PHONY: bench-gate
 bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (4 minutes)

@@ -18,9 +18,8 @@ from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
-from subterra_jobs.evaluate.judge.fabrication import ReplyReader
-from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
+from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
 from subterra_jobs.evaluate.judge.results import ArmResults
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
@@ -176,8 +175,9 @@ async def _beyond_the_procedure(
     inputs: _Inputs, taking_part: _Participants, arms: ArmResults, steps: StepCounter, halt: Cancellation
 ) -> tuple[ArmResults, Robustness]:
     """The results with what the candidate asserted, and its conversations with robustness customers."""
-    reader, settings = ReplyReader(inputs.graph), inputs.context.input.evaluation
-    results = robustness_run.with_assertions(arms[participants.CANDIDATE], reader)
+    settings, candidate = inputs.context.input.evaluation, arms[participants.CANDIDATE]
+    reader = await asyncio.to_thread(robustness_run.reply_reader, inputs.graph, candidate, inputs.context.environment.models)
+    results = robustness_run.with_assertions(candidate, reader)
     block = robustness_run.playable(inputs.robustness, settings, reader, results)
     semaphore = asyncio.Semaphore(inputs.context.environment.concurrency or CONCURRENCY)
     robustness = await robustness_run.play_robustness(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.scores import RobustnessKind
@@ -9,8 +10,10 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import draw_detour, otherwise_kind
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.sampling import real_values
+from subterra_jobs.dialogue.scripted import agent_templates
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
+from subterra_jobs.evaluate.judge.free_words.embedding_labeller import make_labeller
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseKind
 from subterra_jobs.evaluate.judge.results import Result
 from subterra_jobs.evaluate.scenarios.robustness import KINDS, CustomerSources, RobustnessBlock
@@ -38,12 +41,24 @@ def otherwise_recognizer() -> OtherwiseKind:
     return otherwise_kind
 
 
+def reply_reader(graph: Graph, results: Sequence[Result], models: Path) -> ReplyReader:
+    """A reader by rules if they recognize the candidate's replies in `results`, else one by similarity, if its model is there."""
+    by_rules = ReplyReader(graph)
+    if _recognizes(by_rules, results) or not all(agent_templates(node) for node in graph.spec.nodes if node.role == "agent"):
+        return by_rules
+    return ReplyReader(graph, make_labeller(graph, models))
+
+
+def _recognizes(reader: ReplyReader, results: Sequence[Result]) -> bool:
+    return reader.recognized_share([(result.scenario, result.conversation) for result in results]) >= MIN_RECOGNIZED
+
+
 def playable(block: RobustnessBlock, settings: Evaluation, reader: ReplyReader, results: Sequence[Result]) -> RobustnessBlock:
     """The customers that are worth simulating after the conforming ones, `results` of the candidate."""
     if len(results) < settings.scenarios:
         return RobustnessBlock((), dict.fromkeys(KINDS, ENDED_EARLY))
     by_rules = settings.judge.name == "scripted"
-    if by_rules or reader.recognized_share([result.conversation for result in results]) >= MIN_RECOGNIZED:
+    if by_rules or _recognizes(reader, results):
         return block
     scenarios = tuple(each for each in block.scenarios if each.kind in _WITHOUT_STEPS)
     unchecked = dict.fromkeys([kind for kind in KINDS if kind not in _WITHOUT_STEPS], SPEAKS_FREELY)

@@ -22,7 +22,7 @@ from subterra_jobs.train.tokenized_dataset import Collator
 MICRO_BATCH_TOKENS = 16384
 """Tokens per rank and forward pass; larger batches are accumulated."""
 CPU_MICRO_BATCH_TOKENS = 4096
-"""The same for a pretrained model on a CPU, whose activations take about a megabyte per token."""
+"""The same of all ranks together for a pretrained model on a CPU, whose activations take about a megabyte per token."""
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
 ADAM_SHARE_OF_MUON = 0.25
@@ -105,7 +105,7 @@ class Workload:
 def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFTConfig:
     """The settings for TRL's trainer."""
     gpu = torch.cuda.is_available()
-    limit = CPU_MICRO_BATCH_TOKENS if workload.pretrained_on_cpu else MICRO_BATCH_TOKENS
+    limit = CPU_MICRO_BATCH_TOKENS // workload.ranks if workload.pretrained_on_cpu else MICRO_BATCH_TOKENS
     layout = BatchLayout.for_ranks(settings.batch_size, workload.ranks, workload.longest, limit)
     return SFTConfig(
         output_dir=str(checkpoints),

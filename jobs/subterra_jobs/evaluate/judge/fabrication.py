@@ -13,10 +13,10 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_api.v1alpha1.scores import Proportion
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.evaluate.judge.rule_labeller import Label, RuleLabeller
+from subterra_jobs.evaluate.judge.rule_labeller import Label, Labeller, RuleLabeller
 from subterra_jobs.evaluate.judge.value_forms import contains, date_parts, format_pattern, numbers_in, plain_words
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.conversation import Conversation
+from subterra_jobs.evaluate.simulate.conversation import Conversation, Simulation
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -44,27 +44,25 @@ class _Known:
 class ReplyReader:
     """Reads what replies to customers of one procedure say."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, labeller: Labeller | None = None) -> None:
         self._variables = {variable.name: variable for variable in graph.spec.variables}
         self._own_words = "\n".join(_agent_texts(graph.spec))
         self._context = [variable.name for variable in graph.spec.variables if variable.visibility == "context"]
         self._formats = {name: _patterns(variable) for name, variable in self._variables.items()}
-        try:
-            self._labeller: RuleLabeller | None = RuleLabeller(graph)
-        except InvalidInputError:  # without examples no reply is in the procedure's own words
-            self._labeller = None
-        self._labels: dict[str, Sequence[Label]] = {}
+        self._labeller = labeller or _rules(graph)
+        self._labels: dict[tuple[str, ...], Sequence[Label]] = {}
 
-    def label_reply(self, reply: str) -> Sequence[Label]:
+    def label_reply(self, reply: str, scenario: Scenario) -> Sequence[Label]:
         """The likeliest labels of a reply; none when it is not recognized."""
-        if reply not in self._labels:
-            self._labels[reply] = self._labeller.label(reply) if self._labeller else []
-        return self._labels[reply]
+        key = (reply, *scenario.values.values())
+        if key not in self._labels:
+            self._labels[key] = self._labeller.labels([reply], scenario.values)[0] if self._labeller else []
+        return self._labels[key]
 
-    def recognized_share(self, conversations: Sequence[Conversation]) -> float:
+    def recognized_share(self, simulations: Sequence[Simulation]) -> float:
         """Share of the agent's replies that are recognized."""
-        replies = [reply.text for conversation in conversations for reply in conversation.replies]
-        return sum(bool(self.label_reply(reply)) for reply in replies) / max(1, len(replies))
+        found = [bool(self.label_reply(reply.text, scenario)) for scenario, played in simulations for reply in played.replies]
+        return sum(found) / max(1, len(found))
 
     def assertions(self, scenario: Scenario, conversation: Conversation) -> tuple[Assertion, ...]:
         """Everything that the agent asserted in a conversation, in order."""
@@ -75,7 +73,8 @@ class ReplyReader:
             if message["role"] == "user":
                 told.append(message["content"])
             else:
-                found += self._in_reply(turn, message["content"], _Known(values, "\n".join(told)))
+                labels = self.label_reply(message["content"], scenario)
+                found += self._in_reply(turn, message["content"], labels, _Known(values, "\n".join(told)))
                 turn += 1
         return tuple(found)
 
@@ -87,9 +86,8 @@ class ReplyReader:
             if scenario.kind != "unknownValues" or not self._variables[name].values or self._variables[name].open
         }
 
-    def _in_reply(self, turn: int, reply: str, known: _Known) -> Sequence[Assertion]:
+    def _in_reply(self, turn: int, reply: str, labels: Sequence[Label], known: _Known) -> Sequence[Assertion]:
         """Of ambiguous readings the one with the fewest values that nobody gave."""
-        labels = self.label_reply(reply)
         readings = [label.slots for label in labels] if labels else [tuple(self._scan(reply))]
         assertions = [[self._assertion(turn, name, said, known) for name, said in slots] for slots in readings]
         return min(assertions, key=lambda reading: sum(not each.given for each in reading))
@@ -120,6 +118,13 @@ class ReplyReader:
             return bool(numbers) and numbers <= numbers_in(f"{meant}\n{known.told}")
         parts = date_parts(said) if kind == "dateRange" else frozenset()
         return bool(parts) and parts <= date_parts(meant)
+
+
+def _rules(graph: Graph) -> RuleLabeller | None:
+    try:
+        return RuleLabeller(graph)
+    except InvalidInputError:  # without examples no reply is in the procedure's own words
+        return None
 
 
 def count_fabricated(conversations: Sequence[Sequence[Assertion]]) -> Proportion:

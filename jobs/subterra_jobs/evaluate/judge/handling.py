@@ -96,7 +96,7 @@ class HandlingExaminer:
             return made_up
         if at >= len(played.replies):
             return "did not reply to it"
-        steps, last = self._steps(played.replies[at]), self._steps(played.replies[at - 1]) if at else []
+        steps, last = self._steps(played, at), self._steps(played, at - 1) if at else []
         asks_again = not steps or any({*nodes} <= {node for before in last for node in before} for nodes in steps)
         repeats = contains(played.replies[at], played.scenario.unlisted)
         return "" if asks_again or repeats or self._is_otherwise(played, at) else "went on as if the value were in the list"
@@ -115,7 +115,7 @@ class HandlingExaminer:
             return made_up
         if at >= len(played.replies):
             return "did not reply after the end"
-        steps, end = self._steps(played.replies[at]), self._steps(played.replies[at - 1])
+        steps, end = self._steps(played, at), self._steps(played, at - 1)
         closing = {node for nodes in end for node in nodes}
         stayed = not steps or any({*nodes} <= closing for nodes in steps) or self._is_otherwise(played, at)
         return "" if stayed else f"took the step {' + '.join(steps[0])} after the end"
@@ -125,12 +125,12 @@ class HandlingExaminer:
         before = played.replies[at - 1] if at else ""
         return self._otherwise_kind is not None and self._otherwise_kind(self._graph.spec, played.replies[at], before) is not None
 
-    def _steps(self, reply: str) -> list[tuple[str, ...]]:
+    def _steps(self, played: _Played, turn: int) -> list[tuple[str, ...]]:
         """Steps that a reply may take; none if it is not recognized."""
-        return [label.nodes for label in self._reader.label_reply(reply)]
+        return [label.nodes for label in self._reader.label_reply(played.replies[turn], played.scenario)]
 
     def _replay(self, played: _Played, replies: Sequence[str]) -> Replay:
-        labels = [self._reader.label_reply(reply) for reply in replies]
+        labels = [self._reader.label_reply(reply, played.scenario) for reply in replies]
         return replay(self._graph, played.scenario.path, played.scenario.values, labels)
 
 

@@ -12,12 +12,13 @@ from subterra_api.job_contract.messages import Gate
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
 from subterra_jobs.evaluate.judge.llm_labeller import GOLD_SAMPLE
-from subterra_jobs.evaluate.judge.results import ArmResults
+from subterra_jobs.evaluate.judge.results import ArmResults, counted
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
@@ -84,6 +85,7 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         quality = await taking_part.examiner.quality(batches, halt)
         figures = await pool.stats()
     results = _joined(batches)
+    _require_counted(results)
     scores = summarise(results, context.input.evaluation.seed).model_copy(update={"planned": len(inputs.scenarios)})
     details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate)
@@ -164,6 +166,15 @@ async def _simulate_and_examine(
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:
     return {name: [result for batch in batches for result in batch.arms[name]] for name in batches[0].arms}
+
+
+def _require_counted(arms: ArmResults) -> None:
+    for name, results in arms.items():
+        if not counted(results):
+            raise InvalidInputError(
+                f"the simulated customer left early in all {len(results)} conversations with {name}, whose steps were right; "
+                "choose another model for evaluation.simulator"
+            )
 
 
 def _provenance(inputs: _Inputs, taking_part: _Participants) -> dict[str, str]:

@@ -17,6 +17,8 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import cost_estimate as evaluation
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.generate import cost_estimate as generation
+from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.llm.cost_estimate import Cost, CostEstimate, CostItem, usd_range
 
 COLUMNS = ("PART", "MODEL", "CALLS", "TOKENS IN", "TOKENS OUT", "US DOLLARS")
@@ -36,6 +38,7 @@ class CostPlan:
     generation: CostEstimate
     evaluation: CostEstimate
     caps: tuple[SpendingCap, ...]
+    coverage: Coverage
 
     @property
     def total(self) -> CostEstimate:
@@ -65,7 +68,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice]) -> CostP
     roles = {"teacher": write.teacher, "customers": judge.simulator, "judge": judge.judge}
     scripted = tuple(name for name, provider in roles.items() if provider.name == "scripted")
     count = write.conversations * len(write.seeds)
-    return CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps)
+    coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
+    return CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage)
 
 
 def table(plan: CostPlan) -> Table:
@@ -86,6 +90,8 @@ def lines(plan: CostPlan) -> Iterator[str]:
     others = plan.arms - 1
     arms = f"the candidate and {others} other {'arm' if others == 1 else 'arms'}" if others else "the candidate"
     yield f"{plan.conversations:,} conversations to write, {plan.scenarios:,} scenarios to evaluate with {arms}"
+    if gaps := plan.coverage.gaps:
+        yield gaps
     if not plan.total.parts:
         yield "no paid API calls"
         return
@@ -114,6 +120,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "scripted": list(plan.scripted),
         "generation": _estimate_data(plan.generation),
         "evaluation": _estimate_data(plan.evaluation),
+        "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
         "usd": _dollars(plan.total.low, plan.total.high),
         "caps": [{"field": cap.field, "usd": float(cap.usd), "covers": _covers(plan.total, cap.usd)} for cap in plan.caps],
     }

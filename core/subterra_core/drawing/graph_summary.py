@@ -11,7 +11,7 @@ import networkx as nx
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph, Hop
-from subterra_core.procedure.text import decision_texts, guard_texts
+from subterra_core.procedure.text import decision_texts, guard_texts, order_texts
 
 MAX_LISTED_PATHS = 20_000
 """Maximum number of paths that are listed one by one."""
@@ -38,16 +38,9 @@ class TraversalCounts:
 
 def condition_label(node: Node, edge: Edge) -> str:
     """Condition of an edge, phrased as in prompts, with its guards in parentheses; empty if nothing decides."""
-    decision = "; ".join(decision_texts(node, edge)) or _order_label(node, edge)
+    decision = "; ".join(decision_texts(node, edge) or order_texts(node, edge))
     guards = " and ".join(guard_texts(edge))
     return " ".join(part for part in (decision, f"(if {guards})" if guards else "") if part)
-
-
-def _order_label(node: Node, edge: Edge) -> str:
-    """Where the history decides: the place of `edge` in the order of the edges."""
-    if len(node.next) < 2 or node.decided_by != "history":
-        return ""
-    return "first choice" if edge is node.next[0] else "if the edges above are used up or closed"
 
 
 def clean(text: str) -> str:

@@ -40,6 +40,8 @@ MIN_SAMPLE = 30
 MIN_UNKNOWN_VALUES = 0.5
 """Share of customers with a value outside a closed list; a candidate that clearly handles fewer fails."""
 PHRASINGS_REMEDY = "add examples in other words to the customer's turns, or raise evaluation.scenarios, up to 420"
+MAX_LEFT_OUT = 0.2
+"""Largest share of conversations that a simulated customer may have left early; with more the customers are not fit to judge by."""
 BRANCH_ALPHA = 0.05
 """Probability of blocking a candidate whose branches are all good enough."""
 REPORT_CAP = 100_000
@@ -156,8 +158,10 @@ def _checks(statistics: Statistics, policy: GatePolicy, alpha: float) -> Iterato
             yield _mean_check(name, sample, policy.min_score, alpha)
     failures = statistics.failures
     successes = Proportion(hits=failures.of - failures.hits, of=failures.of)
-    yield _proportion_check("success", successes, 1 - policy.max_failure_rate, alpha)
-    yield _proportion_check("conformance", statistics.conformance, policy.min_conformance, alpha)
+    if failures.of:
+        yield _proportion_check("success", successes, 1 - policy.max_failure_rate, alpha)
+    if statistics.conformance.of:
+        yield _proportion_check("conformance", statistics.conformance, policy.min_conformance, alpha)
     for comparison in statistics.comparisons:
         yield from _comparison_checks(comparison, policy, alpha)
 
@@ -245,11 +249,18 @@ def _inconclusive_reasons(scores: Scores, statistics: Statistics, policy: GatePo
     if scores.ended_early:
         why = "because the candidate could no longer pass the policy then in force"
         yield f"only {_simulated(scores)}, {why}; set another evaluation.seed to simulate them all"
-    elif scores.scenarios < policy.min_scenarios:
+    elif (usable := scores.scenarios - _left_out(scores, statistics)) < policy.min_scenarios:
+        what = f"{scores.scenarios} scenarios were simulated" if usable == scores.scenarios else f"{usable} conversations count"
+        yield f"only {what}, but a promotion needs at least {policy.min_scenarios}; raise evaluation.scenarios"
+    if (left := _left_out(scores, statistics)) > MAX_LEFT_OUT * scores.scenarios:
         yield (
-            f"only {scores.scenarios} scenarios were simulated, but a promotion needs at least {policy.min_scenarios}; "
-            "raise evaluation.scenarios"
+            f"{left} of {scores.scenarios} conversations are left out, because the simulated customer left early, "
+            f"but at most {MAX_LEFT_OUT:.0%} may be; choose another model for evaluation.simulator"
         )
+    if not statistics.criteria:
+        yield "no criterion was judged; evaluate again"
+    if not (statistics.failures.of and statistics.conformance.of):
+        yield "failures or conformance were counted in no conversation; evaluate again"
     if statistics.missing > policy.max_missing:
         yield f"{statistics.missing:.1%} of the judgements are missing, but at most {policy.max_missing:.0%} may be; judge again"
     for against, name, difference in _differences(statistics):
@@ -285,8 +296,15 @@ def _undecided(checks: Sequence[Check], scenarios: int, alpha: float) -> Iterato
             yield f"{check.name}: {check.text}; {number} scenarios would be needed to decide at the observed difference"
 
 
+def _left_out(scores: Scores, statistics: Statistics) -> int:
+    """Conversations that count nowhere, because the simulated customer left early."""
+    return max(0, scores.scenarios - statistics.failures.of)
+
+
 def _advisories(scores: Scores, statistics: Statistics, policy: GatePolicy) -> Iterator[str]:
-    """What a Pass does not cover: samples too small to judge or to compare, and rare branches that fail."""
+    """What a Pass does not cover: conversations left out, samples too small to judge or to compare, and rare branches that fail."""
+    if left := _left_out(scores, statistics):
+        yield f"advisory: {left} of {scores.scenarios} conversations are left out, because the simulated customer left early"
     for name, sample in sorted(statistics.criteria.items()):
         if sample.count < MIN_SAMPLE:
             yield f"advisory: {name} was not judged, since it applies to only {sample.count} conversations"

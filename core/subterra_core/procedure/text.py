@@ -40,7 +40,7 @@ def _node(node: Node) -> Iterator[str]:
 
 def edge_condition(node: Node, edge: Edge) -> str:
     """Condition under which a conversation takes `edge`; empty if nothing decides."""
-    return "; ".join([*decision_texts(node, edge), *guard_texts(edge)])
+    return "; ".join([*(decision_texts(node, edge) or order_texts(node, edge)), *guard_texts(edge)])
 
 
 def decision_texts(node: Node, edge: Edge) -> list[str]:
@@ -49,6 +49,13 @@ def decision_texts(node: Node, edge: Edge) -> list[str]:
     if node.fact is not None:
         texts.append(f"{node.fact} is {' or '.join(edge.values) if edge.values else 'anything else'}")
     return texts
+
+
+def order_texts(node: Node, edge: Edge) -> list[str]:
+    """Where the history decides: the place of `edge` in the order of the edges."""
+    if len(node.next) < 2 or node.decided_by != "history":
+        return []
+    return ["first choice" if edge is node.next[0] else "if the edges above are used up or closed"]
 
 
 def guard_texts(edge: Edge) -> list[str]:

@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
@@ -21,7 +22,7 @@ from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.results import ArmResults
+from subterra_jobs.evaluate.judge.results import ArmResults, counted
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
@@ -91,6 +92,7 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         quality = await taking_part.examiner.quality(batches, halt)
         results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, halt)
         figures = await pool.stats()
+    _require_counted(results)
     scores = _scores(inputs, results, robustness)
     details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness)
@@ -205,6 +207,15 @@ def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Sco
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:
     return {name: [result for batch in batches for result in batch.arms[name]] for name in batches[0].arms}
+
+
+def _require_counted(arms: ArmResults) -> None:
+    for name, results in arms.items():
+        if not counted(results):
+            raise InvalidInputError(
+                f"the simulated customer left early in all {len(results)} conversations with {name}, whose steps were right; "
+                "choose another model for evaluation.simulator"
+            )
 
 
 def _provenance(inputs: _Inputs, taking_part: _Participants) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from subterra_api.v1alpha1.scores import Interval, Scores
 from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES
 from subterra_jobs.evaluate.cost_check import CostForecast
-from subterra_jobs.evaluate.judge.results import GRACEFUL, ArmResults, Result
+from subterra_jobs.evaluate.judge.results import GRACEFUL, ArmResults, Result, counted
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.runner import StageContext
@@ -77,9 +77,12 @@ def _early_stop_part(scores: Scores) -> Iterator[str]:
 
 def _problem_parts(results: Sequence[Result], scores: Scores) -> Iterator[str]:
     failed = sum(result.conversation.error is not None for result in results)
-    faults = sum(result.conversation.fault is not None for result in results)
+    left_out = len(results) - len(counted(results))
+    faults = sum(result.conversation.fault is not None for result in results) - left_out
     if failed:
         yield f"{failed} could not be simulated and count as failed"
+    if left_out:
+        yield f"in {left_out} the simulated customer left early; they are left out"
     if faults:
         yield f"in {faults} the simulated customer misbehaved; they are included"
     if GRACEFUL not in scores.criteria:

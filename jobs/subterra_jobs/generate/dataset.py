@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import BranchAudit
 from subterra_jobs.generate.check.turn_checks import count_drop_reasons
 from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
+from subterra_jobs.generate.plan.plan import train_whole
 from subterra_jobs.generate.write.writer import messages
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.stage.runner import StageOutcome
@@ -28,15 +29,17 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: Br
     Raises InvalidInputError when no conversation is left for training or for holding out.
     """
     ordered = sorted(conversations, key=lambda conversation: conversation.spec.id)
-    accepted = [conversation for conversation in ordered if conversation.drop_reason is None]
+    accepted = _trained_whole(graph, ordered)
     train = [conversation for conversation in accepted if conversation.spec.is_training]
     held_out = [conversation for conversation in accepted if conversation.spec.held_out]
     drop_reasons = [conversation.drop_reason for conversation in ordered if conversation.drop_reason]
     _require_both_splits(train, held_out, drop_reasons)
     coverage = measure_coverage(graph, [conversation.spec for conversation in train])
+    copies = sum(conversation.spec.copy for conversation in held_out)
     counts = {
         "train": len(train),
         "heldOut": len(held_out),
+        **({"copies": copies} if copies else {}),
         "dropped": len(drop_reasons),
         "droppedFor": count_drop_reasons(drop_reasons),
     }
@@ -48,6 +51,15 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: Br
     return StageOutcome(_summary(counts, coverage, audit))
 
 
+def _trained_whole(graph: Graph, ordered: list[Conversation]) -> list[Conversation]:
+    """The conversations that were not dropped. What only held-out ones have left is trained on."""
+    accepted = [conversation for conversation in ordered if conversation.drop_reason is None]
+    if len(accepted) == len(ordered):
+        return accepted
+    split = train_whole(graph, [conversation.spec for conversation in accepted])
+    return [replace(conversation, spec=spec) for conversation, spec in zip(accepted, split, strict=True)]
+
+
 def _require_both_splits(train: list[Conversation], held_out: list[Conversation], drop_reasons: list[str]) -> None:
     if train and held_out:
         return
@@ -57,7 +69,8 @@ def _require_both_splits(train: list[Conversation], held_out: list[Conversation]
 
 
 def _summary(counts: Counts, coverage: Coverage, audit: BranchAudit) -> str:
-    parts = [f"{counts['train']:,} training conversations, {counts['heldOut']:,} held out, {coverage.message}"]
+    copies = f" ({counts['copies']:,} of trained scenarios)" if counts.get("copies") else ""
+    parts = [f"{counts['train']:,} training conversations, {counts['heldOut']:,} held out{copies}, {coverage.message}"]
     if audit.message:
         parts.append(audit.message)
     dropped = f", {counts['dropped']:,} dropped ({_listed(counts['droppedFor'])})" if counts["dropped"] else ""
@@ -79,6 +92,7 @@ def _label_row(conversation: Conversation) -> dict[str, Any]:
         "path": spec.path,
         "values": spec.values,
         "heldOut": spec.held_out,
+        **({"copy": True} if spec.copy else {}),
         "opener": customer.opener,
         "persona": customer.persona,
         "style": customer.style,

@@ -1,6 +1,7 @@
 """Checkpoints of an interrupted training, and which one to resume from."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,10 +11,18 @@ _MARKER = "complete.json"
 
 
 def mark_complete(checkpoint: Path, ranks: int) -> None:
-    """Marks a checkpoint as complete. Call it after every rank has written its part."""
+    """Marks a checkpoint as complete. Call it after every rank has written its part.
+
+    From then on a resume has this one, so those set aside are removed.
+    """
     partial = checkpoint / f"{_MARKER}.partial"
-    partial.write_text(json.dumps({"ranks": ranks}))
+    with partial.open("w") as file:
+        file.write(json.dumps({"ranks": ranks}))
+        file.flush()
+        os.fsync(file.fileno())  # else a crash of the node may leave the name without its content
     partial.rename(checkpoint / _MARKER)
+    for aside in checkpoint.parent.glob(_aside_of("*")):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def newest_complete(directory: Path, ranks: int) -> Path | None:
@@ -26,11 +35,31 @@ def newest_complete(directory: Path, ranks: int) -> Path | None:
     return max(complete)[1] if complete else None
 
 
-def remove_unusable(directory: Path, ranks: int) -> None:
-    """Removes incomplete checkpoints and those of another number of ranks, which the trainer would take for its own."""
+def set_aside_unusable(directory: Path, ranks: int) -> None:
+    """Leaves only checkpoints that ``ranks`` ranks can resume from, because the trainer takes all others for its own too.
+
+    Incomplete ones are removed. Those of another number of ranks are kept in a folder until this training has a complete one:
+    if it never has, the next attempt with their number of ranks gets them back.
+    """
     for path in _checkpoints(directory):
-        if _ranks_of(path) != ranks:
+        written_by = _ranks_of(path)
+        if written_by is None:
             shutil.rmtree(path, ignore_errors=True)
+        elif written_by != ranks:
+            _move(path, directory / _aside_of(str(written_by)))
+    for path in _checkpoints(directory / _aside_of(str(ranks))):
+        _move(path, directory)
+
+
+def _aside_of(ranks: str) -> str:
+    return f"ranks-{ranks}"
+
+
+def _move(checkpoint: Path, folder: Path) -> None:
+    """Moves a checkpoint into a folder, in place of one of the same step."""
+    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder / checkpoint.name, ignore_errors=True)
+    checkpoint.rename(folder / checkpoint.name)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -43,9 +72,9 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def _ranks_of(checkpoint: Path) -> int | None:
-    """The number of ranks that wrote a checkpoint; `None` if it is incomplete."""
+    """The number of ranks that wrote a checkpoint; `None` if it is incomplete, which one with a damaged marker is too."""
     try:
-        ranks: int = json.loads((checkpoint / _MARKER).read_text())["ranks"]
-    except FileNotFoundError:
+        ranks = json.loads((checkpoint / _MARKER).read_text())["ranks"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    return ranks
+    return ranks if type(ranks) is int and ranks > 0 else None

@@ -34,7 +34,7 @@ def train(task: TrainingTask, on_progress: OnProgress) -> TrainingSummary:
         if not (task.dataset_dir / name).is_file():
             raise InvalidInputError(f"the dataset has no {name}; run the generate stage again")
     task.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints.remove_unusable(task.checkpoint_dir, task.ranks)
+    checkpoints.set_aside_unusable(task.checkpoint_dir, task.ranks)
     with tempfile.TemporaryDirectory(prefix="train-") as work:
         result = launch(task, Path(work), on_progress)
     return TrainingSummary(**result, seconds=round(time.monotonic() - started, 1))

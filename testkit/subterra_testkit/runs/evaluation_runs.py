@@ -57,6 +57,10 @@ def fake_provider(api: FakeLLMApi | None = None) -> Iterator[FakeLLMApi]:
             yield served
 
 
+TURN = r"(?:\[\d+\] )?"
+"""The number before the speaker of a turn, where a prompt has one."""
+
+
 def last_message(body: dict[str, Any]) -> str:
     """The last message of a request."""
     return str(body["messages"][-1]["content"])
@@ -76,7 +80,8 @@ def in_character(body: dict[str, Any]) -> str:
         return json.dumps({"option": 1})
     if role_of(body) == "agent":
         return f"Certainly, {chatter(last_message(body))}."
-    said = len(re.findall(r"^Customer: ", last_message(body), re.MULTILINE))
+    lines = re.findall(rf"^{TURN}(Agent|Customer): ", last_message(body), re.MULTILINE)
+    said = lines.count("Customer") - (lines[:1] == ["Customer"])  # who speaks first says no wish yet
     wishes = re.findall(r"^\d+\. (.*)$", last_message(body), re.MULTILINE)
     return f"{wishes[said]} {chatter(last_message(body))}" if said < len(wishes) else "[END]"
 
@@ -100,7 +105,9 @@ class FaultlessProvider:
         return {"customer": self._customer, "router": self._router, "agent": self._agent}[role_of(body)](body)
 
     def _customer(self, body: dict[str, Any]) -> str:
-        said = [line for line in re.findall(r"^Customer: (.*)$", last_message(body), re.MULTILINE) if line not in self._openers]
+        said = [
+            line for line in re.findall(rf"^{TURN}Customer: (.*)$", last_message(body), re.MULTILINE) if line not in self._openers
+        ]
         wishes = re.findall(r"^\d+\. (.*)$", last_message(body), re.MULTILINE)
         if len(said) >= len(wishes):
             return "[END]"
@@ -125,7 +132,7 @@ class FaultlessProvider:
         return self._oracle.reply(chat[1:] if chat[0]["content"] == AWAITING_GREETING else chat)
 
     def _router(self, body: dict[str, Any]) -> str:
-        last = re.findall(r"^Customer: (.*)$", last_message(body), re.MULTILINE)[-1]
+        last = re.findall(rf"^{TURN}Customer: (.*)$", last_message(body), re.MULTILINE)[-1]
         options = re.findall(r"^(\d+)\. (.*)$", last_message(body), re.MULTILINE)
         meant = {_goal(each) for each in self.meant.get(last, [])}
         return json.dumps({"option": int(next((number for number, text in options if text in meant), 1))})

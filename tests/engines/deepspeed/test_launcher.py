@@ -10,7 +10,7 @@ import pytest
 
 from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.train import launcher
-from subterra_jobs.train.checkpoints import mark_complete, newest_complete, remove_unusable
+from subterra_jobs.train.checkpoints import mark_complete, newest_complete, set_aside_unusable
 from subterra_jobs.train.launcher import (
     TrainingCrashedError,
     TrainingInterruptedError,
@@ -115,8 +115,8 @@ def test_a_training_goes_on_from_the_newest_whole_checkpoint(tmp_path: Path):
     checkpoint(tmp_path, 11, ranks=None)
     checkpoint(tmp_path, 12, ranks=2)
     assert newest_complete(tmp_path, 1) == newest
-    remove_unusable(tmp_path, 1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
+    set_aside_unusable(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-9"]
 
 
 def test_without_a_checkpoint_a_training_starts_over(tmp_path: Path):

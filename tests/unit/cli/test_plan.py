@@ -1,6 +1,7 @@
 """`subterra plan`: what a compile will pay, from its manifests alone."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE
+from subterra_testkit.procedures import branch, shop
 from subterra_testkit.repository import ROOT
 
 PROCEDURE, SCRIPTED, MODELS = (
@@ -65,6 +67,19 @@ def test_a_table_tells_each_part_with_its_model_calls_tokens_and_dollars(tmp_pat
     assert all(" to $" in row for row in rows[1:7])
     assert "40 conversations to write, 20 scenarios to evaluate with the candidate" in rows
     assert "spec.budget.maxUSDPerRun of $50 covers the maximum" in rows
+
+
+def test_what_too_few_conversations_cannot_train_is_named_before_anything_is_paid(tmp_path: Path) -> None:
+    spec = shop(*(branch(f"way{number}", f"Number {number}, please.") for number in range(20)))
+    made = {"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "metadata": {"name": "travel"}, "spec": spec.dump()}
+    (tmp_path / "procedure.yaml").write_text(yaml.safe_dump(made))
+    file = Path(agent(tmp_path))
+    content = yaml.safe_load(file.read_text())
+    content["spec"]["compile"]["template"]["generation"]["conversations"] = 20
+    file.write_text(yaml.safe_dump(content))
+    told = plan(str(tmp_path / "procedure.yaml"), str(file))
+    assert re.search(r"not trained: node way\d+ \(too few conversations; raise generation.conversations\), edge", told.output)
+    assert "not trained" not in plan(PROCEDURE, str(file)).output
 
 
 def test_what_is_scripted_costs_nothing_and_says_so() -> None:

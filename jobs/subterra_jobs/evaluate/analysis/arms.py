@@ -12,7 +12,7 @@ import numpy as np
 from subterra_jobs.evaluate.analysis import statistics
 from subterra_jobs.evaluate.analysis.judge_agreement import kappa_interval, repeat_variance
 from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES, criterion_scores
-from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, TASK, ArmResults, Judgement, Repeat, Result
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, TASK, ArmResults, Judgement, Repeat, Result, counted
 
 QUESTION_MARKS = "?？؟"
 MIN_AGREEMENT_PAIRS = 30
@@ -20,17 +20,19 @@ MIN_AGREEMENT_PAIRS = 30
 
 
 def arm_summary(results: Sequence[Result], seed: int) -> dict[str, Any]:
-    """Scores and shares of one arm with 95 % intervals, and its cost per conversation."""
-    criteria = {name: criterion_scores(results, name) for name in CRITERIA}
+    """Scores and shares of one arm with 95 % intervals, without conversations that are left out, and its cost per conversation."""
+    kept = counted(results)
+    criteria = {name: criterion_scores(kept, name) for name in CRITERIA}
     judged = {name: values for name, values in criteria.items() if len(values) >= (MIN_CHALLENGES if name == GRACEFUL else 1)}
     return {
         "conversations": len(results),
+        "leftOut": len(results) - len(kept),
         "unplayed": sum(result.conversation.error is not None for result in results),
         "unjudged": sum(None in result.judgements for result in results),
         "challenges": sum(result.challenged for result in results),
         "criteria": {name: statistics.mean_interval(values, seed).model_dump() for name, values in judged.items()},
-        "failureRate": statistics.share_interval(sum(r.failed for r in results), len(results)).model_dump(),
-        "conformance": statistics.share_interval(sum(r.conformant for r in results), len(results)).model_dump(),
+        "failureRate": statistics.share_interval(sum(r.failed for r in kept), len(kept)).model_dump(),
+        "conformance": statistics.share_interval(sum(r.conformant for r in kept), len(kept)).model_dump(),
         "takes": cost_per_conversation(results),
     }
 
@@ -66,7 +68,8 @@ def _questions(text: str) -> int:
 
 
 def compare_with(candidate: Sequence[Result], other: Sequence[Result], name: str, seed: int) -> dict[str, Any]:
-    """Paired comparison of the candidate with another arm, on scenarios judged in both and not affected by an edit.
+    """Paired comparison of the candidate with another arm, on scenarios that are judged in both, not left out and not affected by
+    an edit.
 
     p-values are of Wilcoxon's test, adjusted for five criteria (Holm); `dz` is the mean difference in its standard deviations.
     """
@@ -86,7 +89,8 @@ def compare_with(candidate: Sequence[Result], other: Sequence[Result], name: str
 
 def _comparable(*both: Result) -> bool:
     return all(
-        each.conversation.error is None and None not in each.judgements and not each.scenario.affected_by_edit for each in both
+        each.conversation.error is None and None not in each.judgements and not each.scenario.affected_by_edit and not each.left_out
+        for each in both
     )
 
 

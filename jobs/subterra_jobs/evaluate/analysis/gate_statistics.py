@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subterra_api.v1alpha1.scores import Comparison, Difference, DiscordantPairs, Proportion, SampleStats, Statistics
-from subterra_jobs.evaluate.judge.results import CRITERIA, FAILURE, GRACEFUL, HIGHEST, LOWEST, TASK, Result
+from subterra_jobs.evaluate.judge.results import CRITERIA, FAILURE, GRACEFUL, HIGHEST, LOWEST, TASK, Result, counted
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE, REFERENCES
 
 Floats = npt.NDArray[np.float64]
@@ -96,18 +96,20 @@ def _discordant_pairs(mine: Mask, theirs: Mask) -> DiscordantPairs:
 def gate_statistics(arms: Mapping[str, Sequence[Result]]) -> Statistics:
     """The candidate's own statistics, and its differences to each reference on scenarios the edit does not affect.
 
-    Every arm has the same scenarios in the same order. Baselines are ignored.
+    Every arm has the same scenarios in the same order. Baselines are ignored. Conversations that are left out count nowhere, and
+    their scenarios are compared with no reference.
     """
     results = arms[CANDIDATE]
     references = {name: arm_scores(arms[name]) for name in REFERENCES if name in arms}
     candidate, challenged = arm_scores(results), _challenged_scenarios([results, *(arms[name] for name in references)])
-    criteria, failures = candidate_summary(candidate, challenged)
+    kept = _kept(results)
+    criteria, failures = candidate_summary(ArmScores(candidate.scores[kept], candidate.played[kept]), challenged[kept])
     return Statistics(
         criteria=criteria,
         failures=failures,
-        conformance=Proportion(hits=sum(r.conformant for r in results), of=len(results)),
+        conformance=Proportion(hits=sum(r.conformant for r in counted(results)), of=int(kept.sum())),
         comparisons=tuple(
-            compare(name, candidate, arm, challenged=challenged, comparable=_comparable_scenarios(arms[name]))
+            compare(name, candidate, arm, challenged=challenged, comparable=kept & _comparable_scenarios(arms[name]))
             for name, arm in references.items()
         ),
         missing=rounded(missing_share(candidate, *references.values())),
@@ -126,8 +128,13 @@ def arm_scores(results: Sequence[Result]) -> ArmScores:
 
 
 def _comparable_scenarios(reference: Sequence[Result]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mask of scenarios that no edit since the reference was compiled affects."""
-    return np.array([not result.scenario.affected_by_edit for result in reference])
+    """Mask of scenarios that no edit since the reference was compiled affects, and that are not left out of the reference's."""
+    return np.array([not result.scenario.affected_by_edit and not result.left_out for result in reference])
+
+
+def _kept(results: Sequence[Result]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Mask of conversations that are not left out."""
+    return np.array([not result.left_out for result in results])
 
 
 def _challenged_scenarios(arms: Sequence[Sequence[Result]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

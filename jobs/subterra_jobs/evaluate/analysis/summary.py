@@ -12,7 +12,7 @@ from subterra_core.gate.verdict import MIN_SAMPLE
 from subterra_jobs.evaluate.analysis import statistics
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics, rounded
 from subterra_jobs.evaluate.judge.conformance import Nodes
-from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Result
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Result, counted
 from subterra_jobs.evaluate.scenarios.path_cover import path_edges
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 
@@ -30,9 +30,10 @@ def criterion_scores(results: Sequence[Result], criterion: str) -> list[float]:
 def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
     """Scores that the gate needs, from the arms `candidate` and, if present, `serving` and `anchor`; baselines are ignored.
 
-    A failed conversation gets the lowest score on every criterion.
+    A failed conversation gets the lowest score on every criterion. `scenarios` counts those that are left out too. Raises
+    ValueError when all are.
     """
-    results = arms[CANDIDATE]
+    results = counted(arms[CANDIDATE])
     criteria = {name: criterion_scores(results, name) for name in CRITERIA}
     if len(criteria[GRACEFUL]) < MIN_CHALLENGES:
         del criteria[GRACEFUL]
@@ -42,7 +43,7 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
     judged = [branch for branch in outcomes if branch.conversations >= MIN_SAMPLE]
     rare = [branch for branch in outcomes if branch.conversations < MIN_SAMPLE and branch.failures]
     return Scores(
-        scenarios=len(results),
+        scenarios=len(arms[CANDIDATE]),
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
         failure_rate=_rounded(statistics.share_interval(sum(r.failed for r in results), len(results))),
         conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),

@@ -71,10 +71,17 @@ class Replay:
     violation: Violation | None
     path: Path
     """The path that the agent should have followed."""
+    labelled: int = 0
+    """Number of labelled replies."""
 
     @property
     def conformant(self) -> bool:
         return self.violation is None and self.arrived
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether all replies take the right step, but the path is not at its end."""
+        return not self.conformant and self.labelled < len(self.turns) and all(turn.right for turn in self.turns[: self.labelled])
 
 
 def prescribed_turns(graph: Graph, path: Path) -> list[PrescribedTurn]:
@@ -108,7 +115,7 @@ def replay(graph: Graph, path: Path, values: Mapping[str, str], labels: Sequence
         arrived = not ends and bool(turns) and turns[-1].right
     else:
         arrived = reached == path[-1] and reached_at == len(turns) - 1
-    return Replay(turns, _mentions(turns, values), reached, reached_at, arrived, _first_violation(turns), path)
+    return Replay(turns, _mentions(turns, values), reached, reached_at, arrived, _first_violation(turns), path, len(labels))
 
 
 def _choose_label(due: PrescribedTurn, candidates: Sequence[Label]) -> Label | None:

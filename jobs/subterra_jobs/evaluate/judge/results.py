@@ -1,13 +1,13 @@
 """Result of one scenario in one arm: the conversation, its conformance, and the judgements."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from subterra_api.v1alpha1.scores import Proportion
 from subterra_jobs.evaluate.judge.conformance import Replay
 from subterra_jobs.evaluate.judge.fabrication import Assertion
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.conversation import Conversation
+from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY, Conversation
 
 TASK, ACCURACY, CONSISTENCY = "taskSuccess", "informationAccuracy", "consistency"
 GRACEFUL, NATURAL = "gracefulHandling", "naturalness"
@@ -74,6 +74,21 @@ class Result:
     def conformant(self) -> bool:
         """Whether the agent followed the procedure to its end."""
         return self.conversation.error is None and self.replay.conformant
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the conversation says nothing about the agent: the customer left early, and until then every step was right.
+
+        An agent that had gone wrong before, for example by ending the conversation itself, is not excused, and neither is one
+        whose steps are unknown.
+        """
+        known = bool(self.replay.labelled or not self.conversation.replies)
+        return known and self.conversation.fault == LEFT_EARLY and self.conversation.error is None and self.replay.broken_off
+
+
+def counted(results: Iterable["Result"]) -> list["Result"]:
+    """The results without those that are left out."""
+    return [result for result in results if not result.left_out]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary,
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
-from subterra_jobs.evaluate.judge.results import RULES, Accuracy, ArmResults, JudgingQuality, Result
+from subterra_jobs.evaluate.judge.results import RULES, Accuracy, ArmResults, JudgingQuality, Result, counted
 from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.transcripts import result_row, transcript_row
 from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
@@ -80,6 +80,7 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
     Raises ValueError when the arms were not judged by the same judges.
     """
     arms, results, seed = evaluated.arms, evaluated.arms[CANDIDATE], evaluated.run.evaluation.seed
+    kept = counted(results)
     return {
         "format": 3,
         "agent": evaluated.run.run.name,
@@ -89,13 +90,13 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "against": [compare_with(results, other, name, seed) for name, other in arms.items() if name != CANDIDATE],
         **_judging(evaluated),
         **_scenario_counts(arms),
-        "seenAgainstUnseen": compare_seen_with_held_out(results),
-        "halves": [_half_summary(results, unseen) for unseen in (False, True)],
+        "seenAgainstUnseen": compare_seen_with_held_out(kept),
+        "halves": [_half_summary(kept, unseen) for unseen in (False, True)],
         "slots": _slot_counts(results),
         "fabrication": _fabrication(evaluated),
         "robustness": robustness_rows(evaluated.robustness) if evaluated.robustness else [],
-        "illegalTransitions": illegal_transitions(results),
-        "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes(results)],
+        "illegalTransitions": illegal_transitions(kept),
+        "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes(kept)],
         "edgesNotPlayed": [list(edge) for edge in uncovered_edges(evaluated.graph, [result.scenario for result in results])],
         "provenance": dict(evaluated.provenance),
         "scenarios": [
@@ -128,8 +129,9 @@ def _judging(evaluated: Evaluated) -> dict[str, Any]:
 
 
 def _scenario_counts(arms: ArmResults) -> dict[str, dict[str, int]]:
-    """Conversations in which the simulated customer misbehaved, and scenarios that an edit affects, by arm."""
+    """Per arm, conversations in which the customer misbehaved, those left out for it, and scenarios that an edit affects."""
     return {
+        "leftOut": {name: len(results) - len(counted(results)) for name, results in arms.items()},
         "faults": {name: sum(r.conversation.fault is not None for r in results) for name, results in arms.items()},
         "touched": {name: sum(r.scenario.affected_by_edit for r in results) for name, results in arms.items()},
     }

@@ -57,6 +57,7 @@ def result_row(result: Result) -> dict[str, Any]:
         "played": result.conversation.error is None,
         "challenged": result.challenged,
         "conformant": result.conformant,
+        "leftOut": result.left_out,
         "terminal": result.replay.path[-1],
         "reached": result.replay.reached,
         "violation": asdict(wrong) if wrong else None,

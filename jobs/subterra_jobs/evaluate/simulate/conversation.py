@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 
+LEFT_EARLY = "left before all wishes were said"
+"""Fault of a customer who leaves early, and does so again when reminded."""
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -19,7 +22,7 @@ class Conversation:
     error: str | None = None
     lost: bool = False
     fault: str | None = None
-    """Misbehavior of the simulated customer. The conversation is scored like any other, in all arms."""
+    """Misbehavior of the simulated customer. Unless it left early, the conversation is scored like any other, in all arms."""
 
 
 Simulation = tuple[Scenario, Conversation]

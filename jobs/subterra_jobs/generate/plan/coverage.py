@@ -10,6 +10,9 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
 from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, terminal_shares
 
+NO_PATH, TOO_FEW = "no path can take it", "too few conversations; raise generation.conversations"
+_KINDS = {1: "node", 2: "edge", 3: "pair of edges"}
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -36,18 +39,36 @@ class Coverage:
         return terminal, self.terminals[terminal] / max(1, self.conversations)
 
     @property
+    def untrained(self) -> dict[NodeNgram, str]:
+        """What no training conversation has, and why."""
+        missing = sorted(ngram for ngram, count in self.counts.items() if not count)
+        return {ngram: NO_PATH if ngram in self.impossible else TOO_FEW for ngram in missing}
+
+    @property
     def message(self) -> str:
         """The coverage in one line."""
         (edges, all_edges), (pairs, all_pairs) = self.covered(2), self.covered(3)
         terminal, share = self.rarest
-        return (
+        parts = (
             f"{edges} of {all_edges} edges and {pairs} of {all_pairs} pairs of consecutive edges at least {FLOOR} times, "
-            f"rarest ending {terminal} {share:.1%}"
+            f"rarest ending {terminal} {share:.1%}",
+            self.gaps,
         )
+        return ", ".join(filter(None, parts))
+
+    @property
+    def gaps(self) -> str:
+        """What is not trained and why, for example ``not trained: edge a → b and 2 more (no path can take it)``; else empty."""
+        grouped: dict[tuple[int, str], list[NodeNgram]] = {}
+        for ngram, why in self.untrained.items():
+            grouped.setdefault((len(ngram), why), []).append(ngram)
+        texts = [f"{_named(ngrams)} ({why})" for (_, why), ngrams in sorted(grouped.items())]
+        return f"not trained: {', '.join(texts)}" if texts else ""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``coverage.json``."""
         ordered = sorted(self.counts)
+        gaps = [{"nodes": ngram, "why": why} for ngram, why in self.untrained.items()]
         return {
             "floor": FLOOR,
             "nodes": {ngram[0]: self.counts[ngram] for ngram in ordered if len(ngram) == 1},
@@ -57,6 +78,7 @@ class Coverage:
                 terminal: {"count": count, "leastShare": self.shares[terminal]} for terminal, count in self.terminals.items()
             },
             "variables": self.values,
+            **({"untrained": gaps} if gaps else {}),
         }
 
     def _row(self, ngram: NodeNgram) -> dict[str, Any]:
@@ -80,6 +102,12 @@ def measure_coverage(graph: Graph, specs: Iterable[ConversationSpec]) -> Coverag
         shares=terminal_shares(graph.spec),
         values={variable.name: _value_counts(variable, training) for variable in graph.spec.variables},
     )
+
+
+def _named(ngrams: Sequence[NodeNgram]) -> str:
+    """The first n-gram, and how many more there are."""
+    more = f" and {len(ngrams) - 1} more" if len(ngrams) > 1 else ""
+    return f"{_KINDS[len(ngrams[0])]} {' → '.join(ngrams[0])}{more}"
 
 
 def _value_counts(variable: Variable, specs: Sequence[ConversationSpec]) -> dict[str, Any]:

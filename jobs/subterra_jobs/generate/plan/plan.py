@@ -6,12 +6,14 @@ conversations that follow the edges' weights. Each of their choices is a hash of
 elsewhere in the procedure leave them unchanged. The rest are *top-ups*, named after the node n-gram they were added for: enough of
 them that every edge and every pair of consecutive edges occurs in `FLOOR` training conversations, and that every terminal has its
 share.
+
+A scenario is held out by its hash, unless training would then lack something; see `split.py`.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -24,6 +26,15 @@ from subterra_jobs.generate.plan.customer_style import CustomerStyle, draw_custo
 from subterra_jobs.generate.plan.hash_random import rng, weighted_rendezvous
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
 from subterra_jobs.generate.plan.pilot import BranchDecision, customer_decisions, select_pilot
+from subterra_jobs.generate.plan.split import (
+    Requirements,
+    copies_to_hold_out,
+    crowding_scenarios,
+    least_missed_scenario,
+    oversized_scenarios,
+    scenario_to_hold_out,
+    scenarios_to_train,
+)
 
 FLOOR = 3
 """Minimum count of each edge and each pair of consecutive edges in training, as far as the number of conversations allows."""
@@ -44,11 +55,13 @@ class ConversationSpec:
     values: dict[str, str]
     """The scenario's values, in the customer's words."""
     scenario: str
-    """Hex digest of what happens; equal scenarios are always on the same side of the split."""
+    """Hex digest of what happens; equal scenarios are on the same side of the split, unless they are copies."""
     held_out: bool
     customer: CustomerStyle
     audited: tuple[BranchDecision, ...] = ()
     """Decisions that the blind reader has to identify; only pilot conversations have any."""
+    copy: bool = False
+    """Held out although others train on the same scenario: it measures new words, not a new path."""
 
     @property
     def is_training(self) -> bool:
@@ -57,11 +70,67 @@ class ConversationSpec:
 
 
 def plan_conversations(procedure: ProcedureSpec, generation: Generation) -> list[ConversationSpec]:
-    """All planned conversations, in the order of the seeds. Some are held out whenever there are two scenarios or more."""
+    """All planned conversations, in the order of the seeds.
+
+    What a path can take is trained on as far as the number of conversations allows. Some conversations are held out whenever there
+    are two scenarios or more, or a scenario that is planned twice.
+    """
     graph = Graph(procedure)
-    space = PathSpace(graph)
+    space, quota = PathSpace(graph), _quota(generation)
     seed_plans = [_SeedPlan(graph, space, seed, generation) for seed in dict.fromkeys(generation.seeds)]
-    return _with_pilot(graph, _with_held_out([spec for seed_plan in seed_plans for spec in seed_plan.conversations()]))
+    specs, replanned = _all_conversations(seed_plans), False
+    while needed := _wrongly_held_out(specs, space, quota):
+        for seed_plan in seed_plans:
+            seed_plan.train_on(needed)
+        specs, replanned = _all_conversations(seed_plans), True
+    return _with_pilot(graph, _with_held_out(procedure, specs, quota, fill=replanned))
+
+
+def _all_conversations(seed_plans: "Iterable[_SeedPlan]") -> list[ConversationSpec]:
+    return [spec for seed_plan in seed_plans for spec in seed_plan.conversations()]
+
+
+def _wrongly_held_out(specs: list[ConversationSpec], space: PathSpace, quota: int) -> set[str]:
+    """Scenarios that are held out by their hash and should be trained on."""
+    needed = scenarios_to_train(specs, space.ngrams) | oversized_scenarios(specs, quota)
+    return needed or crowding_scenarios(specs, space.ngrams)
+
+
+def train_whole(graph: Graph, specs: list[ConversationSpec]) -> list[ConversationSpec]:
+    """The conversations that are left of a plan, split so that nothing a path can take is only held out."""
+    needed = scenarios_to_train(specs, PathSpace(graph).ngrams)
+    quota = max(1, sum(spec.held_out for spec in specs))
+    kept = [replace(spec, held_out=spec.held_out and spec.scenario not in needed) for spec in specs]
+    split = _with_held_out(graph.spec, kept, quota) if needed else kept
+    trained = {spec.scenario for spec in split if spec.is_training}
+    return [replace(spec, copy=spec.copy and spec.held_out and spec.scenario in trained) for spec in split]
+
+
+def _quota(generation: Generation) -> int:
+    """The most conversations to hold out of a single scenario, and to hold out as copies."""
+    planned = generation.conversations * len(set(generation.seeds))
+    return max(FLOOR, planned * generation.held_out_percent // 100)
+
+
+def _with_held_out(
+    procedure: ProcedureSpec, specs: list[ConversationSpec], quota: int, *, fill: bool = False
+) -> list[ConversationSpec]:
+    """Holds out what training can do without, if nothing is held out yet: a scenario, else copies, else what is missed least.
+
+    With ``fill`` copies are added until about ``quota`` conversations are held out.
+    """
+    if not any(spec.held_out for spec in specs):
+        specs = _holding_out(specs, scenario_to_hold_out(specs, quota))
+    held_out = sum(spec.held_out for spec in specs)
+    if fill or not held_out:
+        required = Requirements(FLOOR, terminal_shares(procedure))
+        copies = copies_to_hold_out(specs, max(0, quota - held_out), required)
+        specs = [replace(spec, held_out=True, copy=True) if spec.id in copies else spec for spec in specs]
+    return specs if any(spec.held_out for spec in specs) else _holding_out(specs, least_missed_scenario(specs))
+
+
+def _holding_out(specs: list[ConversationSpec], scenario: str | None) -> list[ConversationSpec]:
+    return [replace(spec, held_out=spec.held_out or spec.scenario == scenario) for spec in specs]
 
 
 def terminal_shares(procedure: ProcedureSpec) -> dict[str, float]:
@@ -70,14 +139,6 @@ def terminal_shares(procedure: ProcedureSpec) -> dict[str, float]:
     successes = sum(node.outcome == "success" for node in terminals)
     least = min(TERMINAL_SHARE, 0.5 / len(terminals))
     return {node.id: max(least, SUCCESS_SHARE / successes) if node.outcome == "success" else least for node in terminals}
-
-
-def _with_held_out(specs: list[ConversationSpec]) -> list[ConversationSpec]:
-    """Holds out the scenario with the lowest hash if none is held out yet, because training needs held-out conversations."""
-    if any(spec.held_out for spec in specs) or len({spec.scenario for spec in specs}) < 2:
-        return specs
-    lowest = min(spec.scenario for spec in specs)
-    return [replace(spec, held_out=spec.scenario == lowest) for spec in specs]
 
 
 def _with_pilot(graph: Graph, specs: list[ConversationSpec]) -> list[ConversationSpec]:
@@ -114,6 +175,13 @@ class _SeedPlan:
         # Rare n-grams first: a path through one brings many common ones along.
         self._rarest_first = sorted((ngram for ngram in frequency if len(ngram) > 1), key=lambda ngram: (frequency[ngram], ngram))
         self._made: dict[str, ConversationSpec] = {}
+        self._trained = frozenset[str]()
+
+    def train_on(self, scenarios: Collection[str]) -> None:
+        """Holds out none of these scenarios from now on, whatever their hash is."""
+        self._trained = self._trained.union(scenarios)
+        for name, spec in self._made.items():
+            self._made[name] = replace(spec, held_out=spec.held_out and spec.scenario not in self._trained)
 
     def conversations(self) -> list[ConversationSpec]:
         """As many base conversations as leave room for the top-ups they need, then these top-ups."""
@@ -129,9 +197,11 @@ class _SeedPlan:
     def _base(self, index: int) -> ConversationSpec:
         """A conversation along the edges' weights. Facts come before any choice, so values are drawn first."""
         name = f"s{self._seed}-{index:06d}"
-        values = self._values(name)
-        path = walk_path(self._graph, _choose_by_hash(name), values)
-        return self._spec(name, path, values, index, self._seed, index)
+        if name not in self._made:
+            values = self._values(name)
+            path = walk_path(self._graph, _choose_by_hash(name), values)
+            self._made[name] = self._spec(name, path, values, index, self._seed, index)
+        return self._made[name]
 
     def _top_up(self, ngram: NodeNgram, number: int) -> ConversationSpec:
         """Top-up number ``number`` for an n-gram."""
@@ -144,7 +214,7 @@ class _SeedPlan:
 
     def _spec(self, name: str, path: Path, values: dict[str, str], index: int, *key: object) -> ConversationSpec:
         scenario = self._scenarios.digest(path, values)
-        held_out = int(scenario[:8], 16) % 100 < self._held_out_percent
+        held_out = int(scenario[:8], 16) % 100 < self._held_out_percent and scenario not in self._trained
         customer = draw_customer_style(self._graph, path, values, index, *key)
         return ConversationSpec(name, self._seed, path, values, scenario, held_out, customer)
 

@@ -12,7 +12,13 @@ _MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.saf
 
 
 def best_checkpoint(state: TrainerState, directory: Path) -> Path:
-    """The checkpoint with the lowest held-out loss."""
+    """The checkpoint with the lowest held-out loss.
+
+    That loss is about what was trained: every node, edge and pair of edges of a held-out conversation is in training conversations
+    too (`generate/plan/split.py`), in other combinations, values or words. Loss on steps that were never trained would favor the
+    checkpoint that learned least, because it is the least certain of something else. Only a plan with too few conversations to
+    train everything leaves no such choice, and the generate stage's message says so.
+    """
     if state.best_model_checkpoint is not None and Path(state.best_model_checkpoint).is_dir():
         return Path(state.best_model_checkpoint)
     return directory / f"checkpoint-{state.global_step}"

@@ -289,3 +289,31 @@ def test_the_tail_of_a_binomial_is_exact(hits: int, of: int, rate: float) -> Non
 
 def test_thousands_of_conversations_are_no_trouble() -> None:
     assert binomial_tail(2000, 5000, 0.4) == pytest.approx(0.5, abs=0.02)
+
+
+def test_statistics_without_a_criterion_are_inconclusive() -> None:
+    empty = scores().model_copy(update={"statistics": statistics().model_copy(update={"criteria": {}})})
+    verdict = judge(empty, POLICY)
+    assert (verdict.result, verdict.reasons) == ("Inconclusive", ("no criterion was judged; evaluate again",))
+
+
+def test_counts_of_nothing_are_inconclusive_and_no_reason_to_give_up() -> None:
+    nothing = Proportion(hits=0, of=0)
+    empty = statistics().model_copy(update={"criteria": {}, "failures": nothing, "conformance": nothing})
+    verdict = judge(scores().model_copy(update={"statistics": empty}), POLICY)
+    assert verdict.result == "Inconclusive"
+    assert "failures or conformance were counted in no conversation; evaluate again" in verdict.reasons
+    assert not futile(empty, POLICY)
+
+
+def left_out(count: int) -> Verdict:
+    """The verdict on an equal candidate when so many of 300 conversations are left out."""
+    return judge(scores(compared(n=300 - count), n=300 - count).model_copy(update={"scenarios": 300}), POLICY)
+
+
+def test_conversations_that_are_left_out_are_named_and_too_many_are_inconclusive() -> None:
+    assert left_out(3).result == "Pass"
+    assert "advisory: 3 of 300 conversations are left out, because the simulated customer left early" in left_out(3).reasons
+    assert left_out(61).result == "Inconclusive"
+    assert "at most 20% may be; choose another model for evaluation.simulator" in left_out(61).reasons[0]
+    assert left_out(201).reasons[0].startswith("only 99 conversations count, but a promotion needs at least 100")

@@ -211,12 +211,13 @@ def test_another_variable_changes_no_value_of_the_others_and_no_side_of_the_spli
 
 
 def test_equal_scenarios_are_on_one_side_whatever_the_seed() -> None:
-    closed = lopsided().model_copy(update={"variables": ()})
-    nodes = [each | {"prompt": "Say.", "examples": []} if each["id"] == "say" else each for each in closed.dump()["nodes"]]
-    spec = ProcedureSpec.model_validate(closed.dump() | {"nodes": nodes})
-    sides = [{planned.scenario: planned.held_out for planned in plan_for(spec, 100, (seed,), 30)} for seed in (1, 2)]
-    assert len(sides[0]) == 5
-    assert sides[0] == sides[1]
+    numbers = {"name": "n", "type": "integer", "minimum": 0, "maximum": 20}
+    spec = ProcedureSpec.model_validate(lopsided().dump() | {"variables": [numbers]})
+    sides = [{planned.scenario: planned.held_out for planned in plan_for(spec, 400, (seed,), 30)} for seed in (1, 2)]
+    shared = sides[0].keys() & sides[1].keys()
+    assert len(shared) > 50
+    assert len({sides[0][scenario] for scenario in shared}) == 2
+    assert all(sides[0][scenario] == sides[1][scenario] for scenario in shared)
 
 
 @pytest.mark.parametrize("name", ["travel", "zoom", "insurance"])

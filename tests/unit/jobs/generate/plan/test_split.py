@@ -81,8 +81,12 @@ def retrying() -> ProcedureSpec:
 CHARTS: list[Callable[[], ProcedureSpec]] = [ladder, tree, joined, retrying]
 
 
+PAID = Provider(name="anthropic", model="claude-sonnet-4-5")
+"""Plans of paid teachers must stay as they are."""
+
+
 def plan_for(spec: ProcedureSpec, count: int, seeds: tuple[int, ...] = (42,), percent: int = 10) -> list[ConversationSpec]:
-    return plan_conversations(spec, Generation(teacher=Provider(), conversations=count, seeds=seeds, held_out_percent=percent))
+    return plan_conversations(spec, Generation(teacher=PAID, conversations=count, seeds=seeds, held_out_percent=percent))
 
 
 def trained(plan: list[ConversationSpec]) -> set[tuple[str, ...]]:

@@ -24,7 +24,7 @@ class DefaultResources(ApiModel):
     """Resources of containers for which none are requested; sized for the tiny model on CPU."""
 
     generate: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "2Gi"}, limits={"memory": "4Gi"})
-    train: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "3Gi"}, limits={"memory": "6Gi"})
+    train: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "3Gi"}, limits={"memory": "10Gi"})
     evaluate: ResourceRequirements = ResourceRequirements(requests={"cpu": "250m", "memory": "1Gi"}, limits={"memory": "2Gi"})
     vllm: ResourceRequirements = ResourceRequirements(requests={"cpu": "500m", "memory": "3Gi"}, limits={"memory": "4Gi"})
     exporter: ResourceRequirements = ResourceRequirements(requests={"cpu": "10m", "memory": "64Mi"}, limits={"memory": "256Mi"})

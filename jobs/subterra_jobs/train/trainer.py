@@ -21,7 +21,7 @@ from subterra_jobs.train.tokenized_dataset import Collator
 
 MICRO_BATCH_TOKENS = 16384
 """Tokens per rank and forward pass; larger batches are accumulated."""
-CPU_MICRO_BATCH_TOKENS = 4096
+CPU_MICRO_BATCH_TOKENS = 2048
 """The same of all ranks together for a pretrained model on a CPU, whose activations take about a megabyte per token."""
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01

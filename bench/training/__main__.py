@@ -6,16 +6,17 @@ seconds are those of the process that trains, from the first to the last step, s
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 import yaml
-from tests.tools.models import bundled_models
-
 from bench.training.conversations import write_dataset
 from bench.training.plain_loop import train_plainly
+from tests.tools.models import bundled_models
+
 from subterra_api.job_contract.defaults import training_of
 from subterra_api.v1alpha1.compilerun import TrainingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
@@ -38,11 +39,16 @@ def main() -> None:
         work = Path(folder)
         write_dataset(procedure, 16 * (arguments.steps + 4), work / "dataset")
         task = _task(procedure, work, arguments.steps, arguments.zero_stage)
-        print(f"{training_dtype(task.base_model)}, {len(os.sched_getaffinity(0))} CPUs, {arguments.steps} steps", flush=True)
+        _say(f"{training_dtype(task.base_model)}, {len(os.sched_getaffinity(0))} CPUs, {arguments.steps} steps")
         deepspeed = _stage_rate(task)
-        print(f"train stage (ZeRO-{arguments.zero_stage}): {deepspeed:.0f} tokens per CPU second", flush=True)
+        _say(f"train stage (ZeRO-{arguments.zero_stage}): {deepspeed:.0f} tokens per CPU second")
         plain = train_plainly(task, arguments.steps)
-        print(f"plain loop: {plain:.0f} tokens per CPU second; ratio {deepspeed / plain:.2f}")
+        _say(f"plain loop: {plain:.0f} tokens per CPU second; ratio {deepspeed / plain:.2f}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _task(procedure: ProcedureSpec, work: Path, steps: int, zero_stage: int) -> TrainingTask:

@@ -27,6 +27,7 @@ from subterra_demo.steps import (
     run,
     step,
 )
+from subterra_demo.unheard import RUN, heard_in_training
 
 PROCEDURE = ROOT / "examples/travel/procedure.yaml"
 REPORT = ROOT / "out/travel-report.html"
@@ -59,6 +60,7 @@ def _demo(cluster: DemoCluster, console: Console) -> bool:
     with step(console, "From procedure to agent"):
         watch(reader, AGENT, console, timeout=WATCH_SECONDS)
     with step(console, "Conversations with the served agent"), port_forward(target, AGENT, 8000) as url:
+        _require_unheard(cluster, reader, console)
         conformant = _converse(console, url)
     with step(console, "Status in kubectl"):
         _show(cluster, reader, console)
@@ -66,9 +68,23 @@ def _demo(cluster: DemoCluster, console: Console) -> bool:
     return conformant
 
 
+def _require_unheard(cluster: DemoCluster, reader: ResourceReader, console: Console) -> None:
+    """Reads what the agent was trained on. Raises StepError when it has heard one of the customers below before."""
+    status = (reader.get("compiledagents", AGENT) or {})["status"]
+    compiled = reader.get("compileruns", status["currentRun"]) or {}
+    path = compiled["status"]["artifacts"]["datasetPath"]
+    rows = read_artifact(cluster, status["serving"]["version"], f"{path}/train.jsonl").splitlines()
+    if heard := heard_in_training(customers.load_customers(), rows):
+        raise StepError(f"demo/customers.yaml: the training data has words of: {'; '.join(heard)}; say it in other words")
+    console.print(
+        f"No sentence of the customers below, and no {RUN} words of one in a row, is in the {len(rows)} conversations that the "
+        "agent was trained on; nor are their cities, dates and budgets.\n",
+        style="dim",
+    )
+
+
 def _converse(console: Console, url: str) -> bool:
     procedure = customers.load_procedure(PROCEDURE)
-    console.print("The cities, dates and budgets below are held out: no training conversation contains them.\n", style="dim")
     results = []
     for customer in customers.load_customers():
         session = ChatSession(url, AGENT)

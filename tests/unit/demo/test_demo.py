@@ -1,12 +1,18 @@
 """The demo's own check of a conversation can say yes and no."""
 
+import json
 import random
 
+from subterra_api.job_contract.defaults import generation_of
+from subterra_api.v1alpha1.compilerun import GenerationSettings
 from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_demo.customers import load_customers
 from subterra_demo.replay import replay
+from subterra_demo.unheard import heard_in_training
+from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_testkit.repository import ROOT
 
 PROCEDURE = load_spec(ROOT / "examples/travel/procedure.yaml")
@@ -38,3 +44,22 @@ def test_a_skipped_turn_is_named() -> None:
 def test_nonsense_is_not_conformant() -> None:
     found = replay(PROCEDURE, load_customers()[0], ["Lorem ipsum."] * 6)
     assert "something unrecognizable" in found.summary
+
+
+def row(*lines: str) -> str:
+    return json.dumps({"messages": [{"role": "user", "content": line} for line in lines]})
+
+
+def test_a_sentence_that_was_trained_is_found_whole_and_by_a_run_of_words() -> None:
+    said = load_customers()[0].says
+    assert heard_in_training(load_customers(), [row("Something else.")]) == []
+    assert heard_in_training(load_customers(), [row("Hi", said[0].upper())]) == [said[0]]
+    assert heard_in_training(load_customers(), [row(f"Well, {' '.join(said[0].split()[:6])}!")]) == [said[0]]
+
+
+def test_the_customers_say_nothing_that_the_scripted_teacher_writes() -> None:
+    plan = plan_conversations(PROCEDURE, generation_of(GenerationSettings(), "bundled"))
+    teacher = CustomerPhrasing(GRAPH, held_out=False)
+    lines = [scripted_utterances(GRAPH, each.path, each.values, random.Random(each.id), teacher) for each in plan]
+    rows = [row(*(utterance.text for utterance in utterances if utterance.role == "user")) for utterances in lines]
+    assert heard_in_training(load_customers(), rows) == []

@@ -1,11 +1,5 @@
 """`subterra chat`, as a person meets it who talks to an agent for the first time."""
 
-import contextlib
-import os
-import pty
-import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +8,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli import cluster
 from subterra_cli.chat import terminal
 from subterra_cli.cluster import ClusterTarget
 from subterra_cli.main import app
+from subterra_testkit.cluster.fake_reader import SERVES, FakeReader, Object
 from subterra_testkit.procedures import PLAN, agent, branch, end, procedure, user
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
 from subterra_testkit.servers.fake_llm_api import BROKEN, CUT, FakeLLMApi, Fault, fake_llm_api
 
-Object = dict[str, Any]
 SHOP = procedure(
     agent("hello", "ask", examples=["What do you want?"]),
     user("ask", branch("tea", "Tea, please."), branch("coffee", "Coffee, please.")),
@@ -38,39 +31,11 @@ NO_FACTS = SHOP.model_copy(update={"variables": ()})
 FACTS = ("--fact", "plan=Pro", "--fact", "seats=4")
 FINE = Fault()
 CONTEXT_FULL = Fault(400, "BadRequestError", "This model's maximum context length is 2048 tokens. However, your prompt has 2100.")
-SERVES = {"type": "Ready", "status": "True", "reason": "Serving", "message": "version 1a2b3c4d serves with 1 of 1 replicas"}
-
-
-class FakeReader:
-    """A cluster with one agent, one run and one procedure, in place of the API server."""
-
-    def __init__(self, spec: ProcedureSpec = NO_FACTS) -> None:
-        self.target = ClusterTarget("demo")
-        status = {"phase": "Serving", "conditions": [SERVES], "replicas": 1, "currentRun": "shop-1", "stage": "serving"}
-        serving = {"version": "1a2b3c4d", "modelDigest": "sha256:feedbeef0123", "modelPath": "models/1", "run": "shop-1"}
-        self.agent: Object = {
-            "metadata": {"name": "shop", "namespace": "demo"},
-            "spec": {"compile": {"procedureRef": {"name": "shop"}}},
-            "status": status | {"serving": serving},
-        }
-        self.run: Object = {
-            "spec": {"inputs": {"procedureRef": {"name": "shop"}, "baseModel": {"uri": "hf://Qwen/Qwen3-8B"}}},
-            "status": {"procedureDigest": "sha256:0badcafe1234"},
-        }
-        self.procedure: Object | None = {"spec": spec.dump(), "status": {"digest": "sha256:0badcafe1234"}}
-
-    def get(self, plural: str, name: str) -> Object | None:
-        objects = {
-            ("compiledagents", "shop"): self.agent,
-            ("compileruns", "shop-1"): self.run,
-            ("procedures", "shop"): self.procedure,
-        }
-        return objects.get((plural, name))
 
 
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> FakeReader:
-    fake = FakeReader()
+    fake = FakeReader(NO_FACTS)
     monkeypatch.setattr(cluster, "ResourceReader", lambda target: fake)
     return fake
 
@@ -290,9 +255,6 @@ def test_text_in_another_encoding_is_named(served: FakeLLMApi) -> None:
     assert "standard input is not UTF-8 text" in refused.stderr
 
 
-# On a terminal.
-
-
 def test_ctrl_c_in_the_middle_of_a_reply_ends_it_politely(served: FakeLLMApi, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -302,71 +264,6 @@ def test_ctrl_c_in_the_middle_of_a_reply_ends_it_politely(served: FakeLLMApi, mo
     said = chat()
     assert (said.exit_code, "Aborted" in said.output) == (0, False)
     assert said.stderr.endswith("Goodbye. The agent keeps running.\n")
-
-
-PROGRAM = """
-import contextlib, sys
-from subterra_cli import cluster
-from subterra_cli.main import app
-agent, run, procedure, url = eval(sys.argv[1])
-objects = {"compiledagents": agent, "compileruns": run, "procedures": procedure}
-class Reader:
-    def __init__(self, target): self.target = target
-    def get(self, plural, name): return objects[plural]
-cluster.ResourceReader, cluster.port_forward = Reader, lambda *_: contextlib.nullcontext(url)
-app(["chat", "shop"])
-"""
-
-
-def read_until(terminal: int, text: str) -> str:
-    said = ""
-    while text not in said:
-        said += os.read(terminal, 1000).decode()
-    return said
-
-
-def rest_of(terminal: int) -> str:
-    """What is left; a terminal whose other side has closed is an error to read from."""
-    said = ""
-    try:
-        while more := os.read(terminal, 1000).decode():
-            said += more
-    except OSError:
-        pass
-    return said
-
-
-def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C, again if it was not noticed: Python misses a signal between showing a prompt and waiting for the answer."""
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
-
-
-@pytest.mark.parametrize("ends", ["\x04", "SIGINT"])
-def test_on_a_terminal_every_end_is_polite(ends: str, reader: FakeReader) -> None:
-    with fake_chat_server(NO_FACTS) as (url, _):
-        ours, its = pty.openpty()
-        objects = repr((reader.agent, reader.run, reader.procedure, url))
-        command = [sys.executable, "-c", PROGRAM, objects]
-        with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True) as process:
-            os.close(its)
-            said = read_until(ours, "you: ")
-            os.write(ours, b"Tea, please.\n")
-            said += read_until(ours, "you: ")
-            if ends == "SIGINT":
-                interrupt(process)
-            else:
-                os.write(ours, ends.encode())
-            said += rest_of(ours)
-            os.close(ours)
-        assert process.returncode == 0
-    assert "An empty line, exit or Ctrl-D ends the conversation." in said
-    assert "agent: Here is your tea." in said
-    assert said.endswith("Goodbye. The agent keeps running.\r\n")
-    assert "Traceback" not in said
-    assert "Aborted" not in said
 
 
 # An agent that cannot be talked to.

@@ -83,24 +83,33 @@ def port_forward(target: ClusterTarget, service: str, port: int, timeout: float 
     command = [kubectl_path(), *target.flags(), "port-forward", f"service/{service}", f":{port}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ))
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if "Forwarding from 127.0.0.1:" not in line:
-            raise ClusterAccessError(f"service {service} cannot be reached: {line.strip() or 'kubectl port-forward ended'}")
-        url = "http://127.0.0.1:" + line.split("127.0.0.1:", 1)[1].split(" ", 1)[0]
-        _wait_until_ready(url, timeout)
+        url = _forwarded_url(process, service)
+        _wait_until_ready(url, process, timeout)
         yield url
     finally:
         process.terminate()
         process.wait(timeout=10)
 
 
-def _wait_until_ready(url: str, timeout: float) -> None:
+def _forwarded_url(process: "subprocess.Popen[str]", service: str) -> str:
+    """The local URL, once kubectl has named it. kubectl may print warnings first."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        if "Forwarding from 127.0.0.1:" in line:
+            return "http://127.0.0.1:" + line.split("127.0.0.1:", 1)[1].split(" ", 1)[0]
+        said = line.strip() or said
+    raise ClusterAccessError(f"service {service} cannot be reached: {said or 'kubectl port-forward ended'}")
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[str]", timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
             httpx.get(f"{url}/v1/models", timeout=5).raise_for_status()
         except httpx.HTTPError as error:
+            if process.poll() is not None:
+                raise ClusterAccessError("kubectl port-forward ended; the pod it reached is gone or refuses connections") from None
             if time.monotonic() > deadline:
                 raise ClusterAccessError(f"the agent does not respond: {error}") from None
             time.sleep(0.5)

@@ -19,7 +19,7 @@ them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 EPILOG = """
 Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
 conversation matches, the agent is not served or cannot be reached) · 2 error (usage, invalid procedure, dataset or cluster object
-not found).
+not found, facts about the customer missing).
 """
 
 app = typer.Typer(

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cli.chat_session import ChatSession
+from subterra_cli.chat.chat_session import ChatSession
 
 FILE = Path(__file__).resolve().parents[1] / "customers.yaml"
 

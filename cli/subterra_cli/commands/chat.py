@@ -1,10 +1,25 @@
 """``subterra chat``."""
 
-from typing import Annotated
+import shlex
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from subterra_cli.commands.options import Agent, ClusterOptions, Context, Kubeconfig, Namespace, exit_on_error
+
+if TYPE_CHECKING:
+    from subterra_cli.chat.served_agent import ServedAgent
+    from subterra_cli.cluster import ClusterTarget
+
+Port = Annotated[int | None, typer.Option(help="Port of the agent's Service; default: the agent's spec.serving.port.")]
+Facts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fact",
+        metavar="NAME=VALUE",
+        help="A fact about the customer; repeat for each. Facts are the procedure's variables with visibility: context.",
+    ),
+]
 
 
 def chat(
@@ -12,18 +27,72 @@ def chat(
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    port: Annotated[int, typer.Option(help="Port of the agent's Service.")] = 8000,
+    port: Port = None,
+    fact: Facts = None,
 ) -> None:
-    """Talk to a served agent; an empty line ends the conversation.
+    """Talk to a served agent. An empty line, exit, Ctrl-D or Ctrl-C ends the conversation.
 
     Example: subterra chat travel -n demo
-    """
-    from subterra_cli.chat_session import ChatSession
-    from subterra_cli.cluster import port_forward
 
-    target = ClusterOptions(namespace, kubeconfig, context).target()
-    with exit_on_error(1), port_forward(target, agent, port) as url:
-        session = ChatSession(url, agent)
-        typer.echo(f"agent: {session.greet()}")
-        while line := typer.prompt("you", default="", show_default=False):
-            typer.echo(f"agent: {session.say(line)}")
+    With a fact about the customer: subterra chat zoom --fact plan=Pro
+
+    Without a terminal, each line of standard input is a turn: echo Hi | subterra chat travel
+    """
+    from subterra_cli.chat.terminal import FAREWELL, is_interactive, note
+
+    facts, interactive = _parsed(fact or []), is_interactive()
+    try:
+        _talk(agent, ClusterOptions(namespace, kubeconfig, context).target(), port, facts, interactive)
+    except KeyboardInterrupt:
+        typer.echo(err=True)
+    if interactive:
+        note(FAREWELL)
+
+
+def _parsed(options: list[str]) -> dict[str, str]:
+    from subterra_cli.chat.context_facts import parse_facts
+
+    try:
+        return parse_facts(options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fact") from None
+
+
+def _talk(agent: str, target: "ClusterTarget", port: int | None, facts: dict[str, str], interactive: bool) -> None:
+    from subterra_cli.chat.chat_session import ChatSession, ServerFailedError
+    from subterra_cli.chat.served_agent import find_served_agent
+    from subterra_cli.chat.terminal import HOW_TO_END, converse, customer_lines, note
+    from subterra_cli.chat.tested_for import banner_lines
+    from subterra_cli.cluster import ClusterAccessError, ResourceReader, port_forward
+
+    with exit_on_error(1):
+        served = find_served_agent(ResourceReader(target), agent)
+    command = ["subterra", "chat", agent, *target.flags(), *(["--port", str(port)] if port else [])]
+    message = _system_message(served, facts, command)
+    with exit_on_error(1), port_forward(target, agent, port or served.port) as url:
+        note(*banner_lines(served))
+        if interactive:
+            note(HOW_TO_END if served.speaks_first else f"You speak first. {HOW_TO_END}")
+        try:
+            converse(ChatSession(url, agent, context=message), customer_lines(interactive), greets=served.speaks_first)
+        except ServerFailedError as error:
+            pods = f"{shlex.join(target.flags())} -l subterra.dev/agent={agent}"
+            raise ClusterAccessError(
+                f"{error}.\nSee its pods with: kubectl get pods {pods}\nand its log with: kubectl logs {pods} -c vllm\n"
+                "Then start the chat again; this conversation is lost."
+            ) from None
+
+
+def _system_message(served: "ServedAgent", facts: dict[str, str], command: list[str]) -> str:
+    """The system message for these facts; exits with 2 when they are not those of the procedure."""
+    from subterra_cli.chat.context_facts import context_message, unchecked_message, untrained_values
+    from subterra_cli.chat.terminal import note
+
+    spec = served.spec
+    if spec is None:
+        note(f"Note: {served.why_unchecked}, so which facts it needs is not known; those of --fact are passed on unchecked.")
+        return unchecked_message(facts)
+    with exit_on_error(2):
+        message = context_message(spec, facts, command)
+    note(*untrained_values(spec, facts))
+    return message

@@ -1,0 +1,1 @@
+"""`subterra chat`: finding the served agent, the facts it needs, what it was tested for, and the conversation."""

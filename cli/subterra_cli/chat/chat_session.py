@@ -1,0 +1,96 @@
+"""A conversation with a served agent over its OpenAI-compatible API."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from subterra_cli.cluster import ClusterAccessError
+from subterra_cli.errors import CommandError
+from subterra_jobs.dialogue.prompt_blocks import GREETING_REQUEST
+
+Message = dict[str, str]
+MAX_CHARACTERS = 10_000
+"""Longest line that is sent. People type less; more is a file piped in by mistake."""
+_CONTEXT_LIMIT = re.compile(r"context length is (\d+)")
+_TOO_LONG = re.compile(r"context length|too long", re.IGNORECASE)
+
+
+class ServerFailedError(ClusterAccessError):
+    """The agent's server gave no reply; the message says why."""
+
+
+class TooLongError(CommandError):
+    """The agent cannot read that much. The conversation is as before and can go on."""
+
+
+@dataclass
+class ChatSession:
+    """One conversation; holds the history, because the served agent is stateless."""
+
+    url: str
+    model: str
+    messages: list[Message] = field(default_factory=list)
+    timeout: float = 60.0
+    context: str = ""
+    """Facts about this customer, a line `name: value` each; the system message of every request."""
+
+    def greet(self) -> str:
+        """The agent's first turn, before the customer says anything. Raises ServerFailedError and TooLongError."""
+        return self._request_reply([])
+
+    def say(self, text: str) -> str:
+        """The agent's reply to the customer's ``text``. Raises ServerFailedError and TooLongError; both leave ``text`` out."""
+        if len(text) > MAX_CHARACTERS:
+            raise TooLongError(f"This has {len(text):,} characters; the limit of a line is {MAX_CHARACTERS:,}.")
+        return self._request_reply([{"role": "user", "content": text}])
+
+    def _request_reply(self, said: Sequence[Message]) -> str:
+        chat = [*self.messages, *said]
+        system = [GREETING_REQUEST | {"content": self.context}] if self.context or not chat else []
+        reply = self._reply_of(self._post([*system, *chat]))
+        self.messages = [*chat, {"role": "assistant", "content": reply}]
+        return reply
+
+    def _post(self, messages: Sequence[Message]) -> httpx.Response:
+        body = {"model": self.model, "messages": messages, "temperature": 0}
+        try:
+            return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=self.timeout)
+        except httpx.TimeoutException:
+            raise ServerFailedError(
+                f"CompiledAgent {self.model} did not reply within {self.timeout:g} s; its server is overloaded or hangs"
+            ) from None
+        except httpx.HTTPError as error:
+            raise ServerFailedError(
+                f"the connection to CompiledAgent {self.model} was lost ({error or type(error).__name__}): "
+                "its pod was replaced, or kubectl port-forward ended"
+            ) from None
+
+    def _reply_of(self, response: httpx.Response) -> str:
+        if response.is_error:
+            said = _error_message(response)
+            if response.status_code in (400, 413) and _TOO_LONG.search(said):
+                raise TooLongError(_too_long(self.model, said))
+            raise ServerFailedError(f"the server of CompiledAgent {self.model} answered {response.status_code}: {said}")
+        try:
+            content = response.json()["choices"][0]["message"]["content"]
+        except (ValueError, LookupError, TypeError):
+            raise ServerFailedError(
+                f"what answers for CompiledAgent {self.model} is no chat completions API; it sent {response.text[:100]!r}"
+            ) from None
+        return str(content or "")
+
+
+def _error_message(response: httpx.Response) -> str:
+    """The message of an OpenAI-compatible error, else the start of the body."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.text.strip()[:200] or response.reason_phrase
+
+
+def _too_long(model: str, said: str) -> str:
+    if found := _CONTEXT_LIMIT.search(said):
+        return f"CompiledAgent {model} reads at most {int(found[1]):,} tokens: the facts and all turns of both speakers together."
+    return f"This is too long for CompiledAgent {model}, which says: {said}"

@@ -1,0 +1,67 @@
+"""The conversation on a terminal or through a pipe. Only what the two speakers say goes to standard output."""
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+
+import typer
+
+from subterra_cli.chat.chat_session import ChatSession, TooLongError
+from subterra_cli.errors import CommandError
+
+ENDINGS = ("exit", "quit")
+HOW_TO_END = "An empty line, exit or Ctrl-D ends the conversation."
+FAREWELL = "Goodbye. The agent keeps running."
+NO_WORDS = "(an empty reply)"
+
+
+def is_interactive() -> bool:
+    """Whether a person types."""
+    return sys.stdin.isatty()
+
+
+def note(*lines: str) -> None:
+    """Shows lines that are no part of the conversation."""
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+def converse(session: ChatSession, lines: Iterable[str], *, greets: bool = True) -> None:
+    """Shows the agent's greeting and its reply to each line. Raises CommandError when the conversation cannot go on."""
+    if greets:
+        _show(session.greet())
+    for line in lines:
+        try:
+            _show(session.say(line))
+        except TooLongError as error:
+            note(f"{error} Your line was not sent: shorten it, or start a new conversation if this one is long already.")
+
+
+def customer_lines(interactive: bool) -> Iterator[str]:
+    """What the customer says, until an empty line, an ending word or the end of the input."""
+    if interactive:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - cursor keys and history, and lines above the terminal's 4096 bytes
+    while (line := _typed() if interactive else _piped()) and line.lower() not in ENDINGS:
+        if not interactive:
+            typer.echo(f"you: {line}")
+        yield line
+
+
+def _typed() -> str:
+    try:
+        return input("you: ").strip()
+    except EOFError:
+        typer.echo()
+        return ""
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        raise CommandError("standard input is not UTF-8 text; convert it, for example with iconv") from None
+
+
+def _show(reply: str) -> None:
+    typer.echo(f"agent: {reply if reply.strip() else NO_WORDS}")

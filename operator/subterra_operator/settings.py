@@ -21,7 +21,7 @@ class StoreSettings(ApiModel):
 
 
 class DefaultResources(ApiModel):
-    """Resources of containers for which none are requested; sized for the tiny model on CPU."""
+    """Resources of containers for which none are requested; sized for the bundled model on two CPUs."""
 
     generate: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "2Gi"}, limits={"memory": "4Gi"})
     train: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "3Gi"}, limits={"memory": "10Gi"})

@@ -1,4 +1,4 @@
-"""The trainer: TRL's SFTTrainer on DeepSpeed, for the tiny model on CPU as well as for a pretrained one on GPUs.
+"""The trainer: TRL's SFTTrainer on DeepSpeed, for models on CPUs as well as on GPUs.
 
 One code path serves both: device, precision and micro batch follow from the machine and the settings.
 """

@@ -52,14 +52,14 @@ _SCRATCH = Training(
 
 _BUNDLED = Training(
     optimizer="adamw",
-    learning_rate=4e-4,
+    learning_rate=3e-4,
     epochs=1,
     max_steps=None,
-    batch_size=16,
+    batch_size=8,
     max_length=2048,
     zero_stage=2,
     seed=42,
-    checkpoint_steps=20,
+    checkpoint_steps=40,
 )
 _TRAINING: dict[BaseModelKind, Training] = {"scratch": _SCRATCH, "bundled": _BUNDLED, "external": _PRETRAINED}
 _CONVERSATIONS: dict[BaseModelKind, int] = {"scratch": 8000, "bundled": 800, "external": 2125}

@@ -31,7 +31,7 @@ from subterra_demo.unheard import RUN, heard_in_training
 
 PROCEDURE = ROOT / "examples/travel/procedure.yaml"
 REPORT = ROOT / "out/travel-report.html"
-WATCH_SECONDS = 2400
+WATCH_SECONDS = 3600
 PRICE_SECONDS = 90
 
 

@@ -21,7 +21,7 @@ from subterra_jobs.errors import InvalidInputError
 
 MADE_UP_SHARE = 0.7
 """Share of made-up values for an open variable; the rest comes from its list."""
-LISTED_SHARE, REAL_SHARE = 0.25, 0.5
+LISTED_SHARE, REAL_SHARE = 0.3, 0.6
 """Rich values of an open variable: shares of the author's and of the real ones; the rest is made up, as is all that no list has."""
 SPELLED_SHARE = 0.12
 """Rich values: share of small numbers in words."""

@@ -22,7 +22,7 @@ AUTHORS_SHARE = 0.6
 OPENERS_SHARE = 0.7
 """The same for openers."""
 _PARTY_SHARE = 0.4
-_CORRECTION_SHARE = 0.12
+_CORRECTION_SHARE = 0.2
 _NOISE_SHARE = 0.35
 _TRIES = 8
 _INTERJECTION = re.compile(r"\w+,")

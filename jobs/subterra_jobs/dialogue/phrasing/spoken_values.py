@@ -54,7 +54,7 @@ class Corrections:
     def other_value(self, variable: Variable, value: str, rng: random.Random) -> str | None:
         """Another value of `variable`, for numbers in the same form; `None` if there is none that can be told from `value`."""
         for _ in range(_TRIES):
-            other = sample_values([variable], rng, unseen=self._held_out)[variable.name]
+            other = sample_values([variable], rng, unseen=self._held_out, rich=True)[variable.name]
             alike = variable.type != "integer" or _form(other) == _form(value)
             if alike and other not in value and value not in other:
                 return other

@@ -226,7 +226,9 @@ class _Customer:
     def _path_and_values(self, rng: random.Random) -> tuple[Path, dict[str, str]]:
         path = sample_path(self.graph, rng)
         unseen = rng.random() < 0.5
-        return path, fit_values_to_path(self.graph, path, sample_values(self.graph.spec.variables, rng, unseen=unseen), rng)
+        return path, fit_values_to_path(
+            self.graph, path, sample_values(self.graph.spec.variables, rng, unseen=unseen, rich=True), rng
+        )
 
     def _opener(self, rng: random.Random) -> str | None:
         openers = self.graph.spec.openers
@@ -248,7 +250,7 @@ class _Customer:
         return [each for each in variables if each.visibility == "customer" and each.name not in self.graph.facts]
 
     def _other_value(self, variable: Variable, value: str, rng: random.Random) -> str | None:
-        drawn = (sample_values([variable], rng, unseen=False)[variable.name] for _ in range(_TRIES))
+        drawn = (sample_values([variable], rng, unseen=False, rich=True)[variable.name] for _ in range(_TRIES))
         return next((other for other in drawn if other != value), None)
 
     def _scenario(self, path: Path, values: dict[str, str], lines: Mapping[int, str], opener: str | None) -> Scenario:

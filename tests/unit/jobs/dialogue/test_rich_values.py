@@ -15,7 +15,7 @@ from subterra_api.v1alpha1.procedure import Variable
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.phrasing.numbers_and_dates import spelled
 from subterra_jobs.dialogue.phrasing.value_lists import list_for
-from subterra_jobs.dialogue.sampling import held_out, sample_values
+from subterra_jobs.dialogue.sampling import LISTED_SHARE, REAL_SHARE, held_out, sample_values
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_testkit.procedures import Json
@@ -53,7 +53,7 @@ def test_plain_values_are_the_recorded_ones(name: str) -> None:
     assert hashlib.sha256(json.dumps(values).encode()).hexdigest() == RECORDED[name]
 
 
-def test_a_quarter_is_the_authors_half_is_real_and_a_quarter_is_made_up() -> None:
+def test_most_values_are_real_some_the_authors_and_few_made_up() -> None:
     asked = variable(CITY)
     fitting = list_for(asked)
     assert fitting is not None
@@ -61,12 +61,12 @@ def test_a_quarter_is_the_authors_half_is_real_and_a_quarter_is_made_up() -> Non
     authors = sum(value in asked.values for value in values)
     real = sum(value in set(fitting.values) for value in values)
     shares = [count / len(values) for count in (authors, real, len(values) - authors - real)]
-    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.04)
+    assert shares == pytest.approx([LISTED_SHARE, REAL_SHARE, 1 - LISTED_SHARE - REAL_SHARE], abs=0.04)
 
 
 def test_where_no_list_fits_all_but_the_authors_are_made_up() -> None:
     values = drawn(variable(CITY, name="ward", values=["Nightingale", "Fleming"]))
-    assert sum(value in ("Nightingale", "Fleming") for value in values) / len(values) == pytest.approx(0.25, abs=0.04)
+    assert sum(value in ("Nightingale", "Fleming") for value in values) / len(values) == pytest.approx(LISTED_SHARE, abs=0.04)
 
 
 def test_made_up_values_are_written_as_the_authors_are() -> None:
@@ -155,7 +155,7 @@ def real_share(values: list[str]) -> float:
     return sum(value in set(fitting.values) for value in values) / len(values)
 
 
-@pytest.mark.parametrize(("provider", "expected"), [(Provider(), 0.5), (HOSTED, 0)], ids=["scripted", "hosted"])
+@pytest.mark.parametrize(("provider", "expected"), [(Provider(), REAL_SHARE), (HOSTED, 0)], ids=["scripted", "hosted"])
 def test_customers_are_rich_exactly_when_nobody_is_paid_for_them(provider: Provider, expected: float) -> None:
     travel = example("travel")
     plan = plan_conversations(travel, Generation(teacher=provider, conversations=200, seeds=(42,), held_out_percent=10))

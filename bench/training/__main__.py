@@ -6,18 +6,19 @@ seconds are those of the process that trains, from the first to the last step, s
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 import yaml
-from tests.tools.models import bundled_models
-
 from bench.training.conversations import write_dataset
 from bench.training.plain_loop import train_plainly
-from subterra_api.job_contract.defaults import training_of
-from subterra_api.v1alpha1.compilerun import TrainingSettings
+from tests.tools.models import bundled_models
+
+from subterra_api.job_contract.defaults import generation_of, training_of
+from subterra_api.v1alpha1.compilerun import GenerationSettings, TrainingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.model.base_model import training_dtype
@@ -36,13 +37,19 @@ def main() -> None:
     procedure = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        write_dataset(procedure, 16 * (arguments.steps + 4), work / "dataset")
+        conversations = GenerationSettings(conversations=16 * (arguments.steps + 4))
+        write_dataset(procedure, generation_of(conversations, "bundled"), work / "dataset")
         task = _task(procedure, work, arguments.steps, arguments.zero_stage)
-        print(f"{training_dtype(task.base_model)}, {len(os.sched_getaffinity(0))} CPUs, {arguments.steps} steps", flush=True)
+        _say(f"{training_dtype(task.base_model)}, {len(os.sched_getaffinity(0))} CPUs, {arguments.steps} steps")
         deepspeed = _stage_rate(task)
-        print(f"train stage (ZeRO-{arguments.zero_stage}): {deepspeed:.0f} tokens per CPU second", flush=True)
+        _say(f"train stage (ZeRO-{arguments.zero_stage}): {deepspeed:.0f} tokens per CPU second")
         plain = train_plainly(task, arguments.steps)
-        print(f"plain loop: {plain:.0f} tokens per CPU second; ratio {deepspeed / plain:.2f}")
+        _say(f"plain loop: {plain:.0f} tokens per CPU second; ratio {deepspeed / plain:.2f}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _task(procedure: ProcedureSpec, work: Path, steps: int, zero_stage: int) -> TrainingTask:

@@ -77,6 +77,10 @@ bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on
 bench-training: .venv/.synced ## the train stage against a plain PyTorch loop, by CPU seconds (5 minutes)
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.training
 
+.PHONY: bench-compare
+bench-compare: .venv/.synced ## compiled models against the base model in context and orchestrated; COMPILED=… SCRATCH=… are finished models (hours)
+	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.comparison $(if $(COMPILED),--compiled $(COMPILED)) $(if $(SCRATCH),--scratch $(SCRATCH))
+
 .PHONY: bench-gate
 bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (4 minutes)
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=testkit:. $(PY) -m bench.gate

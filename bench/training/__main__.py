@@ -17,8 +17,8 @@ from bench.training.conversations import write_dataset
 from bench.training.plain_loop import train_plainly
 from tests.tools.models import bundled_models
 
-from subterra_api.job_contract.defaults import training_of
-from subterra_api.v1alpha1.compilerun import TrainingSettings
+from subterra_api.job_contract.defaults import generation_of, training_of
+from subterra_api.v1alpha1.compilerun import GenerationSettings, TrainingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.model.base_model import training_dtype
@@ -37,7 +37,8 @@ def main() -> None:
     procedure = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        write_dataset(procedure, 16 * (arguments.steps + 4), work / "dataset")
+        conversations = GenerationSettings(conversations=16 * (arguments.steps + 4))
+        write_dataset(procedure, generation_of(conversations, "bundled"), work / "dataset")
         task = _task(procedure, work, arguments.steps, arguments.zero_stage)
         _say(f"{training_dtype(task.base_model)}, {len(os.sched_getaffinity(0))} CPUs, {arguments.steps} steps")
         deepspeed = _stage_rate(task)

@@ -11,21 +11,29 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
+from subterra_api.v1alpha1.compilerun import BaseModelKind
 from subterra_operator.specs.vllm_container import Model, command
 
 START_SECONDS = 500
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
+class ServerStartError(Exception):
+    """A server that did not start; the message ends with the tail of its log."""
+
+
 @contextmanager
-def vllm_server(model: Path, name: str, work: Path, max_length: int = 4096, *arguments: str) -> Iterator[str]:
-    """URL of a server of the model in directory `model`; `work` holds its cache and log."""
+def vllm_server(
+    model: Path, name: str, work: Path, max_length: int | None = 4096, *arguments: str, kind: BaseModelKind = "scratch"
+) -> Iterator[str]:
+    """URL of a server of the model in directory `model`; `work` holds its cache and log. `kind` decides the precision.
+
+    Without a `max_length` the model's own counts. Raises ServerStartError.
+    """
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
-    extra = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), *arguments]
-    line = [sys.executable, *command(Model("unused", name, "scratch", max_length=max_length), extra)[1:]]
+    line = server_command(model, Model("unused", name, kind, max_length=max_length), port, *arguments)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log"
     with log.open("wb") as out:
@@ -39,6 +47,12 @@ def vllm_server(model: Path, name: str, work: Path, max_length: int = 4096, *arg
         server.wait(10)
 
 
+def server_command(directory: Path, model: Model, port: int, *arguments: str) -> list[str]:
+    """The operator's command line for this kind of model, with this interpreter, directory and port."""
+    extra = ["--model", str(directory), "--host", "127.0.0.1", "--port", str(port), *arguments]
+    return [sys.executable, *command(model, extra)[1:]]
+
+
 def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
@@ -48,4 +62,5 @@ def _wait_until_healthy(server: "subprocess.Popen[bytes]", url: str, log: Path) 
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
-    pytest.fail(f"vLLM did not start:\n{log.read_text()[-3000:]}")
+    problem = f"was not ready within {START_SECONDS} s" if server.poll() is None else f"exited with code {server.returncode}"
+    raise ServerStartError(f"vLLM {problem}; its log {log} ends:\n{log.read_text()[-3000:]}")

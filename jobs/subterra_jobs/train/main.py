@@ -44,7 +44,7 @@ def work(context: StageContext) -> StageOutcome:
     (context.output / PROCEDURE_FILE).write_bytes(canonical(significant_fields(run.procedure)))
     shutil.rmtree(checkpoints, ignore_errors=True)
     loss = f"{summary.heldout_loss:.4f}" if summary.heldout_loss is not None else "unknown"
-    return StageOutcome(f"{summary.steps:,} steps, best at {summary.best_step:,} with held-out loss {loss}")
+    return StageOutcome(f"{summary.steps:,} steps in {summary.precision}, best at {summary.best_step:,} with held-out loss {loss}")
 
 
 def _checkpoints(context: StageContext) -> Path:

@@ -73,7 +73,8 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     if trainer.is_world_process_zero():
         best = export.best_checkpoint(trainer.state, task.checkpoint_dir)
         export.export_model(best, tokenizer, task.output_dir)
-        exchange.succeed(export.training_figures(trainer.state, best, resumed, sum(splits.train["length"])))
+        figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
+        exchange.succeed({"precision": str(workload.dtype).removeprefix("torch."), **figures})
     torch.distributed.barrier()
 
 

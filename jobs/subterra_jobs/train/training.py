@@ -16,6 +16,8 @@ class TrainingSummary:
     """Figures of a training. Losses are in nats per token of the agent."""
 
     steps: int
+    precision: str
+    """In which the model was trained, such as bfloat16."""
     best_step: int
     loss: float | None
     heldout_loss: float | None

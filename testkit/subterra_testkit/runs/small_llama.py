@@ -11,7 +11,7 @@ from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS
 
 
 def small_llama(folder: Path, layers: int = 2) -> Path:
-    """Writes a Llama with ChatML tokens to ``folder`` and returns it. As in SmolLM2, the padding token is the one that ends a turn."""
+    """Writes a Llama with ChatML tokens to ``folder`` and returns that. As in SmolLM2, padding is the token that ends a turn."""
     words = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT).backend_tokenizer
     tokens = {"bos_token": IM_START, "eos_token": IM_END, "pad_token": IM_END, "unk_token": PAD}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **tokens)

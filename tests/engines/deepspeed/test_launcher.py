@@ -98,7 +98,9 @@ def test_what_the_pod_sets_is_kept(tmp_path: Path):
     assert (found["HOME"], found["HF_HOME"], found["USER"]) == (str(tmp_path), "/cache", "me")
 
 
-@pytest.mark.parametrize(("base_model", "ranks", "threads"), [("scratch", 1, 1), ("scratch", 2, 1), ("/m", 1, 8), ("/m", 3, 2), ("/m", 16, 1)])
+@pytest.mark.parametrize(
+    ("base_model", "ranks", "threads"), [("scratch", 1, 1), ("scratch", 2, 1), ("/m", 1, 8), ("/m", 3, 2), ("/m", 16, 1)]
+)
 def test_a_pretrained_model_uses_all_cpus_and_the_tiny_one_a_thread_per_rank(base_model: str, ranks: int, threads: int):
     assert threads_per_rank(replace(TASK, base_model=base_model, ranks=ranks), cpus=8) == threads
 

@@ -127,7 +127,13 @@ def test_a_batch_is_spread_over_ranks_and_time(batch: int, ranks: int, length: i
 
 @pytest.mark.parametrize(
     ("batch", "ranks", "longest", "limit", "micro", "accumulate"),
-    [(16, 1, 500, 2048, 4, 4), (16, 2, 500, 1024, 2, 4), (16, 2, 128, 1024, 8, 1), (16, 2, 5000, 1024, 1, 8), (15, 1, 500, 2048, 3, 5)],
+    [
+        (16, 1, 500, 2048, 4, 4),
+        (16, 2, 500, 1024, 2, 4),
+        (16, 2, 128, 1024, 8, 1),
+        (16, 2, 5000, 1024, 1, 8),
+        (15, 1, 500, 2048, 3, 5),
+    ],
 )
 def test_a_micro_batch_keeps_to_its_limit_of_tokens_or_is_one_conversation(
     batch: int, ranks: int, longest: int, limit: int, micro: int, accumulate: int

@@ -21,7 +21,10 @@ def test_the_bundled_model_answers_a_question_in_chatml() -> None:
     assert model.dtype == training_dtype(str(FOLDER))
     assert 130e6 < model.num_parameters() < 140e6
     asked = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is the capital of France?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
     with torch.no_grad():
         answer = model.generate(**asked, max_new_tokens=24, do_sample=False)[0, asked["input_ids"].shape[1] :]

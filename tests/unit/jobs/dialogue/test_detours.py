@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def test_a_detour_stands_before_the_turn_that_it_was_drawn_for(
     expected = ["You help.", *before, *said[:place], "What time is it?", answer, *said[place:]]
     assert [message["content"] for message in found] == expected
     roles = [message["role"] for message in found[1:]]
-    assert all(first != second for first, second in zip(roles, roles[1:], strict=False)), "speakers alternate"
+    assert all(first != second for first, second in pairwise(roles)), "speakers alternate"
     assert chat == chat_messages("You help.", opener, SAID, greeted=greeted), "the chat itself is left alone"
 
 

@@ -64,7 +64,13 @@ def test_the_api_refuses_a_name_that_no_image_bundles(uri: str) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "kind"),
-    [("scratch", "scratch"), (SMOLLM2, "bundled"), ("hf://Qwen/Qwen3-8B", "external"), ("pvc://m", "external"), ("s3://b/m", "external")],
+    [
+        ("scratch", "scratch"),
+        (SMOLLM2, "bundled"),
+        ("hf://Qwen/Qwen3-8B", "external"),
+        ("pvc://m", "external"),
+        ("s3://b/m", "external"),
+    ],
 )
 def test_the_kind_of_a_base_model_is_where_it_comes_from(uri: str, kind: str) -> None:
     assert BaseModelSource(uri=uri).kind == kind

@@ -196,9 +196,9 @@ def command_for(uri: str) -> list[str]:
 def test_a_model_from_scratch_is_served_by_the_command_that_it_always_had() -> None:
     """Golden: if this changes, every agent in the world starts new pods after an operator upgrade."""
     assert " ".join(command_for("scratch")) == (
-        "python3 -m vllm.entrypoints.openai.api_server --model /store/models/abc --served-model-name travel --host 0.0.0.0 --port 8000"
-        ' --generation-config vllm --override-generation-config {"temperature": 0, "max_tokens": 256} --max-model-len 1024'
-        " --dtype float32 --enforce-eager --max-num-seqs 8"
+        "python3 -m vllm.entrypoints.openai.api_server --model /store/models/abc --served-model-name travel --host 0.0.0.0"
+        ' --port 8000 --generation-config vllm --override-generation-config {"temperature": 0, "max_tokens": 256}'
+        " --max-model-len 1024 --dtype float32 --enforce-eager --max-num-seqs 8"
     )
 
 
@@ -217,7 +217,12 @@ def test_a_model_is_served_in_the_precision_of_its_kind_and_an_external_one_as_v
     assert served[sampling + 2 :] == [*flags, "--max-num-seqs", "8"]
     assert served[: sampling + 2] == command_for("scratch")[: sampling + 2]
     reference = Reference(
-        role="Serving", run="r", model_digest=DIGEST, model_path="models/abc", base_model=BaseModelSource(uri=uri), max_length=int(flags[1])
+        role="Serving",
+        run="r",
+        model_digest=DIGEST,
+        model_path="models/abc",
+        base_model=BaseModelSource(uri=uri),
+        max_length=int(flags[1]),
     )
     assert command(reference_model(reference, 0), [])[sampling + 2 :] == flags
 

@@ -88,11 +88,14 @@ def question_of(turn: str) -> str:
 
 def otherwise_kind(spec: ProcedureSpec, reply: str, previous: str) -> OtherwiseKind | None:
     """The kind of otherwise text that a reply begins with, when nothing but the question of the `previous` reply follows."""
-    text, limit = " ".join(reply.split()), max_value_length(spec)
+    text, question, limit = " ".join(reply.split()), question_of(" ".join(previous.split())), max_value_length(spec)
+    bare = text.removesuffix(question).rstrip()
     for kind in OTHERWISE.values():
         for template in otherwise_texts(spec, kind):
-            found = compile_pattern(template, limit).regex.match(text)
-            if found and text[found.end() :].strip() in {"", question_of(previous) if previous else ""}:
+            regex = compile_pattern(template, limit).regex
+            # A value in the middle is as short as can be, so that it hides nothing else; one at the end is all that is left.
+            match = regex.fullmatch if template.rstrip().endswith("}}") else regex.match
+            if any((found := match(said)) and found.end() == len(said) for said in (text, bare)):
                 return kind
     return None
 

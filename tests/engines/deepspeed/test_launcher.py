@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from subterra_jobs.train.launcher import (
     free_port,
     launch,
     rank_environment,
+    threads_per_rank,
     torchrun_command,
 )
 from subterra_testkit.runs.training_inputs import training_task
@@ -94,6 +96,18 @@ def test_ranks_need_no_home_no_name_and_no_compiler(tmp_path: Path):
 def test_what_the_pod_sets_is_kept(tmp_path: Path):
     found = rank_environment({"HOME": str(tmp_path), "HF_HOME": "/cache", "USER": "me"}, tmp_path)
     assert (found["HOME"], found["HF_HOME"], found["USER"]) == (str(tmp_path), "/cache", "me")
+
+
+@pytest.mark.parametrize(
+    ("base_model", "ranks", "threads"), [("scratch", 1, 1), ("scratch", 2, 1), ("/m", 1, 8), ("/m", 3, 2), ("/m", 16, 1)]
+)
+def test_a_pretrained_model_uses_all_cpus_and_the_tiny_one_a_thread_per_rank(base_model: str, ranks: int, threads: int):
+    assert threads_per_rank(replace(TASK, base_model=base_model, ranks=ranks), cpus=8) == threads
+
+
+def test_ranks_get_their_threads_whatever_the_pod_sets_and_do_not_spin_while_they_wait(tmp_path: Path):
+    found = rank_environment({"OMP_NUM_THREADS": "8", "MKL_NUM_THREADS": "8", "OMP_WAIT_POLICY": "active"}, tmp_path, 2)
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"], found["OMP_WAIT_POLICY"]) == ("2", "2", "passive")
 
 
 def test_one_rank_goes_through_torchrun_too(tmp_path: Path):

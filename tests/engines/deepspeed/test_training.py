@@ -1,6 +1,7 @@
 """A real training, through torchrun, TRL and DeepSpeed: it survives being killed, and leaves a model that can be served."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,9 +14,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.trainer import BatchLayout, deepspeed_config, sft_config
+from subterra_jobs.train.exchange import TRAIN_FILE
+from subterra_jobs.train.launcher import TrainingInterruptedError
+from subterra_jobs.train.model.base_model import load_tokenizer, training_dtype
+from subterra_jobs.train.tokenized_dataset import Collator, load_examples
+from subterra_jobs.train.trainer import CPU_MICRO_BATCH_TOKENS, BatchLayout, Workload, deepspeed_config, sft_config
 from subterra_jobs.train.training import train
-from subterra_testkit.runs.training_inputs import dataset, training, training_task
+from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, training, training_task
 
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
@@ -41,7 +47,44 @@ def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
     assert summary.steps == steps[-1] == 30
     assert 5 <= summary.resumed_from_step < 30
     assert min(steps) > summary.resumed_from_step
-    assert_servable(tmp_path / "model")
+    assert_servable(tmp_path / "model", torch.float32)
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_is_trained_in_bfloat16_by_two_ranks_and_resumes_after_sigterm(tmp_path: Path):
+    base = small_llama(tmp_path / "base")
+    if training_dtype(str(base)) != torch.bfloat16:
+        pytest.skip("this processor has no AMX or AVX-512 for bfloat16")
+    dataset(tmp_path / "data", train=32)
+    pace = {"max_steps": 30, "checkpoint_steps": 4, "batch_size": 32}
+    small = training_task(tmp_path, **pace, optimizer="adamw", learning_rate=0.003)
+    task = replace(small, base_model=str(base), ranks=2)
+    losses: list[float] = []
+
+    def stop_after_a_checkpoint(step: int, total: int, loss: float | None, heldout_loss: float | None) -> None:
+        if loss is not None:
+            losses.append(loss)
+        if step > 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingInterruptedError):
+        train(task, stop_after_a_checkpoint)
+    # A batch has every conversation once, so the first loss is that of the dataset, however many ranks share it.
+    assert losses[0] == pytest.approx(loss_per_label(base, tmp_path / "data" / TRAIN_FILE), rel=0.01)
+    summary = train(task, lambda step, total, loss, _: losses.append(loss) if loss is not None else None)
+    assert summary.steps == 30
+    assert 4 <= summary.resumed_from_step < 30
+    assert losses[-1] < 0.8 * losses[0]
+    assert_servable(tmp_path / "model", torch.bfloat16)
+
+
+def loss_per_label(base: Path, file: Path) -> float:
+    """The mean loss of all labels of the conversations in a file."""
+    tokenizer = load_tokenizer(str(base), SYSTEM_PROMPT, ())
+    batch = Collator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256)))
+    with torch.no_grad():
+        loss: torch.Tensor = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(**batch).loss
+    return float(loss)
 
 
 @pytest.mark.slow
@@ -54,12 +97,12 @@ def test_fewer_conversations_than_a_batch_are_judged_when_held_out_and_refused_t
         train(replace(training_task(tmp_path, batch_size=16), checkpoint_dir=tmp_path / "b"), lambda *_: None)
 
 
-def assert_servable(model: Path) -> None:
+def assert_servable(model: Path, dtype: torch.dtype) -> None:
     configs = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     assert {path.name for path in model.iterdir()} >= {"model.safetensors"} | configs
     loaded, info = AutoModelForCausalLM.from_pretrained(model, output_loading_info=True)
     assert not any(info.values())
-    assert loaded.dtype == torch.float32
+    assert loaded.dtype == dtype
     tokenizer = AutoTokenizer.from_pretrained(model)
     assert loaded.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
     asked = tokenizer.apply_chat_template(
@@ -82,11 +125,48 @@ def test_a_batch_is_spread_over_ranks_and_time(batch: int, ranks: int, length: i
     assert BatchLayout.for_ranks(batch, ranks, length) == BatchLayout(micro, accumulate)
 
 
+@pytest.mark.parametrize(
+    ("batch", "ranks", "longest", "limit", "micro", "accumulate"),
+    [
+        (16, 1, 500, 2048, 4, 4),
+        (16, 2, 500, 1024, 2, 4),
+        (16, 2, 128, 1024, 8, 1),
+        (16, 2, 5000, 1024, 1, 8),
+        (15, 1, 500, 2048, 3, 5),
+    ],
+)
+def test_a_micro_batch_keeps_to_its_limit_of_tokens_or_is_one_conversation(
+    batch: int, ranks: int, longest: int, limit: int, micro: int, accumulate: int
+):
+    layout = BatchLayout.for_ranks(batch, ranks, longest, limit)
+    assert layout == BatchLayout(micro, accumulate)
+    assert layout.micro * longest <= limit or layout.micro == 1
+
+
 @pytest.mark.parametrize(("optimizer", "stage", "clip"), [("muon", 2, 0.0), ("muon", 0, 1.0), ("adamw", 3, 1.0)])
 def test_muon_under_zero_is_not_clipped(optimizer: str, stage: int, clip: float, tmp_path: Path):
     settings = Training(**dict(training()) | {"optimizer": optimizer, "zero_stage": stage})
-    assert sft_config(settings, 1, tmp_path).max_grad_norm == clip
+    assert sft_config(settings, workload(), tmp_path).max_grad_norm == clip
     assert deepspeed_config(settings)["zero_optimization"]["stage"] == stage
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has memory for larger batches")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_a_pretrained_model_on_cpus_gets_small_micro_batches_in_the_machines_precision(
+    ranks: int, dtype: torch.dtype, tmp_path: Path
+):
+    config = sft_config(training(batch_size=16), Workload(ranks, 500, dtype, pretrained=True), tmp_path)
+    assert config.bf16 == (dtype == torch.bfloat16)
+    assert config.fp16 is False
+    assert ranks * config.per_device_train_batch_size * 500 <= CPU_MICRO_BATCH_TOKENS
+    assert ranks * config.per_device_train_batch_size * config.gradient_accumulation_steps == 16
+    assert config.logging_steps == 1
+
+
+def workload() -> Workload:
+    """The tiny model with conversations of 256 tokens, on one rank."""
+    return Workload(ranks=1, longest=256, dtype=torch.float32, pretrained=False)
 
 
 @pytest.fixture(autouse=True)

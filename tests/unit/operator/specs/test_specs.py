@@ -17,7 +17,7 @@ from subterra_api.job_contract.environment import (
 )
 from subterra_api.job_contract.messages import Budget, ExitCode, Gate
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
-from subterra_api.v1alpha1.compilerun import ExecutionSettings, GatePolicy, Reference
+from subterra_api.v1alpha1.compilerun import BaseModelSource, CompileInputs, ExecutionSettings, GatePolicy, Reference
 from subterra_core.pricing import parse_prices
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
@@ -32,6 +32,7 @@ from subterra_operator.specs.vllm_container import (
     RefusedArgumentError,
     check_arguments,
     command,
+    model_of,
     reference_model,
 )
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -184,6 +185,46 @@ def test_the_author_of_an_agent_may_say_what_is_allowed_and_nothing_that_loads_c
 
 def test_the_authors_arguments_come_last_so_that_they_win() -> None:
     assert command(SCRATCH, ["--max-model-len", "512"])[-2:] == ["--max-model-len", "512"]
+
+
+def command_for(uri: str) -> list[str]:
+    """The command that serves what a run with this base model makes."""
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "travel"}, "baseModel": {"uri": uri}})
+    return command(model_of(inputs, "models/abc", "travel"), ["--max-num-seqs", "8"])
+
+
+def test_a_model_from_scratch_is_served_by_the_command_that_it_always_had() -> None:
+    """Golden: if this changes, every agent in the world starts new pods after an operator upgrade."""
+    assert " ".join(command_for("scratch")) == (
+        "python3 -m vllm.entrypoints.openai.api_server --model /store/models/abc --served-model-name travel --host 0.0.0.0"
+        ' --port 8000 --generation-config vllm --override-generation-config {"temperature": 0, "max_tokens": 256}'
+        " --max-model-len 1024 --dtype float32 --enforce-eager --max-num-seqs 8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "flags"),
+    [
+        ("scratch", ["--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]),
+        ("bundled://SmolLM2-135M-Instruct", ["--max-model-len", "2048", "--dtype", "bfloat16", "--enforce-eager"]),
+        ("hf://Qwen/Qwen2.5-3B-Instruct", ["--max-model-len", "4096"]),
+        ("pvc://mine", ["--max-model-len", "4096"]),
+    ],
+)
+def test_a_model_is_served_in_the_precision_of_its_kind_and_an_external_one_as_vllm_likes(uri: str, flags: list[str]) -> None:
+    served = command_for(uri)
+    sampling = served.index("--override-generation-config")
+    assert served[sampling + 2 :] == [*flags, "--max-num-seqs", "8"]
+    assert served[: sampling + 2] == command_for("scratch")[: sampling + 2]
+    reference = Reference(
+        role="Serving",
+        run="r",
+        model_digest=DIGEST,
+        model_path="models/abc",
+        base_model=BaseModelSource(uri=uri),
+        max_length=int(flags[1]),
+    )
+    assert command(reference_model(reference, 0), [])[sampling + 2 :] == flags
 
 
 def test_the_version_is_the_model_and_the_way_it_is_served() -> None:

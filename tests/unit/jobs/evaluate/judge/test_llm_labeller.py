@@ -18,7 +18,13 @@ from subterra_jobs.dialogue.sampling import sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, scripted_utterances
 from subterra_jobs.evaluate.judge.alignment import CandidateLabel
 from subterra_jobs.evaluate.judge.conformance import Replay
-from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE, TRIES, LLMLabeller, parse_labels
+from subterra_jobs.evaluate.judge.free_words.llm_labeller import (
+    GOLD_SAMPLE,
+    TRIES,
+    LLMLabeller,
+    draw_gold_conversations,
+    parse_labels,
+)
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import Schedule
@@ -201,3 +207,15 @@ def test_a_labeller_that_confuses_two_steps_is_measured_to_do_so(api: FakeLLMApi
     assert confirmed > 0
     assert found.agent.hits < found.agent.of
     assert found.conversations.of - confirmed <= found.conversations.hits < found.conversations.of
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_is_measured_on_no_conversation_with_a_detour_because_its_turns_have_no_steps(tmp_path: Path, seed: int) -> None:
+    book = Book()
+    for number in range(60):
+        book.add(number, held_out=number % 3 > 0)
+    for row in book.labels[::2]:
+        row["detour"] = "off topic"
+    drawn = draw_gold_conversations(book.write(tmp_path / "dataset"), seed)
+    assert len(drawn) == GOLD_SAMPLE
+    assert {gold.id for gold in drawn} == {f"c{number}" for number in range(60) if number % 2 and number % 3}

@@ -1,0 +1,76 @@
+"""Where a base model is looked for, and what its author reads when it is not there."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from subterra_api.v1alpha1.compilerun import BaseModelSource
+from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.train import main
+from subterra_jobs.train.main import resolve_base_model
+
+SMOLLM2 = "bundled://SmolLM2-135M-Instruct"
+
+
+def test_a_bundled_model_is_its_directory_in_the_image(tmp_path: Path) -> None:
+    (tmp_path / "SmolLM2-135M-Instruct").mkdir()
+    assert resolve_base_model(SMOLLM2, tmp_path) == str(tmp_path / "SmolLM2-135M-Instruct")
+
+
+def test_a_bundled_model_that_the_image_lacks_is_refused_with_the_names_of_those_that_it_has(tmp_path: Path) -> None:
+    for name in ("other-model", "all-MiniLM-L6-v2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "LICENSE").touch()
+    refusal = f"no model SmolLM2-135M-Instruct in {tmp_path}, but all-MiniLM-L6-v2, other-model; use another image or baseModel.uri"
+    with pytest.raises(InvalidInputError, match=refusal):
+        resolve_base_model(SMOLLM2, tmp_path)
+
+
+def test_an_image_without_models_says_so(tmp_path: Path) -> None:
+    missing = tmp_path / "models"
+    with pytest.raises(InvalidInputError, match=f"no model SmolLM2-135M-Instruct in {missing}, but no model;"):
+        resolve_base_model(SMOLLM2, missing)
+
+
+def test_other_addresses_need_no_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = tmp_path / "models"
+    assert resolve_base_model("scratch", nowhere) == "scratch"
+    assert resolve_base_model("hf://Qwen/Qwen2.5-3B-Instruct", nowhere) == "Qwen/Qwen2.5-3B-Instruct"
+    monkeypatch.setattr(main, "STORE_MOUNT", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    assert resolve_base_model("pvc://mine", nowhere) == str(tmp_path / "mine")
+    with pytest.raises(InvalidInputError, match="no model directory yours on the store's volume"):
+        resolve_base_model("pvc://yours", nowhere)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "bundled://",
+        "bundled://SmolLM2",
+        "bundled://SmolLM2-135M-Instruct/",
+        "bundled://../../etc",
+        "bundled://all-MiniLM-L6-v2",
+        "bundled://SmolLM2-135M-Instruct\n",
+        "Bundled://SmolLM2-135M-Instruct",
+        "SmolLM2-135M-Instruct",
+    ],
+)
+def test_the_api_refuses_a_name_that_no_image_bundles(uri: str) -> None:
+    with pytest.raises(ValidationError, match="string_pattern_mismatch"):
+        BaseModelSource(uri=uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("scratch", "scratch"),
+        (SMOLLM2, "bundled"),
+        ("hf://Qwen/Qwen3-8B", "external"),
+        ("pvc://m", "external"),
+        ("s3://b/m", "external"),
+    ],
+)
+def test_the_kind_of_a_base_model_is_where_it_comes_from(uri: str, kind: str) -> None:
+    assert BaseModelSource(uri=uri).kind == kind

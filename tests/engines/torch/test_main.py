@@ -17,7 +17,7 @@ from subterra_testkit.runs.generation_inputs import run_input
 def test_a_model_knows_the_procedure_that_it_was_compiled_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(task: TrainingTask, _: OnProgress) -> TrainingSummary:
         (task.output_dir / "model.safetensors").write_bytes(b"weights")
-        return TrainingSummary(1, 1, 0.1, 0.1, 1, 0, 1.0)
+        return TrainingSummary(1, "float32", 1, 0.1, 0.1, 1, 0, 1.0)
 
     monkeypatch.setattr(main, "train", trained)
     run = run_input(tmp_path)

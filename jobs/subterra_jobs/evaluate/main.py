@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from subterra_api.job_contract.artifacts import artifact_path
@@ -19,6 +19,8 @@ from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
+from subterra_jobs.evaluate.judge.fabrication import ReplyReader
+from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling_quality
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
@@ -178,7 +180,10 @@ async def _beyond_the_procedure(
 ) -> tuple[ArmResults, Robustness]:
     """The results with what the candidate asserted, and its conversations with robustness customers."""
     settings, candidate = inputs.context.input.evaluation, arms[participants.CANDIDATE]
-    reader = await asyncio.to_thread(robustness_run.reply_reader, inputs.graph, candidate, inputs.context.environment.models)
+    models = inputs.context.environment.models
+    labeller = await asyncio.to_thread(robustness_run.free_words_labeller, inputs.graph, candidate, models)
+    quality = await asyncio.to_thread(labelling_quality, labeller, inputs.dataset, settings.seed) if labeller else None
+    reader = ReplyReader(inputs.graph, labeller)
     results = robustness_run.with_assertions(candidate, reader)
     block = robustness_run.playable(inputs.robustness, settings, reader, results)
     semaphore = asyncio.Semaphore(inputs.context.environment.concurrency or CONCURRENCY)
@@ -189,7 +194,7 @@ async def _beyond_the_procedure(
         Schedule(settings.seed, semaphore, halt, steps.increment),
         taking_part.caches,
     )
-    return {**arms, participants.CANDIDATE: results}, robustness
+    return {**arms, participants.CANDIDATE: results}, replace(robustness, labelling=quality)
 
 
 def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Scores:

@@ -16,6 +16,7 @@ from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import make_labeller
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseKind
 from subterra_jobs.evaluate.judge.results import Result
+from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.scenarios.robustness import KINDS, CustomerSources, RobustnessBlock
 from subterra_jobs.evaluate.scheduling import Schedule
 from subterra_jobs.evaluate.simulate.agents import Arm
@@ -41,12 +42,12 @@ def otherwise_recognizer() -> OtherwiseKind:
     return otherwise_kind
 
 
-def reply_reader(graph: Graph, results: Sequence[Result], models: Path) -> ReplyReader:
-    """A reader by rules if they recognize the candidate's replies in `results`, else one by similarity, if its model is there."""
-    by_rules = ReplyReader(graph)
-    if _recognizes(by_rules, results) or not all(agent_templates(node) for node in graph.spec.nodes if node.role == "agent"):
-        return by_rules
-    return ReplyReader(graph, make_labeller(graph, models))
+def free_words_labeller(graph: Graph, results: Sequence[Result], models: Path) -> Labeller | None:
+    """A labeller by similarity, if its model is there; `None` if rules recognize the candidate's replies in `results`."""
+    if _recognizes(ReplyReader(graph), results):
+        return None
+    exemplified = all(agent_templates(node) for node in graph.spec.nodes if node.role == "agent")
+    return make_labeller(graph, models) if exemplified else None
 
 
 def _recognizes(reader: ReplyReader, results: Sequence[Result]) -> bool:

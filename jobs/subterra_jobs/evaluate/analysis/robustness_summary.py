@@ -8,7 +8,7 @@ from subterra_api.v1alpha1.scores import Proportion, RobustnessKind, RobustnessS
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.judge.fabrication import count_fabricated
 from subterra_jobs.evaluate.judge.handling import Handling
-from subterra_jobs.evaluate.judge.results import Result
+from subterra_jobs.evaluate.judge.results import JudgingQuality, Result
 from subterra_jobs.evaluate.scenarios.robustness import KINDS
 
 NEVER_CAME = "no conversation came to what these customers test"
@@ -30,6 +30,8 @@ class Robustness:
 
     handlings: tuple[Handling, ...] = ()
     untested: Mapping[RobustnessKind, str] = field(default_factory=dict)
+    labelling: JudgingQuality | None = None
+    """The labeller of words that rules do not recognize, if the agent speaks such words."""
 
     def tested(self, kind: RobustnessKind) -> list[Handling]:
         """Conversations of a kind that came to what it tests."""

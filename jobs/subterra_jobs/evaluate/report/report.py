@@ -116,16 +116,19 @@ def _decision(evaluated: Evaluated) -> dict[str, Any]:
 
 def _judging(evaluated: Evaluated) -> dict[str, Any]:
     quality, seed = evaluated.quality, evaluated.run.evaluation.seed
-    doubtful = quality.accuracy is not None and quality.accuracy.agent.hits < LABELLER_FLOOR * quality.accuracy.agent.of
+    labeller = _labelling(quality)
+    free_words = evaluated.robustness.labelling if evaluated.robustness else None
     return {
         "agreement": agreement_summary(evaluated.arms, quality.repeats, quality.judges, seed),
-        "labeller": {
-            "name": quality.labeller,
-            "accuracy": quality.accuracy and _accuracy_shares(quality.accuracy),
-            "doubtful": doubtful,
-            "conformanceDoubtful": doubtful and quality.judges != (RULES,),
-        },
+        "labeller": {**labeller, "conformanceDoubtful": labeller["doubtful"] and quality.judges != (RULES,)},
+        "freeWordsLabeller": _labelling(free_words) if free_words else None,
     }
+
+
+def _labelling(quality: JudgingQuality) -> dict[str, Any]:
+    doubtful = quality.accuracy is not None and quality.accuracy.agent.hits < LABELLER_FLOOR * quality.accuracy.agent.of
+    accuracy = quality.accuracy and _accuracy_shares(quality.accuracy)
+    return {"name": quality.labeller, "accuracy": accuracy, "doubtful": doubtful}
 
 
 def _scenario_counts(arms: ArmResults) -> dict[str, dict[str, int]]:

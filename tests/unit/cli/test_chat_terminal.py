@@ -15,8 +15,9 @@ from subterra_testkit.servers.fake_chat_server import fake_chat_server
 
 SHOP = shop(branch("sell", "Tea, please."))
 PROGRAM = """
-import contextlib, sys
+import contextlib, signal, sys
 from subterra_cli import cluster
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
 from subterra_cli.main import app
 agent, run, procedure, url = eval(sys.argv[1])
 objects = {"compiledagents": agent, "compileruns": run, "procedures": procedure}
@@ -46,11 +47,6 @@ def rest_of(terminal: int) -> str:
     return said
 
 
-def notice_interrupts() -> None:
-    """Undoes what a shell does to commands in the background, whose children ignore Ctrl-C too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def interrupt(process: subprocess.Popen[bytes]) -> None:
     """Ctrl-C, again if it was not noticed: Python misses a signal between showing a prompt and waiting for the answer."""
     while process.poll() is None:
@@ -66,9 +62,7 @@ def test_on_a_terminal_every_end_is_polite(ends: str) -> None:
         ours, its = pty.openpty()
         objects = repr((reader.agent, reader.run, reader.procedure, url))
         command = [sys.executable, "-c", PROGRAM, objects]
-        with subprocess.Popen(
-            command, stdin=its, stdout=its, stderr=its, start_new_session=True, preexec_fn=notice_interrupts
-        ) as process:
+        with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True) as process:
             os.close(its)
             said = read_until(ours, "you: ")
             os.write(ours, b"Tea, please.\n")

@@ -26,6 +26,7 @@ from subterra_jobs.evaluate.simulate import simulation
 from subterra_jobs.stage.cancellation import TERMINATED
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import execute
+from subterra_testkit.runs.customer_meanings import customer_meanings
 from subterra_testkit.runs.evaluation_runs import SONNET, FaultlessProvider, fake_provider, last_message, run_input
 from subterra_testkit.runs.generation_inputs import travel
 from subterra_testkit.runs.judgements import is_judging, is_labelling
@@ -233,7 +234,7 @@ SCRIPTED = {"name": "scripted"}
 def scripted(folder: Path, damage: str, patch: pytest.MonkeyPatch, **policy: float) -> tuple[StageResult, dict[str, Any]]:
     """A scripted evaluation of 250 scenarios by a candidate with this damage: the result, and the report."""
     run = run_input(folder / "store", scenarios=250, simulator=SCRIPTED, judge=SCRIPTED)
-    with fake_chat_server(travel(), damage) as (url, _):
+    with fake_chat_server(travel(), damage, customer_meanings(travel(), run.evaluation)) as (url, _):
         patch.setenv(VLLM_VARIABLE, url)
         patch.setenv(GATE_VARIABLE, Gate(policy=GatePolicy(**policy), attempt=2).model_dump_json(by_alias=True))
         stage = Stage(folder, run)

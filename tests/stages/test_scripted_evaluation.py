@@ -36,6 +36,7 @@ from subterra_jobs.evaluate.scenarios.path_cover import path_edges
 from subterra_jobs.evaluate.simulate.simulation import simulate_scripted
 from subterra_jobs.evaluate.simulate.vllm_client import UnplayableError, VLLMClient
 from subterra_testkit.repository import ROOT
+from subterra_testkit.runs.customer_meanings import customer_meanings
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
 
 SPEC = ProcedureSpec.model_validate(yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())["spec"])
@@ -53,7 +54,7 @@ def run_input(tmp_path: Path, count: int = 60, seed: int = 7, **evaluation: Any)
 def evaluate(tmp_path: Path, damage: str, run: RunInput) -> tuple[int, str, dict[str, Any], str]:
     """Exit code, termination message, report.json and html of the stage."""
     (tmp_path / "input.json").write_text(run.model_dump_json(by_alias=True))
-    with fake_chat_server(SPEC, damage) as (url, _):
+    with fake_chat_server(SPEC, damage, customer_meanings(SPEC, run.evaluation)) as (url, _):
         environment = {**os.environ, "SUBTERRA_VLLM_URL": url, "SUBTERRA_TERMINATION_LOG": str(tmp_path / "log")}
         command = [sys.executable, "-m", "subterra_jobs.evaluate", "--input", str(tmp_path / "input.json")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

@@ -32,9 +32,6 @@ _CACHE_FOLDERS = {
 _FIXED_VARIABLES = {
     # Threads that spin while they wait make each other slower on a busy machine.
     "OMP_WAIT_POLICY": "passive",
-    # Activations come and go with every layer; giving them back to the kernel each time costs a sixth of the CPU time.
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "TOKENIZERS_PARALLELISM": "false",
     # Compiling Muon's kernels takes longer than running them.
     "TORCHDYNAMO_DISABLE": "1",

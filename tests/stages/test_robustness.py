@@ -18,10 +18,11 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.graph import Path as Steps
 from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.detours import DetourKind
 from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.main import work
-from subterra_jobs.evaluate.scenarios.robustness import CustomerSources, DetourKind, build_robustness
+from subterra_jobs.evaluate.scenarios.robustness import CustomerSources, build_robustness
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import execute
 from subterra_testkit.procedures import agent, branch, end, procedure, user

@@ -8,16 +8,13 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.otherwise import UNKNOWN_VALUE, OtherwiseKind, otherwise_texts
 from subterra_core.procedure.template import render, variables_of
-from subterra_jobs.dialogue.phrasing.value_lists import LOCALES
+from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 from subterra_jobs.dialogue.sampling import held_out as is_held_out
 from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.dialogue.scripted import example_templates
@@ -50,7 +47,7 @@ def draw_detour(
     graph: Graph, path: Path, values: Mapping[str, str], kind: DetourKind, rng: random.Random, *, held_out: bool
 ) -> Detour | None:
     """A detour on a path; `None` where the path has no place for it. With `held_out`, in words and values never in training."""
-    words, turns = _words(), _customer_turns(graph, path)
+    words, turns = locale_data("detours"), _customer_turns(graph, path)
     side = "held_out" if held_out else "train"
     if kind == "unknown value":
         return _unknown_value(graph, turns, values, rng, held_out=held_out)
@@ -140,12 +137,6 @@ def _is_closed(variable: Variable) -> bool:
 def _unlisted(variable: Variable, held_out: bool) -> Sequence[str]:
     """Values on one side of the split that the variable does not list."""
     listed = {value.casefold() for value in variable.values}
-    strange = [value for value in _words()["unlisted"] if is_held_out(variable.name, value) == held_out]
+    strange = [value for value in locale_data("detours")["unlisted"] if is_held_out(variable.name, value) == held_out]
     real = real_values(variable, held_out=held_out)
-    return [value for value in real or strange if value.casefold() not in listed] or _words()["unlisted"]
-
-
-@cache
-def _words(locale: str = "en") -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((LOCALES / locale / "detours.yaml").read_text("utf-8"))
-    return content
+    return [value for value in real or strange if value.casefold() not in listed] or locale_data("detours")["unlisted"]

@@ -19,7 +19,6 @@ from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
-from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling_quality
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
@@ -181,9 +180,8 @@ async def _beyond_the_procedure(
     """The results with what the candidate asserted, and its conversations with robustness customers."""
     settings, candidate = inputs.context.input.evaluation, arms[participants.CANDIDATE]
     models = inputs.context.environment.models
-    labeller = await asyncio.to_thread(robustness_run.free_words_labeller, inputs.graph, candidate, models)
+    reader, labeller = await asyncio.to_thread(robustness_run.reply_reader, inputs.graph, candidate, models)
     quality = await asyncio.to_thread(labelling_quality, labeller, inputs.dataset, settings.seed) if labeller else None
-    reader = ReplyReader(inputs.graph, labeller)
     results = robustness_run.with_assertions(candidate, reader)
     block = robustness_run.playable(inputs.robustness, settings, reader, results)
     semaphore = asyncio.Semaphore(inputs.context.environment.concurrency or CONCURRENCY)

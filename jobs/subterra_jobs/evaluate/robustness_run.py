@@ -42,12 +42,14 @@ def otherwise_recognizer() -> OtherwiseKind:
     return otherwise_kind
 
 
-def free_words_labeller(graph: Graph, results: Sequence[Result], models: Path) -> Labeller | None:
-    """A labeller by similarity, if its model is there; `None` if rules recognize the candidate's replies in `results`."""
-    if _recognizes(ReplyReader(graph), results):
-        return None
+def reply_reader(graph: Graph, results: Sequence[Result], models: Path) -> tuple[ReplyReader, Labeller | None]:
+    """A reader by rules if they recognize the candidate's replies in `results`, else one by a labeller of free words."""
+    by_rules = ReplyReader(graph)
     exemplified = all(agent_templates(node) for node in graph.spec.nodes if node.role == "agent")
-    return make_labeller(graph, models) if exemplified else None
+    if not exemplified or _recognizes(by_rules, results):
+        return by_rules, None
+    labeller = make_labeller(graph, models)
+    return ReplyReader(graph, labeller), labeller
 
 
 def _recognizes(reader: ReplyReader, results: Sequence[Result]) -> bool:

@@ -4,12 +4,9 @@ import random
 import re
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 from typing import Any
 
-import yaml
-
-from subterra_jobs.dialogue.phrasing.value_lists import LOCALES
+from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 
 LARGEST_SPELLED = 99
 _FIELD = re.compile(r"\{(start|end)(?::([^{}]*))?\}")
@@ -32,7 +29,7 @@ class _SpokenDay:
 
 def spelled(number: int, locale: str = "en") -> str:
     """A number from 0 to `LARGEST_SPELLED` in words."""
-    words = _content(locale)["numbers"]
+    words = locale_data("numbers_and_dates", locale)["numbers"]
     small: list[str] = words["below_twenty"]
     if number < len(small):
         return small[number]
@@ -49,7 +46,7 @@ def usable_formats(formats: tuple[str, ...], start: date, end: date) -> tuple[st
 
 def other_form(text: str, formats: tuple[str, ...], start: date, end: date, rng: random.Random, locale: str = "en") -> str | None:
     """The date in a form that is none of the author's, in place of format `text`; `None` where it could say less or be foreign."""
-    content = _content(locale)
+    content = locale_data("numbers_and_dates", locale)
     directives = " ".join(spec for _, spec in _FIELD.findall(" ".join(formats)))
     literal = {word.casefold() for word in _LETTERS.findall(_FIELD.sub(" ", " ".join(formats)))}
     if not _has(directives, _MONTH_NAMES) or not literal <= set(content["words"]):
@@ -82,9 +79,3 @@ def _spoken(day: date, content: dict[str, Any]) -> _SpokenDay:
     ending = content["ordinal_endings"].get(day.day, content["other_ordinal_ending"])
     month, short = (content[key][day.month - 1] for key in ("months", "short_months"))
     return _SpokenDay(day.day, f"{day.day}{ending}", month, short, day.year)
-
-
-@cache
-def _content(locale: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((LOCALES / locale / "numbers_and_dates.yaml").read_text("utf-8"))
-    return content

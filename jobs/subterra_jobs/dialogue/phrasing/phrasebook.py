@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from subterra_jobs.dialogue.phrasing.locale_data import LOCALES
 from subterra_jobs.errors import InvalidInputError
 
-LOCALES = Path(__file__).with_name("locales")
 _FILES = ("choices", "courtesy", "frames", "values", "party", "grammar", "surface")
 _SLOT = re.compile(r"\{(\w*)\}")
 _WORD = re.compile(r"\w+")

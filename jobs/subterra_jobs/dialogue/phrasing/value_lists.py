@@ -9,15 +9,14 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from subterra_api.v1alpha1.procedure import Variable
+from subterra_jobs.dialogue.phrasing.locale_data import LOCALES, locale_data
 
 Words = tuple[str, ...]
-LOCALES = Path(__file__).with_name("locales")
 _KIND_WEIGHTS = (60, 25, 15)
 """How often people give the full name, the given name, the family name."""
 _WORD = re.compile(r"[^\W\d_]+")
@@ -62,7 +61,7 @@ def list_for(variable: Variable, locale: str = "en") -> ValueList | None:
 def value_lists(locale: str) -> tuple[ValueList, ...]:
     """All lists of a locale."""
     files = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in sorted((LOCALES / locale / "lists").glob("*.yaml"))}
-    return tuple(_value_list(name, files, _cue_words(locale)["fillers"]) for name in files)
+    return tuple(_value_list(name, files, locale_data("cue_words", locale)["fillers"]) for name in files)
 
 
 def _value_list(name: str, files: dict[str, Any], fillers: Collection[str]) -> ValueList:
@@ -84,7 +83,7 @@ def _people(given: dict[str, list[str]], family: dict[str, list[str]]) -> list[d
 
 @lru_cache(maxsize=1024)
 def _list_for(name: str, description: str, values: tuple[str, ...], locale: str) -> ValueList | None:
-    wanted = _Wanted(name, description, values, _cue_words(locale))
+    wanted = _Wanted(name, description, values, locale_data("cue_words", locale))
     scored = [(wanted.score(candidate), candidate) for candidate in value_lists(locale)]
     score, best = max(scored, key=lambda pair: pair[0])
     return _fitted(best, values) if score > 0 else None
@@ -171,9 +170,3 @@ def _plain(value: str) -> str:
 
 def _words(text: str) -> Words:
     return tuple(word.casefold() for word in _WORD.findall(_CAMEL.sub(" ", text)))
-
-
-@cache
-def _cue_words(locale: str) -> dict[str, list[str]]:
-    words: dict[str, list[str]] = yaml.safe_load((LOCALES / locale / "cue_words.yaml").read_text("utf-8"))
-    return words

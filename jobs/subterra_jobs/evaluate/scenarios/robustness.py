@@ -7,7 +7,7 @@ What they say comes from `CustomerSources`; a kind without a source, or for whic
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 from subterra_api.digest import sha256, short
 from subterra_api.job_contract.messages import Evaluation
@@ -15,6 +15,7 @@ from subterra_api.v1alpha1.procedure import Variable
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render, split
+from subterra_jobs.dialogue.detours import DetourKind
 from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, example_templates
 from subterra_jobs.errors import InvalidInputError
@@ -40,7 +41,6 @@ _CORRECTIONS = (
 )
 _TRIES = 50
 """Draws before a kind counts as one that the procedure has no place for."""
-DetourKind = Literal["off topic", "unknown value", "after end"]
 _DETOURS: Mapping[RobustnessKind, DetourKind] = {
     "unknownValues": "unknown value",
     "offTopic": "off topic",

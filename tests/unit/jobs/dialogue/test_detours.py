@@ -29,7 +29,7 @@ from subterra_jobs.dialogue.detours import (
     question_of,
     with_detour,
 )
-from subterra_jobs.dialogue.phrasing.value_lists import LOCALES
+from subterra_jobs.dialogue.phrasing.locale_data import LOCALES
 from subterra_jobs.dialogue.sampling import held_out as is_held_out
 from subterra_jobs.dialogue.scripted import CHAT_ROLE, Utterance, chat_messages
 from subterra_jobs.generate.check.branch_audit import audit_branches

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from subterra_api.v1alpha1.procedure import Variable
-from subterra_jobs.dialogue.phrasing.value_lists import LOCALES, list_for, value_lists
+from subterra_jobs.dialogue.phrasing.locale_data import LOCALES
+from subterra_jobs.dialogue.phrasing.value_lists import list_for, value_lists
 from subterra_jobs.dialogue.sampling import held_out, real_values
 from subterra_jobs.generate.check.turn_checks import form_problem
 from subterra_testkit.procedures import Json

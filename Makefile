@@ -77,6 +77,10 @@ bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on
 bench-training: .venv/.synced ## the train stage against a plain PyTorch loop, by CPU seconds (5 minutes)
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.training
 
+.PHONY: bench-pipeline
+bench-pipeline: .venv/.synced ## the three stages without a cluster: seconds, memory, scores of PROCEDURES=… (default: travel; half an hour each); CONVERSATIONS=…
+	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.pipeline $(or $(PROCEDURES),examples/travel/procedure.yaml) $(if $(CONVERSATIONS),--conversations $(CONVERSATIONS))
+
 .PHONY: bench-compare
 bench-compare: .venv/.synced ## compiled models against the base model in context and orchestrated; COMPILED=… SCRATCH=… are finished models (hours)
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.comparison $(if $(COMPILED),--compiled $(COMPILED)) $(if $(SCRATCH),--scratch $(SCRATCH))

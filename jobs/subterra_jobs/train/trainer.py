@@ -123,7 +123,7 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.02},
         warmup_steps=WARMUP_SHARE,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         adam_beta1=ADAM_BETAS[0],
         adam_beta2=ADAM_BETAS[1],
         weight_decay=WEIGHT_DECAY,

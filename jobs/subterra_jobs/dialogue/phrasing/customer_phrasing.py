@@ -17,12 +17,14 @@ from subterra_jobs.dialogue.phrasing.speech_acts import edge_acts
 from subterra_jobs.dialogue.phrasing.spoken_values import PEOPLE, Corrections, Party, value_kind
 from subterra_jobs.dialogue.phrasing.surface import SurfaceNoise
 
-AUTHORS_SHARE = 0.6
+AUTHORS_SHARE = 0.53
 """Share of an author's example, unchanged, among the lines for training."""
 OPENERS_SHARE = 0.7
 """The same for openers."""
 _PARTY_SHARE = 0.4
 _CORRECTION_SHARE = 0.2
+_TRAINED_CORRECTION_SHARE = 0.4
+"""More than customers correct themselves: of all that an agent reads, it learns this most slowly."""
 _NOISE_SHARE = 0.35
 _TRIES = 8
 _INTERJECTION = re.compile(r"\w+,")
@@ -230,7 +232,7 @@ class CustomerPhrasing:
 
     def _corrected(self, draft: _Draft, names: Sequence[str], values: Mapping[str, str], rng: random.Random) -> _Draft:
         """The draft with another value that is corrected in the same turn, now and then."""
-        if not names or rng.random() >= _CORRECTION_SHARE:
+        if not names or rng.random() >= (_CORRECTION_SHARE if self._held_out else _TRAINED_CORRECTION_SHARE):
             return draft
         name = rng.choice(names)
         if name not in self._variables or f"{{{{{name}}}}}" not in draft.line:

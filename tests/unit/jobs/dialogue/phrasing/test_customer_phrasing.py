@@ -74,7 +74,7 @@ def test_a_training_line_uses_no_held_out_template(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_authors_examples_are_the_majority_in_training(name: str) -> None:
     examples = [line.example for _, _, line in lines_of(name, held_out=False)]
-    assert 0.55 < sum(examples) / len(examples) < 0.7
+    assert 0.5 < sum(examples) / len(examples) < 0.65
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -33,7 +33,7 @@ def share_of_examples(conversations: list[Conversation]) -> float:
 
 async def test_customers_say_more_than_the_examples_and_agents_do_not() -> None:
     found = await written(ScriptedTeacher(GRAPH))
-    assert 0.55 < share_of_examples([each for each in found if not each.spec.audited]) < 0.7
+    assert 0.5 < share_of_examples([each for each in found if not each.spec.audited]) < 0.7
     for each in found:
         for said in each.utterances:
             if said.role == "agent":

@@ -7,7 +7,7 @@ finds (service account or kubeconfig), read again every few minutes, because tok
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -51,6 +51,13 @@ class NotFoundError(ApiError):
     """The object does not exist."""
 
 
+class NotLeaderError(ApiError):
+    """The fence refused a write: nothing was sent."""
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(0, "NotLeader", f"{method} {path} was not sent: another replica may be the leader; this one decides again")
+
+
 class Page(NamedTuple):
     """Part of a list, and the resourceVersion of the whole list."""
 
@@ -68,9 +75,13 @@ def credentials() -> kopf.ConnectionInfo:
 
 
 class KubernetesApi:
-    """Client of one API server."""
+    """Client of one API server.
 
-    def __init__(self) -> None:
+    ``fence`` is asked immediately before each write, if given: while it returns `False`, writes raise NotLeaderError.
+    """
+
+    def __init__(self, fence: Callable[[], bool] | None = None) -> None:
+        self._fence = fence
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
         self._until = 0.0
@@ -83,7 +94,7 @@ class KubernetesApi:
             self._session = None
 
     async def get(self, key: Key) -> Object:
-        """One object. Raises MissingError."""
+        """One object. Raises NotFoundError."""
         return await self._call("GET", KINDS[key.kind].path(key.namespace, key.name))
 
     async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> tuple[list[Object], str]:
@@ -117,7 +128,7 @@ class KubernetesApi:
                 yield event
 
     async def create(self, obj: Object) -> Object:
-        """Creates an object. Raises ExistsError."""
+        """Creates an object. Raises AlreadyExistsError."""
         key = key_of(obj)
         return await self._call("POST", KINDS[key.kind].path(key.namespace), obj, query={"fieldManager": MANAGER})
 
@@ -161,6 +172,8 @@ class KubernetesApi:
         """A successful response. Raises ApiError, also for errors while it is read."""
         try:
             session = await self._connected()
+            if method != "GET" and self._fence is not None and not self._fence():
+                raise NotLeaderError(method, path)
             async with session.request(method, self._server + path, **options) as response:
                 if response.status == 401:
                     self._until = 0.0  # the next call logs in again

@@ -18,7 +18,7 @@ from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Kind, is_deleting, key_of
+from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
 from subterra_operator.settings import Settings
 from subterra_operator.work_queue import KeyQueue
 
@@ -31,34 +31,32 @@ RESYNC_SECONDS = 300.0
 class Controller:
     """Cache, queue, applier, poller and workers."""
 
-    def __init__(self, settings: Settings, api: KubernetesApi) -> None:
+    def __init__(self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat) -> None:
         self.settings, self.api = settings, api
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.cache, self.enqueue)
         self.poller = PodPoller(self.cache, self.enqueue)
-        self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
-        self._listing = asyncio.Lock()
-        self._listed: set[tuple[str, str | None]] = set()
+        self.heartbeat = heartbeat
         self._ready = asyncio.Event()
 
     @property
     def ready(self) -> bool:
-        """Whether all kinds have been listed once.
+        """Whether the cache has everything that exists.
 
-        Until then no reconcile runs, because an empty cache would recreate existing objects.
+        Until then no reconcile runs, because an incomplete cache would recreate existing objects.
         """
         return self._ready.is_set()
 
-    @property
-    def watch_silence(self) -> float:
-        """Seconds for which the watches have delivered no heartbeat although the API server responds."""
-        return self.heartbeat.watch_silence
+    def begin(self) -> None:
+        """Starts to reconcile: the cache is complete."""
+        self._ready.set()
 
-    def handle_event(self, event: str, obj: Mapping[str, Any]) -> None:
-        """Updates the cache from a watch event and enqueues the affected resources."""
+    def handle_event(self, event: str | None, obj: Mapping[str, Any]) -> None:
+        """Updates the cache and enqueues the affected resources. ``event`` is a watch event's type, `None` for a listed object."""
         if obj["metadata"]["name"] == HEARTBEAT_NAME:
-            self.heartbeat.delivered()
+            if event is not None:  # a list does not prove that watches deliver
+                self.heartbeat.delivered()
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)
 
@@ -70,32 +68,13 @@ class Controller:
     async def run(self) -> None:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.heartbeat.run())
             await self._ready.wait()
-            log.info("all kinds listed: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
+            log.info("ready: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
             await self.poller.poll_once()
             group.create_task(self._resync())
             for _ in range(self.settings.workers):
                 group.create_task(self._work())
             group.create_task(self.poller.run())
-
-    async def relist(self, kind: Kind, namespace: str | None) -> str:
-        """Loads a complete list into the cache; returns its resourceVersion, from which a watch continues. Raises ApiError.
-
-        One list at a time: the objects of a thousand agents need much memory while they are parsed.
-        """
-        async with self._listing:
-            present, version, changes = set(), "0", 0
-            async for page in self.api.pages(kind, namespace):
-                version = page.version
-                present |= {key_of(obj) for obj in page.items}
-                changes += sum(self.cache.upsert(obj) for obj in page.items)
-            if self.cache.replace_list(kind.name, present, version, namespace) or changes:
-                self._enqueue_all()
-        self._listed.add((kind.name, namespace))
-        if len(self._listed) == len(WATCHED) * len(self.settings.watch_namespaces or (None,)):
-            self._ready.set()
-        return version
 
     def _enqueue_all(self) -> None:
         for kind in RECONCILED:

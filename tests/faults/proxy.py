@@ -20,6 +20,7 @@ from tests.faults.process import OperatorProcess
 from yarl import URL
 
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.labels import MANAGER
 
 HEARTBEAT = "subterra-operator-heartbeat"
 REASONS = {
@@ -132,13 +133,21 @@ class Proxy:
         self.armed = [Armed(fault) for fault in self.plan]
         self.written: list[tuple[Request, int]] = []
         """Every write that took effect, heartbeats aside, and how often that happened before."""
+        self.unsigned: list[Request] = []
+        """Writes that do not name the operator as their manager: its own client always does, kopf never does."""
         self._counts: Counter[Request] = Counter()
+        self._streams: dict[asyncio.Transport, str] = {}
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
     def arm(self, *faults: Fault) -> None:
         """Adds faults."""
         self.armed += [Armed(fault) for fault in faults]
+
+    def sever(self, kind: str) -> None:
+        """Breaks all open watches of a kind."""
+        for transport in [stream for stream, watched in self._streams.items() if watched == kind]:
+            transport.abort()
 
     async def start(self) -> None:
         """Listens on a free port and writes the kubeconfig that leads there."""
@@ -171,12 +180,14 @@ class Proxy:
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         request = meaning(incoming, await incoming.read())
+        if request.writes and request.verb != "delete" and incoming.query.get("fieldManager") != MANAGER:
+            self.unsigned.append(request)
         struck = self._struck(request, after=False)
         with suppress(aiohttp.ClientError, ConnectionError):
             if struck is not None and (early := await self._before(incoming, struck)):
                 return early
             if request.verb == "watch":
-                return await self._watch(incoming, struck)
+                return await self._listened(incoming, request.kind, struck)
             return await self._forward(incoming, request)
         return _hung_up(incoming)
 
@@ -218,6 +229,15 @@ class Proxy:
         kept = {key: value for key, value in answer.headers.items() if key in ("Content-Type", "Retry-After")}
         return web.Response(status=answer.status, body=content, headers=kept)
 
+    async def _listened(self, incoming: web.Request, kind: str, fault: Fault | None) -> web.StreamResponse:
+        """A watch that can be severed."""
+        assert isinstance(incoming.transport, asyncio.Transport)
+        self._streams[incoming.transport] = kind
+        try:
+            return await self._watch(incoming, fault)
+        finally:
+            self._streams.pop(incoming.transport, None)
+
     async def _watch(self, incoming: web.Request, fault: Fault | None) -> web.StreamResponse:
         assert self._session is not None
         url = URL(self.plane.server + incoming.raw_path, encoded=True)
@@ -249,18 +269,19 @@ def _hung_up(incoming: web.Request) -> web.Response:
 
 
 def meaning(incoming: web.Request, body: bytes) -> Request:
-    """Reads verb, kind and name off a request; only the body of a create has the name."""
+    """Reads verb, kind and name off a request; only the body of a create has the name, and a discovery's kind is its group."""
     parts = incoming.path.strip("/").split("/")
-    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    root = 2 if parts[0] == "api" else 3
+    group, parts = "/".join(parts[1:root]), parts[root:]
     if len(parts) > 2 and parts[0] == "namespaces":
         parts = parts[2:]
     kind, name, sub = [*parts, "", "", ""][:3]
     if not kind:
-        return Request("discover")
+        return Request("discover", group)
     if incoming.method == "GET":
         return Request("get" if name else "watch" if "watch" in incoming.query else "list", kind, name)
     if incoming.method == "POST":
         return Request("create", kind, json.loads(body)["metadata"]["name"])
     if incoming.method == "DELETE":
         return Request("delete", kind, name)
-    return Request(sub or _PATCHES[incoming.content_type], kind, name)
+    return Request(sub or _PATCHES.get(incoming.content_type, "patch"), kind, name)

@@ -24,6 +24,9 @@ API_SILENCE = Gauge(
     "Seconds for which the watches have delivered no heartbeat although the API server responds.",
     registry=REGISTRY,
 )
+WATCH_RESTARTS = Counter(
+    "subterra_watch_restarts_total", "How often all watches were started again within the process.", registry=REGISTRY
+)
 RUN_PHASE = Gauge("subterra_compilerun_phase", "1 for the phase of a run.", ["namespace", "run", "phase"], registry=REGISTRY)
 RUN_USD = Gauge(
     "subterra_compilerun_usd", "Cost of a run's API calls in US dollars.", ["namespace", "run", "agent"], registry=REGISTRY

@@ -15,6 +15,7 @@ from subterra_operator.kube.api_client import ApiError, ConflictError, Kubernete
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
@@ -29,15 +30,18 @@ RESYNC_SECONDS = 300.0
 
 
 class Controller:
-    """Cache, queue, applier, poller and workers."""
+    """Cache, queue, applier, poller and workers.
 
-    def __init__(self, settings: Settings, api: KubernetesApi) -> None:
-        self.settings, self.api = settings, api
+    Every operator keeps its cache warm. Only the holder of the lease decides, writes and polls pods.
+    """
+
+    def __init__(self, settings: Settings, api: KubernetesApi, lease: LeaderLease) -> None:
+        self.settings, self.api, self.lease = settings, api, lease
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.cache, self.enqueue)
         self.poller = PodPoller(self.cache, self.enqueue)
-        self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
+        self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set, lambda: lease.holds)
         self._listing = asyncio.Lock()
         self._listed: set[tuple[str, str | None]] = set()
         self._ready = asyncio.Event()
@@ -58,7 +62,7 @@ class Controller:
     def handle_event(self, event: str, obj: Mapping[str, Any]) -> None:
         """Updates the cache from a watch event and enqueues the affected resources."""
         if obj["metadata"]["name"] == HEARTBEAT_NAME:
-            self.heartbeat.delivered()
+            self.heartbeat.delivered(obj)
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)
 
@@ -73,11 +77,22 @@ class Controller:
             group.create_task(self.heartbeat.run())
             await self._ready.wait()
             log.info("all kinds listed: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
+            await self.lease.lead(self._lead)
+
+    async def _lead(self) -> None:
+        """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
+        self.queue = KeyQueue()
+        self.applier = Applier(self.api, self.cache, self.enqueue)
+        self._enqueue_all()
+        try:
             await self.poller.poll_once()
-            group.create_task(self._resync())
-            for _ in range(self.settings.workers):
-                group.create_task(self._work())
-            group.create_task(self.poller.run())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._resync())
+                for _ in range(self.settings.workers):
+                    group.create_task(self._work())
+                group.create_task(self.poller.run())
+        finally:
+            metrics.remove_all()  # the next leader reports them
 
     async def relist(self, kind: Kind, namespace: str | None) -> str:
         """Loads a complete list into the cache; returns its resourceVersion, from which a watch continues. Raises ApiError.

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from subterra_operator.controller import Controller
 from subterra_operator.kube.api_client import KubernetesApi
+from subterra_operator.kube.leader_lease import LeaderLease
+from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.health import health_app
 from subterra_operator.settings import Settings, load_settings
 from subterra_operator.watcher import watch_all
@@ -18,8 +20,11 @@ from subterra_operator.watcher import watch_all
 
 async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
     """Runs the operator until ``stop`` is set or a part fails; raises that failure, so that kubelet restarts the process."""
-    api = KubernetesApi()
-    controller = Controller(settings, api)
+    lease_api = KubernetesApi()
+    lease = LeaderLease(lease_api, settings.lease, settings.namespace)
+    metrics.LEADER.set_function(lambda: float(lease.holds))
+    api = KubernetesApi(fence=lambda: lease.holds or _refuse())
+    controller = Controller(settings, api, lease)
     runner = web.AppRunner(health_app(controller), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=settings.port).start()
@@ -37,7 +42,14 @@ async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await api.close()
+        await lease_api.close()
         await runner.cleanup()
+
+
+def _refuse() -> bool:
+    """Counts a write that is not sent."""
+    metrics.REFUSED_WRITES.inc()
+    return False
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from subterra_operator import watcher
 from subterra_operator.controller import Controller
 from subterra_operator.kube.api_client import ApiError, Page
 from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
 from subterra_operator.monitoring import metrics, pod_poller
 from subterra_operator.monitoring.pod_poller import PodPoller
@@ -45,7 +46,8 @@ async def watched(api: Scripted, monkeypatch: pytest.MonkeyPatch) -> Controller:
     """A controller after all streams."""
     monkeypatch.setattr(watcher, "FIRST_BACKOFF", 0.0)
     monkeypatch.setattr(watcher, "PAUSE_SECONDS", 0.0)
-    controller = Controller(Settings(), api)  # type: ignore[arg-type]
+    lease = LeaderLease(api, Settings().lease, "default")  # type: ignore[arg-type]
+    controller = Controller(Settings(), api, lease)  # type: ignore[arg-type]
     task = asyncio.create_task(watch_all(controller, api))  # type: ignore[arg-type]
     while api.streams or not controller.ready:
         assert not task.done(), task

@@ -41,6 +41,7 @@ async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await lease.release()
         await api.close()
         await lease_api.close()
         await runner.cleanup()

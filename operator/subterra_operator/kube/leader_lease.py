@@ -128,19 +128,22 @@ class LeaderLease:
         return self._election.holds(self._clock())
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs ``work`` whenever the lease is held and cancels it when it is lost; releases the lease when cancelled.
+        """Runs ``work`` whenever the lease is held and cancels it when it is lost, until cancelled. Raises what ``work`` raises."""
+        while True:
+            while not await self._attempt():
+                await self._sleep(self._settings.retry_seconds)
+            log.info("%s is held by %s", self._key, self._election.identity)
+            await self._while_held(work)
+            log.warning("%s is lost; waiting for it with a warm cache", self._key)
 
-        Raises what ``work`` raises.
-        """
-        try:
-            while True:
-                while not await self._attempt():
-                    await self._sleep(self._settings.retry_seconds)
-                log.info("%s is held by %s", self._key, self._election.identity)
-                await self._while_held(work)
-                log.warning("%s is lost; waiting for it with a warm cache", self._key)
-        finally:
-            await self._release()
+    async def release(self) -> None:
+        """Lets the next candidate take the lease at once. Call it when `lead` has ended, so that nothing writes any more."""
+        self._election.lost()
+        self._lease = None
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                while not await self._freed(await self._read()):
+                    continue
 
     async def _while_held(self, work: Callable[[], Awaitable[None]]) -> None:
         tasks = [asyncio.ensure_future(work()), asyncio.ensure_future(self._renew())]
@@ -194,14 +197,6 @@ class LeaderLease:
         except NotFoundError:
             metadata = {"name": self._key.name, "namespace": self._key.namespace}
             return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
-
-    async def _release(self) -> None:
-        """Lets the next candidate take the lease at once. Call it when nothing writes any more."""
-        self._election.lost()
-        with suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(RELEASE_SECONDS):
-                while not await self._freed(await self._read()):
-                    continue
 
     async def _freed(self, lease: Object) -> bool:
         """Frees a lease that is ours; returns whether nothing is left to do, which a renewal under way may delay."""

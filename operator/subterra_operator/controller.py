@@ -19,7 +19,7 @@ from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Kind, is_deleting, key_of
+from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
 from subterra_operator.settings import Settings
 from subterra_operator.work_queue import KeyQueue
 
@@ -35,34 +35,32 @@ class Controller:
     Every operator keeps its cache warm. Only the holder of the lease decides, writes and polls pods.
     """
 
-    def __init__(self, settings: Settings, api: KubernetesApi, lease: LeaderLease) -> None:
+    def __init__(self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat, lease: LeaderLease) -> None:
         self.settings, self.api, self.lease = settings, api, lease
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.cache, self.enqueue)
         self.poller = PodPoller(self.cache, self.enqueue)
-        self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set, lambda: lease.holds)
-        self._listing = asyncio.Lock()
-        self._listed: set[tuple[str, str | None]] = set()
+        self.heartbeat = heartbeat
         self._ready = asyncio.Event()
 
     @property
     def ready(self) -> bool:
-        """Whether all kinds have been listed once.
+        """Whether the cache has everything that exists.
 
-        Until then no reconcile runs, because an empty cache would recreate existing objects.
+        Until then no reconcile runs, because an incomplete cache would recreate existing objects.
         """
         return self._ready.is_set()
 
-    @property
-    def watch_silence(self) -> float:
-        """Seconds for which the watches have delivered no heartbeat although the API server responds."""
-        return self.heartbeat.watch_silence
+    def begin(self) -> None:
+        """Starts to reconcile: the cache is complete."""
+        self._ready.set()
 
-    def handle_event(self, event: str, obj: Mapping[str, Any]) -> None:
-        """Updates the cache from a watch event and enqueues the affected resources."""
+    def handle_event(self, event: str | None, obj: Mapping[str, Any]) -> None:
+        """Updates the cache and enqueues the affected resources. ``event`` is a watch event's type, `None` for a listed object."""
         if obj["metadata"]["name"] == HEARTBEAT_NAME:
-            self.heartbeat.delivered(obj)
+            if event is not None:  # a list does not prove that watches deliver
+                self.heartbeat.delivered(obj)
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)
 
@@ -73,11 +71,9 @@ class Controller:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.heartbeat.run())
-            await self._ready.wait()
-            log.info("all kinds listed: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
-            await self.lease.lead(self._lead)
+        await self._ready.wait()
+        log.info("ready: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
+        await self.lease.lead(self._lead)
 
     async def _lead(self) -> None:
         """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
@@ -93,24 +89,6 @@ class Controller:
                 group.create_task(self.poller.run())
         finally:
             metrics.remove_all()  # the next leader reports them
-
-    async def relist(self, kind: Kind, namespace: str | None) -> str:
-        """Loads a complete list into the cache; returns its resourceVersion, from which a watch continues. Raises ApiError.
-
-        One list at a time: the objects of a thousand agents need much memory while they are parsed.
-        """
-        async with self._listing:
-            present, version, changes = set(), "0", 0
-            async for page in self.api.pages(kind, namespace):
-                version = page.version
-                present |= {key_of(obj) for obj in page.items}
-                changes += sum(self.cache.upsert(obj) for obj in page.items)
-            if self.cache.replace_list(kind.name, present, version, namespace) or changes:
-                self._enqueue_all()
-        self._listed.add((kind.name, namespace))
-        if len(self._listed) == len(WATCHED) * len(self.settings.watch_namespaces or (None,)):
-            self._ready.set()
-        return version
 
     def _enqueue_all(self) -> None:
         for kind in RECONCILED:

@@ -5,52 +5,75 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from aiohttp import web
-
 from subterra_operator.controller import Controller
+from subterra_operator.framework.census import Census
+from subterra_operator.framework.supervisor import live_once, supervise
 from subterra_operator.kube.api_client import KubernetesApi
+from subterra_operator.kube.heartbeat import Heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.monitoring import metrics
-from subterra_operator.monitoring.health import health_app
+from subterra_operator.monitoring.health import Health, serving
 from subterra_operator.settings import Settings, load_settings
-from subterra_operator.watcher import watch_all
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs the operator until ``stop`` is set or a part fails; raises that failure, so that kubelet restarts the process."""
+    """Runs the operator until ``stop`` is set; SIGTERM and SIGINT set it. Raises what kubelet must restart the process for."""
     lease_api = KubernetesApi()
     lease = LeaderLease(lease_api, settings.lease, settings.namespace)
     metrics.LEADER.set_function(lambda: float(lease.holds))
     api = KubernetesApi(fence=lambda: lease.holds or _refuse())
-    controller = Controller(settings, api, lease)
-    runner = web.AppRunner(health_app(controller), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=settings.port).start()
-    tasks = [
-        asyncio.create_task(watch_all(controller, api), name="watches"),
-        asyncio.create_task(controller.run(), name="controller"),
-        asyncio.create_task(stop.wait(), name="stop"),
-    ]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await lease.release()
-        await api.close()
-        await lease_api.close()
-        await runner.cleanup()
+    heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set, lambda: lease.holds)
+    health = Health(heartbeat)
+
+    async def live() -> None:
+        health.controller = controller = Controller(settings, api, heartbeat, lease)
+        try:
+            await live_once(controller, Census(controller, api), lambda: _stop_on_signals(stop))
+        finally:
+            await lease.release()  # an operator whose watches work may go on
+
+    with serving(health, settings.port), _own_signals(stop):
+        tasks = [asyncio.create_task(work) for work in (supervise(live), heartbeat.run(), health.run(), stop.wait())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await api.close()
+            await lease_api.close()
 
 
 def _refuse() -> bool:
     """Counts a write that is not sent."""
     metrics.REFUSED_WRITES.inc()
     return False
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+@contextmanager
+def _own_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Sets ``stop`` on signals; puts back the earlier handlers at the end."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _stop_on_signals(stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def main() -> None:
@@ -67,11 +90,9 @@ def main() -> None:
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    asyncio.run(_until_signal(load_settings(Path(arguments.settings) if arguments.settings else None)))
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for each event
+    asyncio.run(_run(load_settings(Path(arguments.settings) if arguments.settings else None)))
 
 
-async def _until_signal(settings: Settings) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run_operator(settings, stop)
+async def _run(settings: Settings) -> None:
+    await run_operator(settings, asyncio.Event())

@@ -22,6 +22,13 @@ class Key(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+class Version(NamedTuple):
+    """Identifies one copy of an object: two copies of the same object are equal if and only if their versions are."""
+
+    uid: str
+    number: int
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind's place in the API. ``kept_paths`` are the fields of a watched object that the cache keeps (dotted paths)."""

@@ -1,34 +1,29 @@
-"""A small client of the Kubernetes API: JSON in, JSON out, typed errors.
+"""A client of the Kubernetes API: JSON in, JSON out, typed errors.
 
-The generated client costs tens of megabytes and an object model; this operator uses plain dicts. Credentials are those that kopf
-finds (service account or kubeconfig), read again every few minutes, because tokens rotate.
+`kubernetes.aio` connects and authenticates; its models are not used, because decisions, cache and golden tests all work on plain
+dicts. Credentials are read again every few minutes, because tokens rotate.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
 
 import aiohttp
-import kopf
+from kubernetes.aio.client.api_client import ApiClient
 
+from subterra_operator.kube.credentials import CredentialsError, load_configuration
 from subterra_operator.labels import MANAGER
-from subterra_operator.resources import KINDS, Key, Kind, Object, key_of
+from subterra_operator.resources import KINDS, Key, Kind, Object, Version, key_of
 
 LOGIN_SECONDS = 300.0
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
-STREAM_SECONDS = 240
-"""How long the API server keeps a watch open."""
-SILENCE_SECONDS = 75.0
-"""Bookmarks arrive every minute; a watch that is silent for longer than this is dead."""
-OLD_SESSION_SECONDS = STREAM_SECONDS + 30.0
-"""When a session with old credentials is closed: its last stream has ended by then."""
-EVENT_BYTES_LIMIT = 4 * 2**20
-"""Upper bound for the size of an event."""
+OLD_CLIENT_SECONDS = 60.0
+"""When a client with old credentials is closed: its last request has ended by then."""
 PAGE_SIZE = 100
 """Objects per page of a list. The process keeps the memory of its largest page; 500 take 90 MiB more for a thousand agents."""
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class ApiError(Exception):
@@ -65,15 +60,6 @@ class Page(NamedTuple):
     version: str
 
 
-def credentials() -> kopf.ConnectionInfo:
-    """Service account in a cluster, else kubeconfig. Raises kopf.LoginError."""
-    settings = kopf.OperatorSettings()
-    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
-    if info is None:
-        raise kopf.LoginError("no credentials: set KUBECONFIG, or run in a pod with a ServiceAccount")
-    return info
-
-
 class KubernetesApi:
     """Client of one API server.
 
@@ -82,16 +68,15 @@ class KubernetesApi:
 
     def __init__(self, fence: Callable[[], bool] | None = None) -> None:
         self._fence = fence
-        self._session: aiohttp.ClientSession | None = None
-        self._server = ""
+        self._client: ApiClient | None = None
         self._until = 0.0
         self._login = asyncio.Lock()
 
     async def close(self) -> None:
         """Ends all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     async def get(self, key: Key) -> Object:
         """One object. Raises NotFoundError."""
@@ -107,25 +92,31 @@ class KubernetesApi:
 
     async def pages(self, kind: Kind, namespace: str | None = None, selector: str = "") -> AsyncIterator[Page]:
         """The same list, page by page."""
+        type_meta = {"apiVersion": kind.api_version, "kind": kind.name}
+        async for page in self._raw_pages(kind, namespace, selector):
+            yield Page([{**type_meta, **item} for item in page.items], page.version)
+
+    async def versions(self, kind: Kind, namespace: str | None = None) -> tuple[dict[Key, Version], int]:
+        """Which objects of a kind exist and in which version, and the list's resourceVersion. Only metadata is transferred."""
+        found, version = dict[Key, Version](), "0"
+        async for page in self._raw_pages(kind, namespace, accept=METADATA_ONLY):
+            version = page.version
+            for metadata in (item["metadata"] for item in page.items):
+                key = Key(kind.name, metadata.get("namespace", ""), metadata["name"])
+                found[key] = Version(metadata["uid"], int(metadata["resourceVersion"]))
+        return found, int(version)
+
+    async def _raw_pages(
+        self, kind: Kind, namespace: str | None, selector: str = "", accept: str = "application/json"
+    ) -> AsyncIterator[Page]:
         selector = selector or kind.selector
         query = {"limit": str(PAGE_SIZE)} | ({"labelSelector": selector} if selector else {})
-        type_meta = {"apiVersion": kind.api_version, "kind": kind.name}
         while True:
-            page = await self._call("GET", kind.path(namespace), query=query)
-            yield Page([{**type_meta, **item} for item in page["items"]], page["metadata"]["resourceVersion"])
+            page = await self._call("GET", kind.path(namespace), query=query, accept=accept)
+            yield Page(page["items"] or [], page["metadata"]["resourceVersion"])
             if not (more := page["metadata"].get("continue")):
                 return
             query["continue"] = more
-
-    async def watch(self, kind: Kind, namespace: str | None, version: str) -> AsyncGenerator[Object, None]:
-        """Events since ``version``, until the server ends the stream. Raises ApiError, also for a silent stream."""
-        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(STREAM_SECONDS)}
-        query |= {"labelSelector": kind.selector} if kind.selector else {}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT.sock_connect, sock_read=SILENCE_SECONDS)
-        async with self._request("GET", kind.path(namespace), params=query, timeout=timeout) as response:
-            async for line in response.content:
-                event: Object = json.loads(line)
-                yield event
 
     async def create(self, obj: Object) -> Object:
         """Creates an object. Raises AlreadyExistsError."""
@@ -166,46 +157,38 @@ class KubernetesApi:
         *,
         query: Mapping[str, str] | None = None,
         media: str = "application/json",
+        accept: str = "application/json",
     ) -> Object:
-        data, headers = None if body is None else json.dumps(body).encode(), {"Content-Type": media}
-        async with self._request(method, path, params=query, data=data, headers=headers) as response:
-            result: Object = await response.json()
-        return result
-
-    @asynccontextmanager
-    async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A successful response. Raises ApiError, also for errors while it is read."""
+        """The parsed body of a successful response. Raises ApiError, also for errors while it is read."""
+        headers = {"Content-Type": media, "Accept": accept}
         try:
-            session = await self._connected()
+            client = await self._connected()
+            request = await client.param_serialize(
+                method, path, query_params=dict(query or {}), header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
             if method != "GET" and self._fence is not None and not self._fence():
                 raise NotLeaderError(method, path)
-            async with session.request(method, self._server + path, **options) as response:
-                if response.status == 401:
-                    self._until = 0.0  # the next call logs in again
-                if response.status >= 400:
-                    raise _error_of(response.status, await response.text())
-                yield response
-        except kopf.LoginError as error:
+            response = await client.call_api(*request, _request_timeout=TIMEOUT)
+            text = await response.read()
+            if response.status == 401:
+                self._until = 0.0  # the next call logs in again
+            if response.status >= 400:
+                raise _error_of(response.status, text.decode(errors="replace"))
+            result: Object = json.loads(text)
+        except CredentialsError as error:
             raise ApiError(401, "Unauthorized", str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: truncated JSON
             raise ApiError(0, "Unreachable", f"the API server does not answer: {type(error).__name__} {error}") from error
+        return result
 
-    async def _connected(self) -> aiohttp.ClientSession:
+    async def _connected(self) -> ApiClient:
         async with self._login:
-            if self._session is None or time.monotonic() >= self._until:
-                old, self._session = self._session, self._connect()
+            if self._client is None or time.monotonic() >= self._until:
+                old, self._client = self._client, ApiClient(await load_configuration())
                 self._until = time.monotonic() + LOGIN_SECONDS
                 if old is not None:
-                    asyncio.get_running_loop().call_later(OLD_SESSION_SECONDS, lambda: asyncio.ensure_future(old.close()))
-        return self._session
-
-    def _connect(self) -> aiohttp.ClientSession:
-        info = credentials()
-        self._server = str(info.server).rstrip("/")
-        connector = aiohttp.TCPConnector(ssl=info.as_ssl_context() if self._server.startswith("https") else False, limit=0)
-        return aiohttp.ClientSession(
-            connector=connector, headers=info.as_http_headers(), timeout=TIMEOUT, read_bufsize=EVENT_BYTES_LIMIT
-        )
+                    asyncio.get_running_loop().call_later(OLD_CLIENT_SECONDS, lambda: asyncio.ensure_future(old.close()))
+        return self._client
 
 
 def _error_of(code: int, text: str) -> ApiError:

@@ -6,14 +6,14 @@ Copies are kept compressed: a thousand agents are fifteen thousand objects, whic
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
-from subterra_operator.resources import RECONCILED, Key, Object, controller_uid, is_deleting, key_of, trim
+from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, is_deleting, key_of, trim
 from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot
 from subterra_operator.specs.run_input import input_name
 
@@ -95,16 +95,15 @@ class ObjectCache:
             if not self._index[index_key]:
                 del self._index[index_key]
 
-    def replace_list(self, kind: str, present: Collection[Key], version: str, namespace: str | None) -> set[Key]:
-        """Removes what a complete list of ``version`` no longer contains, except newer objects; returns the removed keys."""
-        gone = {
-            key: known.uid
-            for key, known in self._objects[kind].items()
-            if key not in present and known.version <= int(version) and namespace in (None, key.namespace)
-        }
-        for key, uid in gone.items():
-            self._remove(key, uid)
-        return set(gone)
+    def versions(self, kind: str, namespace: str | None = None) -> dict[Key, Version]:
+        """The version of each object of a kind, in one namespace or in all."""
+        known = self._objects[kind].items()
+        return {key: Version(obj.uid, obj.version) for key, obj in known if namespace in (None, key.namespace)}
+
+    @property
+    def deleted_uids(self) -> frozenset[str]:
+        """UIDs of the objects that were deleted most recently."""
+        return frozenset(self._tombstones)
 
     def get(self, key: Key) -> Object | None:
         """One object, or `None`."""

@@ -24,6 +24,9 @@ API_SILENCE = Gauge(
     "Seconds for which the watches have delivered no heartbeat although the API server responds.",
     registry=REGISTRY,
 )
+WATCH_RESTARTS = Counter(
+    "subterra_watch_restarts_total", "How often all watches were started again within the process.", registry=REGISTRY
+)
 LEADER = Gauge("subterra_leader", "1 if this operator may write, because it holds the Lease.", registry=REGISTRY)
 REFUSED_WRITES = Counter(
     "subterra_refused_writes_total", "Writes that were not sent because the Lease was not renewed in time.", registry=REGISTRY

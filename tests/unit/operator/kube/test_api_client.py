@@ -9,6 +9,7 @@ import yaml
 from aiohttp import web
 
 from subterra_operator.kube.api_client import (
+    METADATA_ONLY,
     AlreadyExistsError,
     ApiError,
     ConflictError,
@@ -16,7 +17,7 @@ from subterra_operator.kube.api_client import (
     NotFoundError,
     NotLeaderError,
 )
-from subterra_operator.resources import KINDS, Key, Object
+from subterra_operator.resources import KINDS, Key, Object, Version
 
 POD: Object = {
     "apiVersion": "v1",
@@ -37,12 +38,21 @@ class Server:
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, object]] = []
-        self.requests: list[tuple[str, str, dict[str, str], str, object]] = []
+        self.requests: list[tuple[str, str, dict[str, str], str, object, str]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         text = await request.text()
         body = json.loads(text) if text else None
-        self.requests.append((request.method, request.path, dict(request.query), request.headers.get("Content-Type", ""), body))
+        self.requests.append(
+            (
+                request.method,
+                request.path,
+                dict(request.query),
+                request.headers.get("Content-Type", ""),
+                body,
+                request.headers["Accept"],
+            )
+        )
         code, content = self.answers.pop(0) if self.answers else (200, POD)
         text = content if isinstance(content, str) else json.dumps(content)
         return web.Response(status=code, text=text, content_type="application/json")
@@ -109,7 +119,7 @@ async def test_refusals_are_typed(code: int, reason: str, error: type[ApiError],
     assert (type(caught.value), caught.value.code, caught.value.reason) == (error, code, reason)
 
 
-@pytest.mark.parametrize("text", ["", "{", "no JSON"])
+@pytest.mark.parametrize("text", ["", "{", "no JSON"], ids=["empty", "truncated", "text"])
 async def test_a_reply_that_breaks_off_is_no_answer(text: str, server: Server, api: KubernetesApi) -> None:
     server.answers = [(200, text)]
     with pytest.raises(ApiError, match="does not answer") as caught:
@@ -134,7 +144,7 @@ async def test_a_list_is_read_page_by_page_with_the_kinds_own_selector(server: S
 async def test_writes_name_their_manager_and_media_type(server: Server, api: KubernetesApi) -> None:
     for write in WRITES.values():
         await write(api)
-    found = [(method, path.removeprefix("/api/v1/namespaces/agents/"), media) for method, path, _, media, _ in server.requests]
+    found = [(method, path.removeprefix("/api/v1/namespaces/agents/"), media) for method, path, _, media, *_ in server.requests]
     assert found == [
         ("POST", "pods", "application/json"),
         ("PATCH", "pods/travel", "application/apply-patch+yaml"),
@@ -142,7 +152,7 @@ async def test_writes_name_their_manager_and_media_type(server: Server, api: Kub
         ("PATCH", "pods/travel/status", "application/merge-patch+json"),
         ("DELETE", "pods/travel", "application/json"),
     ]
-    assert all(query.get("fieldManager") == "subterra" for _, _, query, _, _ in server.requests[:-1])
+    assert all(query.get("fieldManager") == "subterra" for _, _, query, *_ in server.requests[:-1])
     assert server.requests[-1][4] == {"propagationPolicy": "Background", "preconditions": {"uid": "1", "resourceVersion": "7"}}
 
 
@@ -151,5 +161,16 @@ async def test_after_a_401_the_next_call_reads_the_credentials_again(server: Ser
     with pytest.raises(ApiError, match="401"):
         await api.get(Key("Pod", "agents", "travel"))
     (tmp_path / "kubeconfig").unlink()
-    with pytest.raises(ApiError, match="kubeconfig"):
+    with pytest.raises(ApiError, match="KUBECONFIG") as caught:
         await api.get(Key("Pod", "agents", "travel"))
+    assert caught.value.code == 401
+
+
+async def test_versions_are_read_from_metadata_alone(server: Server, api: KubernetesApi) -> None:
+    metadata = {"name": "a", "namespace": "agents", "uid": "u", "resourceVersion": "4"}
+    server.answers = [
+        (200, {"items": [{"metadata": metadata}], "metadata": {"resourceVersion": "5", "continue": "more"}}),
+        (200, {"items": None, "metadata": {"resourceVersion": "5"}}),
+    ]
+    assert await api.versions(KINDS["Pod"]) == ({Key("Pod", "agents", "a"): Version("u", 4)}, 5)
+    assert {accept for *_, accept in server.requests} == {METADATA_ONLY}

@@ -1,77 +1,17 @@
-"""Watches and polls: what a thousand agents would make expensive is done once, or not at all."""
+"""Polls of pods: what a thousand agents would make expensive is done once, or not at all."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from subterra_api.job_contract.messages import Calls, Progress
 from subterra_api.v1alpha1.compiledagent import Price
-from subterra_operator import watcher
-from subterra_operator.controller import Controller
-from subterra_operator.kube.api_client import ApiError, Page
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
 from subterra_operator.monitoring import metrics, pod_poller
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import Key, Kind, Object
-from subterra_operator.settings import Settings
-from subterra_operator.watcher import watch_all
+from subterra_operator.resources import Key, Object
 from subterra_testkit.cluster import kubernetes_objects as make
-
-
-class Scripted:
-    """An API server whose streams are written down; the last one lasts."""
-
-    def __init__(self, *streams: list[Object] | ApiError) -> None:
-        self.streams, self.since = list(streams), list[str]()
-        self.there: list[Object] = []
-
-    async def pages(self, *_: Any) -> AsyncIterator[Page]:
-        yield Page(self.there, "10")
-
-    async def watch(self, kind: Kind, _: Any, version: str) -> AsyncIterator[Object]:
-        if kind.name != "Procedure" or not self.streams:
-            await asyncio.Event().wait()
-        self.since.append(version)
-        if isinstance(stream := self.streams.pop(0), ApiError):
-            raise stream
-        for event in stream:
-            yield event
-
-
-async def watched(api: Scripted, monkeypatch: pytest.MonkeyPatch) -> Controller:
-    """A controller after all streams."""
-    monkeypatch.setattr(watcher, "FIRST_BACKOFF", 0.0)
-    monkeypatch.setattr(watcher, "PAUSE_SECONDS", 0.0)
-    lease = LeaderLease(api, Settings().lease, "default")  # type: ignore[arg-type]
-    controller = Controller(Settings(), api, lease)  # type: ignore[arg-type]
-    task = asyncio.create_task(watch_all(controller, api))  # type: ignore[arg-type]
-    while api.streams or not controller.ready:
-        assert not task.done(), task
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
-    task.cancel()
-    return controller
-
-
-@pytest.mark.parametrize("code", [0, 401, 403, 404, 409, 410, 422, 429, 500])
-async def test_no_answer_ends_a_watch(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {**make.procedure(), "metadata": {**make.procedure()["metadata"], "resourceVersion": "12"}}
-    broken = {"type": "ERROR", "object": {"code": code, "message": "no"}}
-    api = Scripted(ApiError(code, "", "no"), [broken], [{"type": "ADDED", "object": found}])
-    controller = await watched(api, monkeypatch)
-    assert controller.cache.get(Key("Procedure", make.NAMESPACE, "travel"))
-    assert api.since == ["10", "10", "10"]
-
-
-async def test_a_stream_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "17"}}}
-    api = Scripted([bookmark], [])
-    await watched(api, monkeypatch)
-    assert api.since == ["10", "17"]
 
 
 def running(component: str) -> Object:

@@ -2,7 +2,7 @@
 
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.resources import Key, Object, key_of
+from subterra_operator.resources import Key, Object, Version, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -38,13 +38,17 @@ def test_the_deletion_of_a_predecessor_does_not_remove_the_successor() -> None:
     assert cache.get(key_of(run)) is not None
 
 
-def test_a_list_removes_what_it_does_not_have_but_nothing_newer_than_itself() -> None:
+def test_versions_and_deletions_can_be_compared_with_a_list() -> None:
     cache = ObjectCache()
-    old, new = make.run(name="old", uid="1"), make.run(name="new", uid="2")
-    cache.upsert(version(old, 10))
-    cache.upsert(version(new, 30))
-    assert cache.replace_list("CompileRun", [], "20", None) == {key_of(old)}
-    assert cache.get(key_of(new)) is not None
+    here, there = make.run(name="here", uid="1"), make.run(name="there", uid="2")
+    elsewhere = {**there, "metadata": {**there["metadata"], "namespace": "elsewhere"}}
+    cache.upsert(version(here, 10))
+    cache.upsert(version(elsewhere, 30))
+    assert cache.versions("CompileRun", here["metadata"]["namespace"]) == {key_of(here): Version("1", 10)}
+    assert cache.versions("CompileRun") == {key_of(here): Version("1", 10), key_of(elsewhere): Version("2", 30)}
+    assert cache.deleted_uids == set()
+    cache.remove(here)
+    assert (cache.versions("CompileRun", "demo"), cache.deleted_uids) == ({}, {"1"})
 
 
 def test_a_procedure_wakes_its_agents_and_its_runs() -> None:

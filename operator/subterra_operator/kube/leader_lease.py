@@ -7,7 +7,6 @@ it stops before anyone may take over. The algorithm is that of client-go; ADR 01
 
 import asyncio
 import logging
-import math
 import os
 import secrets
 import socket
@@ -165,13 +164,14 @@ class LeaderLease:
 
     async def _attempt(self) -> bool:
         """Takes or renews the lease, if it may be; returns whether it did. Ends before the lease does."""
-        seconds = min(self._election.left(self._clock()) or math.inf, self._settings.renew_seconds / 2)
+        left, renew = self._election.left(self._clock()), self._settings.renew_seconds
+        seconds = min(left, renew / 2) if left else renew  # a holder whose request hangs has time for another
         try:
             async with asyncio.timeout(seconds):
                 taken = await self._take()
         except (ApiError, TimeoutError) as error:
             self._lease = None  # it may have changed, also by the request that failed
-            self._report(f"{self._key}: {error or 'no response in time'}")
+            self._report(f"{self._key}: {error if isinstance(error, ApiError) else 'no response in time'}")
             return False
         self._report("")
         return taken

@@ -42,9 +42,9 @@ class Terms:
     async def begin(self) -> None:
         """Begins a term, and returns when its decisions are made."""
         before, self.term = decided(), asyncio.ensure_future(self.work())
-        async with asyncio.timeout(5):
-            while decided() == before:
-                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert decided() > before
 
     async def end(self) -> None:
         self.term.cancel()

@@ -20,6 +20,7 @@ from tests.faults.process import OperatorProcess
 from yarl import URL
 
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.labels import MANAGER
 
 HEARTBEAT = "subterra-operator-heartbeat"
 REASONS = {
@@ -145,7 +146,10 @@ class Proxy:
         """Writes that the operator sent, whatever became of them; heartbeat and Lease aside."""
         self._apart = False
         self._together = asyncio.Event()
+        self.unsigned: list[Request] = []
+        """Writes that do not name the operator as their manager: its own client always does, kopf never does."""
         self._counts: Counter[Request] = Counter()
+        self._streams: dict[asyncio.Transport, str] = {}
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -162,6 +166,11 @@ class Proxy:
         """Ends the partition. Connections of before are gone."""
         self._apart = False
         self._together.set()
+
+    def sever(self, kind: str) -> None:
+        """Breaks all open watches of a kind."""
+        for transport in [stream for stream, watched in self._streams.items() if watched == kind]:
+            transport.abort()
 
     async def start(self) -> None:
         """Listens on a free port and writes the kubeconfig that leads there."""
@@ -195,6 +204,8 @@ class Proxy:
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         request = meaning(incoming, await incoming.read())
         self.received += request.writes and not request.beat and not request.upkeep
+        if request.writes and request.verb != "delete" and incoming.query.get("fieldManager") != MANAGER:
+            self.unsigned.append(request)
         if self._apart:
             return await self._dropped(incoming)
         struck = self._struck(request, after=False)
@@ -202,7 +213,7 @@ class Proxy:
             if struck is not None and (early := await self._before(incoming, request, struck)):
                 return early
             if request.verb == "watch":
-                return await self._watch(incoming, struck)
+                return await self._listened(incoming, request.kind, struck)
             return await self._forward(incoming, request, struck)
         return _hung_up(incoming)
 
@@ -253,6 +264,15 @@ class Proxy:
         kept = {key: value for key, value in answer.headers.items() if key in ("Content-Type", "Retry-After")}
         return web.Response(status=answer.status, body=content, headers=kept)
 
+    async def _listened(self, incoming: web.Request, kind: str, fault: Fault | None) -> web.StreamResponse:
+        """A watch that can be severed."""
+        assert isinstance(incoming.transport, asyncio.Transport)
+        self._streams[incoming.transport] = kind
+        try:
+            return await self._watch(incoming, fault)
+        finally:
+            self._streams.pop(incoming.transport, None)
+
     async def _watch(self, incoming: web.Request, fault: Fault | None) -> web.StreamResponse:
         assert self._session is not None
         url = URL(self.plane.server + incoming.raw_path, encoded=True)
@@ -286,14 +306,15 @@ def _hung_up(incoming: web.Request) -> web.Response:
 
 
 def meaning(incoming: web.Request, body: bytes) -> Request:
-    """Reads verb, kind and name off a request; only the body of a create has the name."""
+    """Reads verb, kind and name off a request; only the body of a create has the name, and a discovery's kind is its group."""
     parts = incoming.path.strip("/").split("/")
-    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    root = 2 if parts[0] == "api" else 3
+    group, parts = "/".join(parts[1:root]), parts[root:]
     if len(parts) > 2 and parts[0] == "namespaces":
         parts = parts[2:]
     kind, name, sub = [*parts, "", "", ""][:3]
     if not kind:
-        return Request("discover")
+        return Request("discover", group)
     if incoming.method == "GET":
         return Request("get" if name else "watch" if "watch" in incoming.query else "list", kind, name)
     if incoming.method == "POST":
@@ -302,4 +323,4 @@ def meaning(incoming: web.Request, body: bytes) -> Request:
         return Request("update", kind, name)
     if incoming.method == "DELETE":
         return Request("delete", kind, name)
-    return Request(sub or _PATCHES[incoming.content_type], kind, name)
+    return Request(sub or _PATCHES.get(incoming.content_type, "patch"), kind, name)

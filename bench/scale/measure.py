@@ -98,7 +98,7 @@ class Requests:
 
     verbs: Counter[str]
     writes: Counter[str]
-    """Writes other than the heartbeat, by verb and resource."""
+    """Writes other than those of heartbeat and Lease, by verb and resource."""
 
     @property
     def total(self) -> int:
@@ -124,6 +124,6 @@ def requests_since(audit: Path, offset: int) -> Requests:
             ):
                 continue
             verbs[verb] += 1
-            if verb in WRITES and target.get("name") != HEARTBEAT:
+            if verb in WRITES and target.get("name") != HEARTBEAT and target.get("resource") != "leases":
                 writes[f"{verb} {target.get('resource')}/{target.get('subresource', '')}"] += 1
     return Requests(verbs, writes)

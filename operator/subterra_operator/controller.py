@@ -15,6 +15,7 @@ from subterra_operator.kube.api_client import ApiError, ConflictError, Kubernete
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
@@ -29,10 +30,13 @@ RESYNC_SECONDS = 300.0
 
 
 class Controller:
-    """Cache, queue, applier, poller and workers."""
+    """Cache, queue, applier, poller and workers.
 
-    def __init__(self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat) -> None:
-        self.settings, self.api = settings, api
+    Every operator keeps its cache warm. Only the holder of the lease decides, writes and polls pods.
+    """
+
+    def __init__(self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat, lease: LeaderLease) -> None:
+        self.settings, self.api, self.lease = settings, api, lease
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.cache, self.enqueue)
@@ -56,7 +60,7 @@ class Controller:
         """Updates the cache and enqueues the affected resources. ``event`` is a watch event's type, `None` for a listed object."""
         if obj["metadata"]["name"] == HEARTBEAT_NAME:
             if event is not None:  # a list does not prove that watches deliver
-                self.heartbeat.delivered()
+                self.heartbeat.delivered(obj)
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)
 
@@ -67,14 +71,24 @@ class Controller:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            await self._ready.wait()
-            log.info("ready: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
+        await self._ready.wait()
+        log.info("ready: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
+        await self.lease.lead(self._lead)
+
+    async def _lead(self) -> None:
+        """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
+        self.queue = KeyQueue()
+        self.applier = Applier(self.api, self.cache, self.enqueue)
+        self._enqueue_all()
+        try:
             await self.poller.poll_once()
-            group.create_task(self._resync())
-            for _ in range(self.settings.workers):
-                group.create_task(self._work())
-            group.create_task(self.poller.run())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._resync())
+                for _ in range(self.settings.workers):
+                    group.create_task(self._work())
+                group.create_task(self.poller.run())
+        finally:
+            metrics.remove_all()  # the next leader reports them
 
     def _enqueue_all(self) -> None:
         for kind in RECONCILED:

@@ -14,6 +14,7 @@ from subterra_operator.framework.census import Census
 from subterra_operator.framework.supervisor import live_once, supervise
 from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.kube.heartbeat import Heartbeat
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.health import Health, serving
 from subterra_operator.settings import Settings, load_settings
@@ -23,13 +24,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
     """Runs the operator until ``stop`` is set; SIGTERM and SIGINT set it. Raises what kubelet must restart the process for."""
-    api = KubernetesApi()
-    heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
+    lease_api = KubernetesApi()
+    lease = LeaderLease(lease_api, settings.lease, settings.namespace)
+    metrics.LEADER.set_function(lambda: float(lease.holds))
+    api = KubernetesApi(fence=lambda: lease.holds or _refuse())
+    heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set, lambda: lease.holds)
     health = Health(heartbeat)
 
     async def live() -> None:
-        health.controller = controller = Controller(settings, api, heartbeat)
-        await live_once(controller, Census(controller, api), lambda: _stop_on_signals(stop))
+        health.controller = controller = Controller(settings, api, heartbeat, lease)
+        try:
+            await live_once(controller, Census(controller, api), lambda: _stop_on_signals(stop))
+        finally:
+            await lease.release()  # an operator whose watches work may go on
 
     with serving(health, settings.port), _own_signals(stop):
         tasks = [asyncio.create_task(work) for work in (supervise(live), heartbeat.run(), health.run(), stop.wait())]
@@ -42,6 +49,13 @@ async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await api.close()
+            await lease_api.close()
+
+
+def _refuse() -> bool:
+    """Counts a write that is not sent."""
+    metrics.REFUSED_WRITES.inc()
+    return False
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -93,6 +93,7 @@ KINDS = {
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
+        Kind("Lease", "coordination.k8s.io", "v1", "leases"),
     )
 }
 WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from subterra_api.v1alpha1.base import ApiModel, Name
 from subterra_api.v1alpha1.compilerun import ResourceRequirements
@@ -70,6 +70,26 @@ class OpenAISettings(ApiModel):
         return sorted({endpoint.namespace for endpoint in self.endpoints if endpoint.namespace})
 
 
+class LeaseSettings(ApiModel):
+    """The Lease that decides which of several operators acts. Operators that watch the same namespaces must name the same one."""
+
+    name: Name = "subterra-operator"
+    namespace: Name | None = None
+    """Default: the operator's own ``namespace``."""
+    duration_seconds: Annotated[int, Field(ge=3)] = 15
+    """How long after its last renewal others leave a holder's lease alone."""
+    renew_seconds: Annotated[float, Field(gt=0)] = 10
+    """How long after its last renewal a holder writes."""
+    retry_seconds: Annotated[float, Field(gt=0)] = 2
+    """Interval at which the holder renews and the others look."""
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> "LeaseSettings":
+        if not self.duration_seconds > self.renew_seconds > self.retry_seconds:
+            raise ValueError("durationSeconds must be above renewSeconds, and renewSeconds above retrySeconds")
+        return self
+
+
 class Settings(ApiModel):
     """All settings; unknown keys are rejected, so that a typo is not silently ignored."""
 
@@ -89,6 +109,7 @@ class Settings(ApiModel):
     """Default: all namespaces."""
     namespace: Name = "default"
     """Namespace of the heartbeat; it must be watched."""
+    lease: LeaseSettings = LeaseSettings()
     port: int = 8080
     """Port of health probes and metrics."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4

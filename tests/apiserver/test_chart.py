@@ -12,6 +12,7 @@ import yaml
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
@@ -65,16 +66,55 @@ async def test_its_rights_are_enough_for_a_compilation(
 
 
 def test_the_operator_may_not_read_secrets(plane: ControlPlane) -> None:
-    rendered = tool(plane, "helm", "template", "subterra", str(ROOT / "charts/subterra"))
-    rules = [rule for document in yaml.safe_load_all(rendered) for rule in (document or {}).get("rules") or []]
-    named = {resource for rule in rules for resource in rule["resources"]}
+    rules = [rule for obj in rendered(plane) for rule in obj.get("rules") or []]
     assert rules
-    assert not named & {"secrets", "*"}
+    assert not {resource for rule in rules for resource in rule["resources"]} & {"secrets", "*"}
+
+
+def rendered(plane: ControlPlane, *values: str) -> list[Object]:
+    """The chart's objects for namespace ``system``."""
+    options = [f"--set={value}" for value in values]
+    text = tool(plane, "helm", "template", "subterra", str(ROOT / "charts/subterra"), "--namespace", "system", *options)
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def named(objects: list[Object], kind: str, name: str = "subterra") -> list[Object]:
+    return [obj for obj in objects if (obj["kind"], obj["metadata"]["name"]) == (kind, name)]
+
+
+@pytest.mark.parametrize("watched", [(), ("watchNamespaces={agents}",)], ids=["all namespaces", "one namespace"])
+def test_the_operator_may_use_its_own_lease_and_no_other(plane: ControlPlane, watched: tuple[str, ...]) -> None:
+    objects = rendered(plane, *watched)
+    rules = [(obj, rule) for obj in objects for rule in obj.get("rules") or [] if "leases" in rule["resources"]]
+    assert [(obj["kind"], obj["metadata"]["namespace"]) for obj, _ in rules] == [("Role", "system")] * 2
+    assert [(rule["verbs"], rule.get("resourceNames")) for _, rule in rules] == [
+        (["create"], None),
+        (["get", "update"], ["subterra-operator"]),
+    ]
+    [settings] = named(objects, "ConfigMap", "subterra-settings")
+    lease = Settings.model_validate(yaml.safe_load(settings["data"]["settings.yaml"])).lease
+    assert (lease.namespace, lease.name) == ("system", "subterra-operator")
+
+
+@pytest.mark.parametrize(("values", "replicas", "budgets"), [((), 2, 1), (("operator.replicas=1",), 1, 0)])
+def test_two_operators_are_kept_apart_and_one_is_always_left(
+    plane: ControlPlane, values: tuple[str, ...], replicas: int, budgets: int
+) -> None:
+    objects = rendered(plane, *values)
+    [deployment] = named(objects, "Deployment")
+    spec, pod = deployment["spec"], deployment["spec"]["template"]
+    assert (spec["replicas"], spec["strategy"]["rollingUpdate"]) == (replicas, {"maxSurge": 1, "maxUnavailable": 0})
+    [apart] = pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+    assert apart["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert pod["spec"]["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    budget = named(objects, "PodDisruptionBudget")
+    assert [obj["spec"]["minAvailable"] for obj in budget] == [1] * budgets
+    assert all(obj["spec"]["selector"] == spec["selector"] for obj in budget)
 
 
 def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:
-    rendered = tool(plane, "helm", "template", "subterra", str(ROOT / "charts/subterra"))
-    crds = [document for document in yaml.safe_load_all(rendered) if (document or {}).get("kind") == "CustomResourceDefinition"]
+    crds = [obj for obj in rendered(plane) if obj["kind"] == "CustomResourceDefinition"]
     assert len(crds) == 3
     assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds)
 

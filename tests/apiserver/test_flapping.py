@@ -7,7 +7,7 @@ from tests.apiserver.recorder import Recorder, flaws
 
 from subterra_operator.main import run_operator
 from subterra_operator.resources import WATCHED, Object
-from subterra_operator.settings import Settings
+from subterra_operator.settings import LeaseSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
@@ -75,7 +75,8 @@ async def test_a_restarted_operator_writes_nothing(world: ClusterNamespace) -> N
     await world.put(TRAVEL_AGENT)
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     before, stop = await at_rest(world), asyncio.Event()
-    settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0)
+    own_lease = LeaseSettings(name="second")  # with the first one's it would only stand by
+    settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0, lease=own_lease)
     second = asyncio.create_task(run_operator(settings, stop))
     assert await at_rest(world) == before
     stop.set()

@@ -26,10 +26,14 @@ class Tally:
 
 
 TALLY = Tally()
+TAKEOVERS: list[tuple[str, float]] = []
+"""Why another operator took over, and seconds until it might write."""
 
 
 def pytest_unconfigure() -> None:
-    """The last line of all."""
+    """The last lines of all."""
+    for why, seconds in TAKEOVERS:
+        print(f"takeover {why}: {seconds:.1f} s")
     if TALLY.injected:
         print(f"injected {TALLY.injected} survived {TALLY.survived}")
 

@@ -52,6 +52,11 @@ class Request:
         return self.name == HEARTBEAT
 
     @property
+    def upkeep(self) -> bool:
+        """Whether it is about who leads: the Lease, and a standby's look at the heartbeat."""
+        return self.kind == "leases" or (self.beat and self.verb == "get")
+
+    @property
     def writes(self) -> bool:
         return self.verb in WRITES
 
@@ -65,8 +70,10 @@ class Fault:
 
     crash: the write takes effect, the operator dies before it hears so · lose: it takes effect, the connection breaks · answer:
     ``code`` instead of the API server · hang: no answer · cut: a watch ends in the middle of an event · gone: a watch is told to
-    list again · mute: a watch stays open and says nothing more · freeze: the operator is stopped, and the write arrives when it
-    goes on.
+    list again · mute: a watch stays open and says nothing more · freeze: the operator is stopped; a write arrives when it goes
+    on, and the reply to a read is there when it goes on.
+
+    Outages, that is faults for some seconds, concern the Lease too, once they have begun; others are aimed at the operator's work.
     """
 
     action: Literal["crash", "lose", "answer", "hang", "cut", "gone", "mute", "freeze"]
@@ -107,6 +114,8 @@ class Armed:
         """Whether this request is hit; counts it."""
         if not self.fault.matches(request):
             return False
+        if request.upkeep and self.fault.kind != "leases":
+            return self.fired > 0 and not self.over(now)
         self.seen += 1
         if self.seen < self.fault.nth or (not self.fault.seconds and self.fired >= self.fault.times):
             return False
@@ -133,6 +142,10 @@ class Proxy:
         self.armed = [Armed(fault) for fault in self.plan]
         self.written: list[tuple[Request, int]] = []
         """Every write that took effect, heartbeats aside, and how often that happened before."""
+        self.received = 0
+        """Writes that the operator sent, whatever became of them; heartbeat and Lease aside."""
+        self._apart = False
+        self._together = asyncio.Event()
         self.unsigned: list[Request] = []
         """Writes that do not name the operator as their manager: its own client always does, kopf never does."""
         self._counts: Counter[Request] = Counter()
@@ -143,6 +156,16 @@ class Proxy:
     def arm(self, *faults: Fault) -> None:
         """Adds faults."""
         self.armed += [Armed(fault) for fault in faults]
+
+    def part(self) -> None:
+        """Cuts the operator off from the API server: from now on nothing passes, in either direction."""
+        self._apart = True
+        self._together.clear()
+
+    def join(self) -> None:
+        """Ends the partition. Connections of before are gone."""
+        self._apart = False
+        self._together.set()
 
     def sever(self, kind: str) -> None:
         """Breaks all open watches of a kind."""
@@ -180,15 +203,23 @@ class Proxy:
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         request = meaning(incoming, await incoming.read())
+        self.received += request.writes and not request.beat and not request.upkeep
         if request.writes and request.verb != "delete" and incoming.query.get("fieldManager") != MANAGER:
             self.unsigned.append(request)
+        if self._apart:
+            return await self._dropped(incoming)
         struck = self._struck(request, after=False)
         with suppress(aiohttp.ClientError, ConnectionError):
-            if struck is not None and (early := await self._before(incoming, struck)):
+            if struck is not None and (early := await self._before(incoming, request, struck)):
                 return early
             if request.verb == "watch":
                 return await self._listened(incoming, request.kind, struck)
-            return await self._forward(incoming, request)
+            return await self._forward(incoming, request, struck)
+        return _hung_up(incoming)
+
+    async def _dropped(self, incoming: web.Request) -> web.Response:
+        """No answer as long as the partition lasts."""
+        await self._together.wait()
         return _hung_up(incoming)
 
     def _struck(self, request: Request, *, after: bool) -> Fault | None:
@@ -196,7 +227,7 @@ class Proxy:
         now = time.monotonic()
         return next((item.fault for item in self.armed if item.fault.after == after and item.strikes(request, now)), None)
 
-    async def _before(self, incoming: web.Request, fault: Fault) -> web.StreamResponse | None:
+    async def _before(self, incoming: web.Request, request: Request, fault: Fault) -> web.StreamResponse | None:
         """Faults that the API server never hears of, or later."""
         if fault.action == "answer":
             status = {
@@ -210,16 +241,20 @@ class Proxy:
             return web.json_response(status, status=fault.code)
         if fault.action == "hang":
             await asyncio.Event().wait()  # until the operator hangs up: then this is cancelled
-        if fault.action == "freeze":
+        if fault.action == "freeze" and request.writes:
             await self.operator.freeze()
         return None
 
-    async def _forward(self, incoming: web.Request, request: Request) -> web.StreamResponse:
+    async def _forward(self, incoming: web.Request, request: Request, struck: Fault | None) -> web.StreamResponse:
         assert self._session is not None
         url, body = URL(self.plane.server + incoming.raw_path, encoded=True), await incoming.read()
         async with self._session.request(incoming.method, url, data=body or None, headers=_headers(incoming)) as answer:
             content = await answer.read()
-        if request.writes and answer.status < 300 and not request.beat:
+        if self._apart:
+            return await self._dropped(incoming)
+        if struck is not None and struck.action == "freeze" and not request.writes:
+            self.operator.stop()
+        if request.writes and answer.status < 300 and not request.beat and not request.upkeep:
             self.written.append((request, self._counts[request]))
             self._counts[request] += 1
             if fault := self._struck(request, after=True):
@@ -249,6 +284,8 @@ class Proxy:
                 await response.write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
                 return response
             async for line in answer.content.iter_any():
+                if self._apart:
+                    return await self._dropped(incoming)
                 if fault is not None and fault.action == "cut":
                     await response.write(line[: len(line) // 2])
                     return _hung_up(incoming)
@@ -282,6 +319,8 @@ def meaning(incoming: web.Request, body: bytes) -> Request:
         return Request("get" if name else "watch" if "watch" in incoming.query else "list", kind, name)
     if incoming.method == "POST":
         return Request("create", kind, json.loads(body)["metadata"]["name"])
+    if incoming.method == "PUT":
+        return Request("update", kind, name)
     if incoming.method == "DELETE":
         return Request("delete", kind, name)
     return Request(sub or _PATCHES.get(incoming.content_type, "patch"), kind, name)

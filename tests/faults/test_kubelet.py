@@ -156,7 +156,7 @@ def test_without_the_operator_the_agent_serves_and_a_dead_serving_pod_comes_back
         assert dead
         delete(dead)
         until(lambda: answers(client), "a new pod answers")
-    scale_operator(1)
+    scale_operator(2)
     until(lambda: all(item["status"].get("readyReplicas") for item in read("deployments")), "all is ready")
     TALLY.survived += 1
 

@@ -15,6 +15,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if .Values.watchNamespaces }}{{ first .Values.watchNamespaces }}{{ else }}{{ .Release.Namespace }}{{ end }}
 {{- end }}
 
+{{- define "subterra.lease" -}}
+{{ .Release.Name }}-operator
+{{- end }}
+
 {{- define "subterra.rules" -}}
 - apiGroups: [subterra.dev]
   resources: [procedures]

@@ -137,6 +137,11 @@ class KubernetesApi:
         path = KINDS[key.kind].path(key.namespace, key.name) + (f"/{subresource}" if subresource else "")
         return await self._call("PATCH", path, obj, query={"fieldManager": MANAGER}, media="application/merge-patch+json")
 
+    async def replace(self, obj: Object) -> Object:
+        """Replaces an object as it was read. Raises ConflictError if the object has changed since."""
+        key = key_of(obj)
+        return await self._call("PUT", KINDS[key.kind].path(key.namespace, key.name), obj, query={"fieldManager": MANAGER})
+
     async def delete(self, obj: Mapping[str, Any]) -> None:
         """Deletes the observed object, and its children in the background. Raises ConflictError if the object has changed since."""
         key = key_of(obj)

@@ -1,13 +1,15 @@
-"""A heartbeat: an object that is written to the API server and must come back through a watch."""
+"""A heartbeat: an object that the leader writes and that must come back through the watches of every operator."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
-from subterra_operator.kube.api_client import ApiError, KubernetesApi
+from subterra_operator.kube.api_client import ApiError, KubernetesApi, NotFoundError
 from subterra_operator.labels import HEARTBEAT_TIME, MANAGED_BY, MANAGER
+from subterra_operator.resources import Key, Object
 
 log = logging.getLogger("subterra")
 
@@ -16,49 +18,76 @@ INTERVAL_SECONDS = 20.0
 
 
 class Heartbeat:
-    """Checks that the watches are alive: a watch must deliver every beat that the API server accepts."""
+    """Checks that the watches are alive: a watch must deliver every beat that the API server has.
 
-    def __init__(self, api: KubernetesApi, namespace: str, on_silence: Callable[[float], object]) -> None:
-        self._api, self._namespace, self._on_silence = api, namespace, on_silence
-        self._delivered = 0.0
-        """When a watch last delivered a beat."""
+    An operator that does not lead writes nothing: it reads the leader's beat instead.
+    """
+
+    def __init__(
+        self, api: KubernetesApi, namespace: str, on_silence: Callable[[float], object], leads: Callable[[], bool]
+    ) -> None:
+        self._api, self._namespace, self._on_silence, self._leads = api, namespace, on_silence, leads
+        self._delivered = 0
+        """The resourceVersion of the latest beat that a watch delivered."""
+        self._latest: int | None = None
+        """The resourceVersion of the beat that the API server had last."""
         self._undelivered_since: float | None = None
-        """When the oldest accepted beat was sent that no watch has delivered, or `None`."""
+        """When the oldest beat was found that no watch has delivered, or `None`."""
 
     @property
     def watch_silence(self) -> float:
-        """Seconds for which the API server has accepted beats without any watch delivering one.
+        """Seconds for which the API server has had beats without any watch delivering one.
 
         0 while the API server does not respond at all: restarting the operator would not help, and kubelet would back off for
         minutes.
         """
         return 0.0 if self._undelivered_since is None else time.monotonic() - self._undelivered_since
 
-    def delivered(self) -> None:
+    def delivered(self, beat: Mapping[str, Any]) -> None:
         """Records that a watch has delivered a beat."""
-        self._delivered, self._undelivered_since = time.monotonic(), None
+        self._delivered, self._undelivered_since = max(self._delivered, _version(beat)), None
 
     async def run(self) -> None:
-        """Writes a beat every `INTERVAL_SECONDS` until cancelled."""
+        """Writes or reads a beat every `INTERVAL_SECONDS` until cancelled."""
         while True:
-            sent = time.monotonic()
-            responds = await self._send()
-            if responds and self._undelivered_since is None and self._delivered < sent:
-                self._undelivered_since = sent
+            await self.beat()
             self._on_silence(self.watch_silence)
             await asyncio.sleep(INTERVAL_SECONDS)
 
-    async def _send(self) -> bool:
-        """Writes one beat; returns whether the API server responds."""
+    async def beat(self) -> None:
+        """Writes a beat, or reads the leader's, and compares it with what the watches delivered."""
+        asked_at, leads = time.monotonic(), self._leads()
+        try:
+            latest = _version(await (self._send() if leads else self._read()))
+        except ApiError as error:
+            self._failed(error, leads, asked_at)
+            return
+        is_new, self._latest = leads or self._latest not in (None, latest), latest
+        if not is_new:
+            self._undelivered_since = None  # nothing was there to deliver
+        elif self._delivered < latest:
+            self._undelivered_since = self._undelivered_since or asked_at
+
+    def _failed(self, error: ApiError, leads: bool, asked_at: float) -> None:
+        """An API server that refuses responds, so silence counts; nothing is there to read before anyone has led."""
+        if isinstance(error, NotFoundError) and not leads:
+            return
+        log.warning("heartbeat failed: %s", error)
+        if 0 < error.code < 500 and error.code != 429:
+            self._undelivered_since = self._undelivered_since or asked_at
+
+    async def _send(self) -> Object:
         metadata = {
             "name": HEARTBEAT_NAME,
             "namespace": self._namespace,
             "labels": {MANAGED_BY: MANAGER},
             "annotations": {HEARTBEAT_TIME: datetime.now(UTC).isoformat()},
         }
-        try:
-            await self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
-        except ApiError as error:
-            log.warning("heartbeat failed: %s", error)
-            return 0 < error.code < 500 and error.code != 429
-        return True
+        return await self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+
+    async def _read(self) -> Object:
+        return await self._api.get(Key("ConfigMap", self._namespace, HEARTBEAT_NAME))
+
+
+def _version(beat: Mapping[str, Any]) -> int:
+    return int(beat["metadata"]["resourceVersion"])

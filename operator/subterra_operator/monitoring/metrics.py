@@ -27,6 +27,10 @@ API_SILENCE = Gauge(
 WATCH_RESTARTS = Counter(
     "subterra_watch_restarts_total", "How often all watches were started again within the process.", registry=REGISTRY
 )
+LEADER = Gauge("subterra_leader", "1 if this operator may write, because it holds the Lease.", registry=REGISTRY)
+REFUSED_WRITES = Counter(
+    "subterra_refused_writes_total", "Writes that were not sent because the Lease was not renewed in time.", registry=REGISTRY
+)
 RUN_PHASE = Gauge("subterra_compilerun_phase", "1 for the phase of a run.", ["namespace", "run", "phase"], registry=REGISTRY)
 RUN_USD = Gauge(
     "subterra_compilerun_usd", "Cost of a run's API calls in US dollars.", ["namespace", "run", "agent"], registry=REGISTRY
@@ -106,6 +110,14 @@ def clear_live(run: Key) -> None:
     """Removes the gauges that are valid only while a stage's pod runs."""
     for gauge in _LIVE:
         gauge.remove_by_labels({"namespace": run.namespace, "run": run.name})
+
+
+def remove_all() -> None:
+    """Removes the gauges of all resources, which only the leader reports."""
+    _phases.clear()
+    for gauge in (RUN_PHASE, RUN_USD, AGENT_CONDITION, AGENT_USD, *_LASTING, *_LIVE):
+        gauge.clear()
+    QUEUE_KEYS.set(0)
 
 
 def remove(key: Key) -> None:

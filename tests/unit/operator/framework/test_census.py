@@ -12,6 +12,7 @@ from subterra_operator.framework import census as module
 from subterra_operator.framework.census import PATIENCE_STEPS, Census, Count, StaleWatchError
 from subterra_operator.kube.api_client import ApiError
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.resources import WATCHED, Key, Kind, Object, Version
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -84,8 +85,9 @@ class Cluster:
         self.listed: list[str] = []
         self.steps = 0
         self.script: dict[int, Callable[[], object]] = {}
-        self.heartbeat = Heartbeat(self, "demo", lambda _: None)  # type: ignore[arg-type]
-        self.controller = Controller(Settings(), self, self.heartbeat)  # type: ignore[arg-type]
+        self.heartbeat = Heartbeat(self, "demo", lambda _: None, lambda: True)  # type: ignore[arg-type]
+        lease = LeaderLease(self, Settings().lease, "demo")  # type: ignore[arg-type]
+        self.controller = Controller(Settings(), self, self.heartbeat, lease)  # type: ignore[arg-type]
         self.census = Census(self.controller, self, self.sleep)  # type: ignore[arg-type]
 
     async def versions(self, kind: Kind, _: str | None = None) -> tuple[dict[Key, Version], int]:
@@ -262,7 +264,7 @@ async def test_silent_heartbeats_end_the_life_only_when_they_fell_silent_in_it(m
 
 def test_only_a_stream_proves_that_a_heartbeat_came_back() -> None:
     cluster = Cluster()
-    beat = {"kind": "ConfigMap", "metadata": {"name": HEARTBEAT_NAME, "namespace": "demo"}}
+    beat = {"kind": "ConfigMap", "metadata": {"name": HEARTBEAT_NAME, "namespace": "demo", "resourceVersion": "7"}}
     cluster.heartbeat._undelivered_since = 1.0
     cluster.controller.handle_event(None, beat)
     assert cluster.heartbeat.watch_silence > 0

@@ -13,6 +13,7 @@ from subterra_operator.framework.census import Census, StaleWatchError
 from subterra_operator.framework.supervisor import KopfEndedError, end_tasks, live_once, supervise
 from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.kube.heartbeat import Heartbeat
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.settings import Settings
 
 
@@ -132,7 +133,9 @@ def a_life(namespaces: tuple[str, ...] = ()) -> tuple[Controller, Census]:
 
     api._call = waits  # type: ignore[method-assign]
     settings = Settings(watch_namespaces=namespaces)
-    controller = Controller(settings, api, Heartbeat(api, "default", lambda _: None))
+    controller = Controller(
+        settings, api, Heartbeat(api, "default", lambda _: None, lambda: True), LeaderLease(api, settings.lease, "default")
+    )
     return controller, Census(controller, api)
 
 

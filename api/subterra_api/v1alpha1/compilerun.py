@@ -312,7 +312,7 @@ class CompileRunStatus(StatusModel):
     """Succeeded: all stages have finished. Generated, Trained, Evaluated: the single stages. Promotable: the gate's verdict.
     Reconciling: work is in progress. Stalled: a person must act."""
     phase: str | None = None
-    """Summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Suspended or Superseded."""
+    """Summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Blocked, Suspended or Superseded."""
     progress: str | None = None
     """Current stage and its progress, for `kubectl get`."""
     procedure_digest: str | None = None

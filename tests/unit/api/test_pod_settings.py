@@ -11,10 +11,11 @@ from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements, amount
 
 
-@pytest.mark.parametrize(
-    ("small", "large"),
-    [("999m", "1"), ("1Mi", "1048577"), ("1M", "1Mi"), (1, "1001m"), ("0.5", "501m"), ("1Gi", "1.5Gi"), ("1n", "1u")],
-)
+SMALL_AND_LARGE = [("999m", "1"), ("1Mi", "1048577"), ("1M", "1Mi"), (1, "1001m"), ("0.5", "501m"), ("1Gi", "1.5Gi"), ("1n", "1u")]
+KEPT = [{"operator": "Exists", "unknown": [1]}, {"key": "gpu", "operator": "", "value": None}, {"key": "gpu", "effect": ""}]
+
+
+@pytest.mark.parametrize(("small", "large"), SMALL_AND_LARGE)
 def test_quantities_compare_as_numbers(small: str | int, large: str | int) -> None:
     assert amount(small) < amount(large)
     ResourceRequirements.model_validate({"requests": {"cpu": small}, "limits": {"cpu": large}})
@@ -47,10 +48,7 @@ def test_a_toleration_that_no_pod_can_have_is_refused(toleration: dict[str, Any]
         ServingSettings.model_validate({"tolerations": [toleration]})
 
 
-@pytest.mark.parametrize(
-    "toleration",
-    [{"operator": "Exists", "unknown": [1]}, {"key": "gpu", "operator": "", "value": None}, {"key": "gpu", "effect": ""}],
-)
+@pytest.mark.parametrize("toleration", KEPT)
 def test_a_toleration_is_hashed_as_it_was_written(toleration: dict[str, Any]) -> None:
     serving = ServingSettings.model_validate({"tolerations": [toleration]})
     assert significant_fields(serving) == {"tolerations": [toleration]}, "another digest would be another version"

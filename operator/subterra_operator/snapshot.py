@@ -6,9 +6,18 @@ from typing import Any
 
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.v1alpha1.conditions import Reason
 
 Observed = Mapping[str, Any]
 """A trimmed copy of a Kubernetes object."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the API server refused a write of the decision before this one, and what to do about it."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,8 @@ class RunSnapshot:
     jobs: tuple[Observed, ...] = ()
     pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
-    name_conflict: str = ""
-    """Error text if an object that is not ours has a name needed here; else empty."""
+    refusal: Refusal | None = None
+    """Set when the API server has just refused a write: only the status is wanted then, as if nothing had been written."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class AgentSnapshot:
     service: Observed | None = None
     pods: tuple[Observed, ...] = ()
     prices: tuple[Price, ...] = ()
-    name_conflict: str = ""
+    refusal: Refusal | None = None
 
     def run(self, name: str | None) -> Observed | None:
         """The agent's run of that name."""

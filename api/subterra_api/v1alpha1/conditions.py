@@ -29,6 +29,9 @@ class Reason(StrEnum):
     INVALID_PROCEDURE = "InvalidProcedure"
     INVALID_SPEC = "InvalidSpec"
     NAME_TAKEN = "NameTaken"
+    REFUSED = "Refused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    ADMISSION_DENIED = "AdmissionDenied"
     PROCEDURE_NOT_FOUND = "ProcedureNotFound"
     PROCEDURE_CHANGED = "ProcedureChanged"
     PENDING = "Pending"
@@ -57,6 +60,10 @@ class Reason(StrEnum):
     PINNED = "Pinned"
     UP_TO_DATE = "UpToDate"
     UNKNOWN = "Unknown"
+
+
+REFUSALS = frozenset({Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.NAME_TAKEN, Reason.ADMISSION_DENIED})
+"""The API server refuses to write an object; the write is retried until it succeeds."""
 
 
 def timestamp(now: datetime) -> str:

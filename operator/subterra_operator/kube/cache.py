@@ -56,8 +56,6 @@ class ObjectCache:
         """By namespace and pod."""
         self.prices: dict[tuple[str, str], Price] = {}
         """By namespace and pod."""
-        self.name_conflicts: dict[Key, str] = {}
-        """Error texts of resources that need a name which a foreign object has."""
 
     def upsert(self, obj: Mapping[str, Any]) -> bool:
         """Adds an object or replaces an older copy; returns whether the cache changed."""
@@ -151,7 +149,6 @@ class ObjectCache:
             jobs=tuple(jobs),
             pods=tuple(pods),
             progress={name[1]: self.progress[name] for name in names if name in self.progress},
-            name_conflict=self.name_conflicts.get(key, ""),
         )
 
     def agent_snapshot(self, key: Key) -> AgentSnapshot | None:
@@ -170,7 +167,6 @@ class ObjectCache:
             service=service,
             pods=tuple(pods),
             prices=self._prices(pods, service),
-            name_conflict=self.name_conflicts.get(key, ""),
         )
 
     def _prices(self, pods: list[Object], service: Object | None) -> tuple[Price, ...]:

@@ -14,6 +14,7 @@ from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.event_reader import EventReader
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
@@ -37,6 +38,7 @@ class Controller:
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.cache, self.enqueue)
         self.poller = PodPoller(self.cache, self.enqueue)
+        self.events = EventReader(api, self.cache)
         self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
         self._listing = asyncio.Lock()
         self._listed: set[tuple[str, str | None]] = set()
@@ -152,6 +154,8 @@ class Controller:
         if self.cache.name_conflicts.pop(key, None):
             self.queue.add(key)
         metrics.record_status(key, decision.status or {}, subject)
+        if decision.lookups and await self.events.read(decision.lookups):
+            self.queue.add(key)
         return decision.recheck_after
 
     async def _cache_is_stale(self, run: Key) -> bool:

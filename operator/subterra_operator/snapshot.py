@@ -6,9 +6,22 @@ from typing import Any
 
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
+from subterra_operator.resources import Key
 
 Observed = Mapping[str, Any]
 """A trimmed copy of a Kubernetes object."""
+
+
+@dataclass(frozen=True)
+class Warned:
+    """An Event of type Warning that the cluster recorded about an object."""
+
+    reason: str
+    message: str
+
+
+Events = Mapping[Key, tuple[Warned, ...]]
+"""Warnings by the object they are about, newest first; only of objects about which a decision asked."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class RunSnapshot:
     jobs: tuple[Observed, ...] = ()
     pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
+    events: Events = field(default_factory=dict)
     name_conflict: str = ""
     """Error text if an object that is not ours has a name needed here; else empty."""
 
@@ -43,6 +57,7 @@ class AgentSnapshot:
     service: Observed | None = None
     pods: tuple[Observed, ...] = ()
     prices: tuple[Price, ...] = ()
+    events: Events = field(default_factory=dict)
     name_conflict: str = ""
 
     def run(self, name: str | None) -> Observed | None:

@@ -7,7 +7,7 @@ finds (service account or kubeconfig), read again every few minutes, because tok
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -105,6 +105,14 @@ class KubernetesApi:
             if not (more := page["metadata"].get("continue")):
                 return
             query["continue"] = more
+
+    async def warnings(self, about: Key) -> Sequence[Object]:
+        """Events of type Warning about an object, in no order. The API server keeps Events for an hour."""
+        fields = f"type=Warning,involvedObject.kind={about.kind},involvedObject.name={about.name}"
+        query = {"fieldSelector": fields, "limit": str(PAGE_SIZE)}
+        found = await self._call("GET", f"/api/v1/namespaces/{about.namespace}/events", query=query)
+        items: Sequence[Object] = found["items"]
+        return items
 
     async def watch(self, kind: Kind, namespace: str | None, version: str) -> AsyncGenerator[Object, None]:
         """Events since ``version``, until the server ends the stream. Raises ApiError, also for a silent stream."""

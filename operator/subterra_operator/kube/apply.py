@@ -59,6 +59,8 @@ class Applier:
             self._remember(await self._api.patch(write.object))
             return True
         digest, watched = sha256([write.verb, write.object]), write.key.kind in WATCHED
+        if write.verb == "create" and not watched:
+            return await self._create_unwatched(write)
         if self._up_to_date(write, digest) if watched else self._recently_written(write.key, digest):
             return False
         await self._check_guard(write.guard)
@@ -83,6 +85,22 @@ class Applier:
         """Whether this very object, of an unwatched kind, was written less than `REWRITE_SECONDS` ago."""
         written_digest, written_at = self._written.get(key, ("", 0.0))
         return written_digest == digest and time.monotonic() - written_at < REWRITE_SECONDS
+
+    async def _create_unwatched(self, write: Write) -> bool:
+        """Makes sure of an object that no watch reports; returns whether it had to be created.
+
+        It is looked up each time, because it may have been deleted. And before it is created: a quota that it fills itself
+        would refuse it before the API server notices that it exists.
+        """
+        try:
+            existing = await self._api.get(write.key)
+        except NotFoundError:
+            await self._check_guard(write.guard)
+            await self._create(write)
+            return True
+        if not _is_ours(existing, write.object):
+            raise _name_conflict(existing, write.object)
+        return False
 
     async def _create(self, write: Write) -> None:
         try:

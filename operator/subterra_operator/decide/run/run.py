@@ -71,9 +71,11 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     problem = (Reason.NAME_TAKEN, snapshot.name_conflict) if snapshot.name_conflict else None
     decision = _status_only(run, status, Blockers(problem=problem, suspended=_suspension_reason(run, spec)), context.now)
     stage_writes = tuple(write for step in steps for write in step.writes)
-    shared = _namespace_objects(run, context.settings) if any(write.verb == "create" for write in stage_writes) else ()
+    needed = any(write.verb == "create" for write in stage_writes) or any(step.claim_missing for step in steps)
+    shared = _namespace_objects(run, context.settings) if needed else ()
     recheck = earliest(step.recheck_after for step in steps)
-    return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck)
+    lookups = tuple(key for step in steps for key in step.lookups)
+    return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck, lookups=lookups)
 
 
 def _gate_stage(verdict: Verdict | None) -> StageStatus:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi
-from subterra_operator.kube.apply import Applier, ForeignObjectError
+from subterra_operator.kube.apply import Applier, RefusedError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.event_reader import EventReader
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
@@ -21,12 +22,17 @@ from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Kind, is_deleting, key_of
 from subterra_operator.settings import Settings
+from subterra_operator.snapshot import Refusal
 from subterra_operator.work_queue import KeyQueue
 
 log = logging.getLogger("subterra")
 
 RESYNC_SECONDS = 300.0
 """Interval at which every resource is reconciled."""
+REFUSED_RETRY_SECONDS = 30.0
+"""Longest pause before a refused write is tried again: nothing tells the operator when a quota or a policy changes."""
+EDITED_RETRY_SECONDS = 0.2
+"""Pause after a refusal of what has been edited meanwhile."""
 
 
 class Controller:
@@ -59,7 +65,7 @@ class Controller:
 
     def handle_event(self, event: str, obj: Mapping[str, Any]) -> None:
         """Updates the cache from a watch event and enqueues the affected resources."""
-        if obj["metadata"]["name"] == HEARTBEAT_NAME:
+        if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == HEARTBEAT_NAME:
             self.heartbeat.delivered()
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)
@@ -124,12 +130,13 @@ class Controller:
             metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.monotonic() - started)
 
     def _retry_later(self, key: Key, error: Exception) -> None:
-        delay = self.queue.retry_later(key)
-        result = "conflict" if isinstance(error, ConflictError) else "error"
+        refused = isinstance(error, RefusedError)
+        delay = self.queue.retry_later(key, REFUSED_RETRY_SECONDS) if refused else self.queue.retry_later(key)
+        result = "conflict" if isinstance(error, ConflictError) else "refused" if refused else "error"
         metrics.RECONCILES.labels(key.kind, result).inc()
         if isinstance(error, ConflictError):
             log.debug("%s: %s", key, error)
-        elif isinstance(error, ApiError | ForeignObjectError):
+        elif isinstance(error, ApiError | RefusedError):
             log.warning("%s: %s; retrying in %.1f s", key, error, delay)
         else:
             log.exception("%s: unexpected error; retrying in %.1f s", key, delay)
@@ -139,7 +146,6 @@ class Controller:
         subject = self.cache.get(key)
         if subject is None or is_deleting(subject):
             metrics.remove(key)
-            self.cache.name_conflicts.pop(key, None)
             return None
         decision = self.decide(key, datetime.now(UTC))
         if _creates_job(decision) and await self._cache_is_stale(key):
@@ -147,16 +153,27 @@ class Controller:
         try:
             if await self.applier.apply(subject, decision):
                 log.info("%s: %s", key, _describe(decision))
-        except ForeignObjectError as error:
-            self.cache.name_conflicts[key] = str(error)
-            await self.applier.write_status(subject, self.decide(key, datetime.now(UTC)).status)
-            raise
-        if self.cache.name_conflicts.pop(key, None):
-            self.queue.add(key)
+        except RefusedError as error:
+            if await self._report_refusal(key, error.refusal, subject):
+                raise
+            return EDITED_RETRY_SECONDS
         metrics.record_status(key, decision.status or {}, subject)
         if decision.lookups and await self.events.read(decision.lookups):
             self.queue.add(key)
         return decision.recheck_after
+
+    async def _report_refusal(self, key: Key, refusal: Refusal, subject: Mapping[str, Any]) -> bool:
+        """Writes the status that names the refusal; returns False instead if ``subject`` has been edited since."""
+        latest = self.cache.get(key)
+        if latest is None or is_deleting(latest) or _wishes(latest) != _wishes(subject):
+            return False
+        status = self.decide(key, datetime.now(UTC), refusal).status
+        try:
+            await self.applier.write_status(latest, status)
+        except ConflictError:
+            return False
+        metrics.record_status(key, status or {}, latest)
+        return True
 
     async def _cache_is_stale(self, run: Key) -> bool:
         """A live check before a Job is created: whether the API server has Jobs or pods of the run that the cache lacks."""
@@ -166,15 +183,23 @@ class Controller:
             changes += sum(self.cache.upsert(obj) for obj in objects)
         return changes > 0
 
-    def decide(self, key: Key, now: datetime) -> Decision:
-        """The decision on a resource as it is in the cache; an empty one if it is not there."""
+    def decide(self, key: Key, now: datetime, refusal: Refusal | None = None) -> Decision:
+        """The decision on a resource as it is in the cache; an empty one if it is not there.
+
+        With a ``refusal`` only its status counts.
+        """
         if key.kind == "Procedure" and (procedure := self.cache.procedure_snapshot(key)):
             return decide_procedure(procedure, now)
         if key.kind == "CompileRun" and (run := self.cache.run_snapshot(key)):
-            return decide_run(run, self.settings, now)
+            return decide_run(replace(run, refusal=refusal), self.settings, now)
         if key.kind == "CompiledAgent" and (agent := self.cache.agent_snapshot(key)):
-            return decide_agent(agent, self.settings, now)
+            return decide_agent(replace(agent, refusal=refusal), self.settings, now)
         return Decision()
+
+
+def _wishes(subject: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What people change about a resource: its spec and its annotations."""
+    return subject["metadata"].get("generation"), subject["metadata"].get("annotations")
 
 
 def _creates_job(decision: Decision) -> bool:

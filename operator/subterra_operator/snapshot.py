@@ -6,6 +6,7 @@ from typing import Any
 
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.resources import Key
 
 Observed = Mapping[str, Any]
@@ -22,6 +23,14 @@ class Warned:
 
 Events = Mapping[Key, tuple[Warned, ...]]
 """Warnings by the object they are about, newest first; only of objects about which a decision asked."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the API server refused a write of the decision before this one, and what to do about it."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class RunSnapshot:
     pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
     events: Events = field(default_factory=dict)
-    name_conflict: str = ""
-    """Error text if an object that is not ours has a name needed here; else empty."""
+    refusal: Refusal | None = None
+    """Set when the API server has just refused a write: only the status is wanted then, as if nothing had been written."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class AgentSnapshot:
     pods: tuple[Observed, ...] = ()
     prices: tuple[Price, ...] = ()
     events: Events = field(default_factory=dict)
-    name_conflict: str = ""
+    refusal: Refusal | None = None
 
     def run(self, name: str | None) -> Observed | None:
         """The agent's run of that name."""

@@ -72,10 +72,10 @@ class KeyQueue(Generic[K]):
         if again_after is not None:
             self.add(key, again_after)
 
-    def retry_later(self, key: K) -> float:
-        """Reports a failure for ``key``; makes it due again after a backoff, which is returned in seconds."""
+    def retry_later(self, key: K, longest: float = LAST_BACKOFF) -> float:
+        """Reports a failure for ``key``; makes it due again after a backoff of at most ``longest`` seconds, and returns it."""
         self._failures[key] += 1
-        bound = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self._failures[key] - 1, 20))
+        bound = min(longest, FIRST_BACKOFF * 2.0 ** min(self._failures[key] - 1, 20))
         delay = bound * self._jitter.uniform(0.5, 1.0)
         self._dirty.discard(key)
         self._release(key)

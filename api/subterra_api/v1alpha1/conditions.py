@@ -29,6 +29,9 @@ class Reason(StrEnum):
     INVALID_PROCEDURE = "InvalidProcedure"
     INVALID_SPEC = "InvalidSpec"
     NAME_TAKEN = "NameTaken"
+    REFUSED = "Refused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    ADMISSION_DENIED = "AdmissionDenied"
     PROCEDURE_NOT_FOUND = "ProcedureNotFound"
     PROCEDURE_CHANGED = "ProcedureChanged"
     PENDING = "Pending"
@@ -49,8 +52,6 @@ class Reason(StrEnum):
     QUEUED = "Queued"
     JOB_SUSPENDED = "JobSuspended"
     POD_PENDING = "PodPending"
-    QUOTA_EXCEEDED = "QuotaExceeded"
-    ADMISSION_DENIED = "AdmissionDenied"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     MISSING_SECRET = "MissingSecret"  # noqa: S105 - a reason, not a secret
@@ -91,6 +92,9 @@ POD_REASONS = frozenset(
     }
 )
 """Why a pod does not run yet. Work continues by itself once the cause is gone, so none of these is final while it lasts."""
+
+REFUSALS = frozenset({Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.NAME_TAKEN, Reason.ADMISSION_DENIED})
+"""The API server refuses to write an object; the write is retried until it succeeds."""
 
 
 def timestamp(now: datetime) -> str:

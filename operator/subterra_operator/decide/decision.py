@@ -23,6 +23,8 @@ class Write:
     verb: Literal["create", "apply", "patch"]
     object: Object
     guard: Mapping[str, Any] | None = None
+    group: str = ""
+    """Writes of one group depend on the earlier ones: after a refused write the rest of its group waits, other groups go on."""
 
     @property
     def key(self) -> Key:

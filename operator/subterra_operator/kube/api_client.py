@@ -36,7 +36,7 @@ class ApiError(Exception):
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(f"{code} {reason}: {message}" if code else message)
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.message = code, reason, message
 
 
 class ConflictError(ApiError):

@@ -2,7 +2,8 @@
 
 Objects to create are never changed and must be ours; objects to apply are written again only when the live object lacks something;
 patches and the status are fenced by the observed resourceVersion. The first failure ends the execution: the rest, including the
-status, waits for the next try, so that a status never reports what did not happen.
+status, waits for the next try, so that a status never reports what did not happen. A write that the API server refuses ends only
+its group of writes.
 """
 
 import time
@@ -11,17 +12,23 @@ from typing import Any
 
 from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.kube.api_client import AlreadyExistsError, ConflictError, KubernetesApi, NotFoundError
+from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
+from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
 from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is_deleting, key_of
+from subterra_operator.snapshot import Refusal
 
 REWRITE_SECONDS = 600.0
 """Interval at which unwatched objects are written again, in case someone changed them."""
 
 
-class ForeignObjectError(Exception):
-    """An object of the wanted name exists and is not ours."""
+class RefusedError(Exception):
+    """The API server refused a write, or an object of the wanted name is not ours; the ``refusal`` is for the status."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class Applier:
@@ -32,10 +39,15 @@ class Applier:
         self._written: dict[Key, tuple[str, float]] = {}
 
     async def apply(self, subject: Mapping[str, Any], decision: Decision) -> bool:
-        """Writes, deletes, then writes the status; returns whether anything changed. Raises ApiError, ForeignObjectError."""
-        changed = False
+        """Writes, deletes, then writes the status; returns whether anything changed. Raises ApiError, RefusedError."""
+        changed, refused = False, dict[str, RefusedError]()
         for write in decision.writes:
-            changed |= await self._write(write)
+            try:
+                changed |= write.group not in refused and await self._write_or_refuse(write, subject)
+            except RefusedError as error:
+                refused[write.group] = error
+        if refused:
+            raise next(iter(refused.values()))
         if decision.deletes:
             await self._check_guard(subject)
         for obj in decision.deletes:
@@ -53,6 +65,14 @@ class Applier:
         self._remember(await self._api.patch({**body, "status": change}, "status"))
         return True
 
+    async def _write_or_refuse(self, write: Write, subject: Mapping[str, Any]) -> bool:
+        try:
+            return await self._write(write)
+        except ApiError as error:
+            if refusal := refusal_of(Answer(error.code, error.message), write, subject):
+                raise RefusedError(refusal) from error
+            raise
+
     async def _write(self, write: Write) -> bool:
         if write.verb == "patch":
             await self._check_guard(write.guard)
@@ -66,6 +86,8 @@ class Applier:
         await self._check_guard(write.guard)
         if write.verb == "create":
             await self._create(write)
+        elif not watched and (foreign := await self._foreign(write)):
+            raise RefusedError(name_taken(foreign))
         else:
             self._remember(await self._api.apply(with_digest(write.object, digest)))
         if not watched:
@@ -87,29 +109,38 @@ class Applier:
         return written_digest == digest and time.monotonic() - written_at < REWRITE_SECONDS
 
     async def _create_unwatched(self, write: Write) -> bool:
-        """Makes sure of an object that no watch reports; returns whether it had to be created.
-
-        It is looked up each time, because it may have been deleted. And before it is created: a quota that it fills itself
-        would refuse it before the API server notices that it exists.
-        """
-        try:
-            existing = await self._api.get(write.key)
-        except NotFoundError:
-            await self._check_guard(write.guard)
+        """Makes sure of an object that no watch reports, and that may have been deleted; returns whether it was created."""
+        existing = await self._find(write.key)
+        if existing is None:
             await self._create(write)
-            return True
-        if not _is_ours(existing, write.object):
+        elif not _is_ours(existing, write.object):
             raise _name_conflict(existing, write.object)
-        return False
+        return existing is None
 
     async def _create(self, write: Write) -> None:
         try:
             self._remember(await self._api.create(write.object))
-        except AlreadyExistsError:
-            existing = await self._api.get(write.key)
+        except ApiError as error:
+            if not isinstance(error, AlreadyExistsError) and error.code not in (403, 422):
+                raise
+            existing = await self._find(write.key)  # quotas and policies refuse before names are compared
+            if existing is None:
+                raise
             if not _is_ours(existing, write.object):
                 raise _name_conflict(existing, write.object) from None
             self._remember(existing)
+
+    async def _find(self, key: Key) -> Object | None:
+        """The live object, or `None` if there is none or it cannot be read."""
+        try:
+            return await self._api.get(key)
+        except ApiError:
+            return None
+
+    async def _foreign(self, write: Write) -> Object | None:
+        """The live object of that name if somebody else made it: applying would overwrite it."""
+        existing = await self._find(write.key)
+        return existing if existing and labels_of(existing).get(MANAGED_BY) != MANAGER else None
 
     async def _check_guard(self, guard: Mapping[str, Any] | None) -> None:
         """A live check just before a write that costs money, moves traffic or deletes. Raises ConflictError."""
@@ -144,7 +175,7 @@ def _name_conflict(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Ex
     )
     if is_deleting(existing) or (existing_owners and existing_owners == wanted_owners):
         return ConflictError(409, "Conflict", f"{key_of(existing)} of a deleted owner of the same name is still being deleted")
-    return ForeignObjectError(f"{key_of(existing)} exists and is not managed by Subterra; delete or rename it")
+    return RefusedError(name_taken(existing))
 
 
 def with_digest(obj: Object, digest: str) -> Object:

@@ -58,8 +58,6 @@ class ObjectCache:
         """By namespace and pod."""
         self.events: dict[str, dict[Key, tuple[Warned, ...]]] = defaultdict(dict)
         """Warnings by namespace and object."""
-        self.name_conflicts: dict[Key, str] = {}
-        """Error texts of resources that need a name which a foreign object has."""
 
     def upsert(self, obj: Mapping[str, Any]) -> bool:
         """Adds an object or replaces an older copy; returns whether the cache changed."""
@@ -156,7 +154,6 @@ class ObjectCache:
             pods=tuple(pods),
             progress={name[1]: self.progress[name] for name in names if name in self.progress},
             events=self.events.get(key.namespace, {}),
-            name_conflict=self.name_conflicts.get(key, ""),
         )
 
     def agent_snapshot(self, key: Key) -> AgentSnapshot | None:
@@ -176,7 +173,6 @@ class ObjectCache:
             pods=tuple(pods),
             prices=self._prices(pods, service),
             events=self.events.get(key.namespace, {}),
-            name_conflict=self.name_conflicts.get(key, ""),
         )
 
     def _prices(self, pods: list[Object], service: Object | None) -> tuple[Price, ...]:

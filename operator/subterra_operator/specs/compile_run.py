@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from subterra_api.digest import run_digest, run_name
+from subterra_api.job_contract.artifacts import STAGES
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_operator.labels import AGENT_LABEL
@@ -40,6 +41,9 @@ def compile_run(
     name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
     execution = source.template.execution.dump()
     execution.pop("suspend", None)
+    for stage in STAGES:
+        if settings := _without_empty(execution.pop(stage, {})):
+            execution[stage] = settings
     execution["gate"] = spec.promotion.gate.dump()
     caps = {"maxUSD": spec.budget.max_usd_per_run, "maxUSDPer30Days": spec.budget.max_usd_per_30_days}
     execution |= {name: cap for name, cap in caps.items() if cap is not None}
@@ -47,3 +51,10 @@ def compile_run(
     run["metadata"]["ownerReferences"] = [owner_reference(agent)]
     run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution, **origin}
     return run
+
+
+def _without_empty(value: Any) -> Any:
+    """`value` without empty maps: where one had fields before, server-side apply stores null, which the schema refuses."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: inner for key, item in value.items() if (inner := _without_empty(item)) != {}}

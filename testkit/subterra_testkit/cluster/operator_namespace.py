@@ -18,8 +18,14 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import result, scores
 
 TIMEOUT_SECONDS = 30.0
+ADMISSION = ("admissionregistration.k8s.io", "v1")
 EXTRA = {
     "Namespace": Kind("Namespace", "", "v1", "namespaces", ours=True),
+    "ResourceQuota": Kind("ResourceQuota", "", "v1", "resourcequotas", ours=True),
+    "ValidatingAdmissionPolicy": Kind("ValidatingAdmissionPolicy", *ADMISSION, "validatingadmissionpolicies", ours=True),
+    "ValidatingAdmissionPolicyBinding": Kind(
+        "ValidatingAdmissionPolicyBinding", *ADMISSION, "validatingadmissionpolicybindings", ours=True
+    ),
     "CustomResourceDefinition": Kind(
         "CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", ours=True
     ),

@@ -1,6 +1,6 @@
 """A CompiledAgent: plan what should be served, roll it out, report its state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -57,10 +57,11 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     versions = Versions(snapshot, spec, settings, now, context.retry.new is not None)
     rollout = versions.roll_out(plan.target or _lost_target(context, versions))
     troubles = _troubles(versions, rollout)
-    restored = (versions.claim(),) if any(trouble.claim_missing for trouble in troubles) else ()
+    restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
     rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
+    rollout_writes = (replace(write, group="rollout") for write in rollout.writes)  # what serves does not wait for the next run
     return Decision(
-        (*plan.writes, *restored, *rollout.writes),
+        (*plan.writes, *restored, *rollout_writes),
         (*plan.deletes, *rollout.deletes),
         _status(context, spec, plan, versions, rollout),
         earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), *rechecks)),
@@ -135,12 +136,20 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
         selector=_scale_selector(name, versions.active_version),
         banner=_banner(snapshot, plan, version),
     )
-    return to_json(status)
+    return to_json(_unwritten(context, plan, status) if snapshot.refusal else status)
+
+
+def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> CompiledAgentStatus:
+    """The status after a refused write: what was asked for and not done stays open, and a run that was not created is not named."""
+    update: dict[str, object] = {"stage": "blocked", "retry_at": context.before.retry_at}
+    if plan.run is not None and context.snapshot.run(plan.run) is None:
+        update |= {name: getattr(context.before, name) for name in ("settling", "current_run", "candidate")}
+    return status.model_copy(update=update)
 
 
 def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout, now: datetime) -> AgentState:
-    if snapshot.name_conflict:
-        return AgentState(False, Reason.NAME_TAKEN, snapshot.name_conflict)
+    if snapshot.refusal:
+        return AgentState(False, snapshot.refusal.reason, snapshot.refusal.message)
     return with_rollout(plan.state, rollout, now)
 
 

@@ -7,7 +7,7 @@ from subterra_api.digest import short
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus, CompileSource, ModelSource, Settling
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
-from subterra_api.v1alpha1.conditions import POD_REASONS, Reason, Type, timestamp
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
 from subterra_operator.decide.agent.run_history import run_that_made, runs_to_prune, status_of, supersede, suspend_all
@@ -167,6 +167,8 @@ class CompilePlanner:
         """State of the agent given the wanted run's; up to date when its model should be served."""
         stalled = find_condition(status.conditions, Type.STALLED)
         if stalled and stalled.status == "True":
+            if stalled.reason in REFUSALS:
+                return AgentState(False, Reason(stalled.reason), f"run {name} is blocked: {stalled.message}")
             return AgentState(False, Reason.COMPILE_FAILED, f"run {name} failed: {stalled.message}")
         succeeded = find_condition(status.conditions, Type.SUCCEEDED)
         if succeeded and succeeded.reason == Reason.SUSPENDED:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.base import Condition
-from subterra_api.v1alpha1.conditions import POD_REASONS, Reason, Type
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type
 from subterra_operator.decide.agent.candidate import AgentState
 from subterra_operator.decide.agent.rollout import Rollout
 from subterra_operator.decide.decision import ConditionBuilder, find_condition, seconds_since
@@ -111,6 +111,7 @@ _PHASE_WHILE_SERVING = {
     Reason.PINNED: "Pinned",
     Reason.SUSPENDED: "Suspended",
     Reason.AWAITING_TRIGGER: "AwaitingTrigger",
+    **dict.fromkeys(REFUSALS, "Blocked"),
 }
 _PHASE_BEFORE_SERVING = {Reason.COMPILING: "Compiling", Reason.STARTING: "Starting", Reason.NOT_SERVING: "Unavailable"}
 _STALLED_BY_CHOICE = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING_APPROVAL}
@@ -129,6 +130,8 @@ def phase(conditions: Sequence[Condition], activity: Reason | None = None) -> st
     ready, up_to_date, stalled = (find_condition(conditions, kind) for kind in (Type.READY, Type.UP_TO_DATE, Type.STALLED))
     if stalled and stalled.status == "True":
         reason = Reason(stalled.reason)
+        if reason in REFUSALS:
+            return "Blocked"
         return _PHASE_WHILE_SERVING[reason] if reason in _STALLED_BY_CHOICE else "Failed"
     if ready is None:
         return "Pending"

@@ -45,7 +45,8 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
     run = snapshot.run
     before = CompileRunStatus.model_validate(run.get("status") or {})
     retry = retry_request(run, before.retry_at)
-    before = before.model_copy(update={"retry_at": retry.seen, "observed_generation": run["metadata"].get("generation", 0)})
+    seen = before.retry_at if snapshot.refusal else retry.seen  # a refused retry is not done with
+    before = before.model_copy(update={"retry_at": seen, "observed_generation": run["metadata"].get("generation", 0)})
     try:
         spec = CompileRunSpec.model_validate(run["spec"])
     except ValidationError as error:
@@ -62,20 +63,29 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
 
 def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenInput) -> Decision:
     """The stages up to the first that is not done, then the gate."""
-    run, spec, snapshot = context.snapshot.run, context.spec, context.snapshot
-    steps = _steps(context)
+    run, spec, refusal = context.snapshot.run, context.spec, context.snapshot.refusal
+    problem = (refusal.reason, refusal.message) if refusal else None
+    blockers = Blockers(problem=problem, suspended=_suspension_reason(run, spec))
+    if refusal and frozen.writes:
+        return _status_only(run, before, blockers, context.now)
+    steps = [_unwritten(step, context) if refusal else step for step in _steps(context)]
     status = before.model_copy(update=_recorded_results(before, steps, frozen.input or {}))
     verdict = _verdict(status, spec) if _all_succeeded(steps) else None
     stages = (*(step.status for step in steps), _gate_stage(verdict))
     status = status.model_copy(update={"verdict": verdict, "stages": stages})
-    problem = (Reason.NAME_TAKEN, snapshot.name_conflict) if snapshot.name_conflict else None
-    decision = _status_only(run, status, Blockers(problem=problem, suspended=_suspension_reason(run, spec)), context.now)
+    decision = _status_only(run, status, blockers, context.now)
     stage_writes = tuple(write for step in steps for write in step.writes)
     needed = any(write.verb == "create" for write in stage_writes) or any(step.claim_missing for step in steps)
     shared = _namespace_objects(run, context.settings) if needed else ()
     recheck = earliest(step.recheck_after for step in steps)
     lookups = tuple(key for step in steps for key in step.lookups)
     return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck, lookups=lookups)
+
+
+def _unwritten(step: StageStep, context: RunContext) -> StageStep:
+    """The step without what it wanted to write: the stage is as it was recorded."""
+    name = step.status.name
+    return StageStep(context.recorded.get(name) or StageStatus(name=name)) if step.writes else step
 
 
 def _gate_stage(verdict: Verdict | None) -> StageStatus:

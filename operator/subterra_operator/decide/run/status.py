@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from subterra_api.v1alpha1.base import Condition
 from subterra_api.v1alpha1.compilerun import CompileRunStatus, StageStatus
-from subterra_api.v1alpha1.conditions import Reason, Type
+from subterra_api.v1alpha1.conditions import REFUSALS, Reason, Type
 from subterra_core.pricing import format_usd
 from subterra_operator.decide.decision import ConditionBuilder, find_condition
 from subterra_operator.decide.run.job_outcome import POD_PENDING
@@ -49,7 +49,8 @@ def _summary(
 ) -> tuple[tuple[bool | None, Reason, str], bool, bool]:
     """Status, reason and message of Succeeded; whether the run is Reconciling; whether it is Stalled."""
     if blockers.problem:
-        return (False, *blockers.problem), False, True
+        refused = blockers.problem[0] in REFUSALS  # not an end: the write is retried
+        return (None if refused else False, *blockers.problem), False, True
     failed = next((stage for stage in stages if stage.state == "Failed"), None)
     if failed:
         return (False, Reason(failed.reason or Reason.INTERNAL_ERROR), f"{failed.name}: {failed.message}"), False, True
@@ -97,7 +98,7 @@ def phase(conditions: Sequence[Condition]) -> str:
     """One word for `kubectl get`."""
     succeeded, stalled = find_condition(conditions, Type.SUCCEEDED), find_condition(conditions, Type.STALLED)
     if stalled and stalled.status == "True":
-        return "Failed"
+        return "Blocked" if stalled.reason in REFUSALS else "Failed"
     if succeeded and succeeded.status == "True":
         return "Succeeded"
     if succeeded and succeeded.reason in (Reason.SUSPENDED, Reason.SUPERSEDED, Reason.PENDING):

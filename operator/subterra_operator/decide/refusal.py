@@ -1,0 +1,161 @@
+"""Why the API server refused a write, as a reason and a message with the fix. Pure: reads the answer's code and words.
+
+The words are those of Kubernetes 1.30 to 1.36; an answer that no rule knows is `Refused`, with the API server's words.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from subterra_api.v1alpha1.conditions import Reason
+from subterra_operator.decide.decision import Write
+from subterra_operator.decide.refused_fields import fields_to_correct
+from subterra_operator.labels import MANAGED_BY, MANAGER
+from subterra_operator.resources import KINDS, Key, key_of
+from subterra_operator.snapshot import Observed, Refusal
+
+REFUSING_CODES = (400, 403, 409, 413, 422)
+WORDS_LIMIT = 600
+"""Longest quotation of the API server; some of its messages contain whole objects."""
+RETRIED = "retried automatically"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An unsuccessful answer of the API server: HTTP status, and the message of its Status object."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """A refused write for ``subject``, and a rule's match of the answer."""
+
+    write: Write
+    subject: Observed
+    answer: Answer
+    match: re.Match[str]
+
+    @property
+    def namespace(self) -> str:
+        return self.write.key.namespace
+
+    def named(self, group: str, otherwise: str) -> str:
+        """A named group of the match."""
+        return self.match.groupdict().get(group) or otherwise
+
+
+def refusal_of(answer: Answer, write: Write, subject: Mapping[str, Any]) -> Refusal | None:
+    """The refusal, or `None` for an answer that is none: another attempt may succeed though nobody changes anything."""
+    words = _words(answer.message)
+    if answer.code == 500 and not _UNREACHABLE_WEBHOOK.search(words):
+        return None
+    if answer.code not in (*REFUSING_CODES, 500) or (answer.code == 409 and not _FIELD_CONFLICT.search(words)):
+        return None
+    for pattern, reason, fix in _RULES:
+        if (match := pattern.search(words)) and (reason is not Reason.NAME_TAKEN or write.verb != "patch"):
+            text = fix(_Refused(write, subject, answer, match))
+            return Refusal(reason, f"{write.key} was refused: {words.rstrip('.')}; {text}; {RETRIED}")
+    raise AssertionError("the last rule matches everything")
+
+
+def name_taken(existing: Mapping[str, Any]) -> Refusal:
+    """The refusal to use an object that somebody else made."""
+    key = key_of(existing)
+    text = f"{key} exists and is not managed by Subterra; delete or rename it"
+    if key.kind == "PersistentVolumeClaim":
+        label = f"kubectl -n {key.namespace} label pvc {key.name} {MANAGED_BY}={MANAGER}"
+        text += f", or let Subterra use it as the store: {label}"
+    elif key.kind == "NetworkPolicy":
+        text += ", or set network.enabled to false in the chart's values and write all policies yourself"
+    return Refusal(Reason.NAME_TAKEN, f"{text}; {RETRIED}")
+
+
+def _words(message: str) -> str:
+    """The API server's message without the object's name in front, on one line, shortened."""
+    text = _NAME_IN_FRONT.sub("", " ".join(message.split()))
+    return text if len(text) <= WORDS_LIMIT else text[: WORDS_LIMIT - 1] + "…"
+
+
+def _get(kind: str, name: str, namespace: str = "") -> str:
+    return f"kubectl {f'-n {namespace} ' if namespace else ''}get {kind} {name}".rstrip() + " -o yaml"
+
+
+def _wait_for_namespace(refused: _Refused) -> str:
+    return f"wait until namespace {refused.namespace} is gone, then apply your files again"
+
+
+def _raise_quota(refused: _Refused) -> str:
+    quota = refused.named("quota", "")
+    if "unknown for quota" in refused.match[0]:
+        return f"wait until Kubernetes has computed what ResourceQuota {quota} has left"
+    return (
+        f"raise ResourceQuota {quota} or delete what uses it up: kubectl -n {refused.namespace} describe resourcequota {quota}"
+    ).rstrip()
+
+
+def _fix_policy(refused: _Refused) -> str:
+    name = refused.match["policy"]
+    kind = "mutatingadmissionpolicy" if refused.match["kind"] == "Mutating" else "validatingadmissionpolicy"
+    return f"exempt objects with the label {MANAGED_BY}={MANAGER} from the policy, or change it: {_get(kind, name)}"
+
+
+def _fix_webhook(refused: _Refused) -> str:
+    where = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
+    name = refused.named("webhook", "")
+    label = f"objects with the label {MANAGED_BY}={MANAGER}"
+    return f"exempt {label} from admission webhook {name}, or change what it demands ({where} lists all webhooks)"
+
+
+def _restore_webhook(refused: _Refused) -> str:
+    name = refused.named("webhook", "")
+    where = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
+    return f"restore the service of webhook {name}, or remove its configuration ({where} lists all)"
+
+
+def _fix_pod_security(refused: _Refused) -> str:
+    return f"lower the label pod-security.kubernetes.io/enforce of namespace {refused.namespace} to restricted"
+
+
+def _delete_namesake(refused: _Refused) -> str:
+    key = refused.write.key
+    return f"an object with other contents has this name: kubectl -n {key.namespace} delete {_resource(key)} {key.name}"
+
+
+def _grant(refused: _Refused) -> str:
+    return "install the chart again with the operator's version (helm upgrade), or add this permission to the operator's role"
+
+
+def _fix_limits(refused: _Refused) -> str:
+    return f"change the LimitRange (kubectl -n {refused.namespace} describe limitrange) or {_correct(refused)}"
+
+
+def _correct(refused: _Refused) -> str:
+    fields = fields_to_correct(refused.write, refused.subject, refused.answer.message)
+    return f"correct {' and '.join(fields)}"
+
+
+def _resource(key: Key) -> str:
+    return KINDS[key.kind].plural.removesuffix("s")
+
+
+_NAME_IN_FRONT = re.compile(r'^[\w.]+ "[^"]*" is (forbidden|invalid): ')
+_FIELD_CONFLICT = re.compile(r"^Apply failed with \d+ conflict")
+_QUOTA = re.compile(r"(exceeded|failed|unknown for) quota: (?P<quota>[^,\s]+)|insufficient quota")
+_UNREACHABLE_WEBHOOK = re.compile(r'failed calling webhook "(?P<webhook>[^"]*)"')
+_RULES: tuple[tuple[re.Pattern[str], Reason, Callable[[_Refused], str]], ...] = (
+    (re.compile("because it is being terminated"), Reason.REFUSED, _wait_for_namespace),
+    (_QUOTA, Reason.QUOTA_EXCEEDED, _raise_quota),
+    (re.compile(r"(?P<kind>Validating|Mutating)AdmissionPolicy '(?P<policy>[^']+)'"), Reason.ADMISSION_DENIED, _fix_policy),
+    (_UNREACHABLE_WEBHOOK, Reason.ADMISSION_DENIED, _restore_webhook),
+    (re.compile(r'admission webhook "(?P<webhook>[^"]+)" denied'), Reason.ADMISSION_DENIED, _fix_webhook),
+    (re.compile("violates PodSecurity"), Reason.ADMISSION_DENIED, _fix_pod_security),
+    (re.compile(r"\bimmutable\b"), Reason.NAME_TAKEN, _delete_namesake),
+    (_FIELD_CONFLICT, Reason.NAME_TAKEN, _delete_namesake),
+    (re.compile(r"cannot \w+ resource|cannot set blockOwnerDeletion"), Reason.REFUSED, _grant),
+    (re.compile(r"(minimum|maximum) .* per (Container|Pod|PersistentVolumeClaim)"), Reason.REFUSED, _fix_limits),
+    (re.compile(""), Reason.REFUSED, _correct),
+)
+"""What the words tell, in this order: pattern, reason, fix."""

@@ -11,11 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from subterra_api.v1alpha1.conditions import POD_REASONS
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS
 from subterra_cli.cluster import ClusterAccessError, ResourceReader, get_condition
 
 STAGES = ("generate", "train", "evaluate", "gate", "serve", "price")
-PROGRESS_REASONS = ("Compiling", "Starting", "Pending", *POD_REASONS)
+PROGRESS_REASONS = ("Compiling", "Starting", "Pending", *(POD_REASONS - REFUSALS))
 """Reasons for not being up to date that resolve without help."""
 PATIENCE_SECONDS = 10.0
 """Other reasons have to last this long: the objects of one `kubectl apply` arrive one after another."""

@@ -136,8 +136,8 @@ def phase(conditions: Sequence[Condition], activity: Reason | None = None) -> st
     if ready is None:
         return "Pending"
     if ready.status != "True":
-        nothing_served = up_to_date is not None and up_to_date.reason == ready.reason
-        return _PHASE_BEFORE_SERVING.get(_work(ready, activity if nothing_served else None), "Pending")
+        never_served = up_to_date is not None and up_to_date.reason == ready.reason
+        return _PHASE_BEFORE_SERVING.get(_work(ready, activity) if never_served else Reason.NOT_SERVING, "Pending")
     if up_to_date and up_to_date.status != "True":
         return _PHASE_WHILE_SERVING.get(_work(up_to_date, activity), "Outdated")
     return "Serving"
@@ -146,4 +146,4 @@ def phase(conditions: Sequence[Condition], activity: Reason | None = None) -> st
 def _work(condition: Condition, activity: Reason | None) -> Reason:
     """The condition's reason, or the work that waits for a pod."""
     reason = Reason(condition.reason)
-    return (activity or Reason.NOT_SERVING) if reason in POD_REASONS else reason
+    return activity if activity is not None and reason in POD_REASONS else reason

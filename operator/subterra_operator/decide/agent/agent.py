@@ -112,9 +112,7 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
     snapshot, before = context.snapshot, context.before
     name, namespace = snapshot.agent["metadata"]["name"], snapshot.agent["metadata"]["namespace"]
     state = _agent_state(snapshot, plan, rollout, context.now)
-    serving = Serving.of(
-        rollout.active, versions.trouble(versions.active_version), spec.promotion.progress_deadline_seconds
-    )
+    serving = Serving.of(rollout.active, versions.trouble(versions.active_version), spec.promotion.progress_deadline_seconds)
     present = conditions(state, serving, before.conditions, context.generation, context.now)
     version = _serving_version(snapshot, rollout.active)
     status = CompiledAgentStatus(

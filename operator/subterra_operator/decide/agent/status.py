@@ -121,8 +121,9 @@ _STALLED_BY_CHOICE = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING
 def reason(conditions: Sequence[Condition]) -> str | None:
     """The most telling reason: of Ready if a version should be serving and is not, else of UpToDate."""
     ready, up_to_date = find_condition(conditions, Type.READY), find_condition(conditions, Type.UP_TO_DATE)
-    telling = ready if up_to_date is None or up_to_date.status == "True" and ready and ready.status != "True" else up_to_date
-    return telling.reason if telling else None
+    if up_to_date is None or (up_to_date.status == "True" and ready is not None and ready.status != "True"):
+        return ready.reason if ready else None
+    return up_to_date.reason
 
 
 def phase(conditions: Sequence[Condition], activity: Reason | None = None) -> str:

@@ -101,6 +101,6 @@ class JobStart:
         if queue:
             fix = f"it starts by itself; see kubectl describe localqueue {queue}"
             return Trouble(Reason.QUEUED, f"waiting for admission to queue {queue}", fix)
-        command = f"kubectl patch job {name} --patch '{{\"spec\":{{\"suspend\":false}}}}'"
+        command = f'kubectl patch job {name} --patch \'{{"spec":{{"suspend":false}}}}\''
         fix = f"whoever suspended it has to resume it: {command}"
         return Trouble(Reason.JOB_SUSPENDED, f"Job {name} was suspended by someone else", fix)

@@ -236,7 +236,8 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("words", "reason", "fix"), REFUSALS)
 def test_a_job_whose_pod_is_refused_is_explained_by_its_events(words: str, reason: str, fix: str) -> None:
-    job: Object = {"kind": "Job", "metadata": {"name": pods.JOB.name, "namespace": make.NAMESPACE, "creationTimestamp": make.CREATED}}
+    metadata = {"name": pods.JOB.name, "namespace": make.NAMESPACE, "creationTimestamp": make.CREATED}
+    job: Object = {"kind": "Job", "metadata": metadata}
     asked = job_without_pod(job, {}, pods.STAGE)
     assert (asked.reason, asked.lookups(LATER)) == ("PodPending", (pods.JOB,))
     causes = set()

@@ -37,7 +37,7 @@ def decide(run: Object, later: float = 31, seen: Object | None = None, job: Obje
 def test_within_the_grace_only_the_stage_says_it() -> None:
     decision = decide(make.run(runs.started()), 29, pods.unscheduled(INSUFFICIENT))
     assert runs.condition(decision, "Succeeded") == ("Unknown", "Running")
-    assert runs.message(decision, "Succeeded") == "generate: pod pending: unschedulable: 0/1 nodes are available: 1 Insufficient cpu"
+    assert runs.message(decision, "Succeeded") == f"generate: pod pending: unschedulable: {INSUFFICIENT.rstrip('.')}"
     assert decision.recheck_after == 1
 
 
@@ -47,7 +47,7 @@ def test_after_the_grace_every_condition_says_reason_cause_and_fix() -> None:
     assert runs.condition(decision, "Generated") == ("Unknown", "Unschedulable")
     assert runs.condition(decision, "Reconciling") == ("True", "Unschedulable")
     assert runs.condition(decision, "Stalled") == ("False", "Unschedulable")
-    assert runs.message(decision, "Reconciling").startswith("generate: unschedulable: 0/1 nodes are available: 1 Insufficient cpu; ")
+    assert runs.message(decision, "Reconciling").startswith(f"generate: unschedulable: {INSUFFICIENT.rstrip('.')}; ")
     assert decision.status and decision.status["phase"] == "Generating"
 
 
@@ -118,6 +118,14 @@ def test_an_operator_that_died_after_it_gave_a_job_up_reads_that_from_the_job() 
     job = started_job(run, conditions=[{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}])
     job["metadata"]["annotations"] = decision.writes[0].object["metadata"]["annotations"]
     assert runs.condition(decide(run, 6 * 3600 + 5, job=job), "Stalled") == ("True", "SchedulingDeadlineExceeded")
+
+
+def test_time_without_a_node_takes_nothing_from_the_time_that_a_stage_has() -> None:
+    """The kubelet counts a pod's deadline from when it accepts the pod; the Job's own is only the last resort."""
+    run = make.run(execution={"generate": {"activeDeadlineSeconds": 3600, "schedulingDeadlineSeconds": 7200}})
+    spec = runs.job(run, "generate")["spec"]
+    assert spec["template"]["spec"]["activeDeadlineSeconds"] == 3600
+    assert spec["activeDeadlineSeconds"] > 3600 + 7200
 
 
 def test_waiting_in_a_queue_takes_no_time_from_any_deadline() -> None:

@@ -214,6 +214,7 @@ def compileruns() -> Schema:
     columns = [
         _column("Agent", r".metadata.labels.subterra\.dev/agent"),
         _column("Phase", ".status.phase"),
+        _column("Reason", '.status.conditions[?(@.type=="Succeeded")].reason'),
         _column("Stage", ".status.progress"),
         _column("USD", ".status.usd"),
         _column("Verdict", ".status.verdict.result"),
@@ -233,6 +234,7 @@ def compiledagents() -> Schema:
     columns = [
         _column("Ready", _condition("Ready")),
         _column("UpToDate", _condition("UpToDate")),
+        _column("Reason", ".status.reason"),
         _column("Serving", ".status.serving.version"),
         _column("Stage", ".status.stage"),
         _column("$/Conversation", ".status.price.usdPerConversation"),

@@ -11,10 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS
 from subterra_cli.cluster import ClusterAccessError, ResourceReader, get_condition
 
 STAGES = ("generate", "train", "evaluate", "gate", "serve", "price")
-PROGRESS_REASONS = ("Compiling", "Starting", "Pending")
+PROGRESS_REASONS = ("Compiling", "Starting", "Pending", *(POD_REASONS - REFUSALS))
 """Reasons for not being up to date that resolve without help."""
 PATIENCE_SECONDS = 10.0
 """Other reasons have to last this long: the objects of one `kubectl apply` arrive one after another."""
@@ -31,6 +32,8 @@ class StageView:
     eta_seconds: int | None = None
     usd: str | None = None
     message: str = ""
+    waiting: bool = False
+    """Whether it is Running without a pod that runs."""
 
     def line(self) -> str:
         """The stage as one line of a log."""
@@ -67,6 +70,7 @@ def _stage(name: str, status: dict[str, Any]) -> StageView:
         status.get("etaSeconds"),
         status.get("usd"),
         status.get("message", ""),
+        waiting=status.get("state") == "Running" and ("reason" in status or status.get("message", "").startswith("pod pending")),
     )
 
 
@@ -132,9 +136,9 @@ def blocking_problem(agent: dict[str, Any]) -> str | None:
 
 
 def _log_changes(console: Console, stages: list[StageView], logged: dict[str, str], elapsed: float) -> None:
-    """Prints a line when a stage changes state or gains ten percent."""
+    """Prints a line when a stage changes state, gains ten percent, or waits for another reason or no longer."""
     for stage in stages:
-        key = f"{stage.state} {stage.percent // 10}"
+        key = f"{stage.state} {stage.percent // 10} {stage.message if stage.waiting else ''}"
         if stage.state != "Pending" and logged.get(stage.name) != key:
             logged[stage.name] = key
             console.print(f"[{duration(int(elapsed)):>7}] {stage.line()}", highlight=False, markup=False, soft_wrap=True)

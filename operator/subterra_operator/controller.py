@@ -15,6 +15,7 @@ from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi
 from subterra_operator.kube.apply import Applier, RefusedError
 from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.event_reader import EventReader
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
@@ -47,6 +48,7 @@ class Controller:
         self.queue: KeyQueue[Key] = KeyQueue()
         self.applier = Applier(api, self.cache, self.enqueue)
         self.poller = PodPoller(self.cache, self.enqueue)
+        self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
         self._ready = asyncio.Event()
 
@@ -149,6 +151,8 @@ class Controller:
                 raise
             return EDITED_RETRY_SECONDS
         metrics.record_status(key, decision.status or {}, subject)
+        if decision.lookups and await self.events.read(decision.lookups):
+            self.queue.add(key)
         return decision.recheck_after
 
     async def _report_refusal(self, key: Key, refusal: Refusal, subject: Mapping[str, Any]) -> bool:

@@ -38,7 +38,7 @@ RUN_ANNOTATION = f"{GROUP}/run"
 STARTED_AT = f"{GROUP}/started-at"
 """On a Deployment: when the version was last started; its progress deadline counts from here."""
 FAILURE_REASON = f"{GROUP}/failed"
-"""On a Deployment: why the version was given up. It is not started again until someone asks for a retry."""
+"""On a Deployment or Job: why the version or the attempt was given up. It is not started again until someone asks for a retry."""
 SERVING_SINCE = f"{GROUP}/serving-since"
 """On the Service: when traffic last moved."""
 

@@ -7,9 +7,22 @@ from typing import Any
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_api.v1alpha1.conditions import Reason
+from subterra_operator.resources import Key
 
 Observed = Mapping[str, Any]
 """A trimmed copy of a Kubernetes object."""
+
+
+@dataclass(frozen=True)
+class Warned:
+    """An Event of type Warning that the cluster recorded about an object."""
+
+    reason: str
+    message: str
+
+
+Events = Mapping[Key, tuple[Warned, ...]]
+"""Warnings by the object they are about, newest first; only of objects about which a decision asked."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class RunSnapshot:
     jobs: tuple[Observed, ...] = ()
     pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
+    events: Events = field(default_factory=dict)
     refusal: Refusal | None = None
     """Set when the API server has just refused a write: only the status is wanted then, as if nothing had been written."""
 
@@ -52,6 +66,7 @@ class AgentSnapshot:
     service: Observed | None = None
     pods: tuple[Observed, ...] = ()
     prices: tuple[Price, ...] = ()
+    events: Events = field(default_factory=dict)
     refusal: Refusal | None = None
 
     def run(self, name: str | None) -> Observed | None:

@@ -186,3 +186,60 @@ async def test_a_client_that_keeps_its_connection_notices_nothing_of_a_new_versi
 
 def old_pods(version: str) -> list[Object]:
     return [pod for pod in read("pods") if labels_of(pod).get("subterra.dev/version") == version]
+
+
+CLAUDE = {"name": "anthropic", "model": "claude-sonnet-4-6"}
+JUDGES = {"simulator": CLAUDE, "judge": CLAUDE, "secondJudge": {"name": "openai", "model": "gpt-4.1"}}
+SECRETS = {"anthropic": {"name": "no-such-secret"}, "openai": {"name": "no-such-secret"}}
+
+
+def run(name: str, inputs: Object | None = None, **execution: Any) -> Object:
+    """A run made by hand, small unless `inputs` says otherwise."""
+    spec = {"inputs": {"procedureRef": {"name": "travel"}, **SMALL, **(inputs or {})}, "execution": execution}
+    return {"apiVersion": "subterra.dev/v1alpha1", "kind": "CompileRun", "metadata": {"name": name}, "spec": spec}
+
+
+def says(kind: str, name: str, condition: str, reason: str, *words: str) -> bool:
+    """Whether a condition is True with that reason and these words."""
+    for item in read(kind, name).get("status", {}).get("conditions", []):
+        if (item["type"], item["status"], item["reason"]) == (condition, "True", reason):
+            return all(word in item["message"] for word in words)
+    return False
+
+
+@pytest.fixture
+def temporary() -> Iterator[Callable[[Object], None]]:
+    """Applies objects and deletes them afterwards."""
+    made: list[tuple[str, str]] = []
+
+    def made_for_now(obj: Object) -> None:
+        apply(obj)
+        made.append((obj["kind"].lower(), obj["metadata"]["name"]))
+
+    apply(TRAVEL)
+    yield made_for_now
+    for kind, name in made:
+        kubectl("delete", kind, name, "--ignore-not-found")
+
+
+def test_a_missing_secret_is_named_by_the_kubelets_own_words(temporary: Callable[[Object], None]) -> None:
+    temporary(run("poor", {"generation": {"teacher": CLAUDE}, "evaluation": JUDGES}, apiKeySecrets=SECRETS))
+    until(lambda: says("compilerun", "poor", "Reconciling", "MissingSecret", 'secret "no-such-secret" not found'), "it is told")
+
+
+def test_a_node_selector_that_matches_nothing_is_explained_by_the_scheduler(temporary: Callable[[Object], None]) -> None:
+    temporary(run("lonely", generate={"nodeSelector": {"pool": "none"}, "schedulingDeadlineSeconds": 90}))
+    words = "didn't match Pod's node affinity/selector"
+    until(lambda: says("compilerun", "lonely", "Reconciling", "Unschedulable", words), "it is told")
+    until(lambda: says("compilerun", "lonely", "Stalled", "SchedulingDeadlineExceeded", words), "it is given up")
+
+
+def test_a_model_that_is_not_in_the_store_is_reported_with_the_words_of_the_check(temporary: Callable[[Object], None]) -> None:
+    spec = {"model": {"uri": "pvc://models/none", "digest": "sha256:" + "c" * 64}}
+    temporary({"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "metadata": {"name": "absent"}, "spec": spec})
+    until(lambda: says("compiledagent", "absent", "Reconciling", "InitFailed", "init container verify failed"), "it is told")
+
+
+def test_the_kubelet_ends_a_pod_whose_stage_takes_too_long(temporary: Callable[[Object], None]) -> None:
+    temporary(run("slow", {"training": {"maxSteps": 100000, "batchSize": 2}}, train={"activeDeadlineSeconds": 60}))
+    until(lambda: says("compilerun", "slow", "Stalled", "DeadlineExceeded", "activeDeadlineSeconds"), "it is ended")

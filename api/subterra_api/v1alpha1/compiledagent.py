@@ -200,6 +200,8 @@ class CompiledAgentStatus(StatusModel):
     Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act."""
     phase: str | None = None
     """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
+    reason: str | None = None
+    """Reason of `Ready` if a version should be serving and is not, else of `UpToDate`, for `kubectl get`."""
     procedure_digest: str | None = None
     """Digest of the procedure that this status describes; see the Procedure's status.digest."""
     retry_at: str | None = None

@@ -156,7 +156,11 @@ class StagePod(ApiModel):
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()
     """Tolerations of the pods, as in a PodSpec."""
     active_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
-    """Seconds after which the stage is stopped and the run fails with DeadlineExceeded."""
+    """Seconds, counted from when a node accepts the pod, after which the stage is stopped and the run fails with DeadlineExceeded.
+    Time in a queue or without a node does not count. Default: 6 hours, for train 48 hours."""
+    scheduling_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
+    """Seconds, counted from the Job's start, within which the stage's main container must have started; else the Job is stopped and
+    the run fails with SchedulingDeadlineExceeded and the cause. Time in a queue does not count. Default: 6 hours."""
     ranks: Annotated[int, Field(ge=1, le=64)] | None = None
     """Number of training processes: one per GPU, or on CPU one per core assigned to the pod."""
 
@@ -281,9 +285,9 @@ class StageStatus(StatusModel):
     tokens: int | None = None
     """Number of billed tokens."""
     reason: str | None = None
-    """Machine-readable reason for the failure."""
+    """Machine-readable reason for the failure or, while the stage is Running, for its pod not running."""
     message: str | None = None
-    """Current activity, or why it failed and what to do."""
+    """Current activity, or why it failed or does not run and what to do."""
 
 
 class Artifacts(StatusModel):

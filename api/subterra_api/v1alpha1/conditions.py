@@ -47,6 +47,18 @@ class Reason(StrEnum):
     INFRASTRUCTURE = "Infrastructure"
     INTERNAL_ERROR = "InternalError"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    SCHEDULING_DEADLINE_EXCEEDED = "SchedulingDeadlineExceeded"
+    OUT_OF_MEMORY = "OutOfMemory"
+    QUEUED = "Queued"
+    JOB_SUSPENDED = "JobSuspended"
+    POD_PENDING = "PodPending"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    MISSING_SECRET = "MissingSecret"  # noqa: S105 - a reason, not a secret
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    VOLUME_MOUNT_FAILED = "VolumeMountFailed"
+    INIT_FAILED = "InitFailed"
+    CONTAINER_RESTARTING = "ContainerRestarting"
     GATE_PASSED = "GatePassed"
     GATE_FAILED = "GateFailed"
     GATE_INCONCLUSIVE = "GateInconclusive"
@@ -61,6 +73,25 @@ class Reason(StrEnum):
     UP_TO_DATE = "UpToDate"
     UNKNOWN = "Unknown"
 
+
+POD_REASONS = frozenset(
+    {
+        Reason.QUEUED,
+        Reason.JOB_SUSPENDED,
+        Reason.POD_PENDING,
+        Reason.QUOTA_EXCEEDED,
+        Reason.ADMISSION_DENIED,
+        Reason.UNSCHEDULABLE,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.MISSING_SECRET,
+        Reason.CONTAINER_CONFIG_ERROR,
+        Reason.VOLUME_MOUNT_FAILED,
+        Reason.INIT_FAILED,
+        Reason.CONTAINER_RESTARTING,
+        Reason.OUT_OF_MEMORY,
+    }
+)
+"""Why a pod does not run yet. Work continues by itself once the cause is gone, so none of these is final while it lasts."""
 
 REFUSALS = frozenset({Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.NAME_TAKEN, Reason.ADMISSION_DENIED})
 """The API server refuses to write an object; the write is retried until it succeeds."""

@@ -51,6 +51,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# Why a pod could not be made, or a volume not mounted, is said in Events only. They are listed on demand.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # Claims hold paid artifacts: created, never deleted.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

@@ -39,6 +39,8 @@ class Decision:
     deletes: tuple[Mapping[str, Any], ...] = ()
     status: Object | None = None
     recheck_after: float | None = None
+    lookups: tuple[Key, ...] = ()
+    """Objects whose Events the next decision would like to know."""
 
 
 def patch(observed: Mapping[str, Any], change: Object) -> Write:

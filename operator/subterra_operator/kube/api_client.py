@@ -7,7 +7,7 @@ dicts. Credentials are read again every few minutes, because tokens rotate.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -117,6 +117,14 @@ class KubernetesApi:
             if not (more := page["metadata"].get("continue")):
                 return
             query["continue"] = more
+
+    async def warnings(self, about: Key) -> Sequence[Object]:
+        """Events of type Warning about an object, in no order. The API server keeps Events for an hour."""
+        fields = f"type=Warning,involvedObject.kind={about.kind},involvedObject.name={about.name}"
+        query = {"fieldSelector": fields, "limit": str(PAGE_SIZE)}
+        found = await self._call("GET", f"/api/v1/namespaces/{about.namespace}/events", query=query)
+        items: Sequence[Object] = found["items"]
+        return items
 
     async def create(self, obj: Object) -> Object:
         """Creates an object. Raises AlreadyExistsError."""

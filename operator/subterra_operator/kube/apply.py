@@ -79,6 +79,8 @@ class Applier:
             self._remember(await self._api.patch(write.object))
             return True
         digest, watched = sha256([write.verb, write.object]), write.key.kind in WATCHED
+        if write.verb == "create" and not watched:
+            return await self._create_unwatched(write)
         if self._up_to_date(write, digest) if watched else self._recently_written(write.key, digest):
             return False
         await self._check_guard(write.guard)
@@ -105,6 +107,15 @@ class Applier:
         """Whether this very object, of an unwatched kind, was written less than `REWRITE_SECONDS` ago."""
         written_digest, written_at = self._written.get(key, ("", 0.0))
         return written_digest == digest and time.monotonic() - written_at < REWRITE_SECONDS
+
+    async def _create_unwatched(self, write: Write) -> bool:
+        """Makes sure of an object that no watch reports, and that may have been deleted; returns whether it was created."""
+        existing = await self._find(write.key)
+        if existing is None:
+            await self._create(write)
+        elif not _is_ours(existing, write.object):
+            raise _name_conflict(existing, write.object)
+        return existing is None
 
     async def _create(self, write: Write) -> None:
         try:

@@ -14,7 +14,7 @@ from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
 from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, is_deleting, key_of, trim
-from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot
+from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot, Warned
 from subterra_operator.specs.run_input import input_name
 
 TOMBSTONE_LIMIT = 2000
@@ -56,6 +56,8 @@ class ObjectCache:
         """By namespace and pod."""
         self.prices: dict[tuple[str, str], Price] = {}
         """By namespace and pod."""
+        self.events: dict[str, dict[Key, tuple[Warned, ...]]] = defaultdict(dict)
+        """Warnings by namespace and object."""
 
     def upsert(self, obj: Mapping[str, Any]) -> bool:
         """Adds an object or replaces an older copy; returns whether the cache changed."""
@@ -81,6 +83,7 @@ class ObjectCache:
         if known is None or known.uid != uid:
             return False
         self._drop(key)
+        self.events.get(key.namespace, {}).pop(key, None)
         if key.kind == "Pod":
             self.progress.pop(key[1:], None)
             self.prices.pop(key[1:], None)
@@ -149,6 +152,7 @@ class ObjectCache:
             jobs=tuple(jobs),
             pods=tuple(pods),
             progress={name[1]: self.progress[name] for name in names if name in self.progress},
+            events=self.events.get(key.namespace, {}),
         )
 
     def agent_snapshot(self, key: Key) -> AgentSnapshot | None:
@@ -167,6 +171,7 @@ class ObjectCache:
             service=service,
             pods=tuple(pods),
             prices=self._prices(pods, service),
+            events=self.events.get(key.namespace, {}),
         )
 
     def _prices(self, pods: list[Object], service: Object | None) -> tuple[Price, ...]:

@@ -52,7 +52,11 @@ CANDIDATE = "candidate"
 """The model name under which the evaluation calls its candidate."""
 
 DEADLINES: dict[Stage, int] = {"generate": 6 * 3600, "train": 48 * 3600, "evaluate": 6 * 3600}
-"""Seconds that one attempt may take."""
+"""Seconds that one attempt may take on its node."""
+SCHEDULING_DEADLINE = 6 * 3600
+"""Seconds that the pod of an attempt may take to start."""
+JOB_GRACE_SECONDS = 600
+"""How much longer than both deadlines together a Job may exist: it ends what neither kubelet nor operator has ended."""
 SHARED_MEMORY: dict[Stage, str] = {"generate": "1Gi", "train": "512Mi", "evaluate": "512Mi"}
 GPU_CONCURRENCY = 50
 """Concurrent conversations with each model when the evaluation's models run on GPUs: enough to keep these busy."""
@@ -94,6 +98,16 @@ class _JobPlan:
         pod: StagePod = getattr(self.execution, self.attempt.stage)
         return pod
 
+    @property
+    def deadline(self) -> int:
+        """Seconds that the pod may take on its node."""
+        return self.stage_pod.active_deadline_seconds or DEADLINES[self.attempt.stage]
+
+
+def scheduling_deadline(pod: StagePod) -> int:
+    """Seconds from the Job's start within which its main container must have started."""
+    return pod.scheduling_deadline_seconds or SCHEDULING_DEADLINE
+
 
 def stage_job(
     run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model] = ()
@@ -110,7 +124,7 @@ def stage_job(
         "completions": 1,
         "parallelism": 1,
         "podReplacementPolicy": "Failed",
-        "activeDeadlineSeconds": plan.stage_pod.active_deadline_seconds or DEADLINES[attempt.stage],
+        "activeDeadlineSeconds": plan.deadline + scheduling_deadline(plan.stage_pod) + JOB_GRACE_SECONDS,
         "podFailurePolicy": {"rules": _failure_rules()},
         "template": {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(plan)},
     }
@@ -146,7 +160,9 @@ def _pod(plan: _JobPlan) -> Object:
         main["env"] += env({CONCURRENCY_VARIABLE: str(GPU_CONCURRENCY)})
     config = {"name": "input", "configMap": {"name": input_name(plan.run_name)}}
     parts = PodParts([main], sidecars, [*volumes(plan.settings, SHARED_MEMORY[plan.attempt.stage]), config])
-    return pod_spec(plan.settings, parts, stage_pod.node_selector, stage_pod.tolerations) | {"restartPolicy": "Never"}
+    # The kubelet counts a pod's deadline from when it accepts the pod; a Job's would count the wait for a node too.
+    lifetime = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
+    return pod_spec(plan.settings, parts, stage_pod.node_selector, stage_pod.tolerations) | lifetime
 
 
 def _wants_gpu(sidecar: Object) -> bool:

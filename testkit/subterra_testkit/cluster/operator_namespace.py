@@ -40,6 +40,8 @@ class FakeKubelet:
         self.exits: dict[str, list[tuple[int, str]]] = {}
         self.held: set[str] = set()
         """Stages whose pods keep running."""
+        self.stuck: dict[str, Object] = {}
+        """Statuses of pods that do not start, by stage; `serving` for those of agents."""
         self.scores: Scores = scores()
         self.serving_ready = True
 
@@ -61,12 +63,18 @@ class FakeKubelet:
             body = {"gracePeriodSeconds": 0}
             path = KINDS["Pod"].path(self.namespace, pod["metadata"]["name"])
             await self.api._call("DELETE", path, body)
+        elif phase == "Pending" and (status := self.stuck.get(stage or "serving")) is not None:
+            await self._stick(pod, status)
         elif stage is None and phase == "Pending" and self.serving_ready:
             await self._status(pod, "Running", "vllm", {"running": {}}, ready=True)
         elif stage in self.held and phase == "Pending":
             await self._status(pod, "Running", "main", {"running": {}})
         elif stage and stage not in self.held and phase in ("Pending", "Running"):
             await self._end(pod, stage)
+
+    async def _stick(self, pod: Object, status: Object) -> None:
+        if any(pod["status"].get(field) != value for field, value in status.items()):
+            await self.api.patch({"apiVersion": "v1", "kind": "Pod", "metadata": _name(pod), "status": status}, "status")
 
     async def _end(self, pod: Object, stage: str) -> None:
         waiting = self.exits.get(stage, [])
@@ -91,7 +99,7 @@ class FakeKubelet:
             "state": state,
         }
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-        status = {"phase": phase, "containerStatuses": [container_status], "conditions": conditions}
+        status = {"phase": phase, "containerStatuses": [container_status], "initContainerStatuses": None, "conditions": conditions}
         await self.api.patch({"apiVersion": "v1", "kind": "Pod", "metadata": _name(pod), "status": status}, "status")
 
 

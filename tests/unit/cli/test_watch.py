@@ -1,8 +1,12 @@
 """What `subterra watch` says to people."""
 
+import io
 from typing import Any
 
-from subterra_cli.watch_compile import blocking_problem, duration, is_served, stage_views
+import pytest
+from rich.console import Console
+
+from subterra_cli.watch_compile import blocking_problem, duration, is_served, stage_views, watch
 
 
 def test_progress_follows_the_statuses() -> None:
@@ -44,3 +48,40 @@ def test_watching_ends_when_the_agent_serves_what_its_procedure_says() -> None:
 def test_a_rejected_candidate_is_trouble_and_work_in_progress_is_not() -> None:
     assert blocking_problem(agent_with(status="False", reason="GateFailed", message="conformance")) == "GateFailed: conformance"
     assert blocking_problem(agent_with(status="False", reason="Compiling", message="train 3%")) is None
+
+
+def test_a_pod_that_does_not_run_may_still_start() -> None:
+    assert blocking_problem(agent_with(status="False", reason="Unschedulable", message="no node")) is None
+
+
+class Reader:
+    """A cluster whose run goes through these stages, one at each look."""
+
+    target = None
+
+    def __init__(self, *stages: dict[str, Any]) -> None:
+        self.stages = list(stages)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        if kind == "compileruns":
+            return {"status": {"stages": [self.stages.pop(0)]}}
+        if not self.stages:
+            return agent_with(status="True")
+        waiting = agent_with(status="False", reason="Compiling", message="at work")
+        return {**waiting, "status": {**waiting["status"], "currentRun": "travel-1"}}
+
+
+def test_a_log_says_when_a_pod_waits_and_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subterra_cli.watch_compile.time.sleep", lambda _: None)
+    running = {"name": "train", "state": "Running"}
+    pending = {**running, "message": "pod pending: unschedulable: Insufficient cpu"}
+    blocked = {**running, "message": "unschedulable: Insufficient cpu; add a node", "reason": "Unschedulable"}
+    reader: Any = Reader(pending, pending, blocked, running, {**running, "message": "step 1"})
+    output = io.StringIO()
+    watch(reader, "travel", Console(file=output, width=200), timeout=100, clock=lambda: 0.0)
+    lines = [line.partition("] ")[2] for line in output.getvalue().splitlines() if "train:" in line]
+    assert lines == [
+        "train: Running 0% pod pending: unschedulable: Insufficient cpu",
+        "train: Running 0% unschedulable: Insufficient cpu; add a node",
+        "train: Running 0%",
+    ]

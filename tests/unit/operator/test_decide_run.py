@@ -28,7 +28,8 @@ def decide(run: Object, later: float = 0, **parts: Any) -> Decision:
 
 
 def job(run: Object, stage: Any, number: int = 1, attach: bool = False, **status: Any) -> Object:
-    return make.stored(stage_job(run, ExecutionSettings(), Attempt(stage, number, attach), SETTINGS), **status)
+    execution = ExecutionSettings.model_validate(run["spec"]["execution"])
+    return make.stored(stage_job(run, execution, Attempt(stage, number, attach), SETTINGS), **status)
 
 
 def created(decision: Decision, kind: str = "Job") -> list[str]:
@@ -172,6 +173,7 @@ def test_running_out_of_memory_is_final_because_it_would_happen_again() -> None:
     pod = make.pod_of(generate, terminated={**make.ended(137), "reason": "OOMKilled"})
     decision = decide(run, input=make.frozen(run), jobs=(generate,), pods=(pod,))
     assert "resources.limits.memory" in stage(decision, "generate")["message"]
+    assert condition(decision, "Stalled") == ("True", "OutOfMemory")
     assert stage(decision, "generate")["state"] == "Failed"
 
 
@@ -258,15 +260,19 @@ def test_a_job_that_somebody_else_suspended_is_left_alone() -> None:
     suspended["spec"]["suspend"] = True
     decision = decide(run, input=make.frozen(run), jobs=(suspended,))
     assert decision.writes == ()
-    assert stage(decision, "generate")["message"] == "waiting for admission to queue gpus"
+    assert stage(decision, "generate")["message"].startswith("waiting for admission to queue gpus; it starts by itself")
+    assert condition(decision, "Succeeded") == ("Unknown", "Queued")
 
 
-def test_a_job_that_a_person_suspended_says_so() -> None:
+def test_a_job_that_a_person_suspended_says_so_and_how_to_resume_it() -> None:
     run = make.run(started())
     suspended = job(run, "generate")
     suspended["spec"]["suspend"] = True
     decision = decide(run, input=make.frozen(run), jobs=(suspended,))
-    assert stage(decision, "generate")["message"] == "the Job was suspended by someone else"
+    told = message(decision, "Succeeded")
+    assert told.startswith("generate: Job travel-12345678-generate-1 was suspended by someone else")
+    assert "kubectl patch job travel-12345678-generate-1" in told
+    assert condition(decision, "Reconciling") == ("True", "JobSuspended")
 
 
 def test_a_pending_pod_is_not_called_running() -> None:
@@ -319,6 +325,7 @@ def test_a_stricter_policy_judges_the_same_report_anew() -> None:
 
 def test_the_same_moment_twice_gives_the_same_status() -> None:
     run = make.run(started())
-    parts = {"input": make.frozen(run), "jobs": (job(run, "generate"),)}
+    generate = job(run, "generate")
+    parts = {"input": make.frozen(run), "jobs": (generate,), "pods": (make.pod_of(generate, running={}),)}
     once = decide(run, **parts)
     assert decide({**run, "status": once.status}, later=30, **parts).status == once.status

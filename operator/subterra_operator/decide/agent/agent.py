@@ -12,10 +12,11 @@ from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner,
 from subterra_operator.decide.agent.price import combine_prices
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
-from subterra_operator.decide.agent.status import Serving, conditions, phase, with_rollout
+from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
 from subterra_operator.decide.decision import Decision, earliest, to_json
 from subterra_operator.decide.procedure import describe_errors
 from subterra_operator.decide.retry import RetryRequest, retry_request
+from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
@@ -55,13 +56,24 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
     versions = Versions(snapshot, spec, settings, now, context.retry.new is not None)
     rollout = versions.roll_out(plan.target or _lost_target(context, versions))
+    troubles = _troubles(versions, rollout)
+    restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
+    rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
     rollout_writes = (replace(write, group="rollout") for write in rollout.writes)  # what serves does not wait for the next run
     return Decision(
-        (*plan.writes, *rollout_writes),
+        (*plan.writes, *restored, *rollout_writes),
         (*plan.deletes, *rollout.deletes),
         _status(context, spec, plan, versions, rollout),
-        earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout))),
+        earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), *rechecks)),
+        tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
     )
+
+
+def _troubles(versions: Versions, rollout: Rollout) -> tuple[Trouble, ...]:
+    """What keeps the wanted version's pods from running, and those of a version that should be serving."""
+    active = rollout.active
+    down = active is not None and not active.get("status", {}).get("readyReplicas")
+    return tuple(filter(None, (rollout.trouble, versions.trouble(versions.active_version) if down else None)))
 
 
 def _plan(context: _Context, spec: CompiledAgentSpec) -> Plan:
@@ -81,10 +93,11 @@ def _lost_target(context: _Context, versions: Versions) -> ServingTarget | None:
 def _invalid_spec(context: _Context, problem: str) -> Decision:
     """An invalid spec changes only the status; the active version goes on serving."""
     versions = Versions(context.snapshot, CompiledAgentSpec.model_construct(), context.settings, context.now)
-    serving = Serving.of(versions.active, versions.blocking_reason(versions.active_version or ""))
+    serving = Serving.of(versions.active, versions.trouble(versions.active_version))
     state = AgentState(False, Reason.INVALID_SPEC, problem)
     present = conditions(state, serving, context.before.conditions, context.generation, context.now)
-    update = {"conditions": present, "phase": phase(present), "observed_generation": context.generation}
+    derived = {"phase": phase(present), "reason": reason(present)}
+    update = {"conditions": present, **derived, "observed_generation": context.generation}
     return Decision(status=to_json(context.before.model_copy(update=update)))
 
 
@@ -98,15 +111,15 @@ def _readiness_recheck(spec: CompiledAgentSpec, rollout: Rollout) -> float | Non
 def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> dict[str, object]:
     snapshot, before = context.snapshot, context.before
     name, namespace = snapshot.agent["metadata"]["name"], snapshot.agent["metadata"]["namespace"]
-    state = _agent_state(snapshot, plan, rollout)
-    blocked = versions.blocking_reason(versions.active_version or "")
-    serving = Serving.of(rollout.active, blocked, spec.promotion.progress_deadline_seconds)
+    state = _agent_state(snapshot, plan, rollout, context.now)
+    serving = Serving.of(rollout.active, versions.trouble(versions.active_version), spec.promotion.progress_deadline_seconds)
     present = conditions(state, serving, before.conditions, context.generation, context.now)
     version = _serving_version(snapshot, rollout.active)
     status = CompiledAgentStatus(
         observed_generation=context.generation,
         conditions=present,
-        phase=phase(present),
+        phase=phase(present, state.activity),
+        reason=reason(present),
         procedure_digest=plan.procedure_digest,
         retry_at=context.retry.seen,
         current_run=plan.run,
@@ -132,10 +145,10 @@ def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> Co
     return status.model_copy(update=update)
 
 
-def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout) -> AgentState:
+def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout, now: datetime) -> AgentState:
     if snapshot.refusal:
         return AgentState(False, snapshot.refusal.reason, snapshot.refusal.message)
-    return with_rollout(plan.state, rollout)
+    return with_rollout(plan.state, rollout, now)
 
 
 def _scale_selector(name: str, version: str | None) -> str | None:

@@ -7,7 +7,7 @@ from subterra_api.digest import short
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus, CompileSource, ModelSource, Settling
 from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunStatus, GatePolicy
-from subterra_api.v1alpha1.conditions import REFUSALS, Reason, Type, timestamp
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
 from subterra_operator.decide.agent.run_history import run_that_made, runs_to_prune, status_of, supersede, suspend_all
@@ -33,6 +33,8 @@ class AgentState:
     reason: Reason
     message: str
     in_progress: bool = False
+    activity: Reason | None = None
+    """The work in progress, if ``reason`` is what keeps its pod from running instead; the phase follows from this one."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,9 @@ class CompilePlanner:
         succeeded = find_condition(status.conditions, Type.SUCCEEDED)
         if succeeded and succeeded.reason == Reason.SUSPENDED:
             return AgentState(False, Reason.SUSPENDED, f"run {name} is suspended; clear spec.compile.suspend to resume")
+        if succeeded and succeeded.status == "Unknown" and succeeded.reason in POD_REASONS:
+            text = f"run {name} waits: {succeeded.message}"
+            return AgentState(False, Reason(succeeded.reason), text, in_progress=True, activity=Reason.COMPILING)
         if status.verdict is None or not self._verdict_is_current(run, status):
             return AgentState(False, Reason.COMPILING, f"run {name} is in progress", in_progress=True)
         if status.verdict.result != "Pass":

@@ -10,7 +10,9 @@ from typing import Literal
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
-from subterra_operator.decide.run.job_outcome import blocking_reason
+from subterra_operator.decide.trouble.pod_trouble import pod_trouble
+from subterra_operator.decide.trouble.refused_pod import deployment_without_pod
+from subterra_operator.decide.trouble.trouble import Place, Trouble
 from subterra_operator.labels import (
     FAILURE_REASON,
     SERVING_SINCE,
@@ -21,7 +23,7 @@ from subterra_operator.labels import (
     annotations_of,
     labels_of,
 )
-from subterra_operator.resources import Object
+from subterra_operator.resources import Object, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
@@ -44,6 +46,8 @@ class Rollout:
     writes: tuple[Write, ...] = ()
     deletes: tuple[Observed, ...] = ()
     recheck_after: float | None = None
+    trouble: Trouble | None = None
+    """Why the wanted version's pods do not run."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,15 @@ class Versions:
         """The Deployment of a version."""
         return next((item for item in self.snapshot.deployments if labels_of(item).get(VERSION_LABEL) == version), None)
 
-    def blocking_reason(self, version: str) -> str:
-        """What keeps a version's pods from running; empty when nothing does."""
+    def trouble(self, version: str | None) -> Trouble | None:
+        """Why a version's pods do not run; `None` if nothing keeps them from running."""
+        deployed = self.get(version)
+        if deployed is None:
+            return None
+        place = Place(key_of(deployed), "spec.serving", self.settings.store.claim)
         pods = [pod for pod in self.snapshot.pods if labels_of(pod).get(VERSION_LABEL) == version]
-        return next((reason for pod in pods if (reason := blocking_reason(pod))), "")
+        found = (pod_trouble(pod, self.snapshot.events, place, self.now) for pod in pods)
+        return next((trouble for trouble in found if trouble), None) or deployment_without_pod(deployed, place)
 
     def roll_out(self, target: ServingTarget | None) -> Rollout:
         """The steps towards serving ``target``; without one, the active version is kept as it is."""
@@ -90,6 +99,7 @@ class Versions:
             (*step.writes, *scaled, *retired),
             deletes,
             earliest((step.recheck_after, recheck)),
+            step.trouble,
         )
 
     def _advance(self, target: ServingTarget, version: str) -> Rollout:
@@ -108,10 +118,13 @@ class Versions:
 
     def _create(self, target: ServingTarget, version: str) -> Rollout:
         namespace = self.snapshot.agent["metadata"]["namespace"]
-        claim = Write("create", store_claim(namespace, self.settings))
         policies = (Write("apply", policy) for policy in network_policies(namespace, self.settings))
         created = Write("create", deployment(self.snapshot.agent, self.spec, target, self.settings, self.now))
-        return Rollout("starting", message=f"version {version} is starting", writes=(claim, *policies, created))
+        return Rollout("starting", message=f"version {version} is starting", writes=(self.claim(), *policies, created))
+
+    def claim(self) -> Write:
+        """The write that makes sure of the store's volume claim."""
+        return Write("create", store_claim(self.snapshot.agent["metadata"]["namespace"], self.settings))
 
     def _restart(self, deployed: Observed, version: str) -> Rollout:
         annotations = {FAILURE_REASON: None, **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
@@ -136,11 +149,13 @@ class Versions:
         """Not ready yet; after the deadline the version is given up, and the active one is left alone."""
         since = annotation(deployed, STARTED_AT) or deployed["metadata"]["creationTimestamp"]
         left = self.spec.promotion.progress_deadline_seconds - seconds_since(since, self.now)
-        blocked = self.blocking_reason(version)
+        trouble = self.trouble(version)
         if left > 0:
-            message = f"version {version} is starting" + (f": {blocked}" if blocked else "")
-            return Rollout("starting", message=message, recheck_after=left)
-        reason = truncate(blocked or f"not ready within {self.spec.promotion.progress_deadline_seconds} s")
+            message = f"version {version} is starting" + (f": {trouble.text}" if trouble else "")
+            return Rollout("starting", message=message, recheck_after=left, trouble=trouble)
+        seconds = self.spec.promotion.progress_deadline_seconds
+        unknown = f"not ready within {seconds} s; read the pods' log and correct spec.serving"
+        reason = truncate(trouble.text if trouble else unknown)
         failed = patch(deployed, {"metadata": {"annotations": {FAILURE_REASON: reason}}, "spec": {"replicas": 0}})
         return Rollout("failed", message=f"version {version} did not become ready: {reason}", writes=(failed,))
 

@@ -10,10 +10,11 @@ from datetime import datetime
 
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.base import Condition
-from subterra_api.v1alpha1.conditions import REFUSALS, Reason, Type
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type
 from subterra_operator.decide.agent.candidate import AgentState
 from subterra_operator.decide.agent.rollout import Rollout
 from subterra_operator.decide.decision import ConditionBuilder, find_condition, seconds_since
+from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.labels import VERSION_LABEL, labels_of
 from subterra_operator.snapshot import Observed
 
@@ -27,18 +28,18 @@ class Serving:
     version: str | None = None
     ready: int = 0
     wanted: int = 0
-    blocked: str = ""
+    trouble: Trouble | None = None
     """What keeps its pods from running."""
     deadline_seconds: int = DEADLINE_SECONDS
     """How long its pods may be missing before the agent is Stalled."""
 
     @classmethod
-    def of(cls, active: Observed | None, blocked: str, deadline_seconds: int = DEADLINE_SECONDS) -> "Serving":
+    def of(cls, active: Observed | None, trouble: Trouble | None, deadline_seconds: int = DEADLINE_SECONDS) -> "Serving":
         """What the Deployment ``active`` serves; nothing for `None`."""
         if active is None:
             return cls(deadline_seconds=deadline_seconds)
         ready, wanted = active.get("status", {}).get("readyReplicas", 0), active["spec"].get("replicas", 0)
-        return cls(labels_of(active).get(VERSION_LABEL), ready, wanted, blocked, deadline_seconds)
+        return cls(labels_of(active).get(VERSION_LABEL), ready, wanted, trouble, deadline_seconds)
 
     @property
     def is_up(self) -> bool:
@@ -51,16 +52,22 @@ class Serving:
             return f"version {self.version} is scaled to zero; raise spec.serving.replicas to serve"
         if self.is_up:
             return f"version {self.version} serves with {self.ready} of {self.wanted} replicas"
-        return f"no replica of version {self.version} is ready" + (f": {self.blocked}" if self.blocked else "")
+        return f"no replica of version {self.version} is ready" + (f": {self.trouble.text}" if self.trouble else "")
+
+    def reason(self, now: datetime) -> Reason:
+        """Why it is not up: what keeps its pods from running, once that has lasted."""
+        return self.trouble.reason if self.trouble and self.trouble.lasts(now) else Reason.NOT_SERVING
 
 
-def with_rollout(state: AgentState, rollout: Rollout) -> AgentState:
+def with_rollout(state: AgentState, rollout: Rollout, now: datetime) -> AgentState:
     """The plan's state, corrected by how far the rollout is."""
     if rollout.state == "failed":
-        text = f"{rollout.message}; correct spec.serving, or set the annotation {RETRY_AT} to the current time to retry"
+        text = f"{rollout.message}; to try the same version again, set the annotation {RETRY_AT} to the current time"
         return AgentState(False, Reason.SERVING_FAILED, text)
     if rollout.state == "starting":
-        return AgentState(False, Reason.STARTING, rollout.message, in_progress=True)
+        trouble = rollout.trouble if rollout.trouble and rollout.trouble.lasts(now) else None
+        reason = trouble.reason if trouble else Reason.STARTING
+        return AgentState(False, reason, rollout.message, in_progress=True, activity=Reason.STARTING)
     return state
 
 
@@ -74,17 +81,18 @@ def conditions(
         ready = make(Type.READY, True, Reason.SERVING, serving.message)
         return (ready, up_to_date, *_pair(make, False, False, Reason.SERVING, ""))
     if serving.version is not None:
-        return (make(Type.READY, False, Reason.NOT_SERVING, serving.message), up_to_date, *_unavailable(make, serving))
+        reason = serving.reason(now)
+        return (make(Type.READY, False, reason, serving.message), up_to_date, *_unavailable(make, serving, reason))
     ready = make(Type.READY, False, state.reason, state.message)
     return (ready, up_to_date, *_pair(make, state.in_progress, not state.in_progress, state.reason, state.message))
 
 
-def _unavailable(make: ConditionBuilder, serving: Serving) -> tuple[Condition, Condition]:
+def _unavailable(make: ConditionBuilder, serving: Serving, reason: Reason) -> tuple[Condition, Condition]:
     """No pod of the active version is ready: Reconciling until the deadline, then Stalled."""
     before = find_condition(make.previous, Type.READY)
     missing_for = seconds_since(before.last_transition_time, make.now) if before and before.status == "False" else 0.0
     late = missing_for >= serving.deadline_seconds
-    return _pair(make, not late, late, Reason.NOT_SERVING, serving.message)
+    return _pair(make, not late, late, reason, serving.message)
 
 
 def _pair(make: ConditionBuilder, reconciling: bool, stalled: bool, reason: Reason, message: str) -> tuple[Condition, Condition]:
@@ -110,16 +118,33 @@ _STALLED_BY_CHOICE = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING
 """Stalled by the user's choice, so not a failure."""
 
 
-def phase(conditions: Sequence[Condition]) -> str:
-    """A summary of the conditions in one word."""
+def reason(conditions: Sequence[Condition]) -> str | None:
+    """The most telling reason: of Ready if a version should be serving and is not, else of UpToDate."""
+    ready, up_to_date = find_condition(conditions, Type.READY), find_condition(conditions, Type.UP_TO_DATE)
+    if up_to_date is None or (up_to_date.status == "True" and ready is not None and ready.status != "True"):
+        return ready.reason if ready else None
+    return up_to_date.reason
+
+
+def phase(conditions: Sequence[Condition], activity: Reason | None = None) -> str:
+    """A summary of the conditions in one word. ``activity`` is the work in progress if a pod that does not run is the reason."""
     ready, up_to_date, stalled = (find_condition(conditions, kind) for kind in (Type.READY, Type.UP_TO_DATE, Type.STALLED))
     if stalled and stalled.status == "True":
         reason = Reason(stalled.reason)
         if reason in REFUSALS:
             return "Blocked"
         return _PHASE_WHILE_SERVING[reason] if reason in _STALLED_BY_CHOICE else "Failed"
-    if ready is None or ready.status != "True":
-        return _PHASE_BEFORE_SERVING.get(Reason(ready.reason), "Pending") if ready else "Pending"
+    if ready is None:
+        return "Pending"
+    if ready.status != "True":
+        never_served = up_to_date is not None and up_to_date.reason == ready.reason
+        return _PHASE_BEFORE_SERVING.get(_work(ready, activity) if never_served else Reason.NOT_SERVING, "Pending")
     if up_to_date and up_to_date.status != "True":
-        return _PHASE_WHILE_SERVING.get(Reason(up_to_date.reason), "Outdated")
+        return _PHASE_WHILE_SERVING.get(_work(up_to_date, activity), "Outdated")
     return "Serving"
+
+
+def _work(condition: Condition, activity: Reason | None) -> Reason:
+    """The condition's reason, or the work that waits for a pod."""
+    reason = Reason(condition.reason)
+    return activity if activity is not None and reason in POD_REASONS else reason

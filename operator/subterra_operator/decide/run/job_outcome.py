@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
-from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, labels_of
+from subterra_operator.decide.trouble.trouble import one_line
+from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, annotations_of, labels_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import Observed
 
@@ -19,6 +20,8 @@ GRACE_SECONDS = 10.0
 """A Job may be seen finished before its pod is; after this long the pod's message counts as lost."""
 POD_PENDING = "pod pending"
 """Message of a stage whose pod has not started, followed by the reason if it is known."""
+POD_DEADLINE = "DeadlineExceeded"
+"""Reason of a pod that the kubelet stopped because of its activeDeadlineSeconds, and of a Job that exceeded its own."""
 
 REASONS = {
     ExitCode.INTERNAL: Reason.INTERNAL_ERROR,
@@ -67,15 +70,27 @@ def job_outcome(job: Observed, pods: Sequence[Observed], now: datetime) -> JobOu
     terminated = _terminated_state(pod) if pod else None
     if terminated and terminated["exitCode"] == 0 and (result := _parse_result(terminated.get("message"))):
         return JobOutcome("succeeded", result, Reason.SUCCEEDED, result.message)
+    if ended := _ended_by_deadline(job, pod):
+        return ended
     # Pods of a suspended Job are killed, which is no failure; of a pod that is being deleted the Job's condition says more.
-    if terminated and terminated["exitCode"] != 0 and pod and not is_deleting(pod) and not _true_condition(job, "Suspended"):
+    if terminated and terminated["exitCode"] != 0 and pod and not is_deleting(pod) and not true_condition(job, "Suspended"):
         return _from_exit_code(terminated["exitCode"], terminated.get("message", ""), terminated.get("reason", ""))
-    if complete := _true_condition(job, "Complete") or _true_condition(job, "SuccessCriteriaMet"):
+    if complete := true_condition(job, "Complete") or true_condition(job, "SuccessCriteriaMet"):
         late = seconds_since(complete.get("lastTransitionTime"), now) >= GRACE_SECONDS
         return JobOutcome("result_missing") if late else JobOutcome("running")
-    if failure := _true_condition(job, "Failed") or _true_condition(job, "FailureTarget"):
-        return _from_failed_condition(failure)
-    return JobOutcome("running", message=_running_message(pod))
+    if failure := true_condition(job, "Failed") or true_condition(job, "FailureTarget"):
+        return _from_failed_condition(failure, pod)
+    return JobOutcome("running")
+
+
+def _ended_by_deadline(job: Observed, pod: Observed | None) -> JobOutcome | None:
+    """The outcome of a Job whose pod did not start, or did not end, in time; its containers' exit codes do not say so."""
+    if given_up := annotations_of(job).get(FAILURE_REASON):
+        return JobOutcome("failed", None, Reason.SCHEDULING_DEADLINE_EXCEEDED, given_up)
+    status = pod.get("status", {}) if pod else {}
+    if status.get("phase") == "Failed" and status.get("reason") == POD_DEADLINE:
+        return JobOutcome("failed", None, Reason.DEADLINE_EXCEEDED, "the pod exceeded its activeDeadlineSeconds")
+    return None
 
 
 def _terminated_state(pod: Observed) -> Observed | None:
@@ -94,46 +109,28 @@ def _parse_result(message: str | None) -> StageResult | None:
         return None
 
 
-def _true_condition(job: Observed, kind: str) -> Observed | None:
+def true_condition(job: Observed, kind: str) -> Observed | None:
+    """A Job's condition of a type if it is True, else `None`."""
     conditions: list[Observed] = job.get("status", {}).get("conditions", [])
     return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
 
 
 def _from_exit_code(code: int, message: str, reason: str) -> JobOutcome:
     if reason == "OOMKilled":
-        text = "the container ran out of memory; raise the stage's resources.limits.memory"
-        return JobOutcome("failed", None, Reason.INFRASTRUCTURE, text)
+        return JobOutcome("failed", None, Reason.OUT_OF_MEMORY, "the container ran out of memory")
     if code in _SIGNAL_EXIT_CODES:
         return JobOutcome("failed", None, Reason.INFRASTRUCTURE, f"the pod was killed by signal {code - 128}", retried=True)
     known = ExitCode(code) if code in ExitCode.__members__.values() else ExitCode.INTERNAL
     return JobOutcome("failed", None, REASONS[known], message.strip() or f"exit code {code}", retried=known in RETRIED)
 
 
-def _from_failed_condition(failure: Observed) -> JobOutcome:
+def _from_failed_condition(failure: Observed, pod: Observed | None) -> JobOutcome:
     """Outcome of a failed Job whose pod is gone: its condition names the deadline or the exit code."""
-    if failure.get("reason") == "DeadlineExceeded":
+    if failure.get("reason") == POD_DEADLINE:
         return JobOutcome("failed", None, Reason.DEADLINE_EXCEEDED, "the Job exceeded its activeDeadlineSeconds")
     if match := _EXIT_CODE.search(failure.get("message", "")):
         return _from_exit_code(int(match.group(1)), "", "")
-    return JobOutcome("failed", None, Reason.INFRASTRUCTURE, "the pod was evicted or deleted", retried=True)
-
-
-def _running_message(pod: Observed | None) -> str:
-    """Why a Job makes no progress; empty when its pod runs undisturbed."""
-    reason = blocking_reason(pod) if pod else ""
-    if pod is None or pod.get("status", {}).get("phase") == "Pending":
-        return f"{POD_PENDING}: {reason}" if reason else POD_PENDING
-    return reason
-
-
-def blocking_reason(pod: Observed) -> str:
-    """What keeps a pod from running, as far as the API server knows; empty when nothing does."""
-    status = pod.get("status", {})
-    for item in status.get("conditions", []):
-        if item["type"] == "PodScheduled" and item["status"] == "False":
-            return f"unschedulable: {item.get('message', item.get('reason', ''))}"
-    for item in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-        waiting = item.get("state", {}).get("waiting", {})
-        if waiting.get("reason", "PodInitializing") not in ("PodInitializing", "ContainerCreating"):
-            return f"container {item['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
-    return ""
+    status = pod.get("status", {}) if pod else {}
+    words = ": ".join(filter(None, (status.get("reason"), one_line(status.get("message", "")))))
+    text = f"the pod failed: {words}" if words else "the pod was evicted or deleted"
+    return JobOutcome("failed", None, Reason.INFRASTRUCTURE, text, retried=True)

@@ -75,9 +75,11 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     status = status.model_copy(update={"verdict": verdict, "stages": stages})
     decision = _status_only(run, status, blockers, context.now)
     stage_writes = tuple(write for step in steps for write in step.writes)
-    shared = _namespace_objects(run, context.settings) if any(write.verb == "create" for write in stage_writes) else ()
+    needed = any(write.verb == "create" for write in stage_writes) or any(step.claim_missing for step in steps)
+    shared = _namespace_objects(run, context.settings) if needed else ()
     recheck = earliest(step.recheck_after for step in steps)
-    return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck)
+    lookups = tuple(key for step in steps for key in step.lookups)
+    return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck, lookups=lookups)
 
 
 def _unwritten(step: StageStep, context: RunContext) -> StageStep:

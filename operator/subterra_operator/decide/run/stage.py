@@ -9,12 +9,15 @@ from subterra_api.job_contract.messages import Progress, StageResult
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
-from subterra_operator.decide.decision import Write, parse_time, patch, truncate
+from subterra_operator.decide.decision import Write, earliest, parse_time, patch, truncate
 from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
+from subterra_operator.decide.run.job_start import JobStart
+from subterra_operator.decide.trouble.trouble import Place
 from subterra_operator.labels import STAGE_LABEL, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
+from subterra_operator.resources import Key, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
-from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
+from subterra_operator.specs.stage_job import CANDIDATE, Attempt, scheduling_deadline, stage_job
 from subterra_operator.specs.vllm_container import Model, model_of, reference_model
 
 MAX_ATTEMPTS = 3
@@ -55,6 +58,10 @@ class StageStep:
     writes: tuple[Write, ...] = ()
     result: StageResult | None = None
     recheck_after: float | None = None
+    lookups: tuple[Key, ...] = ()
+    """Objects whose Events may say why the pod does not run."""
+    claim_missing: bool = False
+    """Whether the pod waits for the store's volume claim, which does not exist."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,33 @@ class _StagePlanner:
             return self._fail(JobOutcome("failed", None, Reason.INFRASTRUCTURE, "the result could not be read back", retried=True))
         if outcome.state == "result_missing":
             return self._start(recorded.attempt, recorded.retries, attach=True)
-        running = self._running_status(job, recorded, outcome)
-        finished = bool((job.get("status") or {}).get("completionTime"))
-        return StageStep(running, self._sync_suspension(job), recheck_after=RESULT_RECHECK_SECONDS if finished else None)
+        return self._wait(job, recorded)
+
+    def _wait(self, job: Observed, recorded: StageStatus) -> StageStep:
+        """The Job goes on, unless its pod did not start in time."""
+        now, start = self.context.now, self._start_of(job)
+        if start.seconds_left is not None and start.seconds_left <= 0:
+            text, stop = start.give_up()
+            return replace(self._fail(JobOutcome("failed", None, Reason.SCHEDULING_DEADLINE_EXCEEDED, text)), writes=(stop,))
+        finished, trouble = bool((job.get("status") or {}).get("completionTime")), start.trouble
+        recheck = (
+            RESULT_RECHECK_SECONDS if finished else None,
+            start.seconds_left,
+            trouble.recheck_after(now) if trouble else None,
+        )
+        return StageStep(
+            self._running_status(job, recorded, start),
+            self._sync_suspension(job),
+            recheck_after=earliest(recheck),
+            lookups=trouble.lookups(now) if trouble else (),
+            claim_missing=trouble is not None and trouble.claim_missing,
+        )
+
+    def _start_of(self, job: Observed) -> JobStart:
+        snapshot, settings = self.context.snapshot, self.context.settings
+        place = Place(key_of(job), f"execution.{self.name}", settings.store.claim)
+        deadline = scheduling_deadline(getattr(self.context.spec.execution, self.name))
+        return JobStart(job, pod_of(job, snapshot.pods), snapshot.events, place, deadline, self.context.now)
 
     def _sync_suspension(self, job: Observed) -> tuple[Write, ...]:
         """Makes the Job's suspension follow the run's, unless someone else suspended the Job."""
@@ -154,28 +185,20 @@ class _StagePlanner:
             return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_OPERATOR: None}}, "spec": {"suspend": False}}),)
         return ()
 
-    def _running_status(self, job: Observed, recorded: StageStatus, outcome: JobOutcome) -> StageStatus:
-        pod = pod_of(job, self.context.snapshot.pods)
-        progress: Progress | None = self.context.snapshot.progress.get(pod["metadata"]["name"]) if pod else None
+    def _running_status(self, job: Observed, recorded: StageStatus, start: JobStart) -> StageStatus:
+        progress: Progress | None = self.context.snapshot.progress.get(start.pod["metadata"]["name"]) if start.pod else None
+        suspended = self.context.suspended
         update: dict[str, object] = {
             "state": "Running",
             "job_name": job["metadata"]["name"],
-            "reason": None,
-            "message": self._waiting_reason(job) or outcome.message or None,
+            "reason": None if suspended else start.reason,
+            "message": "suspended" if suspended else truncate(start.message) or None,
             "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
         }
         if progress and progress.stage == self.name:
             update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
             update["message"] = update["message"] or _progress_message(progress)
         return recorded.model_copy(update=update)
-
-    def _waiting_reason(self, job: Observed) -> str:
-        if self.context.suspended:
-            return "suspended"
-        if not job["spec"].get("suspend") or SUSPENDED_BY_OPERATOR in annotations_of(job):
-            return ""
-        queue = self.context.spec.execution.queue_name
-        return f"waiting for admission to queue {queue}" if queue else "the Job was suspended by someone else"
 
     def _succeed(self, recorded: StageStatus, result: StageResult) -> StageStep:
         expected = self.context.keys.of(self.name)
@@ -231,7 +254,9 @@ _FIXES = {
     Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {_THEN_RETRY}",
     Reason.INFRASTRUCTURE: f"check the pod's events and the store, {_THEN_RETRY}",
     Reason.INTERNAL_ERROR: f"read the pod's log and report the error, {_THEN_RETRY}",
+    Reason.OUT_OF_MEMORY: f"raise the stage's resources.limits.memory, {_THEN_RETRY}",
     Reason.DEADLINE_EXCEEDED: f"raise the stage's activeDeadlineSeconds, {_THEN_RETRY}",
+    Reason.SCHEDULING_DEADLINE_EXCEEDED: f"or raise the stage's schedulingDeadlineSeconds, {_THEN_RETRY}",
 }
 
 

@@ -3,9 +3,12 @@
 from typing import Any
 
 from subterra_operator.decide.decision import Decision, Write
+from subterra_operator.kube.api_client import NotFoundError
 from subterra_operator.kube.apply import Applier, contains
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.resources import Object
+from subterra_operator.resources import Key, Object
+from subterra_operator.settings import Settings
+from subterra_operator.specs.volume_claim import store_claim
 from subterra_testkit.cluster import kubernetes_objects as make
 
 
@@ -59,3 +62,32 @@ def test_what_others_added_does_not_matter() -> None:
     assert contains({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1}, "d": [1]})
     assert not contains({"a": {"b": 1}}, {"a": {"b": 2}})
     assert not contains({"a": None}, {"b": 1})
+
+
+class Claims:
+    """An API server with claims; counts how many were created."""
+
+    def __init__(self) -> None:
+        self.present: dict[str, Object] = {}
+        self.created = 0
+
+    async def get(self, key: Key) -> Object:
+        if key.name not in self.present:
+            raise NotFoundError(404, "NotFound", key.name)
+        return self.present[key.name]
+
+    async def create(self, obj: Object) -> Object:
+        self.created += 1
+        self.present[obj["metadata"]["name"]] = obj
+        return obj
+
+
+async def test_a_claim_that_was_deleted_is_made_again_and_one_that_is_there_is_left_alone() -> None:
+    server: Any = Claims()
+    applier = Applier(server, ObjectCache(), lambda _: None)
+    decision = Decision(writes=(Write("create", store_claim("demo", Settings())),))
+    assert await applier.apply(make.agent(), decision)
+    assert not await applier.apply(make.agent(), decision)
+    server.present.clear()
+    assert await applier.apply(make.agent(), decision)
+    assert server.created == 2

@@ -1,0 +1,106 @@
+"""The start of a Job's pod: what keeps it from running, how long it may, and how the Job is given up."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from subterra_api.v1alpha1.conditions import Reason
+from subterra_operator.decide.decision import Write, patch, seconds_since, truncate
+from subterra_operator.decide.run.job_outcome import POD_PENDING, true_condition
+from subterra_operator.decide.trouble.pod_trouble import pod_trouble
+from subterra_operator.decide.trouble.refused_pod import job_without_pod
+from subterra_operator.decide.trouble.trouble import Place, Trouble
+from subterra_operator.labels import FAILURE_REASON, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
+from subterra_operator.resources import Object
+from subterra_operator.snapshot import Events, Observed
+from subterra_operator.specs.stage_job import KUEUE_QUEUE_LABEL
+
+_ENDINGS = ("Complete", "SuccessCriteriaMet", "Failed", "FailureTarget")
+
+
+@dataclass(frozen=True)
+class JobStart:
+    """A Job that has not ended, and its pod, if the cache has it, at one moment. ``deadline``: seconds that the start may take."""
+
+    job: Observed
+    pod: Observed | None
+    events: Events
+    place: Place
+    deadline: int
+    now: datetime
+
+    @cached_property
+    def trouble(self) -> Trouble | None:
+        """Why the pod does not run, or whom a suspended Job waits for."""
+        if self.suspended:
+            return self._waiting()
+        if self.pod is not None:
+            return pod_trouble(self.pod, self.events, self.place, self.now)
+        return job_without_pod(self.job, self.events, self.place) if self._never_had_pod else None
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the Job is suspended, or its controller has not resumed it yet, so that its startTime is an earlier one."""
+        return bool(self.job["spec"].get("suspend")) or true_condition(self.job, "Suspended") is not None
+
+    @property
+    def pending(self) -> bool:
+        """Whether the pod does not exist or has not started its main container."""
+        if self.pod is None:
+            return not self._ending
+        phase: str = self.pod.get("status", {}).get("phase", "Pending")
+        return phase == "Pending"
+
+    @property
+    def reason(self) -> Reason | None:
+        """The trouble's reason, once it has lasted."""
+        return self.trouble.reason if self.trouble is not None and self.trouble.lasts(self.now) else None
+
+    @property
+    def message(self) -> str:
+        """What the stage's status says; empty when the pod runs undisturbed."""
+        if self.trouble is not None and self.trouble.lasts(self.now):
+            return self.trouble.text
+        cause = self.trouble.cause if self.trouble is not None and self.trouble.reason is not Reason.POD_PENDING else ""
+        if self.pending and not self.suspended:
+            return f"{POD_PENDING}: {cause}" if cause else POD_PENDING
+        return cause
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds within which the pod has to start; `None` if it has started, or if the Job waits for someone."""
+        if self.suspended or not self.pending or (self.pod is None and not self._never_had_pod):
+            return None
+        started = (self.job.get("status") or {}).get("startTime") or self.job["metadata"]["creationTimestamp"]
+        return self.deadline - seconds_since(started, self.now)
+
+    def give_up(self) -> tuple[str, Write]:
+        """Why the Job is given up, and the patch that records it and has the Job controller end the Job."""
+        cause = self.trouble.text if self.trouble is not None else "its main container has not started"
+        text = truncate(f"not started within {self.deadline} s: {cause}")
+        change: Object = {"metadata": {"annotations": {FAILURE_REASON: text}}, "spec": {"activeDeadlineSeconds": 1}}
+        return text, patch(self.job, change)
+
+    @property
+    def _ending(self) -> bool:
+        return any(true_condition(self.job, kind) for kind in _ENDINGS)
+
+    @property
+    def _never_had_pod(self) -> bool:
+        """Whether the Job's controller knows of no pod either; a deleted pod is counted before it is gone."""
+        status = self.job.get("status") or {}
+        counted = any(status.get(name) for name in ("active", "ready", "terminating", "failed", "succeeded"))
+        uncounted = any((status.get("uncountedTerminatedPods") or {}).values())
+        return not (counted or uncounted or self._ending)
+
+    def _waiting(self) -> Trouble | None:
+        """Whom a suspended Job waits for; `None` if the operator itself suspended it, or if it is about to be resumed."""
+        if SUSPENDED_BY_OPERATOR in annotations_of(self.job) or not self.job["spec"].get("suspend"):
+            return None
+        name, queue = self.job["metadata"]["name"], labels_of(self.job).get(KUEUE_QUEUE_LABEL)
+        if queue:
+            fix = f"it starts by itself; see kubectl describe localqueue {queue}"
+            return Trouble(Reason.QUEUED, f"waiting for admission to queue {queue}", fix)
+        command = f'kubectl patch job {name} --patch \'{{"spec":{{"suspend":false}}}}\''
+        fix = f"whoever suspended it has to resume it: {command}"
+        return Trouble(Reason.JOB_SUSPENDED, f"Job {name} was suspended by someone else", fix)

@@ -14,6 +14,7 @@ from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.event_recorder import EventRecorder
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics
@@ -35,7 +36,8 @@ class Controller:
         self.settings, self.api = settings, api
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
-        self.applier = Applier(api, self.cache, self.enqueue)
+        self.events = EventRecorder(api)
+        self.applier = Applier(api, self.cache, self.enqueue, self.events.status_written)
         self.poller = PodPoller(self.cache, self.enqueue)
         self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
         self._listing = asyncio.Lock()
@@ -71,6 +73,7 @@ class Controller:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.heartbeat.run())
+            group.create_task(self.events.run())
             await self._ready.wait()
             log.info("all kinds listed: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
             await self.poller.poll_once()

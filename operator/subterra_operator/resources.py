@@ -86,6 +86,7 @@ KINDS = {
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
+        Kind("Event", "events.k8s.io", "v1", "events"),
     )
 }
 WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap")

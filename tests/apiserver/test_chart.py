@@ -48,6 +48,12 @@ def settings_of(plane: ControlPlane, system: str) -> Settings:
     return Settings.model_validate(yaml.safe_load(yaml.safe_load(made)["data"]["settings.yaml"]))
 
 
+async def reported(plane: ControlPlane, world: ClusterNamespace) -> bool:
+    """Whether the operator has posted Events about the agent."""
+    selector = "--field-selector=involvedObject.kind=CompiledAgent"
+    return "RunCreated" in tool(plane, "kubectl", "get", "events", selector, "--namespace", world.namespace)
+
+
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
 async def test_its_rights_are_enough_for_a_compilation(
     quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool
@@ -60,6 +66,7 @@ async def test_its_rights_are_enough_for_a_compilation(
         await quiet.put(TRAVEL)
         await quiet.put(TRAVEL_AGENT)
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")
+        await quiet.until(lambda: reported(plane, quiet), "the agent has Events")
     kubelet.cancel()
     tool(plane, "helm", "uninstall", system, "--namespace", system)
 
@@ -70,6 +77,7 @@ def test_the_operator_may_not_read_secrets(plane: ControlPlane) -> None:
     named = {resource for rule in rules for resource in rule["resources"]}
     assert rules
     assert not named & {"secrets", "*"}
+    assert [rule["verbs"] for rule in rules if "events" in rule["resources"]] == [["create", "patch"]], "events are only posted"
 
 
 def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:

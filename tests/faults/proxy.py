@@ -51,6 +51,11 @@ class Request:
         return self.name == HEARTBEAT
 
     @property
+    def tells(self) -> bool:
+        """Whether it is a Kubernetes Event: best effort, under a name of its own each time, and nothing depends on it."""
+        return self.kind == "events"
+
+    @property
     def writes(self) -> bool:
         return self.verb in WRITES
 
@@ -84,6 +89,8 @@ class Fault:
 
     def matches(self, request: Request) -> bool:
         """Whether the fault concerns a request."""
+        if request.tells and self.kind != request.kind and not self.seconds:
+            return False  # what is counted are the writes that matter
         names = self.name in ("", request.name)
         return (not self.verbs or request.verb in self.verbs) and self.kind in ("", request.kind) and names
 
@@ -131,7 +138,7 @@ class Proxy:
     def __post_init__(self) -> None:
         self.armed = [Armed(fault) for fault in self.plan]
         self.written: list[tuple[Request, int]] = []
-        """Every write that took effect, heartbeats aside, and how often that happened before."""
+        """Every write that took effect, heartbeats and Events aside, and how often that happened before."""
         self._counts: Counter[Request] = Counter()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -208,7 +215,7 @@ class Proxy:
         url, body = URL(self.plane.server + incoming.raw_path, encoded=True), await incoming.read()
         async with self._session.request(incoming.method, url, data=body or None, headers=_headers(incoming)) as answer:
             content = await answer.read()
-        if request.writes and answer.status < 300 and not request.beat:
+        if request.writes and answer.status < 300 and not request.beat and not request.tells:
             self.written.append((request, self._counts[request]))
             self._counts[request] += 1
             if fault := self._struck(request, after=True):

@@ -15,8 +15,8 @@ from subterra_operator.kube.api_client import ApiError, ConflictError, Kubernete
 from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.event_recorder import EventRecorder
-from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
-from subterra_operator.labels import RUN_LABEL
+from subterra_operator.kube.heartbeat import Heartbeat
+from subterra_operator.labels import HEARTBEAT_NAME, RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Kind, is_deleting, key_of

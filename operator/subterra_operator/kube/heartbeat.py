@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from subterra_operator.kube.api_client import ApiError, KubernetesApi
-from subterra_operator.labels import HEARTBEAT_TIME, MANAGED_BY, MANAGER
+from subterra_operator.labels import HEARTBEAT_NAME, HEARTBEAT_TIME, MANAGED_BY, MANAGER
 
 log = logging.getLogger("subterra")
 
-HEARTBEAT_NAME = "subterra-operator-heartbeat"
 INTERVAL_SECONDS = 20.0
 
 

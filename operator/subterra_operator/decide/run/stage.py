@@ -165,9 +165,16 @@ class _StagePlanner:
             "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
         }
         if progress and progress.stage == self.name:
-            update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
-            update["message"] = update["message"] or _progress_message(progress)
+            update |= self._report(progress, recorded, update["message"])
         return recorded.model_copy(update=update)
+
+    def _report(self, progress: Progress, recorded: StageStatus, disturbance: object) -> dict[str, object]:
+        """What a pod reports, with the time if it is news: at rest there is nothing to write."""
+        report: dict[str, object] = {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
+        if not disturbance:
+            report["message"] = _progress_message(progress)
+        is_news = any(value != getattr(recorded, field) for field, value in report.items())
+        return report | ({"reported_at": timestamp(self.context.now)} if is_news else {})
 
     def _waiting_reason(self, job: Observed) -> str:
         if self.context.suspended:

@@ -154,7 +154,8 @@ def watch(
             if console.is_terminal:
                 live.update(progress_table(f"CompiledAgent {name}", stages, clock() - started, warning))
             else:
-                _log_changes(console, stages, logged, clock() - started, warning)
+                _log_changes(console, stages, logged, clock() - started)
+                _log_operator(console, warning, logged, clock() - started)
             if is_served(agent):
                 return
             problem_since = (problem_since or clock()) if (problem := blocking_problem(agent)) else None
@@ -179,16 +180,18 @@ def blocking_problem(agent: dict[str, Any]) -> str | None:
     return None if in_progress else f"{up_to_date['reason']}: {up_to_date['message']}"
 
 
-def _log_changes(console: Console, stages: list[StageView], logged: dict[str, str], elapsed: float, warning: str = "") -> None:
-    """Prints a line when a stage changes state, gains ten percent or falls silent, and when the operator does."""
-    lines = {stage.name: (f"{stage.state} {stage.percent // 10} {bool(stage.unheard)}", stage.line()) for stage in _begun(stages)}
-    lines["operator"] = (str(bool(warning)), warning or "the operator is heard again")
-    logged.setdefault("operator", "False")
-    for name, (key, line) in lines.items():
-        if logged.get(name) != key:
-            logged[name] = key
-            console.print(f"[{duration(int(elapsed)):>7}] {line}", highlight=False, markup=False, soft_wrap=True)
+def _log_changes(console: Console, stages: list[StageView], logged: dict[str, str], elapsed: float) -> None:
+    """Prints a line when a stage changes state, gains ten percent, or is not heard any more or heard again."""
+    for stage in stages:
+        key = f"{stage.state} {stage.percent // 10} {bool(stage.unheard)}"
+        if stage.state != "Pending" and logged.get(stage.name) != key:
+            logged[stage.name] = key
+            console.print(f"[{duration(int(elapsed)):>7}] {stage.line()}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _begun(stages: list[StageView]) -> list[StageView]:
-    return [stage for stage in stages if stage.state != "Pending"]
+def _log_operator(console: Console, warning: str, logged: dict[str, str], elapsed: float) -> None:
+    """Prints a line when the operator is not heard any more or heard again."""
+    if bool(warning) != bool(logged.get("operator")):
+        logged["operator"] = warning
+        line = warning or "the operator is heard again"
+        console.print(f"[{duration(int(elapsed)):>7}] {line}", highlight=False, markup=False, soft_wrap=True)

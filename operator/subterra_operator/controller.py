@@ -36,8 +36,8 @@ class Controller:
         self.settings, self.api = settings, api
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
-        self.events = EventRecorder(api)
-        self.applier = Applier(api, self.cache, self.enqueue, self.events.status_written)
+        self.recorder = EventRecorder(api)
+        self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
         self.poller = PodPoller(self.cache, self.enqueue)
         self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
         self._listing = asyncio.Lock()
@@ -73,7 +73,6 @@ class Controller:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.heartbeat.run())
-            group.create_task(self.events.run())
             await self._ready.wait()
             log.info("all kinds listed: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
             await self.poller.poll_once()
@@ -81,6 +80,7 @@ class Controller:
             for _ in range(self.settings.workers):
                 group.create_task(self._work())
             group.create_task(self.poller.run())
+            group.create_task(self.recorder.run())
 
     async def relist(self, kind: Kind, namespace: str | None) -> str:
         """Loads a complete list into the cache; returns its resourceVersion, from which a watch continues. Raises ApiError.

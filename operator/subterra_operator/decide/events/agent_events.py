@@ -22,8 +22,17 @@ EXPECTED = {
     Reason.UP_TO_DATE: "Serve",
 }
 """Reasons that work in progress or a person's choice explains, with the action; any other reason is a problem."""
-RESTATED = (Reason.AWAITING_APPROVAL, Reason.AWAITING_TRIGGER)
-"""Expected reasons whose message is an Event of its own when it changes, because it asks a person for something else then."""
+RESTATED = (
+    Reason.AWAITING_APPROVAL,
+    Reason.AWAITING_TRIGGER,
+    Reason.INVALID_SPEC,
+    Reason.INVALID_PROCEDURE,
+    Reason.COMPILE_FAILED,
+    Reason.GATE_FAILED,
+    Reason.GATE_INCONCLUSIVE,
+    Reason.SERVING_FAILED,
+)
+"""Reasons whose message is an Event of its own when it changes, because it asks a person for something else then."""
 
 _MOVED = (EventReason.TRAFFIC_MOVED, EventReason.ROLLED_BACK)
 IMPLIED_BY: dict[str, tuple[str, ...]] = {
@@ -84,14 +93,18 @@ def _up_to_date(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[
     before, after = _conditions(Type.UP_TO_DATE, old, new)
     if after is None or after.reason == Reason.PENDING:
         return
-    changed = before is None or before.reason != after.reason
-    restated = before is not None and before.message != after.message
-    if after.reason not in EXPECTED:
-        if (changed or restated) and not _is_true(new, Type.RECONCILING):  # a new agent waits a moment for its procedure
-            yield warning(after.reason, "Compile", after.message)
-    elif changed or (after.reason in RESTATED and restated) or (after.reason == Reason.STARTING and _version(old) != _version(new)):
-        stuck = after.reason == Reason.PINNED and _is_true(new, Type.STALLED)
-        yield (warning if stuck else normal)(after.reason, EXPECTED[Reason(after.reason)], after.message)
+    restated = before is not None and before.message != after.message and after.reason in RESTATED
+    restarted = after.reason == Reason.STARTING and _version(old) != _version(new)
+    waits = after.reason == Reason.PROCEDURE_NOT_FOUND and _is_true(
+        new, Type.RECONCILING
+    )  # files of one commit arrive in any order
+    if (before is None or before.reason != after.reason or restated or restarted) and not waits:
+        stuck = after.reason not in EXPECTED or (after.reason == Reason.PINNED and _is_true(new, Type.STALLED))
+        yield (warning if stuck else normal)(after.reason, _action(after.reason), after.message)
+
+
+def _action(reason: str) -> str:
+    return EXPECTED[Reason(reason)] if reason in EXPECTED else "Compile"
 
 
 def _version(status: CompiledAgentStatus) -> str | None:
@@ -140,7 +153,7 @@ def _readiness(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[E
         return
     if after.status == "True" and before.status != "True":
         yield normal(after.reason, "Serve", after.message)
-    elif after.status != "True" and before.status == "True":
+    elif after.status != "True" and (before.status == "True" or (new.serving and before.reason != after.reason)):
         yield warning(after.reason, "Serve", after.message)
 
 

@@ -12,6 +12,8 @@ from subterra_operator.decide.run.stage import MAX_ATTEMPTS
 from subterra_operator.decide.run.status import VERDICTS
 
 ACTIONS = {"generate": "Generate", "train": "Train", "evaluate": "Evaluate"}
+WAITS = ("Queued", "PodPending")
+"""Reasons of a running stage without a pod that pass without help."""
 STOPPED = (Reason.SUSPENDED, Reason.SUPERSEDED)
 
 
@@ -45,9 +47,18 @@ def _stage_events(old: StageStatus, new: StageStatus) -> Iterator[Event]:
         yield warning(_reason(new), action, f"{name}: {new.message}")
     elif new.state == "Running" and new.attempt != old.attempt:
         yield _started(new, action)
+    elif new.state == "Running" and new.reason != (old.reason if old.state == "Running" else None):
+        yield _held_up(old, new, action)
     elif new.state == "Running" and old.job_name and new.job_name != old.job_name:
         text = f"{name}: the Job succeeded but its result was lost; Job {new.job_name} reads it back, which costs nothing"
         yield warning(EventReason.RESULT_LOST, action, text)
+
+
+def _held_up(old: StageStatus, new: StageStatus, action: str) -> Event:
+    """Something keeps the pod of a running stage from running; or nothing does any more."""
+    if new.reason is None:
+        return normal(EventReason.RECOVERED, action, f"{new.name}: the pod is no longer held up by {old.reason}")
+    return (normal if new.reason in WAITS else warning)(new.reason, action, f"{new.name}: {new.message}")
 
 
 def _reason(stage: StageStatus) -> str:

@@ -165,16 +165,9 @@ class _StagePlanner:
             "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
         }
         if progress and progress.stage == self.name:
-            update |= self._report(progress, recorded, update["message"])
-        return recorded.model_copy(update=update)
-
-    def _report(self, progress: Progress, recorded: StageStatus, disturbance: object) -> dict[str, object]:
-        """What a pod reports, with the time if it is news: at rest there is nothing to write."""
-        report: dict[str, object] = {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
-        if not disturbance:
-            report["message"] = _progress_message(progress)
-        is_news = any(value != getattr(recorded, field) for field, value in report.items())
-        return report | ({"reported_at": timestamp(self.context.now)} if is_news else {})
+            update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
+            update["message"] = update["message"] or _progress_message(progress)
+        return recorded.model_copy(update=update | self._report_time(progress, recorded, update))
 
     def _waiting_reason(self, job: Observed) -> str:
         if self.context.suspended:
@@ -183,6 +176,14 @@ class _StagePlanner:
             return ""
         queue = self.context.spec.execution.queue_name
         return f"waiting for admission to queue {queue}" if queue else "the Job was suspended by someone else"
+
+    def _report_time(self, progress: Progress | None, recorded: StageStatus, update: Mapping[str, object]) -> dict[str, object]:
+        """When the pod reported what is news; empty when nothing is, so that at rest nothing is written."""
+        if progress is None or progress.stage != self.name:
+            return {}
+        figures = any(getattr(progress, field) != getattr(recorded, field) for field in ("percent", "eta_seconds", "usd", "tokens"))
+        words = update["message"] == _progress_message(progress) != recorded.message
+        return {"reported_at": timestamp(self.context.now)} if figures or words else {}
 
     def _succeed(self, recorded: StageStatus, result: StageResult) -> StageStep:
         expected = self.context.keys.of(self.name)

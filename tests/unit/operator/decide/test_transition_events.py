@@ -131,6 +131,18 @@ TABLE: list[tuple[str, Object, Object, list[str]]] = [
             "Job r-train-1-attach reads it back, which costs nothing"
         ],
     ),
+    (
+        "CompileRun",
+        run(RUNNING),
+        run({**RUNNING, "reason": "Unschedulable", "message": "no node has a GPU"}),
+        ["Warning Unschedulable train: no node has a GPU"],
+    ),
+    (
+        "CompileRun",
+        run({**RUNNING, "reason": "Unschedulable", "message": "no node has a GPU"}),
+        run(RUNNING),
+        ["Normal Recovered train: the pod is no longer held up by Unschedulable"],
+    ),
     ("CompileRun", run(RUNNING), run(RUNNING, ("Unknown", "Suspended")), ["Normal Suspended why"]),
     ("CompileRun", run(RUNNING), run(RUNNING, ("Unknown", "Superseded")), ["Normal Superseded why"]),
     (
@@ -243,6 +255,20 @@ TABLE: list[tuple[str, Object, Object, list[str]]] = [
     ),
     (
         "CompiledAgent",
+        {**told(Ready=("False", "NotServing")), "serving": version("a")},
+        {**told(Ready=("False", "ImagePullFailed", "no such image")), "serving": version("a")},
+        ["Warning ImagePullFailed no such image"],
+    ),
+    (
+        "CompiledAgent",
+        agent(COMPILING),
+        {**agent(("False", "Unschedulable"), "run r waits"), "stage": "train"},
+        ["Warning Unschedulable run r waits"],
+    ),
+    ("CompiledAgent", agent(("False", "Unschedulable"), "0/3 nodes"), agent(("False", "Unschedulable"), "0/4 nodes"), []),
+    ("CompiledAgent", agent(("False", "GateFailed"), "a"), agent(("False", "GateFailed"), "b"), ["Warning GateFailed b"]),
+    (
+        "CompiledAgent",
         told(UpToDate=("Unknown", "Pending")),
         told(UpToDate=("Unknown", "ProcedureNotFound", "create it"), Reconciling=("True", "ProcedureNotFound")),
         [],
@@ -333,4 +359,5 @@ def test_in_any_order_of_acts_nothing_is_told_at_rest_and_warnings_are_problems(
 def test_the_reference_has_every_reason_of_the_table_and_of_the_events() -> None:
     page = (ROOT / "docs/reference/events.md").read_text()
     used = {str(reason) for reason in EventReason} | {line.split()[1] for *_, events in TABLE for line in events}
+    used -= {"Unschedulable", "ImagePullFailed"}  # reasons of pods are those of conditions
     assert {reason for reason in used if f"`{reason}`" not in page} == set()

@@ -57,7 +57,7 @@ def _stage_events(old: StageStatus, new: StageStatus) -> Iterator[Event]:
 def _held_up(old: StageStatus, new: StageStatus, action: str) -> Event:
     """Something keeps the pod of a running stage from running; or nothing does any more."""
     if new.reason is None:
-        return normal(EventReason.RECOVERED, action, f"{new.name}: the pod is no longer held up by {old.reason}")
+        return normal(EventReason.RECOVERED, action, f"{new.name}: no longer held up by {old.reason}")
     return (normal if new.reason in WAITS else warning)(new.reason, action, f"{new.name}: {new.message}")
 
 

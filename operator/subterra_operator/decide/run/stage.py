@@ -167,7 +167,8 @@ class _StagePlanner:
         if progress and progress.stage == self.name:
             update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
             update["message"] = update["message"] or _progress_message(progress)
-        return recorded.model_copy(update=update | self._report_time(progress, recorded, update))
+        news = progress is not None and progress.stage == self.name and _is_news(progress, recorded, update["message"])
+        return recorded.model_copy(update=update | ({"reported_at": timestamp(self.context.now)} if news else {}))
 
     def _waiting_reason(self, job: Observed) -> str:
         if self.context.suspended:
@@ -176,14 +177,6 @@ class _StagePlanner:
             return ""
         queue = self.context.spec.execution.queue_name
         return f"waiting for admission to queue {queue}" if queue else "the Job was suspended by someone else"
-
-    def _report_time(self, progress: Progress | None, recorded: StageStatus, update: Mapping[str, object]) -> dict[str, object]:
-        """When the pod reported what is news; empty when nothing is, so that at rest nothing is written."""
-        if progress is None or progress.stage != self.name:
-            return {}
-        figures = any(getattr(progress, field) != getattr(recorded, field) for field in ("percent", "eta_seconds", "usd", "tokens"))
-        words = update["message"] == _progress_message(progress) != recorded.message
-        return {"reported_at": timestamp(self.context.now)} if figures or words else {}
 
     def _succeed(self, recorded: StageStatus, result: StageResult) -> StageStep:
         expected = self.context.keys.of(self.name)
@@ -224,6 +217,12 @@ def next_step(context: RunContext, name: Stage) -> StageStep:
     """The next step of a stage."""
     recorded = context.recorded.get(name) or StageStatus(name=name)
     return _StagePlanner(context, name, recorded, context.newest_job(name)).step()
+
+
+def _is_news(progress: Progress, recorded: StageStatus, message: object) -> bool:
+    """Whether a report says anything that the status has not recorded; ``message`` is what the status will say."""
+    figures = any(getattr(progress, field) != getattr(recorded, field) for field in ("percent", "eta_seconds", "usd", "tokens"))
+    return figures or message == _progress_message(progress) != recorded.message
 
 
 def _progress_message(progress: Progress) -> str | None:

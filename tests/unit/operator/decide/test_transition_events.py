@@ -141,7 +141,7 @@ TABLE: list[tuple[str, Object, Object, list[str]]] = [
         "CompileRun",
         run({**RUNNING, "reason": "Unschedulable", "message": "no node has a GPU"}),
         run(RUNNING),
-        ["Normal Recovered train: the pod is no longer held up by Unschedulable"],
+        ["Normal Recovered train: no longer held up by Unschedulable"],
     ),
     ("CompileRun", run(RUNNING), run(RUNNING, ("Unknown", "Suspended")), ["Normal Suspended why"]),
     ("CompileRun", run(RUNNING), run(RUNNING, ("Unknown", "Superseded")), ["Normal Superseded why"]),

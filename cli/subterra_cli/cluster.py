@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -14,6 +16,10 @@ from kubernetes import client, config
 
 from subterra_api.v1alpha1 import GROUP, VERSION
 from subterra_cli.errors import CommandError
+from subterra_operator.labels import HEARTBEAT_NAME, HEARTBEAT_TIME
+
+OPERATOR_NAMESPACE = "subterra-system"
+"""Where the documentation installs the operator."""
 
 
 class ClusterAccessError(CommandError):
@@ -44,12 +50,44 @@ class ResourceReader:
             api = config.new_client_from_config(config_file=target.kubeconfig, context=target.context)
         except config.ConfigException as error:
             raise ClusterAccessError(f"no cluster configured ({error}); set KUBECONFIG or pass --kubeconfig") from None
-        self._objects = client.CustomObjectsApi(api)
+        self._objects, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
+        self._ahead = timedelta(0)
+        """How far the API server's clock is ahead of this machine's."""
+
+    def now(self) -> datetime:
+        """The time by the API server's clock, which statuses and heartbeats go by; this machine's until something was read."""
+        return datetime.now(UTC) + self._ahead
+
+    def last_heartbeat(self) -> datetime | None:
+        """Time of the operator's last heartbeat; `None` if there is none, or none that the user may read."""
+        found: dict[str, datetime] = {}
+        for config_map in self._heartbeats():
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                found[config_map.metadata.namespace] = datetime.fromisoformat(config_map.metadata.annotations[HEARTBEAT_TIME])
+        return found.get(self.target.namespace) or max(found.values(), default=None)
+
+    def _heartbeats(self) -> list[Any]:
+        """The heartbeats of all operators; with fewer rights those in the likely namespaces."""
+        try:
+            listed: list[Any] = self._core.list_config_map_for_all_namespaces(
+                field_selector=f"metadata.name={HEARTBEAT_NAME}"
+            ).items
+        except client.ApiException:
+            return [found for namespace in (self.target.namespace, OPERATOR_NAMESPACE) for found in self._heartbeat_in(namespace)]
+        except Exception:
+            return []
+        return listed
+
+    def _heartbeat_in(self, namespace: str) -> list[Any]:
+        with contextlib.suppress(Exception):
+            return [self._core.read_namespaced_config_map(HEARTBEAT_NAME, namespace)]
+        return []
 
     def get(self, plural: str, name: str) -> dict[str, Any] | None:
         """The object, or `None` if it does not exist. Raises ClusterAccessError."""
         try:
-            resource: dict[str, Any] = self._objects.get_namespaced_custom_object(
+            resource: dict[str, Any]
+            resource, _, headers = self._objects.get_namespaced_custom_object_with_http_info(
                 GROUP, VERSION, self.target.namespace, plural, name
             )
         except client.ApiException as error:
@@ -58,7 +96,16 @@ class ResourceReader:
             raise ClusterAccessError(f"reading {plural}/{name} failed: {error.status} {error.reason}") from None
         except Exception as error:
             raise ClusterAccessError(f"the cluster does not respond: {error}") from None
+        if (date := _date_of(headers)) is not None:
+            self._ahead = date - datetime.now(UTC)
         return resource
+
+
+def _date_of(headers: Mapping[str, str] | None) -> datetime | None:
+    """The time at which the server answered."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return parsedate_to_datetime((headers or {})["Date"])
+    return None
 
 
 def get_condition(resource: dict[str, Any], kind: str) -> dict[str, str]:

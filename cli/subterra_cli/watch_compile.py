@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,9 @@ PROGRESS_REASONS = ("Compiling", "Starting", "Pending", *(POD_REASONS - REFUSALS
 """Reasons for not being up to date that resolve without help."""
 PATIENCE_SECONDS = 10.0
 """Other reasons have to last this long: the objects of one `kubectl apply` arrive one after another."""
+QUIET_SECONDS = 60.0
+"""After this long without news it is said how old the last news is. Progress is written every 15 s, heartbeats every 20 s."""
+HEARTBEAT_SECONDS = 15.0
 _MARKS = {"Succeeded": "[green]✔", "Failed": "[red]✘", "Running": "[cyan]▶", "Pending": "[dim]·"}
 
 
@@ -34,11 +38,18 @@ class StageView:
     message: str = ""
     waiting: bool = False
     """Whether it is Running without a pod that runs."""
+    unheard: str = ""
+    """How long no progress has been heard, if that is long; the rest is as old."""
 
     def line(self) -> str:
         """The stage as one line of a log."""
         left = f", about {duration(self.eta_seconds)} left" if self.eta_seconds and self.state == "Running" else ""
-        return f"{self.name}: {self.state} {self.percent}%{left} {self.message}".rstrip()
+        return f"{self.name}: {self.state} {self.percent}%{left} {self.note}".rstrip()
+
+    @property
+    def note(self) -> str:
+        """The message, after how old it is."""
+        return "; ".join(filter(None, (self.unheard, self.message)))
 
 
 def duration(seconds: int) -> str:
@@ -47,10 +58,16 @@ def duration(seconds: int) -> str:
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
 
 
-def stage_views(agent: dict[str, Any], run: dict[str, Any] | None) -> list[StageView]:
-    """All six stages, from the statuses of the agent and its current run."""
+def age(seconds: float) -> str:
+    """A long time without its smaller units, as in ``12 min``."""
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def stage_views(agent: dict[str, Any], run: dict[str, Any] | None, now: datetime | None = None) -> list[StageView]:
+    """All six stages, from the statuses of the agent and its current run; with ``now`` also how long nothing has been heard."""
     known = {stage["name"]: stage for stage in (run or {}).get("status", {}).get("stages", [])}
-    stages = [_stage(name, known.get(name, {})) for name in STAGES[:4]]
+    stages = [_stage(name, known.get(name, {}), now) for name in STAGES[:4]]
     serving = agent.get("status", {}).get("serving")
     current = serving and serving.get("run") == agent["status"].get("currentRun")
     stages.append(
@@ -62,7 +79,7 @@ def stage_views(agent: dict[str, Any], run: dict[str, Any] | None) -> list[Stage
     return stages
 
 
-def _stage(name: str, status: dict[str, Any]) -> StageView:
+def _stage(name: str, status: dict[str, Any], now: datetime | None) -> StageView:
     return StageView(
         name,
         status.get("state", "Pending"),
@@ -70,8 +87,18 @@ def _stage(name: str, status: dict[str, Any]) -> StageView:
         status.get("etaSeconds"),
         status.get("usd"),
         status.get("message", ""),
+        unheard=_unheard(status, now) if now else "",
         waiting=status.get("state") == "Running" and ("reason" in status or status.get("message", "").startswith("pod pending")),
     )
+
+
+def _unheard(status: dict[str, Any], now: datetime) -> str:
+    """How long a running stage has not been heard; empty while it is heard, and while its message says why it does not run."""
+    since = status.get("reportedAt") or (None if status.get("message") else status.get("startedAt"))
+    if status.get("state") != "Running" or not since:
+        return ""
+    seconds = (now - datetime.fromisoformat(since)).total_seconds()
+    return f"no progress heard for {age(seconds)}" if seconds > QUIET_SECONDS else ""
 
 
 def _serve_stage(agent: dict[str, Any], stages: list[StageView]) -> StageView:
@@ -80,16 +107,35 @@ def _serve_stage(agent: dict[str, Any], stages: list[StageView]) -> StageView:
     return StageView("serve", "Running", message=get_condition(agent, "Ready").get("message", ""))
 
 
-def progress_table(title: str, stages: list[StageView], elapsed: float) -> RenderableType:
-    """The stages as a table with bars."""
+def progress_table(title: str, stages: list[StageView], elapsed: float, warning: str = "") -> RenderableType:
+    """The stages as a table with bars, and a warning below it."""
     table = Table.grid(padding=(0, 2))
     for stage in stages:
         left = f"{duration(stage.eta_seconds)} left" if stage.eta_seconds and stage.state == "Running" else ""
         mark, bar = Text.from_markup(_MARKS[stage.state]), ProgressBar(100, stage.percent, width=30)
-        message = Text(stage.message, style="dim", overflow="ellipsis", no_wrap=True)
+        message = Text(stage.note, style="dim", overflow="ellipsis", no_wrap=True)
         cost = f"${stage.usd}" if stage.usd else ""
         table.add_row(mark, stage.name, bar, f"{stage.percent:3d}%", left, cost, message)
-    return Group(Text(f"{title}  {duration(int(elapsed))}", style="bold"), table)
+    warnings = [Text(warning, style="yellow")] if warning else []
+    return Group(Text(f"{title}  {duration(int(elapsed))}", style="bold"), table, *warnings)
+
+
+class OperatorWatch:
+    """Says when the operator has not been heard, as far as the user may know."""
+
+    def __init__(self, reader: ResourceReader, clock: Callable[[], float]) -> None:
+        self._reader, self._clock = reader, clock
+        self._due = float("-inf")
+        self._beat: datetime | None = None
+
+    def warning(self) -> str:
+        """A sentence if its last heartbeat is old, else empty. Asks the API server every `HEARTBEAT_SECONDS`."""
+        if self._clock() >= self._due:
+            self._due, self._beat = self._clock() + HEARTBEAT_SECONDS, self._reader.last_heartbeat()
+        silence = (self._reader.now() - self._beat).total_seconds() if self._beat else 0.0
+        if silence <= QUIET_SECONDS:
+            return ""
+        return f"the operator was last heard {age(silence)} ago, so this may be out of date; check its pod"
 
 
 def watch(
@@ -100,17 +146,20 @@ def watch(
     Raises ClusterAccessError when it cannot.
     """
     started, logged, problem_since = clock(), dict[str, str](), None
+    operator = OperatorWatch(reader, clock)
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while clock() - started < timeout:
             agent = reader.get("compiledagents", name)
             if agent is None:
                 raise ClusterAccessError(f"CompiledAgent {name} not found in namespace {reader.target.namespace}; apply it first")
             run_name = agent.get("status", {}).get("currentRun")
-            stages = stage_views(agent, reader.get("compileruns", run_name) if run_name else None)
+            stages = stage_views(agent, reader.get("compileruns", run_name) if run_name else None, reader.now())
+            warning = operator.warning()
             if console.is_terminal:
-                live.update(progress_table(f"CompiledAgent {name}", stages, clock() - started))
+                live.update(progress_table(f"CompiledAgent {name}", stages, clock() - started, warning))
             else:
                 _log_changes(console, stages, logged, clock() - started)
+                _log_operator(console, warning, logged, clock() - started)
             if is_served(agent):
                 return
             problem_since = (problem_since or clock()) if (problem := blocking_problem(agent)) else None
@@ -136,9 +185,17 @@ def blocking_problem(agent: dict[str, Any]) -> str | None:
 
 
 def _log_changes(console: Console, stages: list[StageView], logged: dict[str, str], elapsed: float) -> None:
-    """Prints a line when a stage changes state, gains ten percent, or waits for another reason or no longer."""
+    """Prints a line when a stage changes state, gains ten percent, waits for another reason or no longer, or is not heard."""
     for stage in stages:
-        key = f"{stage.state} {stage.percent // 10} {stage.message if stage.waiting else ''}"
+        key = f"{stage.state} {stage.percent // 10} {stage.message if stage.waiting else ''} {bool(stage.unheard)}"
         if stage.state != "Pending" and logged.get(stage.name) != key:
             logged[stage.name] = key
             console.print(f"[{duration(int(elapsed)):>7}] {stage.line()}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _log_operator(console: Console, warning: str, logged: dict[str, str], elapsed: float) -> None:
+    """Prints a line when the operator is not heard any more or heard again."""
+    if bool(warning) != bool(logged.get("operator")):
+        logged["operator"] = warning
+        line = warning or "the operator is heard again"
+        console.print(f"[{duration(int(elapsed)):>7}] {line}", highlight=False, markup=False, soft_wrap=True)

@@ -16,9 +16,10 @@ from subterra_operator.kube.api_client import ApiError, ConflictError, Kubernete
 from subterra_operator.kube.apply import Applier, RefusedError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.event_reader import EventReader
-from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
+from subterra_operator.kube.event_recorder import EventRecorder
+from subterra_operator.kube.heartbeat import Heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
-from subterra_operator.labels import RUN_LABEL
+from subterra_operator.labels import HEARTBEAT_NAME, RUN_LABEL
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
@@ -46,7 +47,8 @@ class Controller:
         self.settings, self.api, self.lease = settings, api, lease
         self.cache = ObjectCache()
         self.queue: KeyQueue[Key] = KeyQueue()
-        self.applier = Applier(api, self.cache, self.enqueue)
+        self.recorder = EventRecorder(api)
+        self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
         self.poller = PodPoller(self.cache, self.enqueue)
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
@@ -86,7 +88,7 @@ class Controller:
     async def _lead(self) -> None:
         """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
         self.queue = KeyQueue()
-        self.applier = Applier(self.api, self.cache, self.enqueue)
+        self.applier = Applier(self.api, self.cache, self.enqueue, self.recorder.status_written)
         self._enqueue_all()
         try:
             await self.poller.poll_once()
@@ -95,6 +97,7 @@ class Controller:
                 for _ in range(self.settings.workers):
                     group.create_task(self._work())
                 group.create_task(self.poller.run())
+                group.create_task(self.recorder.run())
         finally:
             metrics.remove_all()  # the next leader reports them
 

@@ -46,6 +46,8 @@ SERVING_SINCE = f"{GROUP}/serving-since"
 
 APPLIED_DIGEST = f"{GROUP}/applied"
 """On an applied object: digest of what was applied, so that a later operator sees whether a field has to be removed."""
+HEARTBEAT_NAME = "subterra-operator-heartbeat"
+"""Name of the ConfigMap that the operator writes all the time and must receive through its watch."""
 HEARTBEAT_TIME = f"{GROUP}/beat"
 
 OLD_SPELLINGS = {

@@ -94,6 +94,7 @@ KINDS = {
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
         Kind("Lease", "coordination.k8s.io", "v1", "leases"),
+        Kind("Event", "events.k8s.io", "v1", "events"),
     )
 }
 WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap")

@@ -49,6 +49,12 @@ def settings_of(plane: ControlPlane, system: str) -> Settings:
     return Settings.model_validate(yaml.safe_load(yaml.safe_load(made)["data"]["settings.yaml"]))
 
 
+async def reported(plane: ControlPlane, world: ClusterNamespace) -> bool:
+    """Whether the operator has posted Events about the agent."""
+    selector = "--field-selector=involvedObject.kind=CompiledAgent"
+    return "RunCreated" in tool(plane, "kubectl", "get", "events", selector, "--namespace", world.namespace)
+
+
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
 async def test_its_rights_are_enough_for_a_compilation(
     quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool
@@ -61,6 +67,7 @@ async def test_its_rights_are_enough_for_a_compilation(
         await quiet.put(TRAVEL)
         await quiet.put(TRAVEL_AGENT)
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")
+        await quiet.until(lambda: reported(plane, quiet), "the agent has Events")
     kubelet.cancel()
     tool(plane, "helm", "uninstall", system, "--namespace", system)
 
@@ -69,6 +76,14 @@ def test_the_operator_may_not_read_secrets(plane: ControlPlane) -> None:
     rules = [rule for obj in rendered(plane) for rule in obj.get("rules") or []]
     assert rules
     assert not {resource for rule in rules for resource in rule["resources"]} & {"secrets", "*"}
+
+
+def test_the_operator_reads_the_events_of_others_and_posts_its_own(plane: ControlPlane) -> None:
+    rules = [rule for obj in rendered(plane) for rule in obj.get("rules") or [] if "events" in rule["resources"]]
+    assert sorted((rule["apiGroups"], rule["verbs"]) for rule in rules) == [
+        ([""], ["list"]),
+        (["events.k8s.io"], ["create", "patch"]),
+    ]
 
 
 def rendered(plane: ControlPlane, *values: str) -> list[Object]:

@@ -57,6 +57,11 @@ class Request:
         return self.kind == "leases" or (self.beat and self.verb == "get")
 
     @property
+    def tells(self) -> bool:
+        """Whether it is a Kubernetes Event: best effort, under a name of its own each time, and nothing depends on it."""
+        return self.kind == "events"
+
+    @property
     def writes(self) -> bool:
         return self.verb in WRITES
 
@@ -92,6 +97,8 @@ class Fault:
 
     def matches(self, request: Request) -> bool:
         """Whether the fault concerns a request."""
+        if request.tells and self.kind != request.kind and not self.seconds:
+            return False  # what is counted are the writes that matter
         names = self.name in ("", request.name)
         return (not self.verbs or request.verb in self.verbs) and self.kind in ("", request.kind) and names
 
@@ -141,7 +148,7 @@ class Proxy:
     def __post_init__(self) -> None:
         self.armed = [Armed(fault) for fault in self.plan]
         self.written: list[tuple[Request, int]] = []
-        """Every write that took effect, heartbeats aside, and how often that happened before."""
+        """Every write that took effect, heartbeats and Events aside, and how often that happened before."""
         self.received = 0
         """Writes that the operator sent, whatever became of them; heartbeat and Lease aside."""
         self._apart = False
@@ -254,7 +261,7 @@ class Proxy:
             return await self._dropped(incoming)
         if struck is not None and struck.action == "freeze" and not request.writes:
             self.operator.stop()
-        if request.writes and answer.status < 300 and not request.beat and not request.upkeep:
+        if request.writes and answer.status < 300 and not request.beat and not request.upkeep and not request.tells:
             self.written.append((request, self._counts[request]))
             self._counts[request] += 1
             if fault := self._struck(request, after=True):

@@ -276,6 +276,8 @@ class StageStatus(StatusModel):
     """Start time of this attempt."""
     finished_at: str | None = None
     """End time of this attempt."""
+    reported_at: str | None = None
+    """Time at which the stage's pod last reported progress. Written only with progress, so it grows old when none is heard."""
     percent: int = 0
     """Progress in percent."""
     eta_seconds: int | None = None

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from subterra_operator.controller import Controller
 from subterra_operator.kube.api_client import ApiError, KubernetesApi
-from subterra_operator.kube.heartbeat import HEARTBEAT_NAME
+from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.resources import KINDS, WATCHED, Key, Version
 
 log = logging.getLogger("subterra")

@@ -1,4 +1,4 @@
-"""Executes decisions: the only module that writes to the cluster, except for the heartbeat.
+"""Executes decisions: the only module that writes to the cluster, except for heartbeat and Events.
 
 Objects to create are never changed and must be ours; objects to apply are written again only when the live object lacks something;
 patches and the status are fenced by the observed resourceVersion. The first failure ends the execution: the rest, including the
@@ -34,8 +34,14 @@ class RefusedError(Exception):
 class Applier:
     """Writes decisions and updates the cache with the responses, so that the next decision sees them."""
 
-    def __init__(self, api: KubernetesApi, cache: ObjectCache, enqueue: Callable[[Object], None]) -> None:
-        self._api, self._cache, self._enqueue = api, cache, enqueue
+    def __init__(
+        self,
+        api: KubernetesApi,
+        cache: ObjectCache,
+        enqueue: Callable[[Object], None],
+        on_status: Callable[[Mapping[str, Any], Object], None] = lambda subject, status: None,
+    ) -> None:
+        self._api, self._cache, self._enqueue, self._on_status = api, cache, enqueue, on_status
         self._written: dict[Key, tuple[str, float]] = {}
 
     async def apply(self, subject: Mapping[str, Any], decision: Decision) -> bool:
@@ -63,6 +69,7 @@ class Applier:
         body = {"apiVersion": subject["apiVersion"], "kind": subject["kind"], "metadata": metadata}
         change = merge_patch(subject.get("status") or {}, status)
         self._remember(await self._api.patch({**body, "status": change}, "status"))
+        self._on_status(subject, status)
         return True
 
     async def _write_or_refuse(self, write: Write, subject: Mapping[str, Any]) -> bool:

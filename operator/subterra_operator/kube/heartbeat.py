@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from subterra_operator.kube.api_client import ApiError, KubernetesApi, NotFoundError
-from subterra_operator.labels import HEARTBEAT_TIME, MANAGED_BY, MANAGER
+from subterra_operator.labels import HEARTBEAT_NAME, HEARTBEAT_TIME, MANAGED_BY, MANAGER
 from subterra_operator.resources import Key, Object
 
 log = logging.getLogger("subterra")
 
-HEARTBEAT_NAME = "subterra-operator-heartbeat"
 INTERVAL_SECONDS = 20.0
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from subterra_api.v1alpha1.scores import Scores
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision, Write
+from subterra_operator.decide.events.event import Event
+from subterra_operator.decide.events.transition import transition_events
 from subterra_operator.decide.procedure import decide_procedure
 from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.cache import ObjectCache
@@ -36,6 +38,8 @@ class Simulation:
         self.created: Counter[tuple[Key, str | None]] = Counter()
         self.selected: list[str] = []
         """Versions that have had traffic, in order."""
+        self.events: list[tuple[Key, Event]] = []
+        """Kubernetes Events of all resources, in order."""
         self._count = 100
 
     # What people and controllers do
@@ -128,7 +132,8 @@ class Simulation:
         for obj in decision.deletes:
             self.delete(key_of(obj))
         changed = any(written) or bool(decision.deletes)
-        if decision.status is not None and decision.status != self.objects[key].get("status"):
+        if decision.status is not None and decision.status != (before := self.objects[key].get("status")):
+            self.events += [(key, event) for event in transition_events(key.kind, before or {}, decision.status)]
             self._change(key, {"status": decision.status})
             changed = True
         return changed

@@ -142,7 +142,7 @@ class CompilePlanner:
         origin = new_run_origin(compared, next_attempt(self.snapshot.runs, digest))
         run = compile_run(self.snapshot.agent, self.spec, self.source, digest, origin)
         writes = (Write("apply", run, guard=self.snapshot.agent), *supersede(self.snapshot.runs, name))
-        state = AgentState(False, Reason.COMPILING, f"run {name} is starting", in_progress=True)
+        state = AgentState(False, Reason.COMPILING, starting_message(name), in_progress=True)
         return Plan(state, None, name, None, digest, writes=writes)
 
     def _settling(self, name: str) -> Settling:
@@ -216,6 +216,11 @@ def _pinned_state(plan: Plan, run: Observed) -> AgentState:
 
 def _unknown_model(field: str, digest: str) -> str:
     return f"spec.promotion.{field} {digest}: no run of this agent has made that model; correct the {field} or remove it"
+
+
+def starting_message(run: str) -> str:
+    """The message of an agent whose run was created a moment ago."""
+    return f"run {run} is starting"
 
 
 def target_of(run: Observed, status: CompileRunStatus) -> ServingTarget | None:

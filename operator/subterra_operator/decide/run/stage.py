@@ -198,7 +198,8 @@ class _StagePlanner:
         if progress and progress.stage == self.name:
             update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
             update["message"] = update["message"] or _progress_message(progress)
-        return recorded.model_copy(update=update)
+        news = progress is not None and progress.stage == self.name and _is_news(progress, recorded, update["message"])
+        return recorded.model_copy(update=update | ({"reported_at": timestamp(self.context.now)} if news else {}))
 
     def _succeed(self, recorded: StageStatus, result: StageResult) -> StageStep:
         expected = self.context.keys.of(self.name)
@@ -239,6 +240,12 @@ def next_step(context: RunContext, name: Stage) -> StageStep:
     """The next step of a stage."""
     recorded = context.recorded.get(name) or StageStatus(name=name)
     return _StagePlanner(context, name, recorded, context.newest_job(name)).step()
+
+
+def _is_news(progress: Progress, recorded: StageStatus, message: object) -> bool:
+    """Whether a report says anything that the status has not recorded; ``message`` is what the status will say."""
+    figures = any(getattr(progress, field) != getattr(recorded, field) for field in ("percent", "eta_seconds", "usd", "tokens"))
+    return figures or message == _progress_message(progress) != recorded.message
 
 
 def _progress_message(progress: Progress) -> str | None:

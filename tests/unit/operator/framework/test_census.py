@@ -11,8 +11,9 @@ from subterra_operator.controller import Controller
 from subterra_operator.framework import census as module
 from subterra_operator.framework.census import PATIENCE_STEPS, Census, Count, StaleWatchError
 from subterra_operator.kube.api_client import ApiError
-from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
+from subterra_operator.kube.heartbeat import Heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
+from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.resources import WATCHED, Key, Kind, Object, Version
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster import kubernetes_objects as make

@@ -10,7 +10,7 @@ from subterra_operator import controller as controller_module
 from subterra_operator.controller import REFUSED_RETRY_SECONDS, Controller
 from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from subterra_operator.kube.apply import RefusedError
-from subterra_operator.kube.heartbeat import HEARTBEAT_NAME
+from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.resources import Key, Kind, Object, key_of
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster import kubernetes_objects as make

@@ -20,7 +20,8 @@ from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Kind, is_deleting, key_of
 from subterra_operator.settings import Settings
-from subterra_operator.work_queue import KeyQueue
+from subterra_operator.work.check_process import ProcedureChecker
+from subterra_operator.work.work_queue import KeyQueue
 
 log = logging.getLogger("subterra")
 
@@ -34,9 +35,10 @@ class Controller:
     def __init__(self, settings: Settings, api: KubernetesApi) -> None:
         self.settings, self.api = settings, api
         self.cache = ObjectCache()
-        self.queue: KeyQueue[Key] = KeyQueue()
+        self.queue: KeyQueue[Key] = KeyQueue(tenant=lambda key: key.namespace)
         self.applier = Applier(api, self.cache, self.enqueue)
         self.poller = PodPoller(self.cache, self.enqueue)
+        self.checker = ProcedureChecker()
         self.heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set)
         self._listing = asyncio.Lock()
         self._listed: set[tuple[str, str | None]] = set()
@@ -71,6 +73,7 @@ class Controller:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.heartbeat.run())
+            group.create_task(self.checker.run())
             await self._ready.wait()
             log.info("all kinds listed: %d objects", sum(len(self.cache.keys(kind)) for kind in WATCHED))
             await self.poller.poll_once()
@@ -134,6 +137,8 @@ class Controller:
 
     async def reconcile(self, key: Key) -> float | None:
         """Decides on one resource and applies the decision; returns the seconds until the next reconcile, if one is due."""
+        if procedure := self.cache.procedure_to_check(key):
+            await self.checker.check(procedure["spec"])
         subject = self.cache.get(key)
         if subject is None or is_deleting(subject):
             metrics.remove(key)

@@ -120,7 +120,9 @@ def texts(size: int = MAX_BYTES) -> Spec:
     for node in nodes:
         node["examples"] = ["{{a}}"] * min(EXAMPLES, left // 2)
         for edge in node["next"]:
-            edge["examples"] = [f"{edge['to'][-1:]}{number}" for number in range(max(0, min(EXAMPLES, left - len(node["examples"])) // 3))]
+            edge["examples"] = [
+                f"{edge['to'][-1:]}{number}" for number in range(max(0, min(EXAMPLES, left - len(node["examples"])) // 3))
+            ]
     return _spec(nodes, variables=[{"name": "a", "values": ["b"]}])
 
 

@@ -33,7 +33,7 @@ _CHECKS = (
 
 
 def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
-    """All findings at once, and the counts; `effort` bounds the work of counting. A procedure that is too large is not looked at."""
+    """All findings at once, and the counts; `effort` bounds the work of counting. Of a procedure that is too large, only that."""
     sizes = (
         len(spec.nodes),
         sum(len(node.next) for node in spec.nodes),

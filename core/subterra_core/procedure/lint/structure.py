@@ -8,6 +8,7 @@ import networkx as nx
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
 
+
 def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
     """Errors in ids, start, edges and reachability of the drawn graph."""
     known = {node.id for node in spec.nodes}

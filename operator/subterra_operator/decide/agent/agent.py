@@ -14,7 +14,7 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, with_rollout
 from subterra_operator.decide.decision import Decision, earliest, to_json
-from subterra_operator.decide.procedure import describe_errors
+from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings

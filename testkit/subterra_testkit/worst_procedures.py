@@ -73,11 +73,12 @@ def facts(size: int = MAX_BYTES) -> Spec:
     """Hubs decided by facts with many values, in a knot."""
     values = [f"{number}" for number in range(400)]
     variables = [{"name": f"v{number}", "values": values, "visibility": "context"} for number in range(VARIABLES)]
-    nodes, count = [], 300
+    nodes: list[Spec] = []
+    count = 300
     for index in range(count):
         ways: list[Spec] = [{"to": f"n{(index + step + 1) % count}", "values": [values[step]]} for step in range(10)]
         name = f"v{index % VARIABLES}"
-        node = {"id": f"n{index}", "role": "user", "decidedBy": "fact", "fact": name, "maxVisits": 10}
+        node: Spec = {"id": f"n{index}", "role": "user", "decidedBy": "fact", "fact": name, "maxVisits": 10}
         nodes.append({**node, "next": [*ways, {"to": "end"}]})
     return _filled(_spec(nodes, variables=variables), size)
 

@@ -183,6 +183,11 @@ class ObjectCache:
             name_conflict=self.name_conflicts.get(key, ""),
         )
 
+    def serving_prices(self, agent: Key) -> tuple[Price, ...]:
+        """Prices of an agent's pods with traffic."""
+        pods = self._lookup("Pod", ("serves", agent.namespace, agent.name))
+        return self._prices(pods, self.get(Key("Service", agent.namespace, agent.name)))
+
     def _prices(self, pods: list[Object], service: Object | None) -> tuple[Price, ...]:
         """Prices of the pods with traffic, by pod name."""
         active = service["spec"].get("selector", {}).get(VERSION_LABEL) if service else None

@@ -9,7 +9,7 @@ from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, Compile
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
-from subterra_operator.decide.agent.price import combine_prices
+from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, with_rollout
@@ -55,11 +55,13 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
     versions = Versions(snapshot, spec, settings, now, context.retry.new is not None)
     rollout = versions.roll_out(plan.target or _lost_target(context, versions))
+    price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
+    status = _status(context, spec, plan, versions, rollout).model_copy(update={"price": price})
     return Decision(
         (*plan.writes, *rollout.writes),
         (*plan.deletes, *rollout.deletes),
-        _status(context, spec, plan, versions, rollout),
-        earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout))),
+        to_json(status),
+        earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), newer_price_after)),
     )
 
 
@@ -94,7 +96,8 @@ def _readiness_recheck(spec: CompiledAgentSpec, rollout: Rollout) -> float | Non
     return float(spec.promotion.progress_deadline_seconds)
 
 
-def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> dict[str, object]:
+def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> CompiledAgentStatus:
+    """The status without a price."""
     snapshot, before = context.snapshot, context.before
     name, namespace = snapshot.agent["metadata"]["name"], snapshot.agent["metadata"]["namespace"]
     state = _agent_state(snapshot, plan, rollout)
@@ -102,7 +105,7 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
     serving = Serving.of(rollout.active, blocked, spec.promotion.progress_deadline_seconds)
     present = conditions(state, serving, before.conditions, context.generation, context.now)
     version = _serving_version(snapshot, rollout.active)
-    status = CompiledAgentStatus(
+    return CompiledAgentStatus(
         observed_generation=context.generation,
         conditions=present,
         phase=phase(present),
@@ -114,13 +117,11 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
         serving=version,
         candidate=_candidate(spec, plan),
         history=_history(before, version, spec.promotion.history_limit),
-        price=_price(snapshot, spec, version),
         endpoint=f"http://{name}.{namespace}.svc:{spec.serving.port}/v1" if snapshot.service else None,
         replicas=serving.ready,
         selector=_scale_selector(name, versions.active_version),
         banner=_banner(snapshot, plan, version),
     )
-    return to_json(status)
 
 
 def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout) -> AgentState:
@@ -180,11 +181,14 @@ def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus |
     return status_of(run) if run else None
 
 
-def _price(snapshot: AgentSnapshot, spec: CompiledAgentSpec, serving: AgentVersion | None) -> Price | None:
+def _price(context: _Context, spec: CompiledAgentSpec, serving: AgentVersion | None) -> tuple[Price | None, float | None]:
+    """The price to report, and when there may be a newer one to report."""
     if serving is None:
-        return None
-    run = _run_status(snapshot, serving.run)
-    return combine_prices(snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+        return None, None
+    run, known = _run_status(context.snapshot, serving.run), context.before.serving
+    before = context.before.price if known and known.version == serving.version else None
+    current = combine_prices(context.snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+    return price_to_report(before, current, context.now)
 
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:

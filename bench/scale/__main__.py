@@ -1,4 +1,5 @@
-"""``python -m bench.scale``: the operator with a thousand finished agents and a hundred in flight.
+"""``python -m bench.scale``: the operator with a thousand finished agents and a hundred in flight,
+at rest, and while one namespace is full of procedures that are expensive to check.
 
 The last line of standard output is the result as JSON; bench/README.md explains the figures.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from bench.scale.fleet import make_fleet
 from bench.scale.measure import Operator, log_end, quantile, requests_since
 from bench.scale.seed_cluster import log, seed_cluster, serve_pod_endpoints
+from bench.scale.starvation import measure_starvation
 
 from subterra_cluster.kubernetes.control_plane import ControlPlane
 from subterra_operator.kube.api_client import KubernetesApi
@@ -38,7 +40,13 @@ async def measure(directory: Path, plane: ControlPlane, audit: Path, arguments: 
         first = Operator.start(directory, plane.kubeconfig, port)
         log(f"settled by a first operator after {await first.steady(resources):.1f} s")
         first.stop()
-        return await measure_restart(Operator.start(directory, plane.kubeconfig, port), resources, audit, arguments.idle)
+        operator = Operator.start(directory, plane.kubeconfig, port)
+        figures = await measure_restart(operator, resources, audit, arguments.idle)
+        api = KubernetesApi()
+        figures |= await measure_starvation(api, operator, arguments.worst) if arguments.worst else {}
+        await api.close()
+        operator.stop()
+        return figures
 
 
 async def measure_restart(operator: Operator, resources: int, audit: Path, idle: float) -> dict[str, float]:
@@ -52,13 +60,13 @@ async def measure_restart(operator: Operator, resources: int, audit: Path, idle:
     await asyncio.sleep(idle)
     rest, busy = requests_since(audit, offset), operator.cpu_seconds() - cpu
     (rss, peak), samples = operator.memory(), await operator.metrics()
-    operator.stop()
     log(f"idle: {dict(rest.verbs)}, writes {dict(rest.writes)}, {100 * busy / idle:.1f} % of a core")
     return {
         "rss_mib": round(rss),
         "rss_peak_mib": round(peak),
         "restart_seconds": round(steady, 1),
         "idle_requests_per_minute": round(rest.total * 60 / idle, 1),
+        "idle_status_writes": sum(count for target, count in rest.writes.items() if target.endswith("/status")),
         "idle_cpu_percent": round(100 * busy / idle, 1),
         "reconcile_p99_ms": round(1000 * quantile(samples["subterra_reconcile_seconds_bucket"], 0.99)),
         "fights": sum(restart.writes.values()) + sum(rest.writes.values()),
@@ -70,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--finished", type=int, default=1000, help="agents with a finished run that are served")
     parser.add_argument("--in-flight", type=int, default=100, help="agents whose first run is training")
+    parser.add_argument("--worst", type=int, default=200, help="expensive procedures in one namespace at the end; 0 for none")
     parser.add_argument("--idle", type=float, default=660, help="idle seconds to measure; the default covers two resyncs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="subterra-bench-") as folder:

@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 from aiohttp import web
 from bench.scale.fleet import NAMESPACES, POD_ADDRESS, READY, Member, serving_status
@@ -11,12 +13,14 @@ from bench.scale.fleet import NAMESPACES, POD_ADDRESS, READY, Member, serving_st
 from subterra_api.crd import all_crds
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
 from subterra_api.job_contract.messages import Progress
-from subterra_api.v1alpha1.compiledagent import Price
+from subterra_jobs.exporter.meter import Reading, ServingMeter
 from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.resources import Object
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
 CONCURRENCY = 16
+CONVERSATIONS, TURNS, BUSY_SECONDS = 30, 5.0, 60.0
+"""What each pod has served so far."""
 
 
 def log(text: str) -> None:
@@ -64,21 +68,34 @@ async def _status(api: KubernetesApi, obj: Object, status: Object) -> Object:
 
 @asynccontextmanager
 async def serve_pod_endpoints() -> AsyncIterator[None]:
-    """Serves progress and prices at the pods' address; the values stay constant."""
+    """Serves progress and prices at the pods' address: a run at 42 %, and an exporter whose vLLM is idle after 30 conversations."""
     progress = Progress(stage="train", percent=42, done=42, planned=100, unit="steps", usd="0", tokens=0)
-    price = Price(usd_per_conversation="0.001", conversations=30, usd_per_hour="2.50", idle_percent=50)
+    meter = _used_meter()
+
+    def price() -> str:
+        meter.observe(time.monotonic(), Reading(running=0, completed=CONVERSATIONS * TURNS, inference_seconds=BUSY_SECONDS))
+        return meter.price().model_dump_json(by_alias=True, exclude_none=True)
+
     runners = [
-        await _answer(PROGRESS_PORT, "/progress", progress.model_dump_json(by_alias=True)),
-        await _answer(EXPORTER_PORT, "/price", price.model_dump_json(by_alias=True)),
+        await _answer(PROGRESS_PORT, "/progress", lambda: progress.model_dump_json(by_alias=True)),
+        await _answer(EXPORTER_PORT, "/price", price),
     ]
     yield
     for runner in runners:
         await runner.cleanup()
 
 
-async def _answer(port: int, path: str, text: str) -> web.AppRunner:
+def _used_meter() -> ServingMeter:
+    """The exporter's own meter after some traffic; from then on its price with idle time grows with every second."""
+    meter, now = ServingMeter(Decimal("2.50"), TURNS), time.monotonic()
+    meter.observe(now - 2 * BUSY_SECONDS, Reading(running=0, completed=0, inference_seconds=0))
+    meter.observe(now, Reading(running=0, completed=CONVERSATIONS * TURNS, inference_seconds=BUSY_SECONDS))
+    return meter
+
+
+async def _answer(port: int, path: str, text: Callable[[], str]) -> web.AppRunner:
     async def handle(_: web.Request) -> web.Response:
-        return web.Response(text=text)
+        return web.Response(text=text())
 
     app = web.Application()
     app.router.add_get(path, handle)

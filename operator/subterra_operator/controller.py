@@ -25,7 +25,8 @@ from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Refusal
-from subterra_operator.work_queue import KeyQueue
+from subterra_operator.work.check_process import ProcedureChecker
+from subterra_operator.work.work_queue import KeyQueue
 
 log = logging.getLogger("subterra")
 
@@ -46,10 +47,11 @@ class Controller:
     def __init__(self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat, lease: LeaderLease) -> None:
         self.settings, self.api, self.lease = settings, api, lease
         self.cache = ObjectCache()
-        self.queue: KeyQueue[Key] = KeyQueue()
+        self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
         self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
         self.poller = PodPoller(self.cache, self.enqueue)
+        self.checker = ProcedureChecker()
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
         self._ready = asyncio.Event()
@@ -87,7 +89,7 @@ class Controller:
 
     async def _lead(self) -> None:
         """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
-        self.queue = KeyQueue()
+        self.queue = self._new_queue()
         self.applier = Applier(self.api, self.cache, self.enqueue, self.recorder.status_written)
         self._enqueue_all()
         try:
@@ -98,8 +100,12 @@ class Controller:
                     group.create_task(self._work())
                 group.create_task(self.poller.run())
                 group.create_task(self.recorder.run())
+                group.create_task(self.checker.run())
         finally:
             metrics.remove_all()  # the next leader reports them
+
+    def _new_queue(self) -> KeyQueue[Key]:
+        return KeyQueue(tenant=lambda key: key.namespace)
 
     def _enqueue_all(self) -> None:
         for kind in RECONCILED:
@@ -139,6 +145,8 @@ class Controller:
 
     async def reconcile(self, key: Key) -> float | None:
         """Decides on one resource and applies the decision; returns the seconds until the next reconcile, if one is due."""
+        if procedure := self.cache.procedure_to_check(key):
+            await self.checker.check(procedure["spec"])
         subject = self.cache.get(key)
         if subject is None or is_deleting(subject):
             metrics.remove(key)

@@ -21,12 +21,24 @@ class StoreSettings(ApiModel):
 
 
 class DefaultResources(ApiModel):
-    """Resources of containers for which none are requested; sized for the bundled model on two CPUs."""
+    """Resources of containers for which none are requested; sized for the bundled model on two CPUs.
 
-    generate: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "2Gi"}, limits={"memory": "4Gi"})
-    train: ResourceRequirements = ResourceRequirements(requests={"cpu": "1", "memory": "3Gi"}, limits={"memory": "10Gi"})
-    evaluate: ResourceRequirements = ResourceRequirements(requests={"cpu": "250m", "memory": "1Gi"}, limits={"memory": "2Gi"})
-    vllm: ResourceRequirements = ResourceRequirements(requests={"cpu": "500m", "memory": "3Gi"}, limits={"memory": "4Gi"})
+    Where cores are scarce, the requests decide who gets how much: the operator's own (`operator.resources` of the chart) leaves it
+    its share next to a training on all cores. The CPU limits are for large nodes, where one stage would spread over all of them.
+    """
+
+    generate: ResourceRequirements = ResourceRequirements(
+        requests={"cpu": "1", "memory": "2Gi"}, limits={"cpu": "4", "memory": "4Gi"}
+    )
+    train: ResourceRequirements = ResourceRequirements(
+        requests={"cpu": "1", "memory": "3Gi"}, limits={"cpu": "8", "memory": "10Gi"}
+    )
+    evaluate: ResourceRequirements = ResourceRequirements(
+        requests={"cpu": "250m", "memory": "1Gi"}, limits={"cpu": "2", "memory": "2Gi"}
+    )
+    vllm: ResourceRequirements = ResourceRequirements(
+        requests={"cpu": "500m", "memory": "3Gi"}, limits={"cpu": "4", "memory": "4Gi"}
+    )
     exporter: ResourceRequirements = ResourceRequirements(requests={"cpu": "10m", "memory": "64Mi"}, limits={"memory": "256Mi"})
 
 

@@ -188,6 +188,8 @@ class Price(StatusModel):
     """Percentage of the time without requests."""
     compile_usd: Annotated[Money | None, Field(alias="compileUSD")] = None
     """Provider spending of the run that made the model, in US dollars."""
+    measured_at: str | None = None
+    """Time of the measurement. Later ones are written at most once an hour; the metrics have the current price."""
 
 
 class CompiledAgentStatus(StatusModel):

@@ -27,6 +27,7 @@ class Reason(StrEnum):
 
     VALID = "Valid"
     INVALID_PROCEDURE = "InvalidProcedure"
+    TOO_LARGE = "TooLarge"
     INVALID_SPEC = "InvalidSpec"
     NAME_TAKEN = "NameTaken"
     REFUSED = "Refused"

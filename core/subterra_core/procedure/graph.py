@@ -4,6 +4,7 @@ A *path* runs from the start to a terminal, visits no node more often than its `
 fact. A *turn* is one node's utterance, so a path has as many turns as nodes. A *hub* is a node with several edges.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ class Step(NamedTuple):
     visits: int = 0
     """Visits to each node of the current loop, packed; a loop that was left is never entered again."""
     decisions: tuple[Hop, ...] = ()
-    """Last decisions of hubs, for guards that are still ahead."""
+    """Last decisions of hubs, for guards that are still ahead; sorted."""
     facts: tuple[tuple[str, frozenset[str]], ...] = ()
     """Values that facts can still have, for hubs that are still ahead."""
 
@@ -37,6 +38,7 @@ class Graph:
         self.spec = spec
         self.nodes: dict[str, Node] = {node.id: node for node in spec.nodes}
         self._declared = {variable.name: frozenset(variable.values) for variable in spec.variables}
+        self._values: dict[Hop, frozenset[str]] = {}
         drawn: nx.DiGraph[str] = nx.DiGraph()
         drawn.add_nodes_from(self.nodes)
         drawn.add_edges_from((node.id, edge.to) for node in spec.nodes for edge in node.next)
@@ -48,6 +50,7 @@ class Graph:
         members = [sorted(condensed.nodes[loop]["members"]) for loop in self.loops]
         self._shift = {node: _BITS * index for nodes in members for index, node in enumerate(nodes)}
         self._hubs_ahead, self._facts_ahead = self._lookahead(condensed)
+        self._edge_work = {node.id: self._work_of_edges(node) for node in spec.nodes}
 
     def begin(self, values: Mapping[str, str] | None = None) -> Step:
         """First step of a walk. With a scenario's `values`, facts decide; without, every value is still possible."""
@@ -110,9 +113,15 @@ class Graph:
 
     def values_for(self, node: Node, edge: Edge) -> frozenset[str]:
         """Values of the fact at `node` that take `edge`: those it names, or those that no edge names."""
-        if edge.values:
-            return frozenset(edge.values)
-        return self._declared[node.fact or ""].difference(*(sibling.values for sibling in node.next))
+        hop = (node.id, edge.to)
+        if hop not in self._values:
+            rest = () if edge.values else self._declared[node.fact or ""].difference(*(sibling.values for sibling in node.next))
+            self._values[hop] = frozenset(edge.values or rest)
+        return self._values[hop]
+
+    def work(self, step: Step) -> int:
+        """How much there is to look at to go on from `step`: 1, and for each edge its guards, its fact and what is remembered."""
+        return 1 + self._edge_work[step.node] + len(self.nodes[step.node].next) * (len(step.decisions) + len(step.facts)) // 32
 
     def _within_bounds(self, step: Step, edge: Edge) -> bool:
         if self.loop[edge.to] != self.loop[step.node]:
@@ -122,14 +131,24 @@ class Graph:
     def _allowed(self, step: Step, node: Node, edge: Edge) -> bool:
         if node.fact is not None and not dict(step.facts)[node.fact] & self.values_for(node, edge):
             return False
-        return all(dict(step.decisions).get(guard.hub) in guard.took for guard in edge.guards)
+        if not edge.guards:
+            return True
+        decided = dict(step.decisions)
+        return all(decided.get(guard.hub) in guard.took for guard in edge.guards)
+
+    def _work_of_edges(self, node: Node) -> int:
+        values = len(self._declared.get(node.fact or "", ())) // 32
+        return sum(1 + len(edge.guards) + values for edge in node.next)
 
     def _decisions(self, step: Step, node: Node, to: str) -> tuple[Hop, ...]:
-        needed = self._hubs_ahead[to]
-        if not needed:
-            return ()
-        known = dict(step.decisions) | ({node.id: to} if len(node.next) > 1 else {})
-        return tuple(sorted(item for item in known.items() if item[0] in needed))
+        needed, known = self._hubs_ahead[to], step.decisions
+        if needed is not self._hubs_ahead[step.node]:
+            known = tuple(item for item in known if item[0] in needed)
+        if len(node.next) > 1 and node.id in needed:
+            place = bisect_left(known, (node.id,))
+            behind = place + 1 if place < len(known) and known[place][0] == node.id else place
+            known = (*known[:place], (node.id, to), *known[behind:])
+        return known
 
     def _facts(self, step: Step, node: Node, edge: Edge) -> tuple[tuple[str, frozenset[str]], ...]:
         needed = self._facts_ahead[edge.to]

@@ -2,7 +2,7 @@
 
 Walks at equal steps have equal futures, so they are merged. Loops are processed in the order in which walks meet them; the cost
 depends on the number of steps in a loop, not of paths. For a loop with too many steps, a beam of those nearest to a terminal is
-followed, and only part of the paths is counted.
+followed, and only part of the paths is counted. The bound counts work, not time, so every machine reports the same numbers.
 """
 
 import heapq
@@ -14,8 +14,9 @@ import networkx as nx
 
 from subterra_core.procedure.graph import Graph, Hop, Step
 
-EFFORT = 60_000
-"""Approximate number of steps to look at; procedures that need more are reported as "more than"."""
+EFFORT = 100_000
+"""Edges to look at, approximately, and what is remembered on the way to them (`Graph.work`): about half a second. Procedures that
+need more are reported as "more than"."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def count_paths(graph: Graph, effort: int = EFFORT) -> PathCount:
         frontier = counter.waiting.pop(loop, {})
         while frontier:
             frontier = counter.advance(counter.beam(frontier), loop)
+            if counter.spent >= 2 * effort:  # one move in each loop is left, so that walks which left the loop so far can end
+                counter.truncated |= bool(frontier)
+                break
     ends = counter.ends
     turns = (ends.shortest, None if counter.truncated else ends.longest) if ends.number else (None, None)
     return PathCount(ends.number, counter.truncated, turns[0], turns[1], frozenset(counter.taken), frozenset(counter.stuck))
@@ -73,6 +77,7 @@ class _PathCounter:
     """Walks that continue once their loop is processed."""
     ends: _Walks = field(default_factory=_Walks)
     truncated: bool = False
+    spent: int = 0
     taken: set[Hop] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
 
@@ -83,25 +88,37 @@ class _PathCounter:
 
     def advance(self, frontier: _Frontier, loop: int) -> _Frontier:
         """Moves all walks one step forward and returns those that stay in the loop."""
-        staying: _Frontier = {}
+        staying, loops = _Frontier(), self.graph.loop
         for step, walks in frontier.items():
-            edges = self.graph.open_edges(step)
+            edges, onward_walks = self.graph.open_edges(step), walks.step()
             if not self.graph.nodes[step.node].next:
                 self.ends = self.ends.merge(walks)
             elif not edges:
                 self.stuck.add(step.node)
             for edge in edges:
                 self.taken.add((step.node, edge.to))
-                onward, target = self.graph.take(step, edge), self.graph.loop[edge.to]
+                onward, target = self.graph.take(step, edge), loops[edge.to]
                 into = staying if target == loop else self.waiting[target]
-                into[onward] = into.get(onward, _Walks()).merge(walks.step())
+                known = into.get(onward)
+                into[onward] = known.merge(onward_walks) if known else onward_walks
         return staying
 
     def beam(self, frontier: _Frontier) -> _Frontier:
         """The steps nearest to a terminal, as many as the remaining effort allows; its share lasts until walks can end."""
-        width = max(1, self.effort // (2 * len(self.graph.nodes)))
-        if len(frontier) > width:
-            frontier = dict(heapq.nsmallest(width, frontier.items(), key=lambda item: self._distance[item[0].node]))
+        share = max(0, self.effort - self.spent) // (2 * len(self.graph.nodes))
+        work = sum(map(self.graph.work, frontier))
+        if work > share and len(frontier) > 1:
+            frontier, work = self._nearest(frontier, share)
             self.truncated = True
-        self.effort = max(0, self.effort - len(frontier))
+        self.spent += work
         return frontier
+
+    def _nearest(self, frontier: _Frontier, share: int) -> tuple[_Frontier, int]:
+        """At least one step, and more as long as their work is within `share`; with the work."""
+        kept, spent = _Frontier(), 0
+        for step in heapq.nsmallest(max(1, share), frontier, key=lambda step: self._distance[step.node]):
+            work = self.graph.work(step)
+            if kept and spent + work > share:
+                break
+            kept[step], spent = frontier[step], spent + work
+        return kept, spent

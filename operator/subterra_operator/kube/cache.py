@@ -132,6 +132,15 @@ class ObjectCache:
         elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod"):
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
 
+    def procedure_to_check(self, key: Key) -> Object | None:
+        """The Procedure whose check the decision on a resource needs: itself, or that of a run without a frozen input."""
+        if key.kind == "Procedure":
+            return self.get(key)
+        if key.kind != "CompileRun" or Key("ConfigMap", key.namespace, input_name(key.name)) in self._objects["ConfigMap"]:
+            return None
+        run = self.get(key)
+        return self.get(Key("Procedure", key.namespace, _procedure_of(run) or "")) if run else None
+
     def procedure_snapshot(self, key: Key) -> ProcedureSnapshot | None:
         """Input of a Procedure's decision, or `None` if the Procedure is not known."""
         procedure = self.get(key)
@@ -173,6 +182,11 @@ class ObjectCache:
             prices=self._prices(pods, service),
             events=self.events.get(key.namespace, {}),
         )
+
+    def serving_prices(self, agent: Key) -> tuple[Price, ...]:
+        """Prices of an agent's pods with traffic."""
+        pods = self._lookup("Pod", ("serves", agent.namespace, agent.name))
+        return self._prices(pods, self.get(Key("Service", agent.namespace, agent.name)))
 
     def _prices(self, pods: list[Object], service: Object | None) -> tuple[Price, ...]:
         """Prices of the pods with traffic, by pod name."""

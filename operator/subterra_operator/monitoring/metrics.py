@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from subterra_api.job_contract.messages import Calls, Progress
+from subterra_api.v1alpha1.compiledagent import Price
 from subterra_operator.labels import AGENT_LABEL, labels_of
 from subterra_operator.resources import Key
 
@@ -44,6 +45,18 @@ AGENT_CONDITION = Gauge(
 AGENT_USD = Gauge(
     "subterra_compiledagent_usd_per_conversation",
     "Cost of the serving pods' busy time per conversation in US dollars.",
+    ["namespace", "agent"],
+    registry=REGISTRY,
+)
+AGENT_USD_WITH_IDLE = Gauge(
+    "subterra_compiledagent_usd_per_conversation_with_idle",
+    "Cost of all time of the serving pods per conversation in US dollars.",
+    ["namespace", "agent"],
+    registry=REGISTRY,
+)
+AGENT_CONVERSATIONS = Gauge(
+    "subterra_compiledagent_conversations",
+    "Conversations on which the prices are measured, since the serving pods started.",
     ["namespace", "agent"],
     registry=REGISTRY,
 )
@@ -93,8 +106,20 @@ def record_status(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any
         for condition in status.get("conditions", []):
             value = _CONDITION_VALUES[condition["status"]]
             AGENT_CONDITION.labels(key.namespace, key.name, condition["type"]).set(value)
-        if usd := (status.get("price") or {}).get("usdPerConversation"):
-            AGENT_USD.labels(key.namespace, key.name).set(float(usd))
+
+
+def record_price(agent: Key, price: Price) -> None:
+    """Sets an agent's gauges from its price; removes those without a value."""
+    values = {
+        AGENT_USD: price.usd_per_conversation,
+        AGENT_USD_WITH_IDLE: price.usd_per_conversation_with_idle,
+        AGENT_CONVERSATIONS: price.conversations,
+    }
+    for gauge, value in values.items():
+        if value is None:
+            gauge.remove_by_labels({"namespace": agent.namespace, "agent": agent.name})
+        else:
+            gauge.labels(agent.namespace, agent.name).set(float(value))
 
 
 def record_progress(run: Key, progress: Progress) -> None:
@@ -125,7 +150,7 @@ def remove(key: Key) -> None:
     _phases.pop(key, None)
     gauges_by_kind = {
         "CompileRun": ("run", (RUN_PHASE, RUN_USD, *_LASTING, *_LIVE)),
-        "CompiledAgent": ("agent", (AGENT_CONDITION, AGENT_USD)),
+        "CompiledAgent": ("agent", (AGENT_CONDITION, AGENT_USD, AGENT_USD_WITH_IDLE, AGENT_CONVERSATIONS)),
     }
     label, gauges = gauges_by_kind.get(key.kind, ("", ()))
     for gauge in gauges:

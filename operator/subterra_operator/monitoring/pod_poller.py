@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.base import ApiModel
-from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.v1alpha1.compiledagent import CostSettings, Price
+from subterra_operator.decide.agent.price import combine_prices, has_moved
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, labels_of
+from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, labels_of
 from subterra_operator.monitoring import metrics
 from subterra_operator.resources import Key, Object
 
@@ -74,7 +75,7 @@ class PodPoller:
             if labels_of(pod).get(COMPONENT_LABEL) == "serving":
                 self._next_price[_name(pod)] = now + PRICE_SECONDS
                 price = await _get(session, _url(pod, EXPORTER_PORT, "price"), Price)
-                self._publish(self._cache.prices, pod, price, now)
+                self._publish_price(pod, price)
             else:
                 progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
                 self._publish(self._cache.progress, pod, progress, now)
@@ -86,6 +87,20 @@ class PodPoller:
         if progress is not None and self._cache.get(run) is not None:
             self._measured[_name(pod)] = run
             metrics.record_progress(run, progress)
+
+    def _publish_price(self, pod: Object, price: Price | None) -> None:
+        """Stores a price and sets its agent's metrics; enqueues the pod only if there were conversations since the last one."""
+        if price is None:
+            return
+        before = self._cache.prices.get(_name(pod))
+        self._cache.prices[_name(pod)] = price
+        key = Key("CompiledAgent", pod["metadata"]["namespace"], labels_of(pod).get(AGENT_LABEL, ""))
+        if agent := self._cache.get(key):
+            hourly = agent["spec"].get("cost", {}).get("usdPerHour", CostSettings().usd_per_hour)
+            if combined := combine_prices(self._cache.serving_prices(key), hourly, None):
+                metrics.record_price(key, combined)
+        if before is None or has_moved(before, price):
+            self._enqueue(pod)
 
     def _publish(self, published: dict[PodName, M], pod: Object, value: M | None, now: float) -> None:
         """Stores a changed value in the cache, at most once per `PUBLISH_SECONDS`."""

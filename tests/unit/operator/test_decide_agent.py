@@ -402,3 +402,20 @@ def test_the_price_follows_todays_hourly_price() -> None:
     assert decision.status
     assert decision.status["price"]["usdPerConversation"] == "0.003"
     assert decision.status["price"]["conversations"] == 40
+
+
+def test_new_prices_alone_write_no_status_but_a_lost_pod_does_at_once_and_keeps_the_price() -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    parts: dict[str, Any] = {"runs": (run,), "service": traffic_to(agent, version(agent, run))}
+    price = Price(usd_per_conversation="0.001", usd_per_conversation_with_idle="0.1", conversations=3, usd_per_hour="2.50")
+    busier = price.model_copy(update={"conversations": 4, "usd_per_conversation_with_idle": "0.2"})
+    first = decide(agent, deployments=(version(agent, run),), prices=(price,), **parts)
+    agent["status"] = first.status
+    second = decide(agent, 30, deployments=(version(agent, run),), prices=(busier,), **parts)
+    assert second.status == first.status
+    assert second.recheck_after == 3600 - 30
+    lost = decide(agent, 60, deployments=(version(agent, run, ready=0),), prices=(busier,), **parts)
+    assert condition(lost, "Ready") == ("False", "NotServing")
+    assert lost.status and first.status
+    assert lost.status["price"] == first.status["price"]

@@ -2,7 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from subterra_api.v1alpha1.procedure import Edge, Guard, Node, ProcedureSpec
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
@@ -47,9 +49,22 @@ def _check_customer_hub(node: Node, where: str, field: str) -> Iterator[Finding]
     for edge, name, path in located_edges(node, field):
         if not edge.when:
             yield error(name, path, "the customer decides here, but this edge has no `when`", "set when on this edge")
-    for (one, _, _), (other, name, path) in itertools.combinations(located_edges(node, field), 2):
+    edges = list(located_edges(node, field))
+    for first, second in _alike(node.next):
+        one, (other, name, path) = edges[first][0], edges[second]
         if not _exclusive(one, other):
             yield from _check_distinguishable(one, other, name, path)
+
+
+def _alike(edges: Sequence[Edge]) -> list[tuple[int, int]]:
+    """Pairs of edges that have a condition or an example in common, by their index."""
+    having: defaultdict[Any, set[int]] = defaultdict(set)
+    for index, edge in enumerate(edges):
+        if edge.when:
+            having[_significant_words(edge.when)].add(index)
+        for text in edge.examples:
+            having[_plain(text)].add(index)
+    return sorted({pair for group in having.values() for pair in itertools.combinations(sorted(group), 2)})
 
 
 def _check_distinguishable(one: Edge, other: Edge, name: str, path: str) -> Iterator[Finding]:
@@ -57,11 +72,16 @@ def _check_distinguishable(one: Edge, other: Edge, name: str, path: str) -> Iter
     if one.when and other.when and _significant_words(one.when) == _significant_words(other.when):
         fix = "make their conditions differ, or guard them by different decisions"
         yield error(name, f"{path}.when", f"has the same condition as the branch to {one.to}", fix)
-    examples = {tuple(text.lower().split()) for text in one.examples}
+    examples = set(map(_plain, one.examples))
     for index, text in enumerate(other.examples):
-        if tuple(text.lower().split()) in examples:
+        if _plain(text) in examples:
             problem = f"{text!r} is also an example of the branch to {one.to}, so it decides nothing"
             yield error(name, f"{path}.examples[{index}]", problem, "keep it on one branch")
+
+
+def _plain(text: str) -> tuple[str, ...]:
+    """Words by which examples are compared, ignoring case and spaces."""
+    return tuple(text.lower().split())
 
 
 def _exclusive(one: Edge, other: Edge) -> bool:
@@ -88,9 +108,10 @@ def _check_fact_hub(spec: ProcedureSpec, node: Node, where: str, field: str) -> 
         problem = f"depends on {node.fact}, which only the teacher sees: the model would learn to invent it"
         yield error(where, f"{field}.fact", problem, "set its visibility to context, or let the customer say it")
     taken: dict[str, str] = {}
+    possible = frozenset(variable.values)
     for edge, name, path in located_edges(node, field):
         for value in sorted(set(edge.values)):
-            if value not in variable.values:
+            if value not in possible:
                 fix = "correct it, or add it to the variable's values"
                 yield error(name, f"{path}.values", f"{node.fact} is never {value!r}", fix)
             if value in taken:

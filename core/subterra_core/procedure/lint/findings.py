@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
@@ -38,6 +39,8 @@ class Analysis:
     min_turns: int | None = None
     max_turns: int | None = None
     """Also `None` if not all paths could be counted: longer ones may exist."""
+    too_large: bool = False
+    """Whether the procedure was not checked because of its size."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -51,7 +54,7 @@ class Analysis:
     def path_count(self) -> str:
         """Number of paths, or "more than" a number."""
         if self.paths >= EXACT_COUNT_LIMIT:
-            return f"more than 10^{len(str(self.paths - 1)) - 1}"
+            return f"more than 10^{Decimal(self.paths - 1).adjusted()}"
         return f"more than {self.paths}" if self.truncated else str(self.paths)
 
 

@@ -1,24 +1,12 @@
-"""Structural checks: size, start, unique ids, edges to missing nodes, terminals."""
+"""Structural checks: start, unique ids, edges to missing nodes, terminals."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
-from subterra_api.digest import canonical, significant_fields
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
-
-MAX_BYTES = 512 * 1024
-"""Size limit of a procedure's canonical form: a run's input contains it, in a ConfigMap, which holds one MiB."""
-
-
-def check_size(spec: ProcedureSpec) -> Iterator[Finding]:
-    """An error if the procedure is too large for a run's input."""
-    size = len(canonical(significant_fields(spec)))
-    if size > MAX_BYTES:
-        problem = f"has {size / 1024:,.0f} KiB in canonical form, but a run's input holds at most {MAX_BYTES // 1024} KiB"
-        yield error("the procedure", "spec", problem, "shorten prompts, or list fewer examples and values")
 
 
 def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -45,8 +33,12 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
 def _disconnected(spec: ProcedureSpec, drawn: "nx.DiGraph[str]") -> Iterator[Finding]:
     """Nodes that the start does not lead to, or that lead to no terminal."""
     reachable = nx.descendants(drawn, spec.start) | {spec.start}
-    terminals = [node.id for node in spec.nodes if not node.next]
-    terminating = set(terminals).union(*(nx.ancestors(drawn, terminal) for terminal in terminals))
+    waiting = [node.id for node in spec.nodes if not node.next]
+    terminating = set(waiting)
+    while waiting:
+        before = set(drawn.predecessors(waiting.pop())) - terminating
+        terminating |= before
+        waiting += before
     for node, where, field in located_nodes(spec):
         if node.id not in reachable:
             yield error(where, field, "cannot be reached from the start", "add an edge to it or remove it")

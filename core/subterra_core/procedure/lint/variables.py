@@ -1,9 +1,9 @@
 """Checks of variables and templates, and of what the agent knows when it speaks or decides."""
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
+from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
 from subterra_core.procedure.template import variables_of
 
@@ -54,37 +54,53 @@ def _incomplete(variable: Variable) -> Iterator[tuple[str, str, str]]:
 
 def check_known_when_used(spec: ProcedureSpec) -> Iterator[Finding]:
     """Values that the agent says or decides by without knowing them: training would teach it to invent them."""
+    said = {node.id: _said_on_edges(node) for node in spec.nodes}
+    unknown = _unknown_at_nodes(spec, said)
+    spoken = {node.id: _mentioned_in(speech(node)) for node in spec.nodes if node.role == "agent"}
     for variable in spec.variables:
         if variable.visibility == "context":
             continue
-        unknown_at = _nodes_before_mention(spec, variable.name)
         for node, where, field in located_nodes(spec):
-            if node.id not in unknown_at:
+            if variable.name not in unknown[node.id]:
                 continue
-            says_it = all(_mentions(node, edge, variable.name) for edge in node.next)
+            says_it = all(variable.name in names for names in said[node.id])
             if node.fact == variable.name and variable.visibility == "customer" and not says_it:
                 problem = f"depends on {variable.name}, which the customer may not have said by then"
                 fix = f"let an earlier customer turn say {{{{{variable.name}}}}}, or set its visibility to context"
                 yield error(where, f"{field}.fact", problem, fix)
-            if node.role == "agent" and any(variable.name in variables_of(text) for text in speech(node)):
-                unknown = f"the agent says {{{{{variable.name}}}}}, which may be unknown at this point"
+            if variable.name in spoken.get(node.id, ()):
+                problem = f"the agent says {{{{{variable.name}}}}}, which may be unknown at this point"
                 fix = "let an earlier customer turn say it, or set the variable's visibility to context"
-                yield warning(where, field, f"{unknown}: the model would learn to invent it", fix)
+                yield warning(where, field, f"{problem}: the model would learn to invent it", fix)
 
 
-def _nodes_before_mention(spec: ProcedureSpec, variable: str) -> Set[str]:
-    """Nodes that some conversation reaches before the customer has said the variable's value."""
+def _unknown_at_nodes(spec: ProcedureSpec, said: Mapping[str, Sequence[Set[str]]]) -> Mapping[str, Set[str]]:
+    """For each node, the variables whose values the customer has not said yet in some conversation that reaches it."""
     nodes = {node.id: node for node in spec.nodes}
-    reached, waiting = {spec.start}, [spec.start]
+    unknown: dict[str, set[str]] = {node: set() for node in nodes}
+    unknown[spec.start] = {variable.name for variable in spec.variables}
+    waiting = dict.fromkeys([spec.start])
     while waiting:
-        node = nodes[waiting.pop()]
-        onward = {edge.to for edge in node.next if not _mentions(node, edge, variable)} - reached
-        reached |= onward
-        waiting += onward
-    return reached
+        node = nodes[next(iter(waiting))]
+        del waiting[node.id]
+        for edge, names in zip(node.next, said[node.id], strict=True):
+            if more := unknown[node.id] - names - unknown[edge.to]:
+                unknown[edge.to] |= more
+                waiting[edge.to] = None
+    return unknown
 
 
-def _mentions(node: Node, edge: Edge, variable: str) -> bool:
-    """Whether the customer always says the value at `node` on the way along `edge`."""
-    texts = edge.examples or node.examples or (node.prompt,)
-    return node.role == "user" and all(variable in variables_of(text) for text in texts)
+def _said_on_edges(node: Node) -> list[Set[str]]:
+    """For each edge, the variables whose values the customer always says at `node` on the way along it."""
+    if node.role != "user":
+        return [frozenset()] * len(node.next)
+    otherwise = _said_in_all(node.examples or (node.prompt,))
+    return [_said_in_all(edge.examples) if edge.examples else otherwise for edge in node.next]
+
+
+def _said_in_all(texts: Iterable[str]) -> Set[str]:
+    return set.intersection(*(set(variables_of(text)) for text in texts))
+
+
+def _mentioned_in(texts: Iterable[str]) -> Set[str]:
+    return {name for text in texts for name in variables_of(text)}

@@ -9,12 +9,12 @@ from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, Compile
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
-from subterra_operator.decide.agent.price import combine_prices
+from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
 from subterra_operator.decide.decision import Decision, earliest, to_json
-from subterra_operator.decide.procedure import describe_errors
+from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
@@ -60,11 +60,15 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
     rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
     rollout_writes = (replace(write, group="rollout") for write in rollout.writes)  # what serves does not wait for the next run
+    price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
+    status = _status(context, spec, plan, versions, rollout).model_copy(update={"price": price})
     return Decision(
         (*plan.writes, *restored, *rollout_writes),
         (*plan.deletes, *rollout.deletes),
-        _status(context, spec, plan, versions, rollout),
-        earliest((plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), *rechecks)),
+        to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
+        earliest(
+            (plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), newer_price_after, *rechecks),
+        ),
         tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
     )
 
@@ -108,14 +112,15 @@ def _readiness_recheck(spec: CompiledAgentSpec, rollout: Rollout) -> float | Non
     return float(spec.promotion.progress_deadline_seconds)
 
 
-def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> dict[str, object]:
+def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> CompiledAgentStatus:
+    """The status without a price."""
     snapshot, before = context.snapshot, context.before
     name, namespace = snapshot.agent["metadata"]["name"], snapshot.agent["metadata"]["namespace"]
     state = _agent_state(snapshot, plan, rollout, context.now)
     serving = Serving.of(rollout.active, versions.trouble(versions.active_version), spec.promotion.progress_deadline_seconds)
     present = conditions(state, serving, before.conditions, context.generation, context.now)
     version = _serving_version(snapshot, rollout.active)
-    status = CompiledAgentStatus(
+    return CompiledAgentStatus(
         observed_generation=context.generation,
         conditions=present,
         phase=phase(present, state.activity),
@@ -128,13 +133,11 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
         serving=version,
         candidate=_candidate(spec, plan),
         history=_history(before, version, spec.promotion.history_limit),
-        price=_price(snapshot, spec, version),
         endpoint=f"http://{name}.{namespace}.svc:{spec.serving.port}/v1" if snapshot.service else None,
         replicas=serving.ready,
         selector=_scale_selector(name, versions.active_version),
         banner=_banner(snapshot, plan, version),
     )
-    return to_json(_unwritten(context, plan, status) if snapshot.refusal else status)
 
 
 def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> CompiledAgentStatus:
@@ -202,11 +205,14 @@ def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus |
     return status_of(run) if run else None
 
 
-def _price(snapshot: AgentSnapshot, spec: CompiledAgentSpec, serving: AgentVersion | None) -> Price | None:
+def _price(context: _Context, spec: CompiledAgentSpec, serving: AgentVersion | None) -> tuple[Price | None, float | None]:
+    """The price to report, and when there may be a newer one to report."""
     if serving is None:
-        return None
-    run = _run_status(snapshot, serving.run)
-    return combine_prices(snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+        return None, None
+    run, known = _run_status(context.snapshot, serving.run), context.before.serving
+    before = context.before.price if known and known.version == serving.version else None
+    current = combine_prices(context.snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+    return price_to_report(before, current, context.now)
 
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:

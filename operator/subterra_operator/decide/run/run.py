@@ -18,7 +18,7 @@ from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
 from subterra_core.provider_rules import provider_conflicts
 from subterra_operator.decide.decision import Decision, Write, earliest, to_json
-from subterra_operator.decide.procedure import cached_analysis, describe_errors
+from subterra_operator.decide.procedure_check import checked, describe_errors
 from subterra_operator.decide.retry import retry_request
 from subterra_operator.decide.run.stage import RunContext, StageStep, next_step
 from subterra_operator.decide.run.status import Blockers, conditions, phase, progress, total_usd
@@ -149,22 +149,20 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
     if snapshot.procedure is None:
         text = f"Procedure {name} does not exist in this namespace; create it"
         return _FrozenInput(problem=(Reason.PROCEDURE_NOT_FOUND, text))
-    try:
-        procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
-    except ValidationError as error:
-        return _FrozenInput(problem=(Reason.INVALID_PROCEDURE, f"Procedure {name}: {describe_errors(error)}"))
-    if problem := _rejection(name, procedure, spec, settings):
+    if problem := _rejection(name, snapshot.procedure["spec"], spec, settings):
         return _FrozenInput(problem=problem)
+    procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
     frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure))
     return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure),))
 
 
-def _rejection(name: str, procedure: ProcedureSpec, spec: CompileRunSpec, settings: Settings) -> tuple[Reason, str] | None:
+def _rejection(name: str, procedure: Observed, spec: CompileRunSpec, settings: Settings) -> tuple[Reason, str] | None:
     """Why nothing may be spent on this run, or `None`."""
-    if errors := cached_analysis(procedure).errors:
-        return Reason.INVALID_PROCEDURE, f"Procedure {name} has errors: {'; '.join(str(error) for error in errors)}"
+    check = checked(procedure)
+    if check.errors:
+        return check.reason, f"Procedure {name} has errors: {check.errors}"
     expected = spec.inputs.procedure_digest
-    if expected is not None and expected != procedure_digest(procedure):
+    if expected is not None and expected != check.counts.digest:
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
     if problems := [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings)]:

@@ -239,5 +239,5 @@ def test_an_unused_variable_is_only_a_warning() -> None:
 def test_a_procedure_that_no_run_could_carry_is_refused() -> None:
     spec = procedure(*(agent(f"n{number}", f"n{number + 1}", prompt="x" * 4000) for number in range(200)), end("n200"), start="n0")
     [finding] = analyse(spec).errors
-    assert (finding.field, finding.fix) == ("spec", "shorten prompts, or list fewer examples and values")
-    assert "at most 512 KiB" in finding.problem
+    assert (finding.field, finding.fix) == ("spec", "shorten prompts, and move what they share to knowledge")
+    assert "the limit is 512 KiB" in finding.problem

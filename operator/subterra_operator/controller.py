@@ -16,7 +16,7 @@ from subterra_operator.kube.apply import Applier, ForeignObjectError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.heartbeat import HEARTBEAT_NAME, Heartbeat
 from subterra_operator.labels import RUN_LABEL
-from subterra_operator.monitoring import metrics
+from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Kind, is_deleting, key_of
 from subterra_operator.settings import Settings
@@ -137,6 +137,7 @@ class Controller:
         subject = self.cache.get(key)
         if subject is None or is_deleting(subject):
             metrics.remove(key)
+            model_metrics.forget_retirements(key)
             self.cache.name_conflicts.pop(key, None)
             return None
         decision = self.decide(key, datetime.now(UTC))
@@ -152,6 +153,8 @@ class Controller:
         if self.cache.name_conflicts.pop(key, None):
             self.queue.add(key)
         metrics.record_status(key, decision.status or {}, subject)
+        if key.kind == "CompiledAgent":
+            model_metrics.record_retirements(key, subject, datetime.now(UTC).date())
         return decision.recheck_after
 
     async def _cache_is_stale(self, run: Key) -> bool:

@@ -20,7 +20,7 @@ TABLE_FILE = "models.yaml"
 Family = Literal["anthropic", "openai"]
 State = Literal["active", "deprecated", "retired"]
 Usd = Annotated[Decimal, Field(ge=0, strict=False)]
-_DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)")
+_DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
 _FINE_TUNED = re.compile(r"ft:([^:]+):")
 
 
@@ -114,8 +114,8 @@ class HostedModel(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.state != "active" and (self.retires_on is None or self.replacement is None):
-            raise ValueError(f"{self.name}: a {self.state} model has retiresOn and replacement")
+        if self.state == "retired" and self.retires_on is None:
+            raise ValueError(f"{self.name}: a retired model has retiresOn")
         if bool(self.thinking.efforts) != bool(self.thinking.field):
             raise ValueError(f"{self.name}: thinking.efforts and thinking.field come together")
         return self
@@ -193,10 +193,13 @@ def _by_name() -> Mapping[str, HostedModel]:
 def model_named(name: str) -> HostedModel | None:
     """The model of this name, alias or dated name; None if it is unknown."""
     known = _by_name()
-    if name in known:
-        return known[name]
-    suffix = next((match for match in _DATED.finditer(name) if match.end() == len(name)), None)
-    return known.get(name[: suffix.start()]) if suffix else None
+    suffix = _DATED.search(name)
+    return known.get(name) or (known.get(name[: suffix.start()]) if suffix else None)
+
+
+def is_dated(name: str, model: str) -> bool:
+    """Whether `name` is `model` with a date suffix."""
+    return name.startswith(model) and _DATED.fullmatch(name[len(model) :]) is not None
 
 
 def base_model_named(name: str) -> HostedModel | None:
@@ -206,9 +209,11 @@ def base_model_named(name: str) -> HostedModel | None:
 
 
 def close_names(name: str, others: Iterable[str] = ()) -> tuple[str, ...]:
-    """Up to three known names that resemble `name`, retired models left out, closest first."""
-    living = (model.name for model in hosted_models() if model.state != "retired")
-    return tuple(difflib.get_close_matches(name, [*living, *others], n=3, cutoff=0.5))
+    """Up to three names of active models, or of `others`, that `name` may have been meant for; the likeliest first."""
+    known = [*(model.name for model in hosted_models() if model.state == "active"), *others]
+    begun = sorted((each for each in known if name and each.startswith(name)), reverse=True)
+    alike = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    return tuple(dict.fromkeys((*begun, *alike)))[:3]
 
 
 def _names(models: Iterable[HostedModel]) -> dict[str, HostedModel]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.hosted_models.catalog import LongPrompts
+from subterra_core.model_retirements import retirement_of
 from subterra_core.pricing import TokenPrice, UnknownModelError, price_of
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.llm.behavior.bills import Tariff
@@ -41,6 +42,8 @@ class Account:
 def resolve_account(provider: Provider, field: str, environment: StageEnvironment) -> Account:
     """The account that calls `provider`, checked before the first call. Raises InvalidInputError that names the fix."""
     assert provider.model, "the API asks for it"
+    if (retired := retirement_of(provider, environment.today)) is not None and retired.is_over:
+        raise InvalidInputError(f"{field}.model: {retired.message}")
     try:
         price = price_of(provider.model, environment.prices)
     except UnknownModelError as error:

@@ -19,4 +19,4 @@ def cache_minimum(provider: str, model: str) -> int:
     if provider == "openai":
         return _OPENAI_MINIMUM
     known = model_named(model)
-    return _UNKNOWN_MODEL_MINIMUM if known is None else known.minimum_cached_tokens
+    return known.minimum_cached_tokens if known else _UNKNOWN_MODEL_MINIMUM

@@ -98,4 +98,5 @@ def _model(provider: Provider) -> HostedModel | None:
     """What is known of the model; nothing of one at an endpoint of its own, whatever its name."""
     if provider.name == "scripted" or provider.base_url is not None or provider.model is None:
         return None
-    return base_model_named(provider.model)
+    model = base_model_named(provider.model)
+    return model if model is not None and model.family == provider.name else None

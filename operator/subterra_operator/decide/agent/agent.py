@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from subterra_api.v1alpha1.base import Condition
 from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
@@ -13,8 +14,9 @@ from subterra_operator.decide.agent.price import combine_prices
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, with_rollout
-from subterra_operator.decide.decision import Decision, earliest, to_json
+from subterra_operator.decide.decision import ConditionBuilder, Decision, earliest, to_json
 from subterra_operator.decide.procedure import describe_errors
+from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings
@@ -22,6 +24,8 @@ from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_of
 from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
+
+RETIREMENT_EFFECT = "new runs are refused from that day on, what serves goes on serving"
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
     version = _serving_version(snapshot, rollout.active)
     status = CompiledAgentStatus(
         observed_generation=context.generation,
-        conditions=present,
+        conditions=(*present, *_retirement(context, spec)),
         phase=phase(present),
         procedure_digest=plan.procedure_digest,
         retry_at=context.retry.seen,
@@ -121,6 +125,13 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
         banner=_banner(snapshot, plan, version),
     )
     return to_json(status)
+
+
+def _retirement(context: _Context, spec: CompiledAgentSpec) -> tuple[Condition, ...]:
+    if spec.compile is None:
+        return ()
+    make = ConditionBuilder(context.before.conditions, context.generation, context.now)
+    return retirement_condition(make, models_of(spec.compile), RETIREMENT_EFFECT)
 
 
 def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout) -> AgentState:

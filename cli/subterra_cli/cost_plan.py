@@ -101,6 +101,7 @@ def lines(plan: CostPlan) -> Iterator[str]:
         yield "no paid API calls"
         return
     yield f"total {plan.total}, hardware excluded: generation {plan.generation}, evaluation {plan.evaluation}"
+    yield from plan.total.assumptions
     yield from (_cap_line(plan.total, cap) for cap in plan.caps)
     yield from (f"warning: {each}" for each in plan.retiring)
     if not plan.caps:

@@ -74,6 +74,12 @@ def sent_effort(provider: Provider) -> str | None:
     return model.least_effort if model is not None and model.thinks else None
 
 
+def thinks_unasked(provider: Provider) -> bool:
+    """Whether the model is known to think when requests say nothing of it."""
+    model = _model(provider)
+    return model is not None and model.thinks
+
+
 def request_fields(provider: Provider) -> Any:
     """All of a provider that requests to it carry, for cache keys and fingerprints.
 

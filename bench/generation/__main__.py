@@ -1,4 +1,7 @@
-"""``python -m bench.generation [planning|reuse|providers|thinking|faults]…``: prints tables, then a line of JSON; default: all parts."""
+"""Prints tables, then a line of JSON; default: all parts.
+
+Run as ``python -m bench.generation [planning|reuse|providers|thinking|faults]…``.
+"""
 
 import json
 import sys

@@ -147,7 +147,7 @@ class FakeLLMApi:
     """Output tokens of every response, or of the response to a request body."""
     seconds: float | Callable[[random.Random], float] = 0.0
     stop_reason: str = "end_turn"
-    model: FakeModel = FakeModel()
+    model: FakeModel = field(default_factory=FakeModel)
     retired: set[str] = field(default_factory=set[str])
     """Models that are not served any more."""
     unknown_fields: set[str] = field(default_factory=set[str])

@@ -1,6 +1,7 @@
 """What tests of several folders need."""
 
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from xdist.scheduler import LoadScopeScheduling
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_jobs.stage import environment
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 
 TESTS = Path(__file__).parent
+TODAY = date(2026, 11, 20)
+"""By which hosted models have retired or not, so that tests do not begin to fail on the day on which one of theirs does."""
 LONG_FIRST = ("engines", "apiserver", "faults", "browser")
 """Folders whose tests run in one process each, in the order in which they are begun: engines need a core for themselves."""
 
@@ -46,6 +50,12 @@ def _group(file: str) -> str:
 
 def _rank(group: str) -> int:
     return LONG_FIRST.index(group) if group in LONG_FIRST else len(LONG_FIRST)
+
+
+@pytest.fixture(autouse=True)
+def day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages and commands in this process see `TODAY`."""
+    monkeypatch.setattr(environment, "current_date", lambda: TODAY)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from subterra_api.job_contract.defaults import evaluation_of, generation_of
 from subterra_cli.errors import CommandError
 from subterra_cli.files.manifests import CompileRequest, SpendingCap
+from subterra_core.model_retirements import retired_models, retiring_models
 from subterra_core.pricing import TokenPrice, UnknownModelError
 from subterra_core.procedure.graph import Graph
 from subterra_core.provider_rules import provider_conflicts
@@ -39,6 +41,8 @@ class CostPlan:
     evaluation: CostEstimate
     caps: tuple[SpendingCap, ...]
     coverage: Coverage
+    retiring: tuple[str, ...] = ()
+    """Hosted models whose requests fail soon, each with field, date and replacement."""
 
     @property
     def total(self) -> CostEstimate:
@@ -50,9 +54,9 @@ class CostPlan:
         return all(self.total.low.usd <= cap.usd for cap in self.caps)
 
 
-def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice]) -> CostPlan:
+def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: date) -> CostPlan:
     """The cost with an empty store, where no response is cached. Raises CommandError."""
-    if conflicts := provider_conflicts(request.inputs):
+    if conflicts := (*provider_conflicts(request.inputs), *retired_models(request.inputs, today)):
         raise CommandError("\n".join(f"{request.name}: {conflict}" for conflict in conflicts))
     write = generation_of(request.inputs.generation, request.inputs.base_model.kind)
     judge = evaluation_of(request.inputs.evaluation)
@@ -69,7 +73,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice]) -> CostP
     scripted = tuple(name for name, provider in roles.items() if provider.name == "scripted")
     count = write.conversations * len(write.seeds)
     coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
-    return CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage)
+    retiring = retiring_models(request.inputs, today)
+    return CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
 
 
 def table(plan: CostPlan) -> Table:
@@ -96,7 +101,9 @@ def lines(plan: CostPlan) -> Iterator[str]:
         yield "no paid API calls"
         return
     yield f"total {plan.total}, hardware excluded: generation {plan.generation}, evaluation {plan.evaluation}"
+    yield from plan.total.assumptions
     yield from (_cap_line(plan.total, cap) for cap in plan.caps)
+    yield from (f"warning: {each}" for each in plan.retiring)
     if not plan.caps:
         yield "no cap is set; spec.budget.maxUSDPerRun of an agent sets one"
 
@@ -120,6 +127,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "scripted": list(plan.scripted),
         "generation": _estimate_data(plan.generation),
         "evaluation": _estimate_data(plan.evaluation),
+        "retiring": list(plan.retiring),
         "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
         "usd": _dollars(plan.total.low, plan.total.high),
         "caps": [{"field": cap.field, "usd": float(cap.usd), "covers": _covers(plan.total, cap.usd)} for cap in plan.caps],

@@ -8,6 +8,7 @@ from subterra_cli.commands.diff import diff
 from subterra_cli.commands.graph import graph
 from subterra_cli.commands.import_langgraph import imports
 from subterra_cli.commands.lint import lint
+from subterra_cli.commands.models import models
 from subterra_cli.commands.paths import paths
 from subterra_cli.commands.plan import plan
 from subterra_cli.commands.watch import watch
@@ -18,8 +19,8 @@ them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 """
 EPILOG = """
 Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
-conversation matches, the agent is not served or cannot be reached) · 2 error (usage, invalid procedure, dataset or cluster object
-not found, facts about the customer missing).
+conversation matches, the list of models is out of date, the agent is not served or cannot be reached) · 2 error (usage, invalid
+procedure, a model that has retired, dataset or cluster object not found, facts about the customer missing).
 """
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ for command in (lint, graph, paths, diff, plan, watch, chat):
     app.command()(command)
 app.add_typer(imports, name="import")
 app.add_typer(datasets, name="dataset")
+app.add_typer(models, name="models")
 
 if __name__ == "__main__":
     app(prog_name="subterra")

@@ -1,6 +1,5 @@
 """Prices of providers and hardware, in Decimal dollars."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -8,6 +7,7 @@ from decimal import Decimal
 from pydantic import TypeAdapter
 
 from subterra_api.v1alpha1.base import ApiModel, Money
+from subterra_core.hosted_models.catalog import HostedModel, close_names, is_dated, model_named
 
 MILLION = Decimal(1_000_000)
 
@@ -45,34 +45,11 @@ class ModelPrice(ApiModel):
 
 PRICE_TABLE = TypeAdapter(dict[str, ModelPrice])
 """Prices by model name, as JSON in an environment variable."""
-_DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)")
 
 
-def _anthropic(input_usd: str, output_usd: str) -> TokenPrice:
-    """For all Anthropic models, cache writes cost 1.25 x and cache reads 0.1 x the input price."""
-    price = Decimal(input_usd)
-    return TokenPrice(price, Decimal(output_usd), price * Decimal("1.25"), price * Decimal("0.1"))
-
-
-def _openai(input_usd: str, cached_usd: str, output_usd: str) -> TokenPrice:
-    """For all OpenAI models, cache writes cost the input price."""
-    price = Decimal(input_usd)
-    return TokenPrice(price, Decimal(output_usd), price, Decimal(cached_usd))
-
-
-# List prices as of March 2026: Anthropic's (platform.claude.com, pricing), whose claude-sonnet-4-5 is the paper's teacher (arXiv
-# 2605.22502), and OpenAI's (developers.openai.com, pricing). An administrator's `prices` take precedence.
-PRICES: dict[str, TokenPrice] = {
-    "claude-sonnet-4-5": _anthropic("3", "15"),
-    "claude-sonnet-4-6": _anthropic("3", "15"),
-    "claude-haiku-4-5": _anthropic("1", "5"),
-    "claude-opus-4-6": _anthropic("5", "25"),
-    "gpt-4.1": _openai("2", "0.5", "8"),
-    "gpt-4.1-mini": _openai("0.4", "0.1", "1.6"),
-    "gpt-4.1-nano": _openai("0.1", "0.025", "0.4"),
-    "gpt-4o": _openai("2.5", "1.25", "10"),
-    "gpt-4o-mini": _openai("0.15", "0.075", "0.6"),
-}
+def _list_price(model: HostedModel) -> TokenPrice:
+    prices = model.usd_per_million
+    return TokenPrice(prices.input, prices.output, prices.cache_write, prices.cache_read)
 
 
 class UnknownModelError(ValueError):
@@ -85,16 +62,20 @@ def parse_prices(text: str) -> dict[str, TokenPrice]:
 
 
 def price_of(model: str, given: Mapping[str, TokenPrice] | None = None) -> TokenPrice:
-    """Price of a provider's model from `given`, else from the list, ignoring date suffixes. Raises UnknownModelError."""
+    """Price of a provider's model from `given`, else its list price, ignoring date suffixes. Raises UnknownModelError."""
     if given and model in given:
         return given[model]
-    known = PRICES | dict(given or {})
-    for name, price in known.items():
-        if model == name or (model.startswith(name) and _DATED.fullmatch(model[len(name) :])):
+    for name, price in (given or {}).items():
+        if is_dated(model, name):
             return price
-    names = ", ".join(sorted(known))
+    if (known := model_named(model)) is not None:
+        return _list_price(known)
+    close = close_names(model, given or ())
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    own = f" and `prices` has {', '.join(sorted(given))}" if given else ""
     raise UnknownModelError(
-        f"no price is known for model {model!r}; use one of: {names}; or add it to `prices` in the chart's values"
+        f"no price is known for model {model!r}; {meant}`subterra models` lists those with a list price{own}; "
+        "or add it to `prices` in the chart's values"
     )
 
 

@@ -20,7 +20,7 @@ from subterra_operator.kube.event_recorder import EventRecorder
 from subterra_operator.kube.heartbeat import Heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import HEARTBEAT_NAME, RUN_LABEL
-from subterra_operator.monitoring import metrics
+from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
 from subterra_operator.settings import Settings
@@ -150,6 +150,7 @@ class Controller:
         subject = self.cache.get(key)
         if subject is None or is_deleting(subject):
             metrics.remove(key)
+            model_metrics.forget_retirements(key)
             return None
         decision = self.decide(key, datetime.now(UTC))
         if _creates_job(decision) and await self._cache_is_stale(key):
@@ -162,6 +163,8 @@ class Controller:
                 raise
             return EDITED_RETRY_SECONDS
         metrics.record_status(key, decision.status or {}, subject)
+        if key.kind == "CompiledAgent":
+            model_metrics.record_retirements(key, subject, datetime.now(UTC).date())
         if decision.lookups and await self.events.read(decision.lookups):
             self.queue.add(key)
         return decision.recheck_after

@@ -17,7 +17,7 @@ import pytest
 from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.job_contract.messages import Budget, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_core.pricing import PRICES, UnknownModelError
+from subterra_core.pricing import UnknownModelError, price_of
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError
 from subterra_jobs.evaluate.cost_estimate import dummy_conversation, estimate_cost
@@ -222,7 +222,7 @@ def of_model(name: str) -> PricedModel:
 def test_a_constant_part_is_written_to_the_cache_once_where_the_model_keeps_it() -> None:
     """1,100 tokens: enough for Sonnet 4.5, too few for 4.6."""
     calls = [(Request("s" * 4400, single_message("", "q" * 400).messages), 10)] * 3
-    price, output = PRICES["claude-sonnet-4-5"], 3 * 10 * PRICES["claude-sonnet-4-5"].output
+    price, output = price_of("claude-sonnet-4-5"), 3 * 10 * price_of("claude-sonnet-4-5").output
     kept = (1100 * price.cache_write + 2200 * price.cache_read + 300 * price.input + output) / 1_000_000
     whole = (3600 * price.input + output) / 1_000_000
     assert cost_of(of_model("claude-sonnet-4-5"), calls, LOW) == Cost(3, 3600, 30, kept)

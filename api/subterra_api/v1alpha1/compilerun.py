@@ -1,10 +1,11 @@
 """CompileRun: one compilation of one procedure, from synthetic conversations to an evaluated model."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer, model_validator
 
 from subterra_api.v1alpha1.base import (
+    MAP,
     ApiModel,
     Condition,
     Digest,
@@ -23,6 +24,12 @@ StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=1, le=5)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://.+$", max_length=500)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model thinks before it answers, from nothing to most. Each model allows some of these."""
+OWN_REQUEST_FIELDS = frozenset(
+    {"functions", "max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format", "stream", "tools"}
+)
+"""Fields of a request that decide what is asked and what it may cost."""
 
 
 class Provider(ApiModel):
@@ -34,11 +41,26 @@ class Provider(ApiModel):
     """The provider's model name; required except for `scripted`."""
     base_url: Url | None = Field(default=None, alias="baseURL")
     """`openai` only: an endpoint with the same API, such as a vLLM server, that the administrator allows. Default: OpenAI's API."""
+    effort: Effort | None = None
+    """How much the model thinks before it answers; thinking is billed as output. Default: the least that the model allows, nothing
+    for a model that does not think unless asked."""
+    extra_body: Annotated[dict[str, Any], MAP, Field(max_length=16)] | None = None
+    """Further fields of each request to `baseURL`, such as `chat_template_kwargs: {enable_thinking: false}` for a vLLM server."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_older_keys_lack(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out fields that were added later and are not set: keys of artifacts cover all fields, unset ones too."""
+        added = {"effort": self.effort, "extra_body": self.extra_body, "extraBody": self.extra_body}
+        return {name: value for name, value in dump(self).items() if name not in added or added[name] is not None}
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
         if self.base_url is not None and self.name != "openai":
             raise ValueError("baseURL is for the openai provider only; remove it")
+        if self.extra_body is not None and self.base_url is None:
+            raise ValueError("extraBody is for an endpoint named by baseURL only; remove it")
+        if taken := sorted(OWN_REQUEST_FIELDS & set(self.extra_body or {})):
+            raise ValueError(f"extraBody must not contain {', '.join(taken)}; remove it")
         if self.name != "scripted" and self.model is None:
             raise ValueError("model is missing; every provider except scripted needs one")
         return self

@@ -20,6 +20,7 @@ class Type(StrEnum):
     TRAINED = "Trained"
     EVALUATED = "Evaluated"
     PROMOTABLE = "Promotable"
+    MODEL_RETIREMENT = "ModelRetirement"
 
 
 class Reason(StrEnum):
@@ -72,6 +73,8 @@ class Reason(StrEnum):
     AWAITING_APPROVAL = "AwaitingApproval"
     PINNED = "Pinned"
     UP_TO_DATE = "UpToDate"
+    MODEL_RETIRES_SOON = "ModelRetiresSoon"
+    MODEL_RETIRED = "ModelRetired"
     UNKNOWN = "Unknown"
 
 

@@ -27,8 +27,10 @@ def plan(
         from subterra_cli import cost_plan
         from subterra_cli.files.manifests import read_compile, read_prices
         from subterra_cli.output.render import as_json, console
+        from subterra_jobs.stage import environment
 
-        estimate = cost_plan.estimate(read_compile(files, recompile=recompile), read_prices(prices) if prices else {})
+        given = read_prices(prices) if prices else {}
+        estimate = cost_plan.estimate(read_compile(files, recompile=recompile), given, environment.current_date())
         if output is OutputFormat.JSON:
             typer.echo(as_json(cost_plan.data(estimate)))
         else:

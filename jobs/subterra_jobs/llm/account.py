@@ -1,11 +1,17 @@
 """A provider's account: model, key, price and address."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_core.hosted_models.catalog import LongPrompts
+from subterra_core.model_retirements import retirement_of
 from subterra_core.pricing import TokenPrice, UnknownModelError, price_of
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.llm.behavior.bills import Tariff
+from subterra_jobs.llm.behavior.thinking import NO_THINKING, EffortError, Thinking, long_prompts_of, thinking_of
 from subterra_jobs.llm.client import Client
 from subterra_jobs.stage.environment import StageEnvironment
 
@@ -22,11 +28,22 @@ class Account:
     key: str = dataclasses.field(repr=False)
     base_url: str | None = None
     """Address of the model, when it is not the provider's own."""
+    thinking: Thinking = NO_THINKING
+    extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further fields of each request."""
+    long_prompts: LongPrompts | None = None
+
+    @property
+    def tariff(self) -> Tariff:
+        """What its calls cost."""
+        return Tariff(self.price, self.long_prompts)
 
 
 def resolve_account(provider: Provider, field: str, environment: StageEnvironment) -> Account:
     """The account that calls `provider`, checked before the first call. Raises InvalidInputError that names the fix."""
     assert provider.model, "the API asks for it"
+    if (retired := retirement_of(provider, environment.today)) is not None and retired.is_over:
+        raise InvalidInputError(f"{field}.model: {retired.message}")
     try:
         price = price_of(provider.model, environment.prices)
     except UnknownModelError as error:
@@ -39,7 +56,21 @@ def resolve_account(provider: Provider, field: str, environment: StageEnvironmen
     key = environment.keys.get(provider.name, "")
     if not key and price.costs_money:
         raise InvalidInputError(f"{field}: provider {provider.name} needs a key; name a Secret in execution.apiKeySecrets")
-    return Account(field, provider.name, provider.model, price, key, provider.base_url)
+    try:
+        thinking = thinking_of(provider)
+    except EffortError as error:
+        raise InvalidInputError(f"{field}.effort: {error}") from None
+    return Account(
+        field,
+        provider.name,
+        provider.model,
+        price,
+        key,
+        provider.base_url,
+        thinking,
+        provider.extra_body or {},
+        long_prompts_of(provider),
+    )
 
 
 def make_client(account: Account) -> Client:
@@ -47,7 +78,7 @@ def make_client(account: Account) -> Client:
     if account.provider == "anthropic":
         from subterra_jobs.llm.anthropic_client import AnthropicClient
 
-        return AnthropicClient(account.model, account.key)
+        return AnthropicClient(account.model, account.key, account.thinking)
     from subterra_jobs.llm.openai_client import OpenAIClient
 
-    return OpenAIClient(account.model, account.key, account.base_url)
+    return OpenAIClient(account.model, account.key, account.base_url, account.thinking.effort, account.extra_body)

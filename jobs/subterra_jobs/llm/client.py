@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
+from subterra_jobs.llm.behavior.reasons import code_in, quoted, reason_in
 from subterra_jobs.llm.rate_limit import Limit
 
 TURN_TOKENS = 400
 """Longest turn of a conversation."""
 CALL_TIMEOUT_SECONDS = 120.0
+_THINKING_TOKENS_PER_SECOND = 40
+"""Slowest model that is waited for."""
+UNEXPECTED_ANSWER = "UnexpectedAnswer"
+"""Kind of a call whose response is not of the API's form."""
 
 Message = Mapping[str, str]
 """`role` (user or assistant) and `content`."""
@@ -23,6 +29,18 @@ class Request:
     max_tokens: int = TURN_TOKENS
     schema: Mapping[str, Any] | None = None
     """JSON schema of the response; `None` for plain text."""
+    thinking_tokens: int = 0
+    """Room for thinking before the response, on top of `max_tokens`."""
+
+    @property
+    def output_limit(self) -> int:
+        """Tokens that the provider may bill as output: what is thought and what is answered."""
+        return self.max_tokens + self.thinking_tokens
+
+    @property
+    def thinking_seconds(self) -> float:
+        """Seconds that thinking may take, on top of `CALL_TIMEOUT_SECONDS`."""
+        return self.thinking_tokens / _THINKING_TOKENS_PER_SECOND
 
     @property
     def size(self) -> int:
@@ -47,8 +65,20 @@ class Usage:
 
     input: int
     output: int
+    """All tokens that the model wrote, thinking included."""
     cache_write: int = 0
     cache_read: int = 0
+    cache_write_1h: int = 0
+    """Tokens written to the cache for an hour rather than five minutes, which costs more; not part of `cache_write`."""
+    thinking: int = 0
+    """Tokens of `output` that were thinking, as far as the provider says."""
+    price_factor: Decimal = Decimal(1)
+    """By how much the service tier that answered is dearer than the standard one."""
+
+    @property
+    def sent(self) -> int:
+        """All tokens of the prompt."""
+        return self.input + self.cache_write + self.cache_write_1h + self.cache_read
 
 
 @dataclass(frozen=True)
@@ -57,7 +87,7 @@ class Response:
 
     text: str
     cut: str | None
-    """The provider's reason when the text is incomplete."""
+    """Why the text is incomplete or missing (`behavior.stops`), or the provider's own reason; `None` for a complete text."""
     usage: Usage | None
     """`None` when the provider did not report it."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
@@ -75,6 +105,11 @@ class RefusedError(Exception):
     retry_after: float | None = None
     limits: Mapping[str, Limit] = field(default_factory=dict)
     maybe_billed: bool = False
+    """True if the provider may have billed the call, and did not say what."""
+    usage: Usage | None = None
+    """What was billed nevertheless, if the provider says so."""
+    code: str = ""
+    """The provider's code or type of the error."""
 
     def __str__(self) -> str:
         return self.message
@@ -94,14 +129,29 @@ class Client(Protocol):
 
 def refused_error(error: Any, limits: Mapping[str, Limit]) -> RefusedError:
     """An SDK's APIError as RefusedError; both SDKs come from one generator and have the same errors."""
-    response = getattr(error, "response", None)
+    response, body = getattr(error, "response", None), getattr(error, "body", None)
     return RefusedError(
-        " ".join(str(error.message).split()),
+        reason_in(body, str(error.message)),
         kind=type(error).__name__,
         status=getattr(error, "status_code", None),
         retry_after=None if response is None else _seconds(response.headers.get("retry-after", "")),
         limits=limits,
         maybe_billed=_timed_out(error),
+        code=code_in(body),
+    )
+
+
+def unexpected_answer(body: object, limits: Mapping[str, Limit], usage: Usage | None = None) -> RefusedError:
+    """A response with status 200 that is not of the API's form. Only JSON can come from a model, and may have been billed."""
+    told = usage is not None or not isinstance(body, Mapping) or "error" in body
+    return RefusedError(
+        f"an answer of unexpected form: {quoted(body)}",
+        kind=UNEXPECTED_ANSWER,
+        status=200,
+        limits=limits,
+        maybe_billed=not told,
+        usage=usage,
+        code=code_in(body),
     )
 
 

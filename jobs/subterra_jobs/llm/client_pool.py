@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from subterra_api.digest import sha256, short, significant_fields
+from subterra_api.digest import sha256, short
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_jobs.llm.account import make_client, resolve_account
 from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
+from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.metered_client import MeteredClient
 from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.llm.response_cache import ResponseCache
@@ -47,7 +48,7 @@ class ClientPool:
     def client(self, provider: Provider, field: str, use: str) -> MeteredClient:
         """Client of a model for one `use`, whose responses are kept apart from other uses'. Raises InvalidInputError."""
         account = resolve_account(provider, field, self._environment)
-        name = short(sha256(significant_fields(provider)), 16)
+        name = short(sha256(request_fields(provider)), 16)
         if name not in self._queues:
             self._queues[name] = AdmissionQueue(self._budget_guard(), RateLimiter(MAX_IN_FLIGHT))
         responses = self._responses[use] = ResponseCache(self._store, f"{self._folder}/{use}-{name}")

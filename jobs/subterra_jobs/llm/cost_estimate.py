@@ -1,11 +1,12 @@
 """Cost of calls before any is made: the requests are built as they will be sent, and only responses are assumed. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
+from subterra_jobs.llm.behavior.thinking import DEFAULT_EFFORT, sent_effort, thinks_unasked
 from subterra_jobs.llm.client import Request
 from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
 
@@ -29,6 +30,8 @@ class OutputAssumptions:
     """Share of calls that are paid twice, because their response is unusable or was lost."""
     cached: bool
     """True if providers read the constant part of prompts from their caches."""
+    thinking: Mapping[str, int]
+    """Tokens of thinking before each response, by effort."""
 
     @property
     def turn_length(self) -> int:
@@ -39,9 +42,27 @@ class OutputAssumptions:
 # Writers, simulators and agents are instructed to write one to three sentences a turn, judges to give one to three quotes for each
 # criterion, the labeller to name a second guess where it is not sure: LOW has the least of each, HIGH the most. A sentence has
 # about 20 tokens.
-LOW = OutputAssumptions(turn_tokens=20, score_tokens=60, label_tokens=20, extra_exchanges=0, retry_share=Decimal(0), cached=True)
+# No provider publishes how much its models think. At the least effort, 300 to 2,000 tokens before a short text were seen; each step
+# of effort about doubles that.
+_LEAST_THINKING = {"none": 0, "minimal": 150, "low": 300, "medium": 600, "high": 1_200, "xhigh": 2_400, "max": 4_800}
+_MOST_THINKING = {"none": 0, "minimal": 1_000, "low": 2_000, "medium": 4_000, "high": 8_000, "xhigh": 16_000, "max": 32_000}
+LOW = OutputAssumptions(
+    turn_tokens=20,
+    score_tokens=60,
+    label_tokens=20,
+    extra_exchanges=0,
+    retry_share=Decimal(0),
+    cached=True,
+    thinking=_LEAST_THINKING,
+)
 HIGH = OutputAssumptions(
-    turn_tokens=60, score_tokens=120, label_tokens=35, extra_exchanges=1, retry_share=Decimal("0.1"), cached=False
+    turn_tokens=60,
+    score_tokens=120,
+    label_tokens=35,
+    extra_exchanges=1,
+    retry_share=Decimal("0.1"),
+    cached=False,
+    thinking=_MOST_THINKING,
 )
 CHOICE_TOKENS = 8
 """Tokens of a response that is the number of an option, in JSON or bare, or an end marker."""
@@ -73,11 +94,13 @@ class CostItem:
     model: str
     low: Cost
     high: Cost
+    effort: str = "none"
+    """How much the model is assumed to think."""
 
     def minus_cached(self, calls: int) -> "CostItem":
         """The item without `calls` that are already answered."""
         left = Decimal(max(0, self.low.calls - calls)) / max(1, self.low.calls)
-        return CostItem(self.name, self.model, self.low.scaled(left), self.high.scaled(left))
+        return replace(self, low=self.low.scaled(left), high=self.high.scaled(left))
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,16 @@ class CostEstimate:
     @property
     def high(self) -> Cost:
         return sum((item.high for item in self.parts), Cost())
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What is assumed of each model that thinks."""
+        thinking = dict.fromkeys((item.model, item.effort) for item in self.parts if HIGH.thinking[item.effort])
+        return tuple(
+            f"{model} is assumed to think {LOW.thinking[effort]:,} to {HIGH.thinking[effort]:,} tokens before each response "
+            f"(effort {effort})"
+            for model, effort in thinking
+        )
 
     def __str__(self) -> str:
         """Such as `$57 to $131`."""
@@ -110,6 +143,14 @@ class PricedModel:
     def name(self) -> str:
         return self.provider.model or self.provider.name
 
+    @property
+    def effort(self) -> str:
+        """The effort of its calls; `none` for a model that does not think."""
+        sent = sent_effort(self.provider)
+        if sent is not None:
+            return sent
+        return DEFAULT_EFFORT if thinks_unasked(self.provider) else "none"
+
 
 def priced_model(provider: Provider, field: str, prices: Mapping[str, TokenPrice]) -> PricedModel:
     """The provider's model with its price. Raises UnknownModelError that names `field`."""
@@ -124,7 +165,9 @@ def cost_of(model: PricedModel, calls: Iterable[PlannedCall], assumed: OutputAss
     caches expire after five idle minutes.
     """
     minimum, written, total = cache_minimum(model.provider.name, model.name), set[str](), Cost()
-    for request, received in calls:
+    thinking = assumed.thinking[model.effort]
+    for request, answered in calls:
+        received = thinking + answered
         sent, constant = estimated_tokens(request.size), text_tokens(request.system)
         cached = constant if assumed.cached and constant >= minimum else 0
         write, read = (0, cached) if request.system in written else (cached, 0)
@@ -138,7 +181,7 @@ def cost_item(
 ) -> CostItem:
     """An item of an estimate: `factor` times the cost of these calls."""
     low, high = (cost_of(model, calls(assumed), assumed).scaled(factor) for assumed in (LOW, HIGH))
-    return CostItem(name, model.name, low, high)
+    return CostItem(name, model.name, low, high, model.effort)
 
 
 def text_tokens(text: str) -> int:

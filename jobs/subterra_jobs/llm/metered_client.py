@@ -4,22 +4,26 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from subterra_core.pricing import call_cost
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.admission import Admission
-from subterra_jobs.llm.client import Client, RefusedError, Request, Response, Usage
-from subterra_jobs.llm.error_policy import classify, unavailable
+from subterra_jobs.llm.behavior.stops import FILTERED, THINKING
+from subterra_jobs.llm.client import UNEXPECTED_ANSWER, Client, RefusedError, Request, Response, Usage
+from subterra_jobs.llm.error_policy import classify, filtered, filtered_throughout, unavailable, unreadable
 from subterra_jobs.llm.rate_limit import CallOutcome
-from subterra_jobs.llm.response_cache import CachedResponse, CallUsage, ResponseCache
+from subterra_jobs.llm.response_cache import CachedResponse, CallUsage, ResponseCache, cache_key
 from subterra_jobs.spending.ledger import LedgerEntry
 
 PATIENCE_SECONDS = 300.0
 """Time for retries of one call before the provider counts as unavailable."""
+MAX_FILTERED = 20
+"""Calls in a row that a content filter refuses, with no response in between, before the stage ends."""
+MAX_UNEXPECTED = 5
+"""Tries of one call whose responses are not of the API's form before the stage ends."""
 _FRAME_TOKENS = 500
 """Tokens that the provider may add around our text."""
 _MAX_WAIT_SECONDS = 30.0
@@ -37,6 +41,24 @@ class RetryPolicy:
 DEFAULT_RETRIES = RetryPolicy()
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A request with its cache key, its labels in the ledger and its priority."""
+
+    key: str
+    request: Request
+    labels: dict[str, str]
+    priority: int
+
+    def with_room(self, tokens: int) -> "_Call":
+        """The call with room for thinking."""
+        return replace(self, request=replace(self.request, thinking_tokens=tokens))
+
+    def again(self, tokens: int) -> "_Call":
+        """The call once more, with another room for thinking; its response is kept next to the first one."""
+        return replace(self.with_room(tokens), key=cache_key(self.key, "more room for thinking"))
+
+
 class MeteredClient:
     """Calls one model and keeps its responses."""
 
@@ -51,57 +73,94 @@ class MeteredClient:
         self._account, self._client, self._admission, self._responses = account, client, admission, responses
         self._retries = retries
         self._rng = random.Random()
+        self._room = account.thinking.room
+        self._largest_output = 0
+        self._filtered_in_a_row = 0
 
     async def complete(self, key: str, request: Request, labels: dict[str, str], priority: int = 0) -> tuple[CachedResponse, bool]:
         """The response, and whether it was paid before. `labels` go into the ledger; calls of higher priority go first.
 
-        Raises a StageError when the stage cannot continue.
+        A response that was cut while the model was thinking is asked for once more, with more room. Raises a StageError when the
+        stage cannot continue.
         """
-        try:
-            cached = self._responses.get(key)
-        except OSError as error:
-            raise InfrastructureError(f"paid responses cannot be read ({error}); check the artifact store") from None
-        if cached is not None:
-            return cached, True
-        return await self._paid_call(key, request, labels, priority), False
+        room = self._room
+        call = _Call(key, request, labels, priority).with_room(room)
+        response, reused = await self._once(call)
+        if response.cut != THINKING:
+            return response, reused
+        more = self._account.thinking.more(room)
+        again, also_reused = await self._once(call.again(more))
+        if not self._account.thinking.room:
+            self._room = max(self._room, more)  # it thinks, although nobody said so
+        return again, reused and also_reused
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.close()
 
     def worst_case(self, request: Request) -> Decimal:
-        """Upper bound of a call's cost: as many tokens as bytes, all written to the cache, and the longest response."""
-        price = self._account.price
-        input_price = max(price.input, price.cache_write)
-        return (input_price * (request.size + _FRAME_TOKENS) + price.output * request.max_tokens) / 1_000_000
+        """Upper bound of a call's cost: as many tokens as bytes, all written to the cache, and the longest response.
 
-    async def _paid_call(self, key: str, request: Request, labels: dict[str, str], priority: int) -> CachedResponse:
+        An endpoint that has ignored the limit on a response may do so again.
+        """
+        return self._account.tariff.most(request.size + _FRAME_TOKENS, max(request.output_limit, self._largest_output))
+
+    async def _once(self, call: _Call) -> tuple[CachedResponse, bool]:
+        """The response from the cache or the provider, and whether it was paid before."""
+        try:
+            cached = self._responses.get(call.key)
+        except OSError as error:
+            raise InfrastructureError(f"paid responses cannot be read ({error}); check the artifact store") from None
+        if cached is not None:
+            return cached, True
+        return await self._paid_call(call), False
+
+    async def _paid_call(self, call: _Call) -> CachedResponse:
         """Tries until there is a response or no point in another try. Every try is admitted before and settled after."""
         deadline: float | None = None
-        tries, worst = 0, self.worst_case(request)
+        tries, request = 0, call.request
         while True:
-            reservation = await self._admission.acquire(worst, request.size, priority)
+            worst = self.worst_case(request)
+            reservation = await self._admission.acquire(worst, request.size, call.priority)
             began = self._retries.clock()
             try:
                 response = await self._client.complete(request)
             except RefusedError as error:
-                final = classify(error, self._account)
-                charge = self._entry(labels, worst, lost=True) if error.maybe_billed else None
-                await self._admission.settle(reservation, charge, CallOutcome(True, error.retry_after, error.limits))
-                if final is not None:
-                    raise final from None
+                await self._settle_refusal(reservation, call.labels, worst, error)
+                if filtered(error):
+                    return self._filtered(error)
                 deadline = deadline or self._retries.clock() + self._retries.patience
                 await self._wait(error, tries, deadline)
                 tries += 1
             except asyncio.CancelledError:
-                await self._admission.settle(reservation, self._entry(labels, worst, lost=True), CallOutcome())
+                await self._admission.settle(reservation, self._entry(call.labels, worst, lost=True), CallOutcome())
                 raise
             else:
-                charge = self._charge(labels, worst, response.usage)
-                usage = _call_usage(self._retries.clock() - began, response.usage, charge)
-                paid = CachedResponse(response.text, response.cut, usage)
-                await _gather_both(self._admission.settle(reservation, charge, _call_outcome(response)), self._store(key, paid))
-                return paid
+                return await self._keep(reservation, call, worst, response, self._retries.clock() - began)
+
+    async def _settle_refusal(self, reservation: int, labels: dict[str, str], worst: Decimal, error: RefusedError) -> None:
+        """Books a call without a response, if it costs anything. A filter's refusal says nothing about the account's limits."""
+        charge = self._entry(labels, worst, lost=True) if error.maybe_billed else None
+        if error.usage is not None:
+            charge = self._charge(labels, worst, error.usage)
+        outcome = CallOutcome(not filtered(error), error.retry_after, error.limits)
+        await self._admission.settle(reservation, charge, outcome)
+
+    def _filtered(self, error: RefusedError) -> CachedResponse:
+        """The empty response to a conversation that a filter refused. Raises InvalidInputError when it refuses all."""
+        self._filtered_in_a_row += 1
+        if self._filtered_in_a_row >= MAX_FILTERED:
+            raise filtered_throughout(error, self._account, self._filtered_in_a_row)
+        return CachedResponse("", FILTERED)
+
+    async def _keep(self, reservation: int, call: _Call, worst: Decimal, response: Response, seconds: float) -> CachedResponse:
+        """Books and stores a response."""
+        self._filtered_in_a_row = 0
+        self._largest_output = max(self._largest_output, response.usage.output if response.usage else 0)
+        charge = self._charge(call.labels, worst, response.usage)
+        paid = CachedResponse(response.text, response.cut, _call_usage(seconds, response.usage, charge))
+        await _gather_both(self._admission.settle(reservation, charge, _call_outcome(response)), self._store(call.key, paid))
+        return paid
 
     async def _store(self, key: str, response: CachedResponse) -> None:
         try:
@@ -112,8 +171,12 @@ class MeteredClient:
     async def _wait(self, error: RefusedError, tries: int, deadline: float) -> None:
         """Sleeps exponentially with jitter, unless the provider names a time: then the rate limiter admits no call before.
 
-        Raises ProviderUnavailableError when patience would run out first.
+        Raises a StageError when another try cannot help, or patience would run out first.
         """
+        if (final := classify(error, self._account)) is not None:
+            raise final from None
+        if error.kind == UNEXPECTED_ANSWER and tries + 1 >= MAX_UNEXPECTED:
+            raise unreadable(error, self._account) from None
         backoff = min(_MAX_WAIT_SECONDS, self._retries.first_wait * 2.0**tries) * self._rng.uniform(0.5, 1.0)
         if self._retries.clock() + (backoff if error.retry_after is None else error.retry_after) > deadline:
             raise unavailable(error, self._retries.patience)
@@ -125,8 +188,9 @@ class MeteredClient:
         if usage is None:
             return self._entry(labels, worst)
         counts = {"input": usage.input, "output": usage.output, "cacheWrite": usage.cache_write, "cacheRead": usage.cache_read}
-        usd = call_cost(self._account.price, usage.input, usage.output, usage.cache_write, usage.cache_read)
-        return self._entry(labels, usd, counts)
+        counts |= {"cacheWrite1h": usage.cache_write_1h} if usage.cache_write_1h else {}
+        entry = self._entry(labels, self._account.tariff.cost(usage), counts)
+        return {**entry, **({"thinking": usage.thinking} if usage.thinking else {})}
 
     def _entry(
         self, labels: dict[str, str], usd: Decimal, counts: dict[str, int] | None = None, *, lost: bool = False
@@ -145,14 +209,13 @@ async def _gather_both(first: Awaitable[None], second: Awaitable[None]) -> None:
 
 def _call_usage(seconds: float, usage: Usage | None, charge: LedgerEntry) -> CallUsage:
     tokens = usage or Usage(0, 0)
-    sent = tokens.input + tokens.cache_write + tokens.cache_read
-    return CallUsage(round(seconds, 4), sent, tokens.output, str(charge["usd"]))
+    return CallUsage(round(seconds, 4), tokens.sent, tokens.output, str(charge["usd"]))
 
 
 def _call_outcome(response: Response) -> CallOutcome:
     """Tokens read from the cache count against no limit (platform.claude.com, rate limits)."""
     if response.usage is None:
         return CallOutcome(limits=response.limits)
-    sent, received = response.usage.input + response.usage.cache_write, response.usage.output
+    sent, received = response.usage.sent - response.usage.cache_read, response.usage.output
     used = {"input-tokens": sent, "output-tokens": received, "tokens": sent + response.usage.cache_read + received}
     return CallOutcome(limits=response.limits, used={name: float(amount) for name, amount in used.items()})

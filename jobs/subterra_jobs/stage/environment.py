@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -32,6 +33,11 @@ _URLS = TypeAdapter(tuple[str, ...])
 _SHOWN_LENGTH = 200
 
 
+def current_date() -> date:
+    """Today in UTC."""
+    return datetime.now(UTC).date()
+
+
 @dataclass(frozen=True)
 class StageEnvironment:
     """What the pod tells a stage beyond its input file. An unset or empty variable leaves the default."""
@@ -53,6 +59,8 @@ class StageEnvironment:
     """Directory of the models that come with the image."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by provider."""
+    today: date = field(default_factory=current_date)
+    """Hosted models that have retired by this day are refused."""
 
     @classmethod
     def parse(cls, variables: Mapping[str, str]) -> Self:
@@ -68,6 +76,7 @@ class StageEnvironment:
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             models=Path(variables.get(MODELS_VARIABLE) or MODELS_DIRECTORY),
             keys={provider: variables.get(name, "") for provider, name in KEY_VARIABLES.items()},
+            today=current_date(),
         )
 
 
@@ -76,7 +85,7 @@ def termination_log(variables: Mapping[str, str]) -> Path:
     return Path(variables.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG))
 
 
-_PRICES_EXAMPLE = 'JSON such as {"gpt-4.1": {"input": "2", "output": "8"}}'
+_PRICES_EXAMPLE = 'JSON such as {"gpt-6-luna": {"input": "0.1", "output": "0.5"}}'
 _URLS_EXAMPLE = 'a JSON list of URLs such as ["http://10.0.0.1:8000"]'
 _COUNT_EXAMPLE = "a whole number above 0, or leave it unset"
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -76,10 +77,22 @@ def main(stage: Stage, work: Work) -> None:
         message, code = "stopped by a signal; finished work and paid responses are kept", TERMINATED
     except Exception as error:
         traceback.print_exc()
-        message, code = f"{type(error).__name__}: {error}", ExitCode.INTERNAL
+        message, code = unexpected_failure(error), ExitCode.INTERNAL
     _write_termination_message(message)
     sys.stdout.flush()
     os._exit(code)  # engines leave threads behind that would keep the pod alive
+
+
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def unexpected_failure(error: Exception) -> str:
+    """The last line of an exception without a type of ours, for a status: engines put their workers' tracebacks into messages."""
+    lines = [line.strip() for line in _TERMINAL_CODE.sub("", str(error)).splitlines() if line.strip()]
+    name = type(error).__name__
+    if not lines:
+        return name
+    return lines[-1] if len(lines) > 1 and "Traceback" in str(error) else f"{name}: {' '.join(lines)}"
 
 
 def execute(

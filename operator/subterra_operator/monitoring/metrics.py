@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from subterra_api.job_contract.messages import Calls, Progress
 from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.v1alpha1.conditions import Type
 from subterra_operator.labels import AGENT_LABEL, labels_of
 from subterra_operator.resources import Key
 
@@ -103,6 +104,10 @@ def record_status(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any
         RUN_PHASE.labels(key.namespace, key.name, phase).set(1)
         RUN_USD.labels(key.namespace, key.name, labels_of(subject).get(AGENT_LABEL, "")).set(float(status.get("usd", 0)))
     if key.kind == "CompiledAgent":
+        present = {condition["type"] for condition in status.get("conditions", [])}
+        if present and Type.MODEL_RETIREMENT not in present:
+            labels = {"namespace": key.namespace, "agent": key.name, "condition": Type.MODEL_RETIREMENT.value}
+            AGENT_CONDITION.remove_by_labels(labels)
         for condition in status.get("conditions", []):
             value = _CONDITION_VALUES[condition["status"]]
             AGENT_CONDITION.labels(key.namespace, key.name, condition["type"]).set(value)

@@ -13,11 +13,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
+
+from subterra_testkit.servers.fake_model import (
+    ANTHROPIC_STOPS,
+    OPENAI_STOPS,
+    FakeModel,
+    Outcome,
+    Tokens,
+    anthropic_content,
+    anthropic_usage,
+    openai_message,
+    openai_usage,
+    retired_body,
+)
+from subterra_testkit.servers.fake_prompt_cache import BYTES_PER_TOKEN, PromptCache
 
 AnswerFunction = Callable[[dict[str, Any]], str]
 _WORD_LIST = "well thank you then please that sounds good and would like this one now so too"
@@ -34,11 +49,14 @@ class Fault:
     retry_after: float | None = None
     cut: bool = False
     seconds: float = 0.0
+    body: str | None = None
+    """Sent as it is, instead of an answer or the provider's form of an error."""
+    content_type: str = "application/json"
 
     @property
     def answers(self) -> bool:
         """True if the call is answered, and billed, nevertheless."""
-        return self.status == 200 and not self.cut
+        return self.status == 200 and not self.cut and self.body is None
 
 
 RATE_LIMITED = Fault(429, "rate_limit_error", "slow down", retry_after=0.05)
@@ -47,6 +65,11 @@ BROKEN = Fault(500)
 CUT = Fault(cut=True)
 NO_CREDIT = Fault(400, "invalid_request_error", "Your credit balance is too low to access the API.")
 BAD_KEY = Fault(401, "authentication_error", "invalid x-api-key")
+FILTERED = Fault(400, "invalid_request_error", "Output blocked by content filtering policy")
+HTML_PAGE = Fault(body="<!DOCTYPE html><html><title>Welcome</title><body>Sign in</body></html>", content_type="text/html")
+NO_CHOICES = Fault(body='{"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": null, "usage": null}')
+NO_CONTENT = Fault(body='{"id": "x", "type": "message", "role": "assistant", "model": "m", "content": null}')
+BROKEN_JSON = Fault(body='{"id": "x", "choices": [{"ind')
 NO_SUCH_MODEL = Fault(404, "not_found_error", "model: nobody")
 
 
@@ -111,43 +134,6 @@ class RateLimit:
         return {f"anthropic-ratelimit-{name}-{key}": value for key, value in values.items()}
 
 
-CACHE_MINIMUM = {"claude-sonnet-4-5": 1024, "claude-sonnet-4-6": 2048, "claude-haiku-4-5": 4096, "claude-opus-4-6": 4096}
-OPENAI_MINIMUM = 1024
-CACHE_SECONDS = 300.0
-BYTES_PER_TOKEN = 4
-
-
-@dataclass
-class PromptCache:
-    """The provider's cache of marked system prompts; parts below the model's minimum are never kept."""
-
-    until: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    def count(self, body: dict[str, Any], now: float) -> tuple[int, int, int]:
-        """Input tokens: plain, written to the cache, read from it."""
-        system = body.get("system", [])
-        whole = sum(len(block["text"].encode()) for block in system)
-        whole += sum(len(message["content"].encode()) for message in body["messages"])
-        whole += len(json.dumps(body["output_config"])) if "output_config" in body else 0
-        marked = [index for index, block in enumerate(system) if "cache_control" in block]
-        prefix = "".join(block["text"] for block in system[: marked[-1] + 1]) if marked else ""
-        kept = len(prefix.encode()) // BYTES_PER_TOKEN
-        if not marked or kept < CACHE_MINIMUM.get(body["model"], 1024):
-            return whole // BYTES_PER_TOKEN, 0, 0
-        known = self.until.get((body["model"], prefix), 0.0) > now
-        self.until[body["model"], prefix] = now + CACHE_SECONDS
-        rest = whole // BYTES_PER_TOKEN - kept
-        return (rest, 0, kept) if known else (rest, kept, 0)
-
-    def automatic(self, body: dict[str, Any], now: float) -> int:
-        """Tokens that OpenAI reads from its cache, without any marks."""
-        prefix = "".join(message["content"] for message in body["messages"] if message["role"] == "system")
-        kept = len(prefix.encode()) // BYTES_PER_TOKEN
-        known = self.until.get((body["model"], prefix), 0.0) > now
-        self.until[body["model"], prefix] = now + CACHE_SECONDS
-        return kept if known and kept >= OPENAI_MINIMUM else 0
-
-
 @dataclass
 class FakeLLMApi:
     """A call meets, in this order: `faults` (used up one per call), `script`, `after` (permanent fault after so many paid calls),
@@ -161,6 +147,13 @@ class FakeLLMApi:
     """Output tokens of every response, or of the response to a request body."""
     seconds: float | Callable[[random.Random], float] = 0.0
     stop_reason: str = "end_turn"
+    model: FakeModel = field(default_factory=FakeModel)
+    retired: set[str] = field(default_factory=set[str])
+    """Models that are not served any more."""
+    unknown_fields: set[str] = field(default_factory=set[str])
+    """Fields of a request that the endpoint refuses, as older servers do."""
+    bill: Decimal = Decimal(0)
+    """What the provider will charge for all answered calls, by its own prices."""
     faults: deque[Fault] = field(default_factory=deque)
     script: Callable[["FakeLLMApi"], Fault | None] | None = None
     after: tuple[int, Fault] | None = None
@@ -201,11 +194,23 @@ class FakeLLMApi:
     def _fault(self, body: dict[str, Any]) -> Fault | None:
         if self.faults:
             return self.faults.popleft()
+        if (refused := self._refused_request(body)) is not None:
+            return refused
         if self.script is not None and (fault := self.script(self)) is not None:
             return fault
         if self.after is not None and self.paid >= self.after[0]:
             return self.after[1]
         return self._limit(body)
+
+    def _refused_request(self, body: dict[str, Any]) -> Fault | None:
+        """The refusal of a retired model, with the provider's own body, or of a field."""
+        name = body["model"]
+        if name in self.retired:
+            return Fault(404, body=retired_body(name))
+        if unknown := sorted(self.unknown_fields & set(body)):
+            detail = [{"type": "extra_forbidden", "loc": ["body", unknown[0]], "msg": "Extra inputs are not permitted"}]
+            return Fault(400, body=json.dumps({"detail": detail}))
+        return None
 
     def _limit(self, body: dict[str, Any]) -> Fault | None:
         """Takes from every limit, or from none if one has too little left."""
@@ -237,44 +242,51 @@ class FakeLLMApi:
             headers |= limit.headers(name, openai)
         return headers
 
+    def _outcome(self, body: dict[str, Any]) -> Outcome:
+        outcome = self.model.outcome(body, self.answer(body), self.response_tokens(body))
+        return outcome if self.stop_reason == "end_turn" else replace(outcome, stop="length")
+
+    def _tokens(self, body: dict[str, Any], output: int, openai: bool) -> Tokens:
+        """The call's tokens; both providers count an uncached prompt alike."""
+        now = time.monotonic()
+        plain, written, read = (self.input_tokens, 0, 0) if self.input_tokens else self.cache.count(body, now)
+        if openai and not self.input_tokens:
+            plain += len(json.dumps(body.get("response_format", {}))) // BYTES_PER_TOKEN
+            read = self.cache.automatic(body, now)
+            plain -= read
+        hour = self.model.cached_for_an_hour
+        return Tokens(plain, output, 0 if hour else written, written if hour else 0, read)
+
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
         """Response of the Messages API."""
-        plain, written, read = (self.input_tokens, 0, 0) if self.input_tokens else self.cache.count(body, time.monotonic())
+        outcome = self._outcome(body)
+        tokens = self._tokens(body, outcome.output, openai=False)
+        self.bill += self.model.prices.bill(tokens)
         return {
             "id": f"msg_{self.calls}",
             "type": "message",
             "role": "assistant",
             "model": body["model"],
-            "content": [{"type": "text", "text": self.answer(body)}],
-            "stop_reason": self.stop_reason,
+            "content": anthropic_content(outcome),
+            "stop_reason": ANTHROPIC_STOPS[outcome.stop],
             "stop_sequence": None,
-            "usage": {
-                "input_tokens": plain,
-                "output_tokens": self.response_tokens(body),
-                "cache_creation_input_tokens": written,
-                "cache_read_input_tokens": read,
-            },
+            "usage": anthropic_usage(tokens, outcome.thinking),
         }
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         """Response of the OpenAI-compatible API."""
-        schema = len(json.dumps(body.get("response_format", {}))) // BYTES_PER_TOKEN
-        asked = self.input_tokens or self.cache.count(body, time.monotonic())[0] + schema
-        read = 0 if self.input_tokens else self.cache.automatic(body, time.monotonic())
-        reason = "stop" if self.stop_reason == "end_turn" else "length"
-        message, said = {"role": "assistant", "content": self.answer(body)}, self.response_tokens(body)
+        outcome = self._outcome(body)
+        tokens = self._tokens(body, outcome.output, openai=True)
+        self.bill += self.model.prices.bill(tokens)
+        message = openai_message(outcome, inline=self.model.inline_thinking)
         return {
             "id": f"chatcmpl-{self.calls}",
             "object": "chat.completion",
             "created": 0,
             "model": body["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
-            "usage": {
-                "prompt_tokens": asked,
-                "completion_tokens": said,
-                "total_tokens": asked + said,
-                "prompt_tokens_details": {"cached_tokens": read},
-            },
+            "choices": [{"index": 0, "message": message, "finish_reason": OPENAI_STOPS[outcome.stop], "logprobs": None}],
+            "usage": openai_usage(tokens, outcome.thinking),
+            "service_tier": body.get("service_tier"),
         }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -291,6 +303,8 @@ class FakeLLMApi:
                 return web.Response()
             if fault is None or fault.answers:
                 await asyncio.sleep(self.pause() + (fault.seconds if fault else 0.0))
+            if fault is not None and fault.body is not None:
+                return web.Response(text=fault.body, status=fault.status, content_type=fault.content_type)
             if fault is not None and fault.status != 200:
                 error = {"type": fault.kind, "message": fault.message}
                 content = {"error": error | {"code": fault.kind}} if openai else {"type": "error", "error": error}

@@ -23,14 +23,25 @@ def test_an_administrators_price_comes_first_and_makes_a_model_known() -> None:
     given = parse_prices('{"gpt-4.1": {"input": "1", "output": "4", "cacheRead": "0.1"}, "qwen": {"input": "0", "output": "0"}}')
     assert price_of("gpt-4.1", given) == TokenPrice(Decimal(1), Decimal(4), Decimal(1), Decimal("0.1"))
     assert not price_of("qwen", given).costs_money
-    with pytest.raises(UnknownModelError, match="qwen"):
+    with pytest.raises(UnknownModelError, match=r"`prices` has gpt-4\.1, qwen"):
         price_of("llama", given)
 
 
 @pytest.mark.parametrize("model", ["claude-sonnet-4-50", "gpt-4.1-huge", "gpt-4o-mini-x", ""])
-def test_a_model_without_a_price_is_refused_with_those_that_have_one(model: str) -> None:
-    with pytest.raises(UnknownModelError, match=r"use one of: .*claude-sonnet-4-5"):
+def test_a_model_without_a_price_is_refused_with_the_ways_to_one(model: str) -> None:
+    with pytest.raises(UnknownModelError, match="`subterra models` lists those with a list price; or add it to `prices`"):
         price_of(model)
+
+
+def test_a_misspelled_model_is_told_what_was_meant() -> None:
+    with pytest.raises(UnknownModelError, match=r"'claude-sonnet-5.5'; did you mean claude-sonnet-5-5 or "):
+        price_of("claude-sonnet-5.5")
+
+
+def test_cache_prices_are_those_of_the_model_and_not_of_its_provider() -> None:
+    luna, old = price_of("gpt-6-luna"), price_of("gpt-4.1")
+    assert (luna.input, luna.cache_write, luna.cache_read) == (Decimal("0.1"), Decimal("0.125"), Decimal("0.01"))
+    assert (old.cache_write, old.cache_read) == (old.input, Decimal("0.5"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from subterra_api.digest import sha256, short, significant_fields
+from subterra_api.digest import sha256, short
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
@@ -19,6 +19,7 @@ from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge
 from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
 from subterra_jobs.evaluate.simulate.conversation import ArmSimulations, Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
+from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Message, Request
 from subterra_jobs.llm.metered_client import MeteredClient
 
@@ -94,7 +95,7 @@ def judge_fingerprint(provider: Provider) -> str:
     """Digest of model, rubric and sampling: scores with different fingerprints are not comparable."""
     rubric = [[part.informed, part.text(), part.schema] for part in PARTS]
     sampling = {"tokens": ANSWER_TOKENS, "tries": TRIES, "temperature": "the provider's default"}
-    return short(sha256([significant_fields(provider), INSTRUCTION, rubric, sampling]), 12)
+    return short(sha256([request_fields(provider), INSTRUCTION, rubric, sampling]), 12)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from subterra_jobs.dialogue.prompt_blocks import xml_block
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages, Reply, UnplayableError, VLLMClient
+from subterra_jobs.llm.behavior.stops import explained
 from subterra_jobs.llm.client import Message, Request
 from subterra_jobs.llm.metered_client import MeteredClient
 from subterra_jobs.llm.response_cache import CachedResponse, CallUsage, ResponseCache, cache_key
@@ -99,7 +100,8 @@ async def request_utterance(caller: MeteredClient, request: Request, scenario: S
     about = {"conversation": scenario.id, "plays": "agent"}
     response, _ = await caller.complete(cache_key(scenario.id, request.system, [*map(dict, request.messages)]), request, about)
     if not response.text.strip():
-        raise UnplayableError("the model said nothing", server_failed=False)
+        said = f"the model's response ended with {explained(response.cut)}" if response.cut else "the model said nothing"
+        raise UnplayableError(said, server_failed=False)
     return response
 
 

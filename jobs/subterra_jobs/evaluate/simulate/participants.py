@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from subterra_api.digest import significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, artifact_path, work_path
 from subterra_api.job_contract.environment import REFERENCES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
@@ -20,6 +19,7 @@ from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
 from subterra_jobs.evaluate.simulate.simulation import UserFactory
 from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUserFactory
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, VLLMClient, wait_for_server
+from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import TURN_TOKENS
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.response_cache import ResponseCache, cache_key
@@ -65,7 +65,7 @@ def _baseline_arm(run: RunInput, graph: Graph, pool: ClientPool, index: int) -> 
     agent = InContextAgent(graph.spec, caller) if baseline.kind == "InContext" else OrchestratorAgent(graph, caller)
     names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in run.evaluation.baselines]
     suffix = f" ({names[: index + 1].count(names[index])})" if names[index] in names[:index] else ""
-    fingerprint = cache_key(baseline.kind, significant_fields(baseline.provider), run.procedure_digest, agent.instructions)
+    fingerprint = cache_key(baseline.kind, request_fields(baseline.provider), run.procedure_digest, agent.instructions)
     return Arm(names[index] + suffix, agent, fingerprint)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from subterra_api.digest import significant_fields
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.template import render
@@ -14,6 +13,7 @@ from subterra_jobs.evaluate.scenarios.customer_profiles import GROUPS, REALISM, 
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
+from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Request, single_message
 from subterra_jobs.llm.metered_client import MeteredClient
 from subterra_jobs.llm.response_cache import cache_key
@@ -144,7 +144,7 @@ def simulator_fingerprint(provider: Provider) -> str:
     """Digest of everything except scenario and arm that determines what the customer says."""
     if provider.name == "scripted":
         return cache_key("scripted")
-    return cache_key(significant_fields(provider), _RULES, _REMINDER, _CHALLENGE_TEXTS, TRIES, _PROFILE_KINDS)
+    return cache_key(request_fields(provider), _RULES, _REMINDER, _CHALLENGE_TEXTS, TRIES, _PROFILE_KINDS)
 
 
 def customer_request(spec: ProcedureSpec, scenario: Scenario, chat: ChatMessages, *, reminder: str = "") -> Request:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.scripted import CHAT_ROLE, Utterance
+from subterra_jobs.generate.check.frame_leaks import FrameChecker
 from subterra_jobs.generate.check.grounding import GroundingChecker, procedure_texts
 from subterra_jobs.generate.plan.plan import ConversationSpec
 
@@ -40,6 +41,7 @@ class TurnChecker:
         self._node_ids = re.compile(r"\b(" + "|".join(map(re.escape, artificial)) + r")\b") if artificial else None
         own_text = " ".join(procedure_texts(graph.spec))
         self._brackets = None if "[" in own_text else _BRACKETS
+        self._frame = FrameChecker(own_text)
         self._scripts = {"LATIN", *_scripts(own_text)}
         prompts = _scripts(" ".join(node.prompt for node in graph.spec.nodes))
         self._main_script = max(prompts, key=prompts.__getitem__, default="LATIN")
@@ -64,7 +66,7 @@ class TurnChecker:
             return f"has markup: {markup.group()}"
         if self._node_ids and (leaked := self._node_ids.search(text)):
             return f"names a node: {leaked.group()}"
-        return self._foreign_script(text)
+        return self._frame.problem(text) or self._foreign_script(text)
 
     def _foreign_script(self, text: str) -> str | None:
         """Detects a foreign language by its letters alone. Latin letters are always accepted, as in names and brands."""

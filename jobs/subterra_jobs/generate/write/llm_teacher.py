@@ -5,8 +5,9 @@ from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.turn_keys import TurnKeys
-from subterra_jobs.generate.write.writer import BadTurnError, TeacherReply
+from subterra_jobs.generate.write.writer import BadTurnError, RefusedTurnError, TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
+from subterra_jobs.llm.behavior.stops import FILTERED, explained
 from subterra_jobs.llm.metered_client import MeteredClient
 
 
@@ -19,14 +20,15 @@ class LLMTeacher:
         self._prompts, self._keys, self._client = Prompts(graph), TurnKeys(graph), client
 
     async def write_turn(self, conversation: Conversation, attempt: int) -> TeacherReply:
-        """The model's words for the next node. Raises BadTurnError if the response was cut off."""
+        """The model's words for the next node. Raises BadTurnError if the response was cut off, or the model declined."""
         spec, position = conversation.spec, len(conversation.utterances)
         request = self._prompts.turn(spec, position, conversation.utterances)
         key = self._keys.turn(spec, conversation.turn_keys, request, attempt)
         labels = {"conversation": spec.id, "node": spec.path[position]}
         response, reused = await self._client.complete(key, request, labels, priority=position)
         if response.cut is not None:
-            raise BadTurnError(f"ended with {response.cut}")
+            kind = RefusedTurnError if response.cut == FILTERED else BadTurnError
+            raise kind(f"ended with {explained(response.cut)}")
         return TeacherReply(response.text.strip().strip('"').strip(), key, reused)
 
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:

@@ -5,19 +5,19 @@ distinguish one branch from the others, so they also depend on those not taken. 
 the deployed system prompt) is in no key.
 """
 
-from subterra_api.digest import significant_fields
 from subterra_api.job_contract.defaults import WRITER_VERSION
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
 from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import TURN_TOKENS, Request
 from subterra_jobs.llm.response_cache import cache_key
 
 
 def turns_path(teacher: Provider) -> str:
     """The folder of a teacher's responses, relative to the store. Other models and writer versions have other folders."""
-    return f"turns/{cache_key(WRITER_VERSION, TURN_TOKENS, significant_fields(teacher))}"
+    return f"turns/{cache_key(WRITER_VERSION, TURN_TOKENS, request_fields(teacher))}"
 
 
 class TurnKeys:

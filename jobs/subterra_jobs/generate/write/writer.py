@@ -22,6 +22,10 @@ class BadTurnError(Exception):
     """The teacher's response is not a usable turn."""
 
 
+class RefusedTurnError(BadTurnError):
+    """The provider refuses this turn, and would refuse it again."""
+
+
 @dataclass(frozen=True)
 class TeacherReply:
     """A teacher's response."""
@@ -40,7 +44,7 @@ class Teacher(Protocol):
     """True if responses are paid for: they are then cached, and bad turns are rewritten."""
 
     async def write_turn(self, conversation: Conversation, attempt: int) -> TeacherReply:
-        """The words of the next node on the path. Raises BadTurnError, or a StageError if the stage cannot go on."""
+        """The words of the next node on the path. Raises BadTurnError, or a StageError if the stage cannot continue."""
         ...
 
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
@@ -101,6 +105,8 @@ class Writer:
         for attempt in range(1 + MAX_REWRITES if self._teacher.costs_money else 1):
             try:
                 reply = await self._teacher.write_turn(conversation, attempt)
+            except RefusedTurnError:
+                raise
             except BadTurnError as error:
                 problem = str(error)
                 continue

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from subterra_api.v1alpha1.base import Condition
 from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
@@ -13,8 +14,9 @@ from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
-from subterra_operator.decide.decision import Decision, earliest, to_json
+from subterra_operator.decide.decision import ConditionBuilder, Decision, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
+from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
@@ -23,6 +25,8 @@ from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_of
 from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
+
+RETIREMENT_EFFECT = "new runs are refused from that day on, what serves goes on serving"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
     version = _serving_version(snapshot, rollout.active)
     return CompiledAgentStatus(
         observed_generation=context.generation,
-        conditions=present,
+        conditions=(*present, *_retirement(context, spec)),
         phase=phase(present, state.activity),
         reason=reason(present),
         procedure_digest=plan.procedure_digest,
@@ -146,6 +150,13 @@ def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> Co
     if plan.run is not None and context.snapshot.run(plan.run) is None:
         update |= {name: getattr(context.before, name) for name in ("settling", "current_run", "candidate")}
     return status.model_copy(update=update)
+
+
+def _retirement(context: _Context, spec: CompiledAgentSpec) -> tuple[Condition, ...]:
+    if spec.compile is None:
+        return ()
+    make = ConditionBuilder(context.before.conditions, context.generation, context.now)
+    return retirement_condition(make, models_of(spec.compile), RETIREMENT_EFFECT)
 
 
 def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout, now: datetime) -> AgentState:

@@ -1,6 +1,5 @@
 """A CompileRun: freeze its input, run the stages one after another, judge the evaluation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,14 +10,16 @@ from subterra_api.job_contract.artifacts import STAGES
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.job_contract.messages import RunIdentity, RunInput
-from subterra_api.v1alpha1.compilerun import Artifacts, CompileRunSpec, CompileRunStatus, StageStatus
+from subterra_api.v1alpha1.compilerun import Artifacts, CompileInputs, CompileRunSpec, CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
+from subterra_core.model_retirements import retired_models
 from subterra_core.provider_rules import provider_conflicts
-from subterra_operator.decide.decision import Decision, Write, earliest, to_json
+from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import checked, describe_errors
+from subterra_operator.decide.retiring_models import retirement_condition
 from subterra_operator.decide.retry import retry_request
 from subterra_operator.decide.run.stage import RunContext, StageStep, next_step
 from subterra_operator.decide.run.status import Blockers, conditions, phase, progress, total_usd
@@ -29,6 +30,8 @@ from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.provider_env import unreachable_models
 from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
 from subterra_operator.specs.volume_claim import store_claim
+
+RETIREMENT_EFFECT = "a stage that calls it fails from that day on"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
         spec = CompileRunSpec.model_validate(run["spec"])
     except ValidationError as error:
         return _status_only(run, before, Blockers(problem=(Reason.INVALID_SPEC, describe_errors(error))), now)
-    frozen = _freeze_input(snapshot, spec, settings)
+    frozen = _freeze_input(snapshot, spec, settings, now)
     if frozen.input is None:
         suspended = _suspension_reason(run, spec)
         problem = None if suspended else frozen.problem
@@ -73,7 +76,7 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     verdict = _verdict(status, spec) if _all_succeeded(steps) else None
     stages = (*(step.status for step in steps), _gate_stage(verdict))
     status = status.model_copy(update={"verdict": verdict, "stages": stages})
-    decision = _status_only(run, status, blockers, context.now)
+    decision = _status_only(run, status, blockers, context.now, spec.inputs)
     stage_writes = tuple(write for step in steps for write in step.writes)
     needed = any(write.verb == "create" for write in stage_writes) or any(step.claim_missing for step in steps)
     shared = _namespace_objects(run, context.settings) if needed else ()
@@ -139,7 +142,7 @@ def _namespace_objects(run: Observed, settings: Settings) -> tuple[Write, ...]:
     return (Write("create", store_claim(namespace, settings)), *rules)
 
 
-def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings) -> _FrozenInput:
+def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings, now: datetime) -> _FrozenInput:
     """The existing frozen input, else a new one if the procedure is still the one that the run was created for."""
     if snapshot.input is not None:
         return _FrozenInput(snapshot.input)
@@ -149,14 +152,16 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
     if snapshot.procedure is None:
         text = f"Procedure {name} does not exist in this namespace; create it"
         return _FrozenInput(problem=(Reason.PROCEDURE_NOT_FOUND, text))
-    if problem := _rejection(name, snapshot.procedure["spec"], spec, settings):
+    if problem := _rejection(name, snapshot.procedure["spec"], spec, settings, now):
         return _FrozenInput(problem=problem)
     procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
     frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure))
     return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure),))
 
 
-def _rejection(name: str, procedure: Observed, spec: CompileRunSpec, settings: Settings) -> tuple[Reason, str] | None:
+def _rejection(
+    name: str, procedure: Observed, spec: CompileRunSpec, settings: Settings, now: datetime
+) -> tuple[Reason, str] | None:
     """Why nothing may be spent on this run, or `None`."""
     check = checked(procedure)
     if check.errors:
@@ -165,7 +170,8 @@ def _rejection(name: str, procedure: Observed, spec: CompileRunSpec, settings: S
     if expected is not None and expected != check.counts.digest:
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
-    if problems := [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings)]:
+    problems = [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings)]
+    if problems := [*problems, *retired_models(spec.inputs, now.date())]:
         return Reason.INVALID_SPEC, "; ".join(problems)
     return None
 
@@ -195,9 +201,14 @@ def _suspension_reason(run: Observed, spec: CompileRunSpec) -> tuple[Reason, str
     return Reason.SUSPENDED, "suspended; set spec.execution.suspend to false to resume"
 
 
-def _status_only(run: Observed, status: CompileRunStatus, blockers: Blockers, now: datetime) -> Decision:
-    """The decision that writes only the status."""
-    previous: Mapping[str, object] = run.get("status") or {}
-    present = conditions(status, blockers, CompileRunStatus.model_validate(previous).conditions, now)
+def _status_only(
+    run: Observed, status: CompileRunStatus, blockers: Blockers, now: datetime, inputs: CompileInputs | None = None
+) -> Decision:
+    """The decision that writes only the status; models of `inputs` that retire soon are warned about until the run has ended."""
+    previous = CompileRunStatus.model_validate(run.get("status") or {}).conditions
+    present = conditions(status, blockers, previous, now)
+    if inputs is not None and present[0].status == "Unknown":
+        make = ConditionBuilder(previous, status.observed_generation, now)
+        present = (*present, *retirement_condition(make, inputs, RETIREMENT_EFFECT))
     derived = {"conditions": present, "phase": phase(present), "progress": progress(status.stages)}
     return Decision(status=to_json(status.model_copy(update=derived)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subterra_api.digest import sha256, short, significant_fields
+from subterra_api.digest import sha256, short
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Role
 from subterra_api.v1alpha1.scores import Proportion
@@ -21,6 +21,7 @@ from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
+from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Request, json_object
 from subterra_jobs.llm.metered_client import MeteredClient
 
@@ -53,7 +54,7 @@ class LLMLabeller:
         self._graph, self._caller = graph, caller
         self._system = labeller_system_prompt(graph.spec)
         self.name = provider.model or provider.name
-        self.fingerprint = short(sha256([significant_fields(provider), _INSTRUCTION, _SCHEMA, ANSWER_TOKENS, TRIES]), 12)
+        self.fingerprint = short(sha256([request_fields(provider), _INSTRUCTION, _SCHEMA, ANSWER_TOKENS, TRIES]), 12)
 
     async def replay(self, scenario: Scenario, conversation: Conversation) -> Replay:
         """The conversation checked against the path that the customer really took. A failed conversation, and one without a usable

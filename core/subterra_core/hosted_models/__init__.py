@@ -1,0 +1,1 @@
+"""Hosted models as data: prices, limits, thinking and retirement dates."""

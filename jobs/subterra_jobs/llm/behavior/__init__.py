@@ -1,0 +1,1 @@
+"""How hosted models behave: what they think, why they stop, and what their refusals say. Pure."""

@@ -8,6 +8,7 @@ operator may start: an incomplete cache would recreate existing objects.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -28,6 +29,9 @@ PATIENCE_STEPS = 60
 """Steps without progress after which an event that must come is lost. Steps, not seconds: a starved process is no deaf one."""
 DEAF_SECONDS = 40.0
 """Heartbeat silence after which all watches are started again. Liveness fails later."""
+FLOOD_STREAMS = 50
+FLOOD_SECONDS = 10.0
+"""So many streams of a kind and namespace in this time are a flood: kopf does not pause when the server ends each at once."""
 Sleep = Callable[[float], Awaitable[object]]
 
 
@@ -77,9 +81,12 @@ class Census:
         self._hints: set[str] = set()
         self._hinted = asyncio.Event()
         self._numbers: dict[Place, int] = {}
+        streams = FLOOD_STREAMS * len(self._namespaces)
+        self._streams = {kind: deque[float](maxlen=streams) for kind in WATCHED}
 
     def watch_begins(self, kind: str) -> None:
         """Notes that kopf is about to list or watch a kind: after any gap in a watch it does."""
+        self._streams[kind].append(time.monotonic())
         self._begun.add(kind)
         self._hints.add(kind)
         self._hinted.set()
@@ -93,7 +100,7 @@ class Census:
         await self._repeat()
 
     async def listen(self) -> NoReturn:
-        """Watches the heartbeat until cancelled. Raises StaleWatchError when none has come back for `DEAF_SECONDS`."""
+        """Checks heartbeat and streams until cancelled. Raises StaleWatchError when watches are silent or end at once."""
         began = time.monotonic()
         while True:
             await self._sleep(HINT_SECONDS)
@@ -101,6 +108,9 @@ class Census:
             silence = min(self._controller.heartbeat.watch_silence, time.monotonic() - began)
             if silence > DEAF_SECONDS:
                 raise StaleWatchError(f"no watch has delivered a heartbeat for {silence:.0f} s although the API server responds")
+            for kind, begins in self._streams.items():
+                if len(begins) == begins.maxlen and begins[-1] - begins[0] < FLOOD_SECONDS:
+                    raise StaleWatchError(f"the API server ends each watch of kind {kind} at once")
 
     async def _first(self) -> None:
         while True:

@@ -270,3 +270,24 @@ def test_only_a_stream_proves_that_a_heartbeat_came_back() -> None:
     assert cluster.heartbeat.watch_silence > 0
     cluster.controller.handle_event("MODIFIED", beat)
     assert cluster.heartbeat.watch_silence == 0
+
+
+@pytest.mark.parametrize(("seconds", "flood"), [(0.1, True), (5.0, False)])
+async def test_streams_that_end_as_soon_as_they_begin_end_the_life(
+    seconds: float, flood: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the supervisor's pauses spare the API server; kopf itself would begin the next stream at once."""
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    cluster = Cluster()
+    for _ in range(module.FLOOD_STREAMS):
+        cluster.census.watch_begins("Pod")
+        now[0] += seconds
+    task = asyncio.create_task(cluster.census.listen())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert task.done() == flood
+    if flood:
+        with pytest.raises(StaleWatchError, match="kind Pod at once"):
+            await task
+    task.cancel()

@@ -156,6 +156,11 @@ async def test_writes_name_their_manager_and_media_type(server: Server, api: Kub
     assert server.requests[-1][4] == {"propagationPolicy": "Background", "preconditions": {"uid": "1", "resourceVersion": "7"}}
 
 
+async def test_a_patch_carries_the_nulls_that_remove_fields(server: Server, api: KubernetesApi) -> None:
+    await api.patch({**POD, "status": {"message": None, "phases": [], "text": "é"}}, "status")
+    assert server.requests[0][4] == {**POD, "status": {"message": None, "phases": [], "text": "é"}}
+
+
 async def test_after_a_401_the_next_call_reads_the_credentials_again(server: Server, api: KubernetesApi, tmp_path: Path) -> None:
     server.answers = [(401, {"reason": "Unauthorized", "message": "expired"})]
     with pytest.raises(ApiError, match="401"):

@@ -10,7 +10,6 @@ from subterra_api.v1alpha1.compiledagent import ServingSettings
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements, amount
 
-
 SMALL_AND_LARGE = [("999m", "1"), ("1Mi", "1048577"), ("1M", "1Mi"), (1, "1001m"), ("0.5", "501m"), ("1Gi", "1.5Gi"), ("1n", "1u")]
 KEPT = [{"operator": "Exists", "unknown": [1]}, {"key": "gpu", "operator": "", "value": None}, {"key": "gpu", "effect": ""}]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from subterra_api.v1alpha1 import GROUP, VERSION
+from subterra_api.v1alpha1 import GROUP, VERSION, pod_settings
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
@@ -21,12 +21,14 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
 
 Schema = dict[str, Any]
 
-SCHEMA_KEYWORDS = ("type", "pattern", "format", "enum", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
+BOUNDS = ("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "maxProperties")
+SCHEMA_KEYWORDS = ("type", "pattern", "format", "enum", *BOUNDS)
 MAP_KEYS = {"nodes": "id", "knowledge": "id", "variables": "name", "personas": "name", "stages": "name", "conditions": "type"}
 """Lists of type map, with their key: server-side apply merges by it, and it must be unique."""
 
 Rule = tuple[str, str]
 RULES: dict[str, tuple[Rule, ...]] = {
+    **pod_settings.RULES,
     "ProcedureSpec": (
         (
             "self.nodes.exists(node, node.id == self.start)",
@@ -113,7 +115,8 @@ def _convert_object(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
         if properties.get(name, {}).get("type") == "array":
             properties[name] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
     required = {"required": node["required"]} if node.get("required") else {}
-    return {"properties": properties, **required}
+    open_ended = {"x-kubernetes-preserve-unknown-fields": True} if node.get("additionalProperties") is True else {}
+    return {"properties": properties, **required, **open_ended}
 
 
 def _rules(rules: Sequence[Rule]) -> list[Schema]:

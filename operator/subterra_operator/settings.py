@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, StringConstraints
 
 from subterra_api.v1alpha1.base import ApiModel, Name
-from subterra_api.v1alpha1.compilerun import ResourceRequirements
+from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.pricing import ModelPrice
 
 

@@ -32,9 +32,12 @@ SCHEMAS = {
 }
 LIMITED = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "pattern", "enum")
 POD = {
-    "resources": {"requests": {"cpu": "500m", "nvidia.com/gpu": 1}, "limits": {"memory": "4Gi"}},
+    "resources": {"requests": {"cpu": "500m", "nvidia.com/gpu": 1}, "limits": {"memory": "4Gi", "cpu": 1}},
     "nodeSelector": {"pool": "a100"},
-    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    "tolerations": [
+        {"key": "gpu", "operator": "Exists"},
+        {"key": "a.b/c", "operator": "Equal", "value": "x", "effect": "NoExecute", "tolerationSeconds": 5},
+    ],
 }
 RUN = {
     "inputs": {

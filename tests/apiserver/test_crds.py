@@ -31,6 +31,16 @@ def twice_the_same_node() -> Object:
     return {**TRAVEL, "spec": {**spec, "nodes": [*spec["nodes"], spec["nodes"][0]]}}
 
 
+def placed(**settings: Any) -> Object:
+    """A run whose train stage has these pod settings."""
+    return ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}}, execution={"train": settings})
+
+
+def tolerating(**toleration: Any) -> Object:
+    """A run whose train stage has this toleration."""
+    return placed(tolerations=[toleration])
+
+
 JUDGE = {"evaluation": {"judge": {"name": "anthropic"}}}
 TEACHER = {"generation": {"teacher": {"name": "anthropic"}}}
 REFUSED = [
@@ -42,6 +52,20 @@ REFUSED = [
     (ours("CompiledAgent", "1travel", model=MODEL), "starting with a letter"),
     (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **TEACHER}), "every provider except scripted needs"),
     (ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}, **JUDGE}), "every provider except scripted needs"),
+    (tolerating(key="gpu", operator="Bogus"), 'tolerations\\[0\\].operator: Unsupported value: "Bogus"'),
+    (tolerating(foo="bar"), "key is missing: name the taint's key, or set operator to Exists"),
+    (tolerating(key="gpu", effect="Never"), 'effect: Unsupported value: "Never"'),
+    (tolerating(key="gpu", operator="Exists", value="a"), "value must be left out when operator is Exists"),
+    (tolerating(key="gpu", tolerationSeconds=5), "tolerationSeconds needs effect NoExecute"),
+    (tolerating(key="no such key!"), "key in body should match"),
+    (placed(resources={"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}), "a request is larger than the limit"),
+    (placed(resources={"requests": {"gpu": 1}}), "unknown resource: use cpu, memory"),
+    (placed(resources={"limits": {"gpu": 1}}), "unknown resource: use cpu, memory"),
+    (
+        ours("CompileRun", "travel", inputs={"procedureRef": {"name": "travel"}}, execution={"queueName": "no such queue!"}),
+        "queueName must be the name of a LocalQueue",
+    ),
+    (ours("CompiledAgent", "travel", model=MODEL, serving={"tolerations": [{"operator": "Bogus"}]}), "Unsupported value"),
     (ours("CompileRun", "t" * 50, inputs={"procedureRef": {"name": "travel"}}), "at most 49 characters"),
 ]
 
@@ -50,6 +74,29 @@ REFUSED = [
 async def test_a_bad_object_is_refused_with_the_cure(quiet: ClusterNamespace, bad: Object, words: str) -> None:
     with pytest.raises(ApiError, match=words):
         await quiet.put(bad)
+
+
+@pytest.mark.parametrize(
+    "toleration",
+    [
+        {"operator": "Exists"},
+        {"key": "gpu"},
+        {"key": "nvidia.com/gpu", "operator": "Equal", "value": "", "effect": ""},
+        {"key": "a", "operator": "", "value": "b_c.d", "effect": "NoExecute", "tolerationSeconds": -1},
+        {"key": "cores", "operator": "Gt", "value": "4"},
+        {"key": "gpu", "operator": "Exists", "unknown": "kept"},
+    ],
+    ids=str,
+)
+async def test_a_toleration_that_a_pod_may_have_is_stored_as_it_is_written(quiet: ClusterNamespace, toleration: Object) -> None:
+    stored = await quiet.put(tolerating(**toleration))
+    assert stored["spec"]["execution"]["train"]["tolerations"] == [toleration]
+
+
+async def test_requests_up_to_the_limit_are_accepted_in_any_unit(quiet: ClusterNamespace) -> None:
+    requests = {"cpu": "1500m", "memory": "1024Mi", "nvidia.com/gpu": 1, "hugepages-2Mi": "4Mi"}
+    limits = {"cpu": "1.5", "memory": "1Gi", "nvidia.com/gpu": "1", "hugepages-2Mi": "4Mi"}
+    await quiet.put(placed(resources={"requests": requests, "limits": limits}))
 
 
 async def test_the_customers_role_may_be_spelt_customer_or_user(quiet: ClusterNamespace) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -121,14 +122,14 @@ async def test_an_agent_without_a_run_tells_of_the_quota_of_runs_itself(world: C
     await quota(world, count__compileruns_subterra_dev="0")
     await world.put(TRAVEL)
     await world.put(agent())
-
-    async def told() -> Object | None:
-        found = await world.condition("CompiledAgent", "travel", "Stalled", "True", "QuotaExceeded")
-        return found if "exceeded quota: small" in condition(found, "Stalled")["message"] else None
-
-    found = await world.until(told, "the quota is exceeded", 60)  # first its use is unknown
+    found = await world.condition("CompiledAgent", "travel", "Stalled", "True", "QuotaExceeded")
+    assert "quota: small" in condition(found, "Stalled")["message"], (
+        "exceeded, or of unknown use: the API server knows our kinds late"
+    )
     assert "currentRun" not in found["status"]
-    await quota(world, count__compileruns_subterra_dev="10")
+    small = await world.get("ResourceQuota", "small")
+    assert small
+    await world.api.delete(small)
     await starts(world)
 
 
@@ -291,7 +292,8 @@ async def test_a_namespace_that_is_being_deleted_takes_run_and_agent_with_it(wor
     await world.put(agent())
     await world.until(lambda: world.names("Job"), "it generates")
     await world.api._call("DELETE", KINDS["Namespace"].path(None, world.namespace))
-    await world.put(edited("Too late.")) if await world.get("Procedure", "travel") else None
+    with suppress(ApiError):
+        await world.change(agent({"train": {"nodeSelector": {"pool": "other"}}}))
 
     async def empty() -> bool:
         return not [name for kind in ("CompiledAgent", "CompileRun", "Job") for name in await world.names(kind)]

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from subterra_api.crd import all_crds
+from subterra_api.v1alpha1 import pod_settings
 
 Facts = dict[str, Any]
 Tree = dict[str, Facts]
 
 LOWER, UPPER = ("minimum", "minLength", "minItems"), ("maximum", "maxLength", "maxItems")
 FIXED = ("type", "format", "int-or-string", "preserve-unknown-fields", "list-type", "list-map-keys", "exclusiveMinimum")
+HARMLESS = {rule for rules in pod_settings.RULES.values() for rule, _ in rules}
+"""Rules that refuse only what no pod can have: files that break them never worked."""
 ADVICE = (
     "v1alpha1 is in use: give the new meaning to a new optional field and leave the old one as it is, or start v1alpha2 with a "
     "conversion. "
@@ -79,7 +82,7 @@ def _changed(path: str, old: Facts, new: Facts) -> Iterator[str]:
         yield f"{path} allows fewer values ({old.get('enum', 'any')} → {new['enum']}): files with the others are refused"
     if "pattern" in new and not _alternatives(old.get("pattern")) <= _alternatives(new["pattern"]):
         yield f"{path} has another pattern ({old.get('pattern')} → {new['pattern']}): files that match only the old one are refused"
-    if added := _missing(new.get("rules"), old.get("rules")):
+    if added := _missing([rule for rule in new.get("rules", ()) if rule not in HARMLESS], old.get("rules")):
         yield f"{path} has a new rule ({added}): files that break it are refused"
 
 

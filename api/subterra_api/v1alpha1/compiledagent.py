@@ -1,6 +1,6 @@
 """CompiledAgent: keeps a served agent up to date with its procedure, promoting only models that passed the gate."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -11,9 +11,9 @@ from subterra_api.v1alpha1.compilerun import (
     ExecutionSettings,
     GatePolicy,
     GenerationSettings,
-    ResourceRequirements,
     TrainingSettings,
 )
+from subterra_api.v1alpha1.pod_settings import ResourceRequirements, Toleration
 from subterra_api.v1alpha1.scores import Verdict
 
 
@@ -93,7 +93,7 @@ class ServingSettings(ApiModel):
     """Requests and limits of vLLM; the operator's settings supply what is unset."""
     node_selector: Labels = {}
     """Labels that a node must have, as in a PodSpec."""
-    tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()
     """Tolerations of the pods, as in a PodSpec."""
 
 

@@ -1,11 +1,10 @@
 """CompileRun: one compilation of one procedure, from synthetic conversations to an evaluated model."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from subterra_api.v1alpha1.base import (
-    MAP,
     ApiModel,
     Condition,
     Digest,
@@ -16,18 +15,13 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
+from subterra_api.v1alpha1.pod_settings import QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.scores import Scores, Verdict
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
 StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=1, le=5)]
-Quantity = (
-    Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i)?$", max_length=32)]
-    | Annotated[int, Field(ge=0, le=10**12)]
-)
-"""A Kubernetes quantity: `500m`, `4Gi` or a plain `2`."""
-Quantities = Annotated[dict[str, Quantity], MAP]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://.+$", max_length=500)]
 
 
@@ -152,15 +146,6 @@ class CompileInputs(ApiModel):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
-class ResourceRequirements(ApiModel):
-    """Requests and limits of a pod's main container."""
-
-    requests: Quantities = {}
-    """Resources that the scheduler reserves, such as `cpu: 2` or `nvidia.com/gpu: 1`."""
-    limits: Quantities = {}
-    """Maximum resources that the container may use."""
-
-
 class StagePod(ApiModel):
     """Placement and resources of a stage."""
 
@@ -168,7 +153,7 @@ class StagePod(ApiModel):
     """Requests and limits; the operator's settings supply what is unset."""
     node_selector: Labels = {}
     """Labels that a node must have, as in a PodSpec."""
-    tolerations: Annotated[tuple[dict[str, Any], ...], Field(max_length=20)] = ()
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()
     """Tolerations of the pods, as in a PodSpec."""
     active_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
     """Seconds, counted from when a node accepts the pod, after which the stage is stopped and the run fails with DeadlineExceeded.
@@ -227,7 +212,7 @@ class ExecutionSettings(ApiModel):
     """Hard cap on the run's provider spending in US dollars. It may be raised; the next attempt uses the new value."""
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
     """Hard cap on provider spending within 30 days of all runs of the agent, or of this run alone if it has no agent."""
-    queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
+    queue_name: QueueName | None = None
     """Kueue LocalQueue for the jobs; requires Kueue."""
     api_key_secret: SecretKeyReference | None = None
     """API key for the teacher's provider; required except for `scripted`."""
@@ -331,7 +316,7 @@ class CompileRunStatus(StatusModel):
     """Succeeded: all stages have finished. Generated, Trained, Evaluated: the single stages. Promotable: the gate's verdict.
     Reconciling: work is in progress. Stalled: a person must act."""
     phase: str | None = None
-    """Summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Suspended or Superseded."""
+    """Summary of the conditions: Pending, Generating, Training, Evaluating, Succeeded, Failed, Blocked, Suspended or Superseded."""
     progress: str | None = None
     """Current stage and its progress, for `kubectl get`."""
     procedure_digest: str | None = None

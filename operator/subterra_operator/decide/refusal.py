@@ -69,7 +69,7 @@ def name_taken(existing: Mapping[str, Any]) -> Refusal:
         label = f"kubectl -n {key.namespace} label pvc {key.name} {MANAGED_BY}={MANAGER}"
         text += f", or let Subterra use it as the store: {label}"
     elif key.kind == "NetworkPolicy":
-        text += ", or set network.enabled to false in the chart's values and write all policies yourself"
+        text += ", or set networkPolicies.enabled to false in the chart's values and write all policies yourself"
     return Refusal(Reason.NAME_TAKEN, f"{text}; {RETRIED}")
 
 

@@ -18,7 +18,7 @@ _FROM_THE_CHART = {
         "storageClassName": "store.storageClass",
         "accessModes": "store.accessMode",
     },
-    "NetworkPolicy": {"cidr": "network.providerCidrs or network.hubCidrs"},
+    "NetworkPolicy": {"cidr": "networkPolicies.providerCidrs or networkPolicies.hubCidrs"},
     "Job": {"imagePull": "the images", "image": "the images", "env": "the providers' settings"},
     "Deployment": {"imagePull": "the images", "image": "the images"},
 }
@@ -38,7 +38,8 @@ def _origins(write: Write, subject: Observed, path: str) -> Iterator[str]:
     elif kind == "Job" and path.startswith("metadata.labels"):
         yield f"{_base(subject)}.queueName of {_author(subject)}"
     elif kind in ("Job", "Deployment") and (name := _part(path, _FROM_THE_AUTHOR)):
-        yield f"{_pod_settings(write, subject)}.{name} of {_author(subject)}"
+        default = name == "resources" and not _pod_settings(write, subject).get("resources")
+        yield "defaults.resources in the chart's values" if default else f"{_pod_path(write, subject)}.{name} of {_author(subject)}"
     elif value := next((text for part, text in _FROM_THE_CHART.get(kind, {}).items() if part in path), None):
         yield f"{value} in the chart's values"
 
@@ -47,8 +48,15 @@ def _part(path: str, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if re.search(rf"\.{name}\b", path)), None)
 
 
-def _pod_settings(write: Write, subject: Observed) -> str:
-    """Path of the settings of the refused pod."""
+def _pod_settings(write: Write, subject: Observed) -> Mapping[str, Any]:
+    """What the author set for the refused pod; empty when all is default."""
+    stage, spec = labels_of(write.object).get(STAGE_LABEL), subject["spec"]
+    settings = (spec.get("execution") or {}).get(stage) if stage else spec.get("serving")
+    return settings or {}
+
+
+def _pod_path(write: Write, subject: Observed) -> str:
+    """Path of these settings in the object that the author edits."""
     stage = labels_of(write.object).get(STAGE_LABEL)
     return f"{_base(subject)}.{stage}" if stage else "spec.serving"
 

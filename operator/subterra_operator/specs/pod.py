@@ -6,7 +6,7 @@ from typing import Any
 
 from subterra_api.digest import sha256, short
 from subterra_api.job_contract.environment import STORE_MOUNT
-from subterra_api.v1alpha1.compilerun import ResourceRequirements
+from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_operator.labels import MANAGED_BY, MANAGER
 from subterra_operator.resources import KINDS, Object
 from subterra_operator.settings import Settings

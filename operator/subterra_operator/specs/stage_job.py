@@ -16,7 +16,8 @@ from subterra_api.job_contract.environment import (
     VLLM_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, Gate
-from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, ResourceRequirements, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
+from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_operator.labels import (
     AGENT_LABEL,
     ATTACH_LABEL,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from subterra_api.job_contract.defaults import training_of
 from subterra_api.job_contract.environment import LOCAL_VLLM_URL, STORE_MOUNT, VLLM_PORT
-from subterra_api.v1alpha1.compilerun import BaseModelKind, CompileInputs, Reference, ResourceRequirements
+from subterra_api.v1alpha1.compilerun import BaseModelKind, CompileInputs, Reference
+from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import HOME, container, env, mounts, resources

@@ -6,7 +6,7 @@ from datetime import datetime
 from subterra_api.digest import short
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus, CompileSource, ModelSource, Settling
-from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
+from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunStatus, GatePolicy
 from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
@@ -192,7 +192,7 @@ class CompilePlanner:
 
     def _verdict_is_current(self, run: Observed, status: CompileRunStatus) -> bool:
         """Whether the verdict was given under the current policy."""
-        policy = CompileRunSpec.model_validate(run["spec"]).execution.gate
+        policy = GatePolicy.model_validate((run["spec"].get("execution") or {}).get("gate") or {})
         return policy == self.spec.promotion.gate and status.observed_generation == run["metadata"].get("generation", 0)
 
     def _with_pin(self, plan: Plan) -> Plan:
@@ -223,6 +223,6 @@ def target_of(run: Observed, status: CompileRunStatus) -> ServingTarget | None:
     if not status.artifacts.model or not status.artifacts.model_path:
         return None
     agent = labels_of(run)[AGENT_LABEL]
-    model = model_of(CompileRunSpec.model_validate(run["spec"]).inputs, status.artifacts.model_path, agent)
+    model = model_of(CompileInputs.model_validate(run["spec"]["inputs"]), status.artifacts.model_path, agent)
     turns = status.scores.turns_per_conversation if status.scores else None
     return ServingTarget(model, status.artifacts.model, run["metadata"]["name"], turns)

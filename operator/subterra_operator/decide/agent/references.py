@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from subterra_api.v1alpha1.compiledagent import AgentVersion
-from subterra_api.v1alpha1.compilerun import BaseModelSource, CompileRunSpec, Reference
+from subterra_api.v1alpha1.compilerun import BaseModelSource, CompileInputs, Reference
 from subterra_operator.decide.agent.run_history import run_that_made, status_of
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import AgentSnapshot, Observed
@@ -24,7 +24,7 @@ def references(snapshot: AgentSnapshot, serving: AgentVersion | None, anchor: st
 
 
 def _reference(role: Role, run: Observed, digest: str, path: str) -> Reference:
-    inputs = CompileRunSpec.model_validate(run["spec"]).inputs
+    inputs = CompileInputs.model_validate(run["spec"]["inputs"])
     return Reference(
         role=role,
         run=run["metadata"]["name"],

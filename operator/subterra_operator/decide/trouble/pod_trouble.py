@@ -5,8 +5,8 @@ from datetime import datetime
 
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.trouble.container_trouble import container_states, restart_trouble, waiting_trouble
-from subterra_operator.decide.trouble.scheduling import pod_events, scheduled_condition, unschedulable
 from subterra_operator.decide.trouble.trouble import Place, Trouble
+from subterra_operator.decide.trouble.unschedulable_pod import pod_events, scheduled_condition, unschedulable
 from subterra_operator.resources import is_deleting, key_of
 from subterra_operator.snapshot import Events, Observed
 

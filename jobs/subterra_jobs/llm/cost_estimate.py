@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_core.hosted_models.catalog import model_named
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
 from subterra_jobs.llm.client import Request
 from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
@@ -43,6 +44,8 @@ LOW = OutputAssumptions(turn_tokens=20, score_tokens=60, label_tokens=20, extra_
 HIGH = OutputAssumptions(
     turn_tokens=60, score_tokens=120, label_tokens=35, extra_exchanges=1, retry_share=Decimal("0.1"), cached=False
 )
+_TOKENS_PER_WORD = Decimal("1.35")
+"""Of English at `BYTES_PER_TOKEN`; models with finer tokens bill more of them for the same text."""
 CHOICE_TOKENS = 8
 """Tokens of a response that is the number of an option, in JSON or bare, or an end marker."""
 
@@ -110,6 +113,11 @@ class PricedModel:
     def name(self) -> str:
         return self.provider.model or self.provider.name
 
+    def billed(self, tokens: int) -> int:
+        """What the model counts where `BYTES_PER_TOKEN` gives `tokens`."""
+        known = model_named(self.name)
+        return round(tokens * known.tokens_per_word / _TOKENS_PER_WORD) if known else tokens
+
 
 def priced_model(provider: Provider, field: str, prices: Mapping[str, TokenPrice]) -> PricedModel:
     """The provider's model with its price. Raises UnknownModelError that names `field`."""
@@ -124,8 +132,9 @@ def cost_of(model: PricedModel, calls: Iterable[PlannedCall], assumed: OutputAss
     caches expire after five idle minutes.
     """
     minimum, written, total = cache_minimum(model.provider.name, model.name), set[str](), Cost()
-    for request, received in calls:
-        sent, constant = estimated_tokens(request.size), text_tokens(request.system)
+    for request, assumed_output in calls:
+        sent, constant = model.billed(estimated_tokens(request.size)), model.billed(text_tokens(request.system))
+        received = model.billed(assumed_output)
         cached = constant if assumed.cached and constant >= minimum else 0
         write, read = (0, cached) if request.system in written else (cached, 0)
         written.add(request.system)

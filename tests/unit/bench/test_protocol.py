@@ -96,7 +96,7 @@ def changed(found: Outcome, change: Change) -> Outcome:
         (lambda data: data["against"][0]["criteria"]["consistency"].update(p=None), "p by Holm of consistency: p missing"),
         (lambda data: data["against"][0]["criteria"]["consistency"].update(dz=None), "against serving: no d of consistency"),
         (lambda data: data["agreement"].update(kappa={}), "(kappa) of naturalness: mean, low, high missing"),
-        (lambda data: data["agreement"]["judges"][1].update(repeatSd=None), "judge gpt-6-luna: no variance of repeated judgements"),
+        (lambda data: data["agreement"]["judges"][1].update(repeatSd=None), "judge gpt-4.1: no variance of repeated judgements"),
         (lambda data: data["labeller"].update(accuracy=None), "accuracy of the labeller: agentTurns was not measured"),
         (lambda data: data["scores"]["statistics"].update(comparisons=[]), "lack a full comparison with the serving version"),
     ],

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_core.hosted_models.catalog import model_named
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
 from subterra_jobs.llm.behavior.thinking import DEFAULT_EFFORT, sent_effort, thinks_unasked
 from subterra_jobs.llm.client import Request
@@ -64,6 +65,8 @@ HIGH = OutputAssumptions(
     cached=False,
     thinking=_MOST_THINKING,
 )
+_TOKENS_PER_WORD = Decimal("1.35")
+"""Of English at `BYTES_PER_TOKEN`; models with finer tokens bill more of them for the same text."""
 CHOICE_TOKENS = 8
 """Tokens of a response that is the number of an option, in JSON or bare, or an end marker."""
 
@@ -151,6 +154,11 @@ class PricedModel:
             return sent
         return DEFAULT_EFFORT if thinks_unasked(self.provider) else "none"
 
+    def billed(self, tokens: int) -> int:
+        """What the model counts where `BYTES_PER_TOKEN` gives `tokens`."""
+        known = model_named(self.name)
+        return round(tokens * known.tokens_per_word / _TOKENS_PER_WORD) if known else tokens
+
 
 def priced_model(provider: Provider, field: str, prices: Mapping[str, TokenPrice]) -> PricedModel:
     """The provider's model with its price. Raises UnknownModelError that names `field`."""
@@ -167,8 +175,8 @@ def cost_of(model: PricedModel, calls: Iterable[PlannedCall], assumed: OutputAss
     minimum, written, total = cache_minimum(model.provider.name, model.name), set[str](), Cost()
     thinking = assumed.thinking[model.effort]
     for request, answered in calls:
-        received = thinking + answered
-        sent, constant = estimated_tokens(request.size), text_tokens(request.system)
+        sent, constant = model.billed(estimated_tokens(request.size)), model.billed(text_tokens(request.system))
+        received = thinking + model.billed(answered)
         cached = constant if assumed.cached and constant >= minimum else 0
         write, read = (0, cached) if request.system in written else (cached, 0)
         written.add(request.system)

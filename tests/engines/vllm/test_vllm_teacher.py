@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.stages.test_openai_client import ledger, write
+from tests.stages.hosted_models.test_openai_client import ledger, write
 
 from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
 from subterra_api.job_contract.messages import RunInput

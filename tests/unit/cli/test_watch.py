@@ -1,6 +1,7 @@
 """What `subterra watch` says to people."""
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -61,6 +62,12 @@ class Reader:
 
     def __init__(self, *stages: dict[str, Any]) -> None:
         self.stages = list(stages)
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 28, tzinfo=UTC)
+
+    def last_heartbeat(self) -> None:
+        """The user may not read it."""
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         if kind == "compileruns":

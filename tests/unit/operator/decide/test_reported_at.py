@@ -52,8 +52,8 @@ def test_a_pod_that_is_not_heard_leaves_the_time_as_it_was() -> None:
 
 def test_what_disturbs_a_pod_is_no_progress() -> None:
     first = status_after(STARTED, HALF, 0)
-    waiting = status_after(first, HALF, 600, waiting={"reason": "CrashLoopBackOff"})
-    assert "CrashLoopBackOff" in waiting["stages"][0]["message"]
+    waiting = status_after(first, HALF, 600, waiting={"reason": "ImagePullBackOff"})
+    assert "cannot be pulled" in waiting["stages"][0]["message"]
     assert reported_at(waiting) == reported_at(first)
 
 

@@ -10,6 +10,8 @@ from subterra_operator import controller as controller_module
 from subterra_operator.controller import REFUSED_RETRY_SECONDS, Controller
 from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from subterra_operator.kube.apply import RefusedError
+from subterra_operator.kube.heartbeat import Heartbeat
+from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.resources import Key, Kind, Object, key_of
 from subterra_operator.settings import Settings
@@ -82,7 +84,9 @@ def merged(old: Object, change: Object) -> Object:
 def world(*objects: Object) -> tuple[Server, Controller]:
     """A server and a controller that knows all of these objects."""
     server = Server()
-    controller = Controller(Settings(), server)  # type: ignore[arg-type]
+    heartbeat = Heartbeat(server, "system", lambda _: None, lambda: True)  # type: ignore[arg-type]
+    lease = LeaderLease(server, Settings().lease, "system")  # type: ignore[arg-type]
+    controller = Controller(Settings(), server, heartbeat, lease)  # type: ignore[arg-type]
     for obj in objects:
         controller.cache.upsert(server.store(obj))
     return server, controller

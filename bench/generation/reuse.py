@@ -6,7 +6,7 @@ A call costs its bytes at list price, so the conversation so far, which every ca
 import asyncio
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -53,7 +53,7 @@ class Bill:
     def __init__(self) -> None:
         self.usd = defaultdict[str, list[Decimal]](list)
 
-    async def acquire(self, usd: Decimal, size: int, priority: int) -> int:
+    async def acquire(self, worst_case: Callable[[], Decimal], size: int, priority: int) -> int:
         """See `Admission`."""
         return 0
 

@@ -52,8 +52,11 @@ class UsageStats:
 class Admission(Protocol):
     """`acquire` before a call, `settle` after it."""
 
-    async def acquire(self, usd: Decimal, size: int, priority: int) -> int:
-        """Number of a reservation, once a call of `size` bytes that costs at most `usd` may go. Higher priority goes first."""
+    async def acquire(self, worst_case: Callable[[], Decimal], size: int, priority: int) -> int:
+        """Number of a reservation, once a call of `size` bytes may go. Higher priority goes first.
+
+        `worst_case` has the most that the call can cost, in dollars, by what is known when its turn comes.
+        """
         ...
 
     async def settle(self, reservation: int, entry: LedgerEntry | None, outcome: CallOutcome) -> None:
@@ -80,14 +83,14 @@ class AdmissionQueue:
         self._calls: dict[int, InFlightCall] = {}
         self._answered, self._recent = 0, deque[float]()
 
-    async def acquire(self, usd: Decimal, size: int, priority: int) -> int:
+    async def acquire(self, worst_case: Callable[[], Decimal], size: int, priority: int) -> int:
         """See `Admission`. Raises BudgetExceededError."""
         admitted: asyncio.Future[InFlightCall] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (-priority, next(self._order), size, admitted))
         self._admit_waiting()
         call = await admitted
         try:
-            reservation = await self.budget.reserve(usd)
+            reservation = await self.budget.reserve(worst_case())
         except BaseException:
             self._end(call, CallOutcome())
             raise

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from subterra_jobs.errors import InfrastructureError
@@ -120,8 +121,8 @@ class MeteredClient:
         deadline: float | None = None
         tries, request = 0, call.request
         while True:
+            reservation = await self._admission.acquire(partial(self.worst_case, request), request.size, call.priority)
             worst = self.worst_case(request)
-            reservation = await self._admission.acquire(worst, request.size, call.priority)
             began = self._retries.clock()
             try:
                 response = await self._client.complete(request)

@@ -5,9 +5,9 @@ from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.turn_keys import TurnKeys
-from subterra_jobs.generate.write.writer import BadTurnError, RefusedTurnError, TeacherReply
+from subterra_jobs.generate.write.writer import BadTurnError, HopelessTurnError, TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
-from subterra_jobs.llm.behavior.stops import FILTERED, explained
+from subterra_jobs.llm.behavior.stops import FILTERED, THINKING, explained
 from subterra_jobs.llm.metered_client import MeteredClient
 
 
@@ -27,7 +27,7 @@ class LLMTeacher:
         labels = {"conversation": spec.id, "node": spec.path[position]}
         response, reused = await self._client.complete(key, request, labels, priority=position)
         if response.cut is not None:
-            kind = RefusedTurnError if response.cut == FILTERED else BadTurnError
+            kind = HopelessTurnError if response.cut in (FILTERED, THINKING) else BadTurnError
             raise kind(f"ended with {explained(response.cut)}")
         return TeacherReply(response.text.strip().strip('"').strip(), key, reused)
 

@@ -22,8 +22,8 @@ class BadTurnError(Exception):
     """The teacher's response is not a usable turn."""
 
 
-class RefusedTurnError(BadTurnError):
-    """The provider refuses this turn, and would refuse it again."""
+class HopelessTurnError(BadTurnError):
+    """Writing the turn again would end in the same way, and may cost as much."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Writer:
         for attempt in range(1 + MAX_REWRITES if self._teacher.costs_money else 1):
             try:
                 reply = await self._teacher.write_turn(conversation, attempt)
-            except RefusedTurnError:
+            except HopelessTurnError:
                 raise
             except BadTurnError as error:
                 problem = str(error)

@@ -35,7 +35,7 @@ class World:
         await asyncio.sleep(0)
 
     async def call(self, priority: int = 0, heard: CallOutcome | None = None) -> None:
-        reservation = await self.queue.acquire(CENT, 1000, priority)
+        reservation = await self.queue.acquire(lambda: CENT, 1000, priority)
         await self.queue.settle(reservation, {"usd": "0.01", "tokens": 700}, heard or CallOutcome())
 
 
@@ -54,7 +54,7 @@ async def test_a_pause_that_one_call_is_asked_for_holds_for_all(tmp_path: Path) 
 
 async def test_who_is_furthest_goes_first(tmp_path: Path) -> None:
     world, order = World(tmp_path, 1), []
-    first = await world.queue.acquire(CENT, 1000, 0)
+    first = await world.queue.acquire(lambda: CENT, 1000, 0)
 
     async def call(priority: int) -> None:
         await world.call(priority)
@@ -80,7 +80,7 @@ async def test_calls_are_spread_over_the_minute(tmp_path: Path) -> None:
 
 async def test_what_calls_in_flight_may_cost_is_told(tmp_path: Path) -> None:
     world = World(tmp_path, 2)
-    reservations = [await world.queue.acquire(CENT, 1000, 0) for _ in range(2)]
+    reservations = [await world.queue.acquire(lambda: CENT, 1000, 0) for _ in range(2)]
     assert (await world.queue.stats()).reserved == 2 * CENT
     await world.queue.settle(reservations[0], None, CallOutcome())
     assert (await world.queue.stats()).reserved == CENT
@@ -96,7 +96,7 @@ async def test_a_call_that_is_refused_for_money_frees_its_place(tmp_path: Path) 
 
 async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
     world = World(tmp_path, 1)
-    first = await world.queue.acquire(CENT, 1000, 0)
+    first = await world.queue.acquire(lambda: CENT, 1000, 0)
     gone = asyncio.create_task(world.call(priority=5))
     await settle_down()
     gone.cancel()

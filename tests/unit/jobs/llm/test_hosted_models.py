@@ -1,5 +1,6 @@
 """Models that think, refuse, stop early and retire: over the wire, with the real SDKs against a fake provider."""
 
+import asyncio
 import json
 import os
 import random
@@ -354,6 +355,16 @@ async def test_an_endpoint_that_ignores_the_limit_exceeds_the_cap_by_no_more_tha
         await setup.close()
     assert setup.api.calls == 2
     assert setup.booked() <= Decimal("0.1")
+
+
+async def test_calls_that_waited_are_reserved_for_by_what_was_learned_meanwhile(serving: Any) -> None:
+    model = FakeModel(ignores_limit=True)
+    with serving(FakeLLMApi(model=model, output_tokens=4000, input_tokens=1), QWEN, own="/v1", max_usd="0.8") as setup:
+        client = setup.client()
+        results = await asyncio.gather(*(setup.ask(str(number), client) for number in range(40)), return_exceptions=True)
+        await setup.close()
+    assert any(isinstance(result, BudgetExceededError) for result in results)
+    assert setup.booked() <= Decimal("0.8") + 8 * Decimal("0.04")  # eight were in flight before the first answer
 
 
 async def test_tokens_written_for_an_hour_and_long_prompts_are_billed_at_their_own_prices(serving: Any) -> None:

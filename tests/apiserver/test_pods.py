@@ -203,7 +203,13 @@ async def test_a_pod_that_does_not_start_in_time_is_given_up_by_the_real_job_con
     await world.until(gone, "the Job controller has ended the pod")
     del world.kubelet.stuck["generate"]
     await world.put({**agent, "metadata": {**agent["metadata"], "annotations": {"subterra.dev/retry-at": "now"}}})
-    await world.up_to_date()
+
+    async def generated() -> bool:
+        [run] = await world.all("CompileRun")
+        stage = run["status"]["stages"][0]
+        return (stage["state"], stage["attempt"]) == ("Succeeded", 2)
+
+    await world.until(generated, "the second attempt succeeds", 90)
 
 
 def of_a_model() -> Object:

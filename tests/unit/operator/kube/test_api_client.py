@@ -29,6 +29,7 @@ WRITES: dict[str, Callable[[KubernetesApi], Awaitable[object]]] = {
     "apply": lambda api: api.apply(POD),
     "patch": lambda api: api.patch(POD),
     "status": lambda api: api.patch(POD, "status"),
+    "replace": lambda api: api.replace(POD),
     "delete": lambda api: api.delete(POD),
 }
 
@@ -150,6 +151,7 @@ async def test_writes_name_their_manager_and_media_type(server: Server, api: Kub
         ("PATCH", "pods/travel", "application/apply-patch+yaml"),
         ("PATCH", "pods/travel", "application/merge-patch+json"),
         ("PATCH", "pods/travel/status", "application/merge-patch+json"),
+        ("PUT", "pods/travel", "application/json"),
         ("DELETE", "pods/travel", "application/json"),
     ]
     assert all(query.get("fieldManager") == "subterra" for _, _, query, *_ in server.requests[:-1])

@@ -167,13 +167,13 @@ def remembered(size: int = MAX_BYTES) -> Spec:
     count = 240
     nodes = []
     for index in range(count):
-        ways = [{"to": f"n{index + 1}", "when": "case 0"}, {"to": f"n{index + 2}", "when": "case 1"}]
-        nodes.append({"id": f"n{index}", "role": "user", "next": ways})
+        onward = [{"to": f"n{index + step}", "when": f"case {step}"} for step in (1, 2)]
+        nodes.append({"id": f"n{index}", "role": "user", "next": onward})
     closing: list[Spec] = []
     for index in range(count, count + 24):
         hubs = [(index - count) * 10 + step for step in range(10)]
         guarded = [{"hub": f"n{hub}", "took": [f"n{hub + 1}"]} for hub in hubs if hub < count]
-        ways = [{"to": f"n{index + 1}", "when": "case 0", "guards": guarded}, {"to": "end", "when": "case 1"}]
+        ways: list[Spec] = [{"to": f"n{index + 1}", "when": "case 0", "guards": guarded}, {"to": "end", "when": "case 1"}]
         closing.append({"id": f"n{index}", "role": "user", "next": ways})
     closing[-1]["next"][0]["to"] = "n0"
     return _filled(_spec([*nodes, *closing]), size)

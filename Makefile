@@ -61,6 +61,14 @@ bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100
 bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000 nodes
 	@$(PY) bench/paths
 
+.PHONY: bench-hosted-prices
+bench-hosted-prices: .venv/.synced ## what travel costs in context with hosted models, against the compiled model's price
+	@$(PY) -m bench.hosted_prices
+
+.PHONY: check-models
+check-models: .venv/.synced ## whether the hosted models that examples and pages recommend live on for 60 days from today
+	@PYTHONPATH=testkit $(PY) -m subterra_testkit.model_names
+
 .PHONY: bench-generation
 bench-generation: .venv/.synced ## plans beside random walks, what an edit leaves paid, a provider's limits (10 minutes)
 	@PYTHONPATH=testkit:. $(PY) -m bench.generation

@@ -7,7 +7,7 @@ from typing import Any
 
 Json = dict[str, Any]
 SECRET = "hosted-models"  # noqa: S105
-SONNET = {"name": "anthropic", "model": "claude-sonnet-4-5"}
+SONNET = {"name": "anthropic", "model": "claude-sonnet-5-5"}
 OWN = "Qwen/Qwen2.5-3B-Instruct"
 BUDGET = {"maxUSDPerRun": "500"}
 """Dollars are booked at list prices; nothing is really paid."""
@@ -38,7 +38,7 @@ class Protocol:
 
 def _judged(at: Endpoints) -> Json:
     """A model as customer, and two judges of different model families."""
-    second = {"name": "openai", "model": "gpt-4.1", "baseURL": f"{at.hosted}/v1"}
+    second = {"name": "openai", "model": "gpt-6-luna", "baseURL": f"{at.hosted}/v1"}
     return {"simulator": SONNET, "judge": SONNET, "secondJudge": second}
 
 

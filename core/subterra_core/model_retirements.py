@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
 from subterra_core.hosted_models.catalog import Retirement, base_model_named, retirement
 from subterra_core.provider_rules import providers_called_by
@@ -43,7 +44,7 @@ def retirements(named: Sequence[NamedProvider], today: date) -> tuple[ModelRetir
     return tuple(sorted(listed, key=lambda each: (each.retirement.on, each.retirement.model)))
 
 
-def retirements_in(inputs: CompileInputs, today: date) -> tuple[ModelRetirement, ...]:
+def retirements_in(inputs: CompileInputs | RunInput, today: date) -> tuple[ModelRetirement, ...]:
     """Announced retirements of all hosted models that a run with these inputs calls, the earliest first."""
     return retirements((*providers_called_by(inputs, "generate"), *providers_called_by(inputs, "evaluate")), today)
 
@@ -53,6 +54,6 @@ def retired_models(inputs: CompileInputs, today: date) -> tuple[str, ...]:
     return tuple(str(each) for each in retirements_in(inputs, today) if each.retirement.is_over)
 
 
-def retiring_models(inputs: CompileInputs, today: date) -> tuple[str, ...]:
+def retiring_models(inputs: CompileInputs | RunInput, today: date) -> tuple[str, ...]:
     """Warnings about models whose requests will fail soon. They have dates, never days left, so they do not change daily."""
     return tuple(str(each) for each in retirements_in(inputs, today) if each.retirement.is_soon)

@@ -87,6 +87,15 @@ def call_cost(price: TokenPrice, input_tokens: int, output_tokens: int, cache_wr
     return parts / MILLION
 
 
+def break_even(compile_usd: Decimal, compiled: Decimal, hosted: Decimal) -> Decimal | None:
+    """Conversations after which compiling has cost less than a hosted model, both at these dollars a conversation.
+
+    None means never, at no volume: a compiled conversation is not cheaper.
+    """
+    saved = hosted - compiled
+    return compile_usd / saved if saved > 0 else None
+
+
 def format_usd(amount: Decimal) -> str:
     """`amount` for `Money` fields: at most six decimals, no exponent."""
     text = f"{amount:.6f}".rstrip("0").rstrip(".")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs, EvaluationSettings, Provider
 
 SCRIPTED = "scripted"
@@ -11,7 +12,7 @@ _FAMILY_ALIASES = {"o": "gpt", "chatgpt": "gpt", "claude": "anthropic"}
 """Other names for models of a family."""
 
 
-def providers_called_by(inputs: CompileInputs, stage: Stage) -> tuple[tuple[str, Provider], ...]:
+def providers_called_by(inputs: CompileInputs | RunInput, stage: Stage) -> tuple[tuple[str, Provider], ...]:
     """Providers that `stage` calls, each with the field that names it; scripted ones make no calls."""
     if stage == "train":
         return ()

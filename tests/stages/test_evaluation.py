@@ -35,6 +35,13 @@ from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GPT = {"name": "openai", "model": "gpt-4.1"}
+AS_ITS_JOB = """
+import datetime, runpy
+from subterra_jobs.stage import environment
+environment.current_date = lambda: datetime.date(2026, 11, 20)
+runpy.run_module("subterra_jobs.evaluate", run_name="__main__", alter_sys=True)
+"""
+"""The stage in a process of its own, before the second judge retires."""
 SERVING = Reference.model_validate(
     {"role": "Serving", "run": "travel-0", "modelDigest": "sha256:" + "a" * 64, "modelPath": "models/old"}
 )
@@ -58,7 +65,7 @@ class Stage:
     def start(self) -> "subprocess.Popen[str]":
         """As its Job starts it."""
         (self.folder / "input.json").write_text(self.run.model_dump_json(by_alias=True))
-        command = [sys.executable, "-m", "subterra_jobs.evaluate", "--input", str(self.folder / "input.json")]
+        command = [sys.executable, "-c", AS_ITS_JOB, "--input", str(self.folder / "input.json")]
         with (self.folder / "log").open("a") as log:
             environment = {**os.environ, "SUBTERRA_TERMINATION_LOG": str(self.folder / "message")}
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)

@@ -230,6 +230,14 @@ def test_a_constant_part_is_written_to_the_cache_once_where_the_model_keeps_it()
     assert cost_of(of_model("claude-sonnet-4-5"), calls, HIGH).usd == whole * (1 + HIGH.retry_share)
 
 
+def test_a_model_with_finer_tokens_bills_more_of_them_for_the_same_text() -> None:
+    calls = [(Request("s" * 4000, single_message("", "q" * 400).messages), 100)]
+    old, new = (cost_of(of_model(name), calls, HIGH) for name in ("claude-sonnet-4-6", "claude-sonnet-5-5"))
+    assert (old.input, old.output) == (1210, 110)
+    assert new.input == pytest.approx(1.3 * old.input, rel=0.01)
+    assert new.output == pytest.approx(1.3 * old.output, rel=0.01)
+
+
 def test_answers_that_are_kept_are_paid_no_more() -> None:
     part = CostItem("judge", "m", Cost(100, 1000, 100, Decimal(4)), Cost(110, 2000, 200, Decimal(8)))
     assert part.minus_cached(25).low == Cost(75, 750, 75, Decimal(3))

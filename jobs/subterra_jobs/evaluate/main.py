@@ -11,6 +11,7 @@ from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.job_contract.messages import Gate
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
+from subterra_core.model_retirements import retiring_models
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
@@ -96,7 +97,8 @@ async def _evaluate(context: StageContext) -> StageOutcome:
     _require_counted(results)
     scores = _scores(inputs, results, robustness)
     details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
-    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness)
+    retiring = retiring_models(context.input, context.environment.today)
+    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness, retiring)
     write_report(context.output, evaluated)
     message = closing_message(results, scores)
     if figures is None:

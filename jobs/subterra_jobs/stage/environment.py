@@ -38,6 +38,11 @@ def current_date() -> date:
     return datetime.now(UTC).date()
 
 
+def _today() -> date:
+    """`current_date()`, looked up at each call, so that a test's date counts here too."""
+    return current_date()
+
+
 @dataclass(frozen=True)
 class StageEnvironment:
     """What the pod tells a stage beyond its input file. An unset or empty variable leaves the default."""
@@ -59,7 +64,7 @@ class StageEnvironment:
     """Directory of the models that come with the image."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by provider."""
-    today: date = field(default_factory=current_date)
+    today: date = field(default_factory=_today)
     """Hosted models that have retired by this day are refused."""
 
     @classmethod

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE
+from subterra_jobs.stage import environment
 from subterra_testkit.procedures import branch, shop
 from subterra_testkit.repository import ROOT
 
@@ -132,6 +134,23 @@ def test_a_cap_below_the_least_exits_with_1(tmp_path: Path, cap: str | None, cod
     assert found.exit_code == code
     assert "spec.budget.maxUSDPer30Days" in found.output
     assert told in found.output
+
+
+def test_models_that_end_soon_are_named_with_date_and_replacement(tmp_path: Path) -> None:
+    told = plan(PROCEDURE, agent(tmp_path))
+    assert told.exit_code == 0
+    warnings = [line for line in told.output.splitlines() if line.startswith("warning: ")]
+    assert warnings[1] == "warning: evaluation.secondJudge.model: gpt-4.1 retires on 2027-01-14; use gpt-6-luna"
+    assert "claude-sonnet-4-5 retires on 2026-11-30; use claude-sonnet-5-5" in warnings[0]
+    assert len(data(PROCEDURE, agent(tmp_path))["retiring"]) == 2
+
+
+def test_a_model_that_has_retired_cannot_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "current_date", lambda: date(2026, 11, 30))
+    told = plan(PROCEDURE, agent(tmp_path))
+    assert told.exit_code == 2
+    assert "claude-sonnet-4-5 retired on 2026-11-30; use claude-sonnet-5-5" in told.output
+    assert "gpt-4.1" not in told.output
 
 
 def test_a_run_is_planned_like_an_agent(tmp_path: Path) -> None:

@@ -4,7 +4,16 @@ from decimal import Decimal
 
 import pytest
 
-from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, format_usd, parse_prices, price_of, usd_per_conversation
+from subterra_core.pricing import (
+    TokenPrice,
+    UnknownModelError,
+    break_even,
+    call_cost,
+    format_usd,
+    parse_prices,
+    price_of,
+    usd_per_conversation,
+)
 
 
 def test_a_call_costs_what_the_price_list_says() -> None:
@@ -50,6 +59,15 @@ def test_cache_prices_are_those_of_the_model_and_not_of_its_provider() -> None:
 )
 def test_money_is_written_without_exponent_or_idle_zeros(amount: str, text: str) -> None:
     assert format_usd(Decimal(amount)) == text
+
+
+@pytest.mark.parametrize(
+    ("compiled", "hosted", "conversations"),
+    [("0.001", "0.011", 6000), ("0.001", "0.0014", 150_000), ("0.001", "0.001", None), ("0.002", "0.0014", None)],
+    ids=["much cheaper", "a little cheaper", "equal", "dearer"],
+)
+def test_compiling_breaks_even_late_or_never(compiled: str, hosted: str, conversations: int | None) -> None:
+    assert break_even(Decimal(60), Decimal(compiled), Decimal(hosted)) == conversations
 
 
 def test_hardware_time_is_shared_by_the_conversations() -> None:

@@ -72,6 +72,8 @@ class Evaluated:
     gate: Gate = field(default_factory=Gate)
     robustness: Robustness | None = None
     """`None` if no robustness customers were planned."""
+    retiring: tuple[str, ...] = ()
+    """Hosted models of the run whose requests fail soon, each with field, date and replacement."""
 
 
 def build_report(evaluated: Evaluated) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "format": 3,
         "agent": evaluated.run.run.name,
         "banner": evaluated.run.banner,
+        "retiring": list(evaluated.retiring),
         **_decision(evaluated),
         "arms": {name: arm_summary(results, seed) for name, results in arms.items()},
         "against": [compare_with(results, other, name, seed) for name, other in arms.items() if name != CANDIDATE],

@@ -18,6 +18,7 @@ from subterra_jobs.evaluate.analysis.arms import (
 from subterra_jobs.evaluate.analysis.summary import traversal_counts
 from subterra_jobs.evaluate.judge.results import CRITERIA, TASK, Accuracy, Result
 from subterra_jobs.evaluate.report.graph_heatmap import draw_heatmap
+from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.report import build_report, write_report
 from subterra_testkit.runs.reports import GRAPH, HOSTILE, JUDGES, Sample, evaluated, page, paired, single
 
@@ -184,3 +185,11 @@ def test_the_files_hold_every_arms_conversations_with_the_judges_words(beside: S
     assert {each["judge"] for row in rows for each in row["judgements"] if each} == set(judge_fingerprints(arms))
     scenarios = json.loads((tmp_path / "report.json").read_text())["scenarios"]
     assert set(scenarios[0]["elsewhere"]) == set(arms) - {"candidate"}
+
+
+def test_the_report_warns_of_a_model_that_retires_soon(alone: Sample) -> None:
+    warning = "evaluation.secondJudge.model: gpt-4.1 retires on 2027-01-14; use <gpt-6-luna>"
+    told = replace(evaluated(alone, {"run": "r"}), retiring=(warning,))
+    shown = render_html(build_report(told), told.graph, told.arms)
+    assert "gpt-4.1 retires on 2027-01-14; use &lt;gpt-6-luna&gt;: a later run with this model is refused" in shown
+    assert "is refused" not in page(alone)

@@ -30,6 +30,8 @@ from subterra_testkit.servers.fake_model import FakeModel
 TEACHER = {"name": "anthropic", "model": "claude-sonnet-5-5"}
 CONVERSATIONS = 120
 THINKS = (300, 2000)
+TOKEN_FACTOR = 1.75 / 1.35
+"""Tokens of a text relative to models before Claude 5."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ async def write(folder: Path, api: FakeLLMApi, conversations: int) -> Written:
 
 def thinking_api() -> FakeLLMApi:
     """A provider whose model thinks first."""
-    return FakeLLMApi(model=FakeModel(thinks=THINKS), input_tokens=None, output_tokens=40)
+    return FakeLLMApi(model=FakeModel(thinks=THINKS, token_factor=TOKEN_FACTOR), input_tokens=None, output_tokens=40)
 
 
 def measure() -> dict[str, Any]:

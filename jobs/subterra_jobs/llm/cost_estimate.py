@@ -43,10 +43,10 @@ class OutputAssumptions:
 # Writers, simulators and agents are instructed to write one to three sentences a turn, judges to give one to three quotes for each
 # criterion, the labeller to name a second guess where it is not sure: LOW has the least of each, HIGH the most. A sentence has
 # about 20 tokens.
-# No provider publishes how much its models think. At the least effort, 300 to 2,000 tokens before a short text were seen; each step
-# of effort about doubles that.
-_LEAST_THINKING = {"none": 0, "minimal": 150, "low": 300, "medium": 600, "high": 1_200, "xhigh": 2_400, "max": 4_800}
-_MOST_THINKING = {"none": 0, "minimal": 1_000, "low": 2_000, "medium": 4_000, "high": 8_000, "xhigh": 16_000, "max": 32_000}
+# No provider publishes how much its models think. Where single calls at low effort think 300 to 2,000 tokens, the mean over many
+# is assumed to be 400 to 1,700; each step of effort about doubles that.
+_LEAST_THINKING = {"none": 0, "minimal": 200, "low": 400, "medium": 800, "high": 1_600, "xhigh": 3_200, "max": 6_400}
+_MOST_THINKING = {"none": 0, "minimal": 850, "low": 1_700, "medium": 3_400, "high": 6_800, "xhigh": 13_600, "max": 27_200}
 LOW = OutputAssumptions(
     turn_tokens=20,
     score_tokens=60,
@@ -125,8 +125,8 @@ class CostEstimate:
         """What is assumed of each model that thinks."""
         thinking = dict.fromkeys((item.model, item.effort) for item in self.parts if HIGH.thinking[item.effort])
         return tuple(
-            f"{model} is assumed to think {LOW.thinking[effort]:,} to {HIGH.thinking[effort]:,} tokens before each response "
-            f"(effort {effort})"
+            f"{model} is assumed to think {LOW.thinking[effort]:,} to {HIGH.thinking[effort]:,} tokens before a response "
+            f"on average (effort {effort})"
             for model, effort in thinking
         )
 
@@ -174,9 +174,9 @@ def cost_of(model: PricedModel, calls: Iterable[PlannedCall], assumed: OutputAss
     """
     minimum, written, total = cache_minimum(model.provider.name, model.name), set[str](), Cost()
     thinking = assumed.thinking[model.effort]
-    for request, answered in calls:
+    for request, assumed_output in calls:
         sent, constant = model.billed(estimated_tokens(request.size)), model.billed(text_tokens(request.system))
-        received = thinking + model.billed(answered)
+        received = thinking + model.billed(assumed_output)
         cached = constant if assumed.cached and constant >= minimum else 0
         write, read = (0, cached) if request.system in written else (cached, 0)
         written.add(request.system)

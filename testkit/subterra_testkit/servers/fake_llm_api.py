@@ -254,6 +254,7 @@ class FakeLLMApi:
             plain += len(json.dumps(body.get("response_format", {}))) // BYTES_PER_TOKEN
             read = self.cache.automatic(body, now)
             plain -= read
+        plain, written, read = (round(count * self.model.token_factor) for count in (plain, written, read))
         hour = self.model.cached_for_an_hour
         return Tokens(plain, output, 0 if hour else written, written if hour else 0, read)
 

@@ -90,6 +90,8 @@ class FakeModel:
     inline_thinking: bool = False
     """Thinking stands in `<think>` tags at the start of the text, as servers without a parser for it send it."""
     cached_for_an_hour: bool = False
+    token_factor: float = 1.0
+    """Tokens of a text relative to older models; thinking is given in tokens anyway."""
     prices: Prices = SONNET_5_5
     seed: int = 1
 
@@ -98,7 +100,7 @@ class FakeModel:
         rng = random.Random(f"{self.seed}/{request_digest(body)}")
         thinking = 0 if _effort(body) == "none" else rng.randint(*self.thinks)
         stop = self._stop(rng)
-        said = rng.randint(1, 20) if stop in SILENT else said
+        said = rng.randint(1, 20) if stop in SILENT else round(said * self.token_factor)
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 10**9
         if thinking + said > limit and not self.ignores_limit:
             left = max(0, limit - thinking)

@@ -124,7 +124,7 @@ def test_the_documented_plan_is_what_the_command_prints() -> None:
     [
         ("0.5", 1, "of $0.5 does not cover the minimum; raise it"),
         (None, 0, "covers the minimum but not the maximum"),
-        ("500", 0, "covers the maximum"),
+        ("1000", 0, "covers the maximum"),
     ],
 )
 def test_a_cap_below_the_least_exits_with_1(tmp_path: Path, cap: str | None, code: int, told: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,13 @@ def _discovery(path: str) -> Object:
     }
 
 
+class Standby:
+    """A lease that another operator holds."""
+
+    async def lead(self, _: Callable[[], Awaitable[object]]) -> None:
+        await asyncio.Event().wait()
+
+
 class Operator:
     """The lives of an operator against a server."""
 
@@ -111,7 +118,8 @@ class Operator:
 
     async def live(self) -> None:
         api = KubernetesApi()
-        controller = Controller(Settings(), api, Heartbeat(api, "demo", lambda _: None))
+        heartbeat = Heartbeat(api, "demo", lambda _: None, lambda: False)
+        controller = Controller(Settings(), api, heartbeat, Standby())  # type: ignore[arg-type]
         self.controllers.append(controller)
         try:
             await live_once(controller, Census(controller, api), lambda: None)

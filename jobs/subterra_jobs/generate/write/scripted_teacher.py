@@ -17,7 +17,7 @@ from subterra_jobs.generate.write.scripted_reader import RuleReader
 from subterra_jobs.generate.write.writer import TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
 
-DETOUR_SHARES: dict[DetourKind, float] = {"off topic": 0.15, "unknown value": 0.12, "after end": 0.08}
+DETOUR_SHARES: dict[DetourKind, float] = {"off topic": 0.15, "unknown value": 0.12, "after end": 0.14}
 """Share of the conversations with a detour, by its kind."""
 
 

@@ -7,7 +7,11 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
+from kubernetes.aio.client import ApiClient, CustomObjectsApi
+from kubernetes.aio.watch import Watch
+
 from subterra_operator.kube.api_client import KubernetesApi
+from subterra_operator.kube.credentials import load_configuration
 from subterra_operator.resources import KINDS, Key, Object, key_of
 
 RECORDED = ("Procedure", "CompileRun", "CompiledAgent")
@@ -39,9 +43,13 @@ class Recorder:
         assert all(isinstance(each, asyncio.CancelledError) for each in ended), f"a watch ended before the life did: {ended}"
 
     async def _watch(self, kind: str, version: str) -> None:
-        async for event in self._api.watch(KINDS[kind], self._namespace, version):
-            if event["type"] in ("ADDED", "MODIFIED"):
-                self._note({"kind": kind, **event["object"]})
+        found = KINDS[kind]
+        async with ApiClient(await load_configuration()) as client:
+            listed = CustomObjectsApi(client).list_namespaced_custom_object
+            where = (found.group, found.version, self._namespace, found.plural)
+            async for event in Watch().stream(listed, *where, resource_version=version):
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    self._note({"kind": kind, **event["raw_object"]})
 
     def _note(self, obj: Object) -> None:
         obj["act"] = self.acts

@@ -227,9 +227,7 @@ async def test_a_run_of_the_wanted_name_with_other_inputs_is_named(quiet: Cluste
     await world.put(agent())
     [run] = await world.until(lambda: world.all("CompileRun"), "a run exists")
     name = run["metadata"]["name"]
-    found = await world.get("CompiledAgent", "travel")
-    assert found
-    await world.api.delete(found)
+    await world.delete("CompiledAgent", "travel")
     await world.until(lambda: gone(world, name), "the run is deleted")
     other = {"procedureRef": {"name": "other"}}
     spec = {"inputs": other, "execution": {"suspend": True}}

@@ -14,6 +14,8 @@ from tests.faults.proxy import Fault
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
 SIDE_BY_SIDE = 4
+MERGED = 2
+"""Statuses of the undisturbed life that another one may tell in an earlier write."""
 
 
 def after_every_write(action: Literal["crash", "lose"], reference: Reference) -> list[Fault]:
@@ -31,15 +33,22 @@ def alone(faults: Sequence[Fault]) -> list[tuple[str, Sequence[Fault]]]:
     return [(str(fault), [fault]) for fault in faults]
 
 
+def assert_hit(faults: Sequence[Fault], met: Sequence[Fault]) -> None:
+    """Every write was hit, but for the last statuses, of which there may be fewer."""
+    missed = [fault for fault in faults if fault not in met]
+    assert len(missed) <= MERGED, f"these writes were never hit: {[str(fault) for fault in missed]}"
+    assert all(fault.verbs == ("status",) for fault in missed), f"these writes were never hit: {[str(fault) for fault in missed]}"
+
+
 async def test_it_dies_after_any_write_and_ends_in_the_same_state(lives: Lives, reference: Reference) -> None:
     faults = after_every_write("crash", reference)
     met = await lives.survive(dealt(faults, SIDE_BY_SIDE))
     met += await lives.survive(alone([fault for fault in faults if fault not in met]))
-    assert not [str(fault) for fault in faults if fault not in met], "these writes were never hit"
+    assert_hit(faults, met)
 
 
 async def test_it_loses_any_reply_and_ends_in_the_same_state(lives: Lives, reference: Reference) -> None:
     faults = after_every_write("lose", reference)
     met = await lives.survive(dealt(faults, SIDE_BY_SIDE))
     met += await lives.survive(alone([fault for fault in faults if fault not in met]))
-    assert not [str(fault) for fault in faults if fault not in met], "these writes were never hit"
+    assert_hit(faults, met)

@@ -15,6 +15,8 @@ OURS = ("procedures", "compileruns", "compiledagents")
 GROUP = "subterra.dev/v1alpha1"
 GAP_SECONDS = 8.0
 """Within this the deletion must happen, also on a busy machine."""
+MOST_LIVES = 10
+"""With the shortest pauses that chance gives: half of 0.25, 0.5, 1, 2, 4 and then 8 s each."""
 RESTART = "starting all watches again"
 MARKER = "kopf.zalando.org/KopfFinalizerMarker"
 
@@ -89,7 +91,7 @@ async def test_watches_that_answer_404_for_25_seconds_cost_few_lives(lives: Live
         async with life:
             await life.served()
             await life.same(lives.reference.states[0])
-            assert 1 <= restarts(life) <= 8
+            assert 1 <= restarts(life) <= MOST_LIVES
             assert (life.operator.starts, life.operator.unhealthy) == (1, 0)
 
     await lives.live([("404 for watches", [Fault("answer", ("watch",), code=404, seconds=25.0)])], refused)

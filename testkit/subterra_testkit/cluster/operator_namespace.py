@@ -152,6 +152,14 @@ class ClusterNamespace:
         except NotFoundError:
             return None
 
+    async def delete(self, kind: str, name: str) -> None:
+        """Deletes an object as it is now, whoever has changed it meanwhile."""
+        while found := await self.get(kind, name):
+            try:
+                await self.api.delete(found)
+            except ConflictError:
+                continue
+
     async def all(self, kind: str) -> list[Object]:
         """All objects of a kind that the operator watches, by name."""
         objects, _ = await self.api.list(KINDS[kind], self.namespace)

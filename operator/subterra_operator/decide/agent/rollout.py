@@ -151,7 +151,7 @@ class Versions:
         left = self.spec.promotion.progress_deadline_seconds - seconds_since(since, self.now)
         trouble = self.trouble(version)
         if left > 0:
-            message = f"version {version} is starting" + (f": {trouble.text}" if trouble else "")
+            message = f"version {version} is starting" + (f": {trouble.text}" if trouble and trouble.lasts(self.now) else "")
             return Rollout("starting", message=message, recheck_after=left, trouble=trouble)
         seconds = self.spec.promotion.progress_deadline_seconds
         unknown = f"not ready within {seconds} s; read the pods' log and correct spec.serving"

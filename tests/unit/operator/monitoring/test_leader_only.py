@@ -74,6 +74,7 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_a_standby_is_ready_and_does_nothing_and_a_new_leader_does_all(polls: list[str]) -> None:
+    metrics.remove_all()  # what other tests of this process have reported
     server, lease, settings = Server(), Terms(), Settings()
     heartbeat = Heartbeat(server, "system", lambda _: None, lambda: False)  # type: ignore[arg-type]
     controller = Controller(settings, server, heartbeat, lease)  # type: ignore[arg-type]

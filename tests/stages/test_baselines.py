@@ -161,7 +161,7 @@ async def test_in_context_the_whole_flowchart_is_in_the_system_prompt_and_the_ch
 async def test_words_that_are_none_end_the_conversation_and_not_the_stage(tmp_path: Path) -> None:
     with fake_provider(FakeLLMApi(answer=lambda _: " ")):
         desk_ = client_pool(tmp_path)
-        with pytest.raises(UnplayableError, match="said nothing"):
+        with pytest.raises(UnplayableError, match="the response has no text"):
             await InContextAgent(example("zoom"), desk_.client(MODEL, "b", "i")).reply([], cast_of("zoom")[0])
         await desk_.close()
 

@@ -9,32 +9,41 @@ from subterra_cli.commands.options import Output, OutputFormat, exit_on_error
 FILES = "A Procedure, and the CompiledAgent or CompileRun that compiles it."
 RECOMPILE = "Estimate a later compile, which also evaluates the version being served."
 PRICES = "Model prices, in the form of the chart's values."
+SHAPE = "config.json of a base model whose shape is not known."
+STORE = "Size of the store's claim; default: the chart's 20Gi."
 
 
 def plan(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help=FILES)],
     recompile: Annotated[bool, typer.Option("--recompile", help=RECOMPILE)] = False,
     prices: Annotated[str | None, typer.Option(metavar="FILE", help=PRICES)] = None,
+    model_shape: Annotated[str | None, typer.Option(metavar="FILE", help=SHAPE)] = None,
+    store_size: Annotated[str, typer.Option(metavar="SIZE", help=STORE)] = "20Gi",
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Estimate the API cost of a compile run.
+    """Estimate the API cost of a compile run, and whether its training fits.
 
-    Lists each item of cost before anything is applied. Exits with 1 when a cap in the manifests does not cover the minimum cost.
+    Lists each item of cost before anything is applied. Exits with 1 when a cap in the manifests does not cover the minimum cost; a
+    training that does not fit is a warning.
 
     Example: subterra plan examples/travel/procedure.yaml examples/travel/agent.yaml
     """
     with exit_on_error():
         from subterra_cli import cost_plan
         from subterra_cli.files.manifests import read_compile, read_prices
+        from subterra_cli.files.training_request import read_training
+        from subterra_cli.output import training_part
         from subterra_cli.output.render import as_json, console
         from subterra_jobs.stage import environment
 
         given = read_prices(prices) if prices else {}
-        estimate = cost_plan.estimate(read_compile(files, recompile=recompile), given, environment.current_date())
+        request = read_compile(files, recompile=recompile)
+        estimate = cost_plan.estimate(request, given, environment.current_date())
+        training = read_training(request, shape_file=model_shape, store_size=store_size)
         if output is OutputFormat.JSON:
-            typer.echo(as_json(cost_plan.data(estimate)))
+            typer.echo(as_json(cost_plan.data(estimate) | {"training": training_part.data(training)}))
         else:
             console().print(cost_plan.table(estimate))
-            for line in cost_plan.lines(estimate):
+            for line in (*cost_plan.lines(estimate), *training_part.lines(training)):
                 typer.echo(line)
     raise typer.Exit(0 if estimate.is_covered else 1)

@@ -203,3 +203,55 @@ print("LOADED", *sys.modules)
     loaded = {name.partition(".")[0] for name in told.partition("LOADED ")[2].split()}
     assert "subterra_jobs" in loaded
     assert not loaded & {"ray", "numpy", "scipy", "torch", "langgraph", "anthropic", "openai", "jinja2", "s3fs"}
+
+
+def test_the_training_part_names_memory_cards_and_the_store_and_a_misfit_is_only_a_warning() -> None:
+    lines = plan(PROCEDURE, MODELS).output.splitlines()
+    place = next(index for index, line in enumerate(lines) if line.startswith("training: Qwen2.5-3B-Instruct, 3.09 billion"))
+    assert lines[place + 1] == "up to 61 GB per GPU, 9.2 GB of host memory"
+    assert lines[place + 2].startswith("per GPU: weights 6.2 GB, gradients 6.2 GB, optimizer 37 GB, ")
+    assert lines[place + 3] == "fits H100-80, A100-80, H200-141; does not fit L4-24, RTX-5090-32, A100-40"
+    assert lines[place + 4].startswith("store: 136 GB (3 checkpoints of 43 GB, model of 6.2 GB)")
+    assert lines[place + 5].startswith("warning: the training needs 136 GB on the store, whose claim has 20Gi")
+    assert not any("claim has" in line for line in plan(PROCEDURE, MODELS, "--store-size", "200Gi").output.splitlines())
+
+
+def test_on_cpus_the_training_part_counts_ranks_and_the_pod() -> None:
+    told = plan(PROCEDURE, SCRIPTED).output
+    assert "training: SmolLM2-135M-Instruct, 134.5 million parameters, adamw, bfloat16, ZeRO-2, 2 ranks" in told
+    assert "of memory in all, without a GPU" in told
+    assert "warning" not in told
+
+
+def test_the_training_is_data_too(tmp_path: Path) -> None:
+    training = data(PROCEDURE, MODELS)["training"]
+    memory = training["bytesPerRank"]
+    assert training["parameters"] == 3_085_938_688
+    assert memory["weights"] + memory["gradients"] + memory["optimizer"] == 16 * training["parameters"]
+    assert {card["name"]: card["fits"] for card in training["cards"]}["H200-141"] is True
+    assert data(PROCEDURE, agent(tmp_path))["training"]["model"] == "scratch"
+
+
+def test_a_model_of_unknown_shape_is_planned_without_memory_or_with_its_config(tmp_path: Path) -> None:
+    made = yaml.safe_load(Path(agent(tmp_path)).read_text())
+    made["spec"]["compile"]["template"]["baseModel"] = {"uri": "s3://models/mine"}
+    file = tmp_path / "unknown.yaml"
+    file.write_text(yaml.safe_dump(made))
+    told = plan(PROCEDURE, str(file))
+    assert told.exit_code == 0
+    assert "the shape of s3://models/mine is not known; pass the model's config.json with --model-shape FILE" in told.output
+    assert "not known" in data(PROCEDURE, str(file))["training"]["unknown"]
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4, "vocab_size": 1000}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "llama", **sizes}))
+    assert data(PROCEDURE, str(file), "--model-shape", str(config))["training"]["parameters"] == 210_240
+    config.write_text(json.dumps({"model_type": "mamba", **sizes}))
+    refused = plan(PROCEDURE, str(file), "--model-shape", str(config))
+    assert refused.exit_code == 2
+    assert "missing or unusable model_type" in refused.output
+
+
+def test_a_store_size_that_is_no_quantity_is_refused() -> None:
+    refused = plan(PROCEDURE, MODELS, "--store-size", "large")
+    assert refused.exit_code == 2
+    assert "--store-size large: not a Kubernetes quantity; use one such as 200Gi" in refused.output

@@ -1,0 +1,1 @@
+"""Whether a training fits: memory per rank, room on the store, and the GPUs that have enough. Pure."""

@@ -1,0 +1,174 @@
+"""Bytes that a rank of a training needs: model states, activations, output layer, buffers.
+
+States follow ZeRO's arithmetic (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1) with the optimizer states that
+DeepSpeed 0.19 keeps for bfloat16: a float32 master copy next to the optimizer's own. With AdamW that is 16 bytes a parameter;
+a checkpoint of 14.0 bytes a parameter, measured, which has no gradients, agrees. Buffers are DeepSpeed's defaults, the output
+layer's are those of TRL 1.16. Activations are an estimate that agrees with an audit of the paper's three runs, to about 3 GB
+at 8 billion parameters. No coefficient has been measured on a GPU.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from subterra_core.training_fit.model_shape import ModelShape
+
+Optimizer = Literal["adamw", "muon"]
+Precision = Literal["bfloat16", "float32"]
+MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 2048
+"""Tokens per forward pass: of each rank, and of all ranks together for a pretrained model on a CPU; as in `train/trainer.py`."""
+WEIGHT_BYTES: dict[Precision, int] = {"bfloat16": 2, "float32": 4}
+"""Of a weight and of its gradient, which DeepSpeed keeps in the precision of the weights."""
+OPTIMIZER_BYTES: dict[Optimizer, int] = {"adamw": 12, "muon": 12}
+"""Float32 master copy, and both of Adam's moments. Muon has one moment for its matrices and Adam's two for the rest: no more."""
+HIDDEN_TENSORS, FEED_FORWARD_TENSORS = 12, 4
+"""Tensors kept for the backward pass of a layer, per token: twelve as wide as the model (inputs,
+norms in float32, queries, keys, values, attention output), four as wide as the feed-forward layer (gate, up, activation, product).
+With SmolLM2 on a CPU this gives 0.8 MB a token; about one was observed."""
+BUCKET = 500_000_000
+"""`reduce_bucket_size` of DeepSpeed, in elements."""
+LIVE_PARAMETERS = 1_000_000_000
+"""`stage3_max_live_parameters` and `sub_group_size` of DeepSpeed, in elements."""
+HEAD_TILE = 4096 * 8192 * 4
+"""A float32 tile of logits in TRL's fused loss: 4,096 tokens of part of the vocabulary."""
+CUDA_BASE = 1_500_000_000
+"""CUDA context, NCCL, workspaces of kernels and fragmentation: what the audit's peaks have beyond their parts."""
+CPU_BASE = 850_000_000
+"""Python with torch, transformers, TRL and DeepSpeed loaded."""
+CUDA_PROCESS = 3_000_000_000
+"""The same in host memory with CUDA's libraries. Assumed."""
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A training, as far as its memory depends on it."""
+
+    shape: ModelShape
+    optimizer: Optimizer
+    zero_stage: int
+    ranks: int
+    batch_size: int
+    """Conversations per optimizer step, over all ranks."""
+    max_length: int
+    """Tokens of the longest conversation."""
+    on_gpu: bool
+    precision: Precision = "bfloat16"
+    pretrained: bool = True
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether activations are recomputed in the backward pass, as the trainer does on GPUs."""
+        return self.on_gpu
+
+    @property
+    def micro_batch(self) -> int:
+        """Conversations per rank and forward pass, as `train/trainer.py` divides the batch."""
+        shared = self.pretrained and not self.on_gpu
+        limit = CPU_MICRO_BATCH_TOKENS // self.ranks if shared else MICRO_BATCH_TOKENS
+        per_rank = -(-self.batch_size // self.ranks)
+        accumulate = min(per_rank, -(-per_rank * self.max_length // limit))
+        while per_rank % accumulate:
+            accumulate += 1
+        return per_rank // accumulate
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per rank and forward pass when every conversation has the maximum length."""
+        return self.micro_batch * self.max_length
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of one rank: on its GPU, or in host memory without one."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    head: int
+    """Output layer and loss."""
+    buckets: int
+    """Buffers of DeepSpeed's communication and gathered weights."""
+    step: int
+    """Temporaries of an optimizer step, which come when activations are gone."""
+    base: int
+    """What a process takes without a model."""
+
+    @property
+    def states(self) -> int:
+        return self.weights + self.gradients + self.optimizer
+
+    @property
+    def peak(self) -> int:
+        """The larger of backward pass and optimizer step."""
+        return self.states + self.buckets + self.base + max(self.activations + self.head, self.step)
+
+
+def estimate_memory(setup: TrainingSetup, *, fused: bool = True) -> MemoryEstimate:
+    """The memory of each rank. ``fused``: the optimizer updates weights without copies of them, as the trainer's does."""
+    parameters, width = setup.shape.parameters, WEIGHT_BYTES[setup.precision]
+    share = {
+        name: -(-parameters // setup.ranks) if setup.zero_stage >= stage else parameters for name, stage in _SHARDED_FROM.items()
+    }
+    return MemoryEstimate(
+        weights=width * share["weights"],
+        gradients=width * share["gradients"],
+        optimizer=OPTIMIZER_BYTES[setup.optimizer] * share["optimizer"],
+        activations=_activations(setup),
+        head=_head(setup),
+        buckets=_buckets(setup),
+        step=_step(setup, share["optimizer"], fused=fused),
+        base=CUDA_BASE if setup.on_gpu else CPU_BASE,
+    )
+
+
+_SHARDED_FROM = {"optimizer": 1, "gradients": 2, "weights": 3}
+"""ZeRO stage from which each is divided among the ranks."""
+
+
+def _activations(setup: TrainingSetup) -> int:
+    """The inputs of all layers and one layer's tensors with gradient checkpointing, else all layers' tensors."""
+    shape, width = setup.shape, WEIGHT_BYTES[setup.precision]
+    layer = width * (HIDDEN_TENSORS * shape.hidden_size + FEED_FORWARD_TENSORS * shape.intermediate_size)
+    if not setup.gradient_checkpointing:
+        return setup.tokens * shape.num_hidden_layers * layer
+    return setup.tokens * (shape.num_hidden_layers * shape.hidden_size * width + layer)
+
+
+def _head(setup: TrainingSetup) -> int:
+    """On a GPU TRL's fused loss: gradients of output weights and hidden states in float32 and once more in bfloat16, and a tile.
+
+    With ZeRO-3 over several ranks the output weights are gathered too. On a CPU: logits, their float32 copy, and both gradients.
+    """
+    shape, width = setup.shape, WEIGHT_BYTES[setup.precision]
+    weights = shape.vocab_size * shape.hidden_size
+    if not setup.on_gpu:
+        return setup.tokens * shape.vocab_size * 2 * (width + 4)
+    gathered = width * weights if setup.zero_stage == 3 and setup.ranks > 1 else 0
+    return (4 + width) * (weights + setup.tokens * shape.hidden_size) + HEAD_TILE + gathered
+
+
+def _buckets(setup: TrainingSetup) -> int:
+    """ZeRO-3: a reduce bucket, gathered weights, and over several ranks the output of reduce-scatter. Else one bucket or, on GPUs,
+    where communication overlaps with computation, two. None is larger than the model."""
+    parameters, width = setup.shape.parameters, WEIGHT_BYTES[setup.precision]
+    bucket = width * min(BUCKET, parameters)
+    if setup.zero_stage == 3:
+        return bucket * (2 if setup.ranks > 1 else 1) + width * min(LIVE_PARAMETERS, parameters)
+    return bucket * (2 if setup.on_gpu else 1)
+
+
+def _step(setup: TrainingSetup, updated: int, *, fused: bool) -> int:
+    """Float32 gradients of what is updated at once, with ZeRO-3 a sub-group; without a fused optimizer two more such copies."""
+    group = min(LIVE_PARAMETERS, updated) if setup.zero_stage == 3 else updated
+    return 4 * group * (1 if fused else 3)
+
+
+def host_memory(setup: TrainingSetup) -> int:
+    """Host memory of the whole pod, in bytes.
+
+    Without a GPU all ranks. With GPUs their processes, and the weights while they are loaded: every rank reads them all
+    (transformers 5.19, `_load_state_dict_into_zero3_model` for ZeRO-3), and rank 0 gathers them again for each checkpoint.
+    """
+    if not setup.on_gpu:
+        return setup.ranks * estimate_memory(setup).peak
+    return setup.ranks * (CUDA_PROCESS + WEIGHT_BYTES[setup.precision] * setup.shape.parameters)

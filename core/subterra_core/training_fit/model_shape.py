@@ -1,0 +1,75 @@
+"""Shapes of base models: those of `model_shapes.yaml`, or that of a model's own `config.json`."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SHAPES_FILE = "model_shapes.yaml"
+Count = Annotated[int, Field(ge=1)]
+
+
+class UnknownShapeError(ValueError):
+    """The shape of a base model is not known, or its `config.json` is of an architecture that cannot be counted."""
+
+
+class ModelShape(BaseModel):
+    """What decides the memory of a dense decoder; the fields of its `config.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    model_type: Literal["llama", "mistral", "qwen2", "qwen3"]
+    hidden_size: Count
+    num_hidden_layers: Count
+    intermediate_size: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    head_dim: Count | None = None
+    vocab_size: Count
+    tie_word_embeddings: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters: embeddings, attention, gated feed-forward and norms, as transformers builds these architectures."""
+        hidden = self.hidden_size
+        embeddings = self.vocab_size * hidden * (1 if self.tie_word_embeddings else 2)
+        return embeddings + self.num_hidden_layers * self._layer_parameters() + hidden
+
+    def _layer_parameters(self) -> int:
+        size = self.head_dim or self.hidden_size // self.num_attention_heads
+        queries, keys = self.num_attention_heads * size, self.num_key_value_heads * size
+        attention = 2 * self.hidden_size * (queries + keys)
+        biases = queries + 2 * keys if self.model_type == "qwen2" else 0
+        head_norms = 2 * size if self.model_type == "qwen3" else 0
+        return attention + biases + head_norms + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
+
+
+@cache
+def known_shapes() -> Mapping[str, ModelShape]:
+    """Shapes by name of the model on the hub, `SmolLM2-135M-Instruct` and `scratch`."""
+    entries = yaml.safe_load(files(__package__).joinpath(SHAPES_FILE).read_text())["models"]
+    return {name: ModelShape.model_validate(entry["config"]) for entry in entries for name in entry["names"]}
+
+
+def shape_of(uri: str) -> ModelShape:
+    """The shape of the model at a `baseModel.uri`. Raises UnknownShapeError, for every `pvc://` and `s3://` too."""
+    scheme, _, name = uri.rpartition("://")
+    shape = known_shapes().get(name) if scheme in ("", "bundled", "hf") else None
+    if shape is None:
+        raise UnknownShapeError(f"the shape of {uri} is not known; pass the model's config.json with --model-shape FILE")
+    return shape
+
+
+def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
+    """The shape in a model's `config.json`. Raises UnknownShapeError."""
+    heads = config.get("num_attention_heads")
+    try:
+        return ModelShape.model_validate({"num_key_value_heads": heads} | dict(config))
+    except ValidationError as error:
+        fields = ", ".join(dict.fromkeys(str(detail["loc"][0]) for detail in error.errors()))
+        raise UnknownShapeError(
+            f"not the config.json of a dense model of type llama, mistral, qwen2 or qwen3: missing or unusable {fields}"
+        ) from None

@@ -94,11 +94,12 @@ def _account(options: SampleOptions, provider: Provider) -> Account:
     """The account that pays for `provider`."""
     stage = environment.StageEnvironment.parse(os.environ)
     prices = {**stage.prices, **(read_prices(options.prices) if options.prices else {})}
-    if problems := _problems(provider, prices, stage):
+    field = "generation.teacher" if options.teacher is None else TEACHER
+    if problems := _problems(provider, field, prices, stage):
         raise CommandError("\n".join(problems))
     endpoints = (provider.base_url,) if provider.base_url else ()
     try:
-        return resolve_account(provider, TEACHER, replace(stage, prices=prices, endpoints=endpoints))
+        return resolve_account(provider, field, replace(stage, prices=prices, endpoints=endpoints))
     except InvalidInputError as error:
         raise CommandError(str(error)) from None
 
@@ -131,19 +132,19 @@ def parse_usd(text: str) -> Decimal | None:
     return amount if amount.is_finite() and 0 < amount <= _MOST_USD else None
 
 
-def _problems(provider: Provider, prices: Mapping[str, TokenPrice], stage: environment.StageEnvironment) -> list[str]:
-    """Reasons to make no call, each with its option and fix."""
+def _problems(provider: Provider, field: str, prices: Mapping[str, TokenPrice], stage: environment.StageEnvironment) -> list[str]:
+    """Reasons to make no call, each with its field and fix."""
     model, problems = provider.model or "", list[str]()
     known = None if provider.base_url else base_model_named(model)
     if known is not None and known.family != provider.name:
-        problems.append(f"{TEACHER}: {model} is a model of {known.family}; write {known.family}:{model}")
+        problems.append(f"{field}: {model} is a model of {known.family}; write {known.family}:{model}")
     elif (retired := retirement_of(provider, stage.today)) is not None and retired.is_over:
-        problems.append(f"{TEACHER}: {retired.message}")
+        problems.append(f"{field}: {retired.message}")
     free = False
     try:
         free = not price_of(model, prices).costs_money
     except UnknownModelError as error:
-        problems.append(f"{TEACHER}: {error}; here, pass it with --prices FILE")
+        problems.append(f"{field}: {error}; here, pass it with --prices FILE")
     if not stage.keys.get(provider.name) and not free:
-        problems.append(f"{TEACHER}: {provider.name} needs a key; set {KEY_VARIABLES[provider.name]}")
+        problems.append(f"{field}: {provider.name} needs a key; set {KEY_VARIABLES[provider.name]}")
     return problems

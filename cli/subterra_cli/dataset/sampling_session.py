@@ -7,8 +7,10 @@ from contextlib import ExitStack
 import typer
 from rich.console import Console
 
+from subterra_api.job_contract.environment import KEY_VARIABLES
+from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_cli.dataset.sample_settings import SampleSettings
+from subterra_cli.dataset.sample_settings import TEACHER, SampleSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.model_file import SDKS_MISSING
 from subterra_core.procedure.graph import Graph
@@ -17,6 +19,16 @@ from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversation
 from subterra_jobs.generate.sample.example_prompts import ExamplePrompt, example_prompts
 from subterra_jobs.generate.sample.sample_run import Sample, SampleProgress, SampleRun, forecast, planned_sample
 from subterra_jobs.stage.cancellation import STOP_SECONDS
+
+_KEY_OF_A_RUN = "the Secret named by execution.apiKeySecret"
+_OWN_WORDS = {
+    f", then set the annotation {RETRY_AT} to the current time": "",
+    "; finished work is not paid twice": "",
+    "the run will be retried, and paid responses are kept": "try again later",
+    f"{TEACHER}.baseURL": "--base-url",
+    f"{TEACHER}.model": TEACHER,
+}
+"""What a stage says of a run, and what fits this command instead."""
 
 
 def plan_sample(graph: Graph, settings: SampleSettings, count: int) -> list[ConversationSpec]:
@@ -81,10 +93,13 @@ def write_sample(graph: Graph, settings: SampleSettings, plan: Sequence[Conversa
 
 
 def failure_message(failure: StageError, settings: SampleSettings) -> str:
-    """Why the sample is incomplete, with this command's own fix where the stage would name fields of a run."""
+    """Why the sample is incomplete, with this command's own fix where the stage names fields of a run."""
     if isinstance(failure, BudgetExceededError):
         return (
             f"stopped: the next call could exceed --max-usd {settings.max_usd.normalize():f}, as each call is counted at the "
             "most that it can cost; raise --max-usd"
         )
-    return f"stopped: {failure}"
+    message = str(failure)
+    for words, own in _OWN_WORDS.items():
+        message = message.replace(words, own)
+    return f"stopped: {message.replace(_KEY_OF_A_RUN, KEY_VARIABLES.get(settings.generation.teacher.name, 'the key'))}"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_cli.main import app
+from subterra_core.pricing import format_usd
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.worker import Worker
 from subterra_jobs.generate.written_conversation import Conversation
@@ -79,7 +80,7 @@ def test_the_forecast_comes_first_and_what_was_paid_last(api: FakeLLMApi) -> Non
     assert result.stderr.startswith("2 conversations: ")
     assert f"calls of {PAID['model']}, forecast $0." in result.stderr
     assert "never more than $1" in result.stderr
-    assert f"{api.paid:,} calls, {720 * api.paid:,} tokens, ${PER_CALL * api.paid}" in result.stdout.splitlines()[-1]
+    assert f"{api.paid:,} calls, {720 * api.paid:,} tokens, ${format_usd(PER_CALL * api.paid)}" in result.stdout.splitlines()[-1]
 
 
 def test_a_forecast_above_the_cap_is_refused_before_the_first_call(api: FakeLLMApi) -> None:
@@ -93,7 +94,7 @@ def test_a_forecast_above_the_cap_is_refused_before_the_first_call(api: FakeLLMA
     ("teacher", "message"),
     [
         ("anthropic:claude-sonnet-9", "--teacher: no price is known for model 'claude-sonnet-9'; did you mean"),
-        ("anthropic:claude-3-opus-20240229", "--teacher: claude-3-opus"),
+        ("anthropic:claude-opus-4-1", "--teacher: claude-opus-4-1 retired on"),
         ("openai:gpt-4.1", "--teacher: openai needs a key; set OPENAI_API_KEY"),
     ],
 )
@@ -145,16 +146,18 @@ def test_a_failure_shows_what_is_finished_and_what_was_paid(api: FakeLLMApi) -> 
     api.after = (30, BAD_KEY)
     result = sample("-n", "5", "-o", "json")
     assert result.exit_code == 2
-    assert "stopped: " in result.stderr
+    assert "stopped: the provider refuses the key (HTTP 401, invalid x-api-key); correct ANTHROPIC_API_KEY" in result.stderr
+    assert "Secret" not in result.stderr
     found = json.loads(result.stdout)
-    assert (found["totals"]["calls"], found["totals"]["usd"]) == (30, str(PER_CALL * 30))
+    assert (found["totals"]["calls"], found["totals"]["usd"]) == (30, "0.108")
 
 
 def test_the_cap_holds_whatever_the_forecast_said(api: FakeLLMApi) -> None:
-    api.output_tokens = 4000
-    result = sample("-n", "3", "--max-usd", "0.25", "-o", "json")
+    api.output_tokens = 390
+    result = sample("-n", "10", "--max-usd", "0.30", "-o", "json")
     assert result.exit_code == 2
-    assert "stopped: the next call could exceed --max-usd 0.25" in result.stderr
+    assert 0 < Decimal(json.loads(result.stdout)["totals"]["usd"]) <= Decimal("0.30")
+    assert "stopped: the next call could exceed --max-usd 0.3," in result.stderr
     assert "raise --max-usd" in result.stderr
 
 
@@ -173,7 +176,7 @@ def test_ctrl_c_finishes_the_turns_in_progress_and_shows_what_was_paid(api: Fake
     assert result.exit_code == 1
     assert "ending: turns in progress are finished" in result.stderr
     assert " of 20 conversations were finished" in result.stderr
-    assert json.loads(result.stdout)["totals"]["usd"] == str(PER_CALL * api.paid)
+    assert json.loads(result.stdout)["totals"]["usd"] == format_usd(PER_CALL * api.paid)
     assert api.paid < 40
 
 

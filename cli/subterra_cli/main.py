@@ -11,6 +11,7 @@ from subterra_cli.commands.lint import lint
 from subterra_cli.commands.models import models
 from subterra_cli.commands.paths import paths
 from subterra_cli.commands.plan import plan
+from subterra_cli.commands.sample import sample
 from subterra_cli.commands.watch import watch
 
 HELP = """
@@ -19,14 +20,15 @@ them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 """
 EPILOG = """
 Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
-conversation matches, the list of models is out of date, the agent is not served or cannot be reached) · 2 error (usage, invalid
-procedure, a model that has retired, dataset or cluster object not found, facts about the customer missing).
+conversation matches, a sample was interrupted or is unusable, the list of models is out of date, the agent is not served or
+cannot be reached) · 2 error (usage, invalid procedure, a model that has retired, dataset or cluster object not found, facts about
+the customer missing).
 """
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (lint, graph, paths, diff, plan, watch, chat):
+for command in (lint, graph, paths, diff, sample, plan, watch, chat):
     app.command()(command)
 app.add_typer(imports, name="import")
 app.add_typer(datasets, name="dataset")

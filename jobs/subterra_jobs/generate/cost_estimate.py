@@ -1,12 +1,13 @@
 """Estimates the cost of writing a dataset by building every request for a dummy version of every conversation. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from subterra_api.job_contract.messages import Generation
+from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.dummy import dummy_utterances
-from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.write.prompts import Prompts
 from subterra_jobs.llm.cost_estimate import (
     CHOICE_TOKENS,
@@ -28,8 +29,14 @@ def estimate_cost(graph: Graph, generation: Generation, prices: Mapping[str, Tok
     """
     if generation.teacher.name == "scripted":
         return CostEstimate()
-    specs, prompts = plan_conversations(graph.spec, generation), Prompts(graph)
-    model = priced_model(generation.teacher, "generation.teacher", prices)
+    return cost_of_writing(graph, plan_conversations(graph.spec, generation), generation.teacher, prices)
+
+
+def cost_of_writing(
+    graph: Graph, specs: Sequence[ConversationSpec], teacher: Provider, prices: Mapping[str, TokenPrice]
+) -> CostEstimate:
+    """The cost of these planned conversations with a teacher that is paid. Raises UnknownModelError."""
+    prompts, model = Prompts(graph), priced_model(teacher, "generation.teacher", prices)
 
     def turns(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
         for spec in specs:

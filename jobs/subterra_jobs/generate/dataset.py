@@ -45,7 +45,7 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: Br
     }
     _write_jsonl(output / "train.jsonl", (_chat_row(graph, conversation) for conversation in train))
     _write_jsonl(output / "heldout.jsonl", (_chat_row(graph, conversation) for conversation in held_out))
-    _write_jsonl(output / "labels.jsonl", (_label_row(conversation) for conversation in accepted))
+    _write_jsonl(output / "labels.jsonl", (label_row(conversation) for conversation in accepted))
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.to_dict()}, indent=1) + "\n")
     (output / "audit.json").write_text(json.dumps(audit.to_dict(graph), indent=1, ensure_ascii=False) + "\n")
     return StageOutcome(_summary(counts, coverage, audit))
@@ -85,7 +85,8 @@ def _chat_row(graph: Graph, conversation: Conversation) -> dict[str, Any]:
     return {"id": conversation.spec.id, "messages": messages(graph, conversation)}
 
 
-def _label_row(conversation: Conversation) -> dict[str, Any]:
+def label_row(conversation: Conversation) -> dict[str, Any]:
+    """The conversation's row of ``labels.jsonl``."""
     spec, customer = conversation.spec, conversation.spec.customer
     return {
         "id": spec.id,

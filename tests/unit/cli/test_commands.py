@@ -21,6 +21,7 @@ COMMANDS = [
     ["watch"],
     ["chat"],
     ["plan"],
+    ["sample"],
 ]
 HEAVY = {"kubernetes", "fsspec", "pyarrow", "subterra_jobs", "networkx", "langgraph", "pydantic", "yaml", "httpx", "rich"}
 

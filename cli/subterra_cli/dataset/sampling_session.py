@@ -1,0 +1,105 @@
+"""Writes a sample with progress on a terminal; the price is said before the first call and after the last one."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import typer
+from rich.console import Console
+
+from subterra_api.job_contract.environment import KEY_VARIABLES
+from subterra_api.v1alpha1 import RETRY_AT
+from subterra_api.v1alpha1.compilerun import Provider
+from subterra_cli.dataset.sample_settings import TEACHER, SampleSettings
+from subterra_cli.errors import CommandError
+from subterra_cli.files.model_file import SDKS_MISSING
+from subterra_core.procedure.graph import Graph
+from subterra_jobs.errors import BudgetExceededError, InvalidInputError, StageError
+from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.sample.example_prompts import ExamplePrompt, example_prompts
+from subterra_jobs.generate.sample.sample_run import Sample, SampleProgress, SampleRun, forecast, planned_sample
+from subterra_jobs.stage.cancellation import STOP_SECONDS
+
+_KEY_OF_A_RUN = "the Secret named by execution.apiKeySecret"
+_OWN_WORDS = {
+    f", then set the annotation {RETRY_AT} to the current time": "",
+    "; finished work is not paid twice": "",
+    "the run will be retried, and paid responses are kept": "try again later",
+    f"{TEACHER}.baseURL": "--base-url",
+    f"{TEACHER}.model": TEACHER,
+}
+"""What a stage says of a run, and what fits this command instead."""
+
+
+def plan_sample(graph: Graph, settings: SampleSettings, count: int) -> list[ConversationSpec]:
+    """The first conversations of the compile's plan. Raises CommandError."""
+    try:
+        return planned_sample(graph, settings.generation, count)
+    except InvalidInputError as error:
+        raise CommandError(str(error)) from None
+
+
+def plan_prompts(graph: Graph, settings: SampleSettings) -> list[ExamplePrompt]:
+    """One prompt of each kind, from the plan for a hosted teacher. Raises CommandError."""
+    generation = settings.generation
+    if generation.teacher.name == "scripted":  # no prompts: show those that any hosted teacher would get
+        generation = generation.model_copy(update={"teacher": Provider(name="openai", model="any")})
+    try:
+        return example_prompts(graph, plan_conversations(graph.spec, generation))
+    except InvalidInputError as error:
+        raise CommandError(str(error)) from None
+
+
+def announce_price(graph: Graph, settings: SampleSettings, plan: Sequence[ConversationSpec]) -> None:
+    """Says what the sample is expected to cost. Raises CommandError when `--max-usd` does not cover it."""
+    size = f"{len(plan)} {'conversation' if len(plan) == 1 else 'conversations'}"
+    if settings.account is None:
+        typer.echo(f"{size} by the scripted teacher: free", err=True)
+        return
+    cost = forecast(graph, plan, settings.account, settings.generation)
+    calls = f"{cost.low.calls:,} to {cost.high.calls:,} calls of {settings.account.model}"
+    said = f"{size}: {calls}, forecast {cost}"
+    if cost.high.usd > settings.max_usd:
+        raise CommandError(
+            f"{said}: more than --max-usd {settings.max_usd.normalize():f}; nothing was paid. Raise --max-usd, "
+            "write fewer conversations (-n), or take a cheaper model (`subterra models`)"
+        )
+    typer.echo(f"{said}, never more than ${settings.max_usd.normalize():f}", err=True)
+    for assumption in cost.assumptions:
+        typer.echo(assumption, err=True)
+
+
+def write_sample(graph: Graph, settings: SampleSettings, plan: Sequence[ConversationSpec]) -> Sample:
+    """Writes the plan, as far as no signal and no failure ends it. Raises CommandError when the SDKs are not installed."""
+    turns = sum(len(spec.path) + len(spec.audited) for spec in plan)
+    console = Console(stderr=True, highlight=False, markup=False)
+    with ExitStack() as stack:
+        status = stack.enter_context(console.status("writing")) if console.is_terminal else None
+
+        def show(progress: SampleProgress) -> None:
+            if status is not None:
+                paid = f", ${progress.usd:.4f}" if settings.account else ""
+                done = f"{progress.conversations} of {len(plan)} conversations, {progress.replies} of about {turns} turns"
+                status.update(f"{done}{paid}; Ctrl-C ends and shows what is finished")
+
+        def stopping() -> None:
+            console.print(f"ending: turns in progress are finished, for at most {STOP_SECONDS:.0f} s")
+
+        run = SampleRun(graph, plan, settings.generation, settings.account, settings.max_usd, show, stopping)
+        try:
+            return asyncio.run(run.write())
+        except ImportError:
+            raise CommandError(SDKS_MISSING) from None
+
+
+def failure_message(failure: StageError, settings: SampleSettings) -> str:
+    """Why the sample is incomplete, with this command's own fix where the stage names fields of a run."""
+    if isinstance(failure, BudgetExceededError):
+        return (
+            f"stopped: the next call could exceed --max-usd {settings.max_usd.normalize():f}, as each call is counted at the "
+            "most that it can cost; raise --max-usd"
+        )
+    message = str(failure)
+    for words, own in _OWN_WORDS.items():
+        message = message.replace(words, own)
+    return f"stopped: {message.replace(_KEY_OF_A_RUN, KEY_VARIABLES.get(settings.generation.teacher.name, 'the key'))}"

@@ -92,7 +92,10 @@ def _generation(options: SampleOptions, procedure: str) -> Generation:
 
 def _account(options: SampleOptions, provider: Provider) -> Account:
     """The account that pays for `provider`."""
-    stage = environment.StageEnvironment.parse(os.environ)
+    try:
+        stage = environment.StageEnvironment.parse(os.environ)
+    except InvalidInputError as error:
+        raise CommandError(str(error)) from None
     prices = {**stage.prices, **(read_prices(options.prices) if options.prices else {})}
     field = "generation.teacher" if options.teacher is None else TEACHER
     if problems := _problems(provider, field, prices, stage):

@@ -1,11 +1,12 @@
 """Writes a sample with progress on a terminal; the price is said before the first call and after the last one."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 from rich.console import Console
+from rich.status import Status
 
 from subterra_api.job_contract.environment import KEY_VARIABLES
 from subterra_api.v1alpha1 import RETRY_AT
@@ -13,6 +14,7 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_cli.dataset.sample_settings import TEACHER, SampleSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.model_file import SDKS_MISSING
+from subterra_cli.output.sample_text import counted
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError, InvalidInputError, StageError
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
@@ -34,7 +36,8 @@ _OWN_WORDS = {
 def plan_sample(graph: Graph, settings: SampleSettings, count: int) -> list[ConversationSpec]:
     """The first conversations of the compile's plan. Raises CommandError."""
     try:
-        return planned_sample(graph, settings.generation, count)
+        with _status(f"planning {counted(settings.generation.conversations, 'conversation')}"):
+            return planned_sample(graph, settings.generation, count)
     except InvalidInputError as error:
         raise CommandError(str(error)) from None
 
@@ -45,14 +48,15 @@ def plan_prompts(graph: Graph, settings: SampleSettings) -> list[ExamplePrompt]:
     if generation.teacher.name == "scripted":  # no prompts: show those that any hosted teacher would get
         generation = generation.model_copy(update={"teacher": Provider(name="openai", model="any")})
     try:
-        return example_prompts(graph, plan_conversations(graph.spec, generation))
+        with _status(f"planning {counted(generation.conversations, 'conversation')}"):
+            return example_prompts(graph, plan_conversations(graph.spec, generation))
     except InvalidInputError as error:
         raise CommandError(str(error)) from None
 
 
 def announce_price(graph: Graph, settings: SampleSettings, plan: Sequence[ConversationSpec]) -> None:
     """Says what the sample is expected to cost. Raises CommandError when `--max-usd` does not cover it."""
-    size = f"{len(plan)} {'conversation' if len(plan) == 1 else 'conversations'}"
+    size = counted(len(plan), "conversation")
     if settings.account is None:
         typer.echo(f"{size} by the scripted teacher: free", err=True)
         return
@@ -72,9 +76,7 @@ def announce_price(graph: Graph, settings: SampleSettings, plan: Sequence[Conver
 def write_sample(graph: Graph, settings: SampleSettings, plan: Sequence[ConversationSpec]) -> Sample:
     """Writes the plan, as far as no signal and no failure ends it. Raises CommandError when the SDKs are not installed."""
     turns = sum(len(spec.path) + len(spec.audited) for spec in plan)
-    console = Console(stderr=True, highlight=False, markup=False)
-    with ExitStack() as stack:
-        status = stack.enter_context(console.status("writing")) if console.is_terminal else None
+    with _status("writing") as status:
 
         def show(progress: SampleProgress) -> None:
             if status is not None:
@@ -83,13 +85,24 @@ def write_sample(graph: Graph, settings: SampleSettings, plan: Sequence[Conversa
                 status.update(f"{done}{paid}; Ctrl-C ends and shows what is finished")
 
         def stopping() -> None:
-            console.print(f"ending: turns in progress are finished, for at most {STOP_SECONDS:.0f} s")
+            typer.echo(f"ending: turns in progress are finished, for at most {STOP_SECONDS:.0f} s", err=True)
 
         run = SampleRun(graph, plan, settings.generation, settings.account, settings.max_usd, show, stopping)
         try:
             return asyncio.run(run.write())
         except ImportError:
             raise CommandError(SDKS_MISSING) from None
+
+
+@contextmanager
+def _status(text: str) -> Iterator[Status | None]:
+    """A line that can be updated, on a terminal; `None` elsewhere."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not console.is_terminal:
+        yield None
+        return
+    with console.status(text) as status:
+        yield status
 
 
 def failure_message(failure: StageError, settings: SampleSettings) -> str:

@@ -63,13 +63,18 @@ def sample_lines(graph: Graph, sample: Sample) -> Iterator[str]:
 def totals_line(totals: dict[str, Any], *, paid: bool) -> str:
     """Such as ``5 conversations, 58 turns, 702 words (12.1 a turn); 64 calls, 50,000 tokens, $0.23``."""
     dropped = f" ({totals['dropped']} dropped)" if totals["dropped"] else ""
-    noun = "conversation" if totals["conversations"] == 1 else "conversations"
-    counts = f"{totals['conversations']:,} {noun}{dropped}, {totals['turns']:,} turns, {totals['words']:,} words"
+    counts = f"{counted(totals['conversations'], 'conversation')}{dropped}, {counted(totals['turns'], 'turn')}, "
+    counts += counted(totals["words"], "word")
     mean = f" ({totals['words'] / totals['turns']:.1f} a turn)" if totals["turns"] else ""
-    refused = f"; {totals['refused']:,} turns refused by the checks" if totals["refused"] else ""
-    leaks = f", {totals['frameLeaks']:,} of them frame leaks" if totals["frameLeaks"] else ""
-    cost = f"{totals['calls']:,} calls, {totals['tokens']:,} tokens, ${totals['usd']}" if paid else "no calls, $0"
+    refused = f"; {counted(totals['refused'], 'turn')} refused by the checks" if totals["refused"] else ""
+    leaks = f", {counted(totals['frameLeaks'], 'frame leak')} among them" if totals["frameLeaks"] else ""
+    cost = f"{counted(totals['calls'], 'call')}, {totals['tokens']:,} tokens, ${totals['usd']}" if paid else "no calls, $0"
     return f"{counts}{mean}{refused}{leaks}; {cost}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as ``1 turn`` or ``1,200 turns``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def prompt_lines(prompts: Sequence[ExamplePrompt]) -> Iterator[str]:
@@ -113,7 +118,8 @@ def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str)
     yield from _check_lines(sampled)
     counts = [_count(text) for _, _, text in turns]
     if counts:
-        yield f"  {len(counts)} turns, {sum(counts)} words, {sum(counts) / len(counts):.1f} a turn: {', '.join(map(str, counts))}"
+        mean = f"{sum(counts) / len(counts):.1f} a turn"
+        yield f"  {counted(len(counts), 'turn')}, {counted(sum(counts), 'word')}, {mean}: {', '.join(map(str, counts))}"
 
 
 def _check_lines(sampled: SampledConversation) -> Iterator[str]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,15 +16,20 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from subterra_api.job_contract.messages import Budget, RunInput
+from subterra_cli.files.model_file import SDKS_MISSING
 from subterra_cli.main import app
 from subterra_core.pricing import format_usd
+from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.plan.plan import plan_conversations
+from subterra_jobs.generate.sample.sample_run import SampleRun, planned_sample
 from subterra_jobs.generate.workers.worker import Worker
 from subterra_jobs.generate.written_conversation import Conversation
+from subterra_jobs.llm.account import resolve_account
 from subterra_jobs.llm.admission import AdmissionQueue
 from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
+from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.repository import EXAMPLES
 from subterra_testkit.runs.generation_inputs import PAID, run_input
@@ -55,12 +61,13 @@ def compile_defaults(store: Path) -> RunInput:
     return run_input(store, teacher=PAID, conversations=2125, heldOutPercent=10, seeds=[42])
 
 
-async def compiled(run: RunInput, count: int) -> None:
+async def compiled(run: RunInput, count: int) -> list[Conversation]:
     """The first conversations as the generate stage's worker writes them."""
     guard = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget(max_usd="5"))
     worker = Worker(run, 4, AdmissionQueue(guard, RateLimiter(64)))
     try:
-        await worker.write([Conversation(spec) for spec in plan_conversations(run.procedure, run.generation)[:count]])
+        planned = plan_conversations(run.procedure, run.generation)[:count]
+        return list((await worker.write([Conversation(spec) for spec in planned])).finished)
     finally:
         await worker.close()
 
@@ -72,6 +79,23 @@ def test_the_requests_are_those_of_the_compile(api: FakeLLMApi, tmp_path: Path) 
     asyncio.run(compiled(compile_defaults(tmp_path), 4))
     assert sampled
     assert sampled == sent(api)
+
+
+def test_words_checks_and_cache_keys_are_those_of_the_compile(api: FakeLLMApi, tmp_path: Path) -> None:
+    run = compile_defaults(tmp_path)
+    graph, account = Graph(run.procedure), resolve_account(run.generation.teacher, "teacher", StageEnvironment.parse(os.environ))
+    plan = planned_sample(graph, run.generation, 4)
+    sample_run = SampleRun(graph, plan, run.generation, account, Decimal(1), on_progress=lambda progress: None)
+    sampled = [each.conversation for each in asyncio.run(sample_run.write()).conversations]
+    assert sampled == asyncio.run(compiled(run, 4))
+    assert all(each.turn_keys for each in sampled)
+
+
+def test_without_the_sdks_the_fix_is_named(api: FakeLLMApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "subterra_jobs.llm.anthropic_client", None)
+    result = sample()
+    assert result.exit_code == 2
+    assert SDKS_MISSING in result.stderr
 
 
 def test_the_forecast_comes_first_and_what_was_paid_last(api: FakeLLMApi) -> None:
@@ -125,7 +149,7 @@ def test_refused_turns_and_frame_leaks_are_shown_with_their_reasons(api: FakeLLM
     leaked.clear()
     text = sample("-n", "1").stdout
     assert f'attempt 1 (frame leak, {refused["problem"]}): "{refused["text"]}"' in text
-    assert "1 turns refused by the checks, 1 of them frame leaks" in text
+    assert "1 turn refused by the checks, 1 frame leak among them" in text
 
 
 def test_a_dropped_conversation_is_shown_with_its_reason_as_far_as_it_was_written(api: FakeLLMApi) -> None:

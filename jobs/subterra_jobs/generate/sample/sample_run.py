@@ -29,6 +29,8 @@ from subterra_jobs.store.artifact_store import ArtifactStore
 
 CONCURRENCY = 8
 """Conversations in progress, each with one call at a time."""
+PATIENCE_SECONDS = 60.0
+"""Time for retries of one call; less than in a stage, as somebody is waiting."""
 _RUN = "sample"
 
 
@@ -148,7 +150,7 @@ class SampleRun:
             return ScriptedTeacher(self.graph)
         from subterra_jobs.generate.write.llm_teacher import LLMTeacher
         from subterra_jobs.llm.account import make_client
-        from subterra_jobs.llm.metered_client import MeteredClient
+        from subterra_jobs.llm.metered_client import MeteredClient, RetryPolicy
         from subterra_jobs.llm.response_cache import ResponseCache
 
         store = ArtifactStore(f"memory://{_RUN}-{uuid.uuid4().hex}")
@@ -156,7 +158,8 @@ class SampleRun:
         guard = BudgetGuard(Ledger(store, run), "generate", Budget(max_usd=format_usd(self.max_usd)))
         self._admission = AdmissionQueue(guard, RateLimiter(CONCURRENCY))
         responses = ResponseCache(store, turns_path(self.generation.teacher))
-        return LLMTeacher(self.graph, MeteredClient(self.account, make_client(self.account), self._admission, responses))
+        client, retries = make_client(self.account), RetryPolicy(PATIENCE_SECONDS)
+        return LLMTeacher(self.graph, MeteredClient(self.account, client, self._admission, responses, retries))
 
     async def _write_all(self, writer: Writer) -> None:
         """Raises StoppedError after a signal, or the first StageError, once the turns in progress are finished."""

@@ -33,7 +33,7 @@ HEAD_TILE = 4096 * 8192 * 4
 CUDA_BASE = 1_500_000_000
 """CUDA context, NCCL, workspaces of kernels and fragmentation: what the audit's peaks have beyond their parts."""
 CPU_BASE = 850_000_000
-"""Python with torch, transformers, TRL and DeepSpeed loaded."""
+"""Python with torch, transformers, TRL and DeepSpeed loaded. Assumed; the sum agrees with measured ranks."""
 CUDA_PROCESS = 3_000_000_000
 """The same in host memory with CUDA's libraries. Assumed."""
 

@@ -28,6 +28,10 @@ test: test-tools test-unit ## everything that CI promises: unit tests first, the
 test-unit: .venv/.synced ## the tests that need no engine, no API server and no server process
 	@$(PYTEST) --junitxml=out/tests/unit.xml tests/unit
 
+.PHONY: test-faults
+test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watches on a real API server; prints injected and survived (10 minutes)
+	@$(PY) -m pytest --numprocesses=0 --timeout=1800 -m "not exhaustive" tests/faults
+
 .PHONY: test-exhaustive
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests

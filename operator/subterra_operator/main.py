@@ -15,6 +15,7 @@ from subterra_operator.framework.supervisor import live_once, supervise
 from subterra_operator.kube.api_client import KubernetesApi
 from subterra_operator.kube.heartbeat import Heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
+from subterra_operator.kube.side_by_side import until_first_ends
 from subterra_operator.monitoring import metrics
 from subterra_operator.monitoring.health import Health, serving
 from subterra_operator.settings import Settings, load_settings
@@ -39,15 +40,9 @@ async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
             await lease.release()  # an operator whose watches work may go on
 
     with serving(health, settings.port), _own_signals(stop):
-        tasks = [asyncio.create_task(work) for work in (supervise(live), heartbeat.run(), health.run(), stop.wait())]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_first_ends(supervise(live), heartbeat.run(), health.run(), stop.wait())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await api.close()
             await lease_api.close()
 

@@ -11,12 +11,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from subterra_operator.kube.api_client import ApiError, ConflictError, NotFoundError
+from subterra_operator.kube.side_by_side import until_first_ends
 from subterra_operator.resources import Key, Object
 from subterra_operator.settings import LeaseSettings
 
@@ -126,13 +127,13 @@ class LeaderLease:
         """Whether this operator may write now."""
         return self._election.holds(self._clock())
 
-    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs ``work`` whenever the lease is held and cancels it when it is lost, until cancelled. Raises what ``work`` raises."""
         while True:
             while not await self._attempt():
                 await self._sleep(self._settings.retry_seconds)
             log.info("%s is held by %s", self._key, self._election.identity)
-            await self._while_held(work)
+            await until_first_ends(work(), self._renew())
             log.warning("%s is lost; waiting for it with a warm cache", self._key)
 
     async def release(self) -> None:
@@ -143,17 +144,6 @@ class LeaderLease:
             async with asyncio.timeout(RELEASE_SECONDS):
                 while not await self._freed(await self._read()):
                     continue
-
-    async def _while_held(self, work: Callable[[], Awaitable[None]]) -> None:
-        tasks = [asyncio.ensure_future(work()), asyncio.ensure_future(self._renew())]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _renew(self) -> None:
         """Renews the lease until it is lost."""

@@ -204,6 +204,34 @@ async def test_a_server_of_ones_own_that_thinks_unannounced_gets_room_from_then_
     assert setup.booked() == setup.api.bill
 
 
+@pytest.mark.parametrize(("context", "rooms"), [(4096, [0, 4096, 2048]), (1500, [0, 4096, 2048, 1024])])
+async def test_room_for_thinking_shrinks_to_what_a_short_context_allows(serving: Any, context: int, rooms: list[int]) -> None:
+    model = FakeModel(thinks=(800, 900), inline_thinking=True)
+    with serving(FakeLLMApi(model=model, context=context), QWEN, own="/v1") as setup:
+        answer = await setup.ask()
+        await setup.close()
+    assert [body["max_completion_tokens"] - 400 for body in setup.api.bodies] == rooms
+    assert (answer.cut, "think>" in answer.text) == (None, False)
+    assert setup.booked() == setup.api.bill
+
+
+async def test_a_context_without_any_room_for_thinking_leaves_the_answer_cut(serving: Any) -> None:
+    model = FakeModel(thinks=(800, 900), inline_thinking=True)
+    with serving(FakeLLMApi(model=model, context=420), QWEN, own="/v1") as setup:
+        assert (await setup.ask()).cut == "thinking"
+        await setup.close()
+    assert setup.api.paid == 1
+
+
+async def test_a_request_longer_than_the_context_names_a_longer_one_as_the_fix(serving: Any) -> None:
+    with serving(FakeLLMApi(context=300), QWEN, own="/v1") as setup:
+        message = await setup.failure(InvalidInputError)
+        await setup.close()
+    assert "longer than qwen takes" in message and "max_model_len=300" in message
+    assert f"name a {FIELD}.model with a longer context" in message
+    assert setup.api.calls == 1
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("stop", "cuts"),

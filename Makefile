@@ -52,6 +52,10 @@ test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and d
 bench-wordings: .venv/.synced ## how the demo's agent handles customer phrasings that it was never trained on
 	@PYTHONPATH=cluster:demo:. $(PY) -m bench.wordings_shift
 
+.PHONY: bench-real-values
+bench-real-values: .venv/.synced ## whether the travel agent in MODEL=… keeps 60 real cities that it was not trained on, in 3 phrasings each
+	@PYTHONPATH=testkit:. $(PY) -m bench.real_values --model $(MODEL)
+
 .PHONY: bench-labeller
 bench-labeller: .venv/.synced ## how often sentence embeddings label free words correctly; MODELS=… is the folder with all-MiniLM-L6-v2
 	@PYTHONPATH=testkit:. $(PY) -m bench.labeller $(if $(MODELS),--models $(MODELS))

@@ -82,6 +82,12 @@ class OpenAISettings(ApiModel):
         return sorted({endpoint.namespace for endpoint in self.endpoints if endpoint.namespace})
 
 
+class HubSettings(ApiModel):
+    """The hub of base models. Only administrators choose it, because it receives the token."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = None
+
+
 class LeaseSettings(ApiModel):
     """The Lease that decides which of several operators acts. Operators that watch the same namespaces must name the same one."""
 
@@ -115,6 +121,7 @@ class Settings(ApiModel):
     network: NetworkSettings = NetworkSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
+    hub: HubSettings = HubSettings()
     prices: dict[str, ModelPrice] = {}
     """Prices by model name; they take precedence over the built-in list prices."""
     watch_namespaces: tuple[Name, ...] = ()

@@ -104,7 +104,8 @@ class BaseModelSource(ApiModel):
         StringConstraints(pattern=r"^(scratch|bundled://SmolLM2-135M-Instruct|hf://.+|pvc://.+|s3://.+)$", max_length=500),
     ] = "scratch"
     """`bundled://SmolLM2-135M-Instruct` comes with the jobs image (CPU, no download); `scratch` makes a tiny model that knows
-    nothing but the procedure's words; otherwise `hf://org/name`, `pvc://path` or `s3://bucket/path`. Default: scratch."""
+    nothing but the procedure's words; otherwise `hf://org/name`, `hf://org/name@revision`, `pvc://path` or `s3://bucket/path`.
+    Default: scratch."""
 
     @property
     def kind(self) -> BaseModelKind:
@@ -240,6 +241,8 @@ class ExecutionSettings(ApiModel):
     """API key for the teacher's provider; required except for `scripted`."""
     api_key_secrets: ApiKeySecrets = ApiKeySecrets()
     """API keys by provider, for simulator, judges and baselines; they take precedence over `apiKeySecret`."""
+    hub_token_secret: SecretKeyReference | None = None
+    """Token for a base model on a hub that is private or gated."""
     generate: StagePod = StagePod()
     """The pod that writes the conversations."""
     train: StagePod = StagePod()

@@ -13,6 +13,8 @@ from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
     ENDPOINTS_VARIABLE,
     GATE_VARIABLE,
+    HUB_ENDPOINT_VARIABLE,
+    HUB_TOKEN_VARIABLE,
     KEY_VARIABLES,
     LOCAL_VLLM_URL,
     MODELS_DIRECTORY,
@@ -64,6 +66,10 @@ class StageEnvironment:
     """Directory of the models that come with the image."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by provider."""
+    hub_token: str = field(default="", repr=False)
+    """Token for the hub of base models."""
+    hub_endpoint: str | None = None
+    """Address of the hub of base models; `None` for the public one."""
     today: date = field(default_factory=_today)
     """Hosted models that have retired by this day are refused."""
 
@@ -81,6 +87,8 @@ class StageEnvironment:
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             models=Path(variables.get(MODELS_VARIABLE) or MODELS_DIRECTORY),
             keys={provider: variables.get(name, "") for provider, name in KEY_VARIABLES.items()},
+            hub_token=variables.get(HUB_TOKEN_VARIABLE, ""),
+            hub_endpoint=variables.get(HUB_ENDPOINT_VARIABLE) or None,
             today=current_date(),
         )
 

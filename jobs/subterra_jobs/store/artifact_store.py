@@ -68,6 +68,14 @@ class ArtifactStore:
         self.put(f"{path}/{MANIFEST}", json.dumps(manifest, sort_keys=True, indent=1).encode())
         return sha256(manifest)
 
+    def seal(self, path: str, about: dict[str, Any]) -> str:
+        """Publishes the files that already lie below `path` on a volume; returns the artifact's digest."""
+        folder = Path(self._full_path(path))
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+        manifest = {"files": {str(file.relative_to(folder)): file_digest(file) for file in files}, "about": about}
+        self.put(f"{path}/{MANIFEST}", json.dumps(manifest, sort_keys=True, indent=1).encode())
+        return sha256(manifest)
+
     def put(self, path: str, content: bytes) -> None:
         """Writes a file durably and atomically: a reader sees either the old content or the new."""
         target = self._full_path(path)

@@ -31,6 +31,7 @@ from subterra_operator.labels import (
 )
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
+from subterra_operator.specs.hub_env import hub_env
 from subterra_operator.specs.pod import (
     HOME,
     PodParts,
@@ -207,7 +208,9 @@ def _environment(plan: _JobPlan) -> list[Object]:
     if attempt.stage == "evaluate":
         gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
         environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
+    inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
+    if attempt.stage == "train":
+        environment += hub_env(inputs, execution, plan.settings)
     if attempt.stage in PAID_STAGES:
-        inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
         environment += provider_env(attempt.stage, inputs, execution, plan.settings)
     return environment

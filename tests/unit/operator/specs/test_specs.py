@@ -297,3 +297,21 @@ def test_an_endpoint_in_the_cluster_is_reached_through_the_policy_of_the_stages_
     settings = Settings.model_validate({"openai": {"endpoints": [{"baseURL": OWN, "namespace": "models"}]}})
     opened = [policy["metadata"]["name"] for policy in network_policies("demo", settings) if "models" in str(policy["spec"])]
     assert opened == ["subterra-providers"]
+
+
+def hub_variables(uri: str, execution: Object, endpoint: str | None = None) -> dict[str, Any]:
+    """The hub's variables of a train Job."""
+    run = make.run(execution=execution)
+    run["spec"]["inputs"]["baseModel"] = {"uri": uri}
+    settings = Settings.model_validate({"hub": {"endpoint": endpoint}})
+    job = stage_job(run, ExecutionSettings.model_validate(execution), Attempt("train", 1), settings)
+    [main] = job["spec"]["template"]["spec"]["containers"]
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in main["env"] if item["name"].startswith("HF_")}
+
+
+def test_only_a_training_from_a_hub_gets_its_token_and_address() -> None:
+    execution: Object = {"hubTokenSecret": {"name": "hub", "key": "token"}}
+    expected = {"HF_TOKEN": {"secretKeyRef": {"name": "hub", "key": "token"}}, "HF_ENDPOINT": "https://mirror"}
+    assert hub_variables("hf://org/name", execution, "https://mirror") == expected
+    assert hub_variables("hf://org/name", {}) == {}
+    assert hub_variables("pvc://name", execution, "https://mirror") == {}

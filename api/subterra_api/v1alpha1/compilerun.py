@@ -295,6 +295,8 @@ class StageStatus(StatusModel):
     """Number of attempts."""
     retries: int = 0
     """Number of automatic retries since the last manual one."""
+    disruptions: int | None = None
+    """Number of disruptions in a row, such as evictions, with no progress between them. They are no failures."""
     job_name: str | None = None
     """The Job of this attempt."""
     started_at: str | None = None

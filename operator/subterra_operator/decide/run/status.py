@@ -63,7 +63,7 @@ def _summary(
     current = next((stage for stage in stages if stage.state != "Succeeded"), None)
     if current is None or current.attempt == 0:
         return (None, Reason.PENDING, "the run is starting"), True, False
-    if current.state == "Running" and current.reason:
+    if current.reason and (current.state == "Running" or current.reason == Reason.DISRUPTED):
         return (None, Reason(current.reason), f"{current.name}: {current.message}"), True, False
     return (None, Reason.RUNNING, _running_message(current)), True, False
 
@@ -82,7 +82,7 @@ def _of_stage(make: ConditionBuilder, stage: StageStatus) -> Condition:
     if stage.state == "Failed":
         return make(kind, False, Reason(stage.reason or Reason.INTERNAL_ERROR), stage.message or "")
     running = stage.state == "Running"
-    if running and stage.reason:
+    if stage.reason and (running or stage.reason == Reason.DISRUPTED):
         return make(kind, None, Reason(stage.reason), stage.message or "")
     return make(kind, None, Reason.RUNNING if running else Reason.PENDING, f"attempt {stage.attempt}" if stage.attempt else "")
 

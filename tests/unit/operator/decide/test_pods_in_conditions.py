@@ -156,7 +156,9 @@ def test_an_evicted_pod_has_the_kubelets_words() -> None:
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
     run = make.run(runs.started())
     decision = decide(run, 31, evicted, started_job(run, conditions=[failed]))
-    assert "the pod failed: Evicted: The node was low on resource: ephemeral-storage" in runs.stage(decision, "generate")["message"]
+    assert (
+        "the pod was ended: Evicted: The node was low on resource: ephemeral-storage" in runs.stage(decision, "generate")["message"]
+    )
 
 
 # The agent

@@ -101,8 +101,7 @@ def test_a_failure_after_disruptions_is_still_the_first_of_three() -> None:
 
 
 def test_an_attempt_that_was_created_but_not_written_keeps_the_count() -> None:
-    waiting = {"state": "Pending", "reason": "Disrupted", "disruptions": 2, "finishedAt": make.CREATED}
-    run = make.run(runs.started(**waiting))
+    run = make.run(runs.started(state="Pending", reason="Disrupted", disruptions=2, finishedAt=make.CREATED))
     job = runs.job(run, "generate", 2, startTime=make.CREATED)
     stage = runs.stage(runs.decide(run, 31, input=make.frozen(run), jobs=(job,)), "generate")
     assert (stage["state"], stage["attempt"], stage["retries"], stage["disruptions"]) == ("Running", 2, 0, 2)

@@ -212,7 +212,7 @@ def test_a_deleted_procedure_leaves_the_service_alone() -> None:
     older = other_run(agent)
     old = version(agent, older)
     decision = decide(agent, procedure=None, runs=(older,), deployments=(old,), service=traffic_to(agent, old))
-    assert decision.writes == ()
+    assert {write.key.kind for write in decision.writes} == {"NetworkPolicy"}
     assert (condition(decision, "Ready")[0], condition(decision, "UpToDate")) == ("True", ("Unknown", "ProcedureNotFound"))
 
 

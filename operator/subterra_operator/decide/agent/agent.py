@@ -14,7 +14,7 @@ from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
-from subterra_operator.decide.decision import ConditionBuilder, Decision, earliest, to_json
+from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
@@ -23,6 +23,7 @@ from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_of
+from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
@@ -67,7 +68,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout).model_copy(update={"price": price})
     return Decision(
-        (*plan.writes, *restored, *rollout_writes),
+        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context)),
         (*plan.deletes, *rollout.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
@@ -75,6 +76,14 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         ),
         tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
     )
+
+
+def _kept_policies(context: _Context) -> tuple[Write, ...]:
+    """The NetworkPolicies of a namespace where an agent serves, so that one that was deleted or edited comes back."""
+    if not context.snapshot.deployments:
+        return ()
+    namespace = context.snapshot.agent["metadata"]["namespace"]
+    return tuple(Write("apply", policy, group="policies") for policy in network_policies(namespace, context.settings))
 
 
 def _troubles(versions: Versions, rollout: Rollout) -> tuple[Trouble, ...]:

@@ -17,12 +17,12 @@ from subterra_operator.kube.apply import Applier, RefusedError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.event_reader import EventReader
 from subterra_operator.kube.event_recorder import EventRecorder
-from subterra_operator.kube.heartbeat import Heartbeat
+from subterra_operator.kube.heartbeat import Heartbeat, is_heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
-from subterra_operator.labels import HEARTBEAT_NAME, RUN_LABEL
+from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
+from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Refusal
 from subterra_operator.work.check_process import ProcedureChecker
@@ -70,8 +70,9 @@ class Controller:
 
     def handle_event(self, event: str | None, obj: Mapping[str, Any]) -> None:
         """Updates the cache and enqueues the affected resources. ``event`` is a watch event's type, `None` for a listed object."""
-        if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == HEARTBEAT_NAME:
-            if event is not None:  # a list does not prove that watches deliver
+        if is_heartbeat(key_of(obj)):
+            # A list does not prove that watches deliver.
+            if event is not None and obj["metadata"]["namespace"] == self.heartbeat.namespace:
                 self.heartbeat.delivered(obj)
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)

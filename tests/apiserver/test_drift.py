@@ -57,3 +57,9 @@ async def test_a_network_policy_that_was_opened_is_closed_again_and_then_left_al
     await asyncio.sleep(3)  # three resyncs
     after = await policy(serving, "subterra-serving")
     assert after and after["metadata"]["resourceVersion"] == version
+
+
+async def test_objects_with_the_heartbeats_name_are_what_they_are(serving: ClusterNamespace) -> None:
+    name = "subterra-operator-heartbeat"
+    await serving.put({**TRAVEL, "metadata": {**TRAVEL["metadata"], "name": name}})
+    await serving.condition("Procedure", name, "Accepted", "True")

@@ -27,9 +27,8 @@ from subterra_operator.labels import (
     MANAGER,
     RUN_LABEL,
     STAGE_LABEL,
-    labels_of,
 )
-from subterra_operator.resources import Object
+from subterra_operator.resources import Object, owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.specs.hub_env import hub_env
 from subterra_operator.specs.pod import (
@@ -140,7 +139,7 @@ def _labels(plan: _JobPlan) -> dict[str, str]:
         ATTACH_LABEL: str(plan.attempt.attach).lower(),
         COMPONENT_LABEL: "job",
     }
-    agent = labels_of(plan.run).get(AGENT_LABEL)
+    agent = owning_agent(plan.run)
     return labels | ({AGENT_LABEL: agent} if agent else {})
 
 

@@ -23,7 +23,8 @@ from subterra_operator.decide.retiring_models import retirement_condition
 from subterra_operator.decide.retry import retry_request
 from subterra_operator.decide.run.stage import RunContext, StageStep, next_step
 from subterra_operator.decide.run.status import Blockers, conditions, phase, progress, total_usd
-from subterra_operator.labels import AGENT_LABEL, BANNER, PROCEDURE_DIGEST, SUPERSEDED_BY, annotation, annotations_of, labels_of
+from subterra_operator.labels import BANNER, PROCEDURE_DIGEST, SUPERSEDED_BY, annotation, annotations_of
+from subterra_operator.resources import owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
 from subterra_operator.specs.network_policy import network_policies
@@ -179,7 +180,7 @@ def _rejection(
 def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpec) -> RunInput:
     metadata = run["metadata"]
     identity = RunIdentity(
-        name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=labels_of(run).get(AGENT_LABEL)
+        name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=owning_agent(run)
     )
     return resolve(
         spec.inputs,

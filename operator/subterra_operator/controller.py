@@ -50,7 +50,7 @@ class Controller:
         self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
         self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
-        self.poller = PodPoller(self.cache, self.enqueue)
+        self.poller = PodPoller(self.cache, self.enqueue, settings.pools)
         self.checker = ProcedureChecker()
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat

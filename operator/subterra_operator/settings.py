@@ -7,7 +7,8 @@ import yaml
 from pydantic import Field, StringConstraints, model_validator
 
 from subterra_api.v1alpha1.base import ApiModel, Name
-from subterra_api.v1alpha1.pod_settings import ResourceRequirements
+from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements
+from subterra_core.node_pools import NodePool
 from subterra_core.pricing import ModelPrice
 
 
@@ -112,6 +113,8 @@ class Settings(ApiModel):
     """All settings; unknown keys are rejected, so that a typo is not silently ignored."""
 
     jobs_image: str = "localhost/subterra/jobs:dev"
+    jobs_gpu_image: str | None = None
+    """The jobs image for GPUs: what trains on them, and serves on them where there is no `serving_image`."""
     serving_image: str | None = None
     """Image with vLLM; default: the jobs image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
@@ -124,6 +127,8 @@ class Settings(ApiModel):
     hub: HubSettings = HubSettings()
     prices: dict[str, ModelPrice] = {}
     """Prices by model name; they take precedence over the built-in list prices."""
+    pools: dict[PoolName, NodePool] = {}
+    """Node pools that agents and runs may name."""
     watch_namespaces: tuple[Name, ...] = ()
     """Default: all namespaces."""
     namespace: Name = "default"
@@ -133,10 +138,13 @@ class Settings(ApiModel):
     """Port of health probes and metrics."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4
 
-    @property
-    def vllm_image(self) -> str:
+    def stage_image(self, *, gpu: bool) -> str:
+        """The image of a stage's main container."""
+        return (gpu and self.jobs_gpu_image) or self.jobs_image
+
+    def vllm_image(self, *, gpu: bool) -> str:
         """The image with vLLM."""
-        return self.serving_image or self.jobs_image
+        return self.serving_image or self.stage_image(gpu=gpu)
 
 
 def load_settings(path: Path | None) -> Settings:

@@ -16,7 +16,7 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
-from subterra_api.v1alpha1.pod_settings import QueueName, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.scores import Scores, Verdict
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
@@ -185,7 +185,12 @@ class StagePod(ApiModel):
     """Seconds, counted from the Job's start, within which the stage's main container must have started; else the Job is stopped and
     the run fails with SchedulingDeadlineExceeded and the cause. Time in a queue does not count. Default: 6 hours."""
     ranks: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Number of training processes: one per GPU, or on CPU one per core assigned to the pod."""
+    """Number of training processes: one per GPU, or on CPU one per core assigned to the pod. Default: the number of GPUs that
+    `resources` asks for, without GPUs 1."""
+    pool: PoolName | None = None
+    """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pod's own."""
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 512Mi, for generate 1Gi, with GPUs 8Gi."""
 
 
 class GatePolicy(ApiModel):

@@ -8,14 +8,20 @@ from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
+from subterra_jobs.dialogue.scripted import longest_reply
+from subterra_jobs.llm.client import TURN_TOKENS
 from subterra_jobs.stage.runner import StageContext, StageOutcome
+from subterra_jobs.stage.visible_gpus import require_gpus
 from subterra_jobs.train.exchange import TrainingTask
+from subterra_jobs.train.model.model_card import copy_license, write_card
+from subterra_jobs.train.model.portable_files import make_portable
 from subterra_jobs.train.source.base_model_source import base_model
 from subterra_jobs.train.training import train
 
 
 def work(context: StageContext) -> StageOutcome:
     """Trains into ``context.output``, resuming from the newest checkpoint of an attempt that was killed."""
+    require_gpus(context.environment.gpus)
     run, progress = context.input, context.progress
     checkpoints = _checkpoints(context)
 
@@ -32,9 +38,12 @@ def work(context: StageContext) -> StageOutcome:
         system_prompt=run.procedure.system_prompt,
         wordings=wordings(run.procedure),
         settings=run.training,
-        ranks=run.ranks,
+        ranks=context.environment.ranks or run.ranks,
     )
     summary = train(task, report)
+    make_portable(context.output, max(TURN_TOKENS, longest_reply(run.procedure)))
+    write_card(context.output, run, summary)
+    copy_license(Path(task.base_model), context.output)
     # A later evaluation compares this with the current procedure, to see which scenarios an edit affects.
     (context.output / PROCEDURE_FILE).write_bytes(canonical(significant_fields(run.procedure)))
     shutil.rmtree(checkpoints, ignore_errors=True)

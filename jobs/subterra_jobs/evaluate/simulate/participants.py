@@ -11,7 +11,7 @@ from subterra_api.job_contract.environment import REFERENCES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.procedure.diff import ProcedureDiff, stored_procedure
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.scripted import agent_templates
+from subterra_jobs.dialogue.scripted import longest_reply
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import Arm, InContextAgent, ServedAgent
@@ -109,9 +109,8 @@ def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest
 
 
 def max_reply_tokens(graph: Graph) -> int:
-    """Token limit of one reply: one per character of the longest step, so that no tokenizer truncates a correct reply."""
-    longest = max((len(text) for node in graph.spec.nodes if node.role == "agent" for text in agent_templates(node)), default=0)
-    return max(TURN_TOKENS, longest)
+    """Token limit of one reply, as in the model's own `generation_config.json`."""
+    return max(TURN_TOKENS, longest_reply(graph.spec))
 
 
 def scenarios_by_reference(context: StageContext, scenarios: list[Scenario]) -> dict[str, list[Scenario]]:

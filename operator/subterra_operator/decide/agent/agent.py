@@ -9,6 +9,7 @@ from subterra_api.v1alpha1.base import Condition
 from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
+from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
@@ -19,6 +20,7 @@ from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
+from subterra_operator.decide.unrunnable import serving_problems
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
@@ -56,6 +58,8 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         check_arguments(spec.serving.args)
     except (ValidationError, RefusedArgumentError) as error:
         return _invalid_spec(context, describe_errors(error) if isinstance(error, ValidationError) else str(error))
+    if problems := [*serving_problems(spec.serving, settings)]:
+        return _invalid_spec(context, "; ".join(problems))
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
@@ -231,7 +235,8 @@ def _price(context: _Context, spec: CompiledAgentSpec, serving: AgentVersion | N
         return None, None
     run, known = _run_status(context.snapshot, serving.run), context.before.serving
     before = context.before.price if known and known.version == serving.version else None
-    current = combine_prices(context.snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+    hourly = serving_usd_per_hour(spec, context.settings.pools)
+    current = combine_prices(context.snapshot.prices, hourly, run.usd if run else None)
     return price_to_report(before, current, context.now)
 
 

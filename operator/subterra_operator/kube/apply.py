@@ -13,7 +13,7 @@ from typing import Any
 from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
-from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
+from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
 from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is_deleting, key_of
@@ -134,7 +134,7 @@ class Applier:
         try:
             self._remember(await self._api.create(write.object))
         except ApiError as error:
-            if not isinstance(error, AlreadyExistsError) and error.code not in (403, 422):
+            if not 400 <= error.code < 500:
                 raise
             existing = await self._find(write.key)  # quotas and policies refuse before names are compared
             if existing is None:

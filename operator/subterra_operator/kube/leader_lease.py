@@ -81,10 +81,12 @@ class Election:
         self._free_at = self._seen_at + (spec.get("leaseDurationSeconds") or self._settings.duration_seconds)
         return not spec.get("holderIdentity") or spec["holderIdentity"] == self.identity or now >= self._free_at
 
-    def pause(self, now: float) -> float:
-        """Seconds until a candidate should look again: at the latest when the lease is due, unless that has passed."""
-        due = self._free_at - now
-        return min(due, self._settings.retry_seconds) if due > 0 else self._settings.retry_seconds
+    def pause(self, looked_at: float, now: float) -> float:
+        """Seconds until a candidate that looked at ``looked_at`` looks again: after its interval, or when the lease is due."""
+        next_look = looked_at + self._settings.retry_seconds
+        if now < self._free_at:
+            next_look = min(next_look, self._free_at)
+        return max(0.0, next_look - now)
 
     def renewal(self, spec: Mapping[str, Any], time_of_day: datetime) -> Object:
         """The lease's spec that takes or renews it. Its times are for readers: nobody decides by them."""
@@ -136,8 +138,10 @@ class LeaderLease:
     async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs ``work`` whenever the lease is held and cancels it when it is lost, until cancelled. Raises what ``work`` raises."""
         while True:
+            looked_at = self._clock()
             while not await self._attempt():
-                await self._sleep(self._election.pause(self._clock()))
+                await self._sleep(self._election.pause(looked_at, self._clock()))
+                looked_at = self._clock()
             log.info("%s is held by %s", self._key, self._election.identity)
             await until_first_ends(work(), self._renew())
             log.warning("%s is lost; waiting for it with a warm cache", self._key)

@@ -18,10 +18,17 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import result, scores
 
 TIMEOUT_SECONDS = 30.0
+REQUESTS_IN_BETWEEN = 20
+"""Requests, one after the other, from an applied agent to the status that says what is wrong with its first Job."""
+READS = 5
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 EXTRA = {
     "Namespace": Kind("Namespace", "", "v1", "namespaces", ours=True),
     "ResourceQuota": Kind("ResourceQuota", "", "v1", "resourcequotas", ours=True),
+    "LimitRange": Kind("LimitRange", "", "v1", "limitranges", ours=True),
+    "ValidatingWebhookConfiguration": Kind(
+        "ValidatingWebhookConfiguration", *ADMISSION, "validatingwebhookconfigurations", ours=True
+    ),
     "ValidatingAdmissionPolicy": Kind("ValidatingAdmissionPolicy", *ADMISSION, "validatingadmissionpolicies", ours=True),
     "ValidatingAdmissionPolicyBinding": Kind(
         "ValidatingAdmissionPolicyBinding", *ADMISSION, "validatingadmissionpolicybindings", ours=True
@@ -168,6 +175,20 @@ class ClusterNamespace:
     async def names(self, kind: str) -> list[str]:
         """Names of these objects."""
         return [obj["metadata"]["name"] for obj in await self.all(kind)]
+
+    async def column(self, kind: str, name: str, header: str) -> Any:
+        """A cell of what `kubectl get` shows."""
+        accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        table = await self.api._call("GET", KINDS[kind].path(self.namespace, name), accept=accept)
+        headers = [column["name"] for column in table["columnDefinitions"]]
+        return table["rows"][0]["cells"][headers.index(header)]
+
+    async def allowance(self, promised: float) -> float:
+        """The promised seconds, and what a slow API server takes for the requests in between: it is asked right now."""
+        began = time.monotonic()
+        for _ in range(READS):
+            await self.api.list(KINDS["CompiledAgent"], self.namespace)
+        return promised + REQUESTS_IN_BETWEEN * (time.monotonic() - began) / READS
 
     async def until(self, met: Callable[[], Any], what: str, patience: float = TIMEOUT_SECONDS) -> Any:
         """Waits until ``met`` returns a true value, and returns it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from subterra_operator.kube.api_client import ApiError
 from subterra_operator.kube.event_recorder import REPORTER
 from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL
@@ -34,15 +35,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdmissionWebhoo
         yield webhook
 
 
-def configuration(world: ClusterNamespace, webhook: AdmissionWebhook) -> Object:
-    """A configuration that asks the webhook about what is created in this namespace."""
+def configuration(world: ClusterNamespace, webhook: AdmissionWebhook, patience: int = 30) -> Object:
+    """A configuration that asks the webhook about what is created in this namespace; ``patience`` is in seconds."""
     rules = [
         {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}
         for group, plural in RESOURCES.items()
     ]
     client = {"url": webhook.url, "caBundle": base64.b64encode(webhook.authority).decode()}
     here = {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
-    asked: Object = {"name": NAME, "clientConfig": client, "rules": rules, "namespaceSelector": here, "timeoutSeconds": 1}
+    asked: Object = {"name": NAME, "clientConfig": client, "rules": rules, "namespaceSelector": here, "timeoutSeconds": patience}
     asked |= {"sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail"}
     head = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
     return {**head, "metadata": {"name": world.namespace}, "webhooks": [asked]}
@@ -53,21 +54,21 @@ async def webhook(world: ClusterNamespace, served: AdmissionWebhook) -> AsyncIte
     """The webhook, asked about Jobs, Deployments and claims of this namespace."""
     served.words, served.code, served.seconds = "not yet", None, 0.0
     await world.put(configuration(world, served), namespaced=False)
-    probe = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "probe"}, "spec": probe}
-
-    async def in_force() -> bool:
-        path, before = KINDS["PersistentVolumeClaim"].path(world.namespace), len(served.asked)
-        try:
-            await world.api._call("POST", path, claim, query={"dryRun": "All"})
-        except Exception:
-            return len(served.asked) > before
-        return False
-
-    await world.until(in_force, "the API server asks the webhook", 60)
+    await world.until(lambda: denies(world, "not yet"), "the API server asks the webhook", 60)
     served.words = ""
     yield served
     await world.api._call("DELETE", KINDS["ValidatingWebhookConfiguration"].path(None, world.namespace))
+
+
+async def denies(world: ClusterNamespace, words: str) -> bool:
+    """Whether a new claim would be denied in these words."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "probe"}, "spec": spec}
+    try:
+        await world.api._call("POST", KINDS["PersistentVolumeClaim"].path(world.namespace), claim, query={"dryRun": "All"})
+    except ApiError as error:
+        return words in error.message
+    return False
 
 
 @pytest.mark.parametrize("code", [None, 403, 409, 422], ids=["no code", "403", "409", "422"])
@@ -95,22 +96,23 @@ async def test_a_webhook_that_denies_a_deployment_is_named_by_the_agent_that_wan
 
 async def test_a_webhook_that_does_not_answer_in_time_is_to_be_restored(world: ClusterNamespace, webhook: AdmissionWebhook) -> None:
     webhook.seconds = 3.0
+    await world.put(configuration(world, webhook, patience=1), namespaced=False)
+    await world.until(lambda: denies(world, "failed calling webhook"), "the API server waits for a second", 60)
     await world.put(TRAVEL)
     await world.put(agent())
     await refused(world, "AdmissionDenied", f'failed calling webhook "{NAME}"', f"restore the service of webhook {NAME}")
     webhook.seconds = 0.0
+    await world.put(configuration(world, webhook), namespaced=False)
     await starts(world)
 
 
 async def test_a_webhook_whose_service_is_away_is_to_be_restored(
     world: ClusterNamespace, webhook: AdmissionWebhook, unused_tcp_port: int
 ) -> None:
-    there = configuration(world, webhook)
-    away = {
-        **there["webhooks"][0],
-        "clientConfig": {**there["webhooks"][0]["clientConfig"], "url": f"https://127.0.0.1:{unused_tcp_port}/"},
-    }
-    await world.put({**there, "webhooks": [away]}, namespaced=False)
+    there, url = configuration(world, webhook), f"https://127.0.0.1:{unused_tcp_port}/"
+    client = {**there["webhooks"][0]["clientConfig"], "url": url}
+    await world.put({**there, "webhooks": [{**there["webhooks"][0], "clientConfig": client}]}, namespaced=False)
+    await world.until(lambda: denies(world, "connection refused"), "the API server asks where nobody is", 60)
     await world.put(TRAVEL)
     await world.put(agent())
     await refused(world, "AdmissionDenied", f'failed calling webhook "{NAME}"', "connection refused", f"service of webhook {NAME}")

@@ -4,6 +4,7 @@ The Job, Deployment and volume controllers are real. Scheduler and kubelet are p
 write them (tests/faults/test_kubelet.py has real ones).
 """
 
+import asyncio
 import copy
 import json
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from subterra_operator.decide.decision import parse_time
-from subterra_operator.resources import Object
+from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
 from subterra_testkit.cluster.refused_agents import demand_label, demand_nothing, quota
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.apiserver
 LONG_AGO = "2026-11-20T12:00:00Z"
 """The pretended kubelet's times: the grace is over."""
 Act = Callable[[ClusterNamespace], Awaitable[None]]
+DEADLINE = 60
+"""The shortest deadline that a stage may have, in seconds."""
 WITHIN = 60.0
 """Seconds within which a person can read what is wrong."""
 
@@ -236,10 +239,62 @@ async def test_a_job_that_somebody_suspended_says_who_must_resume_it(world: Clus
     await world.up_to_date()
 
 
+async def queueing(world: ClusterNamespace) -> None:
+    """Has the API server suspend new Jobs with a queue in this namespace, as Kueue's webhook does."""
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": world.namespace}}
+    rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
+    chosen = {"resourceRules": rules, "objectSelector": {"matchLabels": {"kueue.x-k8s.io/queue-name": "gpus"}}}
+    change = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{spec: Object.spec{suspend: true}}"}}
+    spec = {"matchConstraints": chosen, "mutations": [change], "reinvocationPolicy": "Never", "failurePolicy": "Fail"}
+    await world.put({**head, "kind": "MutatingAdmissionPolicy", "spec": spec}, namespaced=False)
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}}
+    bound = {"policyName": world.namespace, "matchResources": here}
+    await world.put({**head, "kind": "MutatingAdmissionPolicyBinding", "spec": bound}, namespaced=False)
+    labels = {"kueue.x-k8s.io/queue-name": "gpus"}
+    template = {"spec": {**POD_SPEC, "restartPolicy": "Never"}}
+    probe = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "probe", "labels": labels},
+        "spec": {"template": template},
+    }
+
+    async def suspends() -> bool:
+        made = await world.api._call("POST", KINDS["Job"].path(world.namespace), probe, query={"dryRun": "All"})
+        return bool(made["spec"].get("suspend"))
+
+    await world.until(suspends, "new Jobs are suspended", 60)
+
+
+@pytest.mark.exhaustive  # it waits for longer than the shortest deadline
+async def test_a_job_that_waits_in_a_queue_for_longer_than_its_deadline_starts_when_it_is_admitted(world: ClusterNamespace) -> None:
+    await queueing(world)
+    agent = copy.deepcopy(TRAVEL_AGENT)
+    execution = {"queueName": "gpus", "generate": {"schedulingDeadlineSeconds": DEADLINE, "activeDeadlineSeconds": DEADLINE}}
+    agent["spec"]["compile"].setdefault("template", {})["execution"] = execution
+    await world.put(TRAVEL)
+    await world.put(agent)
+    await told(world, "Queued", "waiting for admission to queue gpus", "kubectl describe localqueue gpus")
+    await asyncio.sleep(DEADLINE + 5)
+    await told(world, "Queued")
+    for kind in ("MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"):
+        await world.api._call("DELETE", KINDS[kind].path(None, world.namespace))
+
+    async def admitted() -> bool:
+        for name in await world.names("Job"):
+            await world.change({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"suspend": False}})
+        agent = await world.get("CompiledAgent", "travel")
+        return bool(agent and condition(agent, "UpToDate")["status"] == "True")
+
+    await world.until(admitted, "the run is served", 120)
+    [run] = await world.all("CompileRun")
+    assert [stage["attempt"] for stage in run["status"]["stages"]] == [1, 1, 1, 0]
+
+
 async def test_a_pod_that_does_not_start_in_time_is_given_up_by_the_real_job_controller(world: ClusterNamespace) -> None:
     world.kubelet.stuck["generate"] = NO_CPU
     agent = copy.deepcopy(TRAVEL_AGENT)
-    agent["spec"]["compile"].setdefault("template", {})["execution"] = {"generate": {"schedulingDeadlineSeconds": 60}}
+    agent["spec"]["compile"].setdefault("template", {})["execution"] = {"generate": {"schedulingDeadlineSeconds": DEADLINE}}
     await world.put(TRAVEL)
     await world.put(agent)
     await told(world, "Unschedulable", "1 Insufficient cpu")

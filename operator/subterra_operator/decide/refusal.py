@@ -135,7 +135,7 @@ def _grant(refused: _Refused) -> str:
 
 
 def _fix_limits(refused: _Refused) -> str:
-    return f"change the LimitRange (kubectl -n {refused.namespace} describe limitrange) or {_correct(refused)}"
+    return f"change the LimitRange (kubectl -n {refused.namespace} describe limitrange) or correct store.size in the chart's values"
 
 
 def _correct(refused: _Refused) -> str:
@@ -164,7 +164,7 @@ _RULES: tuple[tuple[re.Pattern[str], Reason, Callable[[_Refused], str]], ...] = 
     (re.compile(r"\bimmutable\b"), Reason.NAME_TAKEN, _delete_namesake),
     (_FIELD_CONFLICT, Reason.NAME_TAKEN, _delete_namesake),
     (re.compile(r"cannot \w+ resource|cannot set blockOwnerDeletion"), Reason.REFUSED, _grant),
-    (re.compile(r"(minimum|maximum) .* per (Container|Pod|PersistentVolumeClaim)"), Reason.REFUSED, _fix_limits),
+    (re.compile(r"(minimum|maximum) .* per PersistentVolumeClaim"), Reason.REFUSED, _fix_limits),
     (re.compile(""), Reason.REFUSED, _correct),
 )
 """What the words tell, in this order: pattern, reason, fix."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from subterra_api.digest import procedure_digest
@@ -18,7 +19,7 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import result, scores
 
 TIMEOUT_SECONDS = 30.0
-REQUESTS_IN_BETWEEN = 20
+REQUESTS_IN_BETWEEN = 40
 """Requests, one after the other, from an applied agent to the status that says what is wrong with its first Job."""
 READS = 5
 ADMISSION = ("admissionregistration.k8s.io", "v1")
@@ -32,6 +33,10 @@ EXTRA = {
     "ValidatingAdmissionPolicy": Kind("ValidatingAdmissionPolicy", *ADMISSION, "validatingadmissionpolicies", ours=True),
     "ValidatingAdmissionPolicyBinding": Kind(
         "ValidatingAdmissionPolicyBinding", *ADMISSION, "validatingadmissionpolicybindings", ours=True
+    ),
+    "MutatingAdmissionPolicy": Kind("MutatingAdmissionPolicy", *ADMISSION, "mutatingadmissionpolicies", ours=True),
+    "MutatingAdmissionPolicyBinding": Kind(
+        "MutatingAdmissionPolicyBinding", *ADMISSION, "mutatingadmissionpolicybindings", ours=True
     ),
     "CustomResourceDefinition": Kind(
         "CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", ours=True
@@ -120,6 +125,7 @@ class ClusterNamespace:
     def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self.api, self.namespace = api, namespace
         self.kubelet = FakeKubelet(api, namespace)
+        self._starved_before = starved_seconds()
         KINDS.update(EXTRA)
 
     async def prepare(self, crds: Sequence[Object]) -> None:
@@ -142,6 +148,7 @@ class ClusterNamespace:
 
     async def put(self, obj: Object, *, namespaced: bool = True) -> Object:
         """Creates an object, or patches the existing one."""
+        self._starved_before = starved_seconds()
         metadata = obj["metadata"] | ({"namespace": self.namespace} if namespaced else {})
         try:
             return await self.api.create({**obj, "metadata": metadata})
@@ -184,11 +191,15 @@ class ClusterNamespace:
         return table["rows"][0]["cells"][headers.index(header)]
 
     async def allowance(self, promised: float) -> float:
-        """The promised seconds, and what a slow API server takes for the requests in between: it is asked right now."""
-        began = time.monotonic()
+        """The promised seconds, and what a busy machine adds to them.
+
+        That is how long this process, and the operator in it, has waited for a processor since the last `put`, and how long the
+        API server takes for the requests in between: it is asked right now.
+        """
+        began, starved = time.monotonic(), starved_seconds() - self._starved_before
         for _ in range(READS):
             await self.api.list(KINDS["CompiledAgent"], self.namespace)
-        return promised + REQUESTS_IN_BETWEEN * (time.monotonic() - began) / READS
+        return promised + starved + REQUESTS_IN_BETWEEN * (time.monotonic() - began) / READS
 
     async def until(self, met: Callable[[], Any], what: str, patience: float = TIMEOUT_SECONDS) -> Any:
         """Waits until ``met`` returns a true value, and returns it."""
@@ -235,6 +246,13 @@ async def running_operator(settings: Settings) -> AsyncIterator[None]:
     stop.set()
     with suppress(asyncio.CancelledError):
         await asyncio.wait_for(operator, 20)
+
+
+def starved_seconds() -> float:
+    """How long this process's main thread has waited for a processor so far; 0 where the kernel does not say."""
+    with suppress(OSError):
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def condition(obj: Object, kind: str) -> Object:

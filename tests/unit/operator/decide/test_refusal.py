@@ -1,4 +1,4 @@
-"""What a status says about the API server's words (Kubernetes 1.36; of webhooks, LimitRange and RBAC as in its sources)."""
+"""What a status says about the API server's words, as Kubernetes 1.36 writes them (tests/apiserver has the real ones)."""
 
 from typing import Any, Literal
 
@@ -117,7 +117,7 @@ TABLE: list[tuple[int, str, Object, Reason, str]] = [
         "is 20Gi",
         STORE,
         Reason.REFUSED,
-        "change the LimitRange (kubectl -n demo describe limitrange)",
+        "change the LimitRange (kubectl -n demo describe limitrange) or correct store.size in the chart's values",
     ),
     (
         422,

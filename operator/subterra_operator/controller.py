@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -157,8 +157,8 @@ class Controller:
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
         try:
-            if await self.applier.apply(subject, decision):
-                log.info("%s: %s", key, _describe(decision))
+            if changes := await self.applier.apply(subject, decision):
+                log.info("%s: %s", key, _describe(changes, decision.status or {}))
         except RefusedError as error:
             if await self._report_refusal(key, error.refusal, subject):
                 raise
@@ -214,10 +214,7 @@ def _creates_job(decision: Decision) -> bool:
     return any(write.verb == "create" and write.key.kind == "Job" for write in decision.writes)
 
 
-def _describe(decision: Decision) -> str:
-    """A decision's changes as one log line."""
-    changes = [f"{write.verb} {write.key.kind} {write.key.name}" for write in decision.writes]
-    changes += [f"delete {obj['kind']} {obj['metadata']['name']}" for obj in decision.deletes]
-    status = decision.status or {}
-    phase = f"{status.get('phase')} {status.get('progress') or status.get('stage') or ''}".strip()
-    return ", ".join([*changes, phase])
+def _describe(changes: Sequence[str], status: Mapping[str, Any]) -> str:
+    """What was written, and the phase, as one log line."""
+    phase = f"{status.get('phase', '')} {status.get('progress') or status.get('stage') or ''}".strip()
+    return ", ".join(filter(None, (*changes, phase)))

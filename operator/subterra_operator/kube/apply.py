@@ -13,7 +13,7 @@ from typing import Any
 from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
-from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
+from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
 from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is_deleting, key_of
@@ -44,12 +44,16 @@ class Applier:
         self._api, self._cache, self._enqueue, self._on_status = api, cache, enqueue, on_status
         self._written: dict[Key, tuple[str, float]] = {}
 
-    async def apply(self, subject: Mapping[str, Any], decision: Decision) -> bool:
-        """Writes, deletes, then writes the status; returns whether anything changed. Raises ApiError, RefusedError."""
-        changed, refused = False, dict[str, RefusedError]()
+    async def apply(self, subject: Mapping[str, Any], decision: Decision) -> list[str]:
+        """Writes, deletes, then writes the status; returns what changed, such as ``create Job x``, or ``status``.
+
+        Raises ApiError, RefusedError.
+        """
+        changes, refused = list[str](), dict[str, RefusedError]()
         for write in decision.writes:
             try:
-                changed |= write.group not in refused and await self._write_or_refuse(write, subject)
+                if write.group not in refused and await self._write_or_refuse(write, subject):
+                    changes.append(f"{write.verb} {write.key.kind} {write.key.name}")
             except RefusedError as error:
                 refused[write.group] = error
         if refused:
@@ -58,8 +62,10 @@ class Applier:
             await self._check_guard(subject)
         for obj in decision.deletes:
             await self._delete(obj)
-            changed = True
-        return await self.write_status(subject, decision.status) or changed
+            changes.append(f"delete {obj['kind']} {obj['metadata']['name']}")
+        if await self.write_status(subject, decision.status):
+            changes.append("status")
+        return changes
 
     async def write_status(self, subject: Mapping[str, Any], status: Object | None) -> bool:
         """Writes the status if it differs; returns whether it did. Raises ApiError."""
@@ -126,7 +132,7 @@ class Applier:
         try:
             self._remember(await self._api.create(write.object))
         except ApiError as error:
-            if not isinstance(error, AlreadyExistsError) and error.code not in (403, 422):
+            if not 400 <= error.code < 500:
                 raise
             existing = await self._find(write.key)  # quotas and policies refuse before names are compared
             if existing is None:

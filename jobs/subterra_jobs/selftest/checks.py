@@ -87,7 +87,7 @@ def training_step(request: CheckRequest) -> str:
     )
     summary = train(task, lambda *_: None)
     name = BUNDLED.name if pretrained else "tiny model"
-    return f"{name}, DeepSpeed and TRL, {ranks} ranks, {summary.precision}, held-out loss {summary.heldout_loss:.3f}"
+    return f"{name}, DeepSpeed and TRL, ranks: {ranks}, {summary.precision}, held-out loss {summary.heldout_loss:.3f}"
 
 
 def _one_step(batch: int, *, pretrained: bool) -> Training:

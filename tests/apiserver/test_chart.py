@@ -17,6 +17,7 @@ import yaml
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_core.node_pools import NodePool
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
@@ -241,6 +242,14 @@ def test_two_operators_are_kept_apart_and_one_is_always_left(
     budget = named(objects, "PodDisruptionBudget")
     assert [obj["spec"]["minAvailable"] for obj in budget] == [1] * budgets
     assert all(obj["spec"]["selector"] == spec["selector"] for obj in budget)
+
+
+def test_pools_and_the_image_for_gpus_reach_the_operator(plane: ControlPlane) -> None:
+    objects = rendered(plane, "pools.h200.gpuType=H200-141", "pools.h200.gpusPerNode=8", "images.jobsGpu=jobs-gpu:1")
+    [made] = named(objects, "ConfigMap", "subterra-settings")
+    settings = Settings.model_validate(yaml.safe_load(made["data"]["settings.yaml"]))
+    assert settings.pools == {"h200": NodePool(gpu_type="H200-141", gpus_per_node=8)}
+    assert settings.jobs_gpu_image == "jobs-gpu:1"
 
 
 def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:

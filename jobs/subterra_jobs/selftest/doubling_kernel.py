@@ -1,13 +1,13 @@
 """The smallest Triton kernel. In a module of its own, because Triton reads its source and exists for GPUs only."""
 
 import torch
-import triton
-import triton.language as tl
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
 
 BLOCK = 256
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _double(source, target, count, block: tl.constexpr):  # type: ignore[no-untyped-def]
     offsets = tl.program_id(0) * block + tl.arange(0, block)
     inside = offsets < count

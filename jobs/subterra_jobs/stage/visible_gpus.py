@@ -35,7 +35,7 @@ def _cause(seen: int) -> str:
     import torch
 
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:
         return f" ({' '.join(str(error).split())[:300]})"
     return ""

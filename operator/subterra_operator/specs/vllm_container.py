@@ -45,8 +45,8 @@ ALLOWED_FLAGS = frozenset(
 """vLLM flags that an agent's author may set. None of them loads code, opens files or moves the port."""
 
 SAMPLING = {"temperature": 0, "top_k": 0}
-"""A compiled agent is a procedure: equal input takes the same edge. Clients may override it, so the model's own `top_k: 1` is lifted;
-its `max_new_tokens` limits a reply where the client does not."""
+"""A compiled agent is a procedure: equal input takes the same edge. Clients may override it, so the model's own `top_k: 1` is
+lifted; its `max_new_tokens` limits a reply where the client does not."""
 
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 _CPU_FLAGS: dict[BaseModelKind, list[str]] = {

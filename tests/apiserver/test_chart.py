@@ -17,8 +17,6 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 
-pytestmark = pytest.mark.apiserver
-
 
 def tool(plane: ControlPlane, name: str, *words: str) -> str:
     command = [plane.kubectl.with_name(name), "--kubeconfig", plane.kubeconfig, *words]

@@ -2,13 +2,10 @@
 
 import copy
 
-import pytest
-
 from subterra_operator.decide.decision import parse_time
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
 
-pytestmark = pytest.mark.apiserver
 SECOND = edited("You are a very helpful travel booking assistant.")
 
 

@@ -14,7 +14,6 @@ from subterra_operator.resources import Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
 
-pytestmark = pytest.mark.apiserver
 LONG_AGO = "2026-11-20T12:00:00Z"
 """The pretended kubelet's times: the grace is over."""
 WITHIN = 60.0

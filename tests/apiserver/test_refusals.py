@@ -12,8 +12,6 @@ from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
 
-pytestmark = pytest.mark.apiserver
-
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:

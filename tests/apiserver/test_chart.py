@@ -24,8 +24,6 @@ from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGE
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 from subterra_testkit.cluster.refused_agents import refused, stalled_agent, starts
 
-pytestmark = pytest.mark.apiserver
-
 
 def tool(plane: ControlPlane, name: str, *words: str) -> str:
     command = [plane.kubectl.with_name(name), "--kubeconfig", plane.kubeconfig, *words]

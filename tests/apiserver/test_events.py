@@ -13,7 +13,6 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import CREATED, TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
-pytestmark = pytest.mark.apiserver
 STAGE = ("StageStarted", "StageSucceeded")
 SERVED = ["RunCreated", "GatePassed", "Starting"]
 BACKOFF = 60.0

@@ -11,8 +11,6 @@ from subterra_operator.settings import LeaseSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
-pytestmark = pytest.mark.apiserver
-
 
 async def life(world: ClusterNamespace, recorder: Recorder) -> None:
     """Applied and served; edited and the second version served; edited and rejected; edited back."""

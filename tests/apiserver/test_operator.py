@@ -2,8 +2,6 @@
 
 import copy
 
-import pytest
-
 from subterra_operator.decide.decision import parse_time
 from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.settings import Settings
@@ -11,7 +9,6 @@ from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, ed
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
 from subterra_testkit.worst_procedures import worst_procedures
 
-pytestmark = pytest.mark.apiserver
 SECOND = edited("You are a very helpful travel booking assistant.")
 
 

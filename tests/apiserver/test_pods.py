@@ -19,7 +19,6 @@ from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
 from subterra_testkit.cluster.refused_agents import demand_label, demand_nothing, quota
 
-pytestmark = pytest.mark.apiserver
 LONG_AGO = "2026-11-20T12:00:00Z"
 """The pretended kubelet's times: the grace is over."""
 Act = Callable[[ClusterNamespace], Awaitable[None]]

@@ -19,8 +19,6 @@ from subterra_testkit.cluster.refused_agents import (
     starts,
 )
 
-pytestmark = pytest.mark.apiserver
-
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:

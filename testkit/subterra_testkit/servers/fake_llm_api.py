@@ -347,7 +347,7 @@ async def _start(api: FakeLLMApi, host: str, port: int) -> web.AppRunner:
     app.router.add_post("/v1/chat/completions", api.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.TCPSite(runner, host, port, backlog=1024).start()  # as many calls come at once
     api.url = f"http://{host}:{runner.addresses[0][1]}"
     return runner
 

@@ -13,7 +13,7 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_testkit.runs.generation_inputs import run_input, travel
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+pytestmark = pytest.mark.timeout(700)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_agent as agents
 from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.decide import pods
 
@@ -12,6 +11,7 @@ from subterra_operator.decide.decision import Decision
 from subterra_operator.labels import FAILURE_REASON, VERSION_LABEL
 from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import Warned
+from subterra_testkit.cluster import agent_decisions as agents
 from subterra_testkit.cluster import kubernetes_objects as make
 
 INSUFFICIENT = "0/1 nodes are available: 1 Insufficient cpu."

@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 from tests.unit.operator import test_decide_run as runs
-from tests.unit.operator.test_decide_agent import (
+
+from subterra_api.job_contract.messages import RunInput
+from subterra_operator.decide.decision import Decision
+from subterra_operator.resources import Object
+from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.agent_decisions import (
     MODEL,
     condition,
     decide,
@@ -14,11 +19,6 @@ from tests.unit.operator.test_decide_agent import (
     version,
     wanted_run,
 )
-
-from subterra_api.job_contract.messages import RunInput
-from subterra_operator.decide.decision import Decision
-from subterra_operator.resources import Object
-from subterra_testkit.cluster import kubernetes_objects as make
 
 OLDER = "sha256:" + "b" * 64
 REFERENCE = {"role": "Serving", "run": "travel-0", "modelDigest": MODEL, "modelPath": "models/0", "maxLength": 1024}

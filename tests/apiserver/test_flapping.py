@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from tests.apiserver.recorder import Recorder, flaws
 
 from subterra_operator.main import run_operator
 from subterra_operator.resources import WATCHED, Object
 from subterra_operator.settings import LeaseSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.status_recorder import Recorder, flaws
 
 
 async def life(world: ClusterNamespace, recorder: Recorder) -> None:

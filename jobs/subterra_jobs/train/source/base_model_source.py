@@ -19,13 +19,15 @@ def base_model(uri: str, context: StageContext) -> str:
     if uri == SCRATCH:
         return uri
     if uri.startswith(BUNDLED_SCHEME):
-        return str(_bundled_model(context.environment.models, rest))
+        return str(bundled_model(uri, context.environment.models))
     if scheme == "hf":
         return str(download(HubModel.parse(rest), context))
     return str(_on_volume(rest) if scheme == "pvc" else _from_object_storage(uri))
 
 
-def _bundled_model(directory: Path, name: str) -> Path:
+def bundled_model(uri: str, directory: Path) -> Path:
+    """The directory of a model that comes with the image, whose models are in `directory`. Raises InvalidInputError."""
+    name = uri.removeprefix(BUNDLED_SCHEME)
     if not (directory / name).is_dir():
         there = ", ".join(sorted(path.name for path in directory.glob("*/"))) or "no model"
         raise InvalidInputError(

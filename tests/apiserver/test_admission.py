@@ -18,7 +18,6 @@ from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 from subterra_testkit.cluster.refused_agents import agent, of_a_model, refused, stalled_agent, starts
 from subterra_testkit.servers.admission_webhook import AdmissionWebhook, serving
 
-pytestmark = pytest.mark.apiserver
 WORDS = "Jobs need the label team"
 NAME = "jobs.example.com"
 RESOURCES = {"batch": "jobs", "apps": "deployments", "": "persistentvolumeclaims"}

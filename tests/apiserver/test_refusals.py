@@ -37,7 +37,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
             ("Limit must be set", "correct spec.compile.template.execution.generate.resources of CompiledAgent travel"),
         ),
     ],
-    ids=["node selector", "GPU without a limit"],
+    ids=["node selector", "huge pages without a limit"],
 )
 async def test_a_job_that_is_invalid_names_the_agents_field_and_an_edit_is_tried_at_once(
     world: ClusterNamespace, monkeypatch: pytest.MonkeyPatch, settings: Object, words: tuple[str, ...]
@@ -110,8 +110,11 @@ async def test_a_policy_of_the_cluster_is_named_and_without_it_the_run_starts(wo
 
 @pytest.mark.parametrize(
     ("serving", "field"),
-    [({"nodeSelector": {"no such key!": "x"}}, "nodeSelector"), ({"resources": {"requests": {"nvidia.com/gpu": 1}}}, "resources")],
-    ids=["node selector", "GPU without a limit"],
+    [
+        ({"nodeSelector": {"no such key!": "x"}}, "nodeSelector"),
+        ({"resources": {"requests": {"hugepages-2Mi": "4Mi"}}}, "resources"),
+    ],
+    ids=["node selector", "huge pages without a limit"],
 )
 async def test_a_deployment_that_is_invalid_names_the_agents_field(world: ClusterNamespace, serving: Object, field: str) -> None:
     await world.put(of_a_model(**serving))

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 
 def selftest(*words: str) -> tuple[int, dict[str, str]]:
     """Exit code, and the result of each check."""
@@ -14,7 +12,6 @@ def selftest(*words: str) -> tuple[int, dict[str, str]]:
     return done.returncode, {row[0]: row[1] for row in rows}
 
 
-@pytest.mark.slow
 def test_every_engine_takes_a_step_on_a_cpu() -> None:
     expected = {"packages": "ok", "gpus": "skipped", "torch": "ok", "triton": "skipped", "training": "ok"}
     assert selftest(*expected) == (0, expected)

@@ -26,19 +26,6 @@ def decide(agent: Object, later: float = 0, **parts: Any) -> Decision:
     return decide_agent(AgentSnapshot(agent, **parts), SETTINGS, make.NOW + timedelta(seconds=later))
 
 
-def condition(decision: Decision, kind: str) -> tuple[str, str]:
-    """Status and reason of a condition."""
-    assert decision.status
-    found = next(item for item in decision.status["conditions"] if item["type"] == kind)
-    return found["status"], found["reason"]
-
-
-def message(decision: Decision, kind: str) -> str:
-    """The message of a condition."""
-    assert decision.status
-    return str(next(item for item in decision.status["conditions"] if item["type"] == kind)["message"])
-
-
 def wanted_run(agent: Object, verdict: str | None = "Pass", model: str = MODEL, **status: Any) -> Object:
     """The run that the agent wants, judged."""
     spec = CompiledAgentSpec.model_validate(agent["spec"])

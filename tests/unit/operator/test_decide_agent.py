@@ -13,15 +13,14 @@ from subterra_operator.specs.deployment import version_of
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.agent_decisions import (
     MODEL,
-    condition,
     decide,
     kinds,
-    message,
     other_run,
     traffic_to,
     version,
     wanted_run,
 )
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 
 def test_a_new_agent_creates_its_run() -> None:

@@ -17,6 +17,7 @@ from subterra_operator.snapshot import RunSnapshot
 from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 SETTINGS = Settings()
 DONE = {"state": "Succeeded", "attempt": 1, "percent": 100}
@@ -39,17 +40,6 @@ def created(decision: Decision, kind: str = "Job") -> list[str]:
 def stage(decision: Decision, name: str) -> Mapping[str, Any]:
     assert decision.status
     return next(item for item in decision.status["stages"] if item["name"] == name)
-
-
-def condition(decision: Decision, kind: str) -> tuple[str, str]:
-    assert decision.status
-    found = next(item for item in decision.status["conditions"] if item["type"] == kind)
-    return found["status"], found["reason"]
-
-
-def message(decision: Decision, kind: str) -> str:
-    assert decision.status
-    return str(next(item for item in decision.status["conditions"] if item["type"] == kind)["message"])
 
 
 def started(name: str = "generate", **about: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tests.unit.operator.decide import pods
 from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 DRAINED = {
     "type": "DisruptionTarget",
@@ -49,9 +50,9 @@ def test_a_disruption_costs_no_attempt_and_says_what_happened_and_what_follows(s
     assert (stage["state"], stage["reason"], stage["retries"], stage["disruptions"]) == ("Pending", "Disrupted", 0, 1)
     assert stage["message"].startswith(words)
     assert stage["message"].endswith("attempt 2 begins in 20 s and goes on with the finished work; this counts as no failure")
-    assert runs.condition(decision, "Reconciling") == ("True", "Disrupted")
-    assert runs.condition(decision, "Stalled") == ("False", "Disrupted")
-    assert runs.message(decision, "Succeeded").startswith(f"generate: {words}")
+    assert condition(decision, "Reconciling") == ("True", "Disrupted")
+    assert condition(decision, "Stalled") == ("False", "Disrupted")
+    assert message(decision, "Succeeded").startswith(f"generate: {words}")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_ten_evictions_in_a_row_fail_nothing_and_pauses_grow_to_a_quarter_of_an_
         assert runs.created(begun) == [f"travel-12345678-generate-{attempt + 1}"]
         run = {**run, "status": begun.status}
     assert waits == [20, 40, 80, 160, 320, 640, 900, 900, 900, 900]
-    assert (runs.stage(begun, "generate")["retries"], runs.condition(begun, "Stalled")) == (0, ("False", "Running"))
+    assert (runs.stage(begun, "generate")["retries"], condition(begun, "Stalled")) == (0, ("False", "Running"))
 
 
 def test_an_attempt_that_got_on_begins_a_new_row() -> None:

@@ -25,7 +25,7 @@ from subterra_core.gate.bounds import proportion_bounds
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.sampling import context_lines, real_values, sample_values
-from subterra_jobs.evaluate.simulate.participants import max_reply_tokens
+from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.evaluate.simulate.vllm_client import VLLMClient, wait_for_server
 from subterra_testkit.servers.vllm_server import vllm_server
 
@@ -73,7 +73,7 @@ async def replies_to(url: str, graph: Graph, questions: Sequence[Question]) -> l
     """What the agent at `url` says to each question, which follows a greeting."""
     async with httpx.AsyncClient(base_url=url, timeout=120) as http:
         name, _ = await wait_for_server(http, 60)
-        agent, slots = VLLMClient(http, name, max_reply_tokens(graph)), asyncio.Semaphore(4)
+        agent, slots = VLLMClient(http, name, max_reply_tokens(graph.spec)), asyncio.Semaphore(4)
 
         async def reply(question: Question) -> str:
             hello = {"role": "user", "content": graph.spec.openers[0]}

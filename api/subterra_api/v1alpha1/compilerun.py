@@ -93,6 +93,7 @@ class GenerationSettings(ApiModel):
 
 
 BaseModelKind = Literal["scratch", "bundled", "external"]
+HUB_SCHEME = "hf://"
 BUNDLED_SCHEME = "bundled://"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Role
+from subterra_api.v1alpha1.procedure import Node, Role
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
 from subterra_jobs.errors import InvalidInputError
@@ -77,11 +77,6 @@ def chat_messages(
     if greeted and opener is not None:
         chat.insert(1, chat[2])
     return chat
-
-
-def longest_reply(procedure: ProcedureSpec) -> int:
-    """Characters of the agent's longest step. With as many tokens as a limit no tokenizer truncates a correct reply."""
-    return max((len(text) for node in procedure.nodes if node.role == "agent" for text in agent_templates(node)), default=0)
 
 
 def agent_templates(node: Node) -> tuple[str, ...]:

@@ -8,8 +8,7 @@ from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
-from subterra_jobs.dialogue.scripted import longest_reply
-from subterra_jobs.llm.client import TURN_TOKENS
+from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 from subterra_jobs.stage.visible_gpus import require_gpus
 from subterra_jobs.train.exchange import TrainingTask
@@ -41,7 +40,7 @@ def work(context: StageContext) -> StageOutcome:
         ranks=context.environment.ranks or run.ranks,
     )
     summary = train(task, report)
-    make_portable(context.output, max(TURN_TOKENS, longest_reply(run.procedure)))
+    make_portable(context.output, max_reply_tokens(run.procedure))
     write_card(context.output, run, summary)
     copy_license(Path(task.base_model), context.output)
     # A later evaluation compares this with the current procedure, to see which scenarios an edit affects.

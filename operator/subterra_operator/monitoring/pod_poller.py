@@ -114,10 +114,13 @@ class PodPoller:
 
 def _usd_per_hour(agent: Object, pools: Pools) -> str:
     """Price of a replica per hour, also of an agent whose spec has become invalid."""
+    own = str(agent["spec"].get("cost", {}).get("usdPerHour", CostSettings().usd_per_hour))
+    if not agent["spec"].get("serving", {}).get("pool"):
+        return own  # without parsing the spec at every poll
     try:
         return serving_usd_per_hour(CompiledAgentSpec.model_validate(agent["spec"]), pools)
     except ValidationError:
-        return str(agent["spec"].get("cost", {}).get("usdPerHour", CostSettings().usd_per_hour))
+        return own
 
 
 def _session() -> aiohttp.ClientSession:

@@ -1,12 +1,10 @@
 """Environment of a training whose base model is on a hub: its address, and a token by reference (only kubelet reads it)."""
 
 from subterra_api.job_contract.environment import HUB_ENDPOINT_VARIABLE, HUB_TOKEN_VARIABLE
-from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
+from subterra_api.v1alpha1.compilerun import HUB_SCHEME, CompileInputs, ExecutionSettings
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.pod import env
-
-HUB_SCHEME = "hf://"
+from subterra_operator.specs.pod import env, secret_env
 
 
 def hub_env(inputs: CompileInputs, execution: ExecutionSettings, settings: Settings) -> list[Object]:
@@ -17,5 +15,4 @@ def hub_env(inputs: CompileInputs, execution: ExecutionSettings, settings: Setti
     secret = execution.hub_token_secret
     if secret is None:
         return values
-    reference = {"name": secret.name, "key": secret.key}
-    return [*values, {"name": HUB_TOKEN_VARIABLE, "valueFrom": {"secretKeyRef": reference}}]
+    return [*values, secret_env(HUB_TOKEN_VARIABLE, secret)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from subterra_api.digest import sha256, short
 from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.v1alpha1.base import SecretKeyReference
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.node_pools import Placement
 from subterra_operator.labels import MANAGED_BY, MANAGER
@@ -81,6 +82,11 @@ def truncate_name(name: str) -> str:
 def env(values: Mapping[str, str]) -> list[Object]:
     """Environment variables, sorted, so that equal values make equal objects."""
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
+
+
+def secret_env(variable: str, secret: SecretKeyReference) -> Object:
+    """One variable whose value only kubelet reads."""
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
 
 
 def effective_resources(requested: ResourceRequirements, default: ResourceRequirements) -> ResourceRequirements:

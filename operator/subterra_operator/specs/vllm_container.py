@@ -151,7 +151,7 @@ def vllm_container(
         "ports": [{"name": port, "containerPort": model.port}],
         "startupProbe": {**health, "periodSeconds": PROBE_SECONDS, "failureThreshold": STARTUP_SECONDS // PROBE_SECONDS},
         "readinessProbe": {**health, "periodSeconds": 5},
-        "resources": resources(working, working),
+        "resources": resources(working, settings.resources.vllm),
         "volumeMounts": mounts(read_only=True),
         **(extra or {}),
     }

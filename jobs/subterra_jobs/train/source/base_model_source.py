@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 
 from subterra_api.job_contract.environment import STORE_MOUNT
-from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME
+from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME, HUB_SCHEME
 from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.stage.runner import StageContext
 from subterra_jobs.train.exchange import SCRATCH
@@ -20,7 +20,7 @@ def base_model(uri: str, context: StageContext) -> str:
         return uri
     if uri.startswith(BUNDLED_SCHEME):
         return str(bundled_model(uri, context.environment.models))
-    if scheme == "hf":
+    if uri.startswith(HUB_SCHEME):
         return str(download(HubModel.parse(rest), context))
     return str(_on_volume(rest) if scheme == "pvc" else _from_object_storage(uri))
 

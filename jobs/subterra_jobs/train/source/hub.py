@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from subterra_api.job_contract.artifacts import work_path
+from subterra_api.v1alpha1.compilerun import HUB_SCHEME
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.runner import StageContext
 from subterra_jobs.store.artifact_store import ArtifactStore, file_digest
@@ -55,7 +56,7 @@ class HubModel:
         return f"base-models/{self.name}/{commit}"
 
     def __str__(self) -> str:
-        return f"hf://{self.name}@{self.revision}"
+        return f"{HUB_SCHEME}{self.name}@{self.revision}"
 
 
 def download(model: HubModel, context: StageContext) -> Path:
@@ -70,8 +71,7 @@ def download(model: HubModel, context: StageContext) -> Path:
         if lease is not None:
             with keep_renewed(lease):
                 _fetch(model, commit, api, context)
-    store.verify(path)
-    return store.local(path)
+    return store.verified(path)
 
 
 def _frozen_commit(model: HubModel, api: HfApi, context: StageContext) -> str:
@@ -135,13 +135,17 @@ def _check(files: list[RepoFile], target: Path, model: HubModel) -> None:
 
 
 def _require_space(target: Path, total: int, model: HubModel) -> None:
-    there = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    there = _bytes_in(target)
     free = shutil.disk_usage(target).free
     if free < total - there:
         raise InfrastructureError(
             f"{model} needs {(total - there) / _GB:.1f} GB and {free / _GB:.1f} GB are free in {target}; enlarge the store or the "
             "train pod's ephemeral storage"
         )
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 @contextmanager
@@ -151,8 +155,7 @@ def _reported(target: Path, total: int, model: HubModel, context: StageContext) 
 
     def watch() -> None:
         while True:
-            there = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-            context.progress.set_message(f"downloading {model}: {there / _GB:.1f} of {total / _GB:.1f} GB")
+            context.progress.set_message(f"downloading {model}: {_bytes_in(target) / _GB:.1f} of {total / _GB:.1f} GB")
             if ended.wait(_WATCH_SECONDS):
                 return
 

@@ -23,8 +23,8 @@ def disruption_of(pod: Observed) -> str | None:
         return None
     for condition in status.get("conditions", ()):
         if (condition["type"], condition["status"]) == ("DisruptionTarget", "True"):
-            return _words(condition)
-    return _words(status) if status.get("reason") in DISRUPTED_STATUS else None
+            return words_of(condition)
+    return words_of(status) if status.get("reason") in DISRUPTED_STATUS else None
 
 
 def disruptions_after(recorded: StageStatus) -> int:
@@ -37,5 +37,6 @@ def wait_seconds(disruptions: int) -> float:
     return float(min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (disruptions - 1)))
 
 
-def _words(source: Observed) -> str:
+def words_of(source: Observed) -> str:
+    """Reason and message of a status or condition, as one line; empty without either."""
     return ": ".join(filter(None, (source.get("reason"), one_line(source.get("message", "")))))

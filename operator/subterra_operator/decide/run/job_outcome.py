@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
-from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of
-from subterra_operator.decide.trouble.trouble import one_line
+from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of, words_of
 from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, annotations_of, labels_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import Observed
@@ -47,13 +46,16 @@ class JobOutcome:
     message: str = ""
     retried: bool = False
     """Whether the failure is of a kind that passes, so that another attempt is made."""
-    disrupted: bool = False
-    """Whether the cluster ended the attempt, which counts as no failure."""
+
+    @property
+    def disrupted(self) -> bool:
+        """Whether the cluster ended the attempt, which counts as no failure."""
+        return self.reason is Reason.DISRUPTED
 
     @classmethod
     def disruption(cls, words: str) -> "JobOutcome":
         """The outcome of an attempt that the cluster ended."""
-        return cls("failed", None, Reason.DISRUPTED, words, retried=True, disrupted=True)
+        return cls("failed", None, Reason.DISRUPTED, words)
 
 
 def attempt_of(job: Observed) -> int:
@@ -146,8 +148,6 @@ def _from_failed_condition(failure: Observed, pod: Observed | None) -> JobOutcom
         return JobOutcome.disruption("the pod was evicted or deleted")
     if words := disruption_of(pod):
         return JobOutcome.disruption(f"the pod was ended: {words}")
-    status = pod.get("status", {})
-    words = ": ".join(filter(None, (status.get("reason"), one_line(status.get("message", "")))))
-    if not words:
+    if not (words := words_of(pod.get("status", {}))):
         return JobOutcome.disruption("the pod was evicted or deleted")
     return JobOutcome("failed", None, Reason.INFRASTRUCTURE, f"the pod failed: {words}", retried=True)

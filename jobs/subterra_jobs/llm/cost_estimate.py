@@ -7,9 +7,9 @@ from decimal import Decimal
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.hosted_models.catalog import model_named
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
+from subterra_jobs.llm.behavior.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
 from subterra_jobs.llm.behavior.thinking import DEFAULT_EFFORT, sent_effort, thinks_unasked
 from subterra_jobs.llm.client import Request
-from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
 
 PlannedCall = tuple[Request, int]
 """A request, and the tokens of its response."""

@@ -26,6 +26,12 @@ class Payment:
     at: datetime
     usd: Decimal
     tokens: int
+    batch: str | None = None
+    """Name of the batch of calls that the entry belongs to."""
+    reserved: Decimal | None = None
+    """Worst case of a batch that begins with this entry."""
+    ends_batch: bool = False
+    """True for the entry after which nothing is reserved for the batch any more."""
 
 
 class Ledger:
@@ -36,6 +42,10 @@ class Ledger:
         self._store, self._folder = store, f"ledger/{run.payer}"
         self._writer = AppendLog(store, f"{self._folder}/{run.uid}")
         self._offsets: dict[str, int] = {}
+
+    def of(self, run: RunIdentity) -> "Ledger":
+        """Another run's ledger in the same store."""
+        return Ledger(self._store, run)
 
     def new_payments(self) -> list[Payment]:
         """Payments of the payer's runs since the last call, except those that this ledger wrote."""
@@ -53,10 +63,23 @@ class Ledger:
         self._writer.append([json.dumps(entry, sort_keys=True).encode() for entry in entries])
 
 
+def payment_of(entry: LedgerEntry) -> Payment:
+    """An entry as a payment. Raises ValueError, KeyError, TypeError or ArithmeticError for anything else."""
+    at, reserved = datetime.fromisoformat(entry["at"]), entry.get("reserved")
+    return Payment(
+        entry["run"],
+        entry["stage"],
+        at,
+        Decimal(entry["usd"]),
+        int(entry.get("tokens", 0)),
+        entry.get("batch"),
+        None if reserved is None else Decimal(reserved),
+        bool(entry.get("endsBatch")),
+    )
+
+
 def _payment(line: bytes) -> Payment | None:
     try:
-        entry = json.loads(line)
-        at = datetime.fromisoformat(entry["at"])
-        return Payment(entry["run"], entry["stage"], at, Decimal(entry["usd"]), int(entry.get("tokens", 0)))
-    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return payment_of(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None

@@ -14,5 +14,9 @@ class JudgingSettings(ApiModel):
     """`Batch`: judges and labeller are asked in the providers' batches, at about half the price, and the evaluation waits for them.
     Providers and models without batches are asked call by call. Default: Interactive."""
     wait_minutes: Annotated[int, Field(ge=10, le=1440)] = 120
-    """Minutes, counted from the first batch, after which batches are canceled and what they did not answer is asked call by call.
-    Next to it, the stage's `activeDeadlineSeconds` counts. Default: 120."""
+    """Minutes, counted from the first batch of an attempt, after which batches are canceled and what they did not answer is asked
+    call by call. The stage's own `activeDeadlineSeconds` counts too. Default: 120."""
+
+
+CALL_BY_CALL = JudgingSettings()
+"""The default."""

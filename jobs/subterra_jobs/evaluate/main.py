@@ -97,7 +97,9 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         figures = await pool.stats()
     _require_counted(results)
     scores = _scores(inputs, results, robustness)
-    details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
+    details = _provenance(inputs, taking_part) | (
+        forecast.summary(figures.usd, figures.cached_share) if forecast and figures else {}
+    )
     retiring = retiring_models(context.input, context.environment.today)
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness, retiring)
     write_report(context.output, evaluated)

@@ -61,6 +61,7 @@ class BudgetGuard:
         self._rolling = RollingSpend()
         self.batches = BatchReservations()
         self._usd, self._tokens = Decimal(0), 0
+        self._sent = self._cache_read = 0
         self._reserved: dict[int, Decimal] = {}
         self._last_reservation = 0
         self._commits = GroupCommit[LedgerEntry](ledger.append)
@@ -126,6 +127,11 @@ class BudgetGuard:
         """Dollars and tokens paid for this stage of this run, earlier attempts included."""
         return self._usd, self._tokens
 
+    @property
+    def cached_share(self) -> float | None:
+        """Share of this stage's prompts that providers read from their caches; `None` before a prompt was billed."""
+        return self._cache_read / self._sent if self._sent else None
+
     async def _wait_for(self, usd: Decimal) -> None:
         """Returns once `usd` fits next to all reservations. Raises BudgetExceededError when it never will."""
         while not self._fits(self.reserved + usd):
@@ -188,6 +194,8 @@ class BudgetGuard:
             if payment.stage == self._stage:
                 self._usd += payment.usd
                 self._tokens += payment.tokens
+                self._sent += payment.sent
+                self._cache_read += payment.cache_read
 
     async def _record(self, reservations: Sequence[int], entries: Sequence[LedgerEntry], run: str | None = None) -> None:
         dated = self._dated(entries, run or self._ledger.run.uid)

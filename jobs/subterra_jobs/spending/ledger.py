@@ -12,6 +12,8 @@ from subterra_api.job_contract.messages import RunIdentity
 from subterra_jobs.store.append_log import AppendLog
 from subterra_jobs.store.artifact_store import ArtifactStore
 
+_SENT = ("input", "cacheWrite", "cacheWrite1h", "cacheRead")
+
 LedgerEntry = Mapping[str, Any]
 """One paid call: `usd` is a decimal string, `tokens` a number, and the rest is for people."""
 
@@ -32,6 +34,10 @@ class Payment:
     """Worst case of a batch that begins with this entry."""
     ends_batch: bool = False
     """True for the entry after which nothing is reserved for the batch any more."""
+    sent: int = 0
+    """Tokens of the prompt, as far as the provider says."""
+    cache_read: int = 0
+    """Those of them that were read from the provider's cache."""
 
 
 class Ledger:
@@ -75,6 +81,8 @@ def payment_of(entry: LedgerEntry) -> Payment:
         entry.get("batch"),
         None if reserved is None else Decimal(reserved),
         bool(entry.get("endsBatch")),
+        sum(int(entry.get(name, 0)) for name in _SENT),
+        int(entry.get("cacheRead", 0)),
     )
 
 

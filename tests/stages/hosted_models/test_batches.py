@@ -19,6 +19,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, LLMExaminer
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
+from subterra_jobs.evaluate.scheduling import FutilityError
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_jobs.llm import client_pool
@@ -74,8 +75,8 @@ class Killer:
 
     def point(self) -> None:
         self.count += 1
-        if self.count - 1 == self.at:
-            raise KilledError
+        if 0 <= self.at < self.count:
+            raise KilledError  # whatever else is under way ends at its next point
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def killable(*args: Any, **more: Any) -> Any:
@@ -238,7 +239,7 @@ def test_no_call_is_paid_twice_wherever_the_stage_is_killed(make_world: Callable
     points = make_world("whole").killed_at(-1).count
     rng = random.Random(20261129)
     for point in sorted(rng.sample(range(points), WAYS_TO_KILL)):
-        world = make_world(f"killed at {point}")
+        world = make_world(f"killed-at-{point}")
         world.claude.batches.seconds = rng.choice((0, 90))
         world.killed_at(point)
         world.killed_at(rng.randrange(points))
@@ -251,9 +252,12 @@ def test_no_call_is_paid_twice_wherever_the_stage_is_killed(make_world: Callable
 def test_a_batch_whose_reply_was_lost_is_found_in_the_providers_list(world: World) -> None:
     world.claude.batches.lost_replies = world.gpt.batches.lost_replies = 1
     world.claude.batches.seconds = 300
-    world.claude.batches.begin({"another-0": {"model": "m"}}, False, {})
+    strangers = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    world.claude.batches.fate = lambda body, _: "expired" if body == strangers else "succeeded"
+    world.claude.batches.begin({f"theirs-{at}": strangers for at in range(CALLS["anthropic"])}, False, {})
     world.judge()
     assert world.paid == CALLS
+    assert [len(world.claude.batches.created), len(world.gpt.batches.created)] == [2, 1]
     world.is_settled()
 
 
@@ -286,24 +290,32 @@ def test_a_batch_that_does_not_end_in_time_is_canceled_and_the_rest_asked_one_by
     world.is_settled()
 
 
-def test_a_stopped_stage_leaves_its_batches_running_and_the_next_attempt_goes_on(world: World) -> None:
-    world.claude.batches.held = world.gpt.batches.held = True
-    halt = Cancellation()
-    began = world.now
+def judged_until(world: World, seconds: float, reason: Exception) -> None:
+    """An attempt that is told to stop after `seconds`."""
+    halt, end = Cancellation(), world.now + timedelta(seconds=seconds)
 
-    async def sleep(seconds: float) -> None:
-        world.now += timedelta(seconds=seconds)
-        if world.now > began + timedelta(seconds=40):
-            halt.cancel(StoppedError())
+    async def sleep(slept: float) -> None:
+        world.now += timedelta(seconds=slept)
+        if world.now > end:
+            halt.cancel(reason)
         await asyncio.sleep(0)
 
     with world.patch.context() as patch:
         patch.setattr(world, "sleep", sleep)
-        with pytest.raises(StoppedError):
+        with pytest.raises(type(reason)):
             world.judge(halt=halt)
+
+
+def hold(world: World, held: bool = True) -> None:
+    world.claude.batches.held = world.gpt.batches.held = held
+
+
+def test_a_stopped_stage_leaves_its_batches_running_and_the_next_attempt_goes_on(world: World) -> None:
+    hold(world)
+    judged_until(world, 40, StoppedError())
     assert {batch.status for api in (world.claude, world.gpt) for batch in api.batches.created} == {"in_progress"}
     assert len(world.reserved()) == 2
-    world.claude.batches.held = world.gpt.batches.held = False
+    hold(world, False)
     world.judge()
     assert world.paid == CALLS
     assert len(world.claude.batches.created) == 1
@@ -311,10 +323,20 @@ def test_a_stopped_stage_leaves_its_batches_running_and_the_next_attempt_goes_on
 
 
 def test_switched_to_single_calls_an_open_batch_is_ended_and_its_responses_are_used(world: World) -> None:
-    world.killed_at(20)
-    world.claude.batches.held = world.gpt.batches.held = True
+    hold(world)
+    judged_until(world, 40, StoppedError())
     world.judge(SINGLE)
     assert world.paid == CALLS
+    assert 0 < world.claude.calls < CALLS["anthropic"]
+    world.is_settled()
+
+
+def test_an_interim_look_that_decides_cancels_the_open_batches_and_books_what_they_answered(world: World) -> None:
+    hold(world)
+    judged_until(world, 40, FutilityError())
+    assert {batch.status for api in (world.claude, world.gpt) for batch in api.batches.created} == {"ended"}
+    assert 0 < world.claude.paid < CALLS["anthropic"]
+    assert world.claude.calls == 0
     world.is_settled()
 
 

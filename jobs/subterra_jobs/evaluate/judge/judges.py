@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from subterra_api.job_contract.messages import RunInput
-from subterra_api.v1alpha1.judging import JudgingSettings
+from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import LLMLabeller, draw_gold_conversations
@@ -31,7 +31,6 @@ CONCURRENCY = 64
 BATCH_ROUNDS = 2
 """Batches about one conversation before the rest is asked call by call."""
 LABELLER_USE = "labeller"
-CALL_BY_CALL = JudgingSettings()
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class BatchTimes:
 
     utc: Callable[[], datetime] = utc_now
     wait: timedelta = timedelta(hours=2)
-    """From the first batch on, for all of a stage's; what is not answered by then is asked one by one."""
+    """From the first batch of an attempt on, for all of its batches; what is not answered by then is asked one by one."""
     poll_seconds: float = 15.0
     settling: timedelta = timedelta(minutes=2)
     """After which a batch would be in the provider's list, if it was begun at all."""
@@ -108,7 +108,7 @@ class BatchRunner:
             await self._budget.end_batch(name, self._run, [])  # killed before the provider was asked
         for record in records:
             if record.account in self._accounts:
-                self._set_deadline(record)
+                self._set_deadline()
                 self._claim(self._finish(record, halt), [call.key for call in record.calls])
 
     async def answer(self, calls: Sequence[UsedCall], halt: Cancellation) -> None:
@@ -171,7 +171,7 @@ class BatchRunner:
         rows = zip(calls[:count], worst, strict=False)
         booked = tuple(BatchedCall(use, call.key, call.labels, str(usd)) for (use, call), usd in rows)
         record = BatchRecord(name, account, self._run, self._times.utc(), booked)
-        self._set_deadline(record)
+        self._set_deadline()
         await self._write(record)
         return record
 
@@ -297,9 +297,8 @@ class BatchRunner:
             await self._times.sleep(min(_SLICE_SECONDS, self._times.poll_seconds))
             slept += min(_SLICE_SECONDS, self._times.poll_seconds)
 
-    def _set_deadline(self, record: BatchRecord) -> None:
-        ends = record.began + self._times.wait
-        self._deadline = ends if self._deadline is None else min(self._deadline, ends)
+    def _set_deadline(self) -> None:
+        self._deadline = self._deadline or self._times.utc() + self._times.wait
 
     def _is_late(self) -> bool:
         return self._deadline is not None and self._times.utc() >= self._deadline

@@ -56,8 +56,9 @@ async def test_another_run_of_the_agent_counts_it_against_the_30_days(tmp_path: 
 async def test_the_end_of_a_batch_is_booked_once_however_often_it_is_reported(tmp_path: Path) -> None:
     first = guard(tmp_path)
     await first.reserve_batch("b", [CALL] * 2)
-    for each in (first, first, guard(tmp_path)):
-        await each.end_batch("b", run_named("one"), [{"usd": "0.1", "tokens": 7}])
+    for _ in range(2):
+        await first.end_batch("b", run_named("one"), [{"usd": "0.1", "tokens": 7}])
+    await guard(tmp_path).end_batch("b", run_named("one"), [{"usd": "0.1", "tokens": 7}])
     last = guard(tmp_path)
     assert (last.spent, last.reserved, await last.totals()) == (Decimal("0.1"), Decimal(0), (Decimal("0.1"), 7))
 

@@ -23,7 +23,7 @@ from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
 from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Request, json_object
-from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.metered_client import Caller
 
 TRIES = 3
 ANSWER_TOKENS = 6000
@@ -50,7 +50,7 @@ _SCHEMA = json_object({"turns": {"type": "array", "items": _TURN}})
 class LLMLabeller:
     """One model as labeller. Its responses are reused whenever the same conversation is labelled again."""
 
-    def __init__(self, graph: Graph, provider: Provider, caller: MeteredClient) -> None:
+    def __init__(self, graph: Graph, provider: Provider, caller: Caller) -> None:
         self._graph, self._caller = graph, caller
         self._system = labeller_system_prompt(graph.spec)
         self.name = provider.model or provider.name

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.similarity.closest_examples import Templates
+from subterra_jobs.dialogue.similarity.mentioned_values import masked, mentioned_values
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, Vectors
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.judge.conformance import replay
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import (
     EmbeddingLabeller,
-    Templates,
     labelling_quality,
     make_labeller,
 )
-from subterra_jobs.evaluate.judge.free_words.mentioned_values import masked, mentioned_values
-from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, Vectors
 from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.rule_labeller import Label, RuleLabeller
 from subterra_jobs.evaluate.scenarios.scenario import Scenario

@@ -55,11 +55,11 @@ def _is_complete(variable: Variable) -> bool:
 def _empty_ranges(variables: Sequence[Variable], located: Mapping[str, str]) -> Iterator[Finding]:
     ranges: dict[str, Range] = {}
     last_days: dict[str, date] = {}
-    never_above = at_most(variables)
     for variable in draw_order(variables):
         where, path, bounds = f"variable {variable.name}", located[variable.name], bounds_of(variable)
         if variable.type == "integer":
-            problems = [*_empty_numbers(variable, bounds, ranges, never_above)]
+            others = [each for each in variables if each is not variable]  # its own bounds prove nothing
+            problems = [*_empty_numbers(variable, bounds, ranges, at_most(others))]
             ranges[variable.name] = _range(variable, bounds, ranges)
         elif variable.type == "dateRange":
             problems = [*_empty_dates(variable, bounds, last_days)]

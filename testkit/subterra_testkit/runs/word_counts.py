@@ -23,4 +23,5 @@ class WordCounts:
         for row, text in zip(rows, texts, strict=True):
             for word in text.lower().replace(",", " ").replace("?", " ").replace(".", " ").replace("!", " ").split():
                 row[zlib.crc32(word.encode()) % 512] += 1
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
+        vectors: Vectors = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
+        return vectors

@@ -6,12 +6,15 @@ Values are masked in examples and words, so that similarity is about what is sai
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from typing import TYPE_CHECKING
 
 from subterra_api.v1alpha1.procedure import Role
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render, split, variables_of
 from subterra_jobs.dialogue.scripted import agent_templates
-from subterra_jobs.dialogue.similarity.sentence_encoder import Encoder, Vectors
+
+if TYPE_CHECKING:  # the command line, which has no numpy, reads labels too
+    from subterra_jobs.dialogue.similarity.sentence_encoder import Encoder, Vectors
 
 MARGIN = 0.15
 """Words may be any step whose similarity is at most this much below the highest."""
@@ -61,11 +64,11 @@ class _Example:
 class ExampleIndex:
     """The examples of one speaker and their vectors."""
 
-    def __init__(self, graph: Graph, role: Role, encoder: Encoder) -> None:
+    def __init__(self, graph: Graph, role: Role, encoder: "Encoder") -> None:
         self._examples, self._encoder = [*_examples(graph, role)], encoder
         self._vectors: Vectors | None = None
 
-    def similarities(self, vector: Vectors, without: Templates = frozenset()) -> Similarities:
+    def similarities(self, vector: "Vectors", without: Templates = frozenset()) -> Similarities:
         """Similarity of each label's closest example, the highest first, without examples that have one of these templates."""
         if self._vectors is None:
             self._vectors = self._encoder.encode([_masked_template(example.text) for example in self._examples])

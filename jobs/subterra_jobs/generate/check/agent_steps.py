@@ -9,14 +9,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.similarity.closest_examples import REPLY_LIMIT, CandidateLabel, ExampleIndex, Similarities, near
 from subterra_jobs.dialogue.similarity.mentioned_values import masked
-from subterra_jobs.dialogue.similarity.sentence_encoder import Encoder
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.written_conversation import Conversation
+
+if TYPE_CHECKING:  # the command line, which has no numpy, reads audits too
+    from subterra_jobs.dialogue.similarity.sentence_encoder import Encoder
 
 NEEDED_SHARE = 0.6
 """Share of a node's turns in the pilot that must follow it."""
@@ -81,7 +83,7 @@ class AgentAudit:
         return {"conversations": self.conversations, "needed": NEEDED_SHARE, "nodes": [_row(node) for node in self.nodes]}
 
 
-def audit_agent(graph: Graph, conversations: Iterable[Conversation], encoder: Encoder) -> AgentAudit:
+def audit_agent(graph: Graph, conversations: Iterable[Conversation], encoder: "Encoder") -> AgentAudit:
     """The audit of the pilot conversations that were not dropped."""
     pilot = [conversation for conversation in conversations if conversation.spec.audited and conversation.drop_reason is None]
     turns: defaultdict[str, list[AgentTurn]] = defaultdict(list)
@@ -105,7 +107,7 @@ def require_followed(audit: AgentAudit) -> None:
     )
 
 
-def _agent_turns(graph: Graph, pilot: Sequence[Conversation], encoder: Encoder) -> Iterator[AgentTurn]:
+def _agent_turns(graph: Graph, pilot: Sequence[Conversation], encoder: "Encoder") -> Iterator[AgentTurn]:
     index = ExampleIndex(graph, "agent", encoder)
     said = [(each, turn) for each in pilot for turn in each.utterances if turn.role == "agent"]
     parts = [_parts(turn.text, each) for each, turn in said]

@@ -14,7 +14,8 @@ from subterra_api.v1alpha1.scores import Proportion
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart_text
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
-from subterra_jobs.evaluate.judge.alignment import Alignment, CandidateLabel, LabelledTurn, align
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
+from subterra_jobs.evaluate.judge.alignment import Alignment, LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario

@@ -18,7 +18,7 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
-from subterra_jobs.evaluate.analysis.summary import summarise
+from subterra_jobs.evaluate.analysis.summary import mean_tokens, summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling_quality
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
@@ -206,6 +206,7 @@ def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Sco
     covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
     more = {
         "planned": len(inputs.scenarios),
+        "tokens": mean_tokens(inputs.graph, results[participants.CANDIDATE]),
         "fabrication": fabrication(results[participants.CANDIDATE], robustness),
         "robustness": robustness.scores(),
         "covers": covers,

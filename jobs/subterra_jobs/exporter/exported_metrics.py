@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from subterra_api.job_contract.messages import ServedWork
 from subterra_core.monitoring.metric_table import metrics_of
-from subterra_core.serving_price import HOUR, busy_price, measured_token_price, price_with_idle
+from subterra_core.serving_costs.serving_price import HOUR, busy_price, measured_token_price, price_with_idle
 
 Values = Mapping[tuple[str, ...], float | Decimal | None]
 """By the labels after `model_digest`; `None` leaves a series out."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from subterra_api.job_contract.messages import PodPrice, ServedWork
-from subterra_core.serving_price import price_of_work
+from subterra_core.serving_costs.serving_price import price_of_work
 
 LONGEST_STRETCH = 30.0
 """Seconds after which a stretch is settled although requests are still running."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
-from subterra_core.serving_price import total_work
+from subterra_core.serving_costs.serving_price import total_work
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
 from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, is_deleting, key_of, trim
 from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot, Warned

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentStatus, CostSettings
-from subterra_core.conversation_costs import ConversationCosts
+from subterra_core.serving_costs.conversation_costs import ConversationCosts
 from subterra_operator.monitoring.series import ResourceGauges, Sample
 from subterra_operator.resources import Key
 

@@ -6,7 +6,8 @@ import pytest
 
 from subterra_api.job_contract.messages import ServedWork
 from subterra_api.v1alpha1.scores import Interval, MeanTokens, Scores
-from subterra_core.comparators import (
+from subterra_core.pricing import TokenPrice, price_of
+from subterra_core.serving_costs.comparators import (
     NEVER,
     Workload,
     break_even_text,
@@ -16,9 +17,8 @@ from subterra_core.comparators import (
     orchestrated,
     ratio,
 )
-from subterra_core.conversation_costs import Compared, ConversationCosts, compare
-from subterra_core.pricing import TokenPrice, price_of
-from subterra_core.serving_price import throughput_price
+from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare
+from subterra_core.serving_costs.serving_price import throughput_price
 
 SONNET = price_of("claude-sonnet-4-5")
 A100 = Decimal("2.50")

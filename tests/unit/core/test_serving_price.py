@@ -6,7 +6,7 @@ import pytest
 
 from subterra_api.job_contract.messages import ServedWork
 from subterra_core.pricing import TokenPrice, price_of
-from subterra_core.serving_price import (
+from subterra_core.serving_costs.serving_price import (
     busy_price,
     measured_token_price,
     price_of_work,

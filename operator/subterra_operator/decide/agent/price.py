@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,13 +12,12 @@ from subterra_api.job_contract.messages import PodPrice, ServedWork
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CostSettings, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import timestamp
-from subterra_core.conversation_costs import Compared, ConversationCosts, compare
 from subterra_core.node_pools import Pools, serving_usd_per_hour
 from subterra_core.pricing import TokenPrice, UnknownModelError, price_of
-from subterra_core.serving_price import measured_token_price, price_of_work, total_work
+from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare
+from subterra_core.serving_costs.serving_price import measured_token_price, price_of_work, total_work
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.labels import RUN_ANNOTATION, VERSION_LABEL, annotations_of, labels_of
-from subterra_operator.resources import Object
 from subterra_operator.snapshot import AgentSnapshot
 
 REPORT_SECONDS = 3600.0
@@ -95,7 +95,7 @@ def conversation_costs(snapshot: AgentSnapshot, given: Mapping[str, TokenPrice],
         return None
     if not snapshot.prices or snapshot.active_version is None:
         return None
-    work, hourly = total_work(_work_of(price) for price in snapshot.prices), _usd_per_hour(snapshot.agent, settings, pools)
+    work, hourly = total_work(_work_of(price) for price in snapshot.prices), usd_per_hour_of(snapshot.agent, settings, pools)
     serving = [each for each in snapshot.deployments if labels_of(each).get(VERSION_LABEL) == snapshot.active_version]
     run = snapshot.run(annotations_of(serving[0]).get(RUN_ANNOTATION)) if serving else None
     status = CompileRunStatus.model_validate((run or {}).get("status") or {})
@@ -108,7 +108,7 @@ def conversation_costs(snapshot: AgentSnapshot, given: Mapping[str, TokenPrice],
     return ConversationCosts(work, hourly, paid, compared)
 
 
-def _usd_per_hour(agent: Object, own: CostSettings, pools: Pools) -> Decimal:
+def usd_per_hour_of(agent: Mapping[str, Any], own: CostSettings, pools: Pools) -> Decimal:
     """Price of a replica per hour, also of an agent whose spec has become invalid."""
     if not agent["spec"].get("serving", {}).get("pool"):
         return Decimal(own.usd_per_hour)  # without parsing the spec at every poll

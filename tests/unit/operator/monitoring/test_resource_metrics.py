@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
 from subterra_api.v1alpha1.scores import Verdict
-from subterra_core.conversation_costs import Compared, ConversationCosts
+from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, VERSION_LABEL
 from subterra_operator.monitoring import agent_metrics, metrics, run_metrics
@@ -37,7 +37,7 @@ def series(text: str = "") -> list[str]:
 
 def run(status: Object | None = None, **execution: str) -> Object:
     found = make.stored(make.run(name="travel-1"))
-    found["metadata"]["labels"] = {"subterra.dev/agent": "travel"}
+    found["metadata"]["ownerReferences"] = [{"kind": "CompiledAgent", "name": "travel", "controller": True}]
     found["spec"]["execution"] = execution
     return {**found, "status": status or {}}
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 from subterra_api.job_contract.messages import ServedWork
 from subterra_api.v1alpha1.scores import Scores
-from subterra_core.comparators import Comparator, Workload, conversations_to_break_even, in_context, orchestrated
 from subterra_core.hosted_models.catalog import model_named
 from subterra_core.pricing import TokenPrice
-from subterra_core.serving_price import busy_price, measured_token_price, price_with_idle
+from subterra_core.serving_costs.comparators import Comparator, Workload, conversations_to_break_even, in_context, orchestrated
+from subterra_core.serving_costs.serving_price import busy_price, measured_token_price, price_with_idle
 
 OWN_TOKENS_PER_WORD = Decimal("1.35")
 """Of the compiled model, roughly: small open models have vocabularies of about 150,000 tokens."""

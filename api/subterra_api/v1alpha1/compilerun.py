@@ -67,7 +67,8 @@ class Provider(ApiModel):
 
 
 class Baseline(ApiModel):
-    """Another way to follow the procedure, simulated for comparison; it does not affect the verdict."""
+    """Another way to follow the procedure, simulated for comparison. It affects no verdict, except that a candidate fails if it is
+    clearly worse than the first InContext baseline where an edit leaves nothing else to compare with."""
 
     kind: Literal["InContext", "Orchestrator"]
     """`InContext`: a model with the whole flowchart in its system prompt. `Orchestrator`: code that follows the flowchart, with a
@@ -196,8 +197,16 @@ class GatePolicy(ApiModel):
     """Non-inferiority margin: by how many points (of 1 to 5) a criterion may be below the serving version. Default: 0.25."""
     failure_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
     """Non-inferiority margin of the failure rate, as a share. Default: 0.06."""
+    conformance_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
+    """Non-inferiority margin of the share of conversations that follow the procedure. Default: 0.06."""
     max_missing: Share = 0.02
     """Maximum share of missing judgements; with more the verdict is Inconclusive. Default: 0.02."""
+    min_kappa: Share = 0.4
+    """Minimum agreement of two judges (quadratically weighted kappa); with less the verdict is Inconclusive, unless their scores
+    hardly differ. Default: 0.4."""
+    max_repeat_sd: Annotated[float, Field(ge=0, le=4)] = 0.75
+    """Maximum standard deviation of a judge's scores of the same conversation; with more the verdict is Inconclusive.
+    Default: 0.75."""
     dry_run: bool = False
     """Report the verdict without moving traffic. Default: false."""
     min_score: Score = 3.5
@@ -212,8 +221,7 @@ class GatePolicy(ApiModel):
     """Minimum share of conversations that follow the procedure although the customer uses words of no training conversation.
     Default: 0.7."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """Maximum failure rate of a branch with 30 or more conversations; a significantly higher one fails the candidate.
-    Default: 0.4."""
+    """Maximum failure rate of a branch; a significantly higher one fails the candidate. Default: 0.4."""
 
 
 class ApiKeySecrets(ApiModel):

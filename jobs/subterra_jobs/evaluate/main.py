@@ -17,6 +17,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
+from subterra_jobs.evaluate.analysis.judge_agreement import judge_reliability
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
@@ -24,7 +25,7 @@ from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.results import ArmResults, counted
+from subterra_jobs.evaluate.judge.results import ArmResults, JudgingQuality, counted
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
@@ -95,7 +96,7 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, halt)
         figures = await pool.stats()
     _require_counted(results)
-    scores = _scores(inputs, results, robustness)
+    scores = _scores(inputs, results, robustness, quality)
     details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
     retiring = retiring_models(context.input, context.environment.today)
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness, retiring)
@@ -197,7 +198,7 @@ async def _beyond_the_procedure(
     return {**arms, participants.CANDIDATE: results}, replace(robustness, labelling=quality)
 
 
-def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Scores:
+def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness, quality: JudgingQuality) -> Scores:
     settings = inputs.context.input.evaluation
     scripted = settings.simulator.name == "scripted"
     covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
@@ -207,7 +208,10 @@ def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Sco
         "robustness": robustness.scores(),
         "covers": covers,
     }
-    return summarise(results, settings.seed).model_copy(update=more)
+    scores = summarise(results, settings.seed)
+    if scores.statistics is not None:
+        more["statistics"] = scores.statistics.model_copy(update={"judging": judge_reliability(results, quality.repeats)})
+    return scores.model_copy(update=more)
 
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:

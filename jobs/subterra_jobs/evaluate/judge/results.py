@@ -56,9 +56,9 @@ class Result:
     """What the agent asserted; of the candidate only."""
 
     def score(self, criterion: str) -> float:
-        """Mean of the judges, from 1 to 5. A missing judgement counts as the lowest."""
-        scores = [LOWEST if each is None else float(each.scores[criterion]) for each in self.judgements]
-        return sum(scores) / len(scores)
+        """Mean of the judges who scored, from 1 to 5; the lowest if none did."""
+        scores = [float(each.scores[criterion]) for each in self.judgements if each is not None]
+        return sum(scores) / len(scores) if scores else LOWEST
 
     @property
     def failed(self) -> bool:

@@ -30,7 +30,9 @@ CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")
 """Names of the arms that the gate compares."""
 START_SECONDS = 600.0
 """Time limit for a vLLM to load its model."""
-_KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
+IN_CONTEXT = "in-context"
+"""What the names of arms of that kind begin with."""
+_KINDS = {"InContext": IN_CONTEXT, "Orchestrator": "orchestrator"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from subterra_jobs.evaluate.analysis.gate_statistics import ArmScores
+from subterra_jobs.evaluate.analysis.paired_scores import ArmScores
 from subterra_jobs.evaluate.judge.results import CRITERIA
 
 Floats = npt.NDArray[np.float64]

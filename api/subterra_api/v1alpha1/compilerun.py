@@ -262,7 +262,8 @@ class Reference(ApiModel):
     """A finished model that is simulated and judged along with the candidate."""
 
     role: Literal["Serving", "Anchor"]
-    """`Serving`: the version with traffic when the run was created. `Anchor`: the model named by the agent's `promotion.anchor`."""
+    """`Serving`: the version with traffic when the run was created. `Anchor`: the model named by the agent's `promotion.anchor`, or
+    the first that it served."""
     run: Annotated[str, StringConstraints(max_length=253)]
     """The CompileRun that made it."""
     model_digest: Digest
@@ -273,6 +274,8 @@ class Reference(ApiModel):
     """The model that it was fine-tuned from."""
     max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
     """Maximum tokens per conversation in its training."""
+    stored: bool = False
+    """Only its conversations in the store are judged again; no server is started for it. Default: false."""
 
 
 class CompileRunSpec(ApiModel):
@@ -285,7 +288,8 @@ class CompileRunSpec(ApiModel):
     references: Annotated[tuple[Reference, ...], Field(max_length=2)] = ()
     """Models to compare with; without any, the floors decide. Set by the agent when it creates the run. Immutable."""
     attempt: Annotated[int, Field(ge=1, le=1000000)] = 1
-    """Number of the agent's runs of this procedure, including this one: each later attempt has a smaller chance to pass by luck.
+    """Number of the agent's evaluated runs of this procedure since the last promotion, including this one: each later attempt has a
+    smaller chance to pass by luck.
     Set by the agent when it creates the run. Immutable. Default: 1."""
 
 

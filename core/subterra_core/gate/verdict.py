@@ -17,6 +17,8 @@ from subterra_core.gate.comparison_checks import comparison_checks, in_context_c
 from subterra_core.gate.own_checks import checks_beyond_the_examples, floor_checks, unlisted_values_made_up
 from subterra_core.gate.soundness import is_sound, malformed, unreliable_judges
 
+FORMAT = 2
+"""Of the statistics that these rules are made for."""
 FUTILE_ALPHA = 0.001
 """Level of interim looks: an evaluation stops early only if the floor is this clearly out of reach."""
 INTERIM_BLOCK = 100

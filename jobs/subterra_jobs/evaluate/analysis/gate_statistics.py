@@ -8,6 +8,7 @@ import numpy as np
 from subterra_api.v1alpha1.scores import AffectedScenarios, Comparison, Difference, Proportion, SampleStats, Statistics
 from subterra_core.gate.check_result import MIN_SAMPLE
 from subterra_core.gate.comparison_checks import NEEDS_PROCEDURE
+from subterra_core.gate.verdict import FORMAT
 from subterra_jobs.evaluate.analysis.paired_scores import (
     ArmScores,
     Ints,
@@ -24,9 +25,6 @@ from subterra_jobs.evaluate.analysis.paired_scores import (
 )
 from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, HIGHEST, LOWEST, TASK, Result
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE, IN_CONTEXT, REFERENCES
-
-FORMAT = 2
-"""Of `Statistics`."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,9 @@ def gate_statistics(arms: Mapping[str, Sequence[Result]]) -> Statistics:
 
 def _scope(own: Scope, reference: Sequence[Result]) -> Scope:
     """The scenarios on which the candidate is compared with a reference."""
-    common = own.comparable & _kept(reference)
-    return Scope(own.challenged, common & ~_edited(reference), common, own.customers)
+    common, absent = own.comparable & _kept(reference), np.array([result.absent for result in reference])
+    scenarios = own.count(common | (own.comparable & absent))
+    return Scope(own.challenged, common & ~_edited(reference), common, own.customers, scenarios)
 
 
 def _affected(arms: Mapping[str, Sequence[Result]], own: Scope, candidate: ArmScores) -> AffectedScenarios | None:

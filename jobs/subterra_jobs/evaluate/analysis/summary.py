@@ -27,8 +27,10 @@ def criterion_scores(results: Sequence[Result], criterion: str) -> list[float]:
     return [r.score(criterion) for r in results if criterion != GRACEFUL or r.challenged]
 
 
-def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
-    """Scores that the gate needs, from the arms `candidate` and, if present, `serving` and `anchor`; baselines are ignored.
+def summarise(arms: Mapping[str, Sequence[Result]], seed: int, rare_branches: Sequence[Result] = ()) -> Scores:
+    """Scores that the gate needs, from the arms `candidate` and, if present, `serving` and `anchor`.
+
+    Further conversations on `rare_branches` count for the branches alone.
 
     A failed conversation gets the lowest score on every criterion. `scenarios` counts those that are left out too. Raises
     ValueError when all are.
@@ -39,7 +41,7 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
         del criteria[GRACEFUL]
     finished = [r for r in results if r.conversation.error is None]
     exact = [mention.exact for r in results for mention in r.replay.mentions]
-    outcomes = branch_outcomes(results)
+    outcomes = branch_outcomes([*results, *counted(rare_branches)])
     return Scores(
         scenarios=len(arms[CANDIDATE]),
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},

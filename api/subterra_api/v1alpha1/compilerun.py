@@ -197,8 +197,8 @@ class GatePolicy(ApiModel):
     """Non-inferiority margin: by how many points (of 1 to 5) a criterion may be below the serving version. Default: 0.25."""
     failure_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
     """Non-inferiority margin of the failure rate, as a share. Default: 0.06."""
-    conformance_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
-    """Non-inferiority margin of the share of conversations that follow the procedure. Default: 0.06."""
+    conformance_margin: Annotated[float, Field(gt=0, le=1)] = 0.07
+    """Non-inferiority margin of the share of conversations that follow the procedure. Default: 0.07."""
     max_missing: Share = 0.02
     """Maximum share of missing judgements; with more the verdict is Inconclusive. Default: 0.02."""
     min_kappa: Share = 0.4

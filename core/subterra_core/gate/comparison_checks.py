@@ -14,6 +14,8 @@ from subterra_core.gate.own_checks import WHERE_EDITED
 
 NEEDS_PROCEDURE = frozenset({"taskSuccess", "informationAccuracy"})
 """Criteria whose judges read the procedure. So do failures and conformance."""
+FADE = 60
+"""Scenarios below which a comparison counts for less and less, until the floors alone decide."""
 LEAST_COMPARED = 11
 """Scenarios below which nothing is compared: Student's t would be too coarse."""
 _WORDS = {
@@ -28,11 +30,12 @@ _WORDS = {
 def widening(compared: int, scenarios: int | None) -> float:
     """Factor of a margin where only `compared` of all scenarios can be compared.
 
-    With the square root of the ratio an equal candidate passes as often as if all could be. Below 30 the comparison fades out.
+    With the square root of the ratio an equal candidate passes as often as if all could be. Below `FADE` the comparison fades out,
+    because the bounds of few pairs are coarse.
     """
     if scenarios is None or compared >= scenarios:
         return 1.0
-    return math.sqrt(scenarios / compared) * max(1.0, MIN_SAMPLE / compared)
+    return math.sqrt(scenarios / compared) * max(1.0, FADE / compared)
 
 
 def comparison_checks(comparison: Comparison, policy: GatePolicy, alpha: float) -> Iterator[Check]:

@@ -23,7 +23,8 @@ def floor_checks(statistics: Statistics, policy: GatePolicy, alpha: float) -> It
             yield mean_check(name, sample, policy.min_score, alpha, field="minScore")
     yield from _share_checks(statistics.failures, statistics.conformance, policy, alpha)
     if statistics.affected is not None:
-        yield from _affected_checks(statistics.affected, policy, alpha)
+        shown = statistics.affected.failures.of >= max(policy.min_scenarios, statistics.failures.of / 2)
+        yield from _affected_checks(statistics.affected, policy, alpha, shown=shown)
 
 
 def _share_checks(failures: Proportion, conformance: Proportion, policy: GatePolicy, alpha: float) -> Iterator[Check]:
@@ -34,17 +35,18 @@ def _share_checks(failures: Proportion, conformance: Proportion, policy: GatePol
         yield proportion_check("conformance", conformance, policy.min_conformance, alpha, field="minConformance")
 
 
-def _affected_checks(affected: AffectedScenarios, policy: GatePolicy, alpha: float) -> Iterator[Check]:
+def _affected_checks(affected: AffectedScenarios, policy: GatePolicy, alpha: float, *, shown: bool) -> Iterator[Check]:
     """The same floors where an edit leaves nothing to compare with.
 
-    The floors of the whole evaluation hold there too, so few affected scenarios can only fail a candidate, not leave it open.
+    Unless they must be `shown`, because it affects most scenarios, they can only fail a candidate: the floors of the whole
+    evaluation hold too.
     """
     samples = [(name, sample) for name, sample in sorted(affected.criteria.items()) if sample.count >= MIN_SAMPLE]
     checks = [mean_check(name, sample, policy.min_score, alpha, field="minScore") for name, sample in samples]
     if affected.failures.of >= MIN_SAMPLE:
         checks += _share_checks(affected.failures, affected.conformance, policy, alpha)
     for check in checks:
-        if affected.failures.of >= policy.min_scenarios or check.result == "Fail":
+        if shown or check.result == "Fail":
             yield replace(check, name=f"{check.name} {WHERE_EDITED}")
 
 

@@ -18,7 +18,7 @@ from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 
 MIN_CHALLENGES = 5
 """Graceful Handling is omitted when fewer conversations were challenged."""
-WORST_BRANCHES = 5
+WORST_BRANCHES = 4
 """Branches in the termination message; the report has all."""
 
 

@@ -57,10 +57,10 @@ def test_an_equal_candidate_passes_whatever_the_edit_affects(untouched: int) -> 
     assert after(edited(untouched)).result == "Pass"
 
 
-def test_margins_widen_as_the_spread_does_and_the_comparison_fades_out_below_thirty() -> None:
+def test_margins_widen_as_the_spread_does_and_the_comparison_fades_out_below_sixty() -> None:
     assert widening(300, 300) == 1
     assert widening(75, 300) == 2
-    assert widening(15, 300) == pytest.approx(2 * math.sqrt(20))
+    assert widening(15, 300) == pytest.approx(4 * math.sqrt(20))
     assert widening(30, None) == 1
 
 

@@ -95,7 +95,7 @@ def _deviations(values: Floats, customers: Ints | None) -> tuple[Floats, int]:
     if customers is None:
         return apart, len(values)
     _, place = np.unique(customers, return_inverse=True)
-    sums = np.bincount(place, weights=apart)
+    sums: Floats = np.bincount(place, weights=apart).astype(np.float64)
     return sums, len(sums)
 
 

@@ -59,7 +59,7 @@ class AbsentAgent:
 
     async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
         """Always raises UnplayableError."""
-        raise UnplayableError(NOT_STORED)
+        raise UnplayableError(NOT_STORED, server_failed=False)
 
 
 class ServedAgent:

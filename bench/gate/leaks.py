@@ -1,5 +1,6 @@
 """Worlds in which a rule may promote what it should not, or keep out what it should promote."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from subterra_jobs.evaluate.analysis.paired_scores import ArmScores, Mask
 from subterra_jobs.evaluate.judge.results import CRITERIA, HIGHEST, LOWEST, TASK
 from subterra_jobs.evaluate.scenarios.path_cover import BRANCH_PLAYS
 
-REPEATS = 150
+REPEATS = 600
 LENIENT = GatePolicy(min_scenarios=30)
 """So that the statistics alone decide about small evaluations."""
 CONSISTENCY, TASK_AT = CRITERIA.index("consistency"), CRITERIA.index(TASK)
@@ -30,8 +31,7 @@ class Evaluation:
 
     played: Played
     scores: Scores
-    attempts: int = 1
-    """Number of the attempt."""
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,25 @@ class Row:
     """A world with a name, and how to draw an evaluation in it."""
 
     name: str
-    evaluate: Callable[[Rng], Evaluation]
+    evaluate: Callable[..., Evaluation]
+    """Draws one with the random numbers that it gets; where `tries` is more than one also with the number of the ``attempt``."""
+    tries: int = 1
+    """Attempts, each trained and evaluated again; one that is promoted is enough."""
+
+    def drawn(self, rng: Rng) -> list[Evaluation]:
+        """The evaluations of all attempts."""
+        return [self.evaluate(rng, attempt=k) for k in range(1, self.tries + 1)] if self.tries > 1 else [self.evaluate(rng)]
 
 
 def promoted(row: Row, repeats: int) -> dict[str, float]:
-    """Share of evaluations after which each rule promotes."""
+    """Share of candidates that each rule promotes."""
     rng = np.random.default_rng(80)
-    drawn = [row.evaluate(rng) for _ in range(repeats)]
-    rates = {"gate": sum(judge(each.scores, LENIENT, each.attempts).result == "Pass" for each in drawn) / repeats}
-    return rates | {name: sum(rule(each.played) for each in drawn) / repeats for name, rule in RULES.items()}
+    counts: Counter[str] = Counter()
+    for _ in range(repeats):
+        drawn = row.drawn(rng)
+        counts["gate"] += any(judge(each.scores, LENIENT, each.attempt).result == "Pass" for each in drawn)
+        counts.update(name for name, rule in RULES.items() if any(rule(each.played) for each in drawn))
+    return {name: counts[name] / repeats for name in ("gate", *RULES)}
 
 
 def _plain(rng: Rng, means: tuple[float, ...], n: int = 300, attempt: int = 1) -> Evaluation:
@@ -55,10 +65,10 @@ def _plain(rng: Rng, means: tuple[float, ...], n: int = 300, attempt: int = 1) -
     return Evaluation(played, played.scores(), attempt)
 
 
-def _edited(rng: Rng, means: tuple[float, ...], untouched: int) -> Evaluation:
+def _edited(rng: Rng, means: tuple[float, ...], untouched: int, n: int = 300) -> Evaluation:
     """Touched scenarios, on which the serving version loses a point to the edited procedure where judges read it."""
-    played = play(rng, World(), means, serving=MEANS)
-    kept = rng.permutation(World.n) < untouched
+    played = play(rng, World(n=n), means, serving=MEANS)
+    kept = rng.permutation(n) < untouched
     old = played.references["serving"].scores.copy()
     old[~kept, :2] = np.maximum(LOWEST, old[~kept, :2] - 1)
     judged = replace(played, references={"serving": ArmScores(old, played.references["serving"].played)})
@@ -155,15 +165,19 @@ WORSE = (
     Row("a branch of 2 % always fails, n = 1,000", partial(_failing_branch, share=0.02, n=1000)),
     Row("88 % follow the procedure, before 96 %", partial(_less_conformant, candidate=0.88, serving=0.96)),
     *(Row(f"catastrophes cost 0.25, n = {n:,}", partial(_catastrophes, n=n)) for n in (30, 50, 80, 100, 300, 1000)),
+    *(Row(f"catastrophes cost 0.25, n = {n}, six attempts", partial(_catastrophes, n=n), tries=6) for n in (30, 100, 300)),
+    Row("0.25 worse on Consistency, six attempts", partial(_plain, means=_ONE), tries=6),
     *(Row(f"0.25 worse, a judge guesses {share:.0%}", partial(_guessing_judge, share=share)) for share in (0.4, 0.8, 1.0)),
     Row("0.25 worse on Consistency, customers three times", partial(_repeated, times=3)),
 )
 EQUAL = (
     Row("equal", partial(_plain, means=MEANS)),
+    *(Row(f"equal, n = {n}", partial(_plain, means=MEANS, n=n)) for n in (350, 400)),
     *(
         Row(f"equal, {left} of 300 untouched", partial(_edited, means=MEANS, untouched=left))
         for left in (0, 10, 20, 29, 31, 60, 110, 200)
     ),
+    *(Row(f"equal, {left} of 500 untouched", partial(_edited, means=MEANS, untouched=left, n=500)) for left in (100, 183)),
     *(Row(f"equal, {rate:.1%} of the judgements missing", partial(_gaps, rate=rate)) for rate in (0.01, 0.019)),
     *(Row(f"equal, attempt {k}", partial(_plain, means=MEANS, attempt=k)) for k in (2, 3, 5)),
     *(Row(f"equal, attempt {k}, n = {n:,}", partial(_plain, means=MEANS, n=n, attempt=k)) for k, n in ((2, 500), (5, 1000))),

@@ -87,8 +87,13 @@ def _first(arm: ArmScores, count: int) -> ArmScores:
 def play(rng: np.random.Generator, world: World, candidate: Sequence[float], **references: Sequence[float]) -> Played:
     """One evaluation of a candidate and references, each given by the true means of its criteria."""
     arms, challenged = draw(rng, world, [tuple(candidate), *(tuple(means) for means in references.values())])
-    followed = {name: rng.random(world.n) < CONFORMANCE for name in ("candidate", *references)}
+    followed = conversations_that_follow(rng, world.n, ("candidate", *references))
     return Played(arms[0], dict(zip(references, arms[1:], strict=True)), challenged, followed)
+
+
+def conversations_that_follow(rng: np.random.Generator, n: int, arms: Sequence[str] = ("candidate", "serving")) -> dict[str, Mask]:
+    """For each arm which of `n` conversations follow the procedure, each as often as the others."""
+    return {name: rng.random(n) < CONFORMANCE for name in arms}
 
 
 def passed(scores: Scores, attempt: int = 1, alpha: float = ALPHA) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.gate import bounds as bounds_choice
-from bench.gate import leaks, rules, runs
+from bench.gate import leaks, other_worlds, rules, runs
 from bench.gate.population import HIGH, LOW, MEANS, World, observed, shifted
 
 from subterra_core.gate.attempts import FIRST_SHARE
@@ -89,7 +89,8 @@ def errors() -> dict[str, Any]:
 def promises() -> dict[str, Any]:
     """Prints how often each rule promotes in each world, and returns the gate's rates."""
     figures = {}
-    for title, rows in (("what must not pass (aim: 5 % at most)", leaks.WORSE), ("what should pass", leaks.EQUAL)):
+    worse, equal = (*leaks.WORSE, *other_worlds.WORSE), (*leaks.EQUAL, *other_worlds.EQUAL)
+    for title, rows in (("what must not pass (aim: 5 % at most)", worse), ("what should pass", equal)):
         _head(title, "this gate", *rules.NAMES)
         for row in rows:
             rates = leaks.promoted(row, leaks.REPEATS)

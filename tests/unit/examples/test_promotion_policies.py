@@ -41,7 +41,7 @@ def policy(name: str) -> GatePolicy:
 
 @cache
 def scores(name: str, one_in: int) -> Scores:
-    """Scores of a candidate who breaks off in one conversation of `one_in`, evenly over all kinds of customers, else is faultless."""
+    """Scores of a candidate who breaks off in one conversation of `one_in`, evenly over all customers, else is faultless."""
     compiled = agent(name).compile
     assert compiled is not None
     graph = Graph(load_spec(ROOT / f"examples/{name}/procedure.yaml"))

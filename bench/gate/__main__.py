@@ -9,7 +9,7 @@ from bench.gate import alignment, replaying, tables
 tables.worlds()
 figures = tables.power()
 tables.spending()
-figures |= tables.errors() | tables.other_rules()
+figures |= tables.errors() | tables.promises()
 tables.bounds()
 figures |= replaying.measure() | alignment.measure()
 sys.stdout.write(json.dumps(figures | {"cpu_seconds": round(time.process_time())}) + "\n")

@@ -9,9 +9,9 @@ from bench.gate.population import LOW, MEANS, World, draw, shifted
 from bench.gate.runs import MARGIN, POLICY
 
 from subterra_api.v1alpha1.scores import DiscordantPairs, Proportion
+from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
 from subterra_core.gate.bounds import difference_bounds, mean_bounds, proportion_bounds, z_quantile
-from subterra_core.gate.verdict import ALPHA, alpha_for_attempt
-from subterra_jobs.evaluate.analysis.gate_statistics import sample_stats
+from subterra_jobs.evaluate.analysis.paired_scores import sample_stats
 
 RESAMPLES = 1000
 Upper = Callable[[int, int, int, int, float], float]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from subterra_jobs.evaluate.analysis.gate_statistics import ArmScores
+from subterra_jobs.evaluate.analysis.paired_scores import ArmScores
 from subterra_jobs.evaluate.judge.results import CRITERIA
 
 Floats = npt.NDArray[np.float64]
@@ -62,12 +62,17 @@ def draw(
     rng: np.random.Generator, world: World, means: Sequence[tuple[float, ...]]
 ) -> tuple[list[ArmScores], npt.NDArray[np.bool_]]:
     """One evaluation: an arm for each tuple of means on the same scenarios, and a mask of the scenarios with a challenge."""
-    arms, criteria = len(means), len(CRITERIA)
+    return draw_cut(rng, world, np.array([[cuts(round(mean, 4), world.sd) for mean in arm_means] for arm_means in means]))
+
+
+def draw_cut(rng: np.random.Generator, world: World, thresholds: Floats) -> tuple[list[ArmScores], npt.NDArray[np.bool_]]:
+    """The same for the four `thresholds[arm, criterion]` on a standard normal that part the levels."""
+    arms, criteria = len(thresholds), len(CRITERIA)
     noise = rng.standard_normal((world.n, arms, criteria), dtype=np.float32)
     mixed = _mixer(arms, world.latent) @ (noise @ _mixer(criteria, world.latent).T)
     own = rng.standard_normal((world.n, arms, criteria, JUDGES), dtype=np.float32)
     perceived = math.sqrt(JUDGE_SHARE) * mixed[..., None] + math.sqrt(1 - JUDGE_SHARE) * own
-    limits = np.array([[cuts(round(mean, 4), world.sd) for mean in arm_means] for arm_means in means], dtype=np.float32)[..., None]
+    limits = thresholds.astype(np.float32)[..., None]
     scores = 1.0 + sum((perceived > limits[:, :, level]).astype(float) for level in range(len(LEVELS) - 1))
     played = np.ones(world.n, dtype=bool)
     challenged = np.diff(np.floor(np.arange(world.n + 1) * world.challenged + 1e-9)) > 0

@@ -1,21 +1,26 @@
-"""Two other decision rules on the same scores, for comparison."""
-
-from collections.abc import Sequence
+"""Four rules that others promote by, on the same scores, for comparison."""
 
 import numpy as np
-from bench.gate.population import MEANS, World
-from bench.gate.runs import Played, passed, play
+from bench.gate.population import MEANS
+from bench.gate.runs import Played
 from scipy import stats
 
+from subterra_jobs.evaluate.analysis.paired_scores import failures_of
 from subterra_jobs.evaluate.analysis.statistics import holm
-from subterra_jobs.evaluate.judge.results import CRITERIA
+from subterra_jobs.evaluate.judge.results import CRITERIA, HIGHEST, LOWEST, TASK
 
 PEERS_SHARE = 0.95
+NAMES = ("mean went up", "not significantly worse", "95 % of a published mean", "McNemar")
+
+
+def reward_up(played: Played) -> bool:
+    """The mean of all scores is higher than before."""
+    return bool(played.candidate.means(LOWEST).mean() > played.references["serving"].means(HIGHEST).mean())
 
 
 def two_sided(played: Played) -> bool:
     """ "Not significantly worse, so ship": Wilcoxon per criterion, Holm over the five, as the paper reports."""
-    differences = (played.candidate.scores - played.references["serving"].scores).mean(axis=2)
+    differences = played.candidate.means(LOWEST) - played.references["serving"].means(HIGHEST)
     columns = {name: differences[:, i] for i, name in enumerate(CRITERIA)}
     p_values = holm({name: _wilcoxon(column) for name, column in columns.items()})
     return not any(p <= 0.05 and columns[name].mean() < 0 for name, p in p_values.items())
@@ -27,16 +32,17 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 def five_percent(played: Played) -> bool:
     """The peer's gate: each mean is at least 95 % of a published one, here the true mean of the old version."""
-    means = played.candidate.scores.mean(axis=(0, 2))
+    means = played.candidate.means(LOWEST).mean(axis=0)
     return bool((means >= PEERS_SHARE * np.array(MEANS)).all())
 
 
-def shipped(seed: int, world: World, candidate: Sequence[float], repeats: int) -> dict[str, float]:
-    """Rate at which each rule ships the candidate."""
-    rng = np.random.default_rng(seed)
-    played = [play(rng, world, candidate, serving=MEANS) for _ in range(repeats)]
-    return {
-        "gate": sum(passed(one.scores()) for one in played) / repeats,
-        "two-sided": sum(two_sided(one) for one in played) / repeats,
-        "five percent": sum(five_percent(one) for one in played) / repeats,
-    }
+def mcnemar(played: Played) -> bool:
+    """Failures did not become significantly more frequent, by McNemar's exact test."""
+    task = CRITERIA.index(TASK)
+    mine = failures_of(played.candidate.means(LOWEST)[:, task])
+    theirs = failures_of(played.references["serving"].means(HIGHEST)[:, task])
+    worse, better = int((mine & ~theirs).sum()), int((~mine & theirs).sum())
+    return worse + better == 0 or float(stats.binom.sf(worse - 1, worse + better, 0.5)) > 0.05
+
+
+RULES = dict(zip(NAMES, (reward_up, two_sided, five_percent, mcnemar), strict=True))

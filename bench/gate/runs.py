@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from bench.gate.population import MEANS, World, draw, shifted
 
 from subterra_api.v1alpha1.compilerun import GatePolicy
-from subterra_api.v1alpha1.scores import Interval, Proportion, Scores, Statistics
-from subterra_core.gate.verdict import ALPHA, INTERIM_BLOCK, alpha_for_attempt, futile, judge
-from subterra_jobs.evaluate.analysis.gate_statistics import ArmScores, candidate_summary, compare
+from subterra_api.v1alpha1.scores import AffectedScenarios, Interval, Scores, Statistics
+from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
+from subterra_core.gate.comparison_checks import NEEDS_PROCEDURE
+from subterra_core.gate.verdict import FORMAT, INTERIM_BLOCK, futile, judge
+from subterra_jobs.evaluate.analysis.gate_statistics import Scope, candidate_summary, compare
+from subterra_jobs.evaluate.analysis.paired_scores import ArmScores, Ints, Mask, missing_share, proportion
 from subterra_jobs.evaluate.judge.results import CRITERIA
 
 POLICY = GatePolicy()
@@ -22,28 +24,45 @@ TOUCHED, UNFAIR = 0.5, -1.0
 RETRIES = 5
 UNREAD = Interval(mean=0, low=0, high=0)
 """Placeholder: the gate reads counts and sums, not intervals."""
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Played:
-    """One simulated evaluation."""
+    """One simulated evaluation. ``followed`` tells for each arm which conversations follow the procedure."""
 
     candidate: ArmScores
     references: dict[str, ArmScores]
     challenged: Mask
-    conformance: Proportion
+    followed: dict[str, Mask]
+    customers: Ints | None = None
 
-    def statistics(self, comparable: Mask | None = None) -> Statistics:
-        """The statistics that the gate decides by."""
-        rows = np.ones(len(self.challenged), dtype=bool) if comparable is None else comparable
-        criteria, failures = candidate_summary(self.candidate, self.challenged)
-        comparisons = tuple(
-            compare(name, self.candidate, arm, challenged=self.challenged, comparable=rows) for name, arm in self.references.items()
+    def statistics(self, untouched: Mask | None = None) -> Statistics:
+        """The statistics that the gate decides by; an edit affects all but the ``untouched`` scenarios."""
+        every = np.ones(len(self.challenged), dtype=bool)
+        rows = every if untouched is None else untouched
+        own, mine = Scope(self.challenged, every, customers=self.customers), self.followed["candidate"]
+        criteria, failures = candidate_summary(self.candidate, own)
+        scope = Scope(self.challenged, rows, every, self.customers)
+        return Statistics(
+            criteria=criteria,
+            failures=failures,
+            conformance=proportion(mine, own.of(every)),
+            comparisons=tuple(
+                compare(name, self.candidate, arm, scope, conformant=(mine, self.followed[name]))
+                for name, arm in self.references.items()
+            ),
+            missing=missing_share(self.candidate, *self.references.values()),
+            format=FORMAT,
+            repeated=len(every) - own.count(every),
+            affected=None if rows.all() else self._affected(~rows),
         )
-        return Statistics(criteria=criteria, failures=failures, conformance=self.conformance, comparisons=comparisons)
 
-    def scores(self, comparable: Mask | None = None) -> Scores:
+    def _affected(self, rows: Mask) -> AffectedScenarios:
+        criteria, failures = candidate_summary(self.candidate, Scope(self.challenged, rows))
+        needs = {name: sample for name, sample in criteria.items() if name in NEEDS_PROCEDURE}
+        return AffectedScenarios(criteria=needs, failures=failures, conformance=proportion(self.followed["candidate"][rows]))
+
+    def scores(self, untouched: Mask | None = None) -> Scores:
         """The evaluation as the gate receives it."""
         return Scores(
             scenarios=len(self.challenged),
@@ -51,14 +70,14 @@ class Played:
             failure_rate=UNREAD,
             conformance=UNREAD,
             turns_per_conversation=0,
-            statistics=self.statistics(comparable),
+            statistics=self.statistics(untouched),
         )
 
     def first(self, count: int) -> "Played":
         """The evaluation after its first ``count`` scenarios."""
         references = {name: _first(arm, count) for name, arm in self.references.items()}
-        hits = round(self.conformance.hits * count / self.conformance.of)
-        return Played(_first(self.candidate, count), references, self.challenged[:count], Proportion(hits=hits, of=count))
+        followed = {name: mask[:count] for name, mask in self.followed.items()}
+        return Played(_first(self.candidate, count), references, self.challenged[:count], followed)
 
 
 def _first(arm: ArmScores, count: int) -> ArmScores:
@@ -68,8 +87,13 @@ def _first(arm: ArmScores, count: int) -> ArmScores:
 def play(rng: np.random.Generator, world: World, candidate: Sequence[float], **references: Sequence[float]) -> Played:
     """One evaluation of a candidate and references, each given by the true means of its criteria."""
     arms, challenged = draw(rng, world, [tuple(candidate), *(tuple(means) for means in references.values())])
-    conformance = Proportion(hits=int(rng.binomial(world.n, CONFORMANCE)), of=world.n)
-    return Played(arms[0], dict(zip(references, arms[1:], strict=True)), challenged, conformance)
+    followed = conversations_that_follow(rng, world.n, ("candidate", *references))
+    return Played(arms[0], dict(zip(references, arms[1:], strict=True)), challenged, followed)
+
+
+def conversations_that_follow(rng: np.random.Generator, n: int, arms: Sequence[str] = ("candidate", "serving")) -> dict[str, Mask]:
+    """For each arm which of `n` conversations follow the procedure, each as often as the others."""
+    return {name: rng.random(n) < CONFORMANCE for name in arms}
 
 
 def passed(scores: Scores, attempt: int = 1, alpha: float = ALPHA) -> bool:

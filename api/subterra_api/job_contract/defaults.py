@@ -108,7 +108,7 @@ def resolve(
     evaluation = evaluation_of(inputs.evaluation)
     dataset = sha256([HASH_VERSION, writer_version(generation.teacher), procedure_digest, _dataset_key_fields(generation)])
     model = sha256([dataset, inputs.base_model.uri, _all_fields(training)])
-    compared = [[reference.role, reference.model_digest] for reference in references]
+    compared = [[each.role, each.model_digest, *(["stored"] if each.stored else [])] for each in references]
     evaluator = SCRIPTED_EVALUATOR_VERSION if evaluation.simulator.name == "scripted" else EVALUATOR_VERSION
     report = sha256([evaluator, model, _all_fields(evaluation), *compared])
     return RunInput(

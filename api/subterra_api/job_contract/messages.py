@@ -98,7 +98,7 @@ class Gate(ApiModel):
 
     policy: GatePolicy = GatePolicy()
     attempt: Annotated[int, Field(ge=1)] = 1
-    """Number of the agent's runs of this procedure, including this one."""
+    """Number of the agent's evaluated runs of this procedure since the last promotion, including this one."""
 
 
 class RunInput(ApiModel):

@@ -70,7 +70,8 @@ class PromotionSettings(ApiModel):
     """Serve the model with this digest, even if there are newer ones."""
     anchor: Digest | None = None
     """Digest of a model of this agent that candidates are compared with in addition to the serving version, so that small
-    regressions cannot accumulate."""
+    regressions cannot accumulate. It is served for every evaluation. Default: the first model that the agent served, of which
+    only conversations in the store are compared."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of former serving versions to keep with their runs, and of other old runs to keep. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
@@ -227,6 +228,8 @@ class CompiledAgentStatus(StatusModel):
     """The desired version, whether it is serving already or not."""
     history: Annotated[tuple[AgentVersion, ...], Field(max_length=50)] = ()
     """Former serving versions, latest first."""
+    anchor: str | None = None
+    """Digest of the first model that the agent served: the anchor unless `promotion.anchor` names another."""
     endpoint: str | None = None
     """URL within the cluster of the OpenAI-compatible API."""
     replicas: int | None = None

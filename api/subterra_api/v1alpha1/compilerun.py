@@ -68,7 +68,8 @@ class Provider(ApiModel):
 
 
 class Baseline(ApiModel):
-    """Another way to follow the procedure, simulated for comparison; it does not affect the verdict."""
+    """Another way to follow the procedure, simulated for comparison. It affects no verdict, except that a candidate fails if it is
+    clearly worse than the first InContext baseline where an edit leaves nothing else to compare with."""
 
     kind: Literal["InContext", "Orchestrator"]
     """`InContext`: a model with the whole flowchart in its system prompt. `Orchestrator`: code that follows the flowchart, with a
@@ -204,8 +205,16 @@ class GatePolicy(ApiModel):
     """Non-inferiority margin: by how many points (of 1 to 5) a criterion may be below the serving version. Default: 0.25."""
     failure_margin: Annotated[float, Field(gt=0, le=1)] = 0.06
     """Non-inferiority margin of the failure rate, as a share. Default: 0.06."""
+    conformance_margin: Annotated[float, Field(gt=0, le=1)] = 0.07
+    """Non-inferiority margin of the share of conversations that follow the procedure. Default: 0.07."""
     max_missing: Share = 0.02
     """Maximum share of missing judgements; with more the verdict is Inconclusive. Default: 0.02."""
+    min_kappa: Share = 0.4
+    """Minimum agreement of two judges (quadratically weighted kappa); with less the verdict is Inconclusive, unless their scores
+    hardly differ. Default: 0.4."""
+    max_repeat_sd: Annotated[float, Field(ge=0, le=4)] = 0.75
+    """Maximum standard deviation of a judge's scores of the same conversation; with more the verdict is Inconclusive.
+    Default: 0.75."""
     dry_run: bool = False
     """Report the verdict without moving traffic. Default: false."""
     min_score: Score = 3.5
@@ -220,8 +229,7 @@ class GatePolicy(ApiModel):
     """Minimum share of conversations that follow the procedure although the customer uses words of no training conversation.
     Default: 0.7."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """Maximum failure rate of a branch with 30 or more conversations; a significantly higher one fails the candidate.
-    Default: 0.4."""
+    """Maximum failure rate of a branch; a significantly higher one fails the candidate. Default: 0.4."""
 
 
 class ApiKeySecrets(ApiModel):
@@ -266,7 +274,8 @@ class Reference(ApiModel):
     """A finished model that is simulated and judged along with the candidate."""
 
     role: Literal["Serving", "Anchor"]
-    """`Serving`: the version with traffic when the run was created. `Anchor`: the model named by the agent's `promotion.anchor`."""
+    """`Serving`: the version with traffic when the run was created. `Anchor`: the model named by the agent's `promotion.anchor`, or
+    the first that it served."""
     run: Annotated[str, StringConstraints(max_length=253)]
     """The CompileRun that made it."""
     model_digest: Digest
@@ -277,6 +286,8 @@ class Reference(ApiModel):
     """The model that it was fine-tuned from."""
     max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
     """Maximum tokens per conversation in its training."""
+    stored: bool = False
+    """Only its conversations in the store are judged again; no server is started for it. Default: false."""
 
 
 class CompileRunSpec(ApiModel):
@@ -289,7 +300,8 @@ class CompileRunSpec(ApiModel):
     references: Annotated[tuple[Reference, ...], Field(max_length=2)] = ()
     """Models to compare with; without any, the floors decide. Set by the agent when it creates the run. Immutable."""
     attempt: Annotated[int, Field(ge=1, le=1000000)] = 1
-    """Number of the agent's runs of this procedure, including this one: each later attempt has a smaller chance to pass by luck.
+    """Number of the agent's evaluated runs of this procedure since the last promotion, including this one: each later attempt has a
+    smaller chance to pass by luck.
     Set by the agent when it creates the run. Immutable. Default: 1."""
 
 

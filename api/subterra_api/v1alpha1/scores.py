@@ -50,6 +50,8 @@ class Difference(SampleStats):
 
     judges: tuple[float, ...] = ()
     """Mean difference according to each judge."""
+    skew: float | None = None
+    """Skewness of the differences; absent if an earlier version measured them."""
 
 
 class Proportion(StatusModel):
@@ -73,21 +75,52 @@ class DiscordantPairs(StatusModel):
 
 
 class Comparison(StatusModel):
-    """The candidate compared with a reference, on the scenarios not affected by the edits between them."""
+    """The candidate compared with a reference. What needs the procedure is compared on scenarios that no edit affects."""
 
     against: str
     """The reference: serving or anchor."""
     criteria: dict[str, Difference]
-    """Differences per criterion; Graceful Handling counts only scenarios in which the customer posed a challenge."""
+    """Differences per criterion: Task Success and Information Accuracy on scenarios that no edit affects, the others on all.
+    Graceful Handling counts only where the customer posed a challenge."""
     failures: DiscordantPairs
     """Scenarios in which exactly one side failed."""
+    conformance: DiscordantPairs | None = None
+    """Scenarios in which exactly one side did not follow the procedure; absent if an earlier version compared."""
+    scenarios: int | None = None
+    """Number of scenarios that count, affected or not; absent if an earlier version compared."""
+    common: int | None = None
+    """Number of these that the reference has played too."""
+
+
+class AffectedScenarios(StatusModel):
+    """The candidate where an edit since the serving version changed what is right, so that the two cannot be compared."""
+
+    criteria: dict[str, SampleStats]
+    """Task Success and Information Accuracy."""
+    failures: Proportion
+    """Conversations with a Task Success of 3 or less."""
+    conformance: Proportion
+    """Conversations that follow the procedure to its end."""
+    in_context: dict[str, Difference] = {}
+    """Differences to the first InContext baseline, less those of the serving version where no edit applies."""
+
+
+class JudgeReliability(StatusModel):
+    """How far the judges agree with each other and with themselves."""
+
+    kappa: float | None = None
+    """Quadratically weighted kappa of the two judges, over all criteria; absent with one judge or few conversations."""
+    disagreement: float | None = None
+    """Root mean square of the differences of their scores."""
+    repeat_sd: tuple[float, ...] = ()
+    """Standard deviation of each judge's scores of the same conversation."""
 
 
 class Statistics(StatusModel):
     """Sufficient statistics for the gate. They hold no bounds, whose level depends on the number of attempts."""
 
     criteria: dict[str, SampleStats]
-    """The candidate's scores; a conversation that could not be simulated or judged counts as 1."""
+    """The candidate's scores; a conversation that could not be simulated, or that no judge has scored, counts as 1."""
     failures: Proportion
     """Conversations with a Task Success of 3 or less."""
     conformance: Proportion
@@ -96,6 +129,14 @@ class Statistics(StatusModel):
     """Comparisons with the serving version and with the anchor."""
     missing: float = 0.0
     """Share of judgements that are missing."""
+    format: int = 1
+    """2: the fields that are absent in scores of earlier versions are there."""
+    repeated: int = 0
+    """Number of conversations with a customer that another one had already; equal customers count as one."""
+    affected: AffectedScenarios | None = None
+    """The candidate where an edit changed what is right; absent if it changed nothing."""
+    judging: JudgeReliability | None = None
+    """Reliability of the judges; absent where rules judge."""
 
 
 class RobustnessScore(StatusModel):
@@ -145,9 +186,9 @@ class Scores(StatusModel):
     slots_exact: float | None = None
     """Share of the customer's values that the agent repeated exactly."""
     branches_judged: int | None = None
-    """Number of branches with 30 or more conversations."""
+    """Number of branches that were taken."""
     worst_branches: Annotated[tuple[Branch, ...], Field(max_length=8)] | None = None
-    """Branches with the most failures: up to five of those, then a few with fewer conversations, which are only reported."""
+    """Branches that surely fail most, the worst first."""
     fabrication: Proportion | None = None
     """Values that neither the customer nor the context gave, of all values that the agent asserted; absent if not measured."""
     robustness: Annotated[tuple[RobustnessScore, ...], Field(max_length=8)] | None = None

@@ -10,6 +10,8 @@ from statistics import NormalDist
 
 from subterra_api.v1alpha1.scores import DiscordantPairs, Interval, Proportion, SampleStats
 
+UNSEEN = 1.5
+"""Values at the end of the scale that are added where the skewness of a sample is not known."""
 _STEPS = 40
 """Bisections of an interval of length 2: accurate to 2e-12."""
 
@@ -36,10 +38,45 @@ def t_quantile(p: float, freedom: int) -> float:
     return z + g1 / v + g2 / v**2 + g3 / v**3 + g4 / v**4
 
 
-def mean_bounds(sample: SampleStats, alpha: float) -> Interval:
-    """Student's t interval of a mean; needs at least 11 values."""
-    reach = t_quantile(1 - alpha, sample.count - 1) * sample.sd / math.sqrt(sample.count)
-    return Interval(mean=sample.mean, low=sample.mean - reach, high=sample.mean + reach)
+def mean_bounds(sample: SampleStats, alpha: float, skew: float | None = None) -> Interval:
+    """Student's t interval of a mean, with a lower bound for negative skewness if `skew` is known; needs at least 11 values.
+
+    A few very low values among many equal ones make the t interval too narrow below. Such values come like rare events, so the
+    lower bound is that of a Poisson number of losses of equal size with the sample's variance and skewness. Without skewness the
+    two agree.
+    """
+    quantile = t_quantile(1 - alpha, sample.count - 1)
+    reach = quantile * sample.sd / math.sqrt(sample.count)
+    down = max(reach, _skewed_reach(sample, quantile, skew)) if skew is not None and skew < 0 else reach
+    return Interval(mean=sample.mean, low=sample.mean - down, high=sample.mean + reach)
+
+
+def _skewed_reach(sample: SampleStats, quantile: float, skew: float) -> float:
+    """Distance of the lower bound from the mean for losses of size -skew × sd, which came count / skew² times."""
+    events = sample.count / (skew * skew)
+    return -skew * sample.sd * (_events_bound(events, quantile) - events) / sample.count
+
+
+def _events_bound(events: float, quantile: float) -> float:
+    """Upper bound of a Poisson mean, by Wilson and Hilferty's approximation to the chi-squared distribution."""
+    more = events + 1
+    return more * (1 - 1 / (9 * more) + quantile / (3 * math.sqrt(more))) ** 3
+
+
+def unlike_any_seen(sample: SampleStats, worst: float, alpha: float, skew: float | None = None) -> float:
+    """Lower bound of a mean whose rare values of `worst` may not have come yet; needs at least 11 values.
+
+    Of events that never came in n conversations, -ln(alpha) / n may still come. Where the skewness is not known, some may also
+    have come and been mistaken for spread: then the bound is that of t with one and a half values of `worst` added, which keeps
+    its level from 30 values on.
+    """
+    n = sample.count
+    if skew is not None:
+        return sample.mean + min(0.0, worst - sample.mean) * -math.log(alpha) / n
+    total = n + UNSEEN
+    mean = (n * sample.mean + UNSEEN * worst) / total
+    squares = (n - 1) * sample.sd**2 + n * (sample.mean - mean) ** 2 + UNSEEN * (worst - mean) ** 2
+    return mean - t_quantile(1 - alpha, n) * math.sqrt(squares / total / (total - 1))
 
 
 def proportion_bounds(proportion: Proportion, alpha: float) -> Interval:
@@ -47,7 +84,9 @@ def proportion_bounds(proportion: Proportion, alpha: float) -> Interval:
     n, p, z2 = proportion.of, proportion.hits / proportion.of, z_quantile(1 - alpha) ** 2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     reach = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return Interval(mean=p, low=max(0.0, middle - reach), high=min(1.0, middle + reach))
+    # At the ends of the scale rounding would leave a bound next to 0 or 1, and faultless samples beyond a floor of 1.
+    low, high = max(0.0, middle - reach) if proportion.hits else 0.0, min(1.0, middle + reach) if p < 1 else 1.0
+    return Interval(mean=p, low=low, high=high)
 
 
 def difference_bounds(pairs: DiscordantPairs, alpha: float) -> Interval:

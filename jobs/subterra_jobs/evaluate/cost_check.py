@@ -48,6 +48,10 @@ class PlannedWork:
     """Finished conversations of each arm, served models first."""
     gold_conversations: int
     """Conversations of the dataset that the labeller's accuracy is measured on."""
+    candidate_only: Sequence[Scenario] = ()
+    """Further scenarios of the first arm."""
+    stored_conversations: int = 0
+    """Conversations of arms without a server, which are only judged."""
 
 
 async def check_cost(context: StageContext, planned: PlannedWork, pool: ClientPool) -> CostForecast | None:
@@ -75,11 +79,15 @@ async def check_cost(context: StageContext, planned: PlannedWork, pool: ClientPo
 
 def _remaining_cost(context: StageContext, planned: PlannedWork, pool: ClientPool) -> CostEstimate:
     """Cost without finished conversations and cached responses of judges."""
-    unfinished = [[scenario for scenario in planned.scenarios if cache.get(scenario.id) is None] for cache in planned.caches]
+    of_arms = [[*planned.scenarios, *(() if index else planned.candidate_only)] for index in range(len(planned.caches))]
+    unfinished = [
+        [scenario for scenario in scenarios if cache.get(scenario.id) is None]
+        for scenarios, cache in zip(of_arms, planned.caches, strict=True)
+    ]
     prices, settings = context.environment.prices, context.input.evaluation
-    batched = context.environment.judging.mode == "Batch"
+    batched, more = context.environment.judging.mode == "Batch", len(planned.candidate_only) + planned.stored_conversations
     forecast = estimate_cost(
-        planned.graph, settings, prices, planned.scenarios, unfinished, planned.gold_conversations, batched=batched
+        planned.graph, settings, prices, planned.scenarios, unfinished, planned.gold_conversations, more, batched=batched
     )
     try:
         parts = [

@@ -51,17 +51,18 @@ def estimate_cost(
     scenarios: Sequence[Scenario],
     unfinished: Sequence[Sequence[Scenario]],
     checked: int = llm_labeller.GOLD_SAMPLE,
+    more: int = 0,
     *,
     batched: bool = False,
 ) -> CostEstimate:
     """Cost of every paid role; `unfinished` has the scenarios still to simulate of each arm, served models first.
 
-    The labeller also reads `checked` conversations of the dataset. `batched` if judges and labeller are asked in batches. Raises
-    UnknownModelError.
+    The labeller also reads `checked` conversations of the dataset; `more` conversations are judged in addition to those of all
+    arms; `batched` if judges and labeller are asked in batches. Raises UnknownModelError.
     """
     items = _CostItems(graph, settings, prices, batched)
     baselines = unfinished[len(unfinished) - len(settings.baselines) :]
-    readers = items.readers(scenarios, len(scenarios) * len(unfinished), checked)
+    readers = items.readers(scenarios, len(scenarios) * len(unfinished) + more, checked)
     return CostEstimate((*items.customers(unfinished), *items.baselines(baselines), *readers))
 
 

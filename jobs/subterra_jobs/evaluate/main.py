@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
+from subterra_jobs.evaluate.analysis.judge_agreement import judge_reliability
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import mean_tokens, summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
@@ -24,10 +25,10 @@ from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.results import ArmResults, counted
+from subterra_jobs.evaluate.judge.results import ArmResults, JudgingQuality, Result, counted
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
-from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.build import build_scenarios, rare_branch_scenarios
 from subterra_jobs.evaluate.scenarios.robustness import RobustnessBlock, build_robustness
 from subterra_jobs.evaluate.scenarios.scenario import CustomerSignature, Scenario
 from subterra_jobs.evaluate.scenarios.training_overlap import count_in_training, training_signatures
@@ -53,6 +54,8 @@ class _Inputs:
     """Conversations that the candidate was trained on; `None` when they are no longer in the store."""
     training: frozenset[CustomerSignature]
     scenarios: list[Scenario]
+    rare_branches: list[Scenario]
+    """Further customers of the candidate on branches that few others take."""
     robustness: RobustnessBlock
 
 
@@ -87,21 +90,22 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         taking_part = await _connect(inputs, pool, stack)
         await taking_part.examiner.prepare(halt)
         forecast = await check_cost(context, _planned_work(inputs, taking_part), pool)
-        conforming = len(inputs.scenarios) * len(taking_part.arms)
+        conforming = len(inputs.scenarios) * len(taking_part.arms) + len(inputs.rare_branches)
         conversations, further_steps = conforming + len(inputs.robustness.scenarios), taking_part.examiner.steps(conforming)
         progress = report_progress(context, pool, conversations, further_steps, forecast)
         steps = await stack.enter_async_context(progress)
         batches = await _simulate_and_examine(inputs, taking_part, steps, halt)
+        rare = await _examine_rare_branches(inputs, taking_part, batches, steps, halt)
         quality = await taking_part.examiner.quality(batches, halt)
         results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, halt)
         figures = await pool.stats()
-    _require_counted(results)
-    scores = _scores(inputs, results, robustness)
+    results = _require_counted(results, {arm.name for arm in taking_part.arms if arm.stored})
+    scores = _scores(inputs, results, rare, robustness, quality)
     details = _provenance(inputs, taking_part) | (
         forecast.summary(figures.usd, figures.cached_share) if forecast and figures else {}
     )
     retiring = retiring_models(context.input, context.environment.today)
-    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness, retiring)
+    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, rare, robustness, retiring)
     write_report(context.output, evaluated)
     message = closing_message(results, scores)
     if figures is None:
@@ -114,8 +118,9 @@ def _inputs(context: StageContext) -> _Inputs:
     training = training_signatures(dataset) if dataset else frozenset()
     settings = context.input.evaluation
     scenarios = build_scenarios(graph, settings, training)
+    rare = rare_branch_scenarios(graph, settings, scenarios, training)
     robustness = build_robustness(graph, settings, robustness_run.customer_sources(graph))
-    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios, robustness)
+    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios, rare, robustness)
 
 
 def _dataset(context: StageContext) -> Path | None:
@@ -148,7 +153,11 @@ async def _connect(inputs: _Inputs, pool: ClientPool, stack: AsyncExitStack) -> 
 
 
 def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:
-    return PlannedWork(inputs.graph, inputs.scenarios, [*taking_part.caches.values()], GOLD_SAMPLE if inputs.dataset else 0)
+    stored = [taking_part.caches[arm.name] for arm in taking_part.arms if arm.stored]
+    found = sum(cache.get(scenario.id) is not None for cache in stored for scenario in inputs.scenarios)
+    caches = [taking_part.caches[arm.name] for arm in taking_part.arms if not arm.stored]
+    gold = GOLD_SAMPLE if inputs.dataset else 0
+    return PlannedWork(inputs.graph, inputs.scenarios, caches, gold, inputs.rare_branches, found)
 
 
 async def _simulate_and_examine(
@@ -179,6 +188,27 @@ async def _simulate_and_examine(
     return await run_in_blocks(block_slices(len(scenarios), INTERIM_BLOCK), examine, is_futile, halt)
 
 
+async def _examine_rare_branches(
+    inputs: _Inputs, taking_part: _Participants, batches: Sequence[ExaminedBatch], steps: StepCounter, halt: Cancellation
+) -> Sequence[Result]:
+    """The candidate's conversations on branches that few customers take; none after an evaluation that ended early."""
+    candidate, scenarios = taking_part.arms[0], inputs.rare_branches
+    if not scenarios or sum(len(batch.arms[candidate.name]) for batch in batches) < len(inputs.scenarios):
+        return ()
+    concurrency = inputs.context.environment.concurrency or CONCURRENCY
+    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), halt, steps.increment)
+    conversations = await simulate_all(
+        [candidate],
+        scenarios,
+        taking_part.users,
+        schedule,
+        max_agent_turns=agent_turn_limit(scenarios),
+        caches=taking_part.caches,
+    )
+    simulations = {candidate.name: [*zip(scenarios, conversations[candidate.name], strict=True)]}
+    return (await taking_part.examiner.examine(simulations, halt, steps.increment)).arms[candidate.name]
+
+
 async def _beyond_the_procedure(
     inputs: _Inputs, taking_part: _Participants, arms: ArmResults, steps: StepCounter, halt: Cancellation
 ) -> tuple[ArmResults, Robustness]:
@@ -200,7 +230,9 @@ async def _beyond_the_procedure(
     return {**arms, participants.CANDIDATE: results}, replace(robustness, labelling=quality)
 
 
-def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Scores:
+def _scores(
+    inputs: _Inputs, results: ArmResults, rare: Sequence[Result], robustness: Robustness, quality: JudgingQuality
+) -> Scores:
     settings = inputs.context.input.evaluation
     scripted = settings.simulator.name == "scripted"
     covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
@@ -211,20 +243,26 @@ def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Sco
         "robustness": robustness.scores(),
         "covers": covers,
     }
-    return summarise(results, settings.seed).model_copy(update=more)
+    scores = summarise(results, settings.seed, rare)
+    if scores.statistics is not None:
+        more["statistics"] = scores.statistics.model_copy(update={"judging": judge_reliability(results, quality.repeats)})
+    return scores.model_copy(update=more)
 
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:
     return {name: [result for batch in batches for result in batch.arms[name]] for name in batches[0].arms}
 
 
-def _require_counted(arms: ArmResults) -> None:
-    for name, results in arms.items():
+def _require_counted(arms: ArmResults, stored: Collection[str] = ()) -> ArmResults:
+    """The arms, without `stored` ones that have had no such conversation before. Raises InvalidInputError."""
+    shown = {name: results for name, results in arms.items() if name not in stored or counted(results)}
+    for name, results in shown.items():
         if not counted(results):
             raise InvalidInputError(
                 f"the simulated customer left early in all {len(results)} conversations with {name}, whose steps were right; "
                 "choose another model for evaluation.simulator"
             )
+    return shown
 
 
 def _provenance(inputs: _Inputs, taking_part: _Participants) -> dict[str, str]:

@@ -69,7 +69,7 @@ def main(stage: Stage, work: Work) -> None:
     exit_on_signals()
     try:
         result = execute(stage, work, _read_input(arguments.input), attach=arguments.attach)
-        message, code = result.model_dump_json(by_alias=True, exclude_none=True), ExitCode.SUCCEEDED
+        message, code = termination_message(result), ExitCode.SUCCEEDED
     except StageError as error:
         log.error("%s", error)
         message, code = str(error), error.code
@@ -176,6 +176,17 @@ def _read_input(path: str) -> RunInput:
         raise InvalidInputError(f"there is no input file at {path}; pass --input FILE") from None
     except ValidationError as error:
         raise InvalidInputError(f"{path} is not a valid run input: {error}") from None
+
+
+def termination_message(result: StageResult) -> str:
+    """The result as JSON that fits a termination message; if need be, with the end of its text cut off."""
+    text = result.model_dump_json(by_alias=True, exclude_none=True)
+    over = len(text.encode()) - RESULT_LIMIT
+    if over <= 0:
+        return text
+    # A character takes one byte or more, and the ellipsis three.
+    kept = result.message[: max(0, len(result.message) - over - 3)]
+    return result.model_copy(update={"message": f"{kept}…"}).model_dump_json(by_alias=True, exclude_none=True)
 
 
 def _write_termination_message(message: str) -> None:

@@ -15,11 +15,13 @@ from subterra_api.job_contract.messages import ExitCode, RunIdentity, RunInput, 
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import (
+    AffectedScenarios,
     Branch,
     Comparison,
     Difference,
     DiscordantPairs,
     Interval,
+    JudgeReliability,
     Proportion,
     RobustnessKind,
     RobustnessScore,
@@ -28,9 +30,9 @@ from subterra_api.v1alpha1.scores import (
     Statistics,
 )
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
-from subterra_jobs.evaluate.analysis.summary import WORST_BRANCHES, WORST_RARE
+from subterra_jobs.evaluate.analysis.summary import WORST_BRANCHES
 from subterra_jobs.evaluate.judge.results import CRITERIA
-from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
+from subterra_jobs.stage.runner import StageContext, StageOutcome, execute, termination_message
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore
 from subterra_testkit.repository import ROOT
 
@@ -127,16 +129,31 @@ def test_a_changed_byte_is_found(run_input: RunInput) -> None:
 
 def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message() -> None:
     interval, names = Interval(mean=4.1234, low=3.1234, high=4.9234), CRITERIA
-    apart = Difference(count=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234))
+    apart = Difference(count=5000, mean=-0.1234, sd=1.1234, judges=(-0.1234, -0.1234), skew=-1.12)
+    pairs, share = DiscordantPairs(worse=5000, better=5000, of=5000), Proportion(hits=5000, of=5000)
     comparison = Comparison(
-        against="serving", criteria=dict.fromkeys(names, apart), failures=DiscordantPairs(worse=5000, better=5000, of=5000)
+        against="serving",
+        criteria=dict.fromkeys(names, apart),
+        failures=pairs,
+        conformance=pairs,
+        scenarios=5000,
+        common=5000,
     )
+    sample = SampleStats(count=5000, mean=4.1234, sd=1.1234)
+    needs = ("taskSuccess", "informationAccuracy")
+    yardstick = Difference(count=5000, mean=-0.1234, sd=1.1234)
     found = Statistics(
-        criteria=dict.fromkeys(names, SampleStats(count=5000, mean=4.1234, sd=1.1234)),
-        failures=Proportion(hits=5000, of=5000),
-        conformance=Proportion(hits=5000, of=5000),
+        criteria=dict.fromkeys(names, sample),
+        failures=share,
+        conformance=share,
         comparisons=(comparison, comparison),
         missing=0.1234,
+        format=2,
+        repeated=5000,
+        affected=AffectedScenarios(
+            criteria=dict.fromkeys(needs, sample), failures=share, conformance=share, in_context=dict.fromkeys(needs, yardstick)
+        ),
+        judging=JudgeReliability(kappa=0.1234, disagreement=1.1234, repeat_sd=(0.1234, 0.1234)),
     )
     kinds = get_args(RobustnessKind)
     branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)
@@ -148,7 +165,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         turns_per_conversation=6.1234,
         slots_exact=0.9876,
         branches_judged=75,
-        worst_branches=(branch,) * (WORST_BRANCHES + WORST_RARE),
+        worst_branches=(branch,) * WORST_BRANCHES,
         fabrication=Proportion(hits=5000, of=50000),
         robustness=tuple(RobustnessScore(kind=kind, hits=60, of=60) for kind in kinds),
         covers="replies that rules recognize",
@@ -162,7 +179,17 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         message="m" * 500,
         scores=scores,
     )
-    assert len(result.model_dump_json(by_alias=True, exclude_none=True).encode()) < RESULT_LIMIT
+    text = termination_message(result)
+    assert len(text.encode()) <= RESULT_LIMIT
+    read = StageResult.model_validate_json(text)
+    assert read.scores == scores
+    assert read.message.startswith("m" * 50)
+    assert read.message.endswith("…")
+
+
+def test_a_result_that_fits_keeps_its_whole_message() -> None:
+    result = StageResult(stage="train", key="k", digest="d", path="p", message="as it is")
+    assert StageResult.model_validate_json(termination_message(result)) == result
 
 
 def test_every_failure_has_its_exit_code() -> None:

@@ -320,6 +320,23 @@ def test_bad_scores_are_a_success_of_the_run_and_a_failure_of_the_candidate() ->
     assert condition(decision, "Promotable") == ("False", "GateFailed")
 
 
+def judged_before(verdict: str, *, generation: int = 1, statistics_format: int = 1) -> Decision:
+    """A finished run whose status, of its first generation, has a verdict that today's rules would not give."""
+    stages = [{"name": name, **DONE} for name in ("generate", "train", "evaluate")]
+    scores = make.scores().dump()
+    scores["statistics"]["format"] = statistics_format
+    status = {"stages": stages, "scores": scores, "verdict": {"result": verdict, "reasons": ["once"]}, "observedGeneration": 1}
+    run = make.run(status)
+    run["metadata"]["generation"] = generation
+    return decide(run, input=make.frozen(run))
+
+
+def test_scores_of_an_earlier_release_keep_their_verdict_until_the_policy_changes() -> None:
+    assert condition(judged_before("Fail"), "Promotable") == ("False", "GateFailed")
+    assert condition(judged_before("Fail", generation=2), "Promotable") == ("True", "GatePassed")
+    assert condition(judged_before("Fail", statistics_format=2), "Promotable") == ("True", "GatePassed")
+
+
 def test_a_stricter_policy_judges_the_same_report_anew() -> None:
     assert condition(finished(4.6, {"minScore": 4.9}), "Promotable") == ("False", "GateFailed")
 

@@ -12,7 +12,7 @@ import numpy as np
 from subterra_jobs.evaluate.analysis import statistics
 from subterra_jobs.evaluate.analysis.judge_agreement import kappa_interval, repeat_variance
 from subterra_jobs.evaluate.analysis.summary import MIN_CHALLENGES, criterion_scores
-from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, TASK, ArmResults, Judgement, Repeat, Result, counted
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, HIGHEST, TASK, ArmResults, Judgement, Repeat, Result, counted
 
 QUESTION_MARKS = "?？؟"
 MIN_AGREEMENT_PAIRS = 30
@@ -68,15 +68,15 @@ def _questions(text: str) -> int:
 
 
 def compare_with(candidate: Sequence[Result], other: Sequence[Result], name: str, seed: int) -> dict[str, Any]:
-    """Paired comparison of the candidate with another arm, on scenarios that are judged in both, not left out and not affected by
-    an edit.
+    """Paired comparison of the candidate with another arm, on scenarios that were played in both, not left out and not affected by
+    an edit. A judgement that is missing counts as in the gate.
 
     p-values are of Wilcoxon's test, adjusted for five criteria (Holm); `dz` is the mean difference in its standard deviations.
     """
     pairs = [(mine, theirs) for mine, theirs in zip(candidate, other, strict=True) if _comparable(mine, theirs)]
     sides = dict(_paired_scores(pairs))
     adjusted = statistics.holm({criterion: statistics.wilcoxon(*both).p for criterion, both in sides.items()})
-    failed = Counter((mine.failed, theirs.failed) for mine, theirs in pairs)
+    failed = Counter((mine.failed, theirs.failed and _judged(theirs)) for mine, theirs in pairs)
     return {
         "against": name,
         "scenarios": len(candidate),
@@ -88,17 +88,28 @@ def compare_with(candidate: Sequence[Result], other: Sequence[Result], name: str
 
 
 def _comparable(*both: Result) -> bool:
-    return all(
-        each.conversation.error is None and None not in each.judgements and not each.scenario.affected_by_edit and not each.left_out
-        for each in both
-    )
+    return all(each.conversation.error is None and not each.scenario.affected_by_edit and not each.left_out for each in both)
 
 
 def _paired_scores(pairs: Sequence[tuple[Result, Result]]) -> Iterator[tuple[str, tuple[list[float], list[float]]]]:
     for name in CRITERIA:
         relevant = [pair for pair in pairs if name != GRACEFUL or any(result.challenged for result in pair)]
         if relevant:
-            yield name, ([mine.score(name) for mine, _ in relevant], [theirs.score(name) for _, theirs in relevant])
+            scored = [_scored_alike(*pair, name) for pair in relevant]
+            yield name, ([mine for mine, _ in scored], [theirs for _, theirs in scored])
+
+
+def _scored_alike(mine: Result, theirs: Result, name: str) -> tuple[float, float]:
+    """Both scores by the judges who scored both. Without any, a gap counts against the candidate, as in the gate."""
+    pairs = zip(mine.judgements, theirs.judgements, strict=True)
+    both = [(a.scores[name], b.scores[name]) for a, b in pairs if a is not None and b is not None]
+    if both:
+        return sum(a for a, _ in both) / len(both), sum(b for _, b in both) / len(both)
+    return mine.score(name), theirs.score(name) if _judged(theirs) else HIGHEST
+
+
+def _judged(result: Result) -> bool:
+    return any(each is not None for each in result.judgements)
 
 
 def _paired_summary(mine: list[float], theirs: list[float], seed: int) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Agreement between judges and repeatability of one judge."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from subterra_api.v1alpha1.scores import Interval
+from subterra_api.v1alpha1.scores import Interval, JudgeReliability
 from subterra_jobs.evaluate.analysis.statistics import CELLS, RESAMPLES
+from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, ArmResults, Repeat, Result
 
 Floats = npt.NDArray[np.float64]
+MIN_PAIRS = 150
+"""Pairs of scores from which the agreement of two judges is judged: those of 30 conversations."""
 
 
 def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
@@ -26,6 +29,37 @@ def kappa_interval(first: Sequence[float], second: Sequence[float], rng: np.rand
     drawn = (rng.integers(0, len(a), (size, len(a))) for size in sizes)
     low, high = np.percentile(np.concatenate([_kappas(a[rows], b[rows]) for rows in drawn]), [2.5, 97.5])
     return Interval(mean=float(_kappas(a, b)), low=float(low), high=float(high))
+
+
+def judge_reliability(arms: ArmResults, repeats: Sequence[Repeat]) -> JudgeReliability | None:
+    """Agreement of two judges over all criteria, and how far each agrees with itself; `None` where rules judge."""
+    results = [result for of_arm in arms.values() for result in of_arm if result.conversation.error is None]
+    pairs = [pair for result in results for pair in _score_pairs(result)]
+    variances = [repeat_variance(_repeated(repeats, judge)) for judge in sorted({repeat.judge for repeat in repeats})]
+    if not pairs and not variances:
+        return None
+    repeat_sd = tuple(round(variance**0.5, 4) for variance in variances if variance is not None)
+    if len(pairs) < MIN_PAIRS:
+        return JudgeReliability(repeat_sd=repeat_sd)
+    first, second = ([pair[judge] for pair in pairs] for judge in (0, 1))
+    disagreement = float(np.sqrt(np.mean((np.asarray(first) - np.asarray(second)) ** 2)))
+    kappa = round(weighted_kappa(first, second), 4)
+    return JudgeReliability(kappa=kappa, disagreement=round(disagreement, 4), repeat_sd=repeat_sd)
+
+
+def _score_pairs(result: Result) -> Iterator[tuple[float, float]]:
+    """Both judges' scores of each criterion that applies."""
+    scored = [each for each in result.judgements if each is not None]
+    if len(scored) == 2:
+        for name in CRITERIA:
+            if name != GRACEFUL or result.challenged:
+                yield float(scored[0].scores[name]), float(scored[1].scores[name])
+
+
+def _repeated(repeats: Sequence[Repeat], judge: int) -> list[tuple[float, float]]:
+    """Both scores of everything that one judge scored twice."""
+    own = [repeat for repeat in repeats if repeat.judge == judge]
+    return [(float(each.first.scores[name]), float(each.second.scores[name])) for each in own for name in CRITERIA]
 
 
 def repeat_variance(plays: Sequence[Sequence[float]]) -> float | None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from subterra_api.v1alpha1.scores import Branch, Interval, MeanTokens, Scores
 from subterra_core.drawing.graph_summary import FailureCounts, TraversalCounts
-from subterra_core.gate.verdict import MIN_SAMPLE
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis import statistics
-from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics, rounded
+from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
+from subterra_jobs.evaluate.analysis.paired_scores import rounded
 from subterra_jobs.evaluate.judge.conformance import Nodes
 from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Result, counted
 from subterra_jobs.evaluate.scenarios.path_cover import path_edges
@@ -21,8 +21,8 @@ from subterra_jobs.llm.cost_estimate import text_tokens
 
 MIN_CHALLENGES = 5
 """Graceful Handling is omitted when fewer conversations were challenged."""
-WORST_BRANCHES, WORST_RARE = 5, 2
-"""Branches in the termination message, with enough conversations for the gate and with fewer; the report has all."""
+WORST_BRANCHES = 4
+"""Branches in the termination message; the report has all."""
 
 
 def criterion_scores(results: Sequence[Result], criterion: str) -> list[float]:
@@ -30,8 +30,10 @@ def criterion_scores(results: Sequence[Result], criterion: str) -> list[float]:
     return [r.score(criterion) for r in results if criterion != GRACEFUL or r.challenged]
 
 
-def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
-    """Scores that the gate needs, from the arms `candidate` and, if present, `serving` and `anchor`; baselines are ignored.
+def summarise(arms: Mapping[str, Sequence[Result]], seed: int, rare_branches: Sequence[Result] = ()) -> Scores:
+    """Scores that the gate needs, from the arms `candidate` and, if present, `serving` and `anchor`.
+
+    Further conversations on `rare_branches` count for the branches alone.
 
     A failed conversation gets the lowest score on every criterion. `scenarios` counts those that are left out too. Raises
     ValueError when all are.
@@ -42,9 +44,7 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
         del criteria[GRACEFUL]
     finished = [r for r in results if r.conversation.error is None]
     exact = [mention.exact for r in results for mention in r.replay.mentions]
-    outcomes = branch_outcomes(results)
-    judged = [branch for branch in outcomes if branch.conversations >= MIN_SAMPLE]
-    rare = [branch for branch in outcomes if branch.conversations < MIN_SAMPLE and branch.failures]
+    outcomes = branch_outcomes([*results, *counted(rare_branches)])
     return Scores(
         scenarios=len(arms[CANDIDATE]),
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
@@ -52,8 +52,8 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
         conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),
         turns_per_conversation=round(sum(len(r.conversation.replies) for r in finished) / max(1, len(finished)), 4),
         slots_exact=round(sum(exact) / len(exact), 4) if exact else None,
-        branches_judged=len(judged),
-        worst_branches=(*judged[:WORST_BRANCHES], *rare[:WORST_RARE]),
+        branches_judged=len(outcomes),
+        worst_branches=tuple(outcomes[:WORST_BRANCHES]),
         statistics=gate_statistics(arms),
     )
 

@@ -7,7 +7,7 @@ from subterra_api.v1alpha1.scores import Proportion
 from subterra_jobs.evaluate.judge.conformance import Replay
 from subterra_jobs.evaluate.judge.fabrication import Assertion
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY, Conversation
+from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY, NOT_STORED, Conversation
 
 TASK, ACCURACY, CONSISTENCY = "taskSuccess", "informationAccuracy", "consistency"
 GRACEFUL, NATURAL = "gracefulHandling", "naturalness"
@@ -56,9 +56,9 @@ class Result:
     """What the agent asserted; of the candidate only."""
 
     def score(self, criterion: str) -> float:
-        """Mean of the judges, from 1 to 5. A missing judgement counts as the lowest."""
-        scores = [LOWEST if each is None else float(each.scores[criterion]) for each in self.judgements]
-        return sum(scores) / len(scores)
+        """Mean of the judges who scored, from 1 to 5; the lowest if none did."""
+        scores = [float(each.scores[criterion]) for each in self.judgements if each is not None]
+        return sum(scores) / len(scores) if scores else LOWEST
 
     @property
     def failed(self) -> bool:
@@ -76,12 +76,20 @@ class Result:
         return self.conversation.error is None and self.replay.conformant
 
     @property
+    def absent(self) -> bool:
+        """Whether the arm has no server and has not had this conversation before."""
+        return self.conversation.error == NOT_STORED
+
+    @property
     def left_out(self) -> bool:
-        """Whether the conversation says nothing about the agent: the customer left early, and until then every step was right.
+        """Whether the conversation says nothing about the agent: the customer left early, and until then every step was right. Or
+        there is none.
 
         An agent that had gone wrong before, for example by ending the conversation itself, is not excused, and neither is one
         whose steps are unknown.
         """
+        if self.absent:
+            return True
         known = bool(self.replay.labelled or not self.conversation.replies)
         return known and self.conversation.fault == LEFT_EARLY and self.conversation.error is None and self.replay.broken_off
 

@@ -70,6 +70,8 @@ class Evaluated:
     provenance: Mapping[str, str]
     quality: JudgingQuality = field(default_factory=JudgingQuality)
     gate: Gate = field(default_factory=Gate)
+    rare_branches: Sequence[Result] = ()
+    """Further conversations of the candidate, which count for the branches alone."""
     robustness: Robustness | None = None
     """`None` if no robustness customers were planned."""
     retiring: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "fabrication": _fabrication(evaluated),
         "robustness": robustness_rows(evaluated.robustness) if evaluated.robustness else [],
         "illegalTransitions": illegal_transitions(kept),
-        "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes(kept)],
+        "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes([*kept, *counted(evaluated.rare_branches)])],
         "edgesNotPlayed": [list(edge) for edge in uncovered_edges(evaluated.graph, [result.scenario for result in results])],
         "provenance": dict(evaluated.provenance),
         "scenarios": [

@@ -5,7 +5,7 @@ edge is on some path as far as the number of scenarios allows.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from subterra_api.digest import sha256, short
@@ -16,7 +16,7 @@ from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, k
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.evaluate.scenarios import customer_profiles
 from subterra_jobs.evaluate.scenarios.customer_profiles import CustomerProfile
-from subterra_jobs.evaluate.scenarios.path_cover import cover_edges, draw_paths
+from subterra_jobs.evaluate.scenarios.path_cover import cover_edges, draw_paths, rare_branch_paths
 from subterra_jobs.evaluate.scenarios.scenario import CustomerSignature, Scenario
 
 _TRIES = 50
@@ -33,6 +33,24 @@ def build_scenarios(graph: Graph, settings: Evaluation, training: frozenset[Cust
         scenario = _distinct_scenario(graph, _Draft(index, path, profile), settings.seed, training, scenarios.keys())
         scenarios[scenario.id] = scenario
     return list(scenarios.values())
+
+
+def rare_branch_scenarios(
+    graph: Graph, settings: Evaluation, scenarios: Sequence[Scenario], training: frozenset[CustomerSignature] = frozenset()
+) -> list[Scenario]:
+    """Further customers for branches that `scenarios` take too rarely to tell whether they fail; they count for nothing else.
+
+    They have the profiles of the first scenarios and come after those in every draw, so that all scenarios stay as drawn.
+    """
+    paths = rare_branch_paths(graph, [scenario.path for scenario in scenarios], settings.seed)
+    known: dict[str, Scenario] = {scenario.id: scenario for scenario in scenarios}
+    found: list[Scenario] = []
+    for number, path in enumerate(paths):
+        draft = _Draft(len(scenarios) + number, path, scenarios[number % len(scenarios)].profile)
+        scenario = _distinct_scenario(graph, draft, settings.seed, training, known.keys())
+        known[scenario.id] = scenario
+        found.append(scenario)
+    return found
 
 
 @dataclass(frozen=True)

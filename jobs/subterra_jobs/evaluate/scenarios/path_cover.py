@@ -14,6 +14,10 @@ from subterra_jobs.dialogue.sampling import choose_by_weight, sample_path
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 
 EdgeKey = tuple[str, str]
+BRANCH_PLAYS = 12
+"""Conversations that a branch needs: one that always fails is then told from one that fails in 40 % of them, among 75 branches."""
+MAX_MORE = 0.2
+"""Largest share of further conversations for this."""
 _TRIES = 50
 
 
@@ -35,6 +39,24 @@ def cover_edges(graph: Graph, paths: list[Path], rng: random.Random) -> list[Pat
         if spare is not None:
             covered[spare] = through
     return covered
+
+
+def rare_branch_paths(graph: Graph, paths: Sequence[Path], seed: int) -> list[Path]:
+    """Further paths, so that every branch of a hub is taken `BRANCH_PLAYS` times, if a fifth of the number of `paths` suffices.
+
+    The rarest branches come first.
+    """
+    rng = random.Random(f"evaluate/{seed}/branches")
+    counts = Counter(hop for path in paths for hop in path_edges(path))
+    branches = [(node.id, edge.to) for node in graph.spec.nodes if len(node.next) > 1 for edge in node.next]
+    more: list[Path] = []
+    for hop in sorted(branches, key=lambda hop: (counts[hop], hop)):
+        while counts[hop] < BRANCH_PLAYS and len(more) < MAX_MORE * len(paths):
+            if (through := path_through(graph, hop, rng)) is None:
+                break
+            more.append(through)
+            counts.update(path_edges(through))
+    return more
 
 
 def path_edges(path: Path) -> set[EdgeKey]:

@@ -1,5 +1,6 @@
 """One evaluation scenario."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from subterra_core.procedure.graph import Path
 from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge, CustomerProfile
 
 Lines = tuple[str, ...]
+_NUMBERED = re.compile(r"(?<=^[0-9a-f]{12})-\d+$")
 CustomerSignature = tuple[object, ...]
 """Identifies a customer in the training data: the lines, or path and values where the lines are not known yet."""
 
@@ -40,6 +42,11 @@ class Scenario:
     """Index of the line that the flowchart has no place for."""
     unlisted: str = ""
     """The value in that line that is in no list."""
+
+    @property
+    def customer(self) -> str:
+        """What the customers of equal scenarios share: their id without the number that keeps them apart."""
+        return _NUMBERED.sub("", self.id)
 
     @property
     def signature(self) -> CustomerSignature:

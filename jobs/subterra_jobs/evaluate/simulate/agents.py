@@ -10,6 +10,7 @@ from subterra_core.procedure.text import flowchart_text, knowledge_text, variabl
 from subterra_jobs.dialogue.prompt_blocks import xml_block
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
+from subterra_jobs.evaluate.simulate.conversation import NOT_STORED
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages, Reply, UnplayableError, VLLMClient
 from subterra_jobs.llm.behavior.stops import explained
 from subterra_jobs.llm.client import Message, Request
@@ -49,6 +50,16 @@ class Arm:
     name: str
     agent: Agent
     fingerprint: str
+    stored: bool = False
+    """Whether only conversations in the store take part: no server is there to have others."""
+
+
+class AbsentAgent:
+    """The agent of an arm without a server."""
+
+    async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
+        """Always raises UnplayableError."""
+        raise UnplayableError(NOT_STORED, server_failed=False)
 
 
 class ServedAgent:

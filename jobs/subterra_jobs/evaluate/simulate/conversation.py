@@ -9,6 +9,9 @@ from subterra_jobs.evaluate.simulate.vllm_client import Reply
 LEFT_EARLY = "left before all wishes were said"
 """Fault of a customer who leaves early, and does so again when reminded."""
 
+NOT_STORED = "not in the store"
+"""Error of a conversation that an arm without a server has not had in an earlier evaluation."""
+
 
 @dataclass(frozen=True)
 class Conversation:

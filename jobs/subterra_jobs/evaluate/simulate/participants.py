@@ -14,7 +14,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.agents import Arm, InContextAgent, ServedAgent
+from subterra_jobs.evaluate.simulate.agents import AbsentAgent, Arm, InContextAgent, ServedAgent
 from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
 from subterra_jobs.evaluate.simulate.simulation import UserFactory
 from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUserFactory
@@ -29,7 +29,9 @@ CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")
 """Names of the arms that the gate compares."""
 START_SECONDS = 600.0
 """Time limit for a vLLM to load its model."""
-_KINDS = {"InContext": "in-context", "Orchestrator": "orchestrator"}
+IN_CONTEXT = "in-context"
+"""What the names of arms of that kind begin with."""
+_KINDS = {"InContext": IN_CONTEXT, "Orchestrator": "orchestrator"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def _baseline_arm(run: RunInput, graph: Graph, pool: ClientPool, index: int) -> 
 async def connect_arms(context: StageContext, graph: Graph, stack: AsyncExitStack) -> tuple[list[Arm], dict[str, str]]:
     """Arms of candidate and references once their servers answer, and model name and server version for the report.
 
+    A reference without a server takes part with conversations that it had with the same customers on a server of this version.
     `stack` closes the connections. Raises InfrastructureError.
     """
     run, store = context.input, context.store
@@ -90,19 +93,21 @@ async def connect_arms(context: StageContext, graph: Graph, stack: AsyncExitStac
     digest = store.digest(artifact_path("train", run.keys.model))
     connected = await asyncio.gather(*(connect(server) for server in model_servers(run, context.environment, digest)))
     _, model, version = connected[0]
-    return [arm for arm, _, _ in connected], {"model": model, "server_version": version}
+    stored = [
+        Arm(each.role.lower(), AbsentAgent(), cache_key("vllm", each.model_digest, version, max_tokens), stored=True)
+        for each in run.references
+        if each.stored
+    ]
+    return [*(arm for arm, _, _ in connected), *stored], {"model": model, "server_version": version}
 
 
 def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest: str | None) -> list[ModelServer]:
     """Servers of candidate and references. Raises InvalidInputError when the environment names too few or too many."""
-    urls = environment.reference_urls
-    if len(urls) != len(run.references):
-        raise InvalidInputError(
-            f"{REFERENCES_VARIABLE} names {len(urls)} servers for {len(run.references)} references; set one for each"
-        )
+    urls, served = environment.reference_urls, [reference for reference in run.references if not reference.stored]
+    if len(urls) != len(served):
+        raise InvalidInputError(f"{REFERENCES_VARIABLE} names {len(urls)} servers for {len(served)} references; set one for each")
     references = [
-        ModelServer(reference.role.lower(), url, reference.model_digest)
-        for reference, url in zip(run.references, urls, strict=True)
+        ModelServer(reference.role.lower(), url, reference.model_digest) for reference, url in zip(served, urls, strict=True)
     ]
     return [ModelServer(CANDIDATE, environment.vllm_url, candidate_digest or run.keys.model), *references]
 

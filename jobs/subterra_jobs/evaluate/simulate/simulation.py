@@ -12,7 +12,7 @@ from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
 from subterra_jobs.evaluate.simulate.agents import Agent, Arm, ServedAgent
-from subterra_jobs.evaluate.simulate.conversation import Conversation
+from subterra_jobs.evaluate.simulate.conversation import NOT_STORED, Conversation
 from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
 from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUserFactory, User
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Reply, UnplayableError, VLLMClient, wait_for_server
@@ -50,6 +50,8 @@ async def simulate_all(
         cache = (caches or {}).get(arm.name)
         if cache and (cached := cache.get(scenario.id)) is not None:
             return cached
+        if arm.stored:
+            return Conversation((), (), NOT_STORED)  # before the customer's first turn, which may cost something
         user = users.user(scenario, arm.fingerprint)
         conversation = await simulate(arm.agent, user, scenario, max_agent_turns, schedule.halt)
         if cache:

@@ -13,7 +13,7 @@ from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
-from subterra_operator.decide.agent.run_history import status_of
+from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
@@ -150,6 +150,7 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
         serving=version,
         candidate=_candidate(spec, plan),
         history=_history(before, version, spec.promotion.history_limit),
+        anchor=first_served(before) or (version.model_digest if version and version.run else None),
         endpoint=f"http://{name}.{namespace}.svc:{spec.serving.port}/v1" if snapshot.service else None,
         replicas=serving.ready,
         selector=_scale_selector(name, versions.active_version),

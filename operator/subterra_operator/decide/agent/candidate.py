@@ -10,7 +10,7 @@ from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunStatus, Ga
 from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
-from subterra_operator.decide.agent.run_history import run_that_made, runs_to_prune, status_of, supersede, suspend_all
+from subterra_operator.decide.agent.run_history import first_served, run_that_made, runs_to_prune, status_of, supersede, suspend_all
 from subterra_operator.decide.decision import Write, find_condition, patch, seconds_since
 from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.decide.run.status import VERDICTS
@@ -138,8 +138,9 @@ class CompilePlanner:
         return self._start_run(name, digest)
 
     def _start_run(self, name: str, digest: str) -> Plan:
-        compared = references(self.snapshot, self.before.serving, self.spec.promotion.anchor)
-        origin = new_run_origin(compared, next_attempt(self.snapshot.runs, digest))
+        compared = references(self.snapshot, self.before.serving, self.spec.promotion.anchor, first_served(self.before))
+        served = {version.run for version in (self.before.serving, *self.before.history) if version and version.run}
+        origin = new_run_origin(compared, next_attempt(self.snapshot.runs, digest, served))
         run = compile_run(self.snapshot.agent, self.spec, self.source, digest, origin)
         writes = (Write("apply", run, guard=self.snapshot.agent), *supersede(self.snapshot.runs, name))
         state = AgentState(False, Reason.COMPILING, starting_message(name), in_progress=True)

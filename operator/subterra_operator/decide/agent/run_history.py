@@ -25,6 +25,12 @@ def _made_and_evaluated(status: CompileRunStatus, model: str) -> bool:
     return status.artifacts.model == model and status.artifacts.report is not None
 
 
+def first_served(before: CompiledAgentStatus) -> str | None:
+    """Digest of the first model that the agent served; of agents that never recorded it, the oldest in the history."""
+    oldest = next((version for version in (*before.history[::-1], before.serving) if version and version.run), None)
+    return before.anchor or (oldest.model_digest if oldest else None)
+
+
 def supersede(runs: Iterable[Observed], wanted: str) -> tuple[Write, ...]:
     """Suspends unfinished runs of older inputs and marks them as replaced by ``wanted``; their finished work is kept."""
     old = (run for run in runs if run["metadata"]["name"] != wanted and annotation(run, SUPERSEDED_BY) != wanted)
@@ -57,7 +63,7 @@ def runs_to_prune(
     deployed = {annotations_of(deployment).get(RUN_ANNOTATION) for deployment in snapshot.deployments}
     needed = {wanted} | {version.run for version in before.history} | deployed
     free = [run for run in snapshot.runs if run["metadata"]["name"] not in needed and not is_deleting(run)]
-    chosen = {spec.promotion.pin, spec.promotion.anchor} - {None}
+    chosen = {spec.promotion.pin, spec.promotion.anchor, first_served(before)} - {None}
     others = [run for run in free if status_of(run).artifacts.model not in chosen]
     newest_first = sorted(others, key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]), reverse=True)
     return tuple(newest_first[spec.promotion.history_limit :])

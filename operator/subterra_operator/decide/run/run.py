@@ -14,7 +14,7 @@ from subterra_api.v1alpha1.compilerun import Artifacts, CompileInputs, CompileRu
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Verdict
-from subterra_core.gate.verdict import judge
+from subterra_core.gate.verdict import FORMAT, judge
 from subterra_core.model_retirements import retired_models
 from subterra_core.node_pools import default_ranks
 from subterra_core.provider_rules import provider_conflicts
@@ -89,7 +89,7 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
         steps = [_unwritten(step, context) for step in steps]
         before = before.model_copy(update={"retry_at": (run.get("status") or {}).get("retryAt")})  # a retry is not done with
     status = before.model_copy(update=_recorded_results(before, steps, frozen.input or {}))
-    verdict = _verdict(status, spec) if _all_succeeded(steps) else None
+    verdict = _verdict(status, spec, same_spec=_is_same_spec(run)) if _all_succeeded(steps) else None
     stages = (*(step.status for step in steps), _gate_stage(verdict))
     status = status.model_copy(update={"verdict": verdict, "stages": stages})
     decision = _status_only(run, status, blockers, context.now, spec.inputs)
@@ -122,9 +122,19 @@ def _gate_stage(verdict: Verdict | None) -> StageStatus:
     return StageStatus(name="gate", state="Succeeded", percent=100, message="; ".join(verdict.reasons))
 
 
-def _verdict(status: CompileRunStatus, spec: CompileRunSpec) -> Verdict | None:
-    """The verdict under the current policy; scores of a release that kept no statistics cannot be judged again."""
+def _is_same_spec(run: Observed) -> bool:
+    """Whether the recorded status, and so its verdict, is of this spec."""
+    return bool((run.get("status") or {}).get("observedGeneration") == run["metadata"].get("generation", 0))
+
+
+def _verdict(status: CompileRunStatus, spec: CompileRunSpec, *, same_spec: bool) -> Verdict | None:
+    """The verdict under the current policy; scores of a release that kept no statistics cannot be judged again.
+
+    Scores of an earlier release keep the verdict they got until the policy changes: its rules may have been others.
+    """
     if status.scores is None or status.scores.statistics is None:
+        return status.verdict
+    if same_spec and status.verdict is not None and status.scores.statistics.format < FORMAT:
         return status.verdict
     return judge(status.scores, spec.execution.gate, spec.attempt)
 

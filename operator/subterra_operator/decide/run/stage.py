@@ -131,7 +131,8 @@ class _StagePlanner:
         """The models that the evaluation compares, the candidate first."""
         spec = self.context.spec
         candidate = model_of(spec.inputs, artifact_path("train", self.context.keys.model), CANDIDATE)
-        return (candidate, *(reference_model(reference, index) for index, reference in enumerate(spec.references)))
+        served = (reference for reference in spec.references if not reference.stored)
+        return (candidate, *(reference_model(reference, index) for index, reference in enumerate(served)))
 
     def _retry_after_backoff(self, recorded: StageStatus) -> StageStep:
         """Another attempt after a passing failure or a disruption, after a wait that doubles each time."""

@@ -7,7 +7,16 @@ import pytest
 from scipy import optimize, stats
 
 from subterra_api.v1alpha1.scores import DiscordantPairs, Proportion, SampleStats
-from subterra_core.gate.bounds import difference_bounds, mean_bounds, proportion_bounds, scenarios_to_decide, t_quantile, tango_z
+from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
+from subterra_core.gate.bounds import (
+    difference_bounds,
+    mean_bounds,
+    proportion_bounds,
+    scenarios_to_decide,
+    t_quantile,
+    tango_z,
+    unlike_any_seen,
+)
 
 
 @pytest.mark.parametrize("freedom", [10, 11, 29, 49, 149, 299, 4999])
@@ -91,3 +100,37 @@ def test_the_number_that_decides_has_the_power_it_promises() -> None:
     n = scenarios_to_decide(0.25, 1.0, 0.05)
     assert n == pytest.approx((1.6449 + 0.8416) ** 2 * 16, rel=1e-3)
     assert scenarios_to_decide(0, 1, 0.05) == math.inf
+
+
+def catastrophes(n: int, events: int, *, skew: bool) -> tuple[SampleStats, float | None]:
+    """Differences that are 0 but for a few of -4."""
+    values = np.array([-4.0] * events + [0.0] * (n - events))
+    spread = values.std()
+    measured = float(((values - values.mean()) ** 3).mean() / spread**3) if spread else 0.0
+    sample = SampleStats(count=n, mean=float(values.mean()), sd=float(values.std(ddof=1)))
+    return sample, measured if skew else None
+
+
+@pytest.mark.parametrize("skew", [True, False])
+def test_rare_catastrophes_that_cost_the_margin_pass_in_five_percent_at_any_size_and_over_six_attempts(skew: bool) -> None:
+    rate, margin = 1 / 16, 0.25  # truly 0.25 worse
+    for n in [*range(30, 121, 3), 200, 300, 500, 1000]:
+        missed = 1.0
+        for attempt in range(1, 7):
+            level, passed = alpha_for_attempt(ALPHA, attempt), 0.0
+            for events in range(n // 16 + 1):
+                sample, measured = catastrophes(n, events, skew=skew)
+                low = min(mean_bounds(sample, level, measured).low, unlike_any_seen(sample, -4, level, measured))
+                passed += float(stats.binom.pmf(events, n, rate)) * (low >= -margin)
+            assert attempt > 1 or passed <= 0.05
+            missed *= 1 - passed
+        assert 1 - missed <= 0.05
+
+
+def test_differences_without_skewness_have_students_interval() -> None:
+    sample = SampleStats(count=300, mean=0, sd=0.9)
+    plain = mean_bounds(sample, 0.04)
+    assert mean_bounds(sample, 0.04, 0.0) == plain
+    assert mean_bounds(sample, 0.04, 2.0) == plain
+    assert mean_bounds(sample, 0.04, -0.01).low == pytest.approx(plain.low, abs=0.001)
+    assert unlike_any_seen(sample, -4, 0.04, 0.0) > plain.low

@@ -18,7 +18,9 @@ from subterra_api.v1alpha1.scores import (
     Statistics,
     Verdict,
 )
-from subterra_core.gate.verdict import alpha_for_attempt, binomial_tail, futile, judge
+from subterra_core.gate.attempts import alpha_for_attempt
+from subterra_core.gate.branch_failures import binomial_tail
+from subterra_core.gate.verdict import futile, judge
 
 CRITERIA = ("taskSuccess", "informationAccuracy", "consistency", "gracefulHandling", "naturalness")
 POLICY = GatePolicy()
@@ -88,23 +90,27 @@ def test_an_equal_candidate_passes_on_everything_at_once() -> None:
 def test_one_criterion_that_is_worse_is_enough_to_refuse(criterion: str) -> None:
     verdict = decided(compared(**{criterion: difference(-0.6)}))
     assert verdict.result == "Fail"
-    assert verdict.reasons == (f"{criterion} against serving: mean -0.60 (interval -0.69 to -0.51) against -0.25",)
+    assert verdict.reasons == (f"{criterion} against serving: mean -0.60 (interval -0.71 to -0.51) against -0.25",)
 
 
-def test_a_difference_that_may_be_beyond_the_margin_is_inconclusive_and_says_how_many_would_decide() -> None:
-    verdict = decided(compared(naturalness=difference(-0.2)))
+def test_a_difference_that_may_be_beyond_the_margin_is_inconclusive_and_says_how_many_would_show_an_equal_candidate() -> None:
+    verdict = decided(compared(naturalness=difference(-0.2, sd=1.2)))
     assert verdict.result == "Inconclusive"
     assert len(verdict.reasons) == 1
-    # (2.4089 + 0.8416)² × 0.9² / 0.05², at the level of the second attempt
-    assert verdict.reasons[0].endswith("about 3,423 scenarios would be needed to decide at the observed difference")
+    # (2.4089 + 1.6449)² × 1.2² / 0.25², at the level of the second attempt
+    assert verdict.reasons[0].endswith("if it is as good, about 379 scenarios would show it in the next attempt")
 
 
 def test_the_scenarios_that_would_decide_graceful_handling_are_counted_in_all_scenarios_not_in_challenges() -> None:
-    assert "about 10,270 scenarios" in decided(compared(gracefulHandling=difference(-0.2, n=100))).reasons[0]
+    assert "about 639 scenarios" in decided(compared(gracefulHandling=difference(-0.2, n=100))).reasons[0]
 
 
-def test_a_difference_at_the_margin_itself_is_never_told_apart_from_it() -> None:
-    assert "more than 100,000" in decided(compared(naturalness=difference(-0.25, judges=(-0.2, -0.2)))).reasons[0]
+def test_no_fewer_scenarios_than_there_were_are_asked_for() -> None:
+    assert "about 300 scenarios" in decided(compared(naturalness=difference(-0.25, judges=(-0.2, -0.2)))).reasons[0]
+
+
+def test_a_mean_next_to_its_floor_is_not_told_apart_from_it() -> None:
+    assert "more than 100,000 scenarios" in decided(naturalness=SampleStats(count=300, mean=3.5, sd=0.8)).reasons[0]
 
 
 def test_a_margin_is_what_the_policy_says() -> None:
@@ -263,10 +269,15 @@ def test_a_branch_that_may_be_good_enough_does_not_block() -> None:
     assert judged((18, 40)).result == "Pass"  # 45 %, which 40 % may well look like
 
 
-def test_a_branch_of_few_conversations_only_advises() -> None:
-    verdict = judged((20, 29))
+def test_a_rare_branch_blocks_as_soon_as_chance_cannot_explain_it() -> None:
+    assert judged((12, 12), among=40).result == "Fail"
+    verdict = judged((4, 6), among=14)
     assert verdict.result == "Pass"
-    assert verdict.reasons[1] == "advisory: branch choice → way0 failed in 20 of 29 conversations, too few to block"
+    assert "advisory: branch choice → way0 failed in 4 of 6 conversations, too few to block" in verdict.reasons
+
+
+def test_a_branch_above_the_ceiling_is_named_even_if_it_does_not_block() -> None:
+    assert "advisory: branch choice → way0 failed in 25 of 50 conversations, too few to block" in judged((25, 50)).reasons
 
 
 def test_the_more_branches_were_looked_at_the_surer_one_must_fail() -> None:

@@ -6,8 +6,12 @@ import pytest
 from tests.unit.operator import test_decide_run as runs
 
 from subterra_api.job_contract.messages import RunInput
+from subterra_api.v1alpha1.compiledagent import CompiledAgentStatus
+from subterra_operator.decide.agent.references import references
+from subterra_operator.decide.agent.run_history import first_served
 from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
+from subterra_operator.snapshot import AgentSnapshot
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.agent_decisions import (
     MODEL,
@@ -48,25 +52,67 @@ def test_a_first_run_is_compared_with_nothing_and_counts_as_the_first() -> None:
     assert {"references", "attempt"}.isdisjoint(made(decide(make.agent())))
 
 
-def test_a_new_run_is_compared_with_what_serves_and_another_seed_is_another_attempt() -> None:
+def test_a_new_run_is_compared_with_what_serves_and_counts_from_one_after_a_promotion() -> None:
     spec = made(begun(reseeded()))
     [reference] = spec["references"]
     assert (reference["role"], reference["modelDigest"], reference["modelPath"]) == ("Serving", MODEL, "models/1")
     assert (reference["maxLength"], reference["baseModel"]) == (1024, {"uri": "scratch"})
-    assert spec["attempt"] == 2
+    assert "attempt" not in spec
+
+
+def evaluated(attempt: int = 1) -> Object:
+    """A run that was evaluated after the promotion, and not promoted."""
+    other = other_run(make.agent())
+    other["spec"]["attempt"] = attempt
+    return other
+
+
+def test_a_run_that_was_evaluated_makes_another_seed_another_attempt() -> None:
+    assert made(begun(reseeded(), evaluated()))["attempt"] == 2
 
 
 def test_runs_of_another_procedure_do_not_count_as_attempts() -> None:
-    other = other_run(make.agent())
+    other = evaluated(7)
     other["spec"]["inputs"]["procedureDigest"] = "sha256:" + "0" * 64
-    other["spec"]["attempt"] = 7
-    assert made(begun(reseeded(), other))["attempt"] == 2
+    assert "attempt" not in made(begun(reseeded(), other))
+
+
+def test_runs_that_never_had_scores_do_not_count_as_attempts() -> None:
+    superseded = evaluated(7)
+    del superseded["status"]["scores"]
+    assert "attempt" not in made(begun(reseeded(), superseded))
+
+
+def test_runs_before_the_last_promotion_do_not_count_as_attempts() -> None:
+    older = evaluated(7)
+    older["metadata"] |= {"creationTimestamp": "2020-01-01T12:00:00Z"}
+    assert "attempt" not in made(begun(reseeded(), older))
 
 
 def test_attempts_go_on_from_the_highest() -> None:
-    other = other_run(make.agent())
-    other["spec"]["attempt"] = 7
-    assert made(begun(reseeded(), other))["attempt"] == 8
+    assert made(begun(reseeded(), evaluated(7)))["attempt"] == 8
+
+
+def test_the_first_version_that_served_is_the_anchor_until_a_person_moves_it() -> None:
+    agent = reseeded()
+    begun(agent)
+    assert agent["status"]["anchor"] == MODEL
+    serving = {"version": "v", "modelDigest": MODEL, "modelPath": "models/1", "run": "travel-now"}
+    before = CompiledAgentStatus.model_validate({"serving": serving, "anchor": OLDER})
+    snapshot = AgentSnapshot(agent, runs=(other_run(make.agent()),))
+    [anchor] = references(snapshot, None, None, first_served(before))
+    assert (anchor.role, anchor.model_digest, anchor.stored) == ("Anchor", OLDER, True)
+    [moved] = references(snapshot, None, OLDER, MODEL)
+    assert (moved.model_digest, moved.stored) == (OLDER, False)
+
+
+def test_an_agent_that_never_recorded_its_first_version_takes_the_oldest_of_its_history() -> None:
+    versions = [
+        {"version": str(number), "modelDigest": digest, "modelPath": "m", "run": "r"}
+        for number, digest in enumerate((MODEL, OLDER))
+    ]
+    assert first_served(CompiledAgentStatus.model_validate({"history": versions})) == OLDER
+    assert first_served(CompiledAgentStatus()) is None
 
 
 def test_an_anchor_is_compared_with_beside_what_serves_and_once_if_it_is_the_same() -> None:
@@ -130,9 +176,10 @@ def test_references_are_frozen_and_part_of_the_reports_address_only() -> None:
     assert plain.keys.report != compared.keys.report
 
 
-def test_the_evaluation_serves_every_reference() -> None:
+@pytest.mark.parametrize("more", [[], [REFERENCE | {"role": "Anchor", "modelDigest": OLDER, "stored": True}]])
+def test_the_evaluation_serves_every_reference_but_stored_ones(more: list[Object]) -> None:
     stages = [{"name": name, **runs.DONE} for name in ("generate", "train")]
-    run = compared_run()
+    run = compared_run(references=[REFERENCE, *more])
     run["status"] = {"stages": stages}
     [job] = [write.object for write in runs.decide(run, input=make.frozen(run)).writes if write.key.kind == "Job"]
     names = [each["name"] for each in job["spec"]["template"]["spec"]["initContainers"]]

@@ -1,10 +1,26 @@
 """Agreement of judges: textbook values, and judges that never vary."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from subterra_jobs.evaluate.analysis.judge_agreement import kappa_interval, repeat_variance, weighted_kappa
+from subterra_jobs.evaluate.analysis.judge_agreement import (
+    judge_reliability,
+    kappa_interval,
+    repeat_variance,
+    weighted_kappa,
+)
 from subterra_jobs.evaluate.analysis.statistics import cohens_dz
+from subterra_jobs.evaluate.judge.results import Judgement, Repeat, Result
+from subterra_testkit.runs.reports import single
+
+
+@pytest.fixture(scope="module")
+def results() -> Sequence[Result]:
+    return single(60)[1]["candidate"]
+
 
 YES_NO = ([1] * 20 + [1] * 5 + [0] * 10 + [0] * 15, [1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
 
@@ -62,3 +78,37 @@ def test_cohens_dz_is_in_standard_deviations_of_the_differences() -> None:
     assert cohens_dz([4, 5], [3, 4]) is None
     assert cohens_dz([], []) is None
     assert cohens_dz([4], [3]) is None
+
+
+def judged_twice(results: Sequence[Result], second: Callable[[Judgement], Judgement | None]) -> list[Result]:
+    """The results with a second judge."""
+    return [replace(each, judgements=(each.judgements[0], second(each.judgements[0]))) for each in results if each.judgements[0]]
+
+
+def test_two_judges_who_agree_have_full_reliability_and_one_who_guesses_has_not(results: Sequence[Result]) -> None:
+    same = judge_reliability({"candidate": judged_twice(results, lambda first: first)}, ())
+    assert same is not None
+    assert (same.kappa, same.disagreement) == (1, 0)
+    rng = np.random.default_rng(3)
+
+    def guess(first: Judgement) -> Judgement:
+        return replace(first, scores={name: int(rng.integers(1, 6)) for name in first.scores})
+
+    random = judge_reliability({"candidate": judged_twice(results, guess)}, ())
+    assert random is not None
+    assert random.kappa is not None
+    assert random.disagreement is not None
+    assert random.kappa < 0.3
+    assert random.disagreement > 1
+
+
+def test_rules_have_no_reliability_and_repeats_have_a_spread(results: Sequence[Result]) -> None:
+    arms = {"candidate": results}
+    assert judge_reliability(arms, ()) is None
+    [first] = results[0].judgements
+    assert first is not None
+    lower = replace(first, scores={name: score - 1 for name, score in first.scores.items()})
+    found = judge_reliability(arms, (Repeat(0, first, lower),))
+    assert found is not None
+    assert found.repeat_sd == (pytest.approx(0.5**0.5, abs=1e-3),)
+    assert found.kappa is None

@@ -14,7 +14,7 @@ from subterra_jobs.evaluate.main import _require_counted
 from subterra_jobs.evaluate.progress import closing_message
 from subterra_jobs.evaluate.report.report import build_report
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY, Conversation
+from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY, NOT_STORED, Conversation
 from subterra_testkit.runs.reports import Sample, evaluated, judged_by_rules, page, scripted_conversation, single
 
 
@@ -100,3 +100,35 @@ def test_an_evaluation_in_which_every_customer_left_early_says_so(sample: Sample
     assert gate_statistics({"candidate": results}).conformance.of == 0
     with pytest.raises(InvalidInputError, match="left early in all 60 conversations with candidate"):
         _require_counted({"candidate": results})
+
+
+def absent(result: Result) -> Result:
+    return judged_by_rules(result.scenario, Conversation((), (), NOT_STORED))
+
+
+def test_an_anchor_is_compared_where_its_conversations_are_in_the_store_and_has_failed_nowhere_else(sample: Sample) -> None:
+    results = sample[1]["candidate"]
+    arms = {"candidate": results, "anchor": [*results[:40], *map(absent, results[40:])]}
+    [found] = gate_statistics(arms).comparisons
+    assert (found.scenarios, found.common, found.failures.of) == (60, 40, 40)
+    assert {each.mean for each in found.criteria.values()} == {0.0}
+    assert found.failures.better == 0
+    assert len(counted(arms["anchor"])) == 40
+
+
+def test_an_anchor_without_any_conversation_is_named_and_shown_nowhere(sample: Sample) -> None:
+    results = sample[1]["candidate"]
+    arms = {"candidate": results, "anchor": [*map(absent, results)]}
+    [found] = gate_statistics(arms).comparisons
+    assert (found.criteria, found.failures.of, found.common) == ({}, 0, 0)
+    assert [*_require_counted(arms, {"anchor"})] == ["candidate"]
+
+
+def test_where_an_edit_applies_the_candidate_is_compared_with_the_first_in_context_baseline(sample: Sample) -> None:
+    results = (sample[1]["candidate"] * 2)[:100]
+    serving = [replace(each, scenario=replace(each.scenario, affected_by_edit=index >= 40)) for index, each in enumerate(results)]
+    found = gate_statistics({"candidate": results, "serving": serving, "in-context m": results, "in-context n": results}).affected
+    assert found is not None
+    assert set(found.criteria) == set(found.in_context) == {"taskSuccess", "informationAccuracy"}
+    assert {each.mean for each in found.in_context.values()} == {0.0}
+    assert gate_statistics({"candidate": results, "serving": results}).affected is None

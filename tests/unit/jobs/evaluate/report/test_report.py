@@ -70,7 +70,7 @@ def test_a_candidate_alone_is_compared_with_nobody(alone: Sample, page_alone: st
     assert "side by side" not in page_alone
 
 
-def test_touched_unplayed_and_unjudged_scenarios_are_not_compared(alone: Sample) -> None:
+def test_touched_and_unplayed_scenarios_are_not_compared_and_a_gap_counts_as_in_the_gate(alone: Sample) -> None:
     results = alone[1]["candidate"][:40]
     other = [
         replace(results[0], scenario=replace(results[0].scenario, affected_by_edit=True)),
@@ -79,8 +79,8 @@ def test_touched_unplayed_and_unjudged_scenarios_are_not_compared(alone: Sample)
         *results[3:],
     ]
     found = compare_with(results, other, "serving", 1)
-    assert (found["compared"], found["touched"]) == (37, 1)
-    assert compare_with(other, results, "serving", 1)["compared"] == 37
+    assert (found["compared"], found["touched"]) == (38, 1)
+    assert compare_with(other, results, "serving", 1)["compared"] == 38
 
 
 def test_wins_and_differences_are_the_candidates(alone: Sample) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import random
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import held_out, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
-from subterra_jobs.evaluate.scenarios.build import build_scenarios
-from subterra_jobs.evaluate.scenarios.path_cover import uncovered_edges
+from subterra_jobs.evaluate.scenarios.build import build_scenarios, rare_branch_scenarios
+from subterra_jobs.evaluate.scenarios.path_cover import BRANCH_PLAYS, MAX_MORE, path_edges, uncovered_edges
 from subterra_jobs.evaluate.scenarios.training_overlap import count_in_training, training_signatures
 from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUser
 from subterra_testkit.repository import ROOT
@@ -80,3 +82,27 @@ def test_customers_who_tell_facts_are_in_no_dataset_with_the_same_seed() -> None
 async def test_the_user_says_its_lines_in_order_and_then_nothing() -> None:
     user = ScriptedUser(["one", "two"])
     assert [await user.reply([]) for _ in range(4)] == ["one", "two", None, None]
+
+
+@pytest.mark.parametrize("count", [200, 300])
+def test_branches_that_few_customers_take_get_further_customers(count: int) -> None:
+    cast = build_scenarios(GRAPH, settings(count))
+    more = rare_branch_scenarios(GRAPH, settings(count), cast)
+    assert more
+    assert len(more) <= MAX_MORE * count
+    assert not {scenario.id for scenario in more} & {scenario.id for scenario in cast}
+    plays = Counter(edge for scenario in (*cast, *more) for edge in path_edges(scenario.path))
+    branches = [(node.id, edge.to) for node in SPEC.nodes if len(node.next) > 1 for edge in node.next]
+    assert min(plays[branch] for branch in branches) >= BRANCH_PLAYS
+    assert rare_branch_scenarios(GRAPH, settings(count), cast) == more
+
+
+def test_a_small_evaluation_plays_a_fifth_more_at_most() -> None:
+    cast = build_scenarios(GRAPH, settings(20))
+    assert len(rare_branch_scenarios(GRAPH, settings(20), cast)) <= 4
+
+
+def test_a_customer_that_had_to_be_played_again_is_the_same_customer() -> None:
+    scenario = build_scenarios(GRAPH, settings(20))[0]
+    assert replace(scenario, id=f"{scenario.id}-17").customer == scenario.customer == scenario.id
+    assert replace(scenario, id="a-1").customer == "a-1"

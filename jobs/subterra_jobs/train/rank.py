@@ -4,30 +4,37 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from subterra_jobs.errors import StageError
-from subterra_jobs.train.exchange import HELD_OUT_FILE, SCRATCH, TRAIN_FILE, Exchange, RankFailure, TrainingTask
+from subterra_jobs.errors import InfrastructureError, StageError
+from subterra_jobs.train.checkpoints import resumable
+from subterra_jobs.train.checkpoints.best_weights import adopt_best
+from subterra_jobs.train.exchange import HELD_OUT_FILE, SCRATCH, TRAIN_FILE, Exchange, TrainingTask
+from subterra_jobs.train.rank_failure import DAMAGED_FILE, failure_of, symptom_in
 from subterra_jobs.train.torchrun import die_with_parent
+
+if TYPE_CHECKING:
+    from subterra_jobs.train.trainer import StageTrainer
 
 HELD_OUT_LIMIT = 256
 """Held-out conversations used to compare checkpoints; more would take time and change little."""
 
 
 def main(directory: str) -> int:
-    """Trains and returns the exit code; rank 0 writes the model, then the result."""
+    """Trains and returns the exit code; rank 0 writes the model, then the result. Every rank that fails leaves its reason."""
     die_with_parent()
     exchange = Exchange(Path(directory))
     try:
         _init_distributed()
         _train(exchange.read_task(), exchange)
-    except StageError as error:
-        exchange.fail(RankFailure(error.code, str(error)))
-        return int(error.code)
-    except Exception:
-        traceback.print_exc()
-        return 1
+    except Exception as error:
+        if not isinstance(error, StageError):
+            traceback.print_exc()
+        failure = failure_of(error, rank := int(os.environ.get("RANK", "0")))
+        exchange.fail(failure, rank)
+        return int(failure.code)
     return 0
 
 
@@ -49,7 +56,6 @@ def _init_distributed() -> None:
 
 
 def _train(task: TrainingTask, exchange: Exchange) -> None:
-    from subterra_jobs.train import checkpoints
     from subterra_jobs.train.model import export
     from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
     from subterra_jobs.train.tokenized_dataset import load_examples
@@ -65,17 +71,33 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
     config = sft_config(settings, workload, task.checkpoint_dir)
     model = load_model(task.base_model, tokenizer, settings.seed)
-    trainer = build_trainer(
-        model, tokenizer, config, splits, lambda *line: exchange.report(line), labelled_loss=workload.pretrained_on_cpu
-    )
-    resumed = checkpoints.newest_complete(task.checkpoint_dir, task.ranks)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    if trainer.is_world_process_zero():
-        best = export.best_checkpoint(trainer.state, task.checkpoint_dir)
-        export.export_model(best, tokenizer, task.output_dir)
+    trainer = build_trainer(model, tokenizer, config, splits, workload, exchange)
+    resumed = _resume(trainer, task)
+    if trainer.is_world_process_zero() and not trainer.stopping:
+        best = export.exported_weights(trainer.state, task.checkpoint_dir)
+        export.export_model(best.folder, tokenizer, task.output_dir)
         figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
-        exchange.succeed({"precision": str(workload.dtype).removeprefix("torch."), **figures})
+        precision = str(workload.dtype).removeprefix("torch.")
+        exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})
     torch.distributed.barrier()
+
+
+def _resume(trainer: "StageTrainer", task: TrainingTask) -> Path | None:
+    """Trains to the end from the newest complete checkpoint, and returns that; from the start if there is none."""
+    resumed = resumable.newest_complete(task.checkpoint_dir, task.ranks)
+    if resumed and trainer.is_world_process_zero():
+        adopt_best(resumed, task.checkpoint_dir)
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    except Exception as error:
+        if resumed is None or trainer.began or symptom_in(f"{type(error).__name__}: {error}") is not DAMAGED_FILE:
+            raise
+        resumable.distrust(resumed)  # else every attempt would end here
+        raise InfrastructureError(
+            f"{resumed.name} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:300]}) and is not used again; "
+            "another attempt starts without it"
+        ) from error
+    return resumed
 
 
 if __name__ == "__main__":

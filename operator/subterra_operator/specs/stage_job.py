@@ -13,6 +13,7 @@ from subterra_api.job_contract.environment import (
     LOCAL_VLLM_URL,
     PROGRESS_PORT,
     REFERENCES_VARIABLE,
+    TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, Gate
@@ -161,7 +162,9 @@ def _pod(plan: _JobPlan) -> Object:
     config = {"name": "input", "configMap": {"name": input_name(plan.run_name)}}
     parts = PodParts([main], sidecars, [*volumes(plan.settings, SHARED_MEMORY[plan.attempt.stage]), config])
     # The kubelet counts a pod's deadline from when it accepts the pod; a Job's would count the wait for a node too.
-    lifetime = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
+    lifetime: Object = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
+    if plan.attempt.stage == "train":
+        lifetime["terminationGracePeriodSeconds"] = TRAIN_GRACE_SECONDS
     return pod_spec(plan.settings, parts, stage_pod.node_selector, stage_pod.tolerations) | lifetime
 
 

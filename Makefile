@@ -5,8 +5,10 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
-# Two processes: tests of engines wait for the other core, tests of an API server mostly wait.
-PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+PYTEST := $(PY) -m pytest --dist=loadscope --no-loadscope-reorder
+# Unit tests compute. Of the others, those of an API server and of faults mostly wait: three processes fill two cores.
+COMPUTING := --numprocesses=2
+WAITING := --numprocesses=3
 SOURCES := api core operator jobs cli cluster demo testkit tests bench docs images
 
 .PHONY: help
@@ -22,11 +24,11 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 
 .PHONY: test
 test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults
-	@$(PYTEST) --junitxml=out/tests/engines.xml -m "not exhaustive" tests --ignore tests/unit
+	@$(PYTEST) $(WAITING) --junitxml=out/tests/engines.xml -m "not exhaustive" tests --ignore tests/unit
 
 .PHONY: test-unit
 test-unit: .venv/.synced ## the tests that need no engine, no API server and no server process
-	@$(PYTEST) --junitxml=out/tests/unit.xml tests/unit
+	@$(PYTEST) $(COMPUTING) --junitxml=out/tests/unit.xml -m "not exhaustive" tests/unit
 
 .PHONY: test-faults
 test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watches on a real API server; prints injected and survived (10 minutes)
@@ -51,6 +53,10 @@ test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and d
 .PHONY: bench-wordings
 bench-wordings: .venv/.synced ## how the demo's agent handles customer phrasings that it was never trained on
 	@PYTHONPATH=cluster:demo:. $(PY) -m bench.wordings_shift
+
+.PHONY: bench-real-values
+bench-real-values: .venv/.synced ## whether the travel agent in MODEL=… keeps 60 real cities that it was not trained on, in 3 phrasings each
+	@PYTHONPATH=testkit:. $(PY) -m bench.real_values --model $(MODEL)
 
 .PHONY: bench-labeller
 bench-labeller: .venv/.synced ## how often sentence embeddings label free words correctly; MODELS=… is the folder with all-MiniLM-L6-v2

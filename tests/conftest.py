@@ -22,8 +22,22 @@ from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 TESTS = Path(__file__).parent
 TODAY = date(2026, 11, 20)
 """By which hosted models have retired or not, so that tests do not begin to fail on the day on which one of theirs does."""
-LONG_FIRST = ("engines", "apiserver", "faults", "browser")
-"""Folders whose tests run in one process each, in the order in which they are begun: engines need a core for themselves."""
+LONG_FIRST = (
+    "faults",
+    "engines/ray",
+    "apiserver",
+    "engines/vllm",
+    "engines/deepspeed",
+    "stages/test_evaluation.py",
+    "stages/test_scripted_evaluation.py",
+    "stages/test_generation_reuse.py",
+    "engines",
+    "browser",
+)
+"""Folders and files whose tests share a process, longest first; all others are a group per file.
+
+An operator that waits for a deadline needs little of a processor, so faults and API server go on beside the engines.
+"""
 
 
 class EngineScheduling(LoadScopeScheduling):
@@ -44,8 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(file: str) -> str:
-    """The engine's folder, or the file of a test that needs none; `file` is relative to this folder."""
-    return next((folder for folder in LONG_FIRST if file.startswith(f"{folder}/")), file)
+    """The first of `LONG_FIRST` that a test's file is or lies in, or else the file; `file` is relative to this folder."""
+    return next((group for group in LONG_FIRST if file == group or file.startswith(f"{group}/")), file)
 
 
 def _rank(group: str) -> int:

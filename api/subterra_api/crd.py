@@ -70,7 +70,7 @@ def structural_schema(model: type[ApiModel]) -> Schema:
 
 def _convert(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Schema:
     node = _resolve(node, defs)
-    if {option.get("type") for option in node.get("anyOf", [])} == {"string", "integer"}:
+    if {option.get("type") for option in node.get("anyOf", [])} - {"null"} == {"string", "integer"}:
         bounds = {
             key: value for option in node["anyOf"] for key, value in option.items() if key in SCHEMA_KEYWORDS and key != "type"
         }

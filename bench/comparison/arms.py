@@ -15,11 +15,11 @@ from subterra_api.job_contract.defaults import training_of
 from subterra_api.v1alpha1.compilerun import BaseModelKind, Provider, TrainingSettings
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import Agent, InContextAgent, ServedAgent
 from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
-from subterra_jobs.evaluate.simulate.participants import max_reply_tokens
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, ChatMessages, Reply, UnplayableError, VLLMClient
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.metered_client import MeteredClient
@@ -61,7 +61,7 @@ class ArmPlan:
 
 def compiled_arm(name: str, graph: Graph, model: CompiledModel, kind: BaseModelKind) -> ArmPlan:
     """A compiled model, served and asked as an evaluation's candidate."""
-    limit = max_reply_tokens(graph)
+    limit = max_reply_tokens(graph.spec)
 
     async def connect(url: str, stack: AsyncExitStack) -> Agent:
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False))

@@ -16,8 +16,9 @@ from subterra_api.job_contract.messages import RunIdentity, RunInput
 from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME, BaseModelKind, CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.stage.cpu_limit import available_cpus
-from subterra_jobs.train.exchange import TrainingTask
-from subterra_jobs.train.main import resolve_base_model, wordings
+from subterra_jobs.train.exchange import SCRATCH, TrainingTask
+from subterra_jobs.train.main import wordings
+from subterra_jobs.train.source.base_model_source import bundled_model
 from subterra_jobs.train.training import train
 
 BASE = "SmolLM2-135M-Instruct"
@@ -82,7 +83,7 @@ def _train(run: RunInput, dataset: Path, bundled: Path, output: Path, progress: 
             dataset_dir=dataset,
             output_dir=output,
             checkpoint_dir=Path(work),
-            base_model=resolve_base_model(run.base_model.uri, bundled),
+            base_model=uri if (uri := run.base_model.uri) == SCRATCH else str(bundled_model(uri, bundled)),
             system_prompt=run.procedure.system_prompt,
             wordings=wordings(run.procedure),
             settings=run.training,

@@ -18,12 +18,13 @@ from pydantic import ValidationError
 
 from subterra_api.job_contract.messages import ExitCode, RunInput
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import StageError
 from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
-from subterra_jobs.evaluate.simulate.participants import CANDIDATE, max_reply_tokens
+from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 from subterra_jobs.evaluate.simulate.simulation import ScriptedRun, simulate_scripted
 
 PHRASES = Path(__file__).with_name("travel_phrases.yaml")
@@ -47,7 +48,7 @@ def measure(run: RunInput, phrases: Phrases, url: str) -> dict[str, Any]:
     """Conformance on the run's scenarios, with ``phrases`` for the customers, of the agent at ``url``."""
     graph = Graph(run.procedure)
     scenarios = rephrase_scenarios(graph, phrases, build_scenarios(graph, run.evaluation), run.evaluation.seed)
-    played: ScriptedRun = asyncio.run(simulate_scripted(url, scenarios, max_tokens=max_reply_tokens(graph), wait_seconds=10))
+    played: ScriptedRun = asyncio.run(simulate_scripted(url, scenarios, max_tokens=max_reply_tokens(graph.spec), wait_seconds=10))
     labeller = RuleLabeller(graph)
     results = [examine_by_rules(graph, labeller, *pair) for pair in zip(scenarios, played.conversations, strict=True)]
     scores = summarise({CANDIDATE: results}, run.evaluation.seed)

@@ -11,6 +11,7 @@ from subterra_cli.commands.lint import lint
 from subterra_cli.commands.models import models
 from subterra_cli.commands.paths import paths
 from subterra_cli.commands.plan import plan
+from subterra_cli.commands.preset import preset
 from subterra_cli.commands.sample import sample
 from subterra_cli.commands.watch import watch
 
@@ -28,7 +29,7 @@ the customer missing).
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (lint, graph, paths, diff, sample, plan, watch, chat):
+for command in (lint, graph, paths, diff, sample, plan, preset, watch, chat):
     app.command()(command)
 app.add_typer(imports, name="import")
 app.add_typer(datasets, name="dataset")

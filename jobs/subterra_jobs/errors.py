@@ -15,6 +15,10 @@ class InvalidInputError(StageError):
     code = ExitCode.INVALID_INPUT
 
 
+class ContextExceededError(InvalidInputError):
+    """A request and the room for its response are longer than the model's context or its limit on output."""
+
+
 class BudgetExceededError(StageError):
     """The next call could exceed a cap on spending."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,12 +17,12 @@ from subterra_operator.kube.apply import Applier, RefusedError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.event_reader import EventReader
 from subterra_operator.kube.event_recorder import EventRecorder
-from subterra_operator.kube.heartbeat import Heartbeat
+from subterra_operator.kube.heartbeat import Heartbeat, is_heartbeat
 from subterra_operator.kube.leader_lease import LeaderLease
-from subterra_operator.labels import HEARTBEAT_NAME, RUN_LABEL
+from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting
+from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Refusal
 from subterra_operator.work.check_process import ProcedureChecker
@@ -50,7 +50,7 @@ class Controller:
         self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
         self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
-        self.poller = PodPoller(self.cache, self.enqueue)
+        self.poller = PodPoller(self.cache, self.enqueue, settings.pools)
         self.checker = ProcedureChecker()
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
@@ -70,8 +70,9 @@ class Controller:
 
     def handle_event(self, event: str | None, obj: Mapping[str, Any]) -> None:
         """Updates the cache and enqueues the affected resources. ``event`` is a watch event's type, `None` for a listed object."""
-        if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == HEARTBEAT_NAME:
-            if event is not None:  # a list does not prove that watches deliver
+        if is_heartbeat(key_of(obj)):
+            # A list does not prove that watches deliver.
+            if event is not None and obj["metadata"]["namespace"] == self.heartbeat.namespace:
                 self.heartbeat.delivered(obj)
         elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
             self.enqueue(obj)
@@ -156,8 +157,8 @@ class Controller:
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
         try:
-            if await self.applier.apply(subject, decision):
-                log.info("%s: %s", key, _describe(decision))
+            if changes := await self.applier.apply(subject, decision):
+                log.info("%s: %s", key, _describe(changes, decision.status or {}))
         except RefusedError as error:
             if await self._report_refusal(key, error.refusal, subject):
                 raise
@@ -213,10 +214,7 @@ def _creates_job(decision: Decision) -> bool:
     return any(write.verb == "create" and write.key.kind == "Job" for write in decision.writes)
 
 
-def _describe(decision: Decision) -> str:
-    """A decision's changes as one log line."""
-    changes = [f"{write.verb} {write.key.kind} {write.key.name}" for write in decision.writes]
-    changes += [f"delete {obj['kind']} {obj['metadata']['name']}" for obj in decision.deletes]
-    status = decision.status or {}
-    phase = f"{status.get('phase')} {status.get('progress') or status.get('stage') or ''}".strip()
-    return ", ".join([*changes, phase])
+def _describe(changes: Sequence[str], status: Mapping[str, Any]) -> str:
+    """What was written, and the phase, as one log line."""
+    phase = f"{status.get('phase', '')} {status.get('progress') or status.get('stage') or ''}".strip()
+    return ", ".join(filter(None, (*changes, phase)))

@@ -127,6 +127,12 @@ def controller_uid(obj: Mapping[str, Any]) -> str | None:
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
+def owning_agent(run: Mapping[str, Any]) -> str | None:
+    """Name of the agent that made a run and pays for it. Labels do not count: anybody who may make runs can set them."""
+    owners = run["metadata"].get("ownerReferences") or []
+    return next((owner["name"] for owner in owners if owner.get("controller") and owner["kind"] == "CompiledAgent"), None)
+
+
 def is_deleting(obj: Mapping[str, Any]) -> bool:
     """Whether the object has been marked for deletion."""
     return "deletionTimestamp" in obj["metadata"]

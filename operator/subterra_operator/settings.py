@@ -7,7 +7,8 @@ import yaml
 from pydantic import Field, StringConstraints, model_validator
 
 from subterra_api.v1alpha1.base import ApiModel, Name
-from subterra_api.v1alpha1.pod_settings import ResourceRequirements
+from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements
+from subterra_core.node_pools import NodePool
 from subterra_core.pricing import ModelPrice
 
 
@@ -82,6 +83,12 @@ class OpenAISettings(ApiModel):
         return sorted({endpoint.namespace for endpoint in self.endpoints if endpoint.namespace})
 
 
+class HubSettings(ApiModel):
+    """The hub of base models. Only administrators choose it, because it receives the token."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = None
+
+
 class LeaseSettings(ApiModel):
     """The Lease that decides which of several operators acts. Operators that watch the same namespaces must name the same one."""
 
@@ -106,6 +113,8 @@ class Settings(ApiModel):
     """All settings; unknown keys are rejected, so that a typo is not silently ignored."""
 
     jobs_image: str = "localhost/subterra/jobs:dev"
+    jobs_gpu_image: str | None = None
+    """The jobs image for GPUs: what trains on them, and serves on them where there is no `serving_image`."""
     serving_image: str | None = None
     """Image with vLLM; default: the jobs image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
@@ -115,8 +124,11 @@ class Settings(ApiModel):
     network: NetworkSettings = NetworkSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
+    hub: HubSettings = HubSettings()
     prices: dict[str, ModelPrice] = {}
     """Prices by model name; they take precedence over the built-in list prices."""
+    pools: dict[PoolName, NodePool] = {}
+    """Node pools that agents and runs may name."""
     watch_namespaces: tuple[Name, ...] = ()
     """Default: all namespaces."""
     namespace: Name = "default"
@@ -126,10 +138,13 @@ class Settings(ApiModel):
     """Port of health probes and metrics."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4
 
-    @property
-    def vllm_image(self) -> str:
+    def stage_image(self, *, gpu: bool) -> str:
+        """The image of a stage's main container."""
+        return (gpu and self.jobs_gpu_image) or self.jobs_image
+
+    def vllm_image(self, *, gpu: bool) -> str:
         """The image with vLLM."""
-        return self.serving_image or self.jobs_image
+        return self.serving_image or self.stage_image(gpu=gpu)
 
 
 def load_settings(path: Path | None) -> Settings:

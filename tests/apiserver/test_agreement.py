@@ -24,7 +24,6 @@ from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL_DIGEST
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
-pytestmark = pytest.mark.apiserver
 MODELS = {"Procedure": ProcedureSpec, "CompileRun": CompileRunSpec, "CompiledAgent": CompiledAgentSpec}
 SCHEMAS = {
     crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

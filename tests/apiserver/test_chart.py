@@ -1,9 +1,14 @@
 """The chart: what it installs is accepted, and its rights are enough for a whole compilation, in all namespaces or in one."""
 
 import asyncio
+import json
+import logging
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,12 +17,12 @@ import yaml
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_core.node_pools import NodePool
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
-
-pytestmark = pytest.mark.apiserver
+from subterra_testkit.cluster.refused_agents import refused, stalled_agent, starts
 
 
 def tool(plane: ControlPlane, name: str, *words: str) -> str:
@@ -55,21 +60,130 @@ async def reported(plane: ControlPlane, world: ClusterNamespace) -> bool:
     return "RunCreated" in tool(plane, "kubectl", "get", "events", selector, "--namespace", world.namespace)
 
 
+@asynccontextmanager
+async def operating(world: ClusterNamespace, plane: ControlPlane, folder: Path, *values: str) -> AsyncIterator[str]:
+    """An operator with the settings and the rights of an installed chart; yields the chart's namespace."""
+    system, before = f"system-{world.namespace}", os.environ["KUBECONFIG"]
+    installed(plane, system, *values)
+    os.environ["KUBECONFIG"] = str(as_service_account(plane, system, folder / "kubeconfig"))
+    kubelet = asyncio.create_task(world.kubelet.run())
+    async with running_operator(settings_of(plane, system)):
+        yield system
+    os.environ["KUBECONFIG"] = before
+    kubelet.cancel()
+    tool(plane, "helm", "uninstall", system, "--namespace", system)
+
+
 @pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "one namespace"])
 async def test_its_rights_are_enough_for_a_compilation(
-    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everywhere: bool
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, everywhere: bool
 ) -> None:
-    system = f"system-{quiet.namespace}"
-    installed(plane, system, *([] if everywhere else [f"watchNamespaces={{{quiet.namespace}}}"]))
-    monkeypatch.setenv("KUBECONFIG", str(as_service_account(plane, system, tmp_path / "kubeconfig")))
-    kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(settings_of(plane, system)):
+    async with operating(quiet, plane, tmp_path, *([] if everywhere else [watching(quiet)])):
         await quiet.put(TRAVEL)
         await quiet.put(TRAVEL_AGENT)
         await quiet.condition("CompiledAgent", "travel", "UpToDate", "True")
         await quiet.until(lambda: reported(plane, quiet), "the agent has Events")
-    kubelet.cancel()
-    tool(plane, "helm", "uninstall", system, "--namespace", system)
+
+
+def watching(*worlds: ClusterNamespace) -> str:
+    """The chart's value for namespaces to watch."""
+    return f"watchNamespaces={{{','.join(world.namespace for world in worlds)}}}"
+
+
+async def test_of_three_namespaces_the_two_that_are_watched_are_served_and_the_third_is_left_alone(
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path
+) -> None:
+    """Its rights end at the two, and it is ready all the same."""
+    second, third = (ClusterNamespace(quiet.api, f"{quiet.namespace}-{name}") for name in ("second", "third"))
+    for world in (second, third):
+        await world.prepare([])
+        await world.put(TRAVEL)
+    await quiet.put(TRAVEL)
+    async with operating(quiet, plane, tmp_path, watching(quiet, second)):
+        for world in (quiet, second):
+            await world.condition("Procedure", "travel", "Accepted", "True")
+        left = await third.get("Procedure", "travel")
+        assert left and "conditions" not in left.get("status", {})
+        await second.put(TRAVEL_AGENT)
+        await second.until(lambda: second.names("Job"), "the run in the second namespace starts")
+
+
+TAKEN = {
+    "jobs": 'cannot create resource "jobs" in API group "batch"',
+    "persistentvolumeclaims": 'cannot create resource "persistentvolumeclaims"',
+    "networkpolicies": 'resource "networkpolicies" in API group "networking.k8s.io"',
+}
+
+
+def without(rules: list[Object], resource: str, *verbs: str) -> list[Object]:
+    """A role's rules without these verbs of a resource."""
+    return [
+        {**rule, "verbs": [verb for verb in rule["verbs"] if resource not in named_in(rule) or verb not in verbs]} for rule in rules
+    ]
+
+
+def named_in(rule: Object) -> list[str]:
+    """A rule's resources, as kubectl names them: those of a group with a dot in front of it, too."""
+    plain, groups = rule["resources"], rule["apiGroups"]
+    return [*plain, *(f"{resource}.{group}" for resource in plain for group in groups)]
+
+
+async def granted(plane: ControlPlane, world: ClusterNamespace, system: str, resource: str) -> list[Object]:
+    """Takes the right to create and patch a resource away from the installed operator; returns the rules that it had."""
+    role = json.loads(tool(plane, "kubectl", "get", "role", system, "--namespace", world.namespace, "--output=json"))
+    grant(plane, world, system, without(role["rules"], resource, "create", "patch"))
+    verb, user = "create", f"system:serviceaccount:{system}:{system}"
+    question = ("auth", "can-i", verb, resource, "--as", user, "--namespace", world.namespace)
+
+    async def taken() -> bool:
+        command = [plane.kubectl, "--kubeconfig", plane.kubeconfig, *question]
+        return (await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)).returncode != 0
+
+    await world.until(taken, "the right is taken away")
+    rules: list[Object] = role["rules"]
+    return rules
+
+
+def grant(plane: ControlPlane, world: ClusterNamespace, system: str, rules: list[Object]) -> None:
+    patch = json.dumps({"rules": [rule for rule in rules if rule["verbs"]]})
+    tool(plane, "kubectl", "patch", "role", system, "--namespace", world.namespace, "--type=merge", "--patch", patch)
+
+
+@pytest.mark.parametrize(("resource", "words"), TAKEN.items(), ids=TAKEN)
+async def test_a_right_that_was_taken_away_is_named_and_when_it_is_back_the_run_starts(
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resource: str, words: str
+) -> None:
+    monkeypatch.setattr("subterra_operator.controller.REFUSED_RETRY_SECONDS", 2.0)
+    async with operating(quiet, plane, tmp_path, watching(quiet)) as system:
+        rules = await granted(plane, quiet, system, resource)
+        await quiet.put(TRAVEL)
+        await quiet.put(TRAVEL_AGENT)
+        await refused(quiet, "Refused", words, "helm upgrade", "add this permission to the operator's role")
+        grant(plane, quiet, system, rules)
+        await starts(quiet)
+
+
+async def test_without_the_right_to_create_runs_the_agent_says_so(
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path
+) -> None:
+    async with operating(quiet, plane, tmp_path, watching(quiet)) as system:
+        await granted(plane, quiet, system, "compileruns")
+        await quiet.put(TRAVEL)
+        await quiet.put(TRAVEL_AGENT)
+        await stalled_agent(quiet, "Refused", 'resource "compileruns" in API group "subterra.dev"', "helm upgrade")
+
+
+async def test_an_operator_that_may_not_post_events_compiles_and_says_so_once(
+    quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="subterra"):
+        async with operating(quiet, plane, tmp_path, watching(quiet)) as system:
+            await granted(plane, quiet, system, "events.events.k8s.io")
+            await quiet.put(TRAVEL)
+            await quiet.put(TRAVEL_AGENT)
+            await quiet.up_to_date()
+            assert not await reported(plane, quiet)
+    assert sum("Events cannot be written" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_the_operator_may_not_read_secrets(plane: ControlPlane) -> None:
@@ -126,6 +240,14 @@ def test_two_operators_are_kept_apart_and_one_is_always_left(
     budget = named(objects, "PodDisruptionBudget")
     assert [obj["spec"]["minAvailable"] for obj in budget] == [1] * budgets
     assert all(obj["spec"]["selector"] == spec["selector"] for obj in budget)
+
+
+def test_pools_and_the_image_for_gpus_reach_the_operator(plane: ControlPlane) -> None:
+    objects = rendered(plane, "pools.h200.gpuType=H200-141", "pools.h200.gpusPerNode=8", "images.jobsGpu=jobs-gpu:1")
+    [made] = named(objects, "ConfigMap", "subterra-settings")
+    settings = Settings.model_validate(yaml.safe_load(made["data"]["settings.yaml"]))
+    assert settings.pools == {"h200": NodePool(gpu_type="H200-141", gpus_per_node=8)}
+    assert settings.jobs_gpu_image == "jobs-gpu:1"
 
 
 def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:

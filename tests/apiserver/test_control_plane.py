@@ -11,7 +11,6 @@ from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane, free_ports
 
 apiserver = [
-    pytest.mark.apiserver,
     pytest.mark.skipif(binaries.cached(default_cache()) is None, reason="the binaries are not built: make test builds them"),
 ]
 

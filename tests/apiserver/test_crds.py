@@ -12,7 +12,6 @@ from subterra_operator.resources import Object
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_DIGEST
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
-pytestmark = pytest.mark.apiserver
 MODEL = {"uri": "pvc://models/1", "digest": TRAVEL_DIGEST}
 
 

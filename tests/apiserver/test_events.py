@@ -1,13 +1,11 @@
 """Kubernetes Events on a real API server: a whole life as `kubectl describe` shows it, and refusals that are survived."""
 
 import asyncio
-import logging
 import subprocess
 
 import pytest
 
 from subterra_cluster.kubernetes.control_plane import ControlPlane
-from subterra_operator.kube.api_client import ApiError, KubernetesApi
 from subterra_operator.kube.event_recorder import REPORTER, EventRecorder
 from subterra_operator.main import run_operator
 from subterra_operator.resources import KINDS, Object
@@ -15,7 +13,6 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import CREATED, TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
-pytestmark = pytest.mark.apiserver
 STAGE = ("StageStarted", "StageSucceeded")
 SERVED = ["RunCreated", "GatePassed", "Starting"]
 BACKOFF = 60.0
@@ -81,25 +78,6 @@ async def test_a_restarted_operator_posts_nothing_again(world: ClusterNamespace)
     assert [event["metadata"] for event in await events(world)] == before
     stop.set()
     await second
-
-
-async def test_an_operator_that_may_not_post_events_compiles_and_says_so_once(
-    world: ClusterNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    create = KubernetesApi.create
-
-    async def forbidden(self: KubernetesApi, obj: Object) -> Object:
-        if obj["kind"] == "Event":
-            raise ApiError(403, "Forbidden", "events.events.k8s.io is forbidden")
-        return await create(self, obj)
-
-    monkeypatch.setattr(KubernetesApi, "create", forbidden)
-    with caplog.at_level(logging.WARNING, logger="subterra"):
-        await world.put(TRAVEL)
-        await world.put(TRAVEL_AGENT)
-        await world.condition("CompiledAgent", "travel", "UpToDate", "True")
-    assert await events(world) == []
-    assert sum("Events cannot be written" in record.getMessage() for record in caplog.records) == 1
 
 
 def accepted(digest: str) -> Object:

@@ -3,15 +3,13 @@
 import asyncio
 
 import pytest
-from tests.apiserver.recorder import Recorder, flaws
 
 from subterra_operator.main import run_operator
 from subterra_operator.resources import WATCHED, Object
 from subterra_operator.settings import LeaseSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
-
-pytestmark = pytest.mark.apiserver
+from subterra_testkit.cluster.status_recorder import Recorder, flaws
 
 
 async def life(world: ClusterNamespace, recorder: Recorder) -> None:
@@ -19,16 +17,16 @@ async def life(world: ClusterNamespace, recorder: Recorder) -> None:
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
     first = await world.condition("CompiledAgent", "travel", "UpToDate", "True")
-    recorder.mark()
+    await recorder.mark()
     await world.put(edited("You are a very helpful travel booking assistant."))
     await world.condition("CompiledAgent", "travel", "UpToDate", "False")
     second = await world.condition("CompiledAgent", "travel", "UpToDate", "True")
     assert second["status"]["serving"]["version"] != first["status"]["serving"]["version"]
-    recorder.mark()
+    await recorder.mark()
     world.kubelet.scores = scores(mean=2.0, failures=0.6)
     await world.put(edited("You are rude."))
     await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
-    recorder.mark()
+    await recorder.mark()
     await world.put(edited("You are a very helpful travel booking assistant."))
     await world.condition("CompiledAgent", "travel", "UpToDate", "True")
 
@@ -97,6 +95,19 @@ FLAPS = {
     "went back": [told("True", "Serving", generation=2), told("True", "Serving", generation=1)],
     "cannot stay": [told("False", "Compiling"), told("False", "Compiling", "began at 2026-11-20T12:00:00Z")],
 }
+
+
+def test_what_was_so_when_a_person_acted_may_be_so_after_it() -> None:
+    before, still, after, back = (
+        told("True", "UpToDate"),
+        told("True", "UpToDate"),
+        told("False", "Starting"),
+        told("True", "UpToDate"),
+    )
+    still["act"] = after["act"] = back["act"] = 1
+    ends = {**back["status"]["conditions"][0], "lastTransitionTime": LATER}
+    back["status"]["conditions"], after["status"]["conditions"][0]["lastTransitionTime"] = [ends], "2026-11-20T12:00:05Z"
+    assert not list(flaws([before, still, after, back]))
 
 
 @pytest.mark.parametrize("flaw", FLAPS)

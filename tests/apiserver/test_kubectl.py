@@ -17,7 +17,6 @@ from subterra_operator.resources import Object
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
-pytestmark = pytest.mark.apiserver
 TEXT = (ROOT / "examples/travel/procedure.yaml").read_text()
 
 

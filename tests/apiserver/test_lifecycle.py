@@ -12,8 +12,6 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
 
-pytestmark = pytest.mark.apiserver
-
 
 def agent(name: str = "travel", compile: Object | None = None, **spec: Any) -> Object:
     """The example's agent with other settings."""

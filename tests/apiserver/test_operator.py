@@ -2,13 +2,13 @@
 
 import copy
 
-import pytest
-
 from subterra_operator.decide.decision import parse_time
+from subterra_operator.labels import HEARTBEAT_NAME
+from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
+from subterra_testkit.worst_procedures import worst_procedures
 
-pytestmark = pytest.mark.apiserver
 SECOND = edited("You are a very helpful travel booking assistant.")
 
 
@@ -160,3 +160,34 @@ async def test_the_next_stage_starts_within_two_seconds(world: ClusterNamespace)
 def seconds(early: str, late: str) -> float:
     """Seconds between two times."""
     return (parse_time(late) - parse_time(early)).total_seconds()
+
+
+async def test_a_procedure_with_the_heartbeats_name_is_read_like_any_other(world: ClusterNamespace) -> None:
+    await world.put({**TRAVEL, "metadata": {"name": HEARTBEAT_NAME}})
+    await world.condition("Procedure", HEARTBEAT_NAME, "Accepted", "True")
+
+
+async def test_three_procedures_of_half_a_megabyte_delay_the_procedures_of_others_by_seconds(quiet: ClusterNamespace) -> None:
+    """With a single worker, so that nothing but turns keeps them apart."""
+    calm = ClusterNamespace(quiet.api, f"{quiet.namespace}-calm")
+    await calm.prepare([])
+    namespaces = (quiet.namespace, calm.namespace)
+    largest = dict(worst_procedures())
+    async with running_operator(Settings(watch_namespaces=namespaces, namespace=quiet.namespace, workers=1)):
+        await calm.put({**TRAVEL, "metadata": {"name": "before"}})
+        await calm.condition("Procedure", "before", "Accepted", "True")
+        for shape in ("knot", "chain", "mentions"):
+            await quiet.put({**TRAVEL, "metadata": {"name": shape}, "spec": largest[shape]})
+        await calm.put(TRAVEL)
+        told = await calm.condition("Procedure", "travel", "Accepted", "True")
+        since, then = told["metadata"]["creationTimestamp"], condition(told, "Accepted")["lastTransitionTime"]
+        seconds = (parse_time(then) - parse_time(since)).total_seconds()
+        print(f"a small procedure next to three large ones was accepted after {seconds:.0f} s")
+        assert seconds <= await calm.allowance(10)
+        for shape in ("knot", "chain", "mentions"):
+            await quiet.until(lambda shape=shape: judged(quiet, shape), f"{shape} is judged", 120)
+
+
+async def judged(world: ClusterNamespace, name: str) -> bool:
+    found = await world.get("Procedure", name)
+    return bool(found and found.get("status", {}).get("conditions"))

@@ -4,19 +4,26 @@ The Job, Deployment and volume controllers are real. Scheduler and kubelet are p
 write them (tests/faults/test_kubelet.py has real ones).
 """
 
+import asyncio
 import copy
 import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from subterra_operator.resources import Object
+from subterra_operator.decide.decision import parse_time
+from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
+from subterra_testkit.cluster.refused_agents import demand_label, demand_nothing, quota
 
-pytestmark = pytest.mark.apiserver
 LONG_AGO = "2026-11-20T12:00:00Z"
 """The pretended kubelet's times: the grace is over."""
+Act = Callable[[ClusterNamespace], Awaitable[None]]
+DEADLINE = 60
+"""The shortest deadline that a stage may have, in seconds."""
 WITHIN = 60.0
 """Seconds within which a person can read what is wrong."""
 
@@ -63,8 +70,9 @@ STAGES = [
 ]
 
 
-async def told(world: ClusterNamespace, reason: str, *words: str, patience: float = 30.0) -> Object:
-    """Waits until run and agent are in progress for that reason and in these words; returns the agent."""
+async def told(world: ClusterNamespace, reason: str, *words: str) -> Object:
+    """Waits until run and agent are in progress for that reason and in these words, within a minute; returns the agent."""
+    began = datetime.now(UTC)
 
     def says(obj: Object | None) -> bool:
         for item in (obj or {}).get("status", {}).get("conditions", []):
@@ -76,13 +84,23 @@ async def told(world: ClusterNamespace, reason: str, *words: str, patience: floa
         [run, *_], agent = await world.all("CompileRun") or [None], await world.get("CompiledAgent", "travel")
         return (run, agent) if run and agent and says(run) and says(agent) else None
 
-    run, agent = await world.until(met, f"run and agent say {reason} and {words}", patience)
+    run, agent = await world.until(met, f"run and agent say {reason} and {words}", 3 * WITHIN)
+    for obj in (run, agent):
+        seconds = (last_status(obj) - began).total_seconds()
+        print(f"{obj['kind']} said {reason} after {seconds:.0f} s")
+        assert seconds <= await world.allowance(WITHIN)
+        assert await world.column(obj["kind"], obj["metadata"]["name"], "Reason") == reason
     assert condition(run, "Succeeded")["reason"] == reason
     assert agent["status"]["reason"] == reason
     assert condition(run, "Stalled")["status"] == condition(agent, "Stalled")["status"] == "False"
     assert agent["status"]["phase"] == "Compiling"
     found: Object = agent
     return found
+
+
+def last_status(obj: Object) -> datetime:
+    """When the operator last wrote the status, by the API server's clock."""
+    return max(parse_time(entry["time"]) for entry in obj["metadata"]["managedFields"] if entry.get("subresource") == "status")
 
 
 async def test_each_stage_says_what_keeps_its_pod_from_running_and_goes_on_by_itself(world: ClusterNamespace) -> None:
@@ -103,25 +121,71 @@ async def test_each_stage_says_what_keeps_its_pod_from_running_and_goes_on_by_it
     assert not any("reason" in stage for stage in run["status"]["stages"])
 
 
-def quota(pods: str) -> Object:
-    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": pods}}}
+def limit_range(cpu: str) -> Object:
+    spec = {"limits": [{"type": "Container", "max": {"cpu": cpu}}]}
+    return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": spec}
 
 
-async def test_a_job_whose_pod_the_quota_forbids_is_explained_within_a_minute_and_goes_on_when_it_is_raised(
-    world: ClusterNamespace,
+CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+POD_SPEC = {
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [{"name": "main", "image": "none", "securityContext": CONFINED}],
+}
+"""As Pod Security "restricted" wants it, so that nothing but the test's policy refuses it."""
+POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "labels": {"app": "probe"}}, "spec": POD_SPEC}
+
+
+async def exhaust(world: ClusterNamespace) -> None:
+    await quota(world, pods="0")
+
+
+async def raise_quota(world: ClusterNamespace) -> None:
+    await quota(world, pods="20")
+
+
+async def limit(world: ClusterNamespace) -> None:
+    await world.put(limit_range("100m"))
+
+
+async def lift_limit(world: ClusterNamespace) -> None:
+    await world.put(limit_range("64"))
+
+
+async def demand(world: ClusterNamespace) -> None:
+    await demand_label(world, POD)
+
+
+async def demand_no_more(world: ClusterNamespace) -> None:
+    await demand_nothing(world, f"pods-need-a-team-{world.namespace}")
+
+
+NO_POD = {
+    "quota": (exhaust, raise_quota, "QuotaExceeded", ("exceeded quota: small", "raise that ResourceQuota")),
+    "limit range": (
+        limit,
+        lift_limit,
+        "AdmissionDenied",
+        ("maximum cpu usage per Container is 100m, but limit is 4", "within the LimitRange"),
+    ),
+    "policy": (
+        demand,
+        demand_no_more,
+        "AdmissionDenied",
+        ("pods need the label team", "have that admission policy admit pods with the label app.kubernetes.io/managed-by=subterra"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("obstruct", "clear", "reason", "words"), NO_POD.values(), ids=NO_POD)
+async def test_a_job_whose_pod_cannot_be_made_is_explained_within_a_minute_and_goes_on_when_it_can(
+    world: ClusterNamespace, obstruct: Act, clear: Act, reason: str, words: tuple[str, ...]
 ) -> None:
-    await world.put(quota("0"))
-
-    async def computed() -> bool:
-        found = await world.get("ResourceQuota", "small")
-        return bool(found and "hard" in found.get("status", {}))
-
-    await world.until(computed, "the quota is in force")
+    await obstruct(world)
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
     await world.until(lambda: world.all("Job"), "a Job exists")
-    await told(world, "QuotaExceeded", "exceeded quota: small", "raise that ResourceQuota", patience=WITHIN)
-    await world.change(quota("20"))
+    await told(world, reason, *words)
+    await clear(world)
     await world.until(lambda: world.all("Pod"), "the Job controller tries again", 180)
     await world.up_to_date()
 
@@ -134,7 +198,7 @@ async def test_a_claim_whose_storage_class_is_missing_tells_its_own_story(world:
     await world.put(TRAVEL)
     await world.put(TRAVEL_AGENT)
     story = 'claim subterra-store is not bound: storageclass.storage.k8s.io "no-such-class" not found'
-    await told(world, "Unschedulable", story, "create that StorageClass", patience=WITHIN)
+    await told(world, "Unschedulable", story, "create that StorageClass")
     del world.kubelet.stuck["generate"]
     await world.up_to_date()
 
@@ -179,10 +243,62 @@ async def test_a_job_that_somebody_suspended_says_who_must_resume_it(world: Clus
     await world.up_to_date()
 
 
+async def queueing(world: ClusterNamespace) -> None:
+    """Has the API server suspend new Jobs with a queue in this namespace, as Kueue's webhook does."""
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": world.namespace}}
+    rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
+    chosen = {"resourceRules": rules, "objectSelector": {"matchLabels": {"kueue.x-k8s.io/queue-name": "gpus"}}}
+    change = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{spec: Object.spec{suspend: true}}"}}
+    spec = {"matchConstraints": chosen, "mutations": [change], "reinvocationPolicy": "Never", "failurePolicy": "Fail"}
+    await world.put({**head, "kind": "MutatingAdmissionPolicy", "spec": spec}, namespaced=False)
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}}
+    bound = {"policyName": world.namespace, "matchResources": here}
+    await world.put({**head, "kind": "MutatingAdmissionPolicyBinding", "spec": bound}, namespaced=False)
+    labels = {"kueue.x-k8s.io/queue-name": "gpus"}
+    template = {"spec": {**POD_SPEC, "restartPolicy": "Never"}}
+    probe = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "probe", "labels": labels},
+        "spec": {"template": template},
+    }
+
+    async def suspends() -> bool:
+        made = await world.api._call("POST", KINDS["Job"].path(world.namespace), probe, query={"dryRun": "All"})
+        return bool(made["spec"].get("suspend"))
+
+    await world.until(suspends, "new Jobs are suspended", 60)
+
+
+@pytest.mark.exhaustive  # it waits for longer than the shortest deadline
+async def test_a_job_that_waits_in_a_queue_for_longer_than_its_deadline_starts_when_it_is_admitted(world: ClusterNamespace) -> None:
+    await queueing(world)
+    agent = copy.deepcopy(TRAVEL_AGENT)
+    execution = {"queueName": "gpus", "generate": {"schedulingDeadlineSeconds": DEADLINE, "activeDeadlineSeconds": DEADLINE}}
+    agent["spec"]["compile"].setdefault("template", {})["execution"] = execution
+    await world.put(TRAVEL)
+    await world.put(agent)
+    await told(world, "Queued", "waiting for admission to queue gpus", "kubectl describe localqueue gpus")
+    await asyncio.sleep(DEADLINE + 5)
+    await told(world, "Queued")
+    for kind in ("MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"):
+        await world.api._call("DELETE", KINDS[kind].path(None, world.namespace))
+
+    async def admitted() -> bool:
+        for name in await world.names("Job"):
+            await world.change({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"suspend": False}})
+        agent = await world.get("CompiledAgent", "travel")
+        return bool(agent and condition(agent, "UpToDate")["status"] == "True")
+
+    await world.until(admitted, "the run is served", 120)
+    [run] = await world.all("CompileRun")
+    assert [stage["attempt"] for stage in run["status"]["stages"]] == [1, 1, 1, 0]
+
+
 async def test_a_pod_that_does_not_start_in_time_is_given_up_by_the_real_job_controller(world: ClusterNamespace) -> None:
     world.kubelet.stuck["generate"] = NO_CPU
     agent = copy.deepcopy(TRAVEL_AGENT)
-    agent["spec"]["compile"].setdefault("template", {})["execution"] = {"generate": {"schedulingDeadlineSeconds": 60}}
+    agent["spec"]["compile"].setdefault("template", {})["execution"] = {"generate": {"schedulingDeadlineSeconds": DEADLINE}}
     await world.put(TRAVEL)
     await world.put(agent)
     await told(world, "Unschedulable", "1 Insufficient cpu")

@@ -43,10 +43,21 @@ COMPARED = (
     "NetworkPolicy",
 )
 NUMBERS = itertools.count(1)
-_FORGOTTEN = ("resourceVersion", "generation", "observedGeneration", "managedFields", "clusterIP", "clusterIPs", APPLIED_DIGEST)
+_FORGOTTEN = (
+    "resourceVersion",
+    "generation",
+    "observedGeneration",
+    "managedFields",
+    "clusterIP",
+    "clusterIPs",
+    APPLIED_DIGEST,
+    "collisionCount",  # counts one, with another hash, when a Deployment is back before its old ReplicaSet is gone
+)
 _MASKS = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "TIME"),
+    (re.compile(r"(?<=travel-[0-9a-f]{8}-)[bcdfghjklmnpqrstvwxz2456789]{5,10}\b"), "HASH"),
+    (re.compile(r'(?<="pod-template-hash": ")\w+'), "HASH"),
 )
 
 
@@ -159,9 +170,10 @@ class Life:
         if "generateName" in obj["metadata"]:
             obj["metadata"]["name"] = obj["metadata"]["generateName"] + "*"
         text = json.dumps(_without(obj), indent=1, sort_keys=True).replace(self.world.namespace, "NAMESPACE")
+        text = f"{obj['kind']} {obj['metadata']['name']}\n{text}"
         for pattern, mask in _MASKS:
             text = pattern.sub(mask, text)
-        return f"{obj['kind']} {obj['metadata']['name']}\n{text}"
+        return text
 
     async def settled(self) -> str:
         """The state, when it has not changed for a while."""

@@ -8,7 +8,7 @@ from tests.faults.conftest import Lives
 from tests.faults.life import RECOVERY_SECONDS, Life
 from tests.faults.proxy import READS, WRITES, Fault
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 EXHAUSTIVE = pytest.mark.exhaustive
 CODES = (401, 403, 404, 409, 410, 422, 429, 500)
 VERBS = (*READS, *WRITES[:-1])  # nothing is deleted in the first ten minutes of an agent

@@ -12,7 +12,7 @@ from tests.faults.conftest import Lives
 from tests.faults.life import Reference
 from tests.faults.proxy import Fault
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 SIDE_BY_SIDE = 4
 MERGED = 2
 """Statuses of the undisturbed life that another one may tell in an earlier write."""

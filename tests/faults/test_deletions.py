@@ -10,7 +10,7 @@ from subterra_operator.resources import Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL
 from subterra_testkit.cluster.operator_namespace import condition
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 
 async def deleted(life: Life, kind: str, name: str) -> None:

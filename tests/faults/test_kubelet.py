@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from tests.faults.conftest import TALLY
 
 from subterra_demo import steps
+from subterra_operator.decide.decision import parse_time
 from subterra_operator.labels import labels_of
 from subterra_operator.resources import Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL
@@ -27,6 +29,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(30
 PLACE = steps.DemoCluster()
 NAMESPACE = "faults"
 PATIENCE = 900.0
+EXPLAINED_SECONDS = 60.0
+"""The promise: within this a run or an agent says why its pod does not run."""
+Temporary = Callable[[Object], None]
+Mutating = Callable[..., None]
 LENIENT = {"minScenarios": 1, "minScore": 1, "maxFailureRate": 1, "minConformance": 0}
 SMALL = {
     "generation": {"conversations": 200},
@@ -44,7 +50,7 @@ def kubectl(*words: str, stdin: str | None = None) -> str:
 
 def read(kind: str, name: str = "") -> Any:
     """An object, or all of a kind."""
-    found = json.loads(kubectl("get", kind, *([name] if name else []), "--output=json"))
+    found = json.loads(kubectl("get", kind, *([name] if name else []), "--output=json", "--show-managed-fields"))
     return found if name else found["items"]
 
 
@@ -208,7 +214,7 @@ def says(kind: str, name: str, condition: str, reason: str, *words: str) -> bool
 
 
 @pytest.fixture
-def temporary() -> Iterator[Callable[[Object], None]]:
+def temporary() -> Iterator[Temporary]:
     """Applies objects and deletes them afterwards."""
     made: list[tuple[str, str]] = []
 
@@ -222,24 +228,127 @@ def temporary() -> Iterator[Callable[[Object], None]]:
         kubectl("delete", kind, name, "--ignore-not-found")
 
 
-def test_a_missing_secret_is_named_by_the_kubelets_own_words(temporary: Callable[[Object], None]) -> None:
+def explained(kind: str, name: str, reason: str, *words: str) -> None:
+    """Waits until a resource says what is wrong with its pod; it must, within a minute after a node has accepted the pod."""
+    until(lambda: says(kind, name, "Reconciling", reason, *words), f"{kind} {name} says {reason} and {words}")
+    owner = {"compilerun": "run", "compiledagent": "agent"}[kind]
+    [*_, pod] = sorted(pods_of(owner, name), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    since, found = pod["status"].get("startTime") or pod["metadata"]["creationTimestamp"], read(kind, name)
+    seconds = (last_status(found) - parse_time(since)).total_seconds()
+    print(f"{kind} {name} said {reason} after {seconds:.0f} s")
+    assert seconds <= EXPLAINED_SECONDS
+    assert reason in kubectl("get", kind, name).split(), "the REASON column"
+
+
+def pods_of(owner: str, name: str) -> list[Object]:
+    return [pod for pod in read("pods") if labels_of(pod).get(f"subterra.dev/{owner}") == name]
+
+
+def last_status(obj: Object) -> datetime:
+    """When the operator last wrote the status, by the API server's clock."""
+    return max(parse_time(entry["time"]) for entry in obj["metadata"]["managedFields"] if entry.get("subresource") == "status")
+
+
+def test_a_missing_secret_is_named_by_the_kubelets_own_words_and_the_pod_starts_once_it_exists(temporary: Temporary) -> None:
     temporary(run("poor", {"generation": {"teacher": CLAUDE}, "evaluation": JUDGES}, apiKeySecrets=SECRETS))
-    until(lambda: says("compilerun", "poor", "Reconciling", "MissingSecret", 'secret "no-such-secret" not found'), "it is told")
+    explained("compilerun", "poor", "MissingSecret", 'secret "no-such-secret" not found', "create that Secret")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "no-such-secret"}, "stringData": {"api-key": "sk-none"}}
+    temporary(secret)
+    until(lambda: pod_of(run="poor") or ended("poor"), "the pod starts")
 
 
-def test_a_node_selector_that_matches_nothing_is_explained_by_the_scheduler(temporary: Callable[[Object], None]) -> None:
+def ended(name: str) -> bool:
+    """Whether the main container of any of a run's pods has ended."""
+    states = [item["state"] for pod in pods_of("run", name) for item in pod["status"].get("containerStatuses", [])]
+    return any("terminated" in state for state in states)
+
+
+def test_a_node_selector_that_matches_nothing_is_explained_by_the_scheduler(temporary: Temporary) -> None:
     temporary(run("lonely", generate={"nodeSelector": {"pool": "none"}, "schedulingDeadlineSeconds": 90}))
     words = "didn't match Pod's node affinity/selector"
-    until(lambda: says("compilerun", "lonely", "Reconciling", "Unschedulable", words), "it is told")
+    explained("compilerun", "lonely", "Unschedulable", words, "execution.generate.nodeSelector")
     until(lambda: says("compilerun", "lonely", "Stalled", "SchedulingDeadlineExceeded", words), "it is given up")
 
 
-def test_a_model_that_is_not_in_the_store_is_reported_with_the_words_of_the_check(temporary: Callable[[Object], None]) -> None:
-    spec = {"model": {"uri": "pvc://models/none", "digest": "sha256:" + "c" * 64}}
+@pytest.mark.parametrize("path", ["models/none", "../../etc"], ids=["missing", "outside of the store"])
+def test_a_model_that_is_not_in_the_store_is_reported_with_the_words_of_the_check(temporary: Temporary, path: str) -> None:
+    spec = {"model": {"uri": f"pvc://{path}", "digest": "sha256:" + "c" * 64}}
     temporary({"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "metadata": {"name": "absent"}, "spec": spec})
-    until(lambda: says("compiledagent", "absent", "Reconciling", "InitFailed", "init container verify failed"), "it is told")
+    explained("compiledagent", "absent", "InitFailed", "init container verify failed", "correct spec.model.uri")
 
 
-def test_the_kubelet_ends_a_pod_whose_stage_takes_too_long(temporary: Callable[[Object], None]) -> None:
+def test_the_kubelet_ends_a_pod_whose_stage_takes_too_long_and_until_then_it_is_heard(temporary: Temporary) -> None:
     temporary(run("slow", {"training": {"maxSteps": 100000, "batchSize": 2}}, train={"activeDeadlineSeconds": 60}))
-    until(lambda: says("compilerun", "slow", "Stalled", "DeadlineExceeded", "activeDeadlineSeconds"), "it is ended")
+    heard: list[str] = []
+
+    def over() -> bool:
+        stages = read("compilerun", "slow").get("status", {}).get("stages", [])
+        heard.extend(stage["reportedAt"] for stage in stages if "reportedAt" in stage)
+        return says("compilerun", "slow", "Stalled", "DeadlineExceeded", "activeDeadlineSeconds")
+
+    until(over, "it is ended")
+    assert heard, "no stage's progress was heard"
+
+
+MAIN = 'Object.spec.containers{name: "main", %s}'
+MOUNT = 'volumeMounts: [Object.spec.containers.volumeMounts{name: "absent", mountPath: "/absent"}]'
+VOLUME = 'Object.spec.volumes{name: "absent", configMap: Object.spec.volumes.configMap{name: "absent"}}'
+CRASH = 'name: "vllm", command: ["sh", "-c", "echo out of patience; exit 3"]'
+
+
+@pytest.fixture
+def mutating() -> Iterator[Mutating]:
+    """Has the API server change new pods of a run, as a foreign admission policy does: a CEL expression for their spec."""
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": f"{NAMESPACE}-pods"}}
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    kind = "MutatingAdmissionPolicy"
+
+    def mutate(name: str, expression: str, when: str = "true") -> None:
+        mutations = [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": f"Object{{spec: {expression}}}"}}]
+        chosen: Object = {"resourceRules": rules, "objectSelector": {"matchLabels": {"subterra.dev/run": name}}}
+        spec: Object = {"matchConstraints": chosen, "mutations": mutations, "reinvocationPolicy": "Never", "failurePolicy": "Fail"}
+        spec["matchConditions"] = [{"name": "chosen", "expression": when}]
+        apply({**head, "kind": kind, "spec": spec})
+        apply({**head, "kind": f"{kind}Binding", "spec": {"policyName": f"{NAMESPACE}-pods"}})
+        until(lambda: mutates(name), "the policy is in force")
+
+    yield mutate
+    kubectl("delete", f"{kind},{kind}Binding", f"{NAMESPACE}-pods", "--ignore-not-found")
+
+
+def mutates(name: str) -> bool:
+    """Whether a pod of a run would be changed."""
+    container = {"name": "main", "image": "none"}
+    sidecar = {"name": "vllm", "image": "none", "restartPolicy": "Always"}
+    spec = {"containers": [container], "initContainers": [sidecar]}
+    metadata = {"name": "probe", "labels": {"subterra.dev/run": name}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    made = json.loads(kubectl("create", "--dry-run=server", "--output=json", "--filename=-", stdin=json.dumps(pod)))
+    main, vllm = made["spec"]["containers"][0], made["spec"]["initContainers"][0]
+    absent = [mount for mount in main.get("volumeMounts", []) if mount["name"] == "absent"]
+    return bool(main["image"] != "none" or absent or "command" in vllm)
+
+
+def test_an_image_that_cannot_be_pulled_is_told_with_the_registrys_words(temporary: Temporary, mutating: Mutating) -> None:
+    image = "localhost/subterra/no-such-image:1"
+    mutating("pictureless", f'Object.spec{{containers: [{MAIN % f"""image: "{image}" """}]}}')
+    temporary(run("pictureless"))
+    explained("compilerun", "pictureless", "ImagePullFailed", f"image {image} cannot be pulled: ", "images.pullSecrets")
+
+
+def test_a_volume_that_cannot_be_mounted_is_told_with_the_kubelets_words_and_the_pod_starts_once_it_can(
+    temporary: Temporary, mutating: Mutating
+) -> None:
+    mutating("voluminous", f"Object.spec{{volumes: [{VOLUME}], containers: [{MAIN % MOUNT}]}}")
+    temporary(run("voluminous"))
+    explained("compilerun", "voluminous", "VolumeMountFailed", 'configmap "absent" not found')
+    temporary({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "absent"}})
+    until(lambda: pod_of(run="voluminous") or ended("voluminous"), "the pod starts")
+
+
+def test_a_sidecar_that_restarts_again_and_again_is_told_with_its_last_words(temporary: Temporary, mutating: Mutating) -> None:
+    crash = f"Object.spec{{initContainers: [Object.spec.initContainers{{{CRASH}}}]}}"
+    mutating("impatient", crash, 'has(object.spec.initContainers) && object.spec.initContainers.exists(it, it.name == "vllm")')
+    temporary(run("impatient", evaluate={"schedulingDeadlineSeconds": 600}))
+    words = ("container vllm was restarted", "exit code 3: out of patience", "--container=vllm --previous")
+    explained("compilerun", "impatient", "ContainerRestarting", *words)

@@ -14,7 +14,7 @@ from tests.faults.proxy import Fault
 
 from subterra_operator.resources import Key
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 UNCLEAN_SECONDS, CLEAN_SECONDS = 20.0, 5.0
 """The promise: how soon the other operator may write after the leader died, or was shut down."""
 IN_HAND = [

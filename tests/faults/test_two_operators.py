@@ -13,7 +13,7 @@ from tests.faults.life import ACTS, Life, Reference
 from tests.faults.process import OperatorProcess
 from tests.faults.proxy import Fault
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 
 def stops(reference: Reference) -> list[Fault]:

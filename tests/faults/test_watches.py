@@ -10,7 +10,8 @@ from tests.faults.proxy import Fault
 
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+EXHAUSTIVE = pytest.mark.exhaustive
 OURS = ("procedures", "compileruns", "compiledagents")
 GROUP = "subterra.dev/v1alpha1"
 GAP_SECONDS = 8.0
@@ -26,7 +27,7 @@ def restarts(life: Life) -> int:
     return life.operator.log.read_text().count(RESTART)
 
 
-@pytest.mark.parametrize(("kind", "plural"), [("Deployment", "deployments"), ("Service", "services")])
+@pytest.mark.parametrize(("kind", "plural"), [pytest.param("Deployment", "deployments", marks=EXHAUSTIVE), ("Service", "services")])
 async def test_what_is_deleted_while_a_watch_has_expired_is_noticed(lives: Lives, kind: str, plural: str) -> None:
     """The Service is the last of its kind: the list after the 410 is empty, and says nothing to kopf."""
 
@@ -62,8 +63,8 @@ def _fired(life: Life, fault: Fault) -> Callable[[], Awaitable[bool]]:
     "plan",
     [
         pytest.param([Fault("answer", ("discover",), GROUP, code=404)], id="our kinds"),
-        pytest.param([Fault("answer", ("discover",), "batch/v1", code=404)], id="jobs"),
-        pytest.param([Fault("answer", ("discover",), "v1", code=404)], id="the core kinds and namespaces"),
+        pytest.param([Fault("answer", ("discover",), "batch/v1", code=404)], id="jobs", marks=EXHAUSTIVE),
+        pytest.param([Fault("answer", ("discover",), "v1", code=404)], id="the core kinds and namespaces", marks=EXHAUSTIVE),
         pytest.param(
             [
                 Fault("answer", ("discover",), GROUP, code=404, seconds=30.0),

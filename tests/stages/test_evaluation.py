@@ -33,7 +33,7 @@ from subterra_testkit.runs.judgements import is_judging, is_labelling
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 GPT = {"name": "openai", "model": "gpt-4.1"}
 AS_ITS_JOB = """
 import datetime, runpy

@@ -115,7 +115,6 @@ def of(found: CostEstimate, name: str) -> Cost:
     return sum((part.low for part in found.parts if part.name.startswith(name)), Cost())
 
 
-@pytest.mark.slow
 def test_each_part_takes_the_calls_and_dollars_that_were_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls to 2 %, dollars to 10 %, when models are as talkative as assumed."""
     monkeypatch.setattr(assumptions, "LOW", BRIEF)
@@ -130,7 +129,6 @@ def test_each_part_takes_the_calls_and_dollars_that_were_forecast(tmp_path: Path
         assert float(told.usd) == pytest.approx(sum(float(entry["usd"]) for entry in entries), rel=0.1), name
 
 
-@pytest.mark.slow
 def test_what_is_paid_lies_between_least_and_most_and_the_report_tells_all_three(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,7 +168,6 @@ def test_nothing_is_paid_when_the_cap_could_not_pay_the_least(tmp_path: Path) ->
         assert words in told
 
 
-@pytest.mark.slow
 def test_an_evaluation_that_has_begun_goes_on_until_the_cap_stops_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody knows what conversations under way lack, so no forecast may stop it. What is paid is forecast no more."""
     run, api = judged_run(tmp_path, baselines=[], scenarios=10), company(replace(HIGH, turn_tokens=300, score_tokens=300))

@@ -1,15 +1,14 @@
 """A store that the version before the move left (tests/golden/store_before_move): no run starts, and no turn is paid again."""
 
-import asyncio
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import yaml
@@ -18,17 +17,13 @@ from subterra_api.digest import procedure_digest, run_digest
 from subterra_api.job_contract.artifacts import ArtifactKeys, Stage, artifact_path, lease_path
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_VARIABLE
-from subterra_api.job_contract.messages import Budget, RunIdentity, RunInput, StageResult
+from subterra_api.job_contract.messages import RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
 from subterra_api.v1alpha1.compilerun import Reference
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import main as evaluate
 from subterra_jobs.generate import main as generate
-from subterra_jobs.generate.workers.ray_pool import PoolShape
-from subterra_jobs.generate.workers.worker import LLMWorker
-from subterra_jobs.generate.written_conversation import Conversation
-from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.runner import StageContext, StageOutcome, execute
 from subterra_jobs.store.artifact_store import ArtifactStore
@@ -37,6 +32,7 @@ from subterra_operator.specs.compile_run import inputs_of, run_name_for
 from subterra_testkit.repository import ROOT
 from subterra_testkit.runs.evaluation_runs import fake_provider
 from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.runs.in_process_pool import InProcessPool
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi, Fault
 
@@ -93,30 +89,6 @@ class Older:
         shutil.rmtree(self.store / path)
 
 
-class InProcess:
-    """`RayPool` without Ray: its paid worker in this process."""
-
-    def __init__(self, run: RunInput, shape: PoolShape, budget: Budget, check: Callable[[], None]) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._worker = LLMWorker(run, shape.concurrency, budget, shape.calls, check)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.run_until_complete(self._worker.close())
-        self._loop.close()
-
-    def usage(self) -> UsageStats:
-        return self._loop.run_until_complete(self._worker.usage())
-
-    def write(self, todo: Sequence[Conversation], done: Callable[[Sequence[Conversation]], None]) -> None:
-        batch = self._loop.run_until_complete(self._worker.write(todo))
-        if batch.failure is not None:
-            raise batch.failure.error()
-        done(batch.finished)
-
-
 @pytest.fixture
 def older(tmp_path: Path) -> Older:
     with tarfile.open(ARCHIVE) as archive:
@@ -132,7 +104,7 @@ def asked() -> Iterator[Callable[[], int]]:
         url, candidate = stack.enter_context(fake_chat_server(travel()))
         reference_url, reference = stack.enter_context(fake_chat_server(travel()))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(generate, "RayPool", InProcess)
+        patch.setattr(generate, "RayPool", InProcessPool)
         patch.setenv("OPENAI_BASE_URL", f"{api.url}/v1")
         patch.setenv(VLLM_VARIABLE, url)
         patch.setenv(REFERENCES_VARIABLE, json.dumps([reference_url]))

@@ -29,9 +29,8 @@ from subterra_testkit.procedures import agent, branch, end, procedure, user
 from subterra_testkit.runs.evaluation_runs import run_input
 from subterra_testkit.servers.fake_chat_server import Chat, Damage, fake_chat_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SCRIPTED = {"name": "scripted"}
-CORRECTED = re.compile(r"([A-Z]\w+ ?)+(, or rather|… wait, I mean|, hmm, no,|\(correction:) |\)")
+CORRECTED = re.compile(r"([A-Z]\w+ ?)+, or rather ")
 UNLISTED = ("Zolpidem", "Tramadol", "Codeine")
 PHARMACY = procedure(
     agent("hello", "who", examples=["Welcome to the pharmacy. What is your name?"]),
@@ -88,7 +87,7 @@ def real_values(variable: Variable, *, held_out: bool) -> Sequence[str]:
 
 
 def sources(graph: Graph) -> CustomerSources:
-    return CustomerSources(Phrasing(graph), draw_detour, real_values)
+    return CustomerSources(Phrasing(graph), ("{other}, or rather {value}",), draw_detour, real_values)
 
 
 def meanings(spec: ProcedureSpec, settings: Evaluation) -> dict[str, str]:

@@ -13,7 +13,7 @@ from subterra_api.v1alpha1.compilerun import (
     GenerationSettings,
     TrainingSettings,
 )
-from subterra_api.v1alpha1.pod_settings import ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.scores import Verdict
 
 
@@ -95,6 +95,9 @@ class ServingSettings(ApiModel):
     """Labels that a node must have, as in a PodSpec."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()
     """Tolerations of the pods, as in a PodSpec."""
+    pool: PoolName | None = None
+    """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pods' own, and
+    its price is the default of `cost.usdPerHour`."""
 
 
 class BudgetSettings(ApiModel):
@@ -110,7 +113,8 @@ class CostSettings(ApiModel):
     """Cost of serving."""
 
     usd_per_hour: Annotated[Money, Field(alias="usdPerHour")] = "2.50"
-    """Price of one replica's hardware per hour in US dollars. Default: 2.50, for one A100 80 GB as in the paper."""
+    """Price of one replica's hardware per hour in US dollars. Default: that of `serving.pool`, without one 2.50, for one A100 80 GB
+    as in the paper."""
 
 
 class CompiledAgentSpec(ApiModel):

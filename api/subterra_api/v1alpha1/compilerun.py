@@ -16,7 +16,7 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
-from subterra_api.v1alpha1.pod_settings import QueueName, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.scores import Scores, Verdict
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
@@ -93,6 +93,7 @@ class GenerationSettings(ApiModel):
 
 
 BaseModelKind = Literal["scratch", "bundled", "external"]
+HUB_SCHEME = "hf://"
 BUNDLED_SCHEME = "bundled://"
 
 
@@ -104,7 +105,8 @@ class BaseModelSource(ApiModel):
         StringConstraints(pattern=r"^(scratch|bundled://SmolLM2-135M-Instruct|hf://.+|pvc://.+|s3://.+)$", max_length=500),
     ] = "scratch"
     """`bundled://SmolLM2-135M-Instruct` comes with the jobs image (CPU, no download); `scratch` makes a tiny model that knows
-    nothing but the procedure's words; otherwise `hf://org/name`, `pvc://path` or `s3://bucket/path`. Default: scratch."""
+    nothing but the procedure's words; otherwise `hf://org/name`, `hf://org/name@revision`, `pvc://path` or `s3://bucket/path`.
+    Default: scratch."""
 
     @property
     def kind(self) -> BaseModelKind:
@@ -184,7 +186,12 @@ class StagePod(ApiModel):
     """Seconds, counted from the Job's start, within which the stage's main container must have started; else the Job is stopped and
     the run fails with SchedulingDeadlineExceeded and the cause. Time in a queue does not count. Default: 6 hours."""
     ranks: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Number of training processes: one per GPU, or on CPU one per core assigned to the pod."""
+    """Number of training processes: one per GPU, or on CPU one per core assigned to the pod. Default: the number of GPUs that
+    `resources` asks for, without GPUs 1."""
+    pool: PoolName | None = None
+    """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pod's own."""
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 512Mi, for generate 1Gi, with GPUs 8Gi."""
 
 
 class GatePolicy(ApiModel):
@@ -240,6 +247,8 @@ class ExecutionSettings(ApiModel):
     """API key for the teacher's provider; required except for `scripted`."""
     api_key_secrets: ApiKeySecrets = ApiKeySecrets()
     """API keys by provider, for simulator, judges and baselines; they take precedence over `apiKeySecret`."""
+    hub_token_secret: SecretKeyReference | None = None
+    """Token for a base model on a hub that is private or gated."""
     generate: StagePod = StagePod()
     """The pod that writes the conversations."""
     train: StagePod = StagePod()
@@ -292,6 +301,8 @@ class StageStatus(StatusModel):
     """Number of attempts."""
     retries: int = 0
     """Number of automatic retries since the last manual one."""
+    disruptions: int | None = None
+    """Number of disruptions in a row, such as evictions, with no progress between them. They are no failures."""
     job_name: str | None = None
     """The Job of this attempt."""
     started_at: str | None = None

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     PROVIDER_BLOCKED = "ProviderBlocked"
     PROVIDER_UNAVAILABLE = "ProviderUnavailable"
     INFRASTRUCTURE = "Infrastructure"
+    DISRUPTED = "Disrupted"
     INTERNAL_ERROR = "InternalError"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     SCHEDULING_DEADLINE_EXCEEDED = "SchedulingDeadlineExceeded"

@@ -114,6 +114,8 @@ def _queue(name: str) -> str:
 Toleration = Annotated[dict[str, Any], AfterValidator(_checked), WithJsonSchema(TolerationFields.model_json_schema(by_alias=True))]
 """Kept as it was written: it is hashed and passed on to the pod."""
 QueueName = Annotated[str, StringConstraints(max_length=63), AfterValidator(_queue)]
+PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+"""Name of a node pool in the chart's values."""
 
 _NAMED = " || ".join([f"name in {list(RESOURCE_NAMES)}", "name.startsWith('hugepages-')", "name.contains('/')"])
 RULES: Mapping[str, tuple[tuple[str, str], ...]] = {

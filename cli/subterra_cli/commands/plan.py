@@ -10,6 +10,7 @@ FILES = "A Procedure, and the CompiledAgent or CompileRun that compiles it."
 RECOMPILE = "Estimate a later compile, which also evaluates the version being served."
 PRICES = "Model prices, in the form of the chart's values."
 SHAPE = "config.json of a base model whose shape is not known."
+POOLS = "The chart's values, with the node pools that the manifests name."
 STORE = "Size of the store's claim; default: the chart's 20Gi."
 
 
@@ -18,6 +19,7 @@ def plan(
     recompile: Annotated[bool, typer.Option("--recompile", help=RECOMPILE)] = False,
     prices: Annotated[str | None, typer.Option(metavar="FILE", help=PRICES)] = None,
     model_shape: Annotated[str | None, typer.Option(metavar="FILE", help=SHAPE)] = None,
+    pools: Annotated[str | None, typer.Option(metavar="FILE", help=POOLS)] = None,
     store_size: Annotated[str, typer.Option(metavar="SIZE", help=STORE)] = "20Gi",
     output: Output = OutputFormat.TEXT,
 ) -> None:
@@ -30,7 +32,7 @@ def plan(
     """
     with exit_on_error():
         from subterra_cli import cost_plan
-        from subterra_cli.files.manifests import read_compile, read_prices
+        from subterra_cli.files.manifests import read_compile, read_pools, read_prices
         from subterra_cli.files.training_request import read_training
         from subterra_cli.output import training_part
         from subterra_cli.output.render import as_json, console
@@ -39,7 +41,8 @@ def plan(
         given = read_prices(prices) if prices else {}
         request = read_compile(files, recompile=recompile)
         estimate = cost_plan.estimate(request, given, environment.current_date())
-        training = read_training(request, shape_file=model_shape, store_size=store_size)
+        known_pools = read_pools(pools) if pools else {}
+        training = read_training(request, shape_file=model_shape, store_size=store_size, pools=known_pools)
         if output is OutputFormat.JSON:
             typer.echo(as_json(cost_plan.data(estimate) | {"training": training_part.data(training)}))
         else:

@@ -15,6 +15,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.files.lint_report import LintReport, check_document, object_name, read_documents, with_lines
 from subterra_cli.files.yaml_document import Document, DocumentError
+from subterra_core.node_pools import POOLS, NodePool
 from subterra_core.pricing import PRICE_TABLE, TokenPrice
 from subterra_core.procedure.schema_errors import findings_of
 
@@ -66,6 +67,18 @@ def read_prices(file: str) -> dict[str, TokenPrice]:
         return {model: price.to_token_price() for model, price in table.items()}
     except ValidationError as error:
         report = LintReport(file, tuple((1, finding) for finding in findings_of(error, "prices")))
+        raise InvalidFileError("\n".join(report.lines())) from None
+
+
+def read_pools(file: str) -> dict[str, NodePool]:
+    """Node pools by name, from the chart's values. Raises InvalidFileError."""
+    data: dict[str, Any] = next((document.data for document in _objects(file)), {})
+    if "pools" not in data:
+        raise InvalidFileError(f"{file}: there are no pools in it; pass a file with values of the chart that has them")
+    try:
+        return POOLS.validate_json(json.dumps(data["pools"]))
+    except ValidationError as error:
+        report = LintReport(file, tuple((1, finding) for finding in findings_of(error, "pools")))
         raise InvalidFileError("\n".join(report.lines())) from None
 
 

@@ -35,6 +35,11 @@ def gpu_cards() -> tuple[GpuCard, ...]:
     return tuple(sorted(cards, key=lambda card: (card.mebibytes, card.name)))
 
 
+def card_named(name: str) -> GpuCard | None:
+    """The card with this name, or with this value of the node label; None if it is not in the list."""
+    return next((card for card in gpu_cards() if card.name == name), None) or selected_card({PRODUCT_LABEL: name})
+
+
 def selected_card(node_selector: Mapping[str, str]) -> GpuCard | None:
     """The card that a pod's `nodeSelector` asks for by product; None if it names none, or one that is not in the list."""
     product = node_selector.get(PRODUCT_LABEL, "")

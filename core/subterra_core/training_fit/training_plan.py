@@ -7,13 +7,13 @@ from functools import cached_property
 from subterra_api.job_contract.defaults import generation_of, training_of
 from subterra_api.v1alpha1.compilerun import CompileInputs, StagePod
 from subterra_api.v1alpha1.pod_settings import amount
+from subterra_core.node_pools import GPU_RESOURCE, default_ranks, gpu_count
 from subterra_core.training_fit.disk_need import DiskNeed, disk_need, optimizer_steps
 from subterra_core.training_fit.fit_verdict import USABLE_PERCENT, Change, changes_that_fit, fits
 from subterra_core.training_fit.gpu_cards import GpuCard, gpu_cards, selected_card
 from subterra_core.training_fit.memory_estimate import MemoryEstimate, TrainingSetup, estimate_memory, host_memory
 from subterra_core.training_fit.model_shape import ModelShape
 
-GPU_RESOURCE = "nvidia.com/gpu"
 DEFAULT_STORE_SIZE = "20Gi"
 """`store.size` of the chart."""
 DEFAULT_TRAIN_MEMORY = "10Gi"
@@ -68,17 +68,20 @@ class TrainingPlan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What will go wrong or be wasted, each with numbers and a fix."""
-        return (*self._card_warnings(), *self._rank_warnings(), *self._memory_warnings(), *self._disk_warnings())
+        misfit = (self.misfit,) if self.misfit else ()
+        return (*misfit, *self._rank_warnings(), *self._memory_warnings(), *self._disk_warnings())
 
-    def _card_warnings(self) -> Iterator[str]:
+    @property
+    def misfit(self) -> str | None:
+        """That the training does not fit its card, or any if none is named: with numbers and the changes that would; or `None`."""
         card = self.card or gpu_cards()[-1]
         if not self.setup.on_gpu or fits(self.setup, card):
-            return
+            return None
         named = card.name if self.card else f"any known GPU; the largest is {card.name}"
         fixes = " or ".join(f"{change.text} ({gigabytes(change.peak)} per GPU)" for change in self.changes)
         fix = f"the smallest change that fits: {fixes}" if fixes else "no larger card, and no number of ranks up to 8, is enough"
         usable = f"{USABLE_PERCENT} % of its {gigabytes(card.memory_bytes)} may be used"
-        yield f"does not fit {named}: {gigabytes(self.memory.peak)} needed, {usable}; {fix}"
+        return f"does not fit {named}: {gigabytes(self.memory.peak)} needed, {usable}; {fix}"
 
     def _rank_warnings(self) -> Iterator[str]:
         ranks = self.setup.ranks
@@ -100,19 +103,22 @@ class TrainingPlan:
             )
 
 
-def plan_training(inputs: CompileInputs, pod: StagePod, shape: ModelShape, store_size: str = DEFAULT_STORE_SIZE) -> TrainingPlan:
+def plan_training(
+    inputs: CompileInputs, pod: StagePod, shape: ModelShape, store_size: str = DEFAULT_STORE_SIZE, card: GpuCard | None = None
+) -> TrainingPlan:
     """The plan for a run's settings, with the defaults for its kind of base model.
 
-    ``shape`` is that of the base model. As in the trainer, a pod with GPUs trains on them.
+    ``shape`` is that of the base model, ``card`` that of the pod's pool; without one it is what the pod's nodeSelector names. As in
+    the trainer, a pod with GPUs trains on them, with one rank for each unless it says otherwise.
     """
     kind = inputs.base_model.kind
     training, generation = training_of(inputs.training, kind), generation_of(inputs.generation, kind)
-    gpus = _count(pod, GPU_RESOURCE)
+    gpus = gpu_count(pod.resources)
     setup = TrainingSetup(
         shape=shape,
         optimizer=training.optimizer,
         zero_stage=training.zero_stage,
-        ranks=pod.ranks or 1,
+        ranks=default_ranks(pod),
         batch_size=training.batch_size,
         max_length=training.max_length,
         on_gpu=gpus > 0,
@@ -122,13 +128,8 @@ def plan_training(inputs: CompileInputs, pod: StagePod, shape: ModelShape, store
     trained = generation.conversations * len(generation.seeds) * (100 - generation.held_out_percent) // 100
     steps = optimizer_steps(trained, training.batch_size, training.epochs, training.max_steps)
     disk = disk_need(setup, -(-steps // training.checkpoint_steps))
-    card, model = selected_card(pod.node_selector), inputs.base_model.uri.rpartition("/")[2]
+    card, model = card or selected_card(pod.node_selector), inputs.base_model.uri.rpartition("/")[2]
     return TrainingPlan(model, setup, gpus, card, _memory_limit(pod), disk, store_size)
-
-
-def _count(pod: StagePod, resource: str) -> int:
-    quantities = pod.resources.requests | pod.resources.limits
-    return int(amount(quantities.get(resource, 0)))
 
 
 def _memory_limit(pod: StagePod) -> str | None:

@@ -9,12 +9,13 @@ from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import draw_detour, otherwise_kind
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
+from subterra_jobs.dialogue.phrasing.phrasebook import load_phrasebook
 from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.dialogue.scripted import agent_templates
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import make_labeller
-from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseKind
+from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseRecognizer
 from subterra_jobs.evaluate.judge.results import Result
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.scenarios.robustness import KINDS, CustomerSources, RobustnessBlock
@@ -34,10 +35,11 @@ _WITHOUT_STEPS: tuple[RobustnessKind, ...] = ("unknownValues",)
 
 def customer_sources(graph: Graph) -> CustomerSources:
     """Where robustness customers get their words and values: decided here for all kinds."""
-    return CustomerSources(CustomerPhrasing(graph, held_out=True), draw_detour, real_values)
+    corrections = load_phrasebook().values.corrected
+    return CustomerSources(CustomerPhrasing(graph, held_out=True), corrections, draw_detour, real_values)
 
 
-def otherwise_recognizer() -> OtherwiseKind:
+def otherwise_recognizer() -> OtherwiseRecognizer:
     """Recognizes the author's words for what the flowchart does not have."""
     return otherwise_kind
 

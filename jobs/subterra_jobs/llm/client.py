@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 
+from subterra_jobs.dialogue.turn_limit import TURN_TOKENS
 from subterra_jobs.llm.behavior.reasons import code_in, quoted, reason_in
 from subterra_jobs.llm.rate_limit import Limit
 
-TURN_TOKENS = 400
-"""Longest turn of a conversation."""
 CALL_TIMEOUT_SECONDS = 120.0
 _THINKING_TOKENS_PER_SECOND = 40
 """Slowest model that is waited for."""

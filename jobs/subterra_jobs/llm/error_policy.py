@@ -4,9 +4,15 @@ import re
 
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_core.hosted_models.catalog import base_model_named
-from subterra_jobs.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError, StageError
+from subterra_jobs.errors import (
+    ContextExceededError,
+    InvalidInputError,
+    ProviderBlockedError,
+    ProviderUnavailableError,
+    StageError,
+)
 from subterra_jobs.llm.account import Account
-from subterra_jobs.llm.behavior.reasons import is_filtered, one_line
+from subterra_jobs.llm.behavior.reasons import is_filtered, is_too_long, one_line
 from subterra_jobs.llm.client import RefusedError
 
 _MONEY = re.compile(r"credit balance|billing|spend(ing)? limit|usage limits?|payment|quota", re.IGNORECASE)
@@ -34,6 +40,11 @@ def classify(error: RefusedError, account: Account) -> StageError | None:
         )
     if error.status in (404, 405, 410):
         return _not_found(error, account, quote)
+    if is_too_long(error.status, error.code, error.message):
+        return ContextExceededError(
+            f"a request with room for its response is longer than {account.model} takes (HTTP {error.status}, {quote}); name a "
+            f"{account.field}.model with a longer context, or lower {account.field}.effort if it is set"
+        )
     fix = f"correct {account.field}.effort" if _EFFORT.search(error.message) else "correct the procedure's texts"
     return InvalidInputError(f"the provider refuses the request (HTTP {error.status}, {quote}); {fix}")
 

@@ -3,13 +3,13 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from subterra_jobs.errors import InfrastructureError
+from subterra_jobs.errors import ContextExceededError, InfrastructureError
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.admission import Admission
 from subterra_jobs.llm.behavior.stops import FILTERED, THINKING
@@ -84,15 +84,17 @@ class MeteredClient:
         A response that was cut while the model was thinking is asked for once more, with more room. Raises a StageError when the
         stage cannot continue.
         """
-        room = self._room
-        call = _Call(key, request, labels, priority).with_room(room)
-        response, reused = await self._once(call)
+        call, least = _Call(key, request, labels, priority), self._account.thinking.room
+        (response, reused), room = await self._first_that_fits(call.with_room(room) for room in sorted({self._room, least})[::-1])
         if response.cut != THINKING:
             return response, reused
-        more = self._account.thinking.more(room)
-        again, also_reused = await self._once(call.again(more))
-        if not self._account.thinking.room:
-            self._room = max(self._room, more)  # it thinks, although nobody said so
+        try:
+            more = _halves(self._account.thinking.more(room), above=room)
+            (again, also_reused), room = await self._first_that_fits(call.again(tokens) for tokens in more)
+        except ContextExceededError:
+            return response, reused  # the context has no more room
+        if not least:
+            self._room = max(self._room, room)  # it thinks, although nobody said so
         return again, reused and also_reused
 
     async def close(self) -> None:
@@ -105,6 +107,16 @@ class MeteredClient:
         An endpoint that has ignored the limit on a response may do so again.
         """
         return self._account.tariff.most(request.size + _FRAME_TOKENS, max(request.output_limit, self._largest_output))
+
+    async def _first_that_fits(self, calls: Iterable[_Call]) -> tuple[tuple[CachedResponse, bool], int]:
+        """The first call's response that the model's context allows, and its room for thinking. Refused calls cost nothing."""
+        refused = ContextExceededError("no room")
+        for call in calls:
+            try:
+                return await self._once(call), call.request.thinking_tokens
+            except ContextExceededError as error:
+                refused = error
+        raise refused
 
     async def _once(self, call: _Call) -> tuple[CachedResponse, bool]:
         """The response from the cache or the provider, and whether it was paid before."""
@@ -199,6 +211,11 @@ class MeteredClient:
         tokens: dict[str, Any] = {**(counts or {})}
         entry = {"model": self._account.model, "usd": str(usd), "tokens": sum(tokens.values()), **labels, **tokens}
         return entry | ({"lost": True} if lost else {})
+
+
+def _halves(room: int, above: int) -> list[int]:
+    """`room` and its halves, down to a sixteenth, that are larger than `above`."""
+    return [tokens for power in range(5) if (tokens := room >> power) > above]
 
 
 async def _gather_both(first: Awaitable[None], second: Awaitable[None]) -> None:

@@ -9,6 +9,7 @@ import openai
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 
+from subterra_jobs.llm.behavior.reasons import is_too_long
 from subterra_jobs.llm.behavior.stops import REFUSAL, stop_of
 from subterra_jobs.llm.client import (
     CALL_TIMEOUT_SECONDS,
@@ -93,7 +94,7 @@ class OpenAIClient:
 
     def _adapted(self, refused: RefusedError, fields: Mapping[str, Any]) -> bool:
         """Whether the next request leaves out what the endpoint refused. Other calls may have seen to it meanwhile."""
-        if refused.status not in (400, 422):
+        if refused.status not in (400, 422) or is_too_long(refused.status, refused.code, refused.message):
             return False
         if _LIMIT in fields and _LIMIT in refused.message:
             if self._limit == _LIMIT:

@@ -13,11 +13,15 @@ from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
     ENDPOINTS_VARIABLE,
     GATE_VARIABLE,
+    GPUS_VARIABLE,
+    HUB_ENDPOINT_VARIABLE,
+    HUB_TOKEN_VARIABLE,
     KEY_VARIABLES,
     LOCAL_VLLM_URL,
     MODELS_DIRECTORY,
     MODELS_VARIABLE,
     PRICES_VARIABLE,
+    RANKS_VARIABLE,
     REFERENCES_VARIABLE,
     TERMINATION_LOG,
     TERMINATION_LOG_VARIABLE,
@@ -60,10 +64,18 @@ class StageEnvironment:
     """Conversations in progress per arm of an evaluation; `None` for the stage's default."""
     workers: int | None = None
     """Processes that write scripted conversations; `None` for the stage's default."""
+    ranks: int | None = None
+    """Ranks of a training; `None` for those of the run's input."""
+    gpus: int = 0
+    """GPUs that the pod asks for and a training must have."""
     models: Path = Path(MODELS_DIRECTORY)
     """Directory of the models that come with the image."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """API keys by provider."""
+    hub_token: str = field(default="", repr=False)
+    """Token for the hub of base models."""
+    hub_endpoint: str | None = None
+    """Address of the hub of base models; `None` for the public one."""
     today: date = field(default_factory=_today)
     """Hosted models that have retired by this day are refused."""
 
@@ -79,8 +91,12 @@ class StageEnvironment:
             reference_urls=_parse(variables, REFERENCES_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            ranks=_parse(variables, RANKS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            gpus=_parse(variables, GPUS_VARIABLE, _positive, "", _COUNT_EXAMPLE) or 0,
             models=Path(variables.get(MODELS_VARIABLE) or MODELS_DIRECTORY),
             keys={provider: variables.get(name, "") for provider, name in KEY_VARIABLES.items()},
+            hub_token=variables.get(HUB_TOKEN_VARIABLE, ""),
+            hub_endpoint=variables.get(HUB_ENDPOINT_VARIABLE) or None,
             today=current_date(),
         )
 

@@ -58,12 +58,19 @@ class ArtifactStore:
         """Copies directory `source` into the store and returns its digest; an artifact that exists is left alone."""
         if (existing := self.digest(path)) is not None:
             return existing
-        files = sorted(file for file in source.rglob("*") if file.is_file() and file.name != MANIFEST)
-        hashes = {str(file.relative_to(source)): file_digest(file) for file in files}
+        hashes = _file_digests(source)
         for name in hashes:
             target = self._full_path(path, name)
             self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
             self.fs.put_file(str(source / name), target)
+        return self._put_manifest(path, hashes, about)
+
+    def seal(self, path: str, about: dict[str, Any]) -> str:
+        """Publishes the files that already lie below `path` on a volume; returns the artifact's digest."""
+        return self._put_manifest(path, _file_digests(Path(self._full_path(path))), about)
+
+    def _put_manifest(self, path: str, hashes: dict[str, str], about: dict[str, Any]) -> str:
+        """Makes the artifact a finished one; returns its digest."""
         manifest = {"files": hashes, "about": about}
         self.put(f"{path}/{MANIFEST}", json.dumps(manifest, sort_keys=True, indent=1).encode())
         return sha256(manifest)
@@ -172,12 +179,21 @@ class ArtifactStore:
 
     def verify(self, path: str) -> str:
         """Digest of the artifact, after every file was checked against its manifest. Raises InfrastructureError."""
+        return sha256(json.loads((self.verified(path) / MANIFEST).read_text()))
+
+    def verified(self, path: str) -> Path:
+        """Local directory as of `local`, after every file was checked against its manifest. Raises InfrastructureError."""
         directory = self.local(path)
-        manifest = json.loads((directory / MANIFEST).read_text())
-        for name, expected in manifest["files"].items():
+        for name, expected in json.loads((directory / MANIFEST).read_text())["files"].items():
             if not (directory / name).is_file() or file_digest(directory / name) != expected:
                 raise InfrastructureError(_mismatch_message(path, name))
-        return sha256(manifest)
+        return directory
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    """Digests of an artifact's files, by their paths in its folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    return {str(file.relative_to(folder)): file_digest(file) for file in files}
 
 
 def _mismatch_message(path: str, name: str) -> str:

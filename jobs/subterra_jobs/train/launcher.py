@@ -44,7 +44,8 @@ _FIXED_VARIABLES = {
     # Compiling Muon's kernels takes longer than running them.
     "TORCHDYNAMO_DISABLE": "1",
     "GLOO_SOCKET_IFNAME": "lo",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # The stage has downloaded the base model; libraries ask the hub about local directories too.
+    "HF_HUB_OFFLINE": "1",
     "PYTHONUNBUFFERED": "1",
 }
 LOG_TAIL = 2000

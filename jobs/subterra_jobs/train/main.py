@@ -1,25 +1,25 @@
 """The train stage: turns a dataset into a model directory. Run as ``python -m subterra_jobs.train --input FILE``."""
 
-import tempfile
 from pathlib import Path
 from typing import get_args
 
-import fsspec
-
 from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
-from subterra_api.job_contract.environment import STORE_MOUNT
-from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
-from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.stage.runner import StageContext, StageOutcome
+from subterra_jobs.stage.visible_gpus import require_gpus
 from subterra_jobs.train.exchange import TrainingTask
+from subterra_jobs.train.model.model_card import copy_license, write_card
+from subterra_jobs.train.model.portable_files import make_portable
+from subterra_jobs.train.source.base_model_source import base_model
 from subterra_jobs.train.training import train
 
 
 def work(context: StageContext) -> StageOutcome:
     """Trains into ``context.output``, resuming from the newest checkpoint of an attempt that was killed."""
+    require_gpus(context.environment.gpus)
     run, progress = context.input, context.progress
     checkpoints = _checkpoints(context)
 
@@ -32,13 +32,16 @@ def work(context: StageContext) -> StageOutcome:
         dataset_dir=context.artifact("generate"),
         output_dir=context.output,
         checkpoint_dir=checkpoints,
-        base_model=resolve_base_model(run.base_model.uri, context.environment.models),
+        base_model=base_model(run.base_model.uri, context),
         system_prompt=run.procedure.system_prompt,
         wordings=wordings(run.procedure),
         settings=run.training,
-        ranks=run.ranks,
+        ranks=context.environment.ranks or run.ranks,
     )
     summary = train(task, report)
+    make_portable(context.output, max_reply_tokens(run.procedure))
+    write_card(context.output, run, summary)
+    copy_license(Path(task.base_model), context.output)
     # A later evaluation compares this with the current procedure, to see which scenarios an edit affects.
     (context.output / PROCEDURE_FILE).write_bytes(canonical(significant_fields(run.procedure)))
     loss = f"{summary.heldout_loss:.4f}" if summary.heldout_loss is not None else "unknown"
@@ -59,35 +62,3 @@ def wordings(procedure: ProcedureSpec) -> list[str]:
     edges = [text for node in procedure.nodes for edge in node.next for text in edge.examples]
     otherwise = [text for kind in get_args(OtherwiseKind) for text in otherwise_texts(procedure, kind)]
     return [*procedure.openers, *nodes, *edges, *otherwise]
-
-
-def resolve_base_model(uri: str, bundled: Path) -> str:
-    """``scratch``, a hub name, or a local directory; a model in object storage is downloaded.
-
-    ``bundled`` is the directory of the models that come with the image. Raises InvalidInputError.
-    """
-    scheme, _, rest = uri.partition("://")
-    if uri == "scratch":
-        return uri
-    if uri.startswith(BUNDLED_SCHEME):
-        return str(_bundled_model(bundled, rest))
-    if scheme == "hf":
-        return rest
-    if scheme == "pvc":
-        path = Path(STORE_MOUNT, rest.lstrip("/"))
-        if not path.is_dir():
-            raise InvalidInputError(f"no model directory {rest} on the store's volume; correct baseModel.uri")
-        return str(path)
-    target = tempfile.mkdtemp(prefix="base-model-")
-    files, root = fsspec.url_to_fs(uri)
-    files.get(f"{root.rstrip('/')}/", f"{target}/", recursive=True)
-    return target
-
-
-def _bundled_model(directory: Path, name: str) -> Path:
-    if not (directory / name).is_dir():
-        there = ", ".join(sorted(path.name for path in directory.glob("*/"))) or "no model"
-        raise InvalidInputError(
-            f"the jobs image has no model {name} in {directory}, but {there}; use another image or baseModel.uri"
-        )
-    return directory / name

@@ -50,15 +50,21 @@ class _Refused:
 def refusal_of(answer: Answer, write: Write, subject: Mapping[str, Any]) -> Refusal | None:
     """The refusal, or `None` for an answer that is none: another attempt may succeed though nobody changes anything."""
     words = _words(answer.message)
-    if answer.code == 500 and not _UNREACHABLE_WEBHOOK.search(words):
-        return None
-    if answer.code not in (*REFUSING_CODES, 500) or (answer.code == 409 and not _FIELD_CONFLICT.search(words)):
+    if not _refuses(answer.code, words):
         return None
     for pattern, reason, fix in _RULES:
         if (match := pattern.search(words)) and (reason is not Reason.NAME_TAKEN or write.verb != "patch"):
             text = fix(_Refused(write, subject, answer, match))
             return Refusal(reason, f"{write.key} was refused: {words.rstrip('.')}; {text}; {RETRIED}")
     raise AssertionError("the last rule matches everything")
+
+
+def _refuses(code: int, words: str) -> bool:
+    if _DENIED.search(words):
+        return True  # policies and webhooks choose the code
+    if code in (409, 500):
+        return bool((_FIELD_CONFLICT if code == 409 else _UNREACHABLE_WEBHOOK).search(words))
+    return code in REFUSING_CODES
 
 
 def name_taken(existing: Mapping[str, Any]) -> Refusal:
@@ -129,7 +135,7 @@ def _grant(refused: _Refused) -> str:
 
 
 def _fix_limits(refused: _Refused) -> str:
-    return f"change the LimitRange (kubectl -n {refused.namespace} describe limitrange) or {_correct(refused)}"
+    return f"change the LimitRange (kubectl -n {refused.namespace} describe limitrange) or correct store.size in the chart's values"
 
 
 def _correct(refused: _Refused) -> str:
@@ -145,17 +151,20 @@ _NAME_IN_FRONT = re.compile(r'^[\w.]+ "[^"]*" is (forbidden|invalid): ')
 _FIELD_CONFLICT = re.compile(r"^Apply failed with \d+ conflict")
 _QUOTA = re.compile(r"(exceeded|failed|unknown for) quota: (?P<quota>[^,\s]+)|insufficient quota")
 _UNREACHABLE_WEBHOOK = re.compile(r'failed calling webhook "(?P<webhook>[^"]*)"')
+_POLICY = re.compile(r"(?P<kind>Validating|Mutating)AdmissionPolicy '(?P<policy>[^']+)'")
+_DENYING_WEBHOOK = re.compile(r'admission webhook "(?P<webhook>[^"]+)" denied')
+_DENIED = re.compile(rf"{_POLICY.pattern}|{_DENYING_WEBHOOK.pattern}")
 _RULES: tuple[tuple[re.Pattern[str], Reason, Callable[[_Refused], str]], ...] = (
     (re.compile("because it is being terminated"), Reason.REFUSED, _wait_for_namespace),
     (_QUOTA, Reason.QUOTA_EXCEEDED, _raise_quota),
-    (re.compile(r"(?P<kind>Validating|Mutating)AdmissionPolicy '(?P<policy>[^']+)'"), Reason.ADMISSION_DENIED, _fix_policy),
+    (_POLICY, Reason.ADMISSION_DENIED, _fix_policy),
     (_UNREACHABLE_WEBHOOK, Reason.ADMISSION_DENIED, _restore_webhook),
-    (re.compile(r'admission webhook "(?P<webhook>[^"]+)" denied'), Reason.ADMISSION_DENIED, _fix_webhook),
+    (_DENYING_WEBHOOK, Reason.ADMISSION_DENIED, _fix_webhook),
     (re.compile("violates PodSecurity"), Reason.ADMISSION_DENIED, _fix_pod_security),
     (re.compile(r"\bimmutable\b"), Reason.NAME_TAKEN, _delete_namesake),
     (_FIELD_CONFLICT, Reason.NAME_TAKEN, _delete_namesake),
     (re.compile(r"cannot \w+ resource|cannot set blockOwnerDeletion"), Reason.REFUSED, _grant),
-    (re.compile(r"(minimum|maximum) .* per (Container|Pod|PersistentVolumeClaim)"), Reason.REFUSED, _fix_limits),
+    (re.compile(r"(minimum|maximum) .* per PersistentVolumeClaim"), Reason.REFUSED, _fix_limits),
     (re.compile(""), Reason.REFUSED, _correct),
 )
 """What the words tell, in this order: pattern, reason, fix."""

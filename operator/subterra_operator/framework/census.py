@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from subterra_operator.controller import Controller
 from subterra_operator.kube.api_client import ApiError, KubernetesApi
-from subterra_operator.labels import HEARTBEAT_NAME
+from subterra_operator.kube.heartbeat import is_heartbeat
 from subterra_operator.resources import KINDS, WATCHED, Key, Version
 
 log = logging.getLogger("subterra")
@@ -164,7 +164,7 @@ class Census:
                 f"{kind}: resourceVersion {number} after {before}: the API server's data was restored from a backup"
             )
         self._numbers[place] = number
-        return Count(held, deleted, {key: version for key, version in listed.items() if key.name != HEARTBEAT_NAME})
+        return Count(held, deleted, {key: version for key, version in listed.items() if not is_heartbeat(key)})
 
     async def _settle(self, counts: Mapping[Place, Count]) -> None:
         """Forgets what is gone, and waits until everything that was counted has been delivered. Raises StaleWatchError."""

@@ -13,14 +13,14 @@ from typing import Any
 from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
-from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
+from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
 from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is_deleting, key_of
 from subterra_operator.snapshot import Refusal
 
-REWRITE_SECONDS = 600.0
-"""Interval at which unwatched objects are written again, in case someone changed them."""
+REWRITE_SECONDS = 240.0
+"""Interval at which unwatched objects are compared, in case someone changed them; below the resync's, so that each one does."""
 
 
 class RefusedError(Exception):
@@ -44,12 +44,16 @@ class Applier:
         self._api, self._cache, self._enqueue, self._on_status = api, cache, enqueue, on_status
         self._written: dict[Key, tuple[str, float]] = {}
 
-    async def apply(self, subject: Mapping[str, Any], decision: Decision) -> bool:
-        """Writes, deletes, then writes the status; returns whether anything changed. Raises ApiError, RefusedError."""
-        changed, refused = False, dict[str, RefusedError]()
+    async def apply(self, subject: Mapping[str, Any], decision: Decision) -> list[str]:
+        """Writes, deletes, then writes the status; returns what changed, such as ``create Job x``, or ``status``.
+
+        Raises ApiError, RefusedError.
+        """
+        changes, refused = list[str](), dict[str, RefusedError]()
         for write in decision.writes:
             try:
-                changed |= write.group not in refused and await self._write_or_refuse(write, subject)
+                if write.group not in refused and await self._write_or_refuse(write, subject):
+                    changes.append(f"{write.verb} {write.key.kind} {write.key.name}")
             except RefusedError as error:
                 refused[write.group] = error
         if refused:
@@ -58,8 +62,10 @@ class Applier:
             await self._check_guard(subject)
         for obj in decision.deletes:
             await self._delete(obj)
-            changed = True
-        return await self.write_status(subject, decision.status) or changed
+            changes.append(f"delete {obj['kind']} {obj['metadata']['name']}")
+        if await self.write_status(subject, decision.status):
+            changes.append("status")
+        return changes
 
     async def write_status(self, subject: Mapping[str, Any], status: Object | None) -> bool:
         """Writes the status if it differs; returns whether it did. Raises ApiError."""
@@ -91,14 +97,12 @@ class Applier:
         if self._up_to_date(write, digest) if watched else self._recently_written(write.key, digest):
             return False
         await self._check_guard(write.guard)
+        if write.verb == "apply" and not watched:
+            return await self._apply_unwatched(write, digest)
         if write.verb == "create":
             await self._create(write)
-        elif not watched and (foreign := await self._foreign(write)):
-            raise RefusedError(name_taken(foreign))
         else:
             self._remember(await self._api.apply(with_digest(write.object, digest)))
-        if not watched:
-            self._written[write.key] = (digest, time.monotonic())
         return True
 
     def _up_to_date(self, write: Write, digest: str) -> bool:
@@ -108,10 +112,10 @@ class Applier:
             return False
         if write.verb == "create":
             return _is_ours(cached, write.object)
-        return annotations_of(cached).get(APPLIED_DIGEST) == digest and contains(cached, write.object)
+        return _as_applied(cached, write.object, digest)
 
     def _recently_written(self, key: Key, digest: str) -> bool:
-        """Whether this very object, of an unwatched kind, was written less than `REWRITE_SECONDS` ago."""
+        """Whether this very object, of an unwatched kind, was written or compared less than `REWRITE_SECONDS` ago."""
         written_digest, written_at = self._written.get(key, ("", 0.0))
         return written_digest == digest and time.monotonic() - written_at < REWRITE_SECONDS
 
@@ -128,7 +132,7 @@ class Applier:
         try:
             self._remember(await self._api.create(write.object))
         except ApiError as error:
-            if not isinstance(error, AlreadyExistsError) and error.code not in (403, 422):
+            if not 400 <= error.code < 500:
                 raise
             existing = await self._find(write.key)  # quotas and policies refuse before names are compared
             if existing is None:
@@ -144,10 +148,19 @@ class Applier:
         except ApiError:
             return None
 
-    async def _foreign(self, write: Write) -> Object | None:
-        """The live object of that name if somebody else made it: applying would overwrite it."""
+    async def _apply_unwatched(self, write: Write, digest: str) -> bool:
+        """Compares an object that no watch reports, and applies it unless it is as wanted; returns whether it did.
+
+        Raises RefusedError for an object that somebody else made: applying would overwrite it.
+        """
         existing = await self._find(write.key)
-        return existing if existing and labels_of(existing).get(MANAGED_BY) != MANAGER else None
+        if existing and labels_of(existing).get(MANAGED_BY) != MANAGER:
+            raise RefusedError(name_taken(existing))
+        differs = existing is None or not _as_applied(existing, write.object, digest)
+        if differs:
+            await self._api.apply(with_digest(write.object, digest))
+        self._written[write.key] = (digest, time.monotonic())
+        return differs
 
     async def _check_guard(self, guard: Mapping[str, Any] | None) -> None:
         """A live check just before a write that costs money, moves traffic or deletes. Raises ConflictError."""
@@ -168,6 +181,11 @@ class Applier:
     def _remember(self, obj: Object) -> None:
         if obj["kind"] in WATCHED and self._cache.upsert(obj):
             self._enqueue(obj)  # the watch event will be a duplicate by then
+
+
+def _as_applied(existing: Mapping[str, Any], wanted: Object, digest: str) -> bool:
+    """Whether an existing object was applied by us as it is wanted, and has not been changed since."""
+    return annotations_of(existing).get(APPLIED_DIGEST) == digest and contains(existing, wanted)
 
 
 def _is_ours(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -16,6 +16,11 @@ log = logging.getLogger("subterra")
 INTERVAL_SECONDS = 20.0
 
 
+def is_heartbeat(key: Key) -> bool:
+    """Whether an object is a heartbeat, of this or of another operator, rather than a namesake of another kind."""
+    return (key.kind, key.name) == ("ConfigMap", HEARTBEAT_NAME)
+
+
 class Heartbeat:
     """Checks that the watches are alive: a watch must deliver every beat that the API server has.
 
@@ -25,7 +30,8 @@ class Heartbeat:
     def __init__(
         self, api: KubernetesApi, namespace: str, on_silence: Callable[[float], object], leads: Callable[[], bool]
     ) -> None:
-        self._api, self._namespace, self._on_silence, self._leads = api, namespace, on_silence, leads
+        self._api, self.namespace, self._on_silence, self._leads = api, namespace, on_silence, leads
+        self._key = Key("ConfigMap", namespace, HEARTBEAT_NAME)
         self._delivered = 0
         """The resourceVersion of the latest beat that a watch delivered."""
         self._latest: int | None = None
@@ -78,14 +84,14 @@ class Heartbeat:
     async def _send(self) -> Object:
         metadata = {
             "name": HEARTBEAT_NAME,
-            "namespace": self._namespace,
+            "namespace": self.namespace,
             "labels": {MANAGED_BY: MANAGER},
             "annotations": {HEARTBEAT_TIME: datetime.now(UTC).isoformat()},
         }
         return await self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
 
     async def _read(self) -> Object:
-        return await self._api.get(Key("ConfigMap", self._namespace, HEARTBEAT_NAME))
+        return await self._api.get(self._key)
 
 
 def _version(beat: Mapping[str, Any]) -> int:

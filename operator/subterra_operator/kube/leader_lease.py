@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from subterra_operator.kube.api_client import ApiError, ConflictError, NotFoundError
+from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from subterra_operator.kube.side_by_side import until_first_ends
 from subterra_operator.resources import Key, Object
 from subterra_operator.settings import LeaseSettings
@@ -60,6 +60,7 @@ class Election:
         self.identity, self._settings = identity, settings
         self._seen: tuple[Any, ...] | None = None
         self._seen_at = 0.0
+        self._free_at = 0.0
         self._renewed_at: float | None = None
 
     def holds(self, now: float) -> bool:
@@ -77,8 +78,15 @@ class Election:
         mark = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
         if mark != self._seen:
             self._seen, self._seen_at = mark, now
-        duration = spec.get("leaseDurationSeconds") or self._settings.duration_seconds
-        return not spec.get("holderIdentity") or spec["holderIdentity"] == self.identity or now - self._seen_at >= duration
+        self._free_at = self._seen_at + (spec.get("leaseDurationSeconds") or self._settings.duration_seconds)
+        return not spec.get("holderIdentity") or spec["holderIdentity"] == self.identity or now >= self._free_at
+
+    def pause(self, looked_at: float, now: float) -> float:
+        """Seconds until a candidate that looked at ``looked_at`` looks again: after its interval, or when the lease is due."""
+        next_look = looked_at + self._settings.retry_seconds
+        if now < self._free_at:
+            next_look = min(next_look, self._free_at)
+        return max(0.0, next_look - now)
 
     def renewal(self, spec: Mapping[str, Any], time_of_day: datetime) -> Object:
         """The lease's spec that takes or renews it. Its times are for readers: nobody decides by them."""
@@ -130,8 +138,10 @@ class LeaderLease:
     async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs ``work`` whenever the lease is held and cancels it when it is lost, until cancelled. Raises what ``work`` raises."""
         while True:
+            looked_at = self._clock()
             while not await self._attempt():
-                await self._sleep(self._settings.retry_seconds)
+                await self._sleep(self._election.pause(looked_at, self._clock()))
+                looked_at = self._clock()
             log.info("%s is held by %s", self._key, self._election.identity)
             await until_first_ends(work(), self._renew())
             log.warning("%s is lost; waiting for it with a warm cache", self._key)
@@ -154,14 +164,15 @@ class LeaderLease:
 
     async def _attempt(self) -> bool:
         """Takes or renews the lease, if it may be; returns whether it did. Ends before the lease does."""
-        left, renew = self._election.left(self._clock()), self._settings.renew_seconds
-        seconds = min(left, renew / 2) if left else renew  # a holder whose request hangs has time for another
+        longest = self._settings.renew_seconds / 2  # after a request that hangs there is time for another
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(self._election.left(self._clock()) or longest, longest)):
                 taken = await self._take()
         except (ApiError, TimeoutError) as error:
             self._lease = None  # it may have changed, also by the request that failed
-            self._report(f"{self._key}: {error if isinstance(error, ApiError) else 'no response in time'}")
+            faster = isinstance(error, AlreadyExistsError | ConflictError)  # another candidate; the next attempt reads its lease
+            answer = error if isinstance(error, ApiError) else "no response in time"
+            self._report("" if faster else f"{self._key}: {answer}")
             return False
         self._report("")
         return taken

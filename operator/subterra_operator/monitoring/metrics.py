@@ -8,8 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from subterra_api.job_contract.messages import Calls, Progress
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_api.v1alpha1.conditions import Type
-from subterra_operator.labels import AGENT_LABEL, labels_of
-from subterra_operator.resources import Key
+from subterra_operator.resources import Key, owning_agent
 
 REGISTRY = CollectorRegistry()
 RECONCILES = Counter("subterra_reconcile_total", "Reconciles by result.", ["kind", "result"], registry=REGISTRY)
@@ -102,7 +101,7 @@ def record_status(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any
             RUN_PHASE.remove(key.namespace, key.name, _phases[key])
         _phases[key] = phase
         RUN_PHASE.labels(key.namespace, key.name, phase).set(1)
-        RUN_USD.labels(key.namespace, key.name, labels_of(subject).get(AGENT_LABEL, "")).set(float(status.get("usd", 0)))
+        RUN_USD.labels(key.namespace, key.name, owning_agent(subject) or "").set(float(status.get("usd", 0)))
     if key.kind == "CompiledAgent":
         present = {condition["type"] for condition in status.get("conditions", [])}
         if present and Type.MODEL_RETIREMENT not in present:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.base import ApiModel
-from subterra_api.v1alpha1.compiledagent import CostSettings, Price
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CostSettings, Price
+from subterra_core.node_pools import Pools, serving_usd_per_hour
 from subterra_operator.decide.agent.price import combine_prices, has_moved
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, labels_of
@@ -39,8 +40,8 @@ PodName = tuple[str, str]
 class PodPoller:
     """Keeps the cache's progress and prices up to date; calls ``enqueue`` with pods whose values changed."""
 
-    def __init__(self, cache: ObjectCache, enqueue: Callable[[Object], None]) -> None:
-        self._cache, self._enqueue = cache, enqueue
+    def __init__(self, cache: ObjectCache, enqueue: Callable[[Object], None], pools: Pools | None = None) -> None:
+        self._cache, self._enqueue, self._pools = cache, enqueue, pools or {}
         self._published: dict[PodName, float] = {}
         self._next_price: dict[PodName, float] = {}
         self._measured: dict[PodName, Key] = {}
@@ -96,7 +97,7 @@ class PodPoller:
         self._cache.prices[_name(pod)] = price
         key = Key("CompiledAgent", pod["metadata"]["namespace"], labels_of(pod).get(AGENT_LABEL, ""))
         if agent := self._cache.get(key):
-            hourly = agent["spec"].get("cost", {}).get("usdPerHour", CostSettings().usd_per_hour)
+            hourly = _usd_per_hour(agent, self._pools)
             if combined := combine_prices(self._cache.serving_prices(key), hourly, None):
                 metrics.record_price(key, combined)
         if before is None or has_moved(before, price):
@@ -109,6 +110,17 @@ class PodPoller:
         if value is not None and due and published.get(name) != value:
             published[name], self._published[name] = value, now
             self._enqueue(pod)
+
+
+def _usd_per_hour(agent: Object, pools: Pools) -> str:
+    """Price of a replica per hour, also of an agent whose spec has become invalid."""
+    own = str(agent["spec"].get("cost", {}).get("usdPerHour", CostSettings().usd_per_hour))
+    if not agent["spec"].get("serving", {}).get("pool"):
+        return own  # without parsing the spec at every poll
+    try:
+        return serving_usd_per_hour(CompiledAgentSpec.model_validate(agent["spec"]), pools)
+    except ValidationError:
+        return own
 
 
 def _session() -> aiohttp.ClientSession:

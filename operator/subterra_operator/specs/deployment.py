@@ -16,6 +16,7 @@ from subterra_api.job_contract.environment import (
 )
 from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.conditions import timestamp
+from subterra_core.node_pools import placement, serving_usd_per_hour
 from subterra_operator.labels import (
     AGENT_LABEL,
     COMPONENT_LABEL,
@@ -115,7 +116,7 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
         init_containers=[*verify, _exporter(spec, target, settings)],
         volumes=volumes(settings, "1Gi"),
     )
-    pod = pod_spec(settings, parts, serving.node_selector, serving.tolerations)
+    pod = pod_spec(settings, parts, placement(serving, settings.pools))
     return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + GRACE_AFTER_DRAIN_SECONDS}
 
 
@@ -134,7 +135,7 @@ def _exporter(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings
     """A native sidecar: it starts before vLLM counts its first token and ends after it has counted its last."""
     values = {
         **HOME,
-        USD_PER_HOUR_VARIABLE: spec.cost.usd_per_hour,
+        USD_PER_HOUR_VARIABLE: serving_usd_per_hour(spec, settings.pools),
         MODEL_DIGEST_VARIABLE: target.digest,
         VLLM_VARIABLE: LOCAL_VLLM_URL,
         TURNS_VARIABLE: f"{target.turns or 1:g}",

@@ -6,7 +6,9 @@ from typing import Any
 
 from subterra_api.digest import sha256, short
 from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.v1alpha1.base import SecretKeyReference
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
+from subterra_core.node_pools import Placement
 from subterra_operator.labels import MANAGED_BY, MANAGER
 from subterra_operator.resources import KINDS, Object
 from subterra_operator.settings import Settings
@@ -82,9 +84,19 @@ def env(values: Mapping[str, str]) -> list[Object]:
     return [{"name": name, "value": value} for name, value in sorted(values.items())]
 
 
-def resources(requested: ResourceRequirements, default: ResourceRequirements) -> Object:
+def secret_env(variable: str, secret: SecretKeyReference) -> Object:
+    """One variable whose value only kubelet reads."""
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
+
+
+def effective_resources(requested: ResourceRequirements, default: ResourceRequirements) -> ResourceRequirements:
     """The requested resources, or the administrator's default if there are none."""
-    chosen = requested if requested.requests or requested.limits else default
+    return requested if requested.requests or requested.limits else default
+
+
+def resources(requested: ResourceRequirements, default: ResourceRequirements) -> Object:
+    """The same as a container has them."""
+    chosen = effective_resources(requested, default)
     parts = {"requests": chosen.requests, "limits": chosen.limits}
     return {key: {name: str(value) for name, value in sorted(part.items())} for key, part in parts.items() if part}
 
@@ -116,9 +128,7 @@ def container(name: str, image: str, settings: Settings, parts: Mapping[str, Any
     }
 
 
-def pod_spec(
-    settings: Settings, parts: PodParts, node_selector: Mapping[str, str], tolerations: Sequence[Mapping[str, Any]]
-) -> Object:
+def pod_spec(settings: Settings, parts: PodParts, where: Placement) -> Object:
     """A restricted pod without a ServiceAccount token."""
     spec: Object = {
         "automountServiceAccountToken": False,
@@ -129,10 +139,10 @@ def pod_spec(
     }
     if parts.init_containers:
         spec["initContainers"] = list(parts.init_containers)
-    if node_selector:
-        spec["nodeSelector"] = dict(node_selector)
-    if tolerations:
-        spec["tolerations"] = [dict(toleration) for toleration in tolerations]
+    if where.node_selector:
+        spec["nodeSelector"] = dict(where.node_selector)
+    if where.tolerations:
+        spec["tolerations"] = [dict(toleration) for toleration in where.tolerations]
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return spec

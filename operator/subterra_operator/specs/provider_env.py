@@ -12,7 +12,7 @@ from subterra_core.pricing import PRICE_TABLE, ModelPrice
 from subterra_core.provider_rules import providers_called_by
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.pod import env
+from subterra_operator.specs.pod import env, secret_env
 
 
 def provider_env(stage: Stage, inputs: CompileInputs, execution: ExecutionSettings, settings: Settings) -> list[Object]:
@@ -27,12 +27,7 @@ def provider_env(stage: Stage, inputs: CompileInputs, execution: ExecutionSettin
     if prices := _prices(models, settings):
         values[PRICES_VARIABLE] = PRICE_TABLE.dump_json(prices, by_alias=True, exclude_none=True).decode()
     secrets = {name: api_key_secret(name, inputs, execution) for name in sorted({provider.name for provider in models})}
-    return [*env(values), *(_key_variable(name, secret) for name, secret in secrets.items() if secret is not None)]
-
-
-def _key_variable(provider: str, secret: SecretKeyReference) -> Object:
-    reference = {"name": secret.name, "key": secret.key}
-    return {"name": KEY_VARIABLES[provider], "valueFrom": {"secretKeyRef": reference}}
+    return [*env(values), *(secret_env(KEY_VARIABLES[name], secret) for name, secret in secrets.items() if secret is not None)]
 
 
 def api_key_secret(provider: str, inputs: CompileInputs, execution: ExecutionSettings) -> SecretKeyReference | None:

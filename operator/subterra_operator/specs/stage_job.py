@@ -9,9 +9,11 @@ from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
     GATE_VARIABLE,
+    GPUS_VARIABLE,
     INPUT_FILE,
     LOCAL_VLLM_URL,
     PROGRESS_PORT,
+    RANKS_VARIABLE,
     REFERENCES_VARIABLE,
     TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
@@ -19,6 +21,7 @@ from subterra_api.job_contract.environment import (
 from subterra_api.job_contract.messages import ExitCode, Gate
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
+from subterra_core.node_pools import default_ranks, gpu_count, placement, wants_gpu
 from subterra_operator.labels import (
     AGENT_LABEL,
     ATTACH_LABEL,
@@ -28,14 +31,15 @@ from subterra_operator.labels import (
     MANAGER,
     RUN_LABEL,
     STAGE_LABEL,
-    labels_of,
 )
-from subterra_operator.resources import Object
+from subterra_operator.resources import Object, owning_agent
 from subterra_operator.settings import Settings
+from subterra_operator.specs.hub_env import hub_env
 from subterra_operator.specs.pod import (
     HOME,
     PodParts,
     container,
+    effective_resources,
     env,
     mounts,
     new_object,
@@ -59,6 +63,8 @@ SCHEDULING_DEADLINE = 6 * 3600
 JOB_GRACE_SECONDS = 600
 """How much longer than both deadlines together a Job may exist: it ends what neither kubelet nor operator has ended."""
 SHARED_MEMORY: dict[Stage, str] = {"generate": "1Gi", "train": "512Mi", "evaluate": "512Mi"}
+GPU_SHARED_MEMORY = "8Gi"
+"""With GPUs, whose ranks exchange data through it where they have no direct way. It takes memory only as far as it is filled."""
 GPU_CONCURRENCY = 50
 """Concurrent conversations with each model when the evaluation's models run on GPUs: enough to keep these busy."""
 PAID_STAGES = ("generate", "evaluate")
@@ -104,6 +110,29 @@ class _JobPlan:
         """Seconds that the pod may take on its node."""
         return self.stage_pod.active_deadline_seconds or DEADLINES[self.attempt.stage]
 
+    @property
+    def working_pod(self) -> StagePod:
+        """The same with the resources of the container that does the work."""
+        return effective_pod(self.attempt.stage, self.execution, self.settings)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether that container asks for a GPU."""
+        return wants_gpu(self.working_pod.resources)
+
+    @property
+    def shared_memory(self) -> str:
+        """Size of /dev/shm."""
+        default = GPU_SHARED_MEMORY if self.on_gpu else SHARED_MEMORY[self.attempt.stage]
+        return str(self.stage_pod.shared_memory or default)
+
+
+def effective_pod(stage: Stage, execution: ExecutionSettings, settings: Settings) -> StagePod:
+    """A stage's settings with the resources of the container that does the work: for evaluate each model's, else the main one."""
+    pod: StagePod = getattr(execution, stage)
+    default: ResourceRequirements = settings.resources.vllm if stage == "evaluate" else getattr(settings.resources, stage)
+    return pod.model_copy(update={"resources": effective_resources(pod.resources, default)})
+
 
 def scheduling_deadline(pod: StagePod) -> int:
     """Seconds from the Job's start within which its main container must have started."""
@@ -140,7 +169,7 @@ def _labels(plan: _JobPlan) -> dict[str, str]:
         ATTACH_LABEL: str(plan.attempt.attach).lower(),
         COMPONENT_LABEL: "job",
     }
-    agent = labels_of(plan.run).get(AGENT_LABEL)
+    agent = owning_agent(plan.run)
     return labels | ({AGENT_LABEL: agent} if agent else {})
 
 
@@ -157,19 +186,15 @@ def _pod(plan: _JobPlan) -> Object:
     sidecars = [] if plan.attempt.attach else [_sidecar(model, stage_pod, plan.settings) for model in plan.models]
     # With sidecars, the stage's resources are theirs: the models need them, the main container only waits for replies.
     main = _main(plan, StagePod().resources if sidecars else stage_pod.resources)
-    if any(_wants_gpu(sidecar) for sidecar in sidecars):
+    if sidecars and plan.on_gpu:
         main["env"] += env({CONCURRENCY_VARIABLE: str(GPU_CONCURRENCY)})
     config = {"name": "input", "configMap": {"name": input_name(plan.run_name)}}
-    parts = PodParts([main], sidecars, [*volumes(plan.settings, SHARED_MEMORY[plan.attempt.stage]), config])
+    parts = PodParts([main], sidecars, [*volumes(plan.settings, plan.shared_memory), config])
     # The kubelet counts a pod's deadline from when it accepts the pod; a Job's would count the wait for a node too.
     lifetime: Object = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
     if plan.attempt.stage == "train":
         lifetime["terminationGracePeriodSeconds"] = TRAIN_GRACE_SECONDS
-    return pod_spec(plan.settings, parts, stage_pod.node_selector, stage_pod.tolerations) | lifetime
-
-
-def _wants_gpu(sidecar: Object) -> bool:
-    return any(name.endswith("/gpu") for amounts in sidecar["resources"].values() for name in amounts)
+    return pod_spec(plan.settings, parts, placement(stage_pod, plan.settings.pools)) | lifetime
 
 
 def _sidecar(model: Model, pod: StagePod, settings: Settings) -> Object:
@@ -190,7 +215,7 @@ def _main(plan: _JobPlan, requested: ResourceRequirements) -> Object:
         "resources": resources(requested, getattr(settings.resources, stage)),
         "volumeMounts": [*mounts(read_only=False), {"name": "input", "mountPath": directory, "readOnly": True}],
     }
-    return container("main", settings.jobs_image, settings, parts)
+    return container("main", settings.stage_image(gpu=stage == "train" and plan.on_gpu), settings, parts)
 
 
 def _environment(plan: _JobPlan) -> list[Object]:
@@ -210,7 +235,12 @@ def _environment(plan: _JobPlan) -> list[Object]:
     if attempt.stage == "evaluate":
         gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
         environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
+    inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
+    if attempt.stage == "train":
+        environment += hub_env(inputs, execution, plan.settings)
+        pod = plan.working_pod
+        asked = {RANKS_VARIABLE: default_ranks(pod), GPUS_VARIABLE: gpu_count(pod.resources)}
+        environment += env({name: str(count) for name, count in asked.items() if count})
     if attempt.stage in PAID_STAGES:
-        inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
         environment += provider_env(attempt.stage, inputs, execution, plan.settings)
     return environment

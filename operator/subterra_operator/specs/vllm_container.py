@@ -8,9 +8,10 @@ from subterra_api.job_contract.defaults import training_of
 from subterra_api.job_contract.environment import LOCAL_VLLM_URL, STORE_MOUNT, VLLM_PORT
 from subterra_api.v1alpha1.compilerun import BaseModelKind, CompileInputs, Reference
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
+from subterra_core.node_pools import wants_gpu
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.pod import HOME, container, env, mounts, resources
+from subterra_operator.specs.pod import HOME, container, effective_resources, env, mounts, resources
 
 ALLOWED_FLAGS = frozenset(
     {
@@ -43,8 +44,9 @@ ALLOWED_FLAGS = frozenset(
 )
 """vLLM flags that an agent's author may set. None of them loads code, opens files or moves the port."""
 
-SAMPLING = {"temperature": 0, "max_tokens": 256}
-"""A compiled agent is a procedure: equal input takes the same edge. Clients may override it."""
+SAMPLING = {"temperature": 0, "top_k": 0}
+"""A compiled agent is a procedure: equal input takes the same edge. Clients may override it, so the model's own `top_k: 1` is
+lifted; its `max_new_tokens` limits a reply where the client does not."""
 
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 _CPU_FLAGS: dict[BaseModelKind, list[str]] = {
@@ -119,7 +121,7 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     # As a module: vLLM's CPU distribution has another name, which breaks its `vllm serve`.
     line = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"{STORE_MOUNT}/{model.path}"]
     line += ["--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
-    line += ["--port", str(model.port), "--generation-config", "vllm", "--override-generation-config", json.dumps(SAMPLING)]
+    line += ["--port", str(model.port), "--generation-config", "auto", "--override-generation-config", json.dumps(SAMPLING)]
     if model.max_length:
         line += ["--max-model-len", str(model.max_length)]
     line += _CPU_FLAGS.get(model.kind, [])
@@ -140,6 +142,7 @@ def vllm_container(
 ) -> Object:
     """The model's container, ready once ``/health`` answers. Raises RefusedArgumentError."""
     check_arguments(arguments)
+    working = effective_resources(requested or ResourceRequirements(), settings.resources.vllm)
     port = "http" if model.port == VLLM_PORT else model.container
     health = {"httpGet": {"path": "/health", "port": port}, "timeoutSeconds": 5}
     parts = {
@@ -148,8 +151,8 @@ def vllm_container(
         "ports": [{"name": port, "containerPort": model.port}],
         "startupProbe": {**health, "periodSeconds": PROBE_SECONDS, "failureThreshold": STARTUP_SECONDS // PROBE_SECONDS},
         "readinessProbe": {**health, "periodSeconds": 5},
-        "resources": resources(requested or ResourceRequirements(), settings.resources.vllm),
+        "resources": resources(working, settings.resources.vllm),
         "volumeMounts": mounts(read_only=True),
         **(extra or {}),
     }
-    return container(model.container, settings.vllm_image, settings, parts)
+    return container(model.container, settings.vllm_image(gpu=wants_gpu(working)), settings, parts)

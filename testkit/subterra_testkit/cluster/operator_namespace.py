@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from subterra_api.digest import procedure_digest
@@ -18,13 +19,24 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import result, scores
 
 TIMEOUT_SECONDS = 30.0
+REQUESTS_IN_BETWEEN = 40
+"""Requests, one after the other, from an applied agent to the status that says what is wrong with its first Job."""
+READS = 5
 ADMISSION = ("admissionregistration.k8s.io", "v1")
 EXTRA = {
     "Namespace": Kind("Namespace", "", "v1", "namespaces", ours=True),
     "ResourceQuota": Kind("ResourceQuota", "", "v1", "resourcequotas", ours=True),
+    "LimitRange": Kind("LimitRange", "", "v1", "limitranges", ours=True),
+    "ValidatingWebhookConfiguration": Kind(
+        "ValidatingWebhookConfiguration", *ADMISSION, "validatingwebhookconfigurations", ours=True
+    ),
     "ValidatingAdmissionPolicy": Kind("ValidatingAdmissionPolicy", *ADMISSION, "validatingadmissionpolicies", ours=True),
     "ValidatingAdmissionPolicyBinding": Kind(
         "ValidatingAdmissionPolicyBinding", *ADMISSION, "validatingadmissionpolicybindings", ours=True
+    ),
+    "MutatingAdmissionPolicy": Kind("MutatingAdmissionPolicy", *ADMISSION, "mutatingadmissionpolicies", ours=True),
+    "MutatingAdmissionPolicyBinding": Kind(
+        "MutatingAdmissionPolicyBinding", *ADMISSION, "mutatingadmissionpolicybindings", ours=True
     ),
     "CustomResourceDefinition": Kind(
         "CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", ours=True
@@ -113,6 +125,7 @@ class ClusterNamespace:
     def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self.api, self.namespace = api, namespace
         self.kubelet = FakeKubelet(api, namespace)
+        self._starved_before = starved_seconds()
         KINDS.update(EXTRA)
 
     async def prepare(self, crds: Sequence[Object]) -> None:
@@ -135,6 +148,7 @@ class ClusterNamespace:
 
     async def put(self, obj: Object, *, namespaced: bool = True) -> Object:
         """Creates an object, or patches the existing one."""
+        self._starved_before = starved_seconds()
         metadata = obj["metadata"] | ({"namespace": self.namespace} if namespaced else {})
         try:
             return await self.api.create({**obj, "metadata": metadata})
@@ -168,6 +182,24 @@ class ClusterNamespace:
     async def names(self, kind: str) -> list[str]:
         """Names of these objects."""
         return [obj["metadata"]["name"] for obj in await self.all(kind)]
+
+    async def column(self, kind: str, name: str, header: str) -> Any:
+        """A cell of what `kubectl get` shows."""
+        accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        table = await self.api._call("GET", KINDS[kind].path(self.namespace, name), accept=accept)
+        headers = [column["name"] for column in table["columnDefinitions"]]
+        return table["rows"][0]["cells"][headers.index(header)]
+
+    async def allowance(self, promised: float) -> float:
+        """The promised seconds, and what a busy machine adds to them.
+
+        That is how long this process, and the operator in it, has waited for a processor since the last `put`, and how long the
+        API server takes for the requests in between: it is asked right now.
+        """
+        began, starved = time.monotonic(), starved_seconds() - self._starved_before
+        for _ in range(READS):
+            await self.api.list(KINDS["CompiledAgent"], self.namespace)
+        return promised + starved + REQUESTS_IN_BETWEEN * (time.monotonic() - began) / READS
 
     async def until(self, met: Callable[[], Any], what: str, patience: float = TIMEOUT_SECONDS) -> Any:
         """Waits until ``met`` returns a true value, and returns it."""
@@ -214,6 +246,13 @@ async def running_operator(settings: Settings) -> AsyncIterator[None]:
     stop.set()
     with suppress(asyncio.CancelledError):
         await asyncio.wait_for(operator, 20)
+
+
+def starved_seconds() -> float:
+    """How long this process's main thread has waited for a processor so far; 0 where the kernel does not say."""
+    with suppress(OSError):
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def condition(obj: Object, kind: str) -> Object:

@@ -89,8 +89,17 @@ class Oracle:
         return self.graph.take(step, edge)
 
 
+class _Server(ThreadingHTTPServer):
+    """Takes the connections of a whole evaluation at once: with the default of five, clients wait a second and more for others."""
+
+    request_queue_size = 256
+
+
 def _handler(oracle: Oracle, damage: Damage, requests: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections are kept, as vLLM keeps them
+        disable_nagle_algorithm = True
+
         def do_GET(self) -> None:
             answers: dict[str, dict[str, Any]] = {"/v1/models": {"data": [{"id": "candidate"}]}, "/version": {"version": "fake"}}
             self._answer(200 if self.path in answers else 404, answers.get(self.path, {}))
@@ -132,7 +141,7 @@ def fake_chat_server(
     """URL of a running server, and the requests that it received; `meanings` as in `Oracle`."""
     requests: list[dict[str, Any]] = []
     harm = DAMAGES[damage] if isinstance(damage, str) else damage
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Oracle(spec, meanings), harm, requests))
+    server = _Server(("127.0.0.1", 0), _handler(Oracle(spec, meanings), harm, requests))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", requests
@@ -149,7 +158,7 @@ def main() -> None:
     parser.add_argument("--damage", choices=sorted(DAMAGES), default="none")
     arguments = parser.parse_args()
     spec = ProcedureSpec.model_validate(yaml.safe_load(arguments.procedure.read_text())["spec"])
-    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), _handler(Oracle(spec), DAMAGES[arguments.damage], []))
+    server = _Server(("127.0.0.1", arguments.port), _handler(Oracle(spec), DAMAGES[arguments.damage], []))
     sys.stdout.write(f"serving on port {arguments.port}\n")
     server.serve_forever()
 

@@ -150,6 +150,8 @@ class FakeLLMApi:
     model: FakeModel = field(default_factory=FakeModel)
     retired: set[str] = field(default_factory=set[str])
     """Models that are not served any more."""
+    context: int | None = None
+    """Most tokens of prompt and response together, as a server with a short context has it."""
     unknown_fields: set[str] = field(default_factory=set[str])
     """Fields of a request that the endpoint refuses, as older servers do."""
     bill: Decimal = Decimal(0)
@@ -210,6 +212,11 @@ class FakeLLMApi:
         if unknown := sorted(self.unknown_fields & set(body)):
             detail = [{"type": "extra_forbidden", "loc": ["body", unknown[0]], "msg": "Extra inputs are not permitted"}]
             return Fault(400, body=json.dumps({"detail": detail}))
+        limit = body.get("max_completion_tokens", body.get("max_tokens", 0))
+        if self.context is not None and limit > self.context:
+            # The words of vLLM 0.32
+            message = f"max_tokens={limit} cannot be greater than max_model_len={self.context}. Please request fewer output tokens."
+            return Fault(400, "BadRequestError", message)
         return None
 
     def _limit(self, body: dict[str, Any]) -> Fault | None:
@@ -340,7 +347,7 @@ async def _start(api: FakeLLMApi, host: str, port: int) -> web.AppRunner:
     app.router.add_post("/v1/chat/completions", api.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.TCPSite(runner, host, port, backlog=1024).start()  # as many calls come at once
     api.url = f"http://{host}:{runner.addresses[0][1]}"
     return runner
 

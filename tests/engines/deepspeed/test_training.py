@@ -7,9 +7,12 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from subterra_api.job_contract.messages import Training
@@ -20,7 +23,7 @@ from subterra_jobs.train.exchange import TRAIN_FILE
 from subterra_jobs.train.launcher import TrainingInterruptedError
 from subterra_jobs.train.model.base_model import load_tokenizer, training_dtype
 from subterra_jobs.train.tokenized_dataset import load_examples
-from subterra_jobs.train.trainer import Workload, deepspeed_config, sft_config
+from subterra_jobs.train.trainer import Workload, build_trainer, deepspeed_config, sft_config
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.small_llama import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, training, training_task
@@ -39,9 +42,8 @@ train(training_task(Path(sys.argv[1]), max_steps=30, checkpoint_steps=5), kill_a
 """
 
 
-@pytest.mark.slow
 def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
-    dataset(tmp_path / "data", train=120)
+    dataset(tmp_path / "data", train=120, held_out=1)
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(TRAIN_UNTIL_KILLED), str(tmp_path)], check=False)
     assert killed.returncode == -9
     steps: list[int] = []
@@ -49,10 +51,10 @@ def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
     assert summary.steps == steps[-1] == 30
     assert 5 <= summary.resumed_from_step < 30
     assert min(steps) > summary.resumed_from_step
+    assert summary.heldout_loss is not None, "one held-out conversation is less than a batch"
     assert_servable(tmp_path / "model", torch.float32)
 
 
-@pytest.mark.slow
 def test_a_pretrained_model_is_trained_in_bfloat16_by_two_ranks_and_resumes_after_sigterm(tmp_path: Path):
     base = small_llama(tmp_path / "base")
     if training_dtype(str(base)) != torch.bfloat16:
@@ -89,14 +91,12 @@ def loss_per_label(base: Path, file: Path) -> float:
     return float(loss)
 
 
-@pytest.mark.slow
-def test_fewer_conversations_than_a_batch_are_judged_when_held_out_and_refused_to_train_on(tmp_path: Path):
-    dataset(tmp_path / "data", train=8, held_out=1)
-    summary = train(training_task(tmp_path, max_steps=2), lambda *_: None)
-    assert summary.heldout_loss is not None
+def test_fewer_training_conversations_than_a_batch_are_refused():
+    batch = SimpleNamespace(per_device_train_batch_size=8, world_size=2, seed=42)
+    conversations: Any = SimpleNamespace(train=Dataset.from_dict({"length": [256] * 8}), held_out=range(1))
     refusal = r"8 training conversations do not fill a batch of 16; raise generation\.conversations"
     with pytest.raises(InvalidInputError, match=refusal):
-        train(replace(training_task(tmp_path, batch_size=16), checkpoint_dir=tmp_path / "b"), lambda *_: None)
+        build_trainer(None, None, batch, conversations, workload(), None)  # type: ignore[arg-type]
 
 
 def assert_servable(model: Path, dtype: torch.dtype) -> None:

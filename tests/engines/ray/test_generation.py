@@ -16,19 +16,21 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.engines.ray.generate_stage import generate, lease_of
 
 from subterra_api.job_contract.artifacts import artifact_path, lease_path
 from subterra_api.job_contract.environment import BUDGET_VARIABLE, WORKERS_VARIABLE
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput, StageResult
 from subterra_jobs.dialogue.sampling import held_out
 from subterra_jobs.errors import InfrastructureError, ProviderBlockedError
+from subterra_jobs.generate import main as stage
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.ray_pool import PoolShape, RayPool
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.stage.cancellation import TERMINATED
 from subterra_jobs.stage.runner import StageOutcome, execute
 from subterra_testkit.runs.generation_inputs import PAID, run_input
+from subterra_testkit.runs.generation_runs import generate, lease_of
+from subterra_testkit.runs.in_process_pool import InProcessPool
 from subterra_testkit.servers.fake_llm_api import (
     CUT,
     NO_CREDIT,
@@ -41,8 +43,6 @@ from subterra_testkit.servers.fake_llm_api import (
     outage,
     random_faults,
 )
-
-pytestmark = pytest.mark.slow
 
 
 def rows(file: Path) -> list[dict[str, object]]:
@@ -144,6 +144,7 @@ def test_a_blocked_paid_run_keeps_what_it_paid_and_its_retry_pays_for_the_rest(
             generate(run, tmp_path / "first", max_usd="5")
         assert api.paid == 70
         api.after = None
+        monkeypatch.setattr(stage, "RayPool", InProcessPool)  # what was paid is in the store, whoever asks next
         outcome, output = generate(run, tmp_path / "second")
         turns = turns_of(run)
         assert api.paid == turns
@@ -228,7 +229,13 @@ def test_a_killed_paid_job_is_resumed_by_the_next_and_pays_again_only_for_calls_
         assert float(result.usd) == pytest.approx(0.0036 * api.paid, abs=0.0036 * api.peak)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.exhaustive),  # one handler for both
+    ],
+)
 def test_a_paid_job_that_is_told_to_stop_keeps_its_calls_in_flight_and_the_next_pays_for_the_rest(
     tmp_path: Path, number: signal.Signals
 ) -> None:

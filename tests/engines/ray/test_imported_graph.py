@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -44,7 +43,6 @@ def finished(stage: str, run: RunInput, tmp_path: Path) -> StageResult:
     return StageResult.model_validate_json((tmp_path / "said").read_text())
 
 
-@pytest.mark.slow
 def test_an_imported_graph_is_linted_and_compiled(tmp_path: Path) -> None:
     imported = CliRunner().invoke(app, ["import", "langgraph", "subterra_testkit.langgraph_shop:graph"])
     file = tmp_path / "procedure.yaml"

@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from subterra_api.job_contract.artifacts import artifact_path
-from subterra_api.job_contract.environment import WORKERS_VARIABLE
 from subterra_api.job_contract.messages import RunInput, StageResult
 from subterra_cli.main import app
 from subterra_jobs.errors import InfrastructureError
@@ -16,6 +15,7 @@ from subterra_jobs.generate import main as generate
 from subterra_jobs.stage.runner import execute
 from subterra_jobs.store.artifact_store import ArtifactStore, file_digest
 from subterra_testkit.runs.generation_inputs import run_input
+from subterra_testkit.runs.in_process_pool import InProcessPool
 
 PATH = "models/0a1b"
 
@@ -109,11 +109,10 @@ def test_of_several_processes_that_create_one_file_one_wins(store: ArtifactStore
     assert store.create("turn", b"later") is False
 
 
-@pytest.mark.slow
 def test_a_stages_dataset_has_the_same_bytes_in_s3_as_on_a_volume_and_is_read_from_there(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(WORKERS_VARIABLE, "1")
+    monkeypatch.setattr(generate, "RayPool", InProcessPool)  # who writes does not matter to the store
     local = run_input(tmp_path / "volume")
     remote = local.model_copy(update={"store": f"{s3}/{tmp_path.name}"})
     results = [stage(local), stage(remote)]

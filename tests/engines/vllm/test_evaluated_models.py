@@ -28,7 +28,7 @@ from subterra_core.gate.verdict import judge
 from subterra_testkit.runs.tiny_model import CITIES, TRIP, noised, trained
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.timeout(1500)]  # the model depends on the processor
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(1500)]  # the model depends on the processor
 SHORT = ("--override-generation-config", json.dumps({"temperature": 0, "max_tokens": 40}))
 """No step of the procedure is longer, and a damaged model that does not end its replies would take minutes."""
 NOISE = 0.4

@@ -13,7 +13,7 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_testkit.runs.generation_inputs import run_input, travel
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+pytestmark = pytest.mark.timeout(700)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ async def test_a_vllm_is_asked_and_what_it_counts_is_booked(vllm: str, tmp_path:
     for entry in entries:
         assert entry["model"] == "qwen"
         assert entry["input"] > 100
-        assert 0 < entry["output"] <= 400
+        # Words without text look like thinking, and get as much more room as the context of 4,096 tokens has.
+        assert 0 < entry["output"] <= 400 + 2048
         assert float(entry["usd"]) == pytest.approx((entry["input"] + 2 * entry["output"]) / 1_000_000)
 
 

@@ -1,87 +1,26 @@
 """An agent, decided: what is served, and how it reads."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, Price, ServingSettings
+from subterra_api.v1alpha1.compiledagent import Price, ServingSettings
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
-from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.agent.candidate import target_of
 from subterra_operator.decide.decision import Decision
 from subterra_operator.labels import FAILURE_REASON
 from subterra_operator.resources import Object
-from subterra_operator.settings import Settings
-from subterra_operator.snapshot import AgentSnapshot
-from subterra_operator.specs.compile_run import compile_run
-from subterra_operator.specs.deployment import deployment, version_of
-from subterra_operator.specs.service import service
+from subterra_operator.specs.deployment import version_of
 from subterra_testkit.cluster import kubernetes_objects as make
-
-SETTINGS = Settings()
-MODEL = "sha256:" + "a" * 64
-
-
-def decide(agent: Object, later: float = 0, **parts: Any) -> Decision:
-    parts.setdefault("procedure", make.procedure())
-    return decide_agent(AgentSnapshot(agent, **parts), SETTINGS, make.NOW + timedelta(seconds=later))
-
-
-def condition(decision: Decision, kind: str) -> tuple[str, str]:
-    assert decision.status
-    found = next(item for item in decision.status["conditions"] if item["type"] == kind)
-    return found["status"], found["reason"]
-
-
-def message(decision: Decision, kind: str) -> str:
-    assert decision.status
-    return str(next(item for item in decision.status["conditions"] if item["type"] == kind)["message"])
-
-
-def wanted_run(agent: Object, verdict: str | None = "Pass", model: str = MODEL, **status: Any) -> Object:
-    """The run that the agent wants, judged."""
-    spec = CompiledAgentSpec.model_validate(agent["spec"])
-    assert spec.compile
-    run = make.stored(compile_run(agent, spec, spec.compile, make.TRAVEL_DIGEST))
-    succeeded = {
-        "type": "Succeeded",
-        "status": "True" if verdict else "Unknown",
-        "reason": "Succeeded" if verdict else "Running",
-        "lastTransitionTime": "2026-11-20T12:00:00Z",
-    }
-    run["status"] = {"observedGeneration": 1, "conditions": [succeeded], "usd": "0", **status}
-    if verdict:
-        run["status"] |= {
-            "verdict": {"result": verdict, "reasons": ["because"]},
-            "scores": make.scores().dump(),
-            "artifacts": {"model": model, "modelPath": "models/1", "report": "sha256:r"},
-        }
-    return run
-
-
-def version(agent: Object, run: Object, ready: int = 1, **annotations: str) -> Object:
-    """The Deployment of what a run made."""
-    target = target_of(run, CompileRunStatus.model_validate(run["status"]))
-    assert target
-    built = deployment(agent, CompiledAgentSpec.model_validate(agent["spec"]), target, SETTINGS, make.NOW)
-    built["metadata"]["annotations"] |= annotations
-    counts = dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas"), ready)
-    return make.stored(built, observedGeneration=1, **counts)
-
-
-def traffic_to(agent: Object, deployed: Object) -> Object:
-    return make.stored(service(agent, 8000, deployed["metadata"]["labels"]["subterra.dev/version"], make.NOW))
-
-
-def other_run(agent: Object) -> Object:
-    """A run of older inputs that passed."""
-    run = wanted_run(agent, model="sha256:" + "b" * 64)
-    run["metadata"] = run["metadata"] | {"name": "travel-older", "uid": "older"}
-    return run
-
-
-def kinds(decision: Decision) -> list[str]:
-    return [f"{write.verb} {write.key.kind}" for write in decision.writes if write.key.kind not in ("NetworkPolicy",)]
+from subterra_testkit.cluster.agent_decisions import (
+    MODEL,
+    decide,
+    kinds,
+    other_run,
+    traffic_to,
+    version,
+    wanted_run,
+)
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 
 def test_a_new_agent_creates_its_run() -> None:
@@ -212,7 +151,7 @@ def test_a_deleted_procedure_leaves_the_service_alone() -> None:
     older = other_run(agent)
     old = version(agent, older)
     decision = decide(agent, procedure=None, runs=(older,), deployments=(old,), service=traffic_to(agent, old))
-    assert decision.writes == ()
+    assert {write.key.kind for write in decision.writes} == {"NetworkPolicy"}
     assert (condition(decision, "Ready")[0], condition(decision, "UpToDate")) == ("True", ("Unknown", "ProcedureNotFound"))
 
 

@@ -17,6 +17,7 @@ from subterra_operator.snapshot import RunSnapshot
 from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 SETTINGS = Settings()
 DONE = {"state": "Succeeded", "attempt": 1, "percent": 100}
@@ -39,17 +40,6 @@ def created(decision: Decision, kind: str = "Job") -> list[str]:
 def stage(decision: Decision, name: str) -> Mapping[str, Any]:
     assert decision.status
     return next(item for item in decision.status["stages"] if item["name"] == name)
-
-
-def condition(decision: Decision, kind: str) -> tuple[str, str]:
-    assert decision.status
-    found = next(item for item in decision.status["conditions"] if item["type"] == kind)
-    return found["status"], found["reason"]
-
-
-def message(decision: Decision, kind: str) -> str:
-    assert decision.status
-    return str(next(item for item in decision.status["conditions"] if item["type"] == kind)["message"])
 
 
 def started(name: str = "generate", **about: Any) -> dict[str, Any]:
@@ -239,11 +229,22 @@ def test_a_raised_cap_reaches_the_next_attempt_though_the_input_is_frozen() -> N
     assert [item["value"] for item in main["env"] if item["name"] == BUDGET_VARIABLE] == ['{"maxUSD":"7"}']
 
 
+def frozen_text(run: Object) -> str:
+    [frozen] = [write.object for write in decide(run).writes if write.key.kind == "ConfigMap"]
+    return str(frozen["data"]["input.json"])
+
+
 def test_the_frozen_input_knows_who_is_billed_and_no_cap() -> None:
-    [frozen] = [write.object for write in decide(make.run(execution={"maxUSD": "5"})).writes if write.key.kind == "ConfigMap"]
-    text = frozen["data"]["input.json"]
+    owner = {"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "name": "travel", "uid": "a", "controller": True}
+    text = frozen_text(make.run(execution={"maxUSD": "5"}, ownerReferences=[owner]))
     assert RunInput.model_validate_json(text).run.payer == "agent-travel"
     assert "maxUSD" not in text
+
+
+def test_a_run_by_hand_pays_for_itself_whatever_its_label_says() -> None:
+    run = make.run(labels={"subterra.dev/agent": "base"})
+    assert RunInput.model_validate_json(frozen_text(run)).run.payer == f"run-{run['metadata']['uid']}"
+    assert "subterra.dev/agent" not in job(run, "generate")["metadata"]["labels"]
 
 
 def test_suspension_suspends_the_job_and_starts_none() -> None:

@@ -10,7 +10,7 @@ LOCALES = Path(__file__).with_name("locales")
 
 
 @cache
-def locale_data(name: str, locale: str = "en") -> dict[str, Any]:
+def locale_data(name: str, locale: str = "en", locales: Path = LOCALES) -> dict[str, Any]:
     """The content of a locale's file ``name.yaml``."""
-    content: dict[str, Any] = yaml.safe_load((LOCALES / locale / f"{name}.yaml").read_text("utf-8"))
+    content: dict[str, Any] = yaml.safe_load((locales / locale / f"{name}.yaml").read_text("utf-8"))
     return content

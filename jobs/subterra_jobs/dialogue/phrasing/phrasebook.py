@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from subterra_jobs.dialogue.phrasing.locale_data import LOCALES
+from subterra_jobs.dialogue.phrasing.locale_data import LOCALES, locale_data
 from subterra_jobs.errors import InvalidInputError
 
 _FILES = ("choices", "courtesy", "frames", "values", "party", "grammar", "surface")
@@ -76,6 +75,8 @@ class ValuePhrases(_Entry):
 
     bare: Templates
     replaced: Templates
+    corrected: Annotated[Texts, Field(min_length=1)]
+    """Held out like those of `replaced`, for customers who are there to correct a value."""
     added: Templates
     kinds: dict[str, ValueKind]
 
@@ -146,17 +147,20 @@ class Phrasebook(_Entry):
                 yield from (f"{name}: {text!r} stands twice; remove one" for text in _repeated(side))
         everything = [found for _, found in self.templates()]
         trained = {normal_form(text) for found in everything for text in found.train}
-        for name, found in self.templates():
-            both = [text for text in found.held_out if normal_form(text) in trained]
+        held_out = [("values.corrected", self.values.corrected), *((name, found.held_out) for name, found in self.templates())]
+        for name, texts in held_out:
+            both = [text for text in texts if normal_form(text) in trained]
             yield from (f"{name}: {text!r} is held out and for training; keep one" for text in both)
 
     def _slots(self) -> Iterator[str]:
         allowed = {"acts": ["", "value"], "frames": [""]}
-        exact = {"values.replaced": "other value", "values.added": "other value", "party.after": "party", "party.before": "party"}
-        for name, found in self.templates():
+        exact = dict.fromkeys(("values.replaced", "values.corrected", "values.added"), "other value")
+        exact |= dict.fromkeys(("party.after", "party.before"), "party")
+        places = [(name, (*found.train, *found.held_out)) for name, found in self.templates()]
+        for name, texts in [*places, ("values.corrected", self.values.corrected)]:
             part = name.split(".")[0]
             choices = [exact[name]] if name in exact else allowed.get(part, ["value"] if part == "values" else [""])
-            for text in (*found.train, *found.held_out):
+            for text in texts:
                 if " ".join(sorted(_SLOT.findall(text))) not in choices:
                     wanted = " or ".join(f"{{{'} and {'.join(slots.split())}}}" if slots else "no slot" for slots in choices)
                     yield f"{name}: {text!r} needs {wanted}"
@@ -173,14 +177,18 @@ def holds_any(text: str, phrases: Iterable[str]) -> bool:
     return any(f" {normal_form(phrase)} " in padded for phrase in phrases)
 
 
-@cache
 def load_phrasebook(locale: str = "en", locales: Path = LOCALES) -> Phrasebook:
     """The phrasebook of `locale`. Raises InvalidInputError naming what is wrong in its files."""
+    return _phrasebook(locale, locales)
+
+
+@cache  # of its own, because a cache tells apart whether a default is written out
+def _phrasebook(locale: str, locales: Path) -> Phrasebook:
     folder = locales / locale
     if not folder.is_dir():
         known = ", ".join(sorted(each.name for each in locales.iterdir() if each.is_dir()))
         raise InvalidInputError(f"there is no locale {locale!r} for customer phrasings; use one of: {known}")
-    files = {name: yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in _FILES}
+    files = {name: locale_data(name, locale, locales) for name in _FILES}
     content: dict[str, Any] = {name: files[name] for name in ("frames", "values", "party", "grammar", "surface")}
     try:
         return Phrasebook.model_validate(content | {"acts": _acts(files["choices"], files["courtesy"])})

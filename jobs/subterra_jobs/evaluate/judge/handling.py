@@ -12,7 +12,7 @@ from subterra_jobs.evaluate.judge.value_forms import contains
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 
-OtherwiseKind = Callable[[ProcedureSpec, str, str], str | None]
+OtherwiseRecognizer = Callable[[ProcedureSpec, str, str], str | None]
 """Recognizes the author's words for what the flowchart does not have, from the reply and the agent's reply before it."""
 
 
@@ -56,7 +56,7 @@ class _Played:
 class HandlingExaminer:
     """Examines the conversations of robustness customers."""
 
-    def __init__(self, graph: Graph, reader: ReplyReader, otherwise_kind: OtherwiseKind | None = None) -> None:
+    def __init__(self, graph: Graph, reader: ReplyReader, otherwise_kind: OtherwiseRecognizer | None = None) -> None:
         self._graph, self._reader, self._otherwise_kind = graph, reader, otherwise_kind
         self._checks: Mapping[RobustnessKind, Callable[[_Played], str | None]] = {
             "phrasings": self._followed_the_procedure,

@@ -1,7 +1,7 @@
 """Builds customers who say what the examples do not have: other words, unlisted and real values, detours, corrections.
 
 They are scripted whatever the run's simulator is, talk to the candidate only, and count in no score of the conforming customers.
-What they say comes from `CustomerSources`; a kind without a source, or for which the procedure has no place, is not tested.
+What they say comes from `CustomerSources`; a kind for which the procedure has no place is not tested.
 """
 
 import random
@@ -24,7 +24,6 @@ from subterra_jobs.evaluate.scenarios.scenario import Scenario
 KINDS: tuple[RobustnessKind, ...] = get_args(RobustnessKind)
 CUSTOMERS: Mapping[RobustnessKind, int] = dict.fromkeys(KINDS, 30) | {"phrasings": 60}
 """Customers of each kind, if that is not more than half of the conforming customers in all."""
-NO_SOURCE = "this version has no customers of this kind"
 NO_PLACE: Mapping[RobustnessKind, str] = {
     "phrasings": "the procedure has no turn of the customer",
     "unknownValues": "the customer never says a value of a closed list",
@@ -33,12 +32,6 @@ NO_PLACE: Mapping[RobustnessKind, str] = {
     "corrections": "the customer never says a value that could be corrected",
     "afterEnd": "the agent never has the last word",
 }
-_CORRECTIONS = (
-    "{wrong}, or rather {right}",
-    "{wrong} … wait, I mean {right}",
-    "{wrong} (correction: {right})",
-    "{wrong}, hmm, no, {right}",
-)
 _TRIES = 50
 """Draws before a kind counts as one that the procedure has no place for."""
 _DETOURS: Mapping[RobustnessKind, DetourKind] = {
@@ -89,9 +82,11 @@ class RealValues(Protocol):
 class CustomerSources:
     """Where the words and values of these customers come from."""
 
-    phrasing: Phrasing | None = None
-    draw_detour: DrawDetour | None = None
-    real_values: RealValues | None = None
+    phrasing: Phrasing
+    corrections: Sequence[str]
+    """Templates with a wrong value, `{other}`, before the right one, `{value}`."""
+    draw_detour: DrawDetour
+    real_values: RealValues
 
 
 @dataclass(frozen=True)
@@ -122,11 +117,9 @@ def build_robustness(graph: Graph, settings: Evaluation, sources: CustomerSource
 
 def _customers(graph: Graph, kind: RobustnessKind, count: int, seed: int, sources: CustomerSources) -> list[Scenario] | str:
     """Customers of one kind, or why there are none."""
-    draw = _drawing(graph, kind, sources)
-    if draw is None:
-        return NO_SOURCE
     if count == 0:
         return "too few scenarios; raise evaluation.scenarios"
+    draw = _drawing(graph, kind, sources)
     scenarios: dict[str, Scenario] = {}
     for index in range(count):
         try:
@@ -153,19 +146,16 @@ def _first_drawn(draw: Draw, seed: str, known: Mapping[str, Scenario]) -> Scenar
     return last
 
 
-def _drawing(graph: Graph, kind: RobustnessKind, sources: CustomerSources) -> Draw | None:
-    """How a customer of this kind is drawn; `None` without a source."""
+def _drawing(graph: Graph, kind: RobustnessKind, sources: CustomerSources) -> Draw:
+    """How a customer of this kind is drawn."""
     customer = _Customer(graph, kind)
     if kind == "corrections":
-        return customer.with_correction
+        return lambda rng: customer.with_correction(sources.corrections, rng)
     if kind == "phrasings":
-        phrasing = sources.phrasing
-        return None if phrasing is None else lambda rng: customer.with_phrasing(phrasing, rng)
+        return lambda rng: customer.with_phrasing(sources.phrasing, rng)
     if kind == "realValues":
-        real = sources.real_values
-        return None if real is None else lambda rng: customer.with_real_values(real, rng)
-    draw_detour = sources.draw_detour
-    return None if draw_detour is None else lambda rng: customer.with_detour(draw_detour, rng)
+        return lambda rng: customer.with_real_values(sources.real_values, rng)
+    return lambda rng: customer.with_detour(sources.draw_detour, rng)
 
 
 @dataclass(frozen=True)
@@ -194,7 +184,7 @@ class _Customer:
         }
         return self._scenario(path, values | real, _rendered(templates, values | real), self._opener(rng)) if real else None
 
-    def with_correction(self, rng: random.Random) -> Scenario | None:
+    def with_correction(self, corrections: Sequence[str], rng: random.Random) -> Scenario | None:
         """One who corrects a value in the same turn: that with the most values, so that several facts come at once."""
         path, values = self._path_and_values(rng)
         templates = self._templates(path, rng)
@@ -208,7 +198,7 @@ class _Customer:
         wrong = self._other_value(variable, values[variable.name], rng)
         if wrong is None:
             return None
-        corrected = rng.choice(_CORRECTIONS).format(wrong=wrong, right=values[variable.name])
+        corrected = rng.choice(corrections).format(other=wrong, value=values[variable.name])
         lines[index] = render(templates[index], values | {variable.name: corrected})
         return self._scenario(path, values, lines, self._opener(rng))
 

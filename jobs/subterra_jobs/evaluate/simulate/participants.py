@@ -11,7 +11,7 @@ from subterra_api.job_contract.environment import REFERENCES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.procedure.diff import ProcedureDiff, stored_procedure
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.scripted import agent_templates
+from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import Arm, InContextAgent, ServedAgent
@@ -20,7 +20,6 @@ from subterra_jobs.evaluate.simulate.simulation import UserFactory
 from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUserFactory
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, VLLMClient, wait_for_server
 from subterra_jobs.llm.behavior.thinking import request_fields
-from subterra_jobs.llm.client import TURN_TOKENS
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.llm.response_cache import ResponseCache, cache_key
 from subterra_jobs.stage.environment import StageEnvironment
@@ -77,7 +76,7 @@ async def connect_arms(context: StageContext, graph: Graph, stack: AsyncExitStac
     run, store = context.input, context.store
     with_models = run.evaluation.simulator.name != "scripted"
     cache = ResponseCache(store, f"{responses_folder(run)}/served") if with_models else None
-    max_tokens = max_reply_tokens(graph)
+    max_tokens = max_reply_tokens(graph.spec)
 
     async def connect(server: ModelServer) -> tuple[Arm, str, str]:
         limits = httpx.Limits(max_connections=None)
@@ -106,12 +105,6 @@ def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest
         for reference, url in zip(run.references, urls, strict=True)
     ]
     return [ModelServer(CANDIDATE, environment.vllm_url, candidate_digest or run.keys.model), *references]
-
-
-def max_reply_tokens(graph: Graph) -> int:
-    """Token limit of one reply: one per character of the longest step, so that no tokenizer truncates a correct reply."""
-    longest = max((len(text) for node in graph.spec.nodes if node.role == "agent" for text in agent_templates(node)), default=0)
-    return max(TURN_TOKENS, longest)
 
 
 def scenarios_by_reference(context: StageContext, scenarios: list[Scenario]) -> dict[str, list[Scenario]]:

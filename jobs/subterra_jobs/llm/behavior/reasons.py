@@ -20,6 +20,13 @@ _FILTER_WORDS = re.compile(
     re.IGNORECASE,
 )
 
+_LENGTH_CODES = frozenset({"context_length_exceeded", "max_tokens_exceeded"})
+_LENGTH_WORDS = re.compile(
+    r"max_model_len|(maximum|model's|exceeds?\w*|exceeded) (the )?(maximum )?context|context (length|window|limit|size)|"
+    r"prompt is too long|max(_completion|_output)?_tokens\b.{0,80}(too (large|high)|greater than|at most|maximum|exceed|less than)",
+    re.IGNORECASE,
+)
+
 
 def reason_in(body: object, fallback: str = "") -> str:
     """The reason in an error's body: text, HTML or JSON of any of the known forms; `fallback` without one."""
@@ -39,6 +46,11 @@ def code_in(body: object) -> str:
 def is_filtered(status: int | None, code: str, reason: str) -> bool:
     """True when a content filter refused this one conversation, so that others may go on."""
     return status in (400, 403, 422) and (code in _FILTER_CODES or _FILTER_WORDS.search(reason) is not None)
+
+
+def is_too_long(status: int | None, code: str, reason: str) -> bool:
+    """True when a request and the room for its response exceed what the model takes."""
+    return status in (400, 413, 422) and (code in _LENGTH_CODES or _LENGTH_WORDS.search(reason) is not None)
 
 
 def is_markup(text: str) -> bool:

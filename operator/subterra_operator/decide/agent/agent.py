@@ -9,20 +9,23 @@ from subterra_api.v1alpha1.base import Condition
 from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
+from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
-from subterra_operator.decide.decision import ConditionBuilder, Decision, earliest, to_json
+from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
+from subterra_operator.decide.unrunnable import serving_problems
 from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_of
+from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
@@ -55,6 +58,8 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         check_arguments(spec.serving.args)
     except (ValidationError, RefusedArgumentError) as error:
         return _invalid_spec(context, describe_errors(error) if isinstance(error, ValidationError) else str(error))
+    if problems := [*serving_problems(spec.serving, settings)]:
+        return _invalid_spec(context, "; ".join(problems))
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
@@ -67,7 +72,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout).model_copy(update={"price": price})
     return Decision(
-        (*plan.writes, *restored, *rollout_writes),
+        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context)),
         (*plan.deletes, *rollout.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
@@ -75,6 +80,14 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         ),
         tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
     )
+
+
+def _kept_policies(context: _Context) -> tuple[Write, ...]:
+    """The NetworkPolicies of a namespace where an agent serves, so that one that was deleted or edited comes back."""
+    if not context.snapshot.deployments:
+        return ()
+    namespace = context.snapshot.agent["metadata"]["namespace"]
+    return tuple(Write("apply", policy, group="policies") for policy in network_policies(namespace, context.settings))
 
 
 def _troubles(versions: Versions, rollout: Rollout) -> tuple[Trouble, ...]:
@@ -222,7 +235,8 @@ def _price(context: _Context, spec: CompiledAgentSpec, serving: AgentVersion | N
         return None, None
     run, known = _run_status(context.snapshot, serving.run), context.before.serving
     before = context.before.price if known and known.version == serving.version else None
-    current = combine_prices(context.snapshot.prices, spec.cost.usd_per_hour, run.usd if run else None)
+    hourly = serving_usd_per_hour(spec, context.settings.pools)
+    current = combine_prices(context.snapshot.prices, hourly, run.usd if run else None)
     return price_to_report(before, current, context.now)
 
 

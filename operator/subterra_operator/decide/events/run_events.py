@@ -68,7 +68,10 @@ def _reason(stage: StageStatus) -> str:
 def _started(stage: StageStatus, action: str) -> Event:
     if stage.attempt == 1:
         return normal(EventReason.STAGE_STARTED, action, f"{stage.name} started as Job {stage.job_name}")
-    why = f"automatic retry {stage.retries} of {MAX_ATTEMPTS - 1}" if stage.retries else "because someone asked for a retry"
+    if stage.disruptions:
+        why = "after a disruption"
+    else:
+        why = f"automatic retry {stage.retries} of {MAX_ATTEMPTS - 1}" if stage.retries else "because someone asked for a retry"
     text = f"{stage.name}: attempt {stage.attempt} started, {why}, as Job {stage.job_name}"
     return normal(EventReason.STAGE_RETRIED, action, text)
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
-from subterra_operator.decide.trouble.trouble import one_line
+from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of, words_of
 from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, annotations_of, labels_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import Observed
@@ -33,7 +33,7 @@ REASONS = {
 }
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 _SIGNAL_EXIT_CODES = range(128, 160)
-"""Exit codes of a process that a signal ended: eviction, node shutdown."""
+"""Exit codes of a process that a signal ended."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ class JobOutcome:
     message: str = ""
     retried: bool = False
     """Whether the failure is of a kind that passes, so that another attempt is made."""
+
+    @property
+    def disrupted(self) -> bool:
+        """Whether the cluster ended the attempt, which counts as no failure."""
+        return self.reason is Reason.DISRUPTED
+
+    @classmethod
+    def disruption(cls, words: str) -> "JobOutcome":
+        """The outcome of an attempt that the cluster ended."""
+        return cls("failed", None, Reason.DISRUPTED, words)
 
 
 def attempt_of(job: Observed) -> int:
@@ -74,6 +84,8 @@ def job_outcome(job: Observed, pods: Sequence[Observed], now: datetime) -> JobOu
         return ended
     # Pods of a suspended Job are killed, which is no failure; of a pod that is being deleted the Job's condition says more.
     if terminated and terminated["exitCode"] != 0 and pod and not is_deleting(pod) and not true_condition(job, "Suspended"):
+        if words := disruption_of(pod):
+            return JobOutcome.disruption(f"the pod was ended: {words}")
         return _from_exit_code(terminated["exitCode"], terminated.get("message", ""), terminated.get("reason", ""))
     if complete := true_condition(job, "Complete") or true_condition(job, "SuccessCriteriaMet"):
         late = seconds_since(complete.get("lastTransitionTime"), now) >= GRACE_SECONDS
@@ -118,6 +130,8 @@ def true_condition(job: Observed, kind: str) -> Observed | None:
 def _from_exit_code(code: int, message: str, reason: str) -> JobOutcome:
     if reason == "OOMKilled":
         return JobOutcome("failed", None, Reason.OUT_OF_MEMORY, "the container ran out of memory")
+    if code == SIGTERM_EXIT_CODE:
+        return JobOutcome.disruption("the pod was asked to end (signal 15), as by a drain or a node that shuts down")
     if code in _SIGNAL_EXIT_CODES:
         return JobOutcome("failed", None, Reason.INFRASTRUCTURE, f"the pod was killed by signal {code - 128}", retried=True)
     known = ExitCode(code) if code in ExitCode.__members__.values() else ExitCode.INTERNAL
@@ -130,7 +144,10 @@ def _from_failed_condition(failure: Observed, pod: Observed | None) -> JobOutcom
         return JobOutcome("failed", None, Reason.DEADLINE_EXCEEDED, "the Job exceeded its activeDeadlineSeconds")
     if match := _EXIT_CODE.search(failure.get("message", "")):
         return _from_exit_code(int(match.group(1)), "", "")
-    status = pod.get("status", {}) if pod else {}
-    words = ": ".join(filter(None, (status.get("reason"), one_line(status.get("message", "")))))
-    text = f"the pod failed: {words}" if words else "the pod was evicted or deleted"
-    return JobOutcome("failed", None, Reason.INFRASTRUCTURE, text, retried=True)
+    if pod is None:
+        return JobOutcome.disruption("the pod was evicted or deleted")
+    if words := disruption_of(pod):
+        return JobOutcome.disruption(f"the pod was ended: {words}")
+    if not (words := words_of(pod.get("status", {}))):
+        return JobOutcome.disruption("the pod was evicted or deleted")
+    return JobOutcome("failed", None, Reason.INFRASTRUCTURE, f"the pod failed: {words}", retried=True)

@@ -16,19 +16,32 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
 from subterra_core.model_retirements import retired_models
+from subterra_core.node_pools import default_ranks
 from subterra_core.provider_rules import provider_conflicts
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import checked, describe_errors
 from subterra_operator.decide.retiring_models import retirement_condition
 from subterra_operator.decide.retry import retry_request
+from subterra_operator.decide.run.job_outcome import is_attach
 from subterra_operator.decide.run.stage import RunContext, StageStep, next_step
 from subterra_operator.decide.run.status import Blockers, conditions, phase, progress, total_usd
-from subterra_operator.labels import AGENT_LABEL, BANNER, PROCEDURE_DIGEST, SUPERSEDED_BY, annotation, annotations_of, labels_of
+from subterra_operator.decide.unrunnable import stage_problems
+from subterra_operator.labels import (
+    BANNER,
+    PROCEDURE_DIGEST,
+    STAGE_LABEL,
+    SUPERSEDED_BY,
+    annotation,
+    annotations_of,
+    labels_of,
+)
+from subterra_operator.resources import owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
 from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.provider_env import unreachable_models
 from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
+from subterra_operator.specs.stage_job import effective_pod
 from subterra_operator.specs.volume_claim import store_claim
 
 RETIREMENT_EFFECT = "a stage that calls it fails from that day on"
@@ -67,11 +80,14 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
 def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenInput) -> Decision:
     """The stages up to the first that is not done, then the gate."""
     run, spec, refusal = context.snapshot.run, context.spec, context.snapshot.refusal
-    problem = (refusal.reason, refusal.message) if refusal else None
+    steps = _steps(context)
+    problem = (refusal.reason, refusal.message) if refusal else _unrunnable(steps, context)
     blockers = Blockers(problem=problem, suspended=_suspension_reason(run, spec))
     if refusal and frozen.writes:
         return _status_only(run, before, blockers, context.now)
-    steps = [_unwritten(step, context) if refusal else step for step in _steps(context)]
+    if problem:
+        steps = [_unwritten(step, context) for step in steps]
+        before = before.model_copy(update={"retry_at": (run.get("status") or {}).get("retryAt")})  # a retry is not done with
     status = before.model_copy(update=_recorded_results(before, steps, frozen.input or {}))
     verdict = _verdict(status, spec) if _all_succeeded(steps) else None
     stages = (*(step.status for step in steps), _gate_stage(verdict))
@@ -83,6 +99,15 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     recheck = earliest(step.recheck_after for step in steps)
     lookups = tuple(key for step in steps for key in step.lookups)
     return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck, lookups=lookups)
+
+
+def _unrunnable(steps: list[StageStep], context: RunContext) -> tuple[Reason, str] | None:
+    """Why a stage that is about to start cannot run: settings of run or chart may have changed since the input was frozen."""
+    created = (write.object for step in steps for write in step.writes if write.verb == "create")
+    starting = {labels_of(job)[STAGE_LABEL] for job in created if not is_attach(job)}
+    found = (stage_problems(stage, context.spec, context.settings) for stage in STAGES if stage in starting)
+    problems = [problem for each in found for problem in each]
+    return (Reason.INVALID_SPEC, "; ".join(problems)) if problems else None
 
 
 def _unwritten(step: StageStep, context: RunContext) -> StageStep:
@@ -155,7 +180,7 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
     if problem := _rejection(name, snapshot.procedure["spec"], spec, settings, now):
         return _FrozenInput(problem=problem)
     procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
-    frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure))
+    frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure, settings))
     return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure),))
 
 
@@ -170,24 +195,23 @@ def _rejection(
     if expected is not None and expected != check.counts.digest:
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
-    problems = [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings)]
+    unrunnable = [problem for stage in STAGES for problem in stage_problems(stage, spec, settings)]
+    problems = [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
     if problems := [*problems, *retired_models(spec.inputs, now.date())]:
         return Reason.INVALID_SPEC, "; ".join(problems)
     return None
 
 
-def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpec) -> RunInput:
+def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpec, settings: Settings) -> RunInput:
     metadata = run["metadata"]
-    identity = RunIdentity(
-        name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=labels_of(run).get(AGENT_LABEL)
-    )
+    identity = RunIdentity(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=owning_agent(run))
     return resolve(
         spec.inputs,
         procedure,
         procedure_digest(procedure),
         identity,
         store=f"file://{STORE_MOUNT}",
-        ranks=spec.execution.train.ranks or 1,
+        ranks=default_ranks(effective_pod("train", spec.execution, settings)),
         references=spec.references,
     )
 

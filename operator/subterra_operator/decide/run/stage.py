@@ -10,6 +10,7 @@ from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
 from subterra_operator.decide.decision import Write, earliest, parse_time, patch, truncate
+from subterra_operator.decide.run.disruption import disruptions_after, wait_seconds
 from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
 from subterra_operator.decide.run.job_start import JobStart
 from subterra_operator.decide.trouble.trouble import Place
@@ -88,18 +89,20 @@ class _StagePlanner:
         if recorded.finished_at:
             return self._retry_after_backoff(recorded)
         if self.job is None or job_attempt < recorded.attempt:
-            return self._fail(JobOutcome("failed", None, Reason.INFRASTRUCTURE, "the Job was deleted", retried=True))
+            return self._fail(JobOutcome.disruption("the Job was deleted"))
         return self._follow(self.job, recorded)
 
     def _adopt(self, job: Observed) -> StageStatus:
         """The status as it would be, had it been written when ``job`` was created."""
         recorded, attempt = self.recorded, attempt_of(job)
         first = recorded.attempt == 0 or recorded.state == "Failed"  # retries count from the attempt that a person asked for
+        disrupted = recorded.reason == Reason.DISRUPTED
         return StageStatus(
             name=self.name,
             state="Running",
             attempt=attempt,
-            retries=0 if first else recorded.retries + attempt - recorded.attempt,
+            retries=0 if first else recorded.retries + (0 if disrupted else attempt - recorded.attempt),
+            disruptions=recorded.disruptions,
             job_name=job["metadata"]["name"],
             started_at=job["metadata"]["creationTimestamp"],
             usd=recorded.usd,
@@ -117,6 +120,7 @@ class _StagePlanner:
             attempt=number,
             retries=retries,
             job_name=attempt.job_name(run["metadata"]["name"]),
+            disruptions=self.recorded.disruptions if number > 1 and self.recorded.state == "Pending" else None,
             started_at=timestamp(self.context.now),
             message=POD_PENDING,
             usd=self.recorded.usd,
@@ -130,12 +134,14 @@ class _StagePlanner:
         return (candidate, *(reference_model(reference, index) for index, reference in enumerate(spec.references)))
 
     def _retry_after_backoff(self, recorded: StageStatus) -> StageStep:
-        """Another attempt after a passing failure, after a wait that doubles each time."""
-        due = parse_time(recorded.finished_at or "") + timedelta(seconds=BACKOFF_SECONDS * 2**recorded.retries)
+        """Another attempt after a passing failure or a disruption, after a wait that doubles each time."""
+        disrupted = recorded.reason == Reason.DISRUPTED
+        wait = wait_seconds(recorded.disruptions or 1) if disrupted else BACKOFF_SECONDS * 2**recorded.retries
+        due = parse_time(recorded.finished_at or "") + timedelta(seconds=wait)
         left = (due - self.context.now).total_seconds()
         if left > 0:
             return StageStep(recorded, recheck_after=left)
-        return self._start(recorded.attempt + 1, retries=recorded.retries + 1)
+        return self._start(recorded.attempt + 1, retries=recorded.retries + (0 if disrupted else 1))
 
     def _follow(self, job: Observed, recorded: StageStatus) -> StageStep:
         """The step that a Job's outcome calls for."""
@@ -219,9 +225,27 @@ class _StagePlanner:
         }
         return StageStep(recorded.model_copy(update=update), result=result)
 
+    def _disrupted(self, outcome: JobOutcome, attempt: int) -> StageStep:
+        """The stage waits for its next attempt; nothing has failed."""
+        count = disruptions_after(self.recorded)
+        wait = wait_seconds(count)
+        again = f"attempt {attempt + 1} begins in {wait:.0f} s and goes on with the finished work; this counts as no failure"
+        update = {
+            "state": "Pending",
+            "attempt": attempt,
+            "disruptions": count,
+            "reason": outcome.reason,
+            "eta_seconds": None,
+            "message": truncate(f"{outcome.message.rstrip('.')}; {again}"),
+            "finished_at": timestamp(self.context.now),
+        }
+        return StageStep(self.recorded.model_copy(update=update), recheck_after=wait)
+
     def _fail(self, outcome: JobOutcome) -> StageStep:
         recorded = self.recorded
         attempt = max(recorded.attempt, attempt_of(self.job) if self.job else 0)
+        if outcome.disrupted:
+            return self._disrupted(outcome, attempt)
         retrying = outcome.retried and recorded.retries + 1 < MAX_ATTEMPTS
         ending = f"attempt {attempt} failed, retrying" if retrying else suggested_fix(outcome.reason)
         update = {

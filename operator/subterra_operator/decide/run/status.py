@@ -63,7 +63,7 @@ def _summary(
     current = next((stage for stage in stages if stage.state != "Succeeded"), None)
     if current is None or current.attempt == 0:
         return (None, Reason.PENDING, "the run is starting"), True, False
-    if current.state == "Running" and current.reason:
+    if current.reason and _is_held_up(current):
         return (None, Reason(current.reason), f"{current.name}: {current.message}"), True, False
     return (None, Reason.RUNNING, _running_message(current)), True, False
 
@@ -75,16 +75,25 @@ def _running_message(stage: StageStatus) -> str:
     return f"{stage.name}: {stage.message if pending else 'running'}{attempt}"
 
 
+def _is_held_up(stage: StageStatus) -> bool:
+    """Whether a stage's reason is why it does not run at the moment, rather than why an attempt failed."""
+    return stage.state == "Running" or stage.reason == Reason.DISRUPTED
+
+
 def _of_stage(make: ConditionBuilder, stage: StageStatus) -> Condition:
     kind = STAGE_CONDITIONS[stage.name]
     if stage.state == "Succeeded":
         return make(kind, True, Reason.SUCCEEDED, stage.message or "")
     if stage.state == "Failed":
         return make(kind, False, Reason(stage.reason or Reason.INTERNAL_ERROR), stage.message or "")
-    running = stage.state == "Running"
-    if running and stage.reason:
+    if stage.reason and _is_held_up(stage):
         return make(kind, None, Reason(stage.reason), stage.message or "")
-    return make(kind, None, Reason.RUNNING if running else Reason.PENDING, f"attempt {stage.attempt}" if stage.attempt else "")
+    return make(
+        kind,
+        None,
+        Reason.RUNNING if stage.state == "Running" else Reason.PENDING,
+        f"attempt {stage.attempt}" if stage.attempt else "",
+    )
 
 
 def _promotable(make: ConditionBuilder, status: CompileRunStatus) -> Condition:

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,12 @@ from typing import Any
 import pytest
 
 from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
-from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_jobs.errors import BudgetExceededError, InvalidInputError, ProviderUnavailableError, StageError
-from subterra_jobs.llm.account import make_client, resolve_account
-from subterra_jobs.llm.admission import AdmissionQueue
+from subterra_jobs.errors import BudgetExceededError, InvalidInputError, ProviderUnavailableError
 from subterra_jobs.llm.behavior.reasons import REASON_LENGTH
 from subterra_jobs.llm.client import single_message
-from subterra_jobs.llm.metered_client import MAX_FILTERED, MAX_UNEXPECTED, MeteredClient, RetryPolicy
-from subterra_jobs.llm.rate_limit import RateLimiter
-from subterra_jobs.llm.response_cache import CachedResponse, ResponseCache
-from subterra_jobs.spending.budget import BudgetGuard
-from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.environment import StageEnvironment
-from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_jobs.llm.metered_client import MAX_FILTERED, MAX_UNEXPECTED
+from subterra_testkit.runs.metered_calls import FIELD, Setup
 from subterra_testkit.servers.fake_llm_api import (
     BROKEN_JSON,
     FILTERED,
@@ -46,60 +36,6 @@ GPT = {"name": "openai", "model": "gpt-6-luna", "effort": "low"}
 BOTH = pytest.mark.parametrize("provider", [SONNET, GPT], ids=["anthropic", "openai"])
 THINKING = FakeModel(thinks=(300, 2000))
 ALMOST_SONNET = {"qwen": {"input": "2", "output": "10"}}
-FIELD = "generation.teacher"
-
-
-@dataclass
-class Setup:
-    """A client of one fake provider, with its ledger."""
-
-    api: FakeLLMApi
-    folder: Path
-    provider: Provider
-    max_usd: str = "100"
-    patience: float = 5.0
-    clients: list[MeteredClient] = field(default_factory=list)
-
-    def client(self) -> MeteredClient:
-        """A fresh one, as after a restart."""
-        store = ArtifactStore(str(self.folder))
-        identity = RunIdentity(name="run-1", namespace="demo", uid="1")
-        guard = BudgetGuard(Ledger(store, identity), "generate", Budget(max_usd=self.max_usd))
-        account = resolve_account(self.provider, FIELD, StageEnvironment.parse(os.environ))
-        client = MeteredClient(
-            account,
-            make_client(account),
-            AdmissionQueue(guard, RateLimiter(8)),
-            ResponseCache(store, "turns"),
-            RetryPolicy(self.patience, first_wait=0.001),
-        )
-        self.clients.append(client)
-        return client
-
-    async def ask(self, text: str = "Hello?", client: MeteredClient | None = None) -> CachedResponse:
-        """The response to one message."""
-        client = client or (self.clients[-1] if self.clients else self.client())
-        return (await client.complete(f"key of {text}", single_message("You play the agent.", text), {"node": "ask"}))[0]
-
-    async def failure(self, kind: type[StageError]) -> str:
-        """The message of the failure that one call ends with."""
-        with pytest.raises(kind) as failed:
-            await self.ask()
-        message = str(failed.value)
-        assert "Traceback" not in message and "\x1b" not in message and "\n" not in message
-        return message
-
-    async def close(self) -> None:
-        for client in self.clients:
-            await client.close()
-
-    def ledger(self) -> list[dict[str, Any]]:
-        """What was booked, call by call."""
-        files = self.folder.rglob("ledger/**/*.jsonl")
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-    def booked(self) -> Decimal:
-        return sum((Decimal(entry["usd"]) for entry in self.ledger()), Decimal(0))
 
 
 @pytest.fixture
@@ -202,6 +138,34 @@ async def test_a_server_of_ones_own_that_thinks_unannounced_gets_room_from_then_
     assert not any("think>" in answer.text for answer in answers)
     assert setup.api.calls <= 11 + sum(body["max_completion_tokens"] == 400 for body in setup.api.bodies) - 1
     assert setup.booked() == setup.api.bill
+
+
+@pytest.mark.parametrize(("context", "rooms"), [(4096, [0, 4096, 2048]), (1500, [0, 4096, 2048, 1024])])
+async def test_room_for_thinking_shrinks_to_what_a_short_context_allows(serving: Any, context: int, rooms: list[int]) -> None:
+    model = FakeModel(thinks=(800, 900), inline_thinking=True)
+    with serving(FakeLLMApi(model=model, context=context), QWEN, own="/v1") as setup:
+        answer = await setup.ask()
+        await setup.close()
+    assert [body["max_completion_tokens"] - 400 for body in setup.api.bodies] == rooms
+    assert (answer.cut, "think>" in answer.text) == (None, False)
+    assert setup.booked() == setup.api.bill
+
+
+async def test_a_context_without_any_room_for_thinking_leaves_the_answer_cut(serving: Any) -> None:
+    model = FakeModel(thinks=(800, 900), inline_thinking=True)
+    with serving(FakeLLMApi(model=model, context=420), QWEN, own="/v1") as setup:
+        assert (await setup.ask()).cut == "thinking"
+        await setup.close()
+    assert setup.api.paid == 1
+
+
+async def test_a_request_longer_than_the_context_names_a_longer_one_as_the_fix(serving: Any) -> None:
+    with serving(FakeLLMApi(context=300), QWEN, own="/v1") as setup:
+        message = await setup.failure(InvalidInputError)
+        await setup.close()
+    assert "longer than qwen takes" in message and "max_model_len=300" in message
+    assert f"name a {FIELD}.model with a longer context" in message
+    assert setup.api.calls == 1
 
 
 @BOTH

@@ -1,14 +1,24 @@
 """Where a base model is looked for, and what its author reads when it is not there."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydantic import ValidationError
 
 from subterra_api.v1alpha1.compilerun import BaseModelSource
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train import main
-from subterra_jobs.train.main import resolve_base_model
+from subterra_jobs.stage.runner import StageContext
+from subterra_jobs.train.source import base_model_source
+from subterra_jobs.train.source.base_model_source import base_model
+
+
+def resolve_base_model(uri: str, models: Path) -> str:
+    """The model's directory, for a pod with these bundled models."""
+    environment = SimpleNamespace(models=models)
+    return base_model(uri, cast("StageContext", SimpleNamespace(environment=environment)))
+
 
 SMOLLM2 = "bundled://SmolLM2-135M-Instruct"
 
@@ -36,8 +46,7 @@ def test_an_image_without_models_says_so(tmp_path: Path) -> None:
 def test_other_addresses_need_no_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = tmp_path / "models"
     assert resolve_base_model("scratch", nowhere) == "scratch"
-    assert resolve_base_model("hf://Qwen/Qwen2.5-3B-Instruct", nowhere) == "Qwen/Qwen2.5-3B-Instruct"
-    monkeypatch.setattr(main, "STORE_MOUNT", str(tmp_path))
+    monkeypatch.setattr(base_model_source, "STORE_MOUNT", str(tmp_path))
     (tmp_path / "mine").mkdir()
     assert resolve_base_model("pvc://mine", nowhere) == str(tmp_path / "mine")
     with pytest.raises(InvalidInputError, match="no model directory yours on the store's volume"):

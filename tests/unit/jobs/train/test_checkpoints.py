@@ -22,7 +22,20 @@ def checkpoint(folder: Path, step: int, ranks: int | None) -> Path:
 
 
 @pytest.mark.parametrize(
-    "torn", ["", "{", '{"ranks"', "null", "[]", "{}", '{"ranks": 0}', '{"ranks": "1"}', '{"ranks": null}', "\x00", '{"ranks": 1, "files": 7}']
+    "torn",
+    [
+        "",
+        "{",
+        '{"ranks"',
+        "null",
+        "[]",
+        "{}",
+        '{"ranks": 0}',
+        '{"ranks": "1"}',
+        '{"ranks": null}',
+        "\x00",
+        '{"ranks": 1, "files": 7}',
+    ],
 )
 def test_a_torn_marker_makes_a_checkpoint_incomplete_and_blocks_nothing(tmp_path: Path, torn: str) -> None:
     good, bad = checkpoint(tmp_path, 10, 1), checkpoint(tmp_path, 20, 1)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_agent as agents
 from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.decide import pods
 
@@ -12,7 +11,9 @@ from subterra_operator.decide.decision import Decision
 from subterra_operator.labels import FAILURE_REASON, VERSION_LABEL
 from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import Warned
+from subterra_testkit.cluster import agent_decisions as agents
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 INSUFFICIENT = "0/1 nodes are available: 1 Insufficient cpu."
 
@@ -36,18 +37,18 @@ def decide(run: Object, later: float = 31, seen: Object | None = None, job: Obje
 
 def test_within_the_grace_only_the_stage_says_it() -> None:
     decision = decide(make.run(runs.started()), 29, pods.unscheduled(INSUFFICIENT))
-    assert runs.condition(decision, "Succeeded") == ("Unknown", "Running")
-    assert runs.message(decision, "Succeeded") == f"generate: pod pending: unschedulable: {INSUFFICIENT.rstrip('.')}"
+    assert condition(decision, "Succeeded") == ("Unknown", "Running")
+    assert message(decision, "Succeeded") == f"generate: pod pending: unschedulable: {INSUFFICIENT.rstrip('.')}"
     assert decision.recheck_after == 1
 
 
 def test_after_the_grace_every_condition_says_reason_cause_and_fix() -> None:
     decision = decide(make.run(runs.started()), 31, pods.unscheduled(INSUFFICIENT))
-    assert runs.condition(decision, "Succeeded") == ("Unknown", "Unschedulable")
-    assert runs.condition(decision, "Generated") == ("Unknown", "Unschedulable")
-    assert runs.condition(decision, "Reconciling") == ("True", "Unschedulable")
-    assert runs.condition(decision, "Stalled") == ("False", "Unschedulable")
-    assert runs.message(decision, "Reconciling").startswith(f"generate: unschedulable: {INSUFFICIENT.rstrip('.')}; ")
+    assert condition(decision, "Succeeded") == ("Unknown", "Unschedulable")
+    assert condition(decision, "Generated") == ("Unknown", "Unschedulable")
+    assert condition(decision, "Reconciling") == ("True", "Unschedulable")
+    assert condition(decision, "Stalled") == ("False", "Unschedulable")
+    assert message(decision, "Reconciling").startswith(f"generate: unschedulable: {INSUFFICIENT.rstrip('.')}; ")
     assert decision.status and decision.status["phase"] == "Generating"
 
 
@@ -56,8 +57,8 @@ def test_once_the_pod_runs_nothing_of_it_is_left_although_no_progress_was_report
     blocked = {**run, "status": decide(run, 31, pods.unscheduled(INSUFFICIENT)).status}
     running = pods.pod("Running", containerStatuses=[pods.container("main", pods.RUNNING)])
     decision = decide(blocked, 60, running)
-    assert runs.condition(decision, "Succeeded") == ("Unknown", "Running")
-    assert runs.message(decision, "Succeeded") == "generate: running"
+    assert condition(decision, "Succeeded") == ("Unknown", "Running")
+    assert message(decision, "Succeeded") == "generate: running"
     assert not {"message", "reason"} & runs.stage(decision, "generate").keys()
 
 
@@ -66,12 +67,12 @@ def test_a_job_without_a_pod_has_its_events_read_and_then_told() -> None:
     key = Key("Job", make.NAMESPACE, "travel-12345678-generate-1")
     assert decide(run, 14).lookups == ()
     assert decide(run, 15).lookups == (key,)
-    assert runs.condition(decide(run), "Succeeded") == ("Unknown", "PodPending")
+    assert condition(decide(run), "Succeeded") == ("Unknown", "PodPending")
     words = "exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0"
     refused = {key: (Warned("FailedCreate", f'Error creating: pods "x-abcde" is forbidden: {words}'),)}
     decision = decide(run, events=refused)
-    assert runs.condition(decision, "Reconciling") == ("True", "QuotaExceeded")
-    assert words in runs.message(decision, "Reconciling")
+    assert condition(decision, "Reconciling") == ("True", "QuotaExceeded")
+    assert words in message(decision, "Reconciling")
     assert decision.lookups == (key,), "and read again, because nothing else says when it changes"
 
 
@@ -87,7 +88,7 @@ def test_a_claim_that_somebody_deleted_is_made_again_while_the_pod_waits() -> No
     words = '0/1 nodes are available: persistentvolumeclaim "subterra-store" not found.'
     decision = decide(make.run(runs.started()), 31, pods.unscheduled(words))
     assert runs.created(decision, "PersistentVolumeClaim") == ["subterra-store"]
-    assert 'persistentvolumeclaim "subterra-store" not found' in runs.message(decision, "Succeeded")
+    assert 'persistentvolumeclaim "subterra-store" not found' in message(decision, "Succeeded")
 
 
 def given_up(later: float = 6 * 3600, execution: Mapping[str, Any] | None = None) -> tuple[Object, Decision]:
@@ -100,9 +101,9 @@ def test_a_pod_that_does_not_start_in_time_ends_its_stage_with_the_cause() -> No
     [write] = decision.writes
     assert (write.verb, write.object["spec"]) == ("patch", {"activeDeadlineSeconds": 1}), "the Job controller ends the Job"
     assert write.object["metadata"]["annotations"][FAILURE_REASON].startswith("not started within 21600 s: unschedulable: ")
-    assert runs.condition(decision, "Stalled") == ("True", "SchedulingDeadlineExceeded")
-    assert "Insufficient cpu" in runs.message(decision, "Stalled")
-    assert "schedulingDeadlineSeconds, then set the annotation" in runs.message(decision, "Stalled")
+    assert condition(decision, "Stalled") == ("True", "SchedulingDeadlineExceeded")
+    assert "Insufficient cpu" in message(decision, "Stalled")
+    assert "schedulingDeadlineSeconds, then set the annotation" in message(decision, "Stalled")
     assert given_up(6 * 3600 - 1)[1].writes == ()
     again = decide({**run, "status": decision.status}, 99999, pods.unscheduled(INSUFFICIENT))
     assert again.writes == (), "final until a person asks again"
@@ -117,7 +118,7 @@ def test_an_operator_that_died_after_it_gave_a_job_up_reads_that_from_the_job() 
     run, decision = given_up()
     job = started_job(run, conditions=[{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}])
     job["metadata"]["annotations"] = decision.writes[0].object["metadata"]["annotations"]
-    assert runs.condition(decide(run, 6 * 3600 + 5, job=job), "Stalled") == ("True", "SchedulingDeadlineExceeded")
+    assert condition(decide(run, 6 * 3600 + 5, job=job), "Stalled") == ("True", "SchedulingDeadlineExceeded")
 
 
 def test_time_without_a_node_takes_nothing_from_the_time_that_a_stage_has() -> None:
@@ -134,7 +135,7 @@ def test_waiting_in_a_queue_takes_no_time_from_any_deadline() -> None:
     queued["spec"]["suspend"] = True
     decision = decide(run, 99 * 3600, job=queued)
     assert (decision.writes, decision.lookups) == ((), ())
-    assert runs.condition(decision, "Reconciling") == ("True", "Queued")
+    assert condition(decision, "Reconciling") == ("True", "Queued")
     queued["spec"]["suspend"] = False
     assert decide(run, 99 * 3600, job=queued).writes == (), "admitted, but its controller has not set the new startTime yet"
 
@@ -147,8 +148,8 @@ def test_a_pod_that_exceeded_its_time_on_the_node_is_no_passing_failure() -> Non
         containerStatuses=[pods.container("main", {"terminated": pods.ended(14, "stopped by SIGTERM")})],
     )
     decision = decide(make.run(runs.started()), 31, stopped)
-    assert runs.condition(decision, "Stalled") == ("True", "DeadlineExceeded")
-    assert "activeDeadlineSeconds" in runs.message(decision, "Stalled")
+    assert condition(decision, "Stalled") == ("True", "DeadlineExceeded")
+    assert "activeDeadlineSeconds" in message(decision, "Stalled")
 
 
 def test_an_evicted_pod_has_the_kubelets_words() -> None:
@@ -156,7 +157,9 @@ def test_an_evicted_pod_has_the_kubelets_words() -> None:
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
     run = make.run(runs.started())
     decision = decide(run, 31, evicted, started_job(run, conditions=[failed]))
-    assert "the pod failed: Evicted: The node was low on resource: ephemeral-storage" in runs.stage(decision, "generate")["message"]
+    assert (
+        "the pod was ended: Evicted: The node was low on resource: ephemeral-storage" in runs.stage(decision, "generate")["message"]
+    )
 
 
 # The agent
@@ -172,11 +175,11 @@ def waiting_run(agent: Object, verdict: str | None = None) -> Object:
 def test_an_agent_repeats_what_keeps_its_run_from_running() -> None:
     agent = make.agent()
     decision = agents.decide(agent, runs=(waiting_run(agent),))
-    assert agents.condition(decision, "Ready") == ("False", "Unschedulable")
-    assert agents.condition(decision, "UpToDate") == ("False", "Unschedulable")
-    assert agents.condition(decision, "Reconciling") == ("True", "Unschedulable")
-    assert agents.condition(decision, "Stalled") == ("False", "Unschedulable")
-    assert "train: unschedulable: no node; add one" in agents.message(decision, "Reconciling")
+    assert condition(decision, "Ready") == ("False", "Unschedulable")
+    assert condition(decision, "UpToDate") == ("False", "Unschedulable")
+    assert condition(decision, "Reconciling") == ("True", "Unschedulable")
+    assert condition(decision, "Stalled") == ("False", "Unschedulable")
+    assert "train: unschedulable: no node; add one" in message(decision, "Reconciling")
     assert decision.status
     assert (decision.status["phase"], decision.status["reason"]) == ("Compiling", "Unschedulable")
 
@@ -187,9 +190,9 @@ def test_an_agent_that_serves_says_it_and_stays_ready() -> None:
     old = agents.version(agent, older)
     parts = {"runs": (waiting_run(agent), older), "deployments": (old,), "service": agents.traffic_to(agent, old)}
     decision = agents.decide(agent, **parts)
-    assert agents.condition(decision, "Ready") == ("True", "Serving")
-    assert agents.condition(decision, "UpToDate") == ("False", "Unschedulable")
-    assert agents.condition(decision, "Reconciling") == ("False", "Serving")
+    assert condition(decision, "Ready") == ("True", "Serving")
+    assert condition(decision, "UpToDate") == ("False", "Unschedulable")
+    assert condition(decision, "Reconciling") == ("False", "Serving")
     assert decision.status
     assert (decision.status["phase"], decision.status["reason"]) == ("Recompiling", "Unschedulable")
 
@@ -219,23 +222,23 @@ def starting(later: float, seen: Object, traffic: bool = False, **parts: Any) ->
 
 def test_a_version_whose_model_is_refused_says_so_before_and_after_its_deadline() -> None:
     decision = starting(5, UNVERIFIED)
-    assert agents.condition(decision, "Reconciling") == ("True", "InitFailed")
-    assert "sha256:b was expected; correct spec.model.uri or spec.model.digest" in agents.message(decision, "Reconciling")
+    assert condition(decision, "Reconciling") == ("True", "InitFailed")
+    assert "sha256:b was expected; correct spec.model.uri or spec.model.digest" in message(decision, "Reconciling")
     assert decision.status and decision.status["phase"] == "Starting"
     late = starting(900, UNVERIFIED)
-    assert agents.condition(late, "Stalled") == ("True", "ServingFailed")
-    assert "sha256:b was expected; correct spec.model.uri or spec.model.digest" in agents.message(late, "Stalled")
+    assert condition(late, "Stalled") == ("True", "ServingFailed")
+    assert "sha256:b was expected; correct spec.model.uri or spec.model.digest" in message(late, "Stalled")
 
 
 def test_a_version_that_never_says_why_is_given_up_with_what_to_look_at() -> None:
     loading = pods.pod(containerStatuses=[pods.container("vllm", pods.RUNNING)])
-    assert "not ready within 900 s; read the pods' log" in agents.message(starting(900, loading), "Stalled")
+    assert "not ready within 900 s; read the pods' log" in message(starting(900, loading), "Stalled")
 
 
 def test_a_serving_version_that_lost_its_pods_says_why() -> None:
     decision = starting(31, pods.unscheduled(INSUFFICIENT), traffic=True)
-    assert agents.condition(decision, "Ready") == ("False", "Unschedulable")
-    assert agents.condition(decision, "Reconciling") == ("True", "Unschedulable")
+    assert condition(decision, "Ready") == ("False", "Unschedulable")
+    assert condition(decision, "Reconciling") == ("True", "Unschedulable")
     assert decision.status
     assert (decision.status["phase"], decision.status["reason"]) == ("Unavailable", "Unschedulable")
 
@@ -247,8 +250,8 @@ def test_a_serving_pod_that_cannot_mount_its_store_has_its_events_read() -> None
     assert key.kind == "Pod"
     words = 'MountVolume.SetUp failed for volume "pvc-1" : mount failed: exit status 32'
     told = starting(31, creating, events={key: (Warned("FailedMount", words),)})
-    assert agents.condition(told, "Reconciling") == ("True", "VolumeMountFailed")
-    assert words in agents.message(told, "Reconciling")
+    assert condition(told, "Reconciling") == ("True", "VolumeMountFailed")
+    assert words in message(told, "Reconciling")
 
 
 def test_a_claim_that_a_serving_pod_misses_is_made_again() -> None:
@@ -270,6 +273,6 @@ def test_a_deployment_whose_pods_are_refused_is_told_without_any_pod() -> None:
     }
     deployed["status"]["conditions"] = [refused]
     decision = agents.decide(agent, 31, runs=(run,), deployments=(deployed,))
-    assert agents.condition(decision, "Reconciling") == ("True", "QuotaExceeded")
-    assert words in agents.message(decision, "Reconciling")
+    assert condition(decision, "Reconciling") == ("True", "QuotaExceeded")
+    assert words in message(decision, "Reconciling")
     assert decision.lookups == ()

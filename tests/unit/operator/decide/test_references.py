@@ -4,21 +4,20 @@ from typing import Any
 
 import pytest
 from tests.unit.operator import test_decide_run as runs
-from tests.unit.operator.test_decide_agent import (
-    MODEL,
-    condition,
-    decide,
-    message,
-    other_run,
-    traffic_to,
-    version,
-    wanted_run,
-)
 
 from subterra_api.job_contract.messages import RunInput
 from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.agent_decisions import (
+    MODEL,
+    decide,
+    other_run,
+    traffic_to,
+    version,
+    wanted_run,
+)
+from subterra_testkit.cluster.decided_conditions import condition, message
 
 OLDER = "sha256:" + "b" * 64
 REFERENCE = {"role": "Serving", "run": "travel-0", "modelDigest": MODEL, "modelPath": "models/0", "maxLength": 1024}
@@ -149,8 +148,8 @@ def judged(status: Object, **fields: Any) -> Decision:
 
 def test_a_later_attempt_needs_more_evidence() -> None:
     close = {"scores": make.scores(mean=3.62).dump()}
-    assert runs.condition(judged(close), "Promotable") == ("True", "GatePassed")
-    assert runs.condition(judged(close, attempt=5), "Promotable") == ("False", "GateInconclusive")
+    assert condition(judged(close), "Promotable") == ("True", "GatePassed")
+    assert condition(judged(close, attempt=5), "Promotable") == ("False", "GateInconclusive")
 
 
 def test_scores_of_an_earlier_version_keep_the_verdict_that_they_got() -> None:
@@ -159,7 +158,7 @@ def test_scores_of_an_earlier_version_keep_the_verdict_that_they_got() -> None:
     decision = judged({"scores": scores, "verdict": verdict})
     assert decision.status
     assert decision.status["verdict"] == verdict
-    assert runs.condition(judged({"scores": scores}), "Stalled")[0] == "True"
+    assert condition(judged({"scores": scores}), "Stalled")[0] == "True"
 
 
 OWN = "http://judge.models.svc:8000/v1"
@@ -192,5 +191,5 @@ def test_an_evaluation_that_could_not_be_carried_out_is_refused_before_anything_
     run["spec"]["inputs"] |= {"generation": {"teacher": {"name": "anthropic", "model": "m"}}, "evaluation": evaluation}
     decision = runs.decide(run)
     assert decision.writes == ()
-    assert runs.condition(decision, "Succeeded") == ("False", "InvalidSpec")
+    assert condition(decision, "Succeeded") == ("False", "InvalidSpec")
     assert words in str(decision.status)

@@ -1,4 +1,4 @@
-"""What a status says about the API server's words (Kubernetes 1.36; of webhooks, LimitRange and RBAC as in its sources)."""
+"""What a status says about the API server's words, as Kubernetes 1.36 writes them (tests/apiserver has the real ones)."""
 
 from typing import Any, Literal
 
@@ -93,6 +93,16 @@ TABLE: list[tuple[int, str, Object, Reason, str]] = [
         Reason.ADMISSION_DENIED,
         "exempt objects with the label app.kubernetes.io/managed-by=subterra from admission webhook validate.kyverno.svc-fail",
     ),
+    *(
+        (
+            code,
+            'admission webhook "jobs.example.com" denied the request: Jobs need the label team',
+            job(),
+            Reason.ADMISSION_DENIED,
+            "from admission webhook jobs.example.com, or change what it demands",
+        )
+        for code in (401, 404, 409, 429, 500)
+    ),
     (
         500,
         'Internal error occurred: failed calling webhook "validate.kyverno.svc-fail": failed to call webhook: Post "https://x": '
@@ -107,7 +117,7 @@ TABLE: list[tuple[int, str, Object, Reason, str]] = [
         "is 20Gi",
         STORE,
         Reason.REFUSED,
-        "change the LimitRange (kubectl -n demo describe limitrange)",
+        "change the LimitRange (kubectl -n demo describe limitrange) or correct store.size in the chart's values",
     ),
     (
         422,
@@ -143,7 +153,7 @@ TABLE: list[tuple[int, str, Object, Reason, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "message", "wanted", "reason", "fix"), TABLE, ids=[row[1][:60] for row in TABLE])
+@pytest.mark.parametrize(("code", "message", "wanted", "reason", "fix"), TABLE, ids=[f"{row[0]} {row[1][:60]}" for row in TABLE])
 def test_a_refusal_has_a_reason_the_servers_words_and_a_fix(
     code: int, message: str, wanted: Object, reason: Reason, fix: str
 ) -> None:

@@ -22,6 +22,9 @@ class Server:
         self.writes += 1
         return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.writes)}}
 
+    async def patch(self, obj: Object, subresource: str) -> Object:
+        return await self.apply({**make.agent(), "status": obj["status"]})
+
 
 async def applied(server: Any, cache: ObjectCache, run: Object) -> None:
     await Applier(server, cache, lambda _: None).apply(make.agent(), Decision(writes=(Write("apply", run),)))
@@ -36,6 +39,14 @@ async def test_what_is_there_is_not_applied_again_not_even_by_the_next_operator(
     await applied(server, cache, run(maxUSD="5"))
     await applied(server, cache, run(maxUSD="5"))
     assert server.writes == 1
+
+
+async def test_what_is_reported_is_what_was_written_and_not_what_was_there_already() -> None:
+    server, cache = Server(), ObjectCache()
+    applier, wanted = Applier(server, cache, lambda _: None), Write("apply", run(maxUSD="5"))  # type: ignore[arg-type]
+    assert await applier.apply(make.agent(), Decision(writes=(wanted,))) == ["apply CompileRun travel-12345678"]
+    changed = Decision(writes=(wanted,), status={"phase": "Compiling"})
+    assert await applier.apply(make.agent(), changed) == ["status"]
 
 
 async def test_what_is_no_longer_wanted_is_taken_away() -> None:
@@ -86,8 +97,8 @@ async def test_a_claim_that_was_deleted_is_made_again_and_one_that_is_there_is_l
     server: Any = Claims()
     applier = Applier(server, ObjectCache(), lambda _: None)
     decision = Decision(writes=(Write("create", store_claim("demo", Settings())),))
-    assert await applier.apply(make.agent(), decision)
-    assert not await applier.apply(make.agent(), decision)
+    assert await applier.apply(make.agent(), decision) == ["create PersistentVolumeClaim subterra-store"]
+    assert await applier.apply(make.agent(), decision) == []
     server.present.clear()
     assert await applier.apply(make.agent(), decision)
     assert server.created == 2

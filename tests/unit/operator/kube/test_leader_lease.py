@@ -1,7 +1,8 @@
 """The leader's Lease: at most one operator may write, whatever stops, freezes or is cut off."""
 
 import asyncio
-import copy
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, NotFoundError
+from subterra_operator.kube.api_client import ApiError
 from subterra_operator.kube.leader_lease import Election, LeaderLease, own_identity
 from subterra_operator.resources import Key, Object
 from subterra_operator.settings import LeaseSettings
+from subterra_testkit.cluster.lease_candidates import Candidate, LeaseServer, SteppedClock, settled
 
 TIMES = LeaseSettings()
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -39,9 +41,20 @@ def test_a_holder_may_write_for_ten_seconds_after_it_sent_its_last_renewal() -> 
     assert (mine.holds(100.0), mine.holds(109.9), mine.holds(110.0)) == (True, True, False)
 
 
-def test_a_lease_is_taken_when_it_was_seen_without_renewal_for_its_duration() -> None:
+@pytest.mark.parametrize("seconds", [15, 60], ids=["as long as ours", "longer than ours"])
+def test_a_lease_is_taken_when_it_was_seen_without_renewal_for_its_duration(seconds: int) -> None:
+    mine, theirs = election(), held_by(THEIRS, leaseDurationSeconds=seconds)
+    assert [mine.may_take(theirs, now) for now in (50.0, 49.9 + seconds, 50.0 + seconds)] == [False, False, True]
+
+
+LOOKS = [(50.0, 50.0, 2.0), (50.0, 50.5, 1.5), (64.0, 64.0, 1.0), (66.0, 66.0, 2.0), (50.0, 55.0, 0.0)]
+
+
+@pytest.mark.parametrize(("looked_at", "now", "pause"), LOOKS)
+def test_a_candidate_looks_every_two_seconds_and_when_the_lease_is_due(looked_at: float, now: float, pause: float) -> None:
     mine = election()
-    assert [mine.may_take(held_by(THEIRS), now) for now in (50.0, 64.9, 65.0)] == [False, False, True]
+    mine.may_take(held_by(THEIRS), 50.0)
+    assert mine.pause(looked_at, now) == pause
 
 
 def test_every_renewal_that_is_seen_starts_the_wait_again() -> None:
@@ -54,11 +67,6 @@ def test_every_renewal_that_is_seen_starts_the_wait_again() -> None:
 def test_the_holders_time_of_day_decides_nothing() -> None:
     mine = election()
     assert not mine.may_take(held_by(THEIRS, "1999-01-01T00:00:00.000000Z"), 50.0)
-
-
-def test_a_holder_with_a_longer_lease_is_left_alone_for_that_long() -> None:
-    mine, theirs = election(), held_by(THEIRS, leaseDurationSeconds=60)
-    assert [mine.may_take(theirs, now) for now in (0.0, 59.0, 60.0)] == [False, False, True]
 
 
 @pytest.mark.parametrize("spec", [{}, {"holderIdentity": ""}, held_by(MINE)], ids=["empty", "released", "ours"])
@@ -116,119 +124,17 @@ def test_a_pod_keeps_its_identity_and_two_processes_on_one_host_have_two(monkeyp
 # The operator's part, with a clock that only moves when somebody sleeps.
 
 
-class Server:
-    """An API server with one Lease. ``broken``: why it does not respond."""
-
-    def __init__(self) -> None:
-        self.lease: Object | None = None
-        self.broken: Exception | None = None
-        self.loses_replies = False
-        self.writes = 0
-
-    async def get(self, key: Key) -> Object:
-        self._respond()
-        if self.lease is None:
-            raise NotFoundError(404, "NotFound", f"{key} not found")
-        return copy.deepcopy(self.lease)
-
-    async def create(self, obj: Object) -> Object:
-        self._respond()
-        if self.lease is not None:
-            raise AlreadyExistsError(409, "AlreadyExists", "exists")
-        return self._store(obj)
-
-    async def replace(self, obj: Object) -> Object:
-        self._respond()
-        if self.lease is None:
-            raise NotFoundError(404, "NotFound", "not found")
-        if obj["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
-            raise ConflictError(409, "Conflict", "changed")
-        return self._store(obj)
-
-    @property
-    def holder(self) -> str | None:
-        return None if self.lease is None else self.lease["spec"]["holderIdentity"]
-
-    def _respond(self) -> None:
-        if self.broken is not None:
-            raise self.broken
-
-    def _store(self, obj: Object) -> Object:
-        self.writes += 1
-        self.lease = copy.deepcopy(obj)
-        self.lease["metadata"]["resourceVersion"] = str(self.writes)
-        if self.loses_replies:
-            raise ApiError(0, "Unreachable", "the API server does not answer")
-        return copy.deepcopy(self.lease)
-
-
-class Clock:
-    """Sleepers wake in the order of their times when `advance` is called."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        waker = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self.now + seconds, waker))
-        await waker
-
-    async def advance(self, seconds: float, *, asleep: bool = False) -> None:
-        """Lets time pass; with ``asleep`` nobody wakes before the end, as in a stopped process."""
-        until = self.now + seconds
-        await settled()
-        while due := min((entry for entry in self._sleepers if entry[0] <= until), key=lambda entry: entry[0], default=None):
-            self._sleepers.remove(due)
-            self.now = until if asleep else max(self.now, due[0])
-            if not due[1].done():
-                due[1].set_result(None)
-            await settled()
-        self.now = until
-
-
-async def settled() -> None:
-    """Lets every task run until it waits."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-class Candidate:
-    """An operator that leads while it may. ``working``: whether its work runs now."""
-
-    def __init__(self, server: Server, clock: Clock, identity: str) -> None:
-        self.lease = LeaderLease(server, TIMES, "system", identity=identity, clock=clock, sleep=clock.sleep)
-        self.terms, self.working = 0, False
-        self.task = asyncio.ensure_future(self.lease.lead(self._work))
-
-    async def _work(self) -> None:
-        self.terms, self.working = self.terms + 1, True
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.working = False
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.task
-        await self.lease.release()
+@pytest.fixture
+def server() -> LeaseServer:
+    return LeaseServer()
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def clock() -> SteppedClock:
+    return SteppedClock()
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-async def test_the_first_acts_at_once_and_the_second_waits(server: Server, clock: Clock) -> None:
+async def test_the_first_acts_at_once_and_the_second_waits(server: LeaseServer, clock: SteppedClock) -> None:
     first, second = Candidate(server, clock, MINE), Candidate(server, clock, THEIRS)
     await clock.advance(60)
     assert (first.working, second.working, server.holder) == (True, False, MINE)
@@ -237,29 +143,56 @@ async def test_the_first_acts_at_once_and_the_second_waits(server: Server, clock
     await second.stop()
 
 
-async def test_a_stopping_leader_stops_working_first_and_is_followed_within_two_seconds(server: Server, clock: Clock) -> None:
+ENDS = {"shut down": (Candidate.stop, "", 0.0, 2.0), "dead": (Candidate.die, MINE, 15.0, 16.0)}
+
+
+@pytest.mark.parametrize(("end", "holder", "alone", "within"), ENDS.values(), ids=ENDS)
+async def test_a_leader_that_ends_is_followed_in_time(
+    server: LeaseServer, clock: SteppedClock, end: Callable[[Candidate], Awaitable[None]], holder: str, alone: float, within: float
+) -> None:
     first = Candidate(server, clock, MINE)
     await clock.advance(5)
     second = Candidate(server, clock, THEIRS)
     await clock.advance(5)
-    await first.stop()
-    assert (first.working, first.lease.holds, server.holder) == (False, False, "")
-    await clock.advance(2)
-    assert (second.working, server.holder) == (True, THEIRS)
-    await second.stop()
-
-
-async def test_a_dead_leader_is_followed_within_twenty_seconds(server: Server, clock: Clock) -> None:
-    server.lease = {"metadata": {"name": "x", "resourceVersion": "1"}, "spec": held_by(THEIRS)}
-    second = Candidate(server, clock, MINE)
-    await clock.advance(14)
+    await end(first)
+    assert (first.working, server.holder) == (False, holder)
+    await clock.advance(alone)
     assert not second.working
-    await clock.advance(3)
-    assert (second.working, server.holder) == (True, MINE)
+    await clock.advance(within - alone)
+    assert (second.working, server.holder) == (True, THEIRS), "its wait ends when the lease does, not at its next look"
     await second.stop()
 
 
-async def test_a_restarted_container_of_the_same_pod_goes_on_at_once(server: Server, clock: Clock) -> None:
+async def test_a_standby_whose_look_hangs_gives_it_up_and_looks_again_at_once(server: LeaseServer) -> None:
+    """In real time, with one second instead of five: whoever sees the last renewal late begins to wait late."""
+    quick = LeaseSettings(duration_seconds=3, renew_seconds=2.0, retry_seconds=1.0)
+    read, requests = server.get, 0
+
+    async def hangs_once(key: Key) -> Object:
+        nonlocal requests
+        requests += 1
+        if requests == 1:
+            await asyncio.Event().wait()
+        return await read(key)
+
+    server.get = hangs_once  # type: ignore[method-assign]
+    lease, led = LeaderLease(server, quick, "system", identity=MINE), asyncio.Event()
+
+    async def work() -> None:
+        led.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(lease.lead(work))
+    began = time.monotonic()
+    await led.wait()
+    assert quick.renew_seconds / 2 <= time.monotonic() - began < quick.renew_seconds
+    assert requests == 2
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_restarted_container_of_the_same_pod_goes_on_at_once(server: LeaseServer, clock: SteppedClock) -> None:
     server.lease = {"metadata": {"name": "x", "resourceVersion": "1"}, "spec": held_by(MINE)}
     again = Candidate(server, clock, MINE)
     await settled()
@@ -275,7 +208,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(server: Server, clock: Clock, failure: Exception) -> None:
+async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
+    server: LeaseServer, clock: SteppedClock, failure: Exception
+) -> None:
     only = Candidate(server, clock, MINE)
     await clock.advance(5)
     server.broken = failure
@@ -289,7 +224,7 @@ async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(server:
     await only.stop()
 
 
-async def test_a_frozen_leader_that_wakes_after_a_takeover_never_holds_again(server: Server, clock: Clock) -> None:
+async def test_a_frozen_leader_that_wakes_after_a_takeover_never_holds_again(server: LeaseServer, clock: SteppedClock) -> None:
     first = Candidate(server, clock, MINE)
     await clock.advance(5)
     server.lease = {**(server.lease or {}), "spec": held_by(THEIRS)}  # someone took it while this one was stopped
@@ -302,7 +237,7 @@ async def test_a_frozen_leader_that_wakes_after_a_takeover_never_holds_again(ser
     assert server.holder == THEIRS, "a stopping standby leaves the lease alone"
 
 
-async def test_a_frozen_leader_that_nobody_followed_begins_a_new_term(server: Server, clock: Clock) -> None:
+async def test_a_frozen_leader_that_nobody_followed_begins_a_new_term(server: LeaseServer, clock: SteppedClock) -> None:
     only = Candidate(server, clock, MINE)
     await clock.advance(5)
     await clock.advance(30, asleep=True)
@@ -311,7 +246,9 @@ async def test_a_frozen_leader_that_nobody_followed_begins_a_new_term(server: Se
     await only.stop()
 
 
-async def test_of_two_who_take_a_free_lease_at_once_one_has_it(server: Server, clock: Clock) -> None:
+async def test_of_two_who_take_a_free_lease_at_once_one_has_it_and_the_other_does_not_warn(
+    server: LeaseServer, clock: SteppedClock, caplog: pytest.LogCaptureFixture
+) -> None:
     read, go_on = server.get, asyncio.Event()
 
     async def slow(key: Key) -> Object:
@@ -326,11 +263,12 @@ async def test_of_two_who_take_a_free_lease_at_once_one_has_it(server: Server, c
     go_on.set()
     await clock.advance(30)
     assert sorted(each.working for each in both) == [False, True]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING], "somebody has to be the second"
     for each in both:
         await each.stop()
 
 
-async def test_a_renewal_whose_reply_is_lost_counts_only_once_it_is_read_again(server: Server, clock: Clock) -> None:
+async def test_a_renewal_whose_reply_is_lost_counts_only_once_it_is_read_again(server: LeaseServer, clock: SteppedClock) -> None:
     only = Candidate(server, clock, MINE)
     await clock.advance(1)
     server.loses_replies = True
@@ -341,7 +279,7 @@ async def test_a_renewal_whose_reply_is_lost_counts_only_once_it_is_read_again(s
     await only.stop()
 
 
-async def test_a_deleted_lease_is_made_again_by_its_holder(server: Server, clock: Clock) -> None:
+async def test_a_deleted_lease_is_made_again_by_its_holder(server: LeaseServer, clock: SteppedClock) -> None:
     only = Candidate(server, clock, MINE)
     await clock.advance(5)
     server.lease = None
@@ -350,7 +288,7 @@ async def test_a_deleted_lease_is_made_again_by_its_holder(server: Server, clock
     await only.stop()
 
 
-async def test_the_lease_is_released_though_a_renewal_arrives_meanwhile(server: Server, clock: Clock) -> None:
+async def test_the_lease_is_released_though_a_renewal_arrives_meanwhile(server: LeaseServer, clock: SteppedClock) -> None:
     first = Candidate(server, clock, MINE)
     await clock.advance(5)
     read = server.get
@@ -366,7 +304,7 @@ async def test_the_lease_is_released_though_a_renewal_arrives_meanwhile(server: 
     assert server.holder == ""
 
 
-async def test_a_failure_of_the_work_ends_the_term_and_is_raised(server: Server, clock: Clock) -> None:
+async def test_a_failure_of_the_work_ends_the_term_and_is_raised(server: LeaseServer, clock: SteppedClock) -> None:
     lease = LeaderLease(server, TIMES, "system", identity=MINE, clock=clock, sleep=clock.sleep)
 
     async def fails() -> None:
@@ -376,7 +314,7 @@ async def test_a_failure_of_the_work_ends_the_term_and_is_raised(server: Server,
         await lease.lead(fails)
 
 
-async def test_a_server_that_does_not_respond_is_asked_again_before_the_lease_ends(server: Server) -> None:
+async def test_a_server_that_does_not_respond_is_asked_again_before_the_lease_ends(server: LeaseServer) -> None:
     """In real time, with a tenth of a second instead of ten."""
     quick = LeaseSettings(duration_seconds=3, renew_seconds=0.4, retry_seconds=0.02)
     lease = LeaderLease(server, quick, "system", identity=MINE)

@@ -194,10 +194,10 @@ def command_for(uri: str) -> list[str]:
 
 
 def test_a_model_from_scratch_is_served_by_the_command_that_it_always_had() -> None:
-    """Golden: if this changes, every agent in the world starts new pods after an operator upgrade."""
+    """Golden: a version that is deployed keeps its command, and new ones should differ for a reason only."""
     assert " ".join(command_for("scratch")) == (
         "python3 -m vllm.entrypoints.openai.api_server --model /store/models/abc --served-model-name travel --host 0.0.0.0"
-        ' --port 8000 --generation-config vllm --override-generation-config {"temperature": 0, "max_tokens": 256}'
+        ' --port 8000 --generation-config auto --override-generation-config {"temperature": 0, "top_k": 0}'
         " --max-model-len 1024 --dtype float32 --enforce-eager --max-num-seqs 8"
     )
 
@@ -297,3 +297,21 @@ def test_an_endpoint_in_the_cluster_is_reached_through_the_policy_of_the_stages_
     settings = Settings.model_validate({"openai": {"endpoints": [{"baseURL": OWN, "namespace": "models"}]}})
     opened = [policy["metadata"]["name"] for policy in network_policies("demo", settings) if "models" in str(policy["spec"])]
     assert opened == ["subterra-providers"]
+
+
+def hub_variables(uri: str, execution: Object, endpoint: str | None = None) -> dict[str, Any]:
+    """The hub's variables of a train Job."""
+    run = make.run(execution=execution)
+    run["spec"]["inputs"]["baseModel"] = {"uri": uri}
+    settings = Settings.model_validate({"hub": {"endpoint": endpoint}})
+    job = stage_job(run, ExecutionSettings.model_validate(execution), Attempt("train", 1), settings)
+    [main] = job["spec"]["template"]["spec"]["containers"]
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in main["env"] if item["name"].startswith("HF_")}
+
+
+def test_only_a_training_from_a_hub_gets_its_token_and_address() -> None:
+    execution: Object = {"hubTokenSecret": {"name": "hub", "key": "token"}}
+    expected = {"HF_TOKEN": {"secretKeyRef": {"name": "hub", "key": "token"}}, "HF_ENDPOINT": "https://mirror"}
+    assert hub_variables("hf://org/name", execution, "https://mirror") == expected
+    assert hub_variables("hf://org/name", {}) == {}
+    assert hub_variables("pvc://name", execution, "https://mirror") == {}

@@ -1,7 +1,7 @@
 """Composed lines say what the author's examples say: the same act, the same values, in other words."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import pytest
@@ -21,7 +21,6 @@ from subterra_testkit.procedures import agent, branch, end, procedure, shop, use
 from subterra_testkit.repository import EXAMPLES
 
 NAMES = ("travel", "zoom", "insurance")
-DRAWS = 500
 BOOK = load_phrasebook()
 TRAINED = {text for _, found in BOOK.templates() for text in found.train}
 HELD_OUT = {text for _, found in BOOK.templates() for text in found.held_out}
@@ -33,6 +32,7 @@ PARTIES = {
     for text in (*templates.train, *templates.held_out)
 }
 Turn = tuple[str, str | None]
+Line = tuple[Turn, dict[str, str], ComposedLine]
 
 
 @cache
@@ -45,12 +45,17 @@ def turns_of(graph: Graph) -> list[Turn]:
     return [(node.id, edge.to) for node in nodes for edge in node.next]
 
 
-def lines_of(name: str, *, held_out: bool, draws: int = DRAWS) -> Iterator[tuple[Turn, dict[str, str], ComposedLine]]:
-    """`draws` lines at every turn of a customer, small groups among them."""
+@cache
+def lines_of(name: str, *, held_out: bool) -> tuple[Line, ...]:
+    """2,000 lines, composed once for all tests."""
+    return tuple(composed(name, turns_of(graph_of(name)), 2000, held_out=held_out))
+
+
+def composed(name: str, turns: Sequence[Turn], lines: int, *, held_out: bool) -> Iterator[Line]:
+    """Lines at these turns of a customer one after the other, small groups among them."""
     graph, rng = graph_of(name), random.Random(f"{name} {held_out}")
     phrasing = CustomerPhrasing(graph, held_out=held_out)
-    turns = turns_of(graph)
-    for number in range(draws * 4):
+    for number in range(lines):
         values = sample_values(graph.spec.variables, rng, unseen=held_out)
         values |= {"travellers": str(rng.randint(1, 9))} if "travellers" in values else {}
         turn = turns[number % len(turns)]
@@ -164,8 +169,9 @@ def test_an_act_needs_clear_cues_and_no_sibling_of_its_kind(whens: list[tuple[st
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_a_party_composition_is_only_said_for_people_and_counts_them(held_out: bool) -> None:
-    sizes = set()
-    for _, values, line in lines_of("travel", held_out=held_out, draws=1500):
+    graph, sizes = graph_of("travel"), set()
+    counted = [turn for turn in turns_of(graph) if any("{{travellers}}" in text for text in example_templates(graph, *turn))]
+    for _, values, line in composed("travel", counted, 600 * len(counted), held_out=held_out):
         for party in PARTIES.keys() & set(line.templates):
             assert party.lower() in line.text.lower()
             assert str(PARTIES[party]) == values["travellers"]
@@ -205,7 +211,8 @@ def test_a_correction_gives_the_right_value_too_and_another_one() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_random_numbers_give_the_same_lines(name: str) -> None:
-    assert list(lines_of(name, held_out=True, draws=60)) == list(lines_of(name, held_out=True, draws=60))
+    turns = turns_of(graph_of(name))
+    assert list(composed(name, turns, 240, held_out=True)) == list(composed(name, turns, 240, held_out=True))
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -261,4 +268,4 @@ def test_openers_are_typed_in_a_hurry_and_keep_their_words() -> None:
 def test_every_turn_of_the_examples_can_be_composed() -> None:
     for name in NAMES:
         graph = graph_of(name)
-        assert {turn for turn, _, _ in lines_of(name, held_out=True, draws=60)} == set(turns_of(graph))
+        assert {turn for turn, _, _ in lines_of(name, held_out=True)} == set(turns_of(graph))

@@ -94,6 +94,13 @@ def edited(locales: Path, name: str, old: str, new: str) -> None:
         ("courtesy", "- So long.", "- Thanks a lot.", "acts.goodbye: 'Thanks a lot.' is held out and for training"),
         ("values", "That's {value}.", "That is it.", "values.bare: 'That is it.' needs {value}"),
         ("values", "{other}, wait, {value}", "{value}, wait", "values.replaced: '{value}, wait' needs {other} and {value}"),
+        (
+            "values",
+            "{other}, hmm, no, {value}",
+            "{other}, wait, {value}",
+            "values.corrected: '{other}, wait, {value}' is held",
+        ),
+        ("values", "{other} (correction: {value})", "no, {value}", "values.corrected: 'no, {value}' needs {other} and {value}"),
         ("frames", "fillers:", "filler:", "frames.fillers"),
     ],
 )

@@ -33,6 +33,16 @@ def beside() -> Sample:
     return paired()
 
 
+@pytest.fixture(scope="module")
+def page_alone(alone: Sample) -> str:
+    return page(alone)
+
+
+@pytest.fixture(scope="module")
+def page_beside(beside: Sample) -> str:
+    return page(beside)
+
+
 def built(sample: Sample) -> dict[str, object]:
     return build_report(evaluated(sample, {"run": "r"}))
 
@@ -54,10 +64,10 @@ def test_every_arm_has_its_figures_and_the_candidate_is_compared_with_each_other
     assert data["arms"]["candidate"]["takes"]["usd"] is None
 
 
-def test_a_candidate_alone_is_compared_with_nobody(alone: Sample) -> None:
+def test_a_candidate_alone_is_compared_with_nobody(alone: Sample, page_alone: str) -> None:
     data = built(alone)
     assert data["against"] == []
-    assert "side by side" not in page(alone)
+    assert "side by side" not in page_alone
 
 
 def test_touched_unplayed_and_unjudged_scenarios_are_not_compared(alone: Sample) -> None:
@@ -126,16 +136,16 @@ def test_the_graph_counts_conversations_and_failures_once_for_each_edge(alone: S
     assert all(counted.failures.edges.get(hop, 0) <= count for hop, count in counted.edges.items())
 
 
-def test_the_page_begins_with_the_decision_and_says_whose_it_is(beside: Sample) -> None:
-    text = page(beside)
-    assert text.index('class="verdict') < text.index('class="tiles"') < text.index("Scores side by side")
-    assert "Verdict at the time of the report: first attempt at this procedure" in text
+def test_the_page_begins_with_the_decision_and_says_whose_it_is(page_beside: str) -> None:
+    verdict, tiles, scores = map(page_beside.index, ('class="verdict', 'class="tiles"', "Scores side by side"))
+    assert verdict < tiles < scores
+    assert "Verdict at the time of the report: first attempt at this procedure" in page_beside
 
 
-def test_what_rests_on_a_labeller_that_is_right_too_rarely_says_so(beside: Sample) -> None:
+def test_what_rests_on_a_labeller_that_is_right_too_rarely_says_so(beside: Sample, page_beside: str) -> None:
     run, arms, judging = beside
     doubt = "which is below 95 %: what rests on its labels is uncertain"
-    assert doubt not in page(beside)  # right on 93 of 96 turns
+    assert doubt not in page_beside  # right on 93 of 96 turns
     assert judging.accuracy is not None
     poor = replace(judging, accuracy=replace(judging.accuracy, agent=Proportion(hits=90, of=96)))
     text = page((run, arms, poor))
@@ -169,10 +179,9 @@ def test_a_procedures_own_texts_cannot_leave_the_picture(alone: Sample) -> None:
     assert "<script" not in draw_heatmap(type(GRAPH)(spec), alone[1]["candidate"]).svg
 
 
-def test_the_page_needs_nothing_from_outside(alone: Sample) -> None:
-    text = page(alone)
-    assert not re.search(r"(src|href)=|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
-    assert "default-src 'none'" in text
+def test_the_page_needs_nothing_from_outside(page_alone: str) -> None:
+    assert not re.search(r"(src|href)=|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", page_alone)
+    assert "default-src 'none'" in page_alone
 
 
 def test_the_files_hold_every_arms_conversations_with_the_judges_words(beside: Sample, tmp_path: Path) -> None:
@@ -187,9 +196,9 @@ def test_the_files_hold_every_arms_conversations_with_the_judges_words(beside: S
     assert set(scenarios[0]["elsewhere"]) == set(arms) - {"candidate"}
 
 
-def test_the_report_warns_of_a_model_that_retires_soon(alone: Sample) -> None:
+def test_the_report_warns_of_a_model_that_retires_soon(alone: Sample, page_alone: str) -> None:
     warning = "evaluation.secondJudge.model: gpt-4.1 retires on 2027-01-14; use <gpt-6-luna>"
     told = replace(evaluated(alone, {"run": "r"}), retiring=(warning,))
     shown = render_html(build_report(told), told.graph, told.arms)
     assert "gpt-4.1 retires on 2027-01-14; use &lt;gpt-6-luna&gt;: a later run with this model is refused" in shown
-    assert "is refused" not in page(alone)
+    assert "is refused" not in page_alone

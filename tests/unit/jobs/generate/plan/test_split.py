@@ -5,6 +5,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 
 import pytest
 
@@ -85,6 +86,12 @@ PAID = Provider(name="anthropic", model="claude-sonnet-4-5")
 """Plans of paid teachers must stay as they are."""
 
 
+@cache
+def plan_of(chart: Callable[[], ProcedureSpec], count: int, seed: int = 42) -> list[ConversationSpec]:
+    """A plan for a chart, made once for all tests; none of them changes it."""
+    return plan_for(chart(), count, (seed,))
+
+
 def plan_for(spec: ProcedureSpec, count: int, seeds: tuple[int, ...] = (42,), percent: int = 10) -> list[ConversationSpec]:
     return plan_conversations(spec, Generation(teacher=PAID, conversations=count, seeds=seeds, held_out_percent=percent))
 
@@ -98,10 +105,9 @@ def trained(plan: list[ConversationSpec]) -> set[tuple[str, ...]]:
 def test_a_chart_without_variables_is_trained_on_every_node_edge_pair_and_ending(
     chart: Callable[[], ProcedureSpec], count: int
 ) -> None:
-    spec = chart()
-    possible = PathSpace(Graph(spec)).ngrams.keys()
+    possible = PathSpace(Graph(chart())).ngrams.keys()
     for seed in (1, 42):
-        assert possible <= trained(plan_for(spec, count, (seed,)))
+        assert possible <= trained(plan_of(chart, count, seed))
 
 
 @pytest.mark.parametrize("count", SIZES)
@@ -110,7 +116,7 @@ def test_something_is_held_out_of_every_chart_and_never_a_step_that_is_not_train
     chart: Callable[[], ProcedureSpec], count: int
 ) -> None:
     for seed in (1, 42):
-        plan = plan_for(chart(), count, (seed,))
+        plan = plan_of(chart, count, seed)
         held_out = [planned for planned in plan if planned.held_out]
         assert 1 <= len(held_out) <= max(3, 0.2 * count)
         assert {ngram for planned in held_out for ngram in ngrams_of(planned.path)} <= trained(plan)
@@ -118,7 +124,7 @@ def test_something_is_held_out_of_every_chart_and_never_a_step_that_is_not_train
 
 @pytest.mark.parametrize("chart", CHARTS)
 def test_endings_of_a_chart_without_variables_have_their_shares(chart: Callable[[], ProcedureSpec]) -> None:
-    found = measure_coverage(Graph(chart()), plan_for(chart(), 2000))
+    found = measure_coverage(Graph(chart()), plan_of(chart, 2000))
     assert all(count >= found.shares[ending] * found.conversations for ending, count in found.terminals.items())
 
 
@@ -143,7 +149,7 @@ def test_a_chart_with_a_single_path_holds_out_copies_of_it() -> None:
 
 
 def test_a_path_that_training_can_do_without_is_held_out_whole_before_copies_are() -> None:
-    plan = plan_for(joined(), 200)
+    plan = plan_of(joined, 200)
     whole = [planned for planned in plan if planned.held_out and not planned.copy]
     assert whole
     assert not {planned.scenario for planned in whole} & {planned.scenario for planned in plan if planned.is_training}
@@ -172,7 +178,7 @@ def test_what_a_small_plan_cannot_train_is_named_with_its_reason() -> None:
 
 
 def test_what_only_held_out_conversations_have_left_after_drops_is_trained_on() -> None:
-    plan = plan_for(joined(), 200)
+    plan = plan_of(joined, 200)
     lost = next(planned for planned in plan if planned.held_out and not planned.copy)
     pair = lost.path[4:7]
     left = [planned for planned in plan if planned.held_out or pair not in ngrams_of(planned.path)]

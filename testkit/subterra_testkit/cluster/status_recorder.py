@@ -18,6 +18,8 @@ RECORDED = ("Procedure", "CompileRun", "CompiledAgent")
 UNSTABLE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d|resourceVersion|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 """A time, a resourceVersion or a UID: messages with these would change though nothing does."""
 
+CATCH_UP_SECONDS = 30.0
+
 
 class Recorder:
     """Versions of our objects, each in the order of their writing."""
@@ -26,10 +28,22 @@ class Recorder:
         self._api, self._namespace = api, namespace
         self.versions: dict[Key, list[Object]] = {}
         self.acts = 0
+        self._news = asyncio.Condition()
 
-    def mark(self) -> None:
-        """A person does something: what was so before may be so again."""
+    async def mark(self) -> None:
+        """Begins an act of a person, once everything written so far is recorded: what was so before may be so again."""
+        for kind in RECORDED:
+            for obj in (await self._api.list(KINDS[kind], self._namespace))[0]:
+                await self._recorded(obj)
         self.acts += 1
+
+    async def _recorded(self, obj: Object) -> None:
+        """Waits until the watch has shown this version of an object, or a later one."""
+        async with asyncio.timeout(CATCH_UP_SECONDS), self._news:
+            await self._news.wait_for(lambda: self._newest(key_of(obj)) >= _version(obj))
+
+    def _newest(self, key: Key) -> int:
+        return max(map(_version, self.versions.get(key, [])), default=-1)
 
     @asynccontextmanager
     async def recording(self) -> Any:
@@ -50,6 +64,8 @@ class Recorder:
             async for event in Watch().stream(listed, *where, resource_version=version):
                 if event["type"] in ("ADDED", "MODIFIED"):
                     self._note({"kind": kind, **event["raw_object"]})
+                    async with self._news:
+                        self._news.notify_all()
 
     def _note(self, obj: Object) -> None:
         obj["act"] = self.acts
@@ -93,10 +109,11 @@ def _returns(kind: str, versions: list[Object]) -> Iterator[str]:
             if (found := _conditions(version).get(kind)) is None:
                 continue
             now = version["act"], tuple(found[field] for field in fields)
-            if now in told[:-1] and now != told[-1]:
+            if told and told[-1][1] == now[1]:
+                continue
+            if now in told:
                 yield f"{kind} says {now[1]} again, after {told[-1][1]}, and nobody did anything"
-            if not told or told[-1] != now:
-                told.append(now)
+            told.append(now)
 
 
 def _conditions(obj: Object) -> dict[str, Object]:
@@ -105,3 +122,7 @@ def _conditions(obj: Object) -> dict[str, Object]:
 
 def _observed(obj: Object) -> int:
     return int(obj.get("status", {}).get("observedGeneration", -1))
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])

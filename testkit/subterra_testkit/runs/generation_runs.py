@@ -1,4 +1,4 @@
-"""The generate stage in this process, on real Ray."""
+"""The generate stage in this process."""
 
 import os
 from dataclasses import replace
@@ -15,10 +15,12 @@ from subterra_jobs.store.lease import Lease
 
 
 def lease_of(run: RunInput) -> Lease:
+    """A lease of the dataset that nobody contests."""
     return Lease(ArtifactStore(run.store), lease_path(run.keys.dataset), 1, run.run.name, "token")
 
 
 def generate(run: RunInput, tmp_path: Path, max_usd: str | None = None) -> tuple[StageOutcome, Path]:
+    """What the stage says of itself, and the directory with its files. Raises what the stage raises."""
     output, store = tmp_path / "output", ArtifactStore(run.store)
     output.mkdir(parents=True)
     environment = replace(StageEnvironment.parse(os.environ), budget=Budget(max_usd=max_usd))

@@ -1,0 +1,1 @@
+"""Complete settings of an agent by model and hardware, as data. Pure."""

@@ -1,0 +1,57 @@
+"""Where a base model comes from: made on the spot, the image, the store's volume, a hub, or object storage."""
+
+import tempfile
+from pathlib import Path
+
+import fsspec
+
+from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME, HUB_SCHEME
+from subterra_jobs.errors import InfrastructureError, InvalidInputError
+from subterra_jobs.stage.runner import StageContext
+from subterra_jobs.train.exchange import SCRATCH
+from subterra_jobs.train.source.hub import HubModel, download
+
+
+def base_model(uri: str, context: StageContext) -> str:
+    """``scratch``, or the local directory of a model, which is downloaded if need be. Raises StageError."""
+    scheme, _, rest = uri.partition("://")
+    if uri == SCRATCH:
+        return uri
+    if uri.startswith(BUNDLED_SCHEME):
+        return str(bundled_model(uri, context.environment.models))
+    if uri.startswith(HUB_SCHEME):
+        return str(download(HubModel.parse(rest), context))
+    return str(_on_volume(rest) if scheme == "pvc" else _from_object_storage(uri))
+
+
+def bundled_model(uri: str, directory: Path) -> Path:
+    """The directory of a model that comes with the image, whose models are in `directory`. Raises InvalidInputError."""
+    name = uri.removeprefix(BUNDLED_SCHEME)
+    if not (directory / name).is_dir():
+        there = ", ".join(sorted(path.name for path in directory.glob("*/"))) or "no model"
+        raise InvalidInputError(
+            f"the jobs image has no model {name} in {directory}, but {there}; use another image or baseModel.uri"
+        )
+    return directory / name
+
+
+def _on_volume(rest: str) -> Path:
+    path = Path(STORE_MOUNT, rest.lstrip("/"))
+    if not path.is_dir():
+        raise InvalidInputError(f"no model directory {rest} on the store's volume; correct baseModel.uri")
+    return path
+
+
+def _from_object_storage(uri: str) -> str:
+    target = tempfile.mkdtemp(prefix="base-model-")
+    files, root = fsspec.url_to_fs(uri)
+    try:
+        files.get(f"{root.rstrip('/')}/", f"{target}/", recursive=True)
+    except FileNotFoundError:
+        raise InvalidInputError(f"there is nothing at {uri}; correct baseModel.uri") from None
+    except PermissionError as error:
+        raise InvalidInputError(f"{uri} may not be read ({error}); grant the store's credentials access to it") from None
+    except Exception as error:  # object stores raise many types
+        raise InfrastructureError(f"{uri} cannot be downloaded ({error}); the run will be retried") from None
+    return target

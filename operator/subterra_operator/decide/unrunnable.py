@@ -1,0 +1,44 @@
+"""Why a pod that the settings ask for could not do its work: no such pool, no image for GPUs, or a training that does not fit."""
+
+from collections.abc import Iterator
+
+from subterra_api.job_contract.artifacts import Stage
+from subterra_api.v1alpha1.compiledagent import ServingSettings
+from subterra_api.v1alpha1.compilerun import CompileRunSpec
+from subterra_core.node_pools import pool_problem, wants_gpu
+from subterra_core.training_fit.fit_refusal import training_problem
+from subterra_operator.settings import Settings
+from subterra_operator.specs.pod import effective_resources
+from subterra_operator.specs.stage_job import effective_pod
+
+BUILD = "build images/jobs-gpu and set images.jobsGpu in the chart's values"
+
+
+def stage_problems(stage: Stage, spec: CompileRunSpec, settings: Settings) -> Iterator[str]:
+    """Problems of a stage's pod, each with the field and the fix."""
+    pod, field = effective_pod(stage, spec.execution, settings), f"execution.{stage}"
+    if problem := pool_problem(field, pod, settings.pools):
+        yield problem
+        return
+    if stage == "train":
+        if wants_gpu(pod.resources) and settings.jobs_gpu_image is None:
+            yield f"{field}.resources asks for a GPU, but the image {settings.jobs_image} trains on CPUs only; {BUILD}"
+        if problem := training_problem(spec.inputs, pod, settings.pools):
+            yield problem
+    if stage == "evaluate" and wants_gpu(pod.resources):
+        yield from _serving_image(field, settings)
+
+
+def serving_problems(serving: ServingSettings, settings: Settings) -> Iterator[str]:
+    """The same of the pods that serve an agent."""
+    working = effective_resources(serving.resources, settings.resources.vllm)
+    if problem := pool_problem("spec.serving", serving.model_copy(update={"resources": working}), settings.pools):
+        yield problem
+    elif wants_gpu(working):
+        yield from _serving_image("spec.serving", settings)
+
+
+def _serving_image(field: str, settings: Settings) -> Iterator[str]:
+    if settings.serving_image is None and settings.jobs_gpu_image is None:
+        image = f"the image {settings.jobs_image} has vLLM for CPUs only"
+        yield f"{field}.resources asks for a GPU, but {image}; set images.vllm in the chart's values to an image of vLLM for GPUs"

@@ -1,0 +1,82 @@
+"""An admission webhook over HTTPS, as Kyverno or Gatekeeper run one: it denies with a code and words, waits, or admits."""
+
+import json
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+
+
+@dataclass
+class AdmissionWebhook:
+    """What the webhook answers. ``code``: the HTTP status of a denial, `None` for one that names none."""
+
+    url: str
+    authority: bytes
+    """The certificate to trust, as PEM."""
+    words: str = ""
+    """Why it denies; empty: it admits."""
+    code: int | None = None
+    seconds: float = 0.0
+    """How long an answer takes."""
+    asked: list[str] = field(default_factory=list)
+    """Kinds of the objects about which it was asked."""
+
+    def review(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to an AdmissionReview."""
+        self.asked.append(request["kind"]["kind"])
+        time.sleep(self.seconds)
+        answer: dict[str, Any] = {"uid": request["uid"], "allowed": not self.words}
+        if self.words:
+            answer["status"] = {"message": self.words} | ({} if self.code is None else {"code": self.code})
+        return answer
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[AdmissionWebhook]:
+    """Serves a webhook that admits everything; ``folder`` receives its key and its certificate."""
+    certificate, key = _certificate(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = json.dumps({**asked, "request": None, "response": webhook.review(asked["request"])}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Requests are not logged."""
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        webhook = AdmissionWebhook(f"https://{HOST}:{server.server_address[1]}/", certificate.read_bytes())
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="webhook", daemon=True)
+        thread.start()
+        try:
+            yield webhook
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate that is its own authority, and its key."""
+    certificate, key = folder / "webhook.crt", folder / "webhook.key"
+    command: list[str | Path] = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=webhook", "-addext", f"subjectAltName=IP:{HOST}", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key

@@ -1,0 +1,20 @@
+"""What tests of engines have in common: they compute, while tests of deadlines in the other processes wait."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+LESS_URGENT = 10
+"""By how much engines are nicer than an operator that must take over within seconds."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def last_in_line() -> Iterator[None]:
+    """Engines, and all that they start, take what the other tests leave of the processors."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, before + LESS_URGENT)
+    yield
+    with suppress(PermissionError):  # only root may become more urgent again
+        os.setpriority(os.PRIO_PROCESS, 0, before)

@@ -1,0 +1,108 @@
+"""Evictions, drains, spot reclaims and deletions: no failure, however many, and the finished work goes on."""
+
+from collections.abc import Sequence
+
+import pytest
+from tests.unit.operator import test_decide_run as runs
+from tests.unit.operator.decide import pods
+
+from subterra_operator.decide.decision import Decision
+from subterra_operator.resources import Object
+from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.decided_conditions import condition, message
+
+DRAINED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+    "lastTransitionTime": make.CREATED,
+}
+FAILED_JOB = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+TOLD = "Eviction API: evicting"
+
+
+def ended_pod(code: int = 143, conditions: Sequence[Object] = (), **status: object) -> Object:
+    main = pods.container("main", {"terminated": pods.ended(code, "stopped by a signal")})
+    return {"phase": "Failed", "conditions": list(conditions), "containerStatuses": [main], **status}
+
+
+def after(run: Object, pod_status: Object | None, later: float = 31, attempt: int = 1) -> Decision:
+    """The decision once the pod of an attempt at the first stage has ended so, or has vanished."""
+    job = runs.job(run, "generate", attempt, startTime=make.CREATED, conditions=[FAILED_JOB])
+    found = ({**make.pod_of(job), "status": pod_status},) if pod_status else ()
+    return runs.decide(run, later, input=make.frozen(run), jobs=(job,), pods=found)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (ended_pod(143), "the pod was asked to end (signal 15)"),
+        (ended_pod(137, [DRAINED]), f"the pod was ended: EvictionByEvictionAPI: {TOLD}"),
+        (ended_pod(1, [DRAINED]), f"the pod was ended: EvictionByEvictionAPI: {TOLD}"),
+        ({"phase": "Failed", "reason": "NodeShutdown", "message": "Pod was terminated"}, "the pod was ended: NodeShutdown"),
+        (None, "the pod was evicted or deleted"),
+    ],
+)
+def test_a_disruption_costs_no_attempt_and_says_what_happened_and_what_follows(status: Object | None, words: str) -> None:
+    decision = after(make.run(runs.started()), status)
+    stage = runs.stage(decision, "generate")
+    assert (stage["state"], stage["reason"], stage["retries"], stage["disruptions"]) == ("Pending", "Disrupted", 0, 1)
+    assert stage["message"].startswith(words)
+    assert stage["message"].endswith("attempt 2 begins in 20 s and goes on with the finished work; this counts as no failure")
+    assert condition(decision, "Reconciling") == ("True", "Disrupted")
+    assert condition(decision, "Stalled") == ("False", "Disrupted")
+    assert message(decision, "Succeeded").startswith(f"generate: {words}")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        ended_pod(137),
+        ended_pod(
+            137,
+            [DRAINED],
+            reason="Evicted",
+            message="Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+        ),
+    ],
+    ids=["killed by nobody knows whom", "used more disk than it may"],
+)
+def test_what_would_happen_again_is_a_failure(status: Object) -> None:
+    stage = runs.stage(after(make.run(runs.started()), status), "generate")
+    assert (stage["state"], stage["reason"]) == ("Pending", "Infrastructure")
+    assert "disruptions" not in stage
+
+
+def test_ten_evictions_in_a_row_fail_nothing_and_pauses_grow_to_a_quarter_of_an_hour() -> None:
+    run, now, waits = make.run(runs.started()), 31.0, []
+    for attempt in range(1, 11):
+        decision = after(run, ended_pod(143), now, attempt)
+        assert decision.recheck_after is not None
+        waits.append(decision.recheck_after)
+        run = {**run, "status": decision.status}
+        assert runs.created(runs.decide(run, now + waits[-1] - 1, input=make.frozen(run))) == []
+        now += waits[-1]
+        begun = runs.decide(run, now, input=make.frozen(run))
+        assert runs.created(begun) == [f"travel-12345678-generate-{attempt + 1}"]
+        run = {**run, "status": begun.status}
+    assert waits == [20, 40, 80, 160, 320, 640, 900, 900, 900, 900]
+    assert (runs.stage(begun, "generate")["retries"], condition(begun, "Stalled")) == (0, ("False", "Running"))
+
+
+def test_an_attempt_that_got_on_begins_a_new_row() -> None:
+    run = make.run(runs.started(disruptions=6, percent=40))
+    assert runs.stage(after(run, ended_pod(143)), "generate")["disruptions"] == 1
+
+
+def test_a_failure_after_disruptions_is_still_the_first_of_three() -> None:
+    run = make.run(runs.started(attempt=7, disruptions=6))
+    stage = runs.stage(after(run, ended_pod(14), attempt=7), "generate")
+    assert (stage["state"], stage["reason"], stage["retries"]) == ("Pending", "Infrastructure", 0)
+
+
+def test_an_attempt_that_was_created_but_not_written_keeps_the_count() -> None:
+    run = make.run(runs.started(state="Pending", reason="Disrupted", disruptions=2, finishedAt=make.CREATED))
+    job = runs.job(run, "generate", 2, startTime=make.CREATED)
+    stage = runs.stage(runs.decide(run, 31, input=make.frozen(run), jobs=(job,)), "generate")
+    assert (stage["state"], stage["attempt"], stage["retries"], stage["disruptions"]) == ("Running", 2, 0, 2)

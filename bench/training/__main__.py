@@ -119,7 +119,7 @@ def _rank_seconds() -> float:
             fields = (process / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if b"subterra_jobs.train.rank\0" in command and b"torchrun" not in command:
+        if b"subterra_jobs.train.ranks.rank\0" in command and b"torchrun" not in command:
             return (int(fields[11]) + int(fields[12])) / ticks
     return time.process_time()
 

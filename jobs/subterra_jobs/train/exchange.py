@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from subterra_api.job_contract.messages import ExitCode, Training
-from subterra_jobs.train.rank_failure import RankFailure, decisive
+from subterra_jobs.train.ranks.rank_failure import RankFailure, decisive
 
 TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "heldout.jsonl"
 SCRATCH = "scratch"

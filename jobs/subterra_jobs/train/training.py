@@ -8,7 +8,7 @@ from pathlib import Path
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.checkpoints.resumable import set_aside_unusable
 from subterra_jobs.train.exchange import HELD_OUT_FILE, TRAIN_FILE, OnProgress, TrainingTask
-from subterra_jobs.train.launcher import launch
+from subterra_jobs.train.ranks.launcher import launch
 
 
 @dataclass(frozen=True)

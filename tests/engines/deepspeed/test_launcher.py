@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
-from subterra_jobs.train import launcher
-from subterra_jobs.train.launcher import (
+from subterra_jobs.train.ranks import launcher
+from subterra_jobs.train.ranks.launcher import (
     TrainingCrashedError,
     TrainingInterruptedError,
     free_port,
@@ -29,7 +29,7 @@ def ranks_that(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Puts a small script in the place of the ranks; ``work`` and ``exchange`` are at hand there."""
     head = (
         "import os, signal, sys, time; from pathlib import Path; from subterra_jobs.train.exchange import Exchange\n"
-        "from subterra_jobs.train.rank_failure import RankFailure\n"
+        "from subterra_jobs.train.ranks.rank_failure import RankFailure\n"
         "work = Path(sys.argv[1]); exchange = Exchange(work)\n"
     )
     monkeypatch.setattr(launcher, "torchrun_command", lambda ranks, port, work: [sys.executable, "-c", head + script, str(work)])
@@ -132,7 +132,7 @@ def test_what_a_rank_dies_of_is_in_the_message_of_the_stage_and_its_traceback_in
 ):
     ranks_that(
         monkeypatch,
-        "from subterra_jobs.train import rank\n"
+        "from subterra_jobs.train.ranks import rank\n"
         "rank._init_distributed = lambda: None; rank._train = lambda *_: {}['exp_avg']\n"
         "exchange.write_task(exchange.read_task()); code = rank.main(sys.argv[1])\n"
         "[print('torch.distributed.elastic ChildFailedError') for _ in range(999)]; sys.exit(code)",
@@ -190,4 +190,4 @@ def test_ranks_get_their_threads_whatever_the_pod_sets_and_do_not_spin_while_the
 
 def test_one_rank_goes_through_torchrun_too(tmp_path: Path):
     call = torchrun_command(1, free_port(), tmp_path)
-    assert "subterra_jobs.train.torchrun" in call and call[call.index("--nproc_per_node") + 1] == "1"
+    assert "subterra_jobs.train.ranks.torchrun" in call and call[call.index("--nproc_per_node") + 1] == "1"

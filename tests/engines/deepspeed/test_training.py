@@ -20,8 +20,8 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.batches.collators import PaddingCollator
 from subterra_jobs.train.batches.step_plan import CPU_MICRO_BATCH_TOKENS
 from subterra_jobs.train.exchange import TRAIN_FILE
-from subterra_jobs.train.launcher import TrainingInterruptedError
 from subterra_jobs.train.model.base_model import load_tokenizer, training_dtype
+from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.tokenized_dataset import load_examples
 from subterra_jobs.train.trainer import Workload, build_trainer, deepspeed_config, sft_config
 from subterra_jobs.train.training import train

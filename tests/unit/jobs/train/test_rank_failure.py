@@ -8,7 +8,7 @@ import pytest
 
 from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.rank_failure import LONGEST_CAUSE, RankFailure, decisive, failure_of
+from subterra_jobs.train.ranks.rank_failure import LONGEST_CAUSE, RankFailure, decisive, failure_of
 
 DISK, MEMORY, GPU = r"disk is full.*store\.size", r"limits\.memory", r"GPU has too little memory.*subterra plan"
 

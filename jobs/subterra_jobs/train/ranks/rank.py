@@ -1,4 +1,4 @@
-"""One rank of a training, started by `launcher.py`: ``torchrun … -m subterra_jobs.train.rank DIRECTORY``."""
+"""One rank of a training, started by `launcher.py`: ``torchrun … -m subterra_jobs.train.ranks.rank DIRECTORY``."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ from subterra_jobs.errors import InfrastructureError, StageError
 from subterra_jobs.train.checkpoints import resumable
 from subterra_jobs.train.checkpoints.best_weights import adopt_best
 from subterra_jobs.train.exchange import HELD_OUT_FILE, SCRATCH, TRAIN_FILE, Exchange, TrainingTask
-from subterra_jobs.train.rank_failure import DAMAGED_FILE, failure_of, symptom_in
-from subterra_jobs.train.torchrun import die_with_parent
+from subterra_jobs.train.ranks.rank_failure import DAMAGED_FILE, failure_of, symptom_in
+from subterra_jobs.train.ranks.torchrun import die_with_parent
 
 if TYPE_CHECKING:
     from subterra_jobs.train.trainer import StageTrainer

@@ -22,7 +22,7 @@ from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageEr
 from subterra_jobs.stage.cancellation import on_sigterm
 from subterra_jobs.stage.cpu_limit import available_cpus
 from subterra_jobs.train.exchange import SCRATCH, Exchange, OnProgress, TrainingTask
-from subterra_jobs.train.rank_failure import RankFailure, symptom_in
+from subterra_jobs.train.ranks.rank_failure import RankFailure, symptom_in
 
 log = logging.getLogger("subterra")
 POLL_SECONDS = 0.5
@@ -112,7 +112,15 @@ def torchrun_command(ranks: int, port: int, work: Path) -> list[str]:
         "--master_port": str(port),
     }
     arguments = [argument for option in options.items() for argument in option]
-    return [sys.executable, "-m", "subterra_jobs.train.torchrun", *arguments, "-m", "subterra_jobs.train.rank", str(work)]
+    return [
+        sys.executable,
+        "-m",
+        "subterra_jobs.train.ranks.torchrun",
+        *arguments,
+        "-m",
+        "subterra_jobs.train.ranks.rank",
+        str(work),
+    ]
 
 
 def threads_per_rank(task: TrainingTask, cpus: int) -> int:

@@ -54,7 +54,7 @@ class StepLoader(DataLoader[dict[str, Any]]):
     """Loads the steps of one rank. Not prepared by accelerate, which would divide them among the ranks once more."""
 
     def __init__(self, dataset: StepDataset, steps: RankSteps) -> None:
-        super().__init__(dataset, batch_sampler=steps, collate_fn=_only)  # type: ignore[arg-type]
+        super().__init__(dataset, batch_sampler=steps, collate_fn=_only)
         self._steps = steps
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,7 +74,7 @@ class MicroBatches:
     """
 
     def __init__(self, *, plan: StepPlan, collate: Collate, **arguments: Any) -> None:
-        super().__init__(data_collator=collate, **arguments)
+        super().__init__(data_collator=collate, **arguments)  # type: ignore[call-arg]
         self._plan, self._collate = plan, collate
 
     def get_train_dataloader(self) -> StepLoader:

@@ -51,9 +51,12 @@ def _on_gpu(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    rows = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-    options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0), "enable_gqa": query.shape[1] != key.shape[1]}
-    output: torch.Tensor = varlen_attn(*rows, bounds, bounds, longest, longest, **options)
+    rows = [x[0].transpose(0, 1).contiguous() for x in (query, key, value)]
+    grouped = query.shape[1] != key.shape[1]
+    output = varlen_attn(
+        rows[0], rows[1], rows[2], bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
+    )
+    assert isinstance(output, torch.Tensor)  # a pair only if auxiliary output is asked for
     return output.unsqueeze(0)
 
 

@@ -6,10 +6,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from subterra_jobs.train.batches.collators import PaddingCollator
+from subterra_jobs.train.batches.step_plan import CPU_MICRO_BATCH_TOKENS
 from subterra_jobs.train.exchange import TRAIN_FILE, TrainingTask
 from subterra_jobs.train.model.base_model import load_tokenizer, training_dtype
-from subterra_jobs.train.tokenized_dataset import IGNORED, Collator, load_examples
-from subterra_jobs.train.trainer import CPU_MICRO_BATCH_TOKENS, BatchLayout
+from subterra_jobs.train.tokenized_dataset import IGNORED, load_examples
 
 
 def train_plainly(task: TrainingTask, steps: int) -> float:
@@ -17,8 +18,8 @@ def train_plainly(task: TrainingTask, steps: int) -> float:
     tokenizer = load_tokenizer(task.base_model, task.system_prompt, ())
     examples = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, task.settings.max_length)
     batches = _batches(sorted(examples, key=lambda example: example["length"]), task.settings.batch_size, steps + 1)
-    micro = BatchLayout.for_ranks(task.settings.batch_size, 1, max(examples["length"]), CPU_MICRO_BATCH_TOKENS).micro
-    collate = Collator(tokenizer.pad_token_id)
+    micro = max(1, CPU_MICRO_BATCH_TOKENS // max(examples["length"]))
+    collate = PaddingCollator(tokenizer.pad_token_id)
     model = AutoModelForCausalLM.from_pretrained(task.base_model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=task.settings.learning_rate, betas=(0.9, 0.95))
     tokens, started = 0, 0.0

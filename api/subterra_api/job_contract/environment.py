@@ -50,5 +50,7 @@ MODEL_DIGEST_VARIABLE = "SUBTERRA_MODEL_DIGEST"
 """Exporter: digest of the served model, a label of its metrics."""
 EXPORTER_PORT_VARIABLE = "SUBTERRA_EXPORTER_PORT"
 """Exporter: its port, by default `EXPORTER_PORT`."""
+TRAIN_GRACE_SECONDS = 120
+"""Seconds between SIGTERM and SIGKILL of a train pod: for a step, and for a checkpoint of a large model."""
 RESULT_LIMIT = 4096
 """Maximum size in bytes of a termination message, a limit of the kubelet."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from subterra_core.training_fit.memory_estimate import OPTIMIZER_BYTES, WEIGHT_BYTES, TrainingSetup
 
-KEPT_CHECKPOINTS = 3
-"""Two are kept (`save_total_limit` in `train/trainer.py`), and the oldest goes when the next one is complete."""
+KEPT_CHECKPOINTS = 2
+"""One is kept, and goes when the next one is complete (`train/checkpoints/resumable.py`)."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class DiskNeed:
     checkpoints: int
     """How many there are at the same time."""
     model: int
-    """The finished model, which is written before the checkpoints go."""
+    """The weights with the lowest held-out loss, which become the finished model before the checkpoints go."""
 
     @property
     def total(self) -> int:

@@ -15,7 +15,8 @@ from subterra_core.training_fit.model_shape import ModelShape
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["bfloat16", "float32"]
 MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 2048
-"""Tokens per forward pass: of each rank, and of all ranks together for a pretrained model on a CPU; as in `train/trainer.py`."""
+"""Tokens per forward pass: of each rank, and of all ranks together for a pretrained model on a CPU, as in
+`train/batches/step_plan.py`."""
 WEIGHT_BYTES: dict[Precision, int] = {"bfloat16": 2, "float32": 4}
 """Of a weight and of its gradient, which DeepSpeed keeps in the precision of the weights."""
 OPTIMIZER_BYTES: dict[Optimizer, int] = {"adamw": 12, "muon": 12}
@@ -61,19 +62,22 @@ class TrainingSetup:
 
     @property
     def micro_batch(self) -> int:
-        """Conversations per rank and forward pass, as `train/trainer.py` divides the batch."""
-        shared = self.pretrained and not self.on_gpu
-        limit = CPU_MICRO_BATCH_TOKENS // self.ranks if shared else MICRO_BATCH_TOKENS
-        per_rank = -(-self.batch_size // self.ranks)
-        accumulate = min(per_rank, -(-per_rank * self.max_length // limit))
-        while per_rank % accumulate:
-            accumulate += 1
-        return per_rank // accumulate
+        """Conversations of the maximum length per rank and forward pass."""
+        return min(self._per_rank, max(1, self._token_limit // self.max_length))
 
     @property
     def tokens(self) -> int:
-        """Tokens per rank and forward pass when every conversation has the maximum length."""
-        return self.micro_batch * self.max_length
+        """Most tokens per rank and forward pass."""
+        return min(self._per_rank * self.max_length, max(self._token_limit, self.max_length))
+
+    @property
+    def _per_rank(self) -> int:
+        return -(-self.batch_size // self.ranks)
+
+    @property
+    def _token_limit(self) -> int:
+        shared = self.pretrained and not self.on_gpu
+        return CPU_MICRO_BATCH_TOKENS // self.ranks if shared else MICRO_BATCH_TOKENS
 
 
 @dataclass(frozen=True)

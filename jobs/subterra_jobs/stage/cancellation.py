@@ -2,10 +2,9 @@
 
 import asyncio
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -84,18 +83,18 @@ def cancelled_by_signals() -> Iterator[Cancellation]:
 
 
 @contextmanager
-def sigterm_forwarded_to(process: "subprocess.Popen[bytes]") -> Iterator[threading.Event]:
-    """Passes SIGTERM on to a subprocess; the event is set once it came. Does nothing outside the main thread."""
+def on_sigterm(action: Callable[[], None]) -> Iterator[threading.Event]:
+    """Calls ``action`` at SIGTERM, and sets the event. Does nothing outside the main thread."""
     received = threading.Event()
 
-    def forward(_signal: int, _frame: FrameType | None) -> None:
+    def handle(_signal: int, _frame: FrameType | None) -> None:
         received.set()
-        process.terminate()
+        action()
 
     if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
         yield received
         return
-    handler = signal.signal(signal.SIGTERM, forward)
+    handler = signal.signal(signal.SIGTERM, handle)
     try:
         yield received
     finally:

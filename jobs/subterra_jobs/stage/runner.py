@@ -1,9 +1,11 @@
 """Runs one stage: reuse its artifact or make and publish it, then report the result as termination message and exit code."""
 
 import argparse
+import errno
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import traceback
@@ -20,6 +22,7 @@ from subterra_api.job_contract.environment import INPUT_FILE, PROGRESS_PORT, RES
 from subterra_api.job_contract.messages import ExitCode, RunInput, StageResult
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.scores import Scores
+from subterra_core.training_fit.training_plan import gigabytes
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.cancellation import TERMINATED, exit_on_signals
 from subterra_jobs.stage.environment import StageEnvironment, termination_log
@@ -56,6 +59,8 @@ class StageOutcome:
     usd: str = "0"
     tokens: int = 0
     scores: Scores | None = None
+    obsolete: Path | None = None
+    """A directory that is removed once the artifact is published, and not before: until then another attempt needs it."""
 
 
 Work = Callable[[StageContext], StageOutcome]
@@ -153,7 +158,23 @@ def _publish(stage: Stage, outcome: StageOutcome, context: StageContext) -> None
         "scores": outcome.scores.dump() if outcome.scores else None,
     }
     context.lease.check()
-    context.store.publish(artifact_path(stage, key), context.output, about)
+    try:
+        context.store.publish(artifact_path(stage, key), context.output, about)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InfrastructureError(_full_store(context)) from error
+    if outcome.obsolete is not None:
+        shutil.rmtree(outcome.obsolete, ignore_errors=True)
+
+
+def _full_store(context: StageContext) -> str:
+    needed = sum(file.stat().st_size for file in context.output.rglob("*") if file.is_file())
+    free = f", and {gigabytes(shutil.disk_usage(context.store.root).free)} are free" if context.store.is_local else ""
+    return (
+        f"the result of {gigabytes(needed)} does not fit into the artifact store{free}; free some space or raise store.size, "
+        f"then set the annotation {RETRY_AT}. What was computed is kept"
+    )
 
 
 def _result(stage: Stage, key: str, store: ArtifactStore, *, reused: bool) -> StageResult:

@@ -1,4 +1,4 @@
-"""Files that the stage and the ranks of its training exchange: one file in, three files out."""
+"""Files that the stage and the ranks of its training exchange: task and request to stop in; progress, result and failures out."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from subterra_api.job_contract.messages import ExitCode, Training
+from subterra_jobs.train.ranks.rank_failure import RankFailure, decisive
 
 TRAIN_FILE, HELD_OUT_FILE = "train.jsonl", "heldout.jsonl"
 SCRATCH = "scratch"
@@ -54,14 +55,6 @@ class TrainingTask:
 
 
 @dataclass(frozen=True)
-class RankFailure:
-    """Why a rank gave up, with a message for the author of the run."""
-
-    code: ExitCode
-    message: str
-
-
-@dataclass(frozen=True)
 class Exchange:
     """The directory of the files. All of them but ``progress`` are written atomically."""
 
@@ -69,7 +62,8 @@ class Exchange:
     TASK: ClassVar = "task.json"
     PROGRESS: ClassVar = "progress.jsonl"
     RESULT: ClassVar = "result.json"
-    FAILURE: ClassVar = "failure.json"
+    FAILURE: ClassVar = "failure-{}.json"
+    STOP: ClassVar = "stop"
 
     def write_task(self, task: TrainingTask) -> None:
         """Writes the task for the ranks."""
@@ -100,14 +94,23 @@ class Exchange:
         """Figures of the finished training; `None` while it is not finished."""
         return self._read(self.RESULT)
 
-    def fail(self, failure: RankFailure) -> None:
-        """Reports a failure with a known cause."""
-        self._write(self.FAILURE, asdict(failure))
+    def fail(self, failure: RankFailure, rank: int = 0) -> None:
+        """Reports why a rank gave up."""
+        self._write(self.FAILURE.format(rank), asdict(failure))
 
     def failure(self) -> RankFailure | None:
-        """The failure that a rank reported, if any."""
-        content = self._read(self.FAILURE)
-        return None if content is None else RankFailure(ExitCode(content["code"]), content["message"])
+        """The failure that explains those of all ranks, if any rank reported one."""
+        files = sorted(self.directory.glob(self.FAILURE.format("*")), key=lambda file: file.stat().st_mtime_ns)
+        contents = [json.loads(file.read_text()) for file in files]
+        return decisive([RankFailure(**content | {"code": ExitCode(content["code"])}) for content in contents])
+
+    def request_stop(self) -> None:
+        """Asks the ranks to save their state after the current step, and to end."""
+        (self.directory / self.STOP).touch()
+
+    def stop_requested(self) -> bool:
+        """Whether `request_stop` was called."""
+        return (self.directory / self.STOP).exists()
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         partial = self.directory / f"{name}.partial"

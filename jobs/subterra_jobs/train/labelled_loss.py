@@ -40,7 +40,7 @@ class LabelledLossTrainer(SFTTrainer):  # type: ignore[misc]
         following = torch.nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)
         self._positions.mask = following != IGNORED
         try:
-            outputs = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False)
+            outputs = model(**{name: value for name, value in inputs.items() if name != "labels"}, use_cache=False)
         finally:
             labels, self._positions.mask = following[self._positions.mask], None
         summed = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction="sum")

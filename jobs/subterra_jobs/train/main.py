@@ -1,6 +1,5 @@
 """The train stage: turns a dataset into a model directory. Run as ``python -m subterra_jobs.train --input FILE``."""
 
-import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -45,9 +44,9 @@ def work(context: StageContext) -> StageOutcome:
     copy_license(Path(task.base_model), context.output)
     # A later evaluation compares this with the current procedure, to see which scenarios an edit affects.
     (context.output / PROCEDURE_FILE).write_bytes(canonical(significant_fields(run.procedure)))
-    shutil.rmtree(checkpoints, ignore_errors=True)
     loss = f"{summary.heldout_loss:.4f}" if summary.heldout_loss is not None else "unknown"
-    return StageOutcome(f"{summary.steps:,} steps in {summary.precision}, best at {summary.best_step:,} with held-out loss {loss}")
+    message = f"{summary.steps:,} steps in {summary.precision}, best at {summary.best_step:,} with held-out loss {loss}"
+    return StageOutcome(message, obsolete=checkpoints)
 
 
 def _checkpoints(context: StageContext) -> Path:

@@ -8,9 +8,8 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -102,26 +101,3 @@ def load_examples(tokenizer: PreTrainedTokenizerBase, path: Path, max_length: in
             f"the longest has {longest} tokens"
         )
     return Dataset.from_list([dict(example) for example in fitting])
-
-
-class Collator:
-    """Pads on the right and passes positions instead of an attention mask.
-
-    A causal model never looks right, so padding there needs no mask, and without one attention takes its fast path.
-    """
-
-    def __init__(self, pad_token_id: int) -> None:
-        self.pad_token_id = pad_token_id
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """A batch as wide as its longest conversation."""
-        width = max(len(example["input_ids"]) for example in examples)
-
-        def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
-            return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
-
-        return {
-            "input_ids": padded([example["input_ids"] for example in examples], self.pad_token_id),
-            "labels": padded([example["labels"] for example in examples], IGNORED),
-            "position_ids": torch.arange(width).repeat(len(examples), 1),
-        }

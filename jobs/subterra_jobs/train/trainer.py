@@ -14,39 +14,19 @@ from trl import SFTConfig, SFTTrainer
 
 from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.checkpoints import mark_complete
-from subterra_jobs.train.exchange import OnProgress
+from subterra_jobs.train.batches.collators import PaddingCollator, in_one_row
+from subterra_jobs.train.batches.micro_batches import MicroBatches
+from subterra_jobs.train.batches.segmented_attention import use_segments
+from subterra_jobs.train.batches.step_plan import StepPlan, token_limit
+from subterra_jobs.train.checkpoints.bounded_saves import BoundedSaves, agreed
+from subterra_jobs.train.checkpoints.save_cadence import checkpoint_bytes, require_room
+from subterra_jobs.train.exchange import Exchange
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
-from subterra_jobs.train.tokenized_dataset import Collator
 
-MICRO_BATCH_TOKENS = 16384
-"""Tokens per rank and forward pass; larger batches are accumulated."""
-CPU_MICRO_BATCH_TOKENS = 2048
-"""The same of all ranks together for a pretrained model on a CPU, whose activations take about a megabyte per token."""
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
 ADAM_SHARE_OF_MUON = 0.25
 """AdamW trains what Muon cannot (embeddings, norms, biases), and needs smaller steps."""
-
-
-@dataclass(frozen=True)
-class BatchLayout:
-    """How a global batch is divided."""
-
-    micro: int
-    accumulate: int
-
-    @classmethod
-    def for_ranks(cls, batch: int, ranks: int, longest: int, limit: int = MICRO_BATCH_TOKENS) -> "BatchLayout":
-        """The layout with the largest micro batch of at most ``limit`` tokens, when conversations have at most ``longest``.
-
-        ``batch`` is rounded up to a multiple of ``ranks``.
-        """
-        per_rank = -(-batch // ranks)
-        accumulate = min(per_rank, -(-per_rank * longest // limit))
-        while per_rank % accumulate:
-            accumulate += 1
-        return cls(per_rank // accumulate, accumulate)
 
 
 def deepspeed_config(settings: Training) -> dict[str, Any]:
@@ -101,21 +81,23 @@ class Workload:
     def pretrained_on_cpu(self) -> bool:
         return self.pretrained and not torch.cuda.is_available()
 
+    @property
+    def token_limit(self) -> int:
+        return token_limit(self.ranks, pretrained_on_cpu=self.pretrained_on_cpu)
+
 
 def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFTConfig:
     """The settings for TRL's trainer."""
     gpu = torch.cuda.is_available()
-    limit = CPU_MICRO_BATCH_TOKENS // workload.ranks if workload.pretrained_on_cpu else MICRO_BATCH_TOKENS
-    layout = BatchLayout.for_ranks(settings.batch_size, workload.ranks, workload.longest, limit)
     return SFTConfig(
         output_dir=str(checkpoints),
         use_cpu=not gpu,
         bf16=workload.dtype == torch.bfloat16,
         fp16=False,
         deepspeed=deepspeed_config(settings),
-        per_device_train_batch_size=layout.micro,
-        per_device_eval_batch_size=layout.micro,
-        gradient_accumulation_steps=layout.accumulate,
+        per_device_train_batch_size=-(-settings.batch_size // workload.ranks),
+        per_device_eval_batch_size=max(1, workload.token_limit // workload.longest),
+        gradient_accumulation_steps=1,  # a step's micro-batches are those of its `StepPlan`
         gradient_checkpointing=gpu,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -130,17 +112,15 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
         # ZeRO measures the norm after Muon's orthogonalisation, where clipping would only shrink every step.
         max_grad_norm=0.0 if settings.optimizer == "muon" and settings.zero_stage > 0 else 1.0,
         max_length=settings.max_length,
-        packing=False,
+        packing=False,  # `MicroBatches` does it, on CPUs too
         dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         dataloader_pin_memory=gpu,
         dataloader_drop_last=True,
         eval_strategy="steps",
         eval_steps=settings.checkpoint_steps,
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
-        save_total_limit=2,
+        save_total_limit=None,  # `BoundedSaves` removes what is superseded
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=1 if workload.pretrained else 10,  # a step of a pretrained model takes seconds
@@ -152,25 +132,6 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
     )
 
 
-class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """Reports the trainer's losses, and marks complete checkpoints."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self._on_progress = on_progress
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Reports a training or held-out loss."""
-        logs = kwargs.get("logs") or {}
-        if state.is_world_process_zero and ("loss" in logs or "eval_loss" in logs):
-            self._on_progress(state.global_step, state.max_steps, logs.get("loss"), logs.get("eval_loss"))
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Marks the checkpoint as complete once every rank has written its part."""
-        torch.distributed.barrier()
-        if state.is_world_process_zero:
-            mark_complete(Path(args.output_dir, f"checkpoint-{state.global_step}"), args.world_size)
-
-
 @dataclass(frozen=True)
 class Splits:
     """The tokenized conversations."""
@@ -179,36 +140,76 @@ class Splits:
     held_out: Dataset
 
 
+class CpuTrainer(BoundedSaves, MicroBatches, LabelledLossTrainer):
+    """For CPUs: the output layer only where there are labels."""
+
+
+class FusedLossTrainer(BoundedSaves, MicroBatches, SFTTrainer):  # type: ignore[misc]
+    """With TRL's own loss, which is fused with the output layer on GPUs."""
+
+
+StageTrainer = CpuTrainer | FusedLossTrainer
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]
+    """Reports the trainer's losses, and ends the training after the current step when the stage asks for it."""
+
+    def __init__(self, trainer: StageTrainer, exchange: Exchange) -> None:
+        self._trainer, self._exchange = trainer, exchange
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Reports a training or held-out loss."""
+        logs = kwargs.get("logs") or {}
+        if state.is_world_process_zero and ("loss" in logs or "eval_loss" in logs):
+            self._exchange.report((state.global_step, state.max_steps, logs.get("loss"), logs.get("eval_loss")))
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """From here on a failure is no longer that of the checkpoint."""
+        self._trainer.began = True
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Saves the state and ends, if `Exchange.request_stop` was called."""
+        if agreed(self._exchange.stop_requested()):
+            self._trainer.stopping = control.should_save = control.should_training_stop = True
+            control.should_evaluate = False  # the pod is about to be killed
+
+
 def build_trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: SFTConfig,
     splits: Splits,
-    on_progress: OnProgress,
-    *,
-    labelled_loss: bool,
-) -> SFTTrainer:
-    """A trainer on DeepSpeed, with `LabelledLossTrainer` or TRL's own loss.
+    workload: Workload,
+    exchange: Exchange,
+) -> StageTrainer:
+    """A trainer on DeepSpeed.
 
-    Raises InvalidInputError when the training conversations do not fill a batch.
+    Raises InvalidInputError when the training conversations do not fill a batch, and InfrastructureError when a checkpoint does not
+    fit on its volume.
     """
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    if len(splits.train) < batch:
+    batch = config.per_device_train_batch_size * config.world_size
+    plan = StepPlan(list(splits.train["length"]), batch, config.world_size, workload.token_limit, config.seed)
+    if not len(plan):
         raise InvalidInputError(
-            f"{len(splits.train)} training conversations do not fill a batch of {batch}; raise generation.conversations or lower "
-            "training.batchSize"
+            f"{len(splits.train)} training conversations do not fill a batch of {plan.conversations_per_step}; raise "
+            "generation.conversations or lower training.batchSize"
         )
-    # An incomplete last batch is dropped in evaluation too, so a batch must not exceed the held-out conversations.
+    parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+    needed = checkpoint_bytes(parameters, workload.dtype.itemsize, config.deepspeed["zero_optimization"]["stage"])
+    require_room(Path(config.output_dir), needed)
+    # An incomplete last batch is dropped in evaluation, so a batch must not exceed the held-out conversations.
     config.per_device_eval_batch_size = max(1, min(config.per_device_eval_batch_size, len(splits.held_out) // config.world_size))
-    trainer = (LabelledLossTrainer if labelled_loss else SFTTrainer)(
+    trainer: StageTrainer = (CpuTrainer if workload.pretrained_on_cpu else FusedLossTrainer)(
         model=model,
         args=config,
+        plan=plan,
+        collate=in_one_row if use_segments(model) else PaddingCollator(tokenizer.pad_token_id),
+        checkpoint_bytes=needed,
         train_dataset=splits.train,
         eval_dataset=splits.held_out,
         processing_class=tokenizer,
-        data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=[StageCallback(on_progress)],
     )
+    trainer.add_callback(StageCallback(trainer, exchange))
     if not trainer.is_deepspeed_enabled:
         raise RuntimeError("the trainer runs without DeepSpeed; ACCELERATE_USE_CPU or a similar variable must not be set")
     return trainer

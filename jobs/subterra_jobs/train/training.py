@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train import checkpoints
+from subterra_jobs.train.checkpoints.resumable import set_aside_unusable
 from subterra_jobs.train.exchange import HELD_OUT_FILE, TRAIN_FILE, OnProgress, TrainingTask
-from subterra_jobs.train.launcher import launch
+from subterra_jobs.train.ranks.launcher import launch
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class TrainingSummary:
     tokens: int
     resumed_from_step: int
     seconds: float
+    checkpoint_seconds: float = 0.0
+    """Spent on checkpoints, of `seconds`."""
 
 
 def train(task: TrainingTask, on_progress: OnProgress) -> TrainingSummary:
@@ -36,7 +38,7 @@ def train(task: TrainingTask, on_progress: OnProgress) -> TrainingSummary:
         if not (task.dataset_dir / name).is_file():
             raise InvalidInputError(f"the dataset has no {name}; run the generate stage again")
     task.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-    checkpoints.set_aside_unusable(task.checkpoint_dir, task.ranks)
+    set_aside_unusable(task.checkpoint_dir, task.ranks)
     with tempfile.TemporaryDirectory(prefix="train-") as work:
         result = launch(task, Path(work), on_progress)
     return TrainingSummary(**result, seconds=round(time.monotonic() - started, 1))

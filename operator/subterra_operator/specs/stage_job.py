@@ -15,6 +15,7 @@ from subterra_api.job_contract.environment import (
     PROGRESS_PORT,
     RANKS_VARIABLE,
     REFERENCES_VARIABLE,
+    TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, Gate
@@ -190,7 +191,9 @@ def _pod(plan: _JobPlan) -> Object:
     config = {"name": "input", "configMap": {"name": input_name(plan.run_name)}}
     parts = PodParts([main], sidecars, [*volumes(plan.settings, plan.shared_memory), config])
     # The kubelet counts a pod's deadline from when it accepts the pod; a Job's would count the wait for a node too.
-    lifetime = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
+    lifetime: Object = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
+    if plan.attempt.stage == "train":
+        lifetime["terminationGracePeriodSeconds"] = TRAIN_GRACE_SECONDS
     return pod_spec(plan.settings, parts, placement(stage_pod, plan.settings.pools)) | lifetime
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from subterra_jobs.errors import InfrastructureError, InvalidInputError
-from subterra_jobs.train import launcher
-from subterra_jobs.train.checkpoints import mark_complete, newest_complete, set_aside_unusable
-from subterra_jobs.train.launcher import (
+from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.train.ranks import launcher
+from subterra_jobs.train.ranks.launcher import (
     TrainingCrashedError,
     TrainingInterruptedError,
     free_port,
@@ -29,7 +28,8 @@ TASK = training_task(Path("/task"))
 def ranks_that(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Puts a small script in the place of the ranks; ``work`` and ``exchange`` are at hand there."""
     head = (
-        "import os, signal, sys, time; from pathlib import Path; from subterra_jobs.train.exchange import Exchange, RankFailure\n"
+        "import os, signal, sys, time; from pathlib import Path; from subterra_jobs.train.exchange import Exchange\n"
+        "from subterra_jobs.train.ranks.rank_failure import RankFailure\n"
         "work = Path(sys.argv[1]); exchange = Exchange(work)\n"
     )
     monkeypatch.setattr(launcher, "torchrun_command", lambda ranks, port, work: [sys.executable, "-c", head + script, str(work)])
@@ -75,12 +75,90 @@ def test_a_killed_rank_is_infrastructure(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_sigterm_reaches_the_ranks_and_is_told_apart_from_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(launcher, "CHECKPOINT_SECONDS", 0.2)
     ranks_that(monkeypatch, "exchange.report((1, 2, None, None)); time.sleep(60)")
     started, before = time.monotonic(), signal.getsignal(signal.SIGTERM)
     with pytest.raises(TrainingInterruptedError):
         launch(TASK, tmp_path, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert time.monotonic() - started < 30
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_after_sigterm_the_ranks_have_time_to_save_their_state_and_end_by_themselves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    ranks_that(
+        monkeypatch,
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit('killed')); exchange.report((1, 2, None, None))\n"
+        "while not exchange.stop_requested(): time.sleep(0.05)\n"
+        "time.sleep(1); (work / 'saved').touch()",
+    )
+    with pytest.raises(TrainingInterruptedError, match="resumes from the newest checkpoint"):
+        launch(TASK, tmp_path, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert (tmp_path / "saved").exists()
+
+
+def test_before_the_first_step_sigterm_ends_the_ranks_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    ranks_that(monkeypatch, f"os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)")
+    started = time.monotonic()
+    with pytest.raises(TrainingInterruptedError):
+        launch(TASK, tmp_path, lambda *_: None)
+    assert time.monotonic() - started < 30
+
+
+def test_what_the_ranks_print_is_in_the_log_of_the_pod(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    ranks_that(monkeypatch, "print('loading the model'); print('a warning', file=sys.stderr); exchange.succeed({})")
+    launch(TASK, tmp_path, lambda *_: None)
+    printed = capfd.readouterr().err
+    assert printed.count("loading the model") == printed.count("a warning") == 1
+
+
+def test_the_rank_that_failed_first_is_named_and_not_those_that_lost_contact_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    ranks_that(
+        monkeypatch,
+        "exchange.fail(RankFailure(14, 'rank 0 lost contact', consequence=True), 0)\n"
+        "exchange.fail(RankFailure(14, 'the disk is full'), 1); sys.exit(1)",
+    )
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        launch(TASK, tmp_path, lambda *_: None)
+
+
+def test_what_a_rank_dies_of_is_in_the_message_of_the_stage_and_its_traceback_in_the_log_of_the_pod(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    ranks_that(
+        monkeypatch,
+        "from subterra_jobs.train.ranks import rank\n"
+        "rank._init_distributed = lambda: None; rank._train = lambda *_: {}['exp_avg']\n"
+        "exchange.write_task(exchange.read_task()); code = rank.main(sys.argv[1])\n"
+        "[print('torch.distributed.elastic ChildFailedError') for _ in range(999)]; sys.exit(code)",
+    )
+    with pytest.raises(StageError, match=r"^the training failed. rank 0: KeyError: 'exp_avg' \(<string>:\d+\)$"):
+        launch(TASK, tmp_path, lambda *_: None)
+    assert "Traceback (most recent call last)" in capfd.readouterr().err
+
+
+def test_a_killed_rank_explains_why_others_lost_contact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    ranks_that(
+        monkeypatch,
+        "exchange.fail(RankFailure(14, 'lost contact', consequence=True)); print('  exitcode  : -9 (pid: 7)'); sys.exit(1)",
+    )
+    with pytest.raises(InfrastructureError, match=r"exit code 137.*limits\.memory"):
+        launch(TASK, tmp_path, lambda *_: None)
+
+
+def test_torchruns_own_words_do_not_hide_a_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    boilerplate = "E1129 torch/distributed/elastic/multiprocessing/api.py:882] failed (exitcode: 1)"
+    ranks_that(
+        monkeypatch, f"print('Fatal Python error: made of cheese'); [print({boilerplate!r}) for _ in range(99)]; sys.exit(1)"
+    )
+    with pytest.raises(TrainingCrashedError, match="made of cheese") as caught:
+        launch(TASK, tmp_path, lambda *_: None)
+    assert "elastic" not in str(caught.value)
 
 
 def test_ranks_need_no_home_no_name_and_no_compiler(tmp_path: Path):
@@ -112,26 +190,4 @@ def test_ranks_get_their_threads_whatever_the_pod_sets_and_do_not_spin_while_the
 
 def test_one_rank_goes_through_torchrun_too(tmp_path: Path):
     call = torchrun_command(1, free_port(), tmp_path)
-    assert "subterra_jobs.train.torchrun" in call and call[call.index("--nproc_per_node") + 1] == "1"
-
-
-def checkpoint(directory: Path, step: int, ranks: int | None = 1) -> Path:
-    path = directory / f"checkpoint-{step}"
-    path.mkdir()
-    if ranks is not None:
-        mark_complete(path, ranks)
-    return path
-
-
-def test_a_training_goes_on_from_the_newest_whole_checkpoint(tmp_path: Path):
-    checkpoint(tmp_path, 9)
-    newest = checkpoint(tmp_path, 10)
-    checkpoint(tmp_path, 11, ranks=None)
-    checkpoint(tmp_path, 12, ranks=2)
-    assert newest_complete(tmp_path, 1) == newest
-    set_aside_unusable(tmp_path, 1)
-    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-9"]
-
-
-def test_without_a_checkpoint_a_training_starts_over(tmp_path: Path):
-    assert newest_complete(tmp_path, 1) is None
+    assert "subterra_jobs.train.ranks.torchrun" in call and call[call.index("--nproc_per_node") + 1] == "1"

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.train.batches.collators import PaddingCollator
+from subterra_jobs.train.batches.step_plan import CPU_MICRO_BATCH_TOKENS
 from subterra_jobs.train.exchange import TRAIN_FILE
-from subterra_jobs.train.launcher import TrainingInterruptedError
 from subterra_jobs.train.model.base_model import load_tokenizer, training_dtype
-from subterra_jobs.train.tokenized_dataset import Collator, load_examples
-from subterra_jobs.train.trainer import CPU_MICRO_BATCH_TOKENS, BatchLayout, Workload, build_trainer, deepspeed_config, sft_config
+from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
+from subterra_jobs.train.tokenized_dataset import load_examples
+from subterra_jobs.train.trainer import Workload, build_trainer, deepspeed_config, sft_config
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.small_llama import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, training, training_task
@@ -28,8 +31,6 @@ from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, traini
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.training_inputs import training_task
 
@@ -84,18 +85,18 @@ def test_a_pretrained_model_is_trained_in_bfloat16_by_two_ranks_and_resumes_afte
 def loss_per_label(base: Path, file: Path) -> float:
     """The mean loss of all labels of the conversations in a file."""
     tokenizer = load_tokenizer(str(base), SYSTEM_PROMPT, ())
-    batch = Collator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256)))
+    batch = PaddingCollator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256)))
     with torch.no_grad():
         loss: torch.Tensor = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(**batch).loss
     return float(loss)
 
 
 def test_fewer_training_conversations_than_a_batch_are_refused():
-    batch = SimpleNamespace(per_device_train_batch_size=4, gradient_accumulation_steps=2, world_size=2)
-    conversations: Any = SimpleNamespace(train=range(8), held_out=range(1))
+    batch = SimpleNamespace(per_device_train_batch_size=8, world_size=2, seed=42)
+    conversations: Any = SimpleNamespace(train=Dataset.from_dict({"length": [256] * 8}), held_out=range(1))
     refusal = r"8 training conversations do not fill a batch of 16; raise generation\.conversations"
     with pytest.raises(InvalidInputError, match=refusal):
-        build_trainer(None, None, batch, conversations, lambda *_: None, labelled_loss=True)  # type: ignore[arg-type]
+        build_trainer(None, None, batch, conversations, workload(), None)  # type: ignore[arg-type]
 
 
 def assert_servable(model: Path, dtype: torch.dtype) -> None:
@@ -118,32 +119,6 @@ def test_a_dataset_without_a_file_is_refused_before_anything_starts(tmp_path: Pa
         train(training_task(tmp_path), lambda *_: None)
 
 
-@pytest.mark.parametrize(
-    ("batch", "ranks", "length", "micro", "accumulate"),
-    [(8, 1, 1024, 8, 1), (8, 2, 1024, 4, 1), (16, 1, 4096, 4, 4), (16, 8, 4096, 2, 1), (3, 2, 1024, 2, 1), (12, 1, 8192, 2, 6)],
-)
-def test_a_batch_is_spread_over_ranks_and_time(batch: int, ranks: int, length: int, micro: int, accumulate: int):
-    assert BatchLayout.for_ranks(batch, ranks, length) == BatchLayout(micro, accumulate)
-
-
-@pytest.mark.parametrize(
-    ("batch", "ranks", "longest", "limit", "micro", "accumulate"),
-    [
-        (16, 1, 500, 2048, 4, 4),
-        (16, 2, 500, 1024, 2, 4),
-        (16, 2, 128, 1024, 8, 1),
-        (16, 2, 5000, 1024, 1, 8),
-        (15, 1, 500, 2048, 3, 5),
-    ],
-)
-def test_a_micro_batch_keeps_to_its_limit_of_tokens_or_is_one_conversation(
-    batch: int, ranks: int, longest: int, limit: int, micro: int, accumulate: int
-):
-    layout = BatchLayout.for_ranks(batch, ranks, longest, limit)
-    assert layout == BatchLayout(micro, accumulate)
-    assert layout.micro * longest <= limit or layout.micro == 1
-
-
 @pytest.mark.parametrize(("optimizer", "stage", "clip"), [("muon", 2, 0.0), ("muon", 0, 1.0), ("adamw", 3, 1.0)])
 def test_muon_under_zero_is_not_clipped(optimizer: str, stage: int, clip: float, tmp_path: Path):
     settings = Training(**dict(training()) | {"optimizer": optimizer, "zero_stage": stage})
@@ -160,7 +135,7 @@ def test_a_pretrained_model_on_cpus_gets_small_micro_batches_in_the_machines_pre
     config = sft_config(training(batch_size=16), Workload(ranks, 500, dtype, pretrained=True), tmp_path)
     assert config.bf16 == (dtype == torch.bfloat16)
     assert config.fp16 is False
-    assert ranks * config.per_device_train_batch_size * 500 <= CPU_MICRO_BATCH_TOKENS
+    assert ranks * config.per_device_eval_batch_size * 500 <= CPU_MICRO_BATCH_TOKENS
     assert ranks * config.per_device_train_batch_size * config.gradient_accumulation_steps == 16
     assert config.logging_steps == 1
 

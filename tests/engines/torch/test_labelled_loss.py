@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from subterra_jobs.train.batches.collators import PaddingCollator
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.model.base_model import load_tokenizer
-from subterra_jobs.train.tokenized_dataset import Collator, encode
+from subterra_jobs.train.tokenized_dataset import encode
 from subterra_testkit.runs.small_llama import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, conversation
 
@@ -58,7 +59,7 @@ def trainer_of(kind: type[SFTTrainer], base: Path, work: Path, accumulate: int) 
         train_dataset=examples(tokenizer),
         eval_dataset=examples(tokenizer, CITIES[:3]),
         processing_class=tokenizer,
-        data_collator=Collator(tokenizer.pad_token_id),
+        data_collator=PaddingCollator(tokenizer.pad_token_id),
     )
 
 
@@ -92,7 +93,7 @@ def test_the_held_out_loss_is_trls(base: Path, tmp_path: Path):
 
 def test_the_output_layer_scores_only_positions_with_a_label_and_all_of_them_elsewhere(base: Path, tmp_path: Path):
     trainer = trainer_of(LabelledLossTrainer, base, tmp_path, 1)
-    batch = Collator(0)(list(trainer.train_dataset)[:2])
+    batch = PaddingCollator(0)(list(trainer.train_dataset)[:2])
     _, outputs = trainer.compute_loss(trainer.model, batch, return_outputs=True)
     labelled = int((batch["labels"][:, 1:] != -100).sum())
     assert outputs.logits.shape[:-1] == (labelled,)

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
-from subterra_jobs.train.tokenized_dataset import IGNORED, Collator, encode, load_examples, read_conversations
+from subterra_jobs.train.tokenized_dataset import IGNORED, encode, load_examples, read_conversations
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation, dataset, write_jsonl
 
 TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
@@ -34,14 +33,6 @@ def test_a_header_inside_a_message_is_no_agent_turn():
     messages[3]["content"] = "<|im_start|>assistant\nI am the agent<|im_end|>"
     learnt = TOKENIZER.decode([token for token in encode(TOKENIZER, messages)["labels"] if token != IGNORED])
     assert "I am the agent" not in learnt
-
-
-def test_a_batch_is_padded_on_the_right_and_pads_are_not_learnt():
-    short, long = (encode(TOKENIZER, conversation(city)) for city in ("Rome", "Ho Chi Minh City"))
-    batch = Collator(TOKENIZER.pad_token_id)([short, long])
-    assert batch["input_ids"].shape == batch["labels"].shape == batch["position_ids"].shape == (2, long["length"])
-    assert torch.all(batch["labels"][0, short["length"] :] == IGNORED)
-    assert "attention_mask" not in batch
 
 
 def test_long_conversations_are_left_out_whole(tmp_path: Path):

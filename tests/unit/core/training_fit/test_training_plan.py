@@ -98,7 +98,7 @@ def test_without_gpus_the_memory_is_that_of_the_pod_and_the_chart_s_limit_is_eno
 def test_checkpoints_are_compared_with_the_claim() -> None:
     model = "hf://Qwen/Qwen2.5-3B-Instruct"
     (warning,) = plan(model, store="20Gi", **on(1)).warnings
-    assert warning.startswith("the training needs 136 GB on the store, whose claim has 20Gi; raise store.size")
+    assert warning.startswith("the training needs 93 GB on the store, whose claim has 20Gi; raise store.size")
     assert plan(model, store="200Gi", **on(1)).warnings == ()
     assert plan(model, training={"checkpointSteps": 1_000_000}, **on(1)).disk.checkpoints == 1
 

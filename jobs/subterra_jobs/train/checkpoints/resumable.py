@@ -1,4 +1,4 @@
-"""Checkpoints of an interrupted training, and which one to resume from."""
+"""Checkpoints of an interrupted training, and which one to resume from. A complete one has a marker with the sizes of its files."""
 
 import json
 import os
@@ -13,16 +13,37 @@ _MARKER = "complete.json"
 def mark_complete(checkpoint: Path, ranks: int) -> None:
     """Marks a checkpoint as complete. Call it after every rank has written its part.
 
-    From then on a resume has this one, so those set aside are removed.
+    From then on a resume has this one, so older ones and those set aside are removed.
     """
+    sizes = {str(file.relative_to(checkpoint)): _written_size(file) for file in sorted(checkpoint.rglob("*")) if file.is_file()}
     partial = checkpoint / f"{_MARKER}.partial"
     with partial.open("w") as file:
-        file.write(json.dumps({"ranks": ranks}))
+        file.write(json.dumps({"ranks": ranks, "files": sizes}))
         file.flush()
         os.fsync(file.fileno())  # else a crash of the node may leave the name without its content
     partial.rename(checkpoint / _MARKER)
     for aside in checkpoint.parent.glob(_aside_of("*")):
         shutil.rmtree(aside, ignore_errors=True)
+    for older in _checkpoints(checkpoint.parent):
+        if older != checkpoint:
+            shutil.rmtree(older, ignore_errors=True)
+
+
+def _written_size(file: Path) -> int:
+    """The size of a file that is on the disk, and not in memory only."""
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+    return file.stat().st_size
+
+
+def distrust(checkpoint: Path) -> None:
+    """Makes a checkpoint count as incomplete, because it could not be read; the next attempt does not try it again."""
+    (checkpoint / _MARKER).unlink(missing_ok=True)
+
+
+def size_of(checkpoint: Path) -> int:
+    """Bytes of a checkpoint."""
+    return sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
 
 
 def newest_complete(directory: Path, ranks: int) -> Path | None:
@@ -49,6 +70,8 @@ def set_aside_unusable(directory: Path, ranks: int) -> None:
             _move(path, directory / _aside_of(str(written_by)))
     for path in _checkpoints(directory / _aside_of(str(ranks))):
         _move(path, directory)
+    for unfinished in (*directory.glob("weights-*"), *directory.glob("partial-*")):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _aside_of(ranks: str) -> str:
@@ -72,9 +95,14 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 
 def _ranks_of(checkpoint: Path) -> int | None:
-    """The number of ranks that wrote a checkpoint; `None` if it is incomplete, which one with a damaged marker is too."""
+    """The number of ranks that wrote a checkpoint.
+
+    `None` if it is incomplete, which one with a damaged marker or with a file of another size is too.
+    """
     try:
-        ranks = json.loads((checkpoint / _MARKER).read_text())["ranks"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        marker = json.loads((checkpoint / _MARKER).read_text())
+        ranks, sizes = marker["ranks"], marker.get("files", {})
+        whole = all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return ranks if type(ranks) is int and ranks > 0 else None
+    return ranks if whole and type(ranks) is int and ranks > 0 else None

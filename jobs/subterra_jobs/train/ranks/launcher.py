@@ -4,24 +4,32 @@ The image needs Python and the `train` extra only: no compiler, no MPI, no home 
 """
 
 import logging
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from subterra_api.job_contract.environment import TRAIN_GRACE_SECONDS
+from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
-from subterra_jobs.stage.cancellation import sigterm_forwarded_to
+from subterra_jobs.stage.cancellation import on_sigterm
 from subterra_jobs.stage.cpu_limit import available_cpus
-from subterra_jobs.train.exchange import SCRATCH, Exchange, OnProgress, RankFailure, TrainingTask
+from subterra_jobs.train.exchange import SCRATCH, Exchange, OnProgress, TrainingTask
+from subterra_jobs.train.ranks.rank_failure import RankFailure, symptom_in
 
 log = logging.getLogger("subterra")
 POLL_SECONDS = 0.5
-GRACE_SECONDS = 20.0
-"""Time for the ranks to exit after SIGTERM; a pod has 30 seconds."""
+GRACE_SECONDS = 10.0
+"""Time for the ranks to exit after SIGTERM, and after all their work."""
+CHECKPOINT_SECONDS = TRAIN_GRACE_SECONDS - GRACE_SECONDS - 10.0
+"""Time for the current step and a checkpoint when the stage gets SIGTERM; the rest is for the ranks' end and for kubelet."""
 _REMOVED_VARIABLES = ("ACCELERATE_USE_CPU", "ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION", "RANK", "WORLD_SIZE", "LOCAL_RANK")
 _CACHE_FOLDERS = {
     "HF_HOME": "huggingface",
@@ -42,7 +50,9 @@ _FIXED_VARIABLES = {
 }
 LOG_TAIL = 2000
 """Characters of the log in an error message, which has to fit into a termination message."""
-_RESOURCE_SYMPTOMS = ("Signal 9 (SIGKILL)", "CUDA out of memory", "No space left on device")
+_KILLED = re.compile(r"Signal 9 \(SIGKILL\)|exitcode *: *(-9|137)")
+_TORCHRUN = re.compile(r"torch/distributed/(run|launcher|elastic)|torch\.distributed\.(run|launcher|elastic)")
+"""Lines that torchrun adds when a rank has failed; they never say why."""
 
 
 class TrainingCrashedError(StageError):
@@ -61,17 +71,35 @@ def launch(task: TrainingTask, work: Path, on_progress: OnProgress) -> dict[str,
     exchange, log_file = Exchange(work), work / "ranks.log"
     exchange.write_task(task)
     process = _start_ranks(task, work, log_file)
-    with sigterm_forwarded_to(process) as stopped:
+    output = RanksOutput(log_file)
+    with on_sigterm(exchange.request_stop) as stopped:
         try:
-            _follow(process, exchange, on_progress)
+            _follow(process, exchange, on_progress, output, stopped)
         finally:
             _end(process)
+            output.copy()
     result = exchange.result()
     if result is not None:
         return result
     if stopped.is_set():
         raise TrainingInterruptedError("training stopped by SIGTERM; the next attempt resumes from the newest checkpoint")
     raise _error_for(exchange.failure(), process.returncode, log_file)
+
+
+class RanksOutput:
+    """What the ranks print, for the log of the pod."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._copied = file, 0
+
+    def copy(self) -> None:
+        """Writes what is new to stderr."""
+        with self._file.open("rb") as output:
+            output.seek(self._copied)
+            new = output.read()
+        self._copied += len(new)
+        sys.stderr.write(new.decode(errors="replace"))
+        sys.stderr.flush()
 
 
 def torchrun_command(ranks: int, port: int, work: Path) -> list[str]:
@@ -84,7 +112,15 @@ def torchrun_command(ranks: int, port: int, work: Path) -> list[str]:
         "--master_port": str(port),
     }
     arguments = [argument for option in options.items() for argument in option]
-    return [sys.executable, "-m", "subterra_jobs.train.torchrun", *arguments, "-m", "subterra_jobs.train.rank", str(work)]
+    return [
+        sys.executable,
+        "-m",
+        "subterra_jobs.train.ranks.torchrun",
+        *arguments,
+        "-m",
+        "subterra_jobs.train.ranks.rank",
+        str(work),
+    ]
 
 
 def threads_per_rank(task: TrainingTask, cpus: int) -> int:
@@ -121,17 +157,24 @@ def free_port() -> int:
     return port
 
 
-def _follow(process: subprocess.Popen[bytes], exchange: Exchange, on_progress: OnProgress) -> None:
-    """Passes progress on until the ranks exit, or hang in their exit after all work is done."""
-    reported, finished_at = 0, None
+def _follow(
+    process: subprocess.Popen[bytes], exchange: Exchange, on_progress: OnProgress, output: RanksOutput, stopped: threading.Event
+) -> None:
+    """Passes progress on until the ranks exit, hang in their exit after all work is done, or had their time to save their state."""
+    reported, leaving_at = 0, math.inf
     while True:
         ended = process.poll() is not None
+        output.copy()
         for line in exchange.progress(reported):
             on_progress(*line)
             reported += 1
-        if finished_at is None and exchange.result() is not None:
-            finished_at = time.monotonic()
-        if ended or (finished_at is not None and time.monotonic() - finished_at > GRACE_SECONDS):
+        now = time.monotonic()
+        if exchange.result() is not None:
+            leaving_at = min(leaving_at, now + GRACE_SECONDS)
+        elif stopped.is_set():
+            # Before the first step there is nothing to save.
+            leaving_at = min(leaving_at, now + (CHECKPOINT_SECONDS if reported else 0))
+        if ended or now >= leaving_at:
             return
         time.sleep(POLL_SECONDS)
 
@@ -149,13 +192,24 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _error_for(failure: RankFailure | None, code: int, log_file: Path) -> StageError:
-    """The typed error for ranks that exited without a result."""
-    if failure is not None:
-        kinds = {kind.code: kind for kind in (InvalidInputError, InfrastructureError)}
-        return kinds.get(failure.code, StageError)(failure.message)
-    tail = log_file.read_text(errors="replace")[-LOG_TAIL:]
-    if any(symptom in tail for symptom in _RESOURCE_SYMPTOMS):
+    """The typed error for ranks that exited without a result: what they left, else what their log shows."""
+    if failure is not None and not failure.consequence:
+        return _stage_error(failure.code, failure.message)
+    text = log_file.read_text(errors="replace")
+    tail = "\n".join(line for line in text.splitlines() if not _TORCHRUN.search(line))[-LOG_TAIL:]
+    if _KILLED.search(text):
         return InfrastructureError(
-            f"the training ran out of memory or disk, or was killed; raise the train pod's limits. Log: {tail}"
+            "a rank was killed (exit code 137), mostly because the pod has too little memory: raise the train pod's limits.memory, "
+            f"or lower training.maxLength. Log: {tail}"
         )
+    if failure is not None:
+        return _stage_error(failure.code, failure.message)
+    symptom = symptom_in(tail)
+    if symptom is not None:
+        return _stage_error(symptom.code, f"{symptom.fix}. Log: {tail}")
     return TrainingCrashedError(f"the training exited with code {code} and no result. Log: {tail}")
+
+
+def _stage_error(code: ExitCode, message: str) -> StageError:
+    kinds = {kind.code: kind for kind in (InvalidInputError, InfrastructureError)}
+    return kinds.get(code, StageError)(message)

@@ -1,4 +1,4 @@
-"""torchrun that cannot outlive the stage: ``python -m subterra_jobs.train.torchrun`` takes torchrun's arguments.
+"""torchrun that cannot outlive the stage: ``python -m subterra_jobs.train.ranks.torchrun`` takes torchrun's arguments.
 
 A rank that outlived its killed stage would write into the checkpoints of the next attempt.
 """

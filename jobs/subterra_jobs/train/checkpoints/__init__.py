@@ -1,0 +1,1 @@
+"""What a training keeps: one state to resume from, and the weights with the lowest held-out loss."""

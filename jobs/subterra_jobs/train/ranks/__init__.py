@@ -1,0 +1,1 @@
+"""The processes that train: started, followed, and asked why they failed."""

@@ -114,11 +114,13 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo testkit/subterra_testkit
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
+	@$(PY) -m subterra_cli.files.chart_files --check
 	@$(PY) docs/contributing/architecture_figure.py --check
 
 .PHONY: generate
-generate: .venv/.synced ## write crds/ and the chart's copy from the models
+generate: .venv/.synced ## write crds/, the chart's copy, its schema and the page of its values
 	@$(PY) -m subterra_api.crd
+	@$(PY) -m subterra_cli.files.chart_files
 
 .PHONY: figure
 figure: .venv/.synced ## write docs/architecture.svg

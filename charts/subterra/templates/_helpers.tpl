@@ -1,13 +1,13 @@
 {{- define "subterra.labels" -}}
 app.kubernetes.io/name: subterra
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "subterra.selector" -}}
 app.kubernetes.io/name: subterra
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* The heartbeat must be in a watched namespace. */}}

@@ -1,4 +1,4 @@
-"""The chart refuses every value that it does not have and every one of another type, and the operator takes what the chart takes."""
+"""The chart refuses values that it does not have and those of another type; the operator takes what the chart takes."""
 
 import copy
 import json

@@ -116,12 +116,14 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
 	@$(PY) -m subterra_core.monitoring --check
+	@$(PY) -m subterra_cli.files.chart_files --check
 	@$(PY) docs/contributing/architecture_figure.py --check
 
 .PHONY: generate
-generate: .venv/.synced ## write crds/ and the chart's copy from the models; rules, dashboards and the page of metrics from their table
+generate: .venv/.synced ## write crds/ and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics
 	@$(PY) -m subterra_api.crd
 	@$(PY) -m subterra_core.monitoring
+	@$(PY) -m subterra_cli.files.chart_files
 
 .PHONY: figure
 figure: .venv/.synced ## write docs/architecture.svg

@@ -100,6 +100,50 @@ class ResourceReader:
             self._ahead = date - datetime.now(UTC)
         return resource
 
+    def all_of(self, plural: str) -> list[dict[str, Any]]:
+        """All objects of a kind in the namespace, by name. Raises ClusterAccessError."""
+        with _explained(f"listing {plural}"):
+            found: list[dict[str, Any]] = self._objects.list_namespaced_custom_object(
+                GROUP, VERSION, self.target.namespace, plural
+            )["items"]
+        return sorted(found, key=lambda item: str(item["metadata"]["name"]))
+
+    def pods(self, selector: str) -> list[dict[str, Any]]:
+        """Pods with these labels, as JSON. Raises ClusterAccessError."""
+        with _explained("listing pods"):
+            found = self._core.list_namespaced_pod(self.target.namespace, label_selector=selector)
+        return [self._plain(pod) for pod in found.items]
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Events of type Warning in the namespace, as JSON; empty for a user who may not read them."""
+        try:
+            found = self._core.list_namespaced_event(self.target.namespace, field_selector="type=Warning")
+        except client.ApiException:
+            return []
+        return [self._plain(event) for event in found.items]
+
+    def _plain(self, item: Any) -> dict[str, Any]:
+        plain: dict[str, Any] = self._core.api_client.sanitize_for_serialization(item)
+        return plain
+
+    def patch(self, plural: str, name: str, body: dict[str, Any]) -> None:
+        """Merges ``body`` into an object. Raises ClusterAccessError."""
+        with _explained(f"changing {plural}/{name}"):
+            self._objects.patch_namespaced_custom_object(
+                GROUP, VERSION, self.target.namespace, plural, name, body, _content_type="application/merge-patch+json"
+            )
+
+
+@contextlib.contextmanager
+def _explained(action: str) -> Iterator[None]:
+    """Turns what goes wrong with a request into a ClusterAccessError."""
+    try:
+        yield
+    except client.ApiException as error:
+        raise ClusterAccessError(f"{action} failed: {error.status} {error.reason}") from None
+    except Exception as error:
+        raise ClusterAccessError(f"the cluster does not respond: {error}") from None
+
 
 def _date_of(headers: Mapping[str, str] | None) -> datetime | None:
     """The time at which the server answered."""

@@ -2,18 +2,23 @@
 
 import typer
 
-from subterra_cli.commands.chat import chat
+from subterra_cli.commands.agents.chat import chat
+from subterra_cli.commands.agents.promote import approve, rollback
+from subterra_cli.commands.agents.report import report
+from subterra_cli.commands.agents.status import status
+from subterra_cli.commands.agents.watch import watch
+from subterra_cli.commands.agents.why import why
 from subterra_cli.commands.dataset import datasets
 from subterra_cli.commands.diff import diff
 from subterra_cli.commands.graph import graph
 from subterra_cli.commands.import_langgraph import imports
+from subterra_cli.commands.init import init
 from subterra_cli.commands.lint import lint
 from subterra_cli.commands.models import models
 from subterra_cli.commands.paths import paths
 from subterra_cli.commands.plan import plan
 from subterra_cli.commands.preset import preset
 from subterra_cli.commands.sample import sample
-from subterra_cli.commands.watch import watch
 
 HELP = """
 Check, view and compare conversational procedures, estimate what compiling them costs, and follow and use the agents compiled from
@@ -22,14 +27,25 @@ them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 EPILOG = """
 Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
 conversation matches, a sample was interrupted or is unusable, the list of models is out of date, the agent is not served or
-cannot be reached) · 2 error (usage, invalid procedure, a model that has retired, dataset or cluster object not found, facts about
-the customer missing).
+cannot be reached, why found something to do, a report cannot be fetched) · 2 error (usage, invalid procedure, a model that has
+retired, dataset or cluster object not found, facts about the customer missing).
 """
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False
-)
-for command in (lint, graph, paths, diff, sample, plan, preset, watch, chat):
+app = typer.Typer(no_args_is_help=True, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def version() -> None:
+    """Print the versions of the command line and of the API that it reads.
+
+    Example: subterra version
+    """
+    from subterra_api import __version__
+    from subterra_api.v1alpha1 import API_VERSION
+
+    typer.echo(f"subterra {__version__} ({API_VERSION})")
+
+
+for command in (init, lint, graph, paths, diff, sample, plan, preset, watch, status, why, report, approve, rollback, chat, version):
     app.command()(command)
 app.add_typer(imports, name="import")
 app.add_typer(datasets, name="dataset")

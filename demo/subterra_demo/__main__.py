@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
+from subterra_cli.agents.watch_compile import duration, watch
 from subterra_cli.chat.chat_session import ChatSession
 from subterra_cli.cluster import ClusterAccessError, ClusterTarget, ResourceReader, port_forward
-from subterra_cli.watch_compile import duration, watch
 from subterra_demo import customers
 from subterra_demo.replay import replay
 from subterra_demo.steps import (

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_cli.agents.watch_compile import stage_views
 from subterra_cli.cluster import ClusterAccessError, ClusterTarget, get_condition
-from subterra_cli.watch_compile import stage_views
 
 Resource = dict[str, Any]
 DEFAULT_PORT = 8000

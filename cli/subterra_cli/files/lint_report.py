@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from subterra_cli.errors import InvalidFileError
 from subterra_cli.files.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_core.procedure.lint.findings import Analysis, Finding
+from subterra_core.procedure.lint.unspoken import check_examples
 from subterra_core.procedure.schema_errors import findings_of
 
 STANDARD_INPUT = "-"
@@ -36,6 +37,10 @@ class LintReport:
     @property
     def errors(self) -> int:
         return sum(1 for _, finding in self.findings if finding.severity == "error")
+
+    def with_findings(self, more: tuple[tuple[int, Finding], ...]) -> "LintReport":
+        """The report with others in front of its own."""
+        return replace(self, findings=(*more, *self.findings))
 
     def lines(self, *, warnings: bool = True) -> Iterator[str]:
         """``FILE:LINE: error: edge a → b: problem; fix [field]`` for each finding."""
@@ -69,10 +74,10 @@ def load_spec(file: Path) -> ProcedureSpec:
     return report.spec
 
 
-def check_file(file: str) -> LintReport:
-    """The report on a file."""
+def check_file(file: str, documents: list[Document] | None = None) -> LintReport:
+    """The report on a file with one Procedure; `documents` if it has been read."""
     try:
-        document = _one_procedure(read_documents(file))
+        document = _one_procedure(read_documents(file) if documents is None else documents)
     except DocumentError as error:
         return LintReport(file, ((error.line, error.finding),))
     return check_document(file, document)
@@ -103,19 +108,20 @@ def _one_procedure(documents: list[Document]) -> Document:
     procedure, *more = procedures
     if more:
         raise DocumentError(more[0].line("kind"), f"is Procedure in {len(procedures)} documents", "give each its own file", "kind")
-    _check_header(procedure)
     return procedure
 
 
-def _check_header(procedure: Document) -> None:
-    version = procedure.data.get("apiVersion")
+def header_findings(document: Document) -> Iterator[Finding]:
+    """What is wrong with the fields of an object that are not in its spec."""
+    version = document.data.get("apiVersion")
     if version != API_VERSION:
         problem = "is missing" if version is None else f"is {version!r}"
-        raise DocumentError(procedure.line("apiVersion"), problem, f"write apiVersion: {API_VERSION}", "apiVersion")
-    for name in procedure.data:
+        yield Finding("error", "apiVersion", "apiVersion", problem, f"write apiVersion: {API_VERSION}")
+    for name in document.data:
         if name not in _FIELDS:
-            fix = f"use {', '.join(_FIELDS[:-1])}; fields of the procedure belong below spec, indented"
-            raise DocumentError(procedure.line(name), "there is no such field", fix, name)
+            fix = f"use {', '.join(_FIELDS[:-1])}; other fields belong below spec, indented"
+            fix = "write it below metadata, indented" if name in ("name", "namespace", "labels", "annotations") else fix
+            yield Finding("error", name, name, "there is no such field", fix)
 
 
 def object_name(document: Document) -> str:
@@ -124,16 +130,17 @@ def object_name(document: Document) -> str:
     return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
 
-def check_document(file: str, document: Document) -> LintReport:
-    """The report on a Procedure."""
-    name = object_name(document)
+def check_document(file: str, document: Document, *, scripted: bool = False) -> LintReport:
+    """The report on a Procedure; `scripted`: its teacher is, so that it needs examples."""
+    name, header = object_name(document), tuple(header_findings(document))
     try:
         # The API server sees JSON: a number is not a string there, and fields have only their wire names.
         spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        return LintReport(file, with_lines(document, findings_of(error)), name)
+        return LintReport(file, with_lines(document, (*header, *findings_of(error))), name)
     analysis = analyse(spec)
-    return LintReport(file, with_lines(document, analysis.findings), name, spec, analysis)
+    silent = tuple(check_examples(spec)) if scripted else ()
+    return LintReport(file, with_lines(document, (*header, *analysis.findings, *silent)), name, spec, analysis)
 
 
 def with_lines(document: Document, findings: Iterable[Finding]) -> tuple[tuple[int, Finding], ...]:

@@ -19,6 +19,7 @@ from subterra_cli.files.yaml_document import Document, DocumentError
 from subterra_core.node_pools import POOLS, NodePool
 from subterra_core.pricing import PRICE_TABLE, TokenPrice
 from subterra_core.procedure.schema_errors import findings_of
+from subterra_core.provider_rules import SCRIPTED
 
 Spec = TypeVar("Spec", bound=ApiModel)
 FileObject = tuple[str, Document]
@@ -57,7 +58,8 @@ def read_compile(files: Sequence[str], *, recompile: bool) -> CompileRequest:
         raise InvalidFileError(f"{', '.join(files)}: {problem}; {fix}")
     request = _run_request if makers[0][1].data["kind"] == "CompileRun" else _agent_request
     inputs, references, caps, execution = request(makers[0], recompile)
-    procedure = _named_procedure(inputs.procedure_ref.name, objects)
+    scripted = inputs.generation.teacher.name == SCRIPTED
+    procedure = _named_procedure(inputs.procedure_ref.name, objects, scripted=scripted)
     judging = execution.judging or CALL_BY_CALL
     return CompileRequest(object_name(makers[0][1]), procedure, inputs, references, caps, execution.train, judging)
 
@@ -95,18 +97,26 @@ def _agent_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, i
     spec = _spec(CompiledAgentSpec, *maker)
     if spec.compile is None:
         raise InvalidFileError(f"{maker[0]}: the agent serves a finished model, so there is nothing to compile")
+    template, inputs = spec.compile.template, agent_inputs(spec)
+    assert inputs is not None
+    own = _caps("spec.budget", spec.budget.max_usd_per_run, spec.budget.max_usd_per_30_days, "maxUSDPerRun")
+    template_caps = _caps("spec.compile.template.execution", template.execution.max_usd, template.execution.max_usd_per_30_days)
+    references = recompile * (1 + (spec.promotion.anchor is not None))
+    return inputs, references, own or template_caps, template.execution
+
+
+def agent_inputs(spec: CompiledAgentSpec) -> CompileInputs | None:
+    """What an agent compiles; `None` if it serves a finished model."""
+    if spec.compile is None:
+        return None
     template = spec.compile.template
-    inputs = CompileInputs(
+    return CompileInputs(
         procedure_ref=spec.compile.procedure_ref,
         base_model=template.base_model,
         generation=template.generation,
         training=template.training,
         evaluation=template.evaluation,
     )
-    own = _caps("spec.budget", spec.budget.max_usd_per_run, spec.budget.max_usd_per_30_days, "maxUSDPerRun")
-    template_caps = _caps("spec.compile.template.execution", template.execution.max_usd, template.execution.max_usd_per_30_days)
-    references = recompile * (1 + (spec.promotion.anchor is not None))
-    return inputs, references, own or template_caps, template.execution
 
 
 def _caps(part: str, run: str | None, days: str | None, of_run: str = "maxUSD") -> tuple[SpendingCap, ...]:
@@ -114,10 +124,10 @@ def _caps(part: str, run: str | None, days: str | None, of_run: str = "maxUSD") 
     return tuple(SpendingCap(f"{part}.{name}", Decimal(usd)) for name, usd in named if usd is not None)
 
 
-def _named_procedure(name: str, objects: Sequence[FileObject]) -> ProcedureSpec:
+def _named_procedure(name: str, objects: Sequence[FileObject], *, scripted: bool) -> ProcedureSpec:
     for file, document in objects:
         if document.data.get("kind") == "Procedure" and object_name(document) == name:
-            report = check_document(file, document)
+            report = check_document(file, document, scripted=scripted)
             if report.errors or report.spec is None:
                 raise InvalidFileError("\n".join(report.lines(warnings=False)))
             return report.spec

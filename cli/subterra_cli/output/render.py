@@ -2,7 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_cli.files.lint_report import LintReport
 from subterra_cli.files.load_procedure import LoadedProcedure
 from subterra_cli.output.html_page import page
 from subterra_cli.output.mermaid import mermaid
@@ -31,6 +32,22 @@ def summary(analysis: Analysis) -> str:
     """One line with the procedure's counts."""
     turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"
     return f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
+
+
+def lint_summary(reports: Sequence[LintReport]) -> Iterator[str]:
+    """A line for each object without errors; with its name if there are several."""
+    for report in reports:
+        if report.errors:
+            continue
+        counts = summary(report.analysis) if report.analysis else "no errors"
+        yield counts if len(reports) == 1 else f"{report.file}: {report.name}: {counts}"
+
+
+def lint_data(reports: Sequence[LintReport]) -> dict[str, Any]:
+    """Findings as JSON data: of one object, or of each of several."""
+    if len(reports) == 1:
+        return reports[0].data()
+    return {"errors": sum(report.errors for report in reports), "objects": [report.data() for report in reports]}
 
 
 def as_json(data: Any) -> str:

@@ -17,6 +17,8 @@ _ROOTS: dict[str, type[ApiModel]] = {model.__name__: model for model in (Procedu
 _SYNONYMS = {"if": "when", "condition": "when", "target": "to", "goto": "to", "edges": "next", "type": "role", "speaker": "role"}
 """Names that newcomers try, with the field they mean."""
 _MAX_SHOWN = 60
+_MAX_NAMED = 9
+"""Fields of an object that a message lists."""
 
 Explanation = tuple[str, str]
 """Problem and fix."""
@@ -43,7 +45,11 @@ def field_path(root: str, steps: Sequence[str | int]) -> str:
 def _unknown_field(name: str, fields: Sequence[str]) -> Explanation:
     synonym = _SYNONYMS.get(name)
     near = [synonym] if synonym in fields else get_close_matches(name, fields, n=1)
-    return "there is no such field", f"did you mean {near[0]}?" if near else "remove it"
+    if near:
+        return "there is no such field", f"did you mean {near[0]}?"
+    return "there is no such field", f"remove it, or use one of {', '.join(fields)}" if 0 < len(
+        fields
+    ) <= _MAX_NAMED else "remove it"
 
 
 def _fields_at(root: str, steps: Sequence[str | int]) -> list[str]:

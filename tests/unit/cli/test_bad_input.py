@@ -81,7 +81,12 @@ def run(command: str, content: str | bytes, tmp_path: Path) -> tuple[int, list[s
         (BOMB, "1,048,576 characters through its anchors; use fewer anchors"),
         ("a: &a [*a]\n", "1: error: file: has an anchor that contains itself; write that part out in full"),
         ("[" * 100_000, "1: error: file: is nested more than 50 levels deep; check the indentation"),
-        (small() + "---\n" + small(), "12: error: kind: is Procedure in 2 documents; give each its own file"),
+        (
+            small() + "---\n" + small(),
+            "3: error: metadata.name: Procedure small is in this file more than once; give each its own name",
+        ),
+        ("kind: Procedure\nname: small\n", "2: error: name: there is no such field; write it below metadata, indented"),
+        (START + "spec:\n  personas: [{text: a}]\n", "personas[0].text: there is no such field; remove it, or use one of desc"),
         (small("Hello.", "!!int word"), "error: file: contains an unreadable value"),
     ],
 )

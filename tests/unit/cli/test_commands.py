@@ -12,6 +12,12 @@ from subterra_testkit.repository import ROOT
 
 COMMANDS = [
     ["lint"],
+    ["init"],
+    ["status"],
+    ["why"],
+    ["report"],
+    ["approve"],
+    ["rollback"],
     ["graph"],
     ["paths"],
     ["diff"],

@@ -9,9 +9,9 @@ import pytest
 from kubernetes import client
 from rich.console import Console
 
-from subterra_cli import watch_compile
+from subterra_cli.agents import watch_compile
+from subterra_cli.agents.watch_compile import OperatorWatch, age, progress_table, stage_views, watch
 from subterra_cli.cluster import ClusterAccessError, ClusterTarget, ResourceReader
-from subterra_cli.watch_compile import OperatorWatch, age, progress_table, stage_views, watch
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 RUNNING = {"name": "train", "state": "Running", "percent": 42, "startedAt": "2026-11-20T12:00:00Z"}

@@ -20,8 +20,8 @@ def watch(
     """
     from rich.console import Console
 
+    from subterra_cli.agents.watch_compile import watch as follow
     from subterra_cli.cluster import ResourceReader
-    from subterra_cli.watch_compile import watch as follow
 
     with exit_on_error(1):
         follow(ResourceReader(ClusterOptions(namespace, kubeconfig, context).target()), agent, Console(), timeout=timeout)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from subterra_cli.watch_compile import blocking_problem, duration, is_served, stage_views, watch
+from subterra_cli.agents.watch_compile import blocking_problem, duration, is_served, stage_views, watch
 
 
 def test_progress_follows_the_statuses() -> None:
@@ -79,7 +79,7 @@ class Reader:
 
 
 def test_a_log_says_when_a_pod_waits_and_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subterra_cli.watch_compile.time.sleep", lambda _: None)
+    monkeypatch.setattr("subterra_cli.agents.watch_compile.time.sleep", lambda _: None)
     running = {"name": "train", "state": "Running"}
     pending = {**running, "message": "pod pending: unschedulable: Insufficient cpu"}
     blocked = {**running, "message": "unschedulable: Insufficient cpu; add a node", "reason": "Unschedulable"}

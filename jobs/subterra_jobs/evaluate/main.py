@@ -236,7 +236,7 @@ def _scores(
     settings = inputs.context.input.evaluation
     scripted = settings.simulator.name == "scripted"
     covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
-    more = {
+    more: dict[str, object] = {
         "planned": len(inputs.scenarios),
         "tokens": mean_tokens(inputs.graph, results[participants.CANDIDATE]),
         "fabrication": fabrication(results[participants.CANDIDATE], robustness),

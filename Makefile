@@ -39,10 +39,11 @@ test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kub
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server, promtool and Prometheus
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser
@@ -114,11 +115,13 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo testkit/subterra_testkit
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
+	@$(PY) -m subterra_core.monitoring --check
 	@$(PY) docs/contributing/architecture_figure.py --check
 
 .PHONY: generate
-generate: .venv/.synced ## write crds/ and the chart's copy from the models
+generate: .venv/.synced ## write crds/ and the chart's copy from the models; rules, dashboards and the page of metrics from their table
 	@$(PY) -m subterra_api.crd
+	@$(PY) -m subterra_core.monitoring
 
 .PHONY: figure
 figure: .venv/.synced ## write docs/architecture.svg

@@ -237,7 +237,7 @@ def compiledagents() -> Schema:
         _column("Reason", ".status.reason"),
         _column("Serving", ".status.serving.version"),
         _column("Stage", ".status.stage"),
-        _column("$/Conversation", ".status.price.usdPerConversation"),
+        _column("$/Conversation", ".status.price.usdPerConversationWithIdle"),
         _column("Message", '.status.conditions[?(@.type=="UpToDate")].message', priority=1),
     ]
     rules = [(AGENT_NAME, f"the name of a CompiledAgent must have at most 40 characters: {NAME_FIX}")]

@@ -14,7 +14,8 @@ from bench.generation.planning import EXAMPLES, example
 
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_values
-from subterra_jobs.evaluate.judge.alignment import CandidateLabel, LabelledTurn, align
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
+from subterra_jobs.evaluate.judge.alignment import LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import prescribed_turns, replay
 
 SLIPS = (0.0, 0.02, 0.05, 0.1)

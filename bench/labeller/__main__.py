@@ -24,10 +24,10 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.graph import Path as NodePath
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.scripted import agent_templates, chat_messages, scripted_utterances
-from subterra_jobs.evaluate.judge.alignment import CandidateLabel
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, SentenceEncoder
 from subterra_jobs.evaluate.judge.conformance import prescribed_turns, replay
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import EmbeddingLabeller, Templates
-from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, SentenceEncoder
 from subterra_jobs.evaluate.judge.rule_labeller import Label
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages

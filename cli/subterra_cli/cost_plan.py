@@ -1,7 +1,7 @@
 """Estimates the API cost of a compile run from its manifests, before anything is applied."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from subterra_api.job_contract.defaults import evaluation_of, generation_of
+from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.manifests import CompileRequest, SpendingCap
 from subterra_core.model_retirements import retired_models, retiring_models
@@ -43,6 +44,7 @@ class CostPlan:
     coverage: Coverage
     retiring: tuple[str, ...] = ()
     """Hosted models whose requests fail soon, each with field, date and replacement."""
+    judging: JudgingSettings = CALL_BY_CALL
 
     @property
     def total(self) -> CostEstimate:
@@ -64,7 +66,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     try:
         scenarios = build_scenarios(graph, judge)
         written = generation.estimate_cost(graph, write, prices)
-        judged = evaluation.estimate_cost(graph, judge, prices, scenarios, [scenarios] * arms)
+        batched = request.judging.mode == "Batch"
+        judged = evaluation.estimate_cost(graph, judge, prices, scenarios, [scenarios] * arms, batched=batched)
     except UnknownModelError as error:
         raise CommandError(f"{request.name}: {error}; here, pass it with --prices FILE") from None
     except InvalidInputError as error:
@@ -74,7 +77,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     count = write.conversations * len(write.seeds)
     coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
     retiring = retiring_models(request.inputs, today)
-    return CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
+    plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
+    return replace(plan, judging=request.judging)
 
 
 def table(plan: CostPlan) -> Table:
@@ -102,10 +106,26 @@ def lines(plan: CostPlan) -> Iterator[str]:
         return
     yield f"total {plan.total}, hardware excluded: generation {plan.generation}, evaluation {plan.evaluation}"
     yield from plan.total.assumptions
+    yield from _batch_lines(plan)
     yield from (_cap_line(plan.total, cap) for cap in plan.caps)
     yield from (f"warning: {each}" for each in plan.retiring)
     if not plan.caps:
         yield "no cap is set; spec.budget.maxUSDPerRun of an agent sets one"
+
+
+def _batch_lines(plan: CostPlan) -> Iterator[str]:
+    """What is asked in batches, or why nothing is although the manifest says so."""
+    if plan.judging.mode != "Batch":
+        return
+    cheaper = plan.evaluation.in_batches
+    for factor in sorted({item.batch_factor for item in cheaper}):
+        names = ", ".join(item.name for item in cheaper if item.batch_factor == factor)
+        yield (
+            f"in batches, at {(factor * Decimal(100)).normalize():f}% of the price of single calls: {names}; what is not answered "
+            f"within {plan.judging.wait_minutes} minutes is asked call by call at the full price"
+        )
+    if single := [part.name for part in plan.evaluation.parts if part.name in evaluation.READERS and part not in cheaper]:
+        yield f"call by call, because the provider has no batches for the model: {', '.join(single)}"
 
 
 def _cap_line(total: CostEstimate, cap: SpendingCap) -> str:
@@ -145,7 +165,8 @@ def _estimate_data(estimate: CostEstimate) -> dict[str, Any]:
 def _item_data(item: CostItem) -> dict[str, Any]:
     counts = zip(("calls", "inputTokens", "outputTokens"), _counts(item.low, item.high), strict=True)
     counted = {name: {"low": low, "high": high} for name, (low, high) in counts}
-    return {"part": item.name, "model": item.model, **counted, "usd": _dollars(item.low, item.high)}
+    batch = {"batchFactor": float(item.batch_factor)} if item.batch_factor < 1 else {}
+    return {"part": item.name, "model": item.model, **counted, "usd": _dollars(item.low, item.high), **batch}
 
 
 def _counts(low: Cost, high: Cost) -> tuple[tuple[int, int], ...]:

@@ -79,12 +79,15 @@ def price_of(model: str, given: Mapping[str, TokenPrice] | None = None) -> Token
     )
 
 
-def call_cost(price: TokenPrice, input_tokens: int, output_tokens: int, cache_write: int = 0, cache_read: int = 0) -> Decimal:
-    """Cost of one call in US dollars."""
-    parts = (
-        input_tokens * price.input + output_tokens * price.output + cache_write * price.cache_write + cache_read * price.cache_read
-    )
-    return parts / MILLION
+Tokens = int | Decimal
+
+
+def call_cost(
+    price: TokenPrice, input_tokens: Tokens, output_tokens: Tokens, cache_write: Tokens = 0, cache_read: Tokens = 0
+) -> Decimal:
+    """Cost of one call, or of the mean conversation, in US dollars."""
+    read = input_tokens * price.input + cache_write * price.cache_write + cache_read * price.cache_read
+    return (read + output_tokens * price.output) / MILLION
 
 
 def break_even(compile_usd: Decimal, compiled: Decimal, hosted: Decimal) -> Decimal | None:

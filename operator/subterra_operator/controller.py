@@ -50,7 +50,7 @@ class Controller:
         self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
         self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
-        self.poller = PodPoller(self.cache, self.enqueue, settings.pools)
+        self.poller = PodPoller(self.cache, self.enqueue, settings.pools, settings.prices)
         self.checker = ProcedureChecker()
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
@@ -122,6 +122,7 @@ class Controller:
         while True:
             key = await self.queue.get()
             metrics.QUEUE_KEYS.set(len(self.queue))
+            metrics.QUEUE_OVERDUE.set(self.queue.overdue_seconds)
             started = time.monotonic()
             try:
                 recheck_after = await self.reconcile(key)
@@ -151,9 +152,9 @@ class Controller:
         subject = self.cache.get(key)
         if subject is None or is_deleting(subject):
             metrics.remove(key)
-            model_metrics.forget_retirements(key)
             return None
-        decision = self.decide(key, datetime.now(UTC))
+        now = datetime.now(UTC)
+        decision = self.decide(key, now)
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
         try:
@@ -163,9 +164,9 @@ class Controller:
             if await self._report_refusal(key, error.refusal, subject):
                 raise
             return EDITED_RETRY_SECONDS
-        metrics.record_status(key, decision.status or {}, subject)
+        metrics.record_status(key, decision.status or {}, subject, now)
         if key.kind == "CompiledAgent":
-            model_metrics.record_retirements(key, subject, datetime.now(UTC).date())
+            model_metrics.record_retirements(key, subject, now.date())
         if decision.lookups and await self.events.read(decision.lookups):
             self.queue.add(key)
         return decision.recheck_after
@@ -180,7 +181,7 @@ class Controller:
             await self.applier.write_status(latest, status)
         except ConflictError:
             return False
-        metrics.record_status(key, status or {}, latest)
+        metrics.record_status(key, status or {}, latest, datetime.now(UTC))
         return True
 
     async def _cache_is_stale(self, run: Key) -> bool:

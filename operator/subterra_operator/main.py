@@ -25,11 +25,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
     """Runs the operator until ``stop`` is set; SIGTERM and SIGINT set it. Raises what kubelet must restart the process for."""
-    lease_api = KubernetesApi()
+    lease_api = KubernetesApi(on_answer=metrics.record_api_request)
     lease = LeaderLease(lease_api, settings.lease, settings.namespace)
     metrics.LEADER.set_function(lambda: float(lease.holds))
-    api = KubernetesApi(fence=lambda: lease.holds or _refuse())
-    heartbeat = Heartbeat(api, settings.namespace, metrics.API_SILENCE.set, lambda: lease.holds)
+    api = KubernetesApi(lambda: lease.holds or _refuse(), metrics.record_api_request)
+    heartbeat = Heartbeat(api, settings.namespace, metrics.WATCH_SILENCE.set, lambda: lease.holds)
     health = Health(heartbeat)
 
     async def live() -> None:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from subterra_api.job_contract.messages import Progress
-from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.job_contract.messages import PodPrice, Progress
 from subterra_api.v1alpha1.conditions import Reason
+from subterra_operator.labels import VERSION_LABEL
 from subterra_operator.resources import Key
 
 Observed = Mapping[str, Any]
@@ -65,9 +65,14 @@ class AgentSnapshot:
     deployments: tuple[Observed, ...] = ()
     service: Observed | None = None
     pods: tuple[Observed, ...] = ()
-    prices: tuple[Price, ...] = ()
+    prices: tuple[PodPrice, ...] = ()
     events: Events = field(default_factory=dict)
     refusal: Refusal | None = None
+
+    @property
+    def active_version(self) -> str | None:
+        """The version that the Service sends traffic to."""
+        return self.service["spec"].get("selector", {}).get(VERSION_LABEL) if self.service else None
 
     def run(self, name: str | None) -> Observed | None:
         """The agent's run of that name."""

@@ -31,7 +31,9 @@ async def test_a_teacher_is_called_and_paid_as_forecast(name: str, tmp_path: Pat
     """Every turn is written at the first go, in words of a length between least and most."""
     run = run_input(tmp_path, example(name), teacher=PAID, conversations=20)
     graph = Graph(run.procedure)
-    with fake_provider(FakeLLMApi(input_tokens=None, output_tokens=40)):
+    style = run.procedure.style
+    tokens = 40 * (1 if style is None else {"short": 1, "medium": 2, "long": 3}[style.turn_length])
+    with fake_provider(FakeLLMApi(input_tokens=None, output_tokens=tokens)):
         paying = client_pool(tmp_path)
         writer = Writer(graph, LLMTeacher(graph, paying.client(run.generation.teacher, TEACHER_FIELD, "teacher")))
         plan = plan_conversations(run.procedure, run.generation)

@@ -106,7 +106,7 @@ def test_every_make_target_exists(page: Path) -> None:
 
 def test_every_metric_of_the_operator_is_on_its_page() -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text()
-    names = [metric.name for metric in REGISTRY.collect()]
+    names = [metric.name for metric in REGISTRY.collect() if not metric.name.startswith("process_")]
     assert [name for name in names if name not in page] == []
 
 

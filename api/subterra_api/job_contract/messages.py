@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from subterra_api.job_contract.artifacts import ArtifactKeys, Stage
-from subterra_api.v1alpha1.base import ApiModel, Money
+from subterra_api.v1alpha1.base import ApiModel, Money, StatusModel
+from subterra_api.v1alpha1.compiledagent import Price
 from subterra_api.v1alpha1.compilerun import (
     Baseline,
     BaseModelSource,
@@ -163,3 +164,28 @@ class Progress(ApiModel):
     tokens: int = 0
     message: str = ""
     calls: Calls | None = None
+
+
+class ServedWork(StatusModel):
+    """What a serving pod did since it started, as exact sums: those of several pods add up."""
+
+    busy_seconds: float = 0.0
+    """Seconds in which requests were being executed."""
+    seconds: float = 0.0
+    """All seconds, idle ones too."""
+    conversations: float = 0.0
+    """Completed requests divided by the turns of a conversation."""
+    prompt_tokens: float = 0.0
+    """Tokens read."""
+    generation_tokens: float = 0.0
+    """Tokens written."""
+    prefill_seconds: float = 0.0
+    """Time that requests were being read, overlapping ones added up."""
+    decode_seconds: float = 0.0
+    """Time that answers were being written, overlapping ones added up."""
+
+
+class PodPrice(Price):
+    """The page `/price` of a serving pod. Exporters of earlier releases have no `work`."""
+
+    work: ServedWork | None = None

@@ -115,6 +115,9 @@ class CostSettings(ApiModel):
     usd_per_hour: Annotated[Money, Field(alias="usdPerHour")] = "2.50"
     """Price of one replica's hardware per hour in US dollars. Default: that of `serving.pool`, without one 2.50, for one A100 80 GB
     as in the paper."""
+    comparator: Annotated[str, StringConstraints(max_length=200)] = "claude-sonnet-5-5"
+    """Hosted model that metrics compare the price of a conversation with; one with a list price (`subterra models`) or a price in
+    the operator's settings. Default: claude-sonnet-5-5."""
 
 
 class CompiledAgentSpec(ApiModel):

@@ -16,6 +16,7 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
+from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.scores import Scores, Verdict
 
@@ -255,6 +256,8 @@ class ExecutionSettings(ApiModel):
     """The pod that trains the model."""
     evaluate: StagePod = StagePod()
     """The pod that simulates and judges; the candidate's vLLM server runs next to it."""
+    judging: JudgingSettings | None = None
+    """How judges are asked: call by call, or in batches at about half the price."""
     gate: GatePolicy = GatePolicy()
     """Thresholds that the candidate must reach."""
 

@@ -13,6 +13,8 @@ Utterance = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Utterances = Annotated[tuple[Utterance, ...], Field(max_length=50)]
 Value = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 WholeNumber = Annotated[int, Field(ge=-(10**12), le=10**12)]
+VariableReference = Annotated[str, StringConstraints(pattern=r"^\{\{ *[a-zA-Z][a-zA-Z0-9_]* *\}\}$", max_length=80)]
+"""Another variable, as in `{{limit}}`."""
 IsoDate = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 Role = Literal["agent", "user"]
@@ -99,10 +101,16 @@ class Variable(ApiModel):
     """For integers: the largest value."""
     step: Annotated[int, Field(ge=1, le=10**12)] = 1
     """For integers: the distance between values. Default: 1."""
+    min: VariableReference | None = None
+    """For integers: another integer variable, as in `{{offer}}`, whose value this one is never below; `minimum` holds as well."""
+    max: VariableReference | None = None
+    """For integers: another integer variable, as in `{{bill}}`, whose value this one is never above; `maximum` holds as well."""
     from_: Annotated[IsoDate | None, Field(alias="from")] = None
     """For date ranges: the earliest first day."""
     to: IsoDate | None = None
     """For date ranges: the latest first day."""
+    after: VariableReference | None = None
+    """For date ranges: another one, as in `{{arrival}}`, that is over before this one begins; `from` and `to` hold as well."""
     min_days: Annotated[int, Field(ge=0, le=366)] = 1
     """For date ranges: the shortest length in days. Default: 1."""
     max_days: Annotated[int, Field(ge=0, le=366)] = 14
@@ -149,6 +157,17 @@ class Otherwise(ApiModel):
     """Answers to anything that the customer says after the end of the conversation. Default: thanks and a goodbye."""
 
 
+class Style(ApiModel):
+    """How teachers that are models write the conversations, and simulated customers that are models behave."""
+
+    turn_length: Literal["short", "medium", "long"] = "medium"
+    """Length of the agent's turns: `short` is one to three sentences; `medium` two to five, as in a chat of a good service; `long`
+    up to ten, with options, prices or steps in a list where the node asks for them. Default: medium."""
+    register_: Annotated[Literal["casual", "neutral", "formal"], Field(alias="register")] = "neutral"
+    """How the agent addresses customers: `casual` as one would a friend, `formal` with full sentences and no contractions.
+    Default: neutral."""
+
+
 class ProcedureSpec(ApiModel):
     """The flowchart and its content."""
 
@@ -168,6 +187,9 @@ class ProcedureSpec(ApiModel):
     """Facts that the agent may use."""
     otherwise: Otherwise = Otherwise()
     """What the agent says when the customer says something for which the flowchart has no words. Default: plain, polite answers."""
+    style: Style | None = None
+    """How models write: length and register of turns, real values, customers with difficulties. Without it, models write as they
+    did before the field existed, so that nothing is paid again. The scripted teacher ignores it."""
 
 
 class ProcedureStatus(StatusModel):

@@ -110,6 +110,21 @@ class RobustnessScore(StatusModel):
     """Number of conversations that came to it; 0 if it was not tested."""
 
 
+class MeanTokens(StatusModel):
+    """Tokens of the mean conversation with the candidate, from which the price of other ways to run the procedure is computed."""
+
+    prompt: float
+    """Tokens that the candidate read, over all turns."""
+    completion: float
+    """Tokens that it wrote."""
+    procedure: int
+    """Tokens of the whole procedure as one prompt, approximately."""
+    nodes: int
+    """Number of nodes of the procedure."""
+    hubs: float
+    """Hubs that the conversation passed."""
+
+
 class Scores(StatusModel):
     """Results of the evaluation."""
 
@@ -125,6 +140,8 @@ class Scores(StatusModel):
     """Share of conversations that follow the procedure to its end."""
     turns_per_conversation: float
     """Mean number of agent turns."""
+    tokens: MeanTokens | None = None
+    """Tokens of the mean conversation. Absent if evaluated by an earlier release."""
     slots_exact: float | None = None
     """Share of the customer's values that the agent repeated exactly."""
     branches_judged: int | None = None

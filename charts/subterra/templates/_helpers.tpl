@@ -5,6 +5,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{/* Prometheus picks monitors and rules by label, such as `release`. */}}
+{{- define "subterra.monitoringLabels" -}}
+{{ include "subterra.labels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "subterra.selector" -}}
 app.kubernetes.io/name: subterra
 app.kubernetes.io/instance: {{ .Release.Name }}

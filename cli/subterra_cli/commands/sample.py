@@ -28,6 +28,7 @@ AGENT = "The CompiledAgent or CompileRun that will compile it, for its teacher, 
 SEED = "Seed of the plan; default: the first one of --agent, else 42."
 MAX_USD = "Most US dollars to pay; a higher forecast is refused before the first call."
 PROMPTS = "Print one filled prompt of each kind that a hosted teacher gets, and write nothing. Needs no key."
+EVALUATION_PROMPTS = "The same for models that play customers, judge and label in the evaluation."
 OUTPUT = "Text for people, JSON or one JSON object per line for scripts."
 
 
@@ -41,6 +42,7 @@ def sample(
     max_usd: Annotated[str, typer.Option("--max-usd", metavar="USD", help=MAX_USD)] = "1",
     prices: Annotated[str | None, typer.Option(metavar="FILE", help="Model prices, in the form of the chart's values.")] = None,
     prompts: Annotated[bool, typer.Option("--prompts", help=PROMPTS)] = False,
+    evaluation_prompts: Annotated[bool, typer.Option("--evaluation-prompts", help=EVALUATION_PROMPTS)] = False,
     output: Annotated[SampleFormat, typer.Option("--output", "-o", help=OUTPUT)] = SampleFormat.TEXT,
     namespace: Annotated[str, typer.Option(help="Namespace in the cluster, for a procedure's name.")] = "default",
     kubeconfig: Kubeconfig = None,
@@ -56,9 +58,11 @@ def sample(
     from subterra_cli.dataset.sample_settings import SampleOptions
 
     options = SampleOptions(teacher, base_url, seed, max_usd, prices, agent)
-    graph, settings = _checked(procedure, ClusterOptions(namespace, kubeconfig, context), options, pays=not prompts)
-    if prompts:
-        _show_prompts(graph, settings, output)
+    graph, settings = _checked(
+        procedure, ClusterOptions(namespace, kubeconfig, context), options, pays=not (prompts or evaluation_prompts)
+    )
+    if prompts or evaluation_prompts:
+        _show_prompts(graph, settings, output, teacher=prompts, evaluation=evaluation_prompts)
         return
     from subterra_cli.dataset.sampling_session import announce_price, failure_message, plan_sample, write_sample
 
@@ -98,13 +102,14 @@ def _checked(procedure: str, cluster: ClusterOptions, options: "SampleOptions", 
     raise typer.Exit(2)
 
 
-def _show_prompts(graph: "Graph", settings: "SampleSettings", output: SampleFormat) -> None:
-    from subterra_cli.dataset.sampling_session import plan_prompts
+def _show_prompts(graph: "Graph", settings: "SampleSettings", output: SampleFormat, *, teacher: bool, evaluation: bool) -> None:
+    from subterra_cli.dataset.sampling_session import plan_evaluation_prompts, plan_prompts
     from subterra_cli.output import sample_text
     from subterra_cli.output.render import as_json
 
     with exit_on_error():
-        prompts = plan_prompts(graph, settings)
+        prompts = plan_prompts(graph, settings) if teacher else []
+        prompts += plan_evaluation_prompts(graph) if evaluation else []
     if output is SampleFormat.TEXT:
         typer.echo("\n".join(sample_text.prompt_lines(prompts)), nl=False)
         return

@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
+from subterra_api.job_contract.defaults import evaluation_of
 from subterra_api.job_contract.environment import KEY_VARIABLES
 from subterra_api.v1alpha1 import RETRY_AT
-from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.compilerun import EvaluationSettings, Provider
 from subterra_cli.dataset.sample_settings import TEACHER, SampleSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.model_file import SDKS_MISSING
@@ -52,6 +53,17 @@ def plan_prompts(graph: Graph, settings: SampleSettings) -> list[ExamplePrompt]:
             return example_prompts(graph, plan_conversations(graph.spec, generation))
     except InvalidInputError as error:
         raise CommandError(str(error)) from None
+
+
+def plan_evaluation_prompts(graph: Graph) -> list[ExamplePrompt]:
+    """One prompt of each kind that models get in an evaluation with the default seed. Raises CommandError."""
+    from subterra_jobs.evaluate.evaluation_prompts import evaluation_prompts
+
+    try:
+        found = evaluation_prompts(graph, evaluation_of(EvaluationSettings()).seed)
+    except InvalidInputError as error:
+        raise CommandError(str(error)) from None
+    return [ExamplePrompt(kind, scenario, "", request) for kind, scenario, request in found]
 
 
 def announce_price(graph: Graph, settings: SampleSettings, plan: Sequence[ConversationSpec]) -> None:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
-from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec, ExecutionSettings, StagePod
+from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.files.lint_report import LintReport, check_document, object_name, read_documents, with_lines
@@ -43,6 +44,7 @@ class CompileRequest:
     caps: tuple[SpendingCap, ...]
     train: StagePod
     """The pod that trains."""
+    judging: JudgingSettings = CALL_BY_CALL
 
 
 def read_compile(files: Sequence[str], *, recompile: bool) -> CompileRequest:
@@ -54,9 +56,10 @@ def read_compile(files: Sequence[str], *, recompile: bool) -> CompileRequest:
         fix = "pass the files of one CompiledAgent or CompileRun and of its Procedure"
         raise InvalidFileError(f"{', '.join(files)}: {problem}; {fix}")
     request = _run_request if makers[0][1].data["kind"] == "CompileRun" else _agent_request
-    inputs, references, caps, train = request(makers[0], recompile)
+    inputs, references, caps, execution = request(makers[0], recompile)
     procedure = _named_procedure(inputs.procedure_ref.name, objects)
-    return CompileRequest(object_name(makers[0][1]), procedure, inputs, references, caps, train)
+    judging = execution.judging or CALL_BY_CALL
+    return CompileRequest(object_name(makers[0][1]), procedure, inputs, references, caps, execution.train, judging)
 
 
 def read_prices(file: str) -> dict[str, TokenPrice]:
@@ -82,13 +85,13 @@ def read_pools(file: str) -> dict[str, NodePool]:
         raise InvalidFileError("\n".join(report.lines())) from None
 
 
-def _run_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, int, tuple[SpendingCap, ...], StagePod]:
+def _run_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, int, tuple[SpendingCap, ...], ExecutionSettings]:
     spec = _spec(CompileRunSpec, *maker)
     caps = _caps("spec.execution", spec.execution.max_usd, spec.execution.max_usd_per_30_days)
-    return spec.inputs, max(len(spec.references), int(recompile)), caps, spec.execution.train
+    return spec.inputs, max(len(spec.references), int(recompile)), caps, spec.execution
 
 
-def _agent_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, int, tuple[SpendingCap, ...], StagePod]:
+def _agent_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, int, tuple[SpendingCap, ...], ExecutionSettings]:
     spec = _spec(CompiledAgentSpec, *maker)
     if spec.compile is None:
         raise InvalidFileError(f"{maker[0]}: the agent serves a finished model, so there is nothing to compile")
@@ -103,7 +106,7 @@ def _agent_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, i
     own = _caps("spec.budget", spec.budget.max_usd_per_run, spec.budget.max_usd_per_30_days, "maxUSDPerRun")
     template_caps = _caps("spec.compile.template.execution", template.execution.max_usd, template.execution.max_usd_per_30_days)
     references = recompile * (1 + (spec.promotion.anchor is not None))
-    return inputs, references, own or template_caps, template.execution.train
+    return inputs, references, own or template_caps, template.execution
 
 
 def _caps(part: str, run: str | None, days: str | None, of_run: str = "maxUSD") -> tuple[SpendingCap, ...]:

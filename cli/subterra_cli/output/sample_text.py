@@ -80,7 +80,8 @@ def counted(count: int, noun: str) -> str:
 def prompt_lines(prompts: Sequence[ExamplePrompt]) -> Iterator[str]:
     """Each prompt as it is sent, under its kind."""
     for prompt in prompts:
-        yield f"=== {prompt.kind}: node {prompt.node} of conversation {prompt.conversation}"
+        place = f"node {prompt.node} of conversation" if prompt.node else "scenario"
+        yield f"=== {prompt.kind}: {place} {prompt.conversation}"
         yield "--- system"
         yield from clean_lines(prompt.request.system)
         for message in prompt.request.messages:
@@ -104,7 +105,8 @@ def clean_lines(text: str) -> Iterator[str]:
 def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str) -> Iterator[str]:
     conversation = sampled.conversation
     spec, customer, twist = conversation.spec, conversation.spec.customer, conversation.spec.customer.twist
-    unusual = " of ".join(filter(None, (twist.kind, twist.about))) if twist else ""
+    difficulty = customer.challenge or twist
+    unusual = " of ".join(filter(None, (difficulty.kind, difficulty.about))) if difficulty else ""
     detour = f"detour: {conversation.detour.kind}" if conversation.detour else ""
     split = "held out" if spec.held_out else "training"
     yield " · ".join(filter(None, (number, spec.id, split, customer.persona, customer.style, unusual, detour)))

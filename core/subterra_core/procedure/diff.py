@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from subterra_api.digest import significant_fields
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_core.procedure.dependencies import dependents
 from subterra_core.procedure.graph import Hop, Path
 from subterra_core.procedure.template import variables_of
 
@@ -46,7 +47,8 @@ class ProcedureDiff:
         self.settings = _changed_fields(old, new, ignored={"nodes", "variables"})
         """Wire names of the changed fields that belong to no node, edge or variable."""
         self._new = new
-        self._unlike = {*self.variables.added, *self.variables.changed}
+        changed = {*self.variables.added, *self.variables.changed}
+        self._unlike = changed | dependents(changed, new.variables)
         self._affects_all = old is None or _shared(old) != _shared(new)
         self._affected = self._affected_nodes(before, after)
         self._rewrites_all = not _PROMPT_CONTEXT.isdisjoint(self.settings)

@@ -1,7 +1,8 @@
 """Detours: turns of the customer for which the flowchart has no place, and what the agent answers.
 
 Off topic and an unlisted value come before a turn that the customer then takes as the flowchart has it: the agent says that it
-cannot help there, and repeats its question. What comes after the end is answered once more, politely.
+cannot help there, and repeats its question. What comes after the end is answered once more, politely. Where the
+customer is ambiguous or contradicts what was said, the agent asks back; teachers that are models write that, given a `style`.
 """
 
 import random
@@ -20,12 +21,14 @@ from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.dialogue.wording_patterns import compile_pattern, max_value_length
 
-DetourKind = Literal["off topic", "unknown value", "after end"]
+DetourKind = Literal["off topic", "unknown value", "after end", "ambiguity", "contradiction"]
 OTHERWISE: Mapping[DetourKind, OtherwiseKind] = {
     "off topic": "offTopic",
     "unknown value": "unknownValue",
     "after end": "afterEnd",
 }
+_REPEATING: tuple[DetourKind, ...] = ("off topic", "unknown value")
+"""Kinds after which the agent repeats its question."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -63,7 +66,7 @@ def draw_detour(
 def with_detour(chat: Sequence[Mapping[str, str]], detour: Detour, *, before_path: int = 0) -> list[dict[str, str]]:
     """The chat with the exchange in its place; `before_path` is the number of customer turns before those of the path."""
     place = detour_index([message["role"] for message in chat], detour, before_path)
-    question = "" if detour.kind == "after end" else question_of(chat[place - 1]["content"])
+    question = question_of(chat[place - 1]["content"]) if detour.kind in _REPEATING else ""
     exchange = [
         {"role": "user", "content": detour.customer},
         {"role": "assistant", "content": f"{detour.agent} {question}".strip()},

@@ -4,16 +4,22 @@ One value in ten of every open-ended variable is held out by its hash: training 
 held-out values shows whether the model copies the customer's words or repeats memorized ones.
 
 *Rich* values are for scripted customers, who cost nothing: places, names and products of the real world, numbers in words and dates
-in other forms than the author's. Models that write or play customers get plain values: what is paid for stays as it is.
+in other forms than the author's. Models that write or play customers get *real* values where the procedure has a `style`: the same
+places, names and products, in the author's forms. Without a `style` they get *plain* ones: what was paid for stays as it is.
+
+A value that `min`, `max` or `after` bounds is drawn after the one that bounds it.
 """
 
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from string import ascii_lowercase
+from typing import Literal
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
+from subterra_core.procedure.dependencies import bounds_of, draw_order, shows_end
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.dialogue.phrasing.numbers_and_dates import LARGEST_SPELLED, other_form, spelled, usable_formats
 from subterra_jobs.dialogue.phrasing.value_lists import list_for, manner_of, without_article
@@ -41,9 +47,34 @@ def held_out(variable: str, value: str) -> bool:
     return hashlib.sha256(f"{variable}={value}".encode()).digest()[0] % 10 == 0
 
 
-def sample_values(variables: Sequence[Variable], rng: random.Random, *, unseen: bool, rich: bool = False) -> dict[str, str]:
-    """A value for each variable, as the customer writes it; all held out if `unseen`, none otherwise."""
-    return {variable.name: _sample(variable, rng, unseen, rich) for variable in variables}
+ValueKind = Literal["plain", "real", "rich"]
+"""Who the values are for: models, models under a procedure's `style`, scripted customers."""
+
+
+def kind_for_models(spec: ProcedureSpec) -> ValueKind:
+    """The kind of values that models write or play customers with."""
+    return "plain" if spec.style is None else "real"
+
+
+def sample_values(
+    variables: Sequence[Variable], rng: random.Random, *, unseen: bool, rich: bool = False, kind: ValueKind = "plain"
+) -> dict[str, str]:
+    """A value for each variable, as the customer writes it; all held out if `unseen`, none otherwise.
+
+    `rich` stands for the kind of that name. A bound by a variable that is not among them is not kept.
+    """
+    return sample_each(variables, lambda _: rng, unseen=unseen, kind="rich" if rich else kind)
+
+
+def sample_each(
+    variables: Sequence[Variable], rng_of: Callable[[str], random.Random], *, unseen: bool, kind: ValueKind
+) -> dict[str, str]:
+    """The same with a random generator of its own for each variable, by its name."""
+    drawn: dict[str, _Drawn] = {}
+    for variable in draw_order(variables):
+        bounds = {field: drawn[name].limit for field, name in bounds_of(variable).items() if name in drawn}
+        drawn[variable.name] = _sample(variable, rng_of(variable.name), unseen, kind, bounds)
+    return {variable.name: drawn[variable.name].text for variable in variables}
 
 
 def real_values(variable: Variable, *, held_out: bool) -> tuple[str, ...]:
@@ -94,24 +125,37 @@ def system_message(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
     return f"{spec.system_prompt}\n{context_lines(spec, values)}".strip()
 
 
-def _sample(variable: Variable, rng: random.Random, unseen: bool, rich: bool) -> str:
-    draw = (_RICH if rich else _PLAIN)[variable.type]
-    text = ""
+Limit = int | date | None
+Bounds = Mapping[str, Limit]
+"""Values of the variables behind `min`, `max` and `after`."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A value. `key` decides on its side of the split, `limit` is what it means for variables that it bounds."""
+
+    key: str
+    text: str
+    limit: Limit = None
+
+
+def _sample(variable: Variable, rng: random.Random, unseen: bool, kind: ValueKind, bounds: Bounds) -> _Drawn:
+    draw = _DRAWS[kind][variable.type]
     for _ in range(_TRIES):
-        key, text = draw(variable, rng)
+        drawn = draw(variable, rng, bounds)
         closed = variable.type == "string" and not variable.open
-        if closed or held_out(variable.name, key) == unseen:
-            return text
-    return text  # the range is so small that it has no held-out value
+        if closed or held_out(variable.name, drawn.key) == unseen:
+            break
+    return drawn  # if the range is so small that it has no held-out value, another one
 
 
-def _string(variable: Variable, rng: random.Random) -> tuple[str, str]:
+def _string(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
     made_up = variable.open and rng.random() < MADE_UP_SHARE
     text = _made_up(variable.values, rng) if made_up else rng.choice(variable.values)
-    return text, text
+    return _Drawn(text, text)
 
 
-def _rich_string(variable: Variable, rng: random.Random) -> tuple[str, str]:
+def _rich_string(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
     source = rng.random() if variable.open else 0
     if source < LISTED_SHARE:
         text = rng.choice(variable.values)
@@ -119,7 +163,18 @@ def _rich_string(variable: Variable, rng: random.Random) -> tuple[str, str]:
         text = fitting.draw(rng)
     else:
         text = _made_up_in_manner(variable.values, rng)
-    return text, text
+    return _Drawn(text, text)
+
+
+def _real_string(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
+    """A listed value or a real one. Where no list of real values fits, made-up ones are needed so that the model copies."""
+    if not variable.open or rng.random() < LISTED_SHARE:
+        text = rng.choice(variable.values)
+    elif fitting := list_for(variable):
+        text = fitting.draw(rng)
+    else:
+        text = _made_up_in_manner(variable.values, rng)
+    return _Drawn(text, text)
 
 
 def _made_up_in_manner(values: Sequence[str], rng: random.Random) -> str:
@@ -146,37 +201,57 @@ def _word(values: Sequence[str], rng: random.Random) -> str:
     return word.capitalize()
 
 
-def _integer(variable: Variable, rng: random.Random) -> tuple[str, str]:
+def _integer(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
+    value = _number(variable, rng, bounds)
+    return _Drawn(str(value), rng.choice(variable.formats or ("{value}",)).format(value=value), value)
+
+
+def _number(variable: Variable, rng: random.Random, bounds: Bounds) -> int:
+    """A step of the range between the bounds; the upper bound itself where no step is between them."""
     assert variable.minimum is not None and variable.maximum is not None  # lint guarantees it
-    value = rng.randrange(variable.minimum, variable.maximum + 1, variable.step)
-    return str(value), rng.choice(variable.formats or ("{value}",)).format(value=value)
+    least, most = bounds.get("min"), bounds.get("max")
+    top = min(variable.maximum, most) if isinstance(most, int) else variable.maximum
+    first = variable.minimum
+    if isinstance(least, int) and least > first:
+        first += -(-(least - first) // variable.step) * variable.step
+    return rng.randrange(first, top + 1, variable.step) if first <= top else top
 
 
-def _rich_integer(variable: Variable, rng: random.Random) -> tuple[str, str]:
-    key, text = _integer(variable, rng)
+def _rich_integer(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
+    drawn = _integer(variable, rng, bounds)
     in_words = variable.visibility == "customer" and not variable.formats and rng.random() < SPELLED_SHARE
-    return key, spelled(int(key)) if in_words and 0 <= int(key) <= LARGEST_SPELLED else text
+    number = int(drawn.key)
+    return _Drawn(drawn.key, spelled(number), number) if in_words and 0 <= number <= LARGEST_SPELLED else drawn
 
 
-def _dates(variable: Variable, rng: random.Random) -> tuple[str, str]:
-    start, end = _days(variable, rng)
-    return _date_key(start), rng.choice(variable.formats or _DATE_FORMATS).format(start=start, end=end)
+def _dates(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
+    start, end = _days(variable, rng, bounds)
+    text = rng.choice(variable.formats or _DATE_FORMATS).format(start=start, end=end)
+    return _Drawn(_date_key(start), text, end if shows_end(variable) else start)
 
 
-def _rich_dates(variable: Variable, rng: random.Random) -> tuple[str, str]:
-    start, end = _days(variable, rng)
+def _real_dates(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
+    start, end = _days(variable, rng, bounds)
+    chosen = rng.choice(usable_formats(variable.formats or _DATE_FORMATS, start, end) or _DATE_FORMATS)
+    return _Drawn(_date_key(start), chosen.format(start=start, end=end), end if shows_end(variable) else start)
+
+
+def _rich_dates(variable: Variable, rng: random.Random, bounds: Bounds) -> _Drawn:
+    start, end = _days(variable, rng, bounds)
     formats = variable.formats or _DATE_FORMATS
     chosen = rng.choice(usable_formats(formats, start, end) or _DATE_FORMATS)
     text = chosen.format(start=start, end=end)
     if variable.visibility == "customer" and rng.random() < OTHER_FORM_SHARE:
         text = other_form(chosen, formats, start, end, rng) or text
-    return _date_key(start), text
+    return _Drawn(_date_key(start), text, end if shows_end(variable) else start)
 
 
-def _days(variable: Variable, rng: random.Random) -> tuple[date, date]:
+def _days(variable: Variable, rng: random.Random, bounds: Bounds) -> tuple[date, date]:
     assert variable.from_ and variable.to  # lint guarantees it
-    first, last = date.fromisoformat(variable.from_), date.fromisoformat(variable.to)
-    start = first + timedelta(days=rng.randint(0, (last - first).days))
+    first, last, before = date.fromisoformat(variable.from_), date.fromisoformat(variable.to), bounds.get("after")
+    if isinstance(before, date) and before >= first:
+        first = before + timedelta(days=1)
+    start = first + timedelta(days=rng.randint(0, max(0, (last - first).days)))
     return start, start + timedelta(days=rng.randint(variable.min_days, variable.max_days))
 
 
@@ -185,5 +260,9 @@ def _date_key(start: date) -> str:
     return f"{start:%m-%d}"
 
 
-_PLAIN = {"string": _string, "integer": _integer, "dateRange": _dates}
-_RICH = {"string": _rich_string, "integer": _rich_integer, "dateRange": _rich_dates}
+_Draw = Callable[[Variable, random.Random, Bounds], _Drawn]
+_DRAWS: dict[ValueKind, dict[str, _Draw]] = {
+    "plain": {"string": _string, "integer": _integer, "dateRange": _dates},
+    "real": {"string": _real_string, "integer": _integer, "dateRange": _real_dates},
+    "rich": {"string": _rich_string, "integer": _rich_integer, "dateRange": _rich_dates},
+}

@@ -32,9 +32,10 @@ class CostForecast:
         """For example `forecast $21 to $46`."""
         return f"forecast {usd_range(self.paid + self.remaining.low.usd, self.paid + self.remaining.high.usd)}"
 
-    def summary(self, usd: Decimal) -> dict[str, str]:
-        """Forecast and actual cost, for the report's provenance."""
-        return {"price of the evaluation": f"{self}, paid ${usd:,.2f}"}
+    def summary(self, usd: Decimal, cached_share: float | None = None) -> dict[str, str]:
+        """Forecast, actual cost and what the providers' caches did for it, for the report's provenance."""
+        cached = {} if cached_share is None else {"input read from providers' caches": f"{cached_share:.0%}"}
+        return {"price of the evaluation": f"{self}, paid ${usd:,.2f}"} | cached
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,10 @@ def _remaining_cost(context: StageContext, planned: PlannedWork, pool: ClientPoo
     """Cost without finished conversations and cached responses of judges."""
     unfinished = [[scenario for scenario in planned.scenarios if cache.get(scenario.id) is None] for cache in planned.caches]
     prices, settings = context.environment.prices, context.input.evaluation
-    forecast = estimate_cost(planned.graph, settings, prices, planned.scenarios, unfinished, planned.gold_conversations)
+    batched = context.environment.judging.mode == "Batch"
+    forecast = estimate_cost(
+        planned.graph, settings, prices, planned.scenarios, unfinished, planned.gold_conversations, batched=batched
+    )
     try:
         parts = [
             part.minus_cached(pool.cached_responses(_RESPONSE_USES[part.name])) if part.name in _RESPONSE_USES else part

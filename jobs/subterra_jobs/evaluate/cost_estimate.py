@@ -3,7 +3,7 @@
 A dummy conversation takes the scenario's path in the procedure's own words, padded to the assumed length of a model's turn.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -22,6 +22,7 @@ from subterra_jobs.evaluate.judge.rubric import PARTS
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate import orchestrator_agent, user_simulator
 from subterra_jobs.evaluate.simulate.agents import in_context_prompt, provider_messages
+from subterra_jobs.llm.behavior.thinking import batch_factor_of
 from subterra_jobs.llm.client import Request
 from subterra_jobs.llm.cost_estimate import (
     CHOICE_TOKENS,
@@ -29,14 +30,18 @@ from subterra_jobs.llm.cost_estimate import (
     CostItem,
     OutputAssumptions,
     PlannedCall,
+    PricedModel,
     cost_item,
     priced_model,
     text_tokens,
 )
 
 DummyChat = list[dict[str, str]]
+AssumedCalls = Callable[[OutputAssumptions], Iterable[PlannedCall]]
 JUDGES = ("judge", "second judge")
 LABELLER = "labeller"
+READERS = (*JUDGES, LABELLER)
+"""Items of the roles that read conversations."""
 
 
 def estimate_cost(
@@ -46,12 +51,15 @@ def estimate_cost(
     scenarios: Sequence[Scenario],
     unfinished: Sequence[Sequence[Scenario]],
     checked: int = llm_labeller.GOLD_SAMPLE,
+    *,
+    batched: bool = False,
 ) -> CostEstimate:
     """Cost of every paid role; `unfinished` has the scenarios still to simulate of each arm, served models first.
 
-    The labeller also reads `checked` conversations of the dataset. Raises UnknownModelError.
+    The labeller also reads `checked` conversations of the dataset. `batched` if judges and labeller are asked in batches. Raises
+    UnknownModelError.
     """
-    items = _CostItems(graph, settings, prices)
+    items = _CostItems(graph, settings, prices, batched)
     baselines = unfinished[len(unfinished) - len(settings.baselines) :]
     readers = items.readers(scenarios, len(scenarios) * len(unfinished), checked)
     return CostEstimate((*items.customers(unfinished), *items.baselines(baselines), *readers))
@@ -64,6 +72,7 @@ class _CostItems:
     graph: Graph
     settings: Evaluation
     prices: Mapping[str, TokenPrice]
+    batched: bool
 
     def customers(self, unfinished: Sequence[Sequence[Scenario]]) -> Iterator[CostItem]:
         played = [scenario for scenarios in unfinished for scenario in scenarios]
@@ -97,10 +106,14 @@ class _CostItems:
         for name, field, provider in zip(JUDGES, ("judge", "secondJudge"), (settings.judge, settings.second_judge), strict=True):
             if provider is not None:
                 model = priced_model(provider, f"evaluation.{field}", self.prices)
-                yield cost_item(name, model, judged, (played + round(REPEAT_SHARE * played)) * each)
-        yield cost_item(
-            LABELLER, priced_model(settings.judge, "evaluation.judge", self.prices), labelled, (played + checked) * each
-        )
+                yield self._read(name, model, judged, (played + round(REPEAT_SHARE * played)) * each)
+        model = priced_model(settings.judge, "evaluation.judge", self.prices)
+        yield self._read(LABELLER, model, labelled, (played + checked) * each)
+
+    def _read(self, name: str, model: PricedModel, calls: AssumedCalls, factor: Decimal) -> CostItem:
+        """The item of a role that reads conversations, which batches may answer."""
+        item = cost_item(name, model, calls, factor)
+        return item.in_batches(batch_factor_of(model.provider)) if self.batched else item
 
 
 def dummy_conversation(graph: Graph, scenario: Scenario, assumed: OutputAssumptions) -> DummyChat:

@@ -18,7 +18,7 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
-from subterra_jobs.evaluate.analysis.summary import summarise
+from subterra_jobs.evaluate.analysis.summary import mean_tokens, summarise
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling_quality
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
@@ -85,6 +85,7 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         pool = _client_pool(context, halt)
         stack.push_async_callback(pool.close)
         taking_part = await _connect(inputs, pool, stack)
+        await taking_part.examiner.prepare(halt)
         forecast = await check_cost(context, _planned_work(inputs, taking_part), pool)
         conforming = len(inputs.scenarios) * len(taking_part.arms)
         conversations, further_steps = conforming + len(inputs.robustness.scenarios), taking_part.examiner.steps(conforming)
@@ -96,7 +97,9 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         figures = await pool.stats()
     _require_counted(results)
     scores = _scores(inputs, results, robustness)
-    details = _provenance(inputs, taking_part) | (forecast.summary(figures.usd) if forecast and figures else {})
+    details = _provenance(inputs, taking_part) | (
+        forecast.summary(figures.usd, figures.cached_share) if forecast and figures else {}
+    )
     retiring = retiring_models(context.input, context.environment.today)
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, robustness, retiring)
     write_report(context.output, evaluated)
@@ -136,7 +139,7 @@ async def _connect(inputs: _Inputs, pool: ClientPool, stack: AsyncExitStack) -> 
     context, run, graph = inputs.context, inputs.context.input, inputs.graph
     # Resolve all providers before the first paid call, so that a bad setting costs nothing.
     users, baselines = participants.user_factory(run, pool), participants.baseline_arms(run, graph, pool)
-    examiner = make_examiner(run, graph, pool, inputs.dataset)
+    examiner = make_examiner(run, graph, pool, inputs.dataset, context.environment.judging)
     served, server = await participants.connect_arms(context, graph, stack)
     arms = [*served, *baselines]
     simulator = simulator_fingerprint(run.evaluation.simulator)
@@ -203,6 +206,7 @@ def _scores(inputs: _Inputs, results: ArmResults, robustness: Robustness) -> Sco
     covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
     more = {
         "planned": len(inputs.scenarios),
+        "tokens": mean_tokens(inputs.graph, results[participants.CANDIDATE]),
         "fabrication": fabrication(results[participants.CANDIDATE], robustness),
         "robustness": robustness.scores(),
         "covers": covers,

@@ -37,9 +37,8 @@ async def report_progress(
 
     async def publish() -> None:
         figures = await pool.stats()
-        context.progress.update(
-            min(steps.done, planned), planned, unit, **(figures.progress_fields(str(forecast)) if figures else {})
-        )
+        notes = [*(pool.batches.notes() if pool.batches else ()), str(forecast)]
+        context.progress.update(min(steps.done, planned), planned, unit, **(figures.progress_fields(*notes) if figures else {}))
 
     async def keep_publishing() -> None:
         while True:

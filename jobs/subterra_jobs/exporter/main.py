@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import sys
 import threading
@@ -9,17 +10,19 @@ import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.exporter.environment import ExporterEnvironment
+from subterra_jobs.exporter.exported_metrics import families
 from subterra_jobs.exporter.meter import ServingMeter
 from subterra_jobs.exporter.scrape import ScrapeTimeoutError, scrape
 from subterra_jobs.stage.http_server import Page, serve_pages
 
 log = logging.getLogger("subterra")
 INTERVAL_SECONDS = 1.0
+"""Mean interval. Each varies by up to half of it, so that no traffic in step with the readings is missed or counted twice."""
 STALE_SECONDS = 30.0
 """Without a finished scrape for this long, `/healthz` reports a failure."""
 
@@ -32,6 +35,7 @@ class Exporter:
         self._meter = ServingMeter(environment.usd_per_hour, environment.turns_per_conversation)
         self._lock = threading.Lock()
         self._scraped_at = time.monotonic()
+        self._vllm_up = False
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -44,17 +48,19 @@ class Exporter:
             return
         with self._lock:
             self._scraped_at = time.monotonic()
+            self._vllm_up = reading is not None
             self._meter.observe(self._scraped_at, reading)
 
     def run(self) -> None:
-        """Takes a reading every second; never returns."""
+        """Takes a reading every second on average; never returns."""
         while True:
             started = time.monotonic()
             try:
                 self.scrape()
             except Exception:
                 log.exception("a scrape failed")
-            time.sleep(max(0.0, INTERVAL_SECONDS - (time.monotonic() - started)))
+            interval = INTERVAL_SECONDS * random.uniform(0.5, 1.5)
+            time.sleep(max(0.0, interval - (time.monotonic() - started)))
 
     def page(self, path: str) -> Page:
         """One of the exporter's pages."""
@@ -78,28 +84,8 @@ class Exporter:
     def collect(self) -> Iterator[Metric]:
         """Metrics for Prometheus."""
         with self._lock:
-            meter = self._meter
-            sums = {
-                "subterra_serving_usd": ("Dollars of hardware time.", float(meter.usd)),
-                "subterra_serving_busy_seconds": ("Seconds in which requests were being executed.", meter.busy_seconds),
-                "subterra_serving_idle_seconds": ("Seconds in which none was.", meter.idle_seconds),
-                "subterra_conversations": ("Completed requests over turns per conversation.", meter.conversations),
-            }
-            tokens = {"prompt": meter.prompt_tokens, "generation": meter.generation_tokens}
-            price = meter.price().usd_per_conversation
-        labels, digest = ["model_digest"], [self._environment.model_digest]
-        for name, (text, value) in sums.items():
-            family = CounterMetricFamily(name, text, labels=labels)
-            family.add_metric(digest, value)
-            yield family
-        counter = CounterMetricFamily("subterra_tokens", "Tokens.", labels=[*labels, "kind"])
-        for kind, value in tokens.items():
-            counter.add_metric([*digest, kind], value)
-        yield counter
-        gauge = GaugeMetricFamily("subterra_usd_per_conversation", "Busy time only; absent before the first.", labels=labels)
-        if price is not None:
-            gauge.add_metric(digest, float(price))
-        yield gauge
+            work, vllm_up = self._meter.work, self._vllm_up
+        yield from families(work, self._environment.usd_per_hour, self._environment.model_digest, vllm_up=vllm_up)
 
 
 def main() -> None:

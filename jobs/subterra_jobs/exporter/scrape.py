@@ -16,6 +16,8 @@ _WANTED = frozenset(
         "vllm:prompt_tokens_total",
         "vllm:generation_tokens_total",
         "vllm:request_inference_time_seconds_sum",
+        "vllm:request_prefill_time_seconds_sum",
+        "vllm:request_decode_time_seconds_sum",
     }
 )
 MAX_PAGE_BYTES = 4 * 1024 * 1024
@@ -65,4 +67,6 @@ def parse(page: str) -> Reading | None:
         prompt_tokens=sums["vllm:prompt_tokens_total"],
         generation_tokens=sums["vllm:generation_tokens_total"],
         inference_seconds=sums[inference] if inference in seen else None,
+        prefill_seconds=sums["vllm:request_prefill_time_seconds_sum"],
+        decode_seconds=sums["vllm:request_decode_time_seconds_sum"],
     )

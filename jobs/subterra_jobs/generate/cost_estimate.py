@@ -7,8 +7,9 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.dummy import dummy_utterances
+from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
-from subterra_jobs.generate.write.prompts import Prompts
+from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.llm.cost_estimate import (
     CHOICE_TOKENS,
     CostEstimate,
@@ -19,6 +20,8 @@ from subterra_jobs.llm.cost_estimate import (
     text_tokens,
 )
 
+_TIMES_SHORT = {"short": 1, "medium": 2, "long": 3}
+"""Assumed mean length of turns by `style.turnLength`, against one to three sentences."""
 TEACHER, READER = "teacher", "blind reader"
 
 
@@ -36,17 +39,26 @@ def cost_of_writing(
     graph: Graph, specs: Sequence[ConversationSpec], teacher: Provider, prices: Mapping[str, TokenPrice]
 ) -> CostEstimate:
     """The cost of these planned conversations with a teacher that is paid. Raises UnknownModelError."""
-    prompts, model = Prompts(graph), priced_model(teacher, "generation.teacher", prices)
+    prompts, model = prompts_for(graph), priced_model(teacher, "generation.teacher", prices)
+    scale = 1 if graph.spec.style is None else _TIMES_SHORT[graph.spec.style.turn_length]
 
     def turns(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
         for spec in specs:
-            utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length)
+            utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length * scale)
             for position, utterance in enumerate(utterances):
                 yield prompts.turn(spec, position, utterances[:position]), text_tokens(utterance.text)
+            yield from asides(spec, utterances)
+
+    def asides(spec: ConversationSpec, utterances: Sequence[Utterance]) -> Iterator[PlannedCall]:
+        challenge = spec.customer.challenge
+        if isinstance(prompts, StyledPrompts) and challenge is not None and challenge.has_aside and not spec.audited:
+            words = utterances[challenge.position].text
+            for customer in (None, words):
+                yield prompts.aside(spec, challenge.position, utterances[: challenge.position], customer), text_tokens(words)
 
     def readings(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
         for spec in specs:
-            utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length)
+            utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length * scale)
             for decision in spec.audited:
                 yield prompts.branch_reading(spec, decision, utterances[: decision.position + 1]), CHOICE_TOKENS
 

@@ -11,6 +11,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import detour_index
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.check.agent_steps import AgentAudit
 from subterra_jobs.generate.check.branch_audit import BranchAudit
 from subterra_jobs.generate.check.turn_checks import count_drop_reasons
 from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
@@ -23,7 +24,9 @@ Counts = dict[str, Any]
 _OTHER = {"user": "assistant", "assistant": "user"}
 
 
-def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: BranchAudit, output: Path) -> StageOutcome:
+def write_dataset(
+    graph: Graph, conversations: Sequence[Conversation], audit: BranchAudit, output: Path, agent: AgentAudit | None = None
+) -> StageOutcome:
     """Writes ``train.jsonl``, ``heldout.jsonl``, ``labels.jsonl``, ``coverage.json`` and ``audit.json``, and summarizes them.
 
     Raises InvalidInputError when no conversation is left for training or for holding out.
@@ -47,8 +50,9 @@ def write_dataset(graph: Graph, conversations: Sequence[Conversation], audit: Br
     _write_jsonl(output / "heldout.jsonl", (_chat_row(graph, conversation) for conversation in held_out))
     _write_jsonl(output / "labels.jsonl", (label_row(conversation) for conversation in accepted))
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.to_dict()}, indent=1) + "\n")
-    (output / "audit.json").write_text(json.dumps(audit.to_dict(graph), indent=1, ensure_ascii=False) + "\n")
-    return StageOutcome(_summary(counts, coverage, audit))
+    audited = audit.to_dict(graph) | ({} if agent is None else {"agent": agent.to_dict()})
+    (output / "audit.json").write_text(json.dumps(audited, indent=1, ensure_ascii=False) + "\n")
+    return StageOutcome(_summary(counts, coverage, [audit.message, "" if agent is None else agent.message]))
 
 
 def _trained_whole(graph: Graph, ordered: list[Conversation]) -> list[Conversation]:
@@ -68,11 +72,10 @@ def _require_both_splits(train: list[Conversation], held_out: list[Conversation]
     raise InvalidInputError(f"no conversations are left to {'hold out' if train else 'train on'}; {fix}")
 
 
-def _summary(counts: Counts, coverage: Coverage, audit: BranchAudit) -> str:
+def _summary(counts: Counts, coverage: Coverage, audits: Iterable[str]) -> str:
     copies = f" ({counts['copies']:,} of trained scenarios)" if counts.get("copies") else ""
     parts = [f"{counts['train']:,} training conversations, {counts['heldOut']:,} held out{copies}, {coverage.message}"]
-    if audit.message:
-        parts.append(audit.message)
+    parts += filter(None, audits)
     dropped = f", {counts['dropped']:,} dropped ({_listed(counts['droppedFor'])})" if counts["dropped"] else ""
     return "; ".join(parts) + dropped
 
@@ -98,6 +101,7 @@ def label_row(conversation: Conversation) -> dict[str, Any]:
         "persona": customer.persona,
         "style": customer.style,
         "twist": customer.twist and asdict(customer.twist),
+        **({"challenge": asdict(customer.challenge)} if customer.challenge else {}),
         "turns": _turns(conversation),
     } | ({"detour": conversation.detour.kind} if conversation.detour else {})
 

@@ -3,15 +3,19 @@
 Run as ``python -m subterra_jobs.generate --input FILE``.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from subterra_api.job_contract.messages import RunInput
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, Encoder, SentenceEncoder
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.check.agent_steps import AgentAudit, audit_agent, require_followed
 from subterra_jobs.generate.check.branch_audit import BranchAudit, audit_branches, require_decidable, require_usable
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
 from subterra_jobs.generate.dataset import write_dataset
@@ -27,6 +31,8 @@ from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.stage.cpu_limit import available_cpus
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import StageContext, StageOutcome
+
+log = logging.getLogger("subterra")
 
 MAX_WORKERS = 16
 """Default number of worker processes for scripted teachers is one per CPU, up to this."""
@@ -46,12 +52,12 @@ def work(context: StageContext) -> StageOutcome:
         context.store.reserve_headroom()
         ResponseCache(context.store, turns_path(run.generation.teacher)).repair()
     with RayPool(run, pool_shape(run, context.environment.workers), context.environment.budget, _may_pay(context)) as pool:
-        audit = writing.write_all(pool)
+        audit, agent = writing.write_all(pool)
         usage = pool.usage()
     conversations = writing.conversations
     if usage is None:
         return write_dataset(writing.graph, conversations, audit, context.output)
-    outcome = write_dataset(writing.graph, drop_near_duplicates(conversations), audit, context.output)
+    outcome = write_dataset(writing.graph, drop_near_duplicates(conversations), audit, context.output, agent)
     message = "; ".join(filter(None, (outcome.message, str(writing.totals))))
     return StageOutcome(message, usd=format_usd(usage.usd), tokens=usage.tokens)
 
@@ -72,6 +78,15 @@ def pool_shape(run: RunInput, workers: int | None) -> PoolShape:
     return PoolShape(
         workers=1, batch=LLM_BATCH, concurrency=MAX_LLM_CALLS, in_flight=MAX_LLM_CALLS // LLM_BATCH + 1, calls=MAX_LLM_CALLS
     )
+
+
+def find_encoder(models: Path) -> Encoder | None:
+    """The sentence encoder in the folder `models`; `None`, with a warning, where it is not."""
+    folder = models / MODEL
+    if folder.is_dir():
+        return SentenceEncoder(folder)
+    log.warning("there is no %s, so whether the teacher's agent follows the procedure is not checked", folder)
+    return None
 
 
 @dataclass
@@ -101,7 +116,7 @@ class _DatasetWriting:
     """Writes the planned conversations of a run, pilot first, and reports progress."""
 
     def __init__(self, context: StageContext) -> None:
-        self._run, self._progress = context.input, context.progress
+        self._run, self._progress, self._models = context.input, context.progress, context.environment.models
         self.graph = Graph(self._run.procedure)
         self.totals = WritingTotals()
         plan = plan_conversations(self._run.procedure, self._run.generation)
@@ -114,16 +129,23 @@ class _DatasetWriting:
         """All planned conversations, as far as they are written."""
         return list(self._by_id.values())
 
-    def write_all(self, pool: RayPool) -> BranchAudit:
+    def write_all(self, pool: RayPool) -> tuple[BranchAudit, AgentAudit | None]:
         """Finishes every conversation. Raises InvalidInputError after the pilot if the rest would be unusable."""
         self._report(pool)
         self._write(pool, (conversation for conversation in self.conversations if conversation.spec.audited))
         require_usable(self.conversations)
-        audit = audit_branches(self.conversations)
+        audit, agent = audit_branches(self.conversations), self._audit_agent()
         if self._run.generation.audit == "Enforce":
             require_decidable(self.graph, audit)
+            if agent is not None:
+                require_followed(agent)
         self._write(pool, self.conversations)
-        return audit
+        return audit, agent
+
+    def _audit_agent(self) -> AgentAudit | None:
+        """The audit of a teacher's agent; `None` for the scripted one, whose agents say the author's examples."""
+        encoder = None if self._run.generation.teacher.name == "scripted" else find_encoder(self._models)
+        return None if encoder is None else audit_agent(self.graph, self.conversations, encoder)
 
     def _write(self, pool: RayPool, conversations: Iterable[Conversation]) -> None:
         def done(batch: Sequence[Conversation]) -> None:

@@ -21,13 +21,20 @@ class Conversation:
     turn_keys: tuple[str, ...] = ()
     """Cache keys of ``utterances``."""
     detour: Detour | None = None
-    """An exchange that the flowchart does not have; only in scripted conversations."""
+    """An exchange that the flowchart does not have."""
     reused: int = 0
     """Number of turns and guesses taken from the response cache."""
 
     @property
     def written(self) -> bool:
         return len(self.utterances) == len(self.spec.path)
+
+    @property
+    def needs_aside(self) -> bool:
+        """Whether an exchange comes before the next turn, since its challenge makes the agent ask back; never in the pilot."""
+        challenge = self.spec.customer.challenge
+        due = challenge is not None and challenge.has_aside and challenge.position == len(self.utterances)
+        return due and not self.spec.audited and self.detour is None
 
     @property
     def finished(self) -> bool:

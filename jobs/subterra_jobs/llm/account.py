@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from subterra_api.v1alpha1.compilerun import Provider
@@ -11,7 +12,14 @@ from subterra_core.model_retirements import retirement_of
 from subterra_core.pricing import TokenPrice, UnknownModelError, price_of
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.llm.behavior.bills import Tariff
-from subterra_jobs.llm.behavior.thinking import NO_THINKING, EffortError, Thinking, long_prompts_of, thinking_of
+from subterra_jobs.llm.behavior.thinking import (
+    NO_THINKING,
+    EffortError,
+    Thinking,
+    batch_factor_of,
+    long_prompts_of,
+    thinking_of,
+)
 from subterra_jobs.llm.client import Client
 from subterra_jobs.stage.environment import StageEnvironment
 
@@ -32,6 +40,8 @@ class Account:
     extra_body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further fields of each request."""
     long_prompts: LongPrompts | None = None
+    batch_factor: Decimal = Decimal(1)
+    """Price of its calls in batches relative to single ones; 1 where there are none."""
 
     @property
     def tariff(self) -> Tariff:
@@ -70,6 +80,7 @@ def resolve_account(provider: Provider, field: str, environment: StageEnvironmen
         thinking,
         provider.extra_body or {},
         long_prompts_of(provider),
+        batch_factor_of(provider),
     )
 
 

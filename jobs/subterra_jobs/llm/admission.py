@@ -35,6 +35,8 @@ class UsageStats:
     cap: Decimal | None
     reserved: Decimal
     """Worst case of the calls in flight."""
+    cached_share: float | None = None
+    """Share of the prompts' tokens that providers read from their caches."""
 
     def progress_fields(self, *notes: str) -> dict[str, Any]:
         """Arguments of `ProgressReporter.update` for a stage that pays, with `notes` in the message."""
@@ -44,9 +46,10 @@ class UsageStats:
         return {"message": message, "spending": Spending(format_usd(self.usd), self.tokens, calls)}
 
     def __str__(self) -> str:
-        """Such as `3,950 calls/min of 4,000, $1.20 of $20`."""
+        """Such as `3,950 calls/min of 4,000, $1.20 of $20, 43% of input cached`."""
         rate = f"{self.per_minute:,.0f} calls/min" + (f" of {self.limit:,.0f}" if self.limit else "")
-        return f"{rate}, ${self.usd:.2f}" + (f" of ${self.cap.normalize():f}" if self.cap is not None else "")
+        paid = f"${self.usd:.2f}" + (f" of ${self.cap.normalize():f}" if self.cap is not None else "")
+        return ", ".join((rate, paid, *([f"{self.cached_share:.0%} of input cached"] if self.cached_share else [])))
 
 
 class Admission(Protocol):
@@ -114,7 +117,8 @@ class AdmissionQueue:
         since = max(now - self._recent[0], 1.0) if self._recent else 1.0
         usd, tokens = await self.budget.totals()
         rate, limit = len(self._recent) * 60 / since, self._limiter.per_minute()
-        return UsageStats(usd, tokens, self._answered, rate, limit, self.budget.cap, self.budget.reserved)
+        budget = self.budget
+        return UsageStats(usd, tokens, self._answered, rate, limit, budget.cap, budget.reserved, budget.cached_share)
 
     def _end(self, call: InFlightCall, outcome: CallOutcome) -> None:
         self._limiter.end(self._clock(), call, outcome)

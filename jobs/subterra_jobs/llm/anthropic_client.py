@@ -7,6 +7,7 @@ from typing import Any
 import anthropic
 from anthropic.types import Message
 
+from subterra_jobs.llm.behavior.prompt_cache import cache_minimum, estimated_tokens
 from subterra_jobs.llm.behavior.stops import stop_of
 from subterra_jobs.llm.behavior.thinking import NO_THINKING, Thinking
 from subterra_jobs.llm.client import (
@@ -18,7 +19,6 @@ from subterra_jobs.llm.client import (
     refused_error,
     unexpected_answer,
 )
-from subterra_jobs.llm.prompt_cache import cache_minimum, estimated_tokens
 from subterra_jobs.llm.rate_limit import Limit
 
 log = logging.getLogger("subterra")
@@ -38,7 +38,7 @@ class AnthropicClient:
         self._tier: Any = "standard_only"  # an account's priority tier has other prices
         # The SDK's own retries would be neither counted nor bounded by our patience. aiohttp needs half of httpx's CPU time.
         http = anthropic.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS)
-        self._client = anthropic.AsyncAnthropic(api_key=key, max_retries=0, http_client=http)
+        self.sdk = anthropic.AsyncAnthropic(api_key=key, max_retries=0, http_client=http)
         self._logged_uncached = False
 
     async def complete(self, request: Request) -> Response:
@@ -57,38 +57,43 @@ class AnthropicClient:
             message: object = await response.parse()
         except (anthropic.APIError, ValueError):
             message = response.text
-        return _read(message, limits)
+        return read_message(message, limits)
 
     async def close(self) -> None:
         """See `Client`."""
-        await self._client.close()
+        await self.sdk.close()
 
     async def _create(self, request: Request) -> Any:
-        messages: list[Any] = list(request.messages)
-        off: Any = None if self._thinking.off_type is None else {"type": self._thinking.off_type}
-        return await self._client.messages.with_raw_response.create(
-            model=self._model,
-            max_tokens=request.output_limit,
-            system=self._system(request.system),
-            messages=messages,
-            output_config=self._output(request),
-            thinking=anthropic.omit if off is None else off,
-            service_tier=self._tier,
-            timeout=CALL_TIMEOUT_SECONDS + request.thinking_seconds,
+        return await self.sdk.messages.with_raw_response.create(
+            **self.fields(request), service_tier=self._tier, timeout=CALL_TIMEOUT_SECONDS + request.thinking_seconds
         )
 
-    def _output(self, request: Request) -> Any:
+    def fields(self, request: Request, *, cached_for_an_hour: bool = False) -> dict[str, Any]:
+        """The request's body, without the service tier."""
+        optional = {"output_config": self._output(request), "thinking": self._thinking_off()}
+        return {
+            "model": self._model,
+            "max_tokens": request.output_limit,
+            "system": self._system(request.system, cached_for_an_hour),
+            "messages": list(request.messages),
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    def _thinking_off(self) -> dict[str, str]:
+        return {} if self._thinking.off_type is None else {"type": self._thinking.off_type}
+
+    def _output(self, request: Request) -> dict[str, Any]:
         said = self._thinking.effort
         effort = {} if said is None or said == "none" else {"effort": said}
         form = {} if request.schema is None else {"format": {"type": "json_schema", "schema": request.schema}}
-        return {**effort, **form} or anthropic.omit
+        return {**effort, **form}
 
-    def _system(self, text: str) -> Any:
+    def _system(self, text: str, for_an_hour: bool) -> list[dict[str, Any]]:
         """The system prompt, marked for the cache if it is long enough for the model to cache it."""
         block: dict[str, Any] = {"type": "text", "text": text}
         size, minimum = estimated_tokens(len(text.encode())), cache_minimum("anthropic", self._model)
         if size >= minimum:
-            return [block | {"cache_control": {"type": "ephemeral"}}]
+            return [block | {"cache_control": {"type": "ephemeral", **({"ttl": "1h"} if for_an_hour else {})}}]
         if not self._logged_uncached:
             self._logged_uncached = True
             log.info(
@@ -105,7 +110,7 @@ def limits_of(headers: Mapping[str, str]) -> dict[str, Limit]:
     return parse_limits(headers, _LIMIT_HEADERS)
 
 
-def _read(message: object, limits: Mapping[str, Limit]) -> Response:
+def read_message(message: object, limits: Mapping[str, Limit]) -> Response:
     """The response in a body, which the SDK does not check. Raises RefusedError for one of another form."""
     body = message.to_dict() if isinstance(message, Message) else message
     try:

@@ -7,9 +7,9 @@ from decimal import Decimal
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.hosted_models.catalog import model_named
 from subterra_core.pricing import TokenPrice, UnknownModelError, call_cost, price_of
+from subterra_jobs.llm.behavior.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
 from subterra_jobs.llm.behavior.thinking import DEFAULT_EFFORT, sent_effort, thinks_unasked
 from subterra_jobs.llm.client import Request
-from subterra_jobs.llm.prompt_cache import BYTES_PER_TOKEN, cache_minimum, estimated_tokens
 
 PlannedCall = tuple[Request, int]
 """A request, and the tokens of its response."""
@@ -88,6 +88,10 @@ class Cost:
         calls, sent, received = (round(amount * factor) for amount in (self.calls, self.input, self.output))
         return Cost(calls, sent, received, self.usd * factor)
 
+    def at_price(self, factor: Decimal) -> "Cost":
+        """The same calls at another price."""
+        return replace(self, usd=self.usd * factor)
+
 
 @dataclass(frozen=True)
 class CostItem:
@@ -99,6 +103,12 @@ class CostItem:
     high: Cost
     effort: str = "none"
     """How much the model is assumed to think."""
+    batch_factor: Decimal = Decimal(1)
+    """Price of the calls relative to single ones, if they are made in batches; already part of the cost."""
+
+    def in_batches(self, factor: Decimal) -> "CostItem":
+        """The item at the price of batches."""
+        return replace(self, low=self.low.at_price(factor), high=self.high.at_price(factor), batch_factor=factor)
 
     def minus_cached(self, calls: int) -> "CostItem":
         """The item without `calls` that are already answered."""
@@ -119,6 +129,11 @@ class CostEstimate:
     @property
     def high(self) -> Cost:
         return sum((item.high for item in self.parts), Cost())
+
+    @property
+    def in_batches(self) -> tuple[CostItem, ...]:
+        """Items whose calls are cheaper because they are made in batches."""
+        return tuple(item for item in self.parts if item.batch_factor < 1)
 
     @property
     def assumptions(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from subterra_jobs.errors import ContextExceededError, InfrastructureError
 from subterra_jobs.llm.account import Account
@@ -42,8 +42,20 @@ class RetryPolicy:
 DEFAULT_RETRIES = RetryPolicy()
 
 
+class Caller(Protocol):
+    """What answers calls, or notes them."""
+
+    async def complete(self, key: str, request: Request, labels: dict[str, str], priority: int = 0) -> tuple[CachedResponse, bool]:
+        """See `MeteredClient`."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        ...
+
+
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """A request with its cache key, its labels in the ledger and its priority."""
 
     key: str
@@ -51,13 +63,17 @@ class _Call:
     labels: dict[str, str]
     priority: int
 
-    def with_room(self, tokens: int) -> "_Call":
+    def with_room(self, tokens: int) -> "Call":
         """The call with room for thinking."""
         return replace(self, request=replace(self.request, thinking_tokens=tokens))
 
-    def again(self, tokens: int) -> "_Call":
+    def again(self, tokens: int) -> "Call":
         """The call once more, with another room for thinking; its response is kept next to the first one."""
         return replace(self.with_room(tokens), key=cache_key(self.key, "more room for thinking"))
+
+
+Payer = Callable[[Call], Awaitable[CachedResponse]]
+"""Gets the response to a call that the cache lacks."""
 
 
 class MeteredClient:
@@ -71,26 +87,32 @@ class MeteredClient:
         responses: ResponseCache,
         retries: RetryPolicy = DEFAULT_RETRIES,
     ) -> None:
-        self._account, self._client, self._admission, self._responses = account, client, admission, responses
+        self.account, self.responses = account, responses
+        self._client, self._admission = client, admission
         self._retries = retries
         self._rng = random.Random()
         self._room = account.thinking.room
         self._largest_output = 0
         self._filtered_in_a_row = 0
 
-    async def complete(self, key: str, request: Request, labels: dict[str, str], priority: int = 0) -> tuple[CachedResponse, bool]:
+    async def complete(
+        self, key: str, request: Request, labels: dict[str, str], priority: int = 0, *, pay: Payer | None = None
+    ) -> tuple[CachedResponse, bool]:
         """The response, and whether it was paid before. `labels` go into the ledger; calls of higher priority go first.
 
-        A response that was cut while the model was thinking is asked for once more, with more room. Raises a StageError when the
-        stage cannot continue.
+        A response that was cut while the model was thinking is asked for once more, with more room. `pay` gets a response that the
+        cache lacks; by default from the provider. Raises a StageError when the stage cannot continue.
         """
-        call, least = _Call(key, request, labels, priority), self._account.thinking.room
-        (response, reused), room = await self._first_that_fits(call.with_room(room) for room in sorted({self._room, least})[::-1])
+        pay = pay or self._paid_call
+        call, least = Call(key, request, labels, priority), self.account.thinking.room
+        (response, reused), room = await self._first_that_fits(
+            (call.with_room(room) for room in sorted({self._room, least})[::-1]), pay
+        )
         if response.cut != THINKING:
             return response, reused
         try:
-            more = _halves(self._account.thinking.more(room), above=room)
-            (again, also_reused), room = await self._first_that_fits(call.again(tokens) for tokens in more)
+            more = _halves(self.account.thinking.more(room), above=room)
+            (again, also_reused), room = await self._first_that_fits((call.again(tokens) for tokens in more), pay)
         except ContextExceededError:
             return response, reused  # the context has no more room
         if not least:
@@ -101,34 +123,36 @@ class MeteredClient:
         """Closes the connections."""
         await self._client.close()
 
-    def worst_case(self, request: Request) -> Decimal:
+    def worst_case(self, request: Request, *, batched: bool = False) -> Decimal:
         """Upper bound of a call's cost: as many tokens as bytes, all written to the cache, and the longest response.
 
         An endpoint that has ignored the limit on a response may do so again.
         """
-        return self._account.tariff.most(request.size + _FRAME_TOKENS, max(request.output_limit, self._largest_output))
+        output, tariff = max(request.output_limit, self._largest_output), self.account.tariff
+        most = tariff.most(request.size + _FRAME_TOKENS, output, cached_for_an_hour=batched)
+        return most * (self.account.batch_factor if batched else 1)
 
-    async def _first_that_fits(self, calls: Iterable[_Call]) -> tuple[tuple[CachedResponse, bool], int]:
+    async def _first_that_fits(self, calls: Iterable[Call], pay: Payer) -> tuple[tuple[CachedResponse, bool], int]:
         """The first call's response that the model's context allows, and its room for thinking. Refused calls cost nothing."""
         refused = ContextExceededError("no room")
         for call in calls:
             try:
-                return await self._once(call), call.request.thinking_tokens
+                return await self._once(call, pay), call.request.thinking_tokens
             except ContextExceededError as error:
                 refused = error
         raise refused
 
-    async def _once(self, call: _Call) -> tuple[CachedResponse, bool]:
-        """The response from the cache or the provider, and whether it was paid before."""
+    async def _once(self, call: Call, pay: Payer) -> tuple[CachedResponse, bool]:
+        """The response from the cache or else from `pay`, and whether it was paid before."""
         try:
-            cached = self._responses.get(call.key)
+            cached = self.responses.get(call.key)
         except OSError as error:
             raise InfrastructureError(f"paid responses cannot be read ({error}); check the artifact store") from None
         if cached is not None:
             return cached, True
-        return await self._paid_call(call), False
+        return await pay(call), False
 
-    async def _paid_call(self, call: _Call) -> CachedResponse:
+    async def _paid_call(self, call: Call) -> CachedResponse:
         """Tries until there is a response or no point in another try. Every try is admitted before and settled after."""
         deadline: float | None = None
         tries, request = 0, call.request
@@ -155,7 +179,7 @@ class MeteredClient:
         """Books a call without a response, if it costs anything. A filter's refusal says nothing about the account's limits."""
         charge = self._entry(labels, worst, lost=True) if error.maybe_billed else None
         if error.usage is not None:
-            charge = self._charge(labels, worst, error.usage)
+            charge = self.charge(labels, worst, error.usage)
         outcome = CallOutcome(not filtered(error), error.retry_after, error.limits)
         await self._admission.settle(reservation, charge, outcome)
 
@@ -163,21 +187,21 @@ class MeteredClient:
         """The empty response to a conversation that a filter refused. Raises InvalidInputError when it refuses all."""
         self._filtered_in_a_row += 1
         if self._filtered_in_a_row >= MAX_FILTERED:
-            raise filtered_throughout(error, self._account, self._filtered_in_a_row)
+            raise filtered_throughout(error, self.account, self._filtered_in_a_row)
         return CachedResponse("", FILTERED)
 
-    async def _keep(self, reservation: int, call: _Call, worst: Decimal, response: Response, seconds: float) -> CachedResponse:
+    async def _keep(self, reservation: int, call: Call, worst: Decimal, response: Response, seconds: float) -> CachedResponse:
         """Books and stores a response."""
         self._filtered_in_a_row = 0
         self._largest_output = max(self._largest_output, response.usage.output if response.usage else 0)
-        charge = self._charge(call.labels, worst, response.usage)
-        paid = CachedResponse(response.text, response.cut, _call_usage(seconds, response.usage, charge))
+        charge = self.charge(call.labels, worst, response.usage)
+        paid = kept_response(response, seconds, charge)
         await _gather_both(self._admission.settle(reservation, charge, _call_outcome(response)), self._store(call.key, paid))
         return paid
 
     async def _store(self, key: str, response: CachedResponse) -> None:
         try:
-            await self._responses.put(key, response)
+            await self.responses.put(key, response)
         except OSError as error:
             raise InfrastructureError(f"a paid response could not be stored ({error}); check the artifact store") from None
 
@@ -186,30 +210,30 @@ class MeteredClient:
 
         Raises a StageError when another try cannot help, or patience would run out first.
         """
-        if (final := classify(error, self._account)) is not None:
+        if (final := classify(error, self.account)) is not None:
             raise final from None
         if error.kind == UNEXPECTED_ANSWER and tries + 1 >= MAX_UNEXPECTED:
-            raise unreadable(error, self._account) from None
+            raise unreadable(error, self.account) from None
         backoff = min(_MAX_WAIT_SECONDS, self._retries.first_wait * 2.0**tries) * self._rng.uniform(0.5, 1.0)
         if self._retries.clock() + (backoff if error.retry_after is None else error.retry_after) > deadline:
             raise unavailable(error, self._retries.patience)
         if error.retry_after is None:
             await asyncio.sleep(backoff)
 
-    def _charge(self, labels: dict[str, str], worst: Decimal, usage: Usage | None) -> LedgerEntry:
+    def charge(self, labels: dict[str, str], worst: Decimal, usage: Usage | None) -> LedgerEntry:
         """A call whose endpoint reports no usage is booked at the worst case."""
         if usage is None:
             return self._entry(labels, worst)
         counts = {"input": usage.input, "output": usage.output, "cacheWrite": usage.cache_write, "cacheRead": usage.cache_read}
         counts |= {"cacheWrite1h": usage.cache_write_1h} if usage.cache_write_1h else {}
-        entry = self._entry(labels, self._account.tariff.cost(usage), counts)
+        entry = self._entry(labels, self.account.tariff.cost(usage), counts)
         return {**entry, **({"thinking": usage.thinking} if usage.thinking else {})}
 
     def _entry(
         self, labels: dict[str, str], usd: Decimal, counts: dict[str, int] | None = None, *, lost: bool = False
     ) -> LedgerEntry:
         tokens: dict[str, Any] = {**(counts or {})}
-        entry = {"model": self._account.model, "usd": str(usd), "tokens": sum(tokens.values()), **labels, **tokens}
+        entry = {"model": self.account.model, "usd": str(usd), "tokens": sum(tokens.values()), **labels, **tokens}
         return entry | ({"lost": True} if lost else {})
 
 
@@ -225,9 +249,11 @@ async def _gather_both(first: Awaitable[None], second: Awaitable[None]) -> None:
             raise result
 
 
-def _call_usage(seconds: float, usage: Usage | None, charge: LedgerEntry) -> CallUsage:
-    tokens = usage or Usage(0, 0)
-    return CallUsage(round(seconds, 4), tokens.sent, tokens.output, str(charge["usd"]))
+def kept_response(response: Response, seconds: float, charge: LedgerEntry) -> CachedResponse:
+    """A paid response as the cache keeps it; `seconds` is how long it took."""
+    tokens = response.usage or Usage(0, 0)
+    usage = CallUsage(round(seconds, 4), tokens.sent, tokens.output, str(charge["usd"]))
+    return CachedResponse(response.text, response.cut, usage)
 
 
 def _call_outcome(response: Response) -> CallOutcome:

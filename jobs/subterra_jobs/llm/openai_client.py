@@ -52,14 +52,14 @@ class OpenAIClient:
         self._tier = "default" if base_url is None else None
         # The SDK requires a key, and a self-hosted server mostly has none. Retries are ours.
         http = openai.DefaultAioHttpClient(timeout=CALL_TIMEOUT_SECONDS)
-        self._client = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, max_retries=0, http_client=http)
+        self.sdk = openai.AsyncOpenAI(api_key=key or "none", base_url=base_url, max_retries=0, http_client=http)
 
     async def complete(self, request: Request) -> Response:
         """See `Client`. A field that the endpoint does not know is replaced or left out from then on, for no money."""
         while True:
-            fields = self._fields(request)
+            fields = self._fields(request) | {"timeout": CALL_TIMEOUT_SECONDS + request.thinking_seconds}
             try:
-                response = await self._client.chat.completions.with_raw_response.create(**fields)
+                response = await self.sdk.chat.completions.with_raw_response.create(**fields)
                 break
             except openai.APIError as error:
                 raw = getattr(error, "response", None)
@@ -71,26 +71,26 @@ class OpenAIClient:
             completion: object = response.parse()
         except (openai.APIError, ValueError):
             completion = response.text
-        return _read(completion, limits)
+        return read_completion(completion, limits)
 
     async def close(self) -> None:
         """See `Client`."""
-        await self._client.close()
+        await self.sdk.close()
 
     def _fields(self, request: Request) -> dict[str, Any]:
+        tier = {} if self._tier is None else {_TIER: self._tier}
+        return self.body(request) | tier | ({"extra_body": self._extra_body} if self._extra_body else {})
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The request's body at the provider's own API, without the service tier."""
         fields: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": "system", "content": request.system}, *request.messages],
             self._limit: request.output_limit,
-            "timeout": CALL_TIMEOUT_SECONDS + request.thinking_seconds,
         }
         if request.schema is not None:
             fields["response_format"] = _json(request.schema)
-        if self._effort is not None:
-            fields["reasoning_effort"] = self._effort
-        if self._tier is not None:
-            fields[_TIER] = self._tier
-        return fields | ({"extra_body": self._extra_body} if self._extra_body else {})
+        return fields | ({"reasoning_effort": self._effort} if self._effort is not None else {})
 
     def _adapted(self, refused: RefusedError, fields: Mapping[str, Any]) -> bool:
         """Whether the next request leaves out what the endpoint refused. Other calls may have seen to it meanwhile."""
@@ -116,7 +116,7 @@ def _json(schema: Mapping[str, Any]) -> Any:
     return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
-def _read(completion: object, limits: Mapping[str, Limit]) -> Response:
+def read_completion(completion: object, limits: Mapping[str, Limit]) -> Response:
     """The response in a body, which the SDK does not check. Raises RefusedError for one of another form."""
     body = completion.to_dict() if isinstance(completion, ChatCompletion) else completion
     try:

@@ -5,7 +5,7 @@ Each writer has its own files (`AppendLog`), so several jobs may write at once w
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
@@ -65,6 +65,12 @@ class ResponseCache:
     async def put(self, key: str, response: CachedResponse) -> None:
         """Returns once the response is on disk. Raises OSError."""
         await self._commits.add([_line(key, response)])
+
+    async def add_all(self, responses: Mapping[str, CachedResponse]) -> None:
+        """Like `put`, for many; from then on `get` finds them too. Raises OSError."""
+        if responses:
+            await self._commits.add([_line(key, response) for key, response in responses.items()])
+            self._read().update(responses)
 
     def repair(self) -> int:
         """Moves files with damaged records to quarantine, after copying their intact records; returns the number of damaged ones.

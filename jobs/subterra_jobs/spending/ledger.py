@@ -12,6 +12,8 @@ from subterra_api.job_contract.messages import RunIdentity
 from subterra_jobs.store.append_log import AppendLog
 from subterra_jobs.store.artifact_store import ArtifactStore
 
+_SENT = ("input", "cacheWrite", "cacheWrite1h", "cacheRead")
+
 LedgerEntry = Mapping[str, Any]
 """One paid call: `usd` is a decimal string, `tokens` a number, and the rest is for people."""
 
@@ -26,6 +28,16 @@ class Payment:
     at: datetime
     usd: Decimal
     tokens: int
+    batch: str | None = None
+    """Name of the batch of calls that the entry belongs to."""
+    reserved: Decimal | None = None
+    """Worst case of a batch that begins with this entry."""
+    ends_batch: bool = False
+    """True for the entry after which nothing is reserved for the batch any more."""
+    sent: int = 0
+    """Tokens of the prompt, as far as the provider says."""
+    cache_read: int = 0
+    """Those of them that were read from the provider's cache."""
 
 
 class Ledger:
@@ -36,6 +48,10 @@ class Ledger:
         self._store, self._folder = store, f"ledger/{run.payer}"
         self._writer = AppendLog(store, f"{self._folder}/{run.uid}")
         self._offsets: dict[str, int] = {}
+
+    def of(self, run: RunIdentity) -> "Ledger":
+        """Another run's ledger in the same store."""
+        return Ledger(self._store, run)
 
     def new_payments(self) -> list[Payment]:
         """Payments of the payer's runs since the last call, except those that this ledger wrote."""
@@ -53,10 +69,25 @@ class Ledger:
         self._writer.append([json.dumps(entry, sort_keys=True).encode() for entry in entries])
 
 
+def payment_of(entry: LedgerEntry) -> Payment:
+    """An entry as a payment. Raises ValueError, KeyError, TypeError or ArithmeticError for anything else."""
+    at, reserved = datetime.fromisoformat(entry["at"]), entry.get("reserved")
+    return Payment(
+        entry["run"],
+        entry["stage"],
+        at,
+        Decimal(entry["usd"]),
+        int(entry.get("tokens", 0)),
+        entry.get("batch"),
+        None if reserved is None else Decimal(reserved),
+        bool(entry.get("endsBatch")),
+        sum(int(entry.get(name, 0)) for name in _SENT),
+        int(entry.get("cacheRead", 0)),
+    )
+
+
 def _payment(line: bytes) -> Payment | None:
     try:
-        entry = json.loads(line)
-        at = datetime.fromisoformat(entry["at"])
-        return Payment(entry["run"], entry["stage"], at, Decimal(entry["usd"]), int(entry.get("tokens", 0)))
-    except (ValueError, KeyError, TypeError, ArithmeticError):
+        return payment_of(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None

@@ -16,6 +16,7 @@ from subterra_api.job_contract.environment import (
     GPUS_VARIABLE,
     HUB_ENDPOINT_VARIABLE,
     HUB_TOKEN_VARIABLE,
+    JUDGING_VARIABLE,
     KEY_VARIABLES,
     LOCAL_VLLM_URL,
     MODELS_DIRECTORY,
@@ -29,6 +30,7 @@ from subterra_api.job_contract.environment import (
     WORKERS_VARIABLE,
 )
 from subterra_api.job_contract.messages import Budget, Gate
+from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_core.pricing import TokenPrice, parse_prices
 from subterra_jobs.errors import InvalidInputError
 
@@ -53,6 +55,7 @@ class StageEnvironment:
 
     budget: Budget = field(default_factory=Budget)
     gate: Gate = field(default_factory=Gate)
+    judging: JudgingSettings = field(default_factory=JudgingSettings)
     prices: Mapping[str, TokenPrice] = field(default_factory=dict)
     """The administrator's prices by model; they override list prices."""
     endpoints: tuple[str, ...] = ()
@@ -85,6 +88,9 @@ class StageEnvironment:
         return cls(
             budget=_parse(variables, BUDGET_VARIABLE, Budget.model_validate_json, "{}", 'JSON such as {"maxUSD": "20"}'),
             gate=_parse(variables, GATE_VARIABLE, Gate.model_validate_json, "{}", 'JSON such as {"attempt": 1}'),
+            judging=_parse(
+                variables, JUDGING_VARIABLE, JudgingSettings.model_validate_json, "{}", 'JSON such as {"mode": "Batch"}'
+            ),
             prices=_parse(variables, PRICES_VARIABLE, parse_prices, "{}", _PRICES_EXAMPLE),
             endpoints=_parse(variables, ENDPOINTS_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
             vllm_url=variables.get(VLLM_VARIABLE) or LOCAL_VLLM_URL,

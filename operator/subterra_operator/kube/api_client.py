@@ -64,10 +64,12 @@ class KubernetesApi:
     """Client of one API server.
 
     ``fence`` is asked immediately before each write, if given: while it returns `False`, writes raise NotLeaderError.
+    ``on_answer`` gets the verb and status of each request, 0 for no answer.
     """
 
-    def __init__(self, fence: Callable[[], bool] | None = None) -> None:
+    def __init__(self, fence: Callable[[], bool] | None = None, on_answer: Callable[[str, int], object] | None = None) -> None:
         self._fence = fence
+        self._on_answer = on_answer or (lambda verb, code: None)
         self._client: ApiClient | None = None
         self._until = 0.0
         self._login = asyncio.Lock()
@@ -178,6 +180,7 @@ class KubernetesApi:
                 raise NotLeaderError(method, path)
             response = await client.call_api(*request, _request_timeout=TIMEOUT)
             text = await response.read()
+            self._on_answer(method, response.status)
             if response.status == 401:
                 self._until = 0.0  # the next call logs in again
             if response.status >= 400:
@@ -186,6 +189,7 @@ class KubernetesApi:
         except CredentialsError as error:
             raise ApiError(401, "Unauthorized", str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: truncated JSON
+            self._on_answer(method, 0)
             raise ApiError(0, "Unreachable", f"the API server does not answer: {type(error).__name__} {error}") from error
         return result
 

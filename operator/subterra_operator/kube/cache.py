@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.job_contract.messages import Progress
-from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
+from subterra_core.serving_costs.serving_price import total_work
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
 from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, is_deleting, key_of, trim
 from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot, Warned
@@ -54,8 +54,10 @@ class ObjectCache:
         self._tombstones: dict[str, None] = {}  # UIDs of deleted objects, so that a late event does not restore one
         self.progress: dict[tuple[str, str], Progress] = {}
         """By namespace and pod."""
-        self.prices: dict[tuple[str, str], Price] = {}
+        self.prices: dict[tuple[str, str], PodPrice] = {}
         """By namespace and pod."""
+        self.departed: dict[tuple[str, str, str], ServedWork] = {}
+        """What pods did that are gone, or whose exporter started again, by namespace, agent and version."""
         self.events: dict[str, dict[Key, tuple[Warned, ...]]] = defaultdict(dict)
         """Warnings by namespace and object."""
 
@@ -86,8 +88,24 @@ class ObjectCache:
         self.events.get(key.namespace, {}).pop(key, None)
         if key.kind == "Pod":
             self.progress.pop(key[1:], None)
-            self.prices.pop(key[1:], None)
+            self._keep_work(known.unpack(), self.prices.pop(key[1:], None))
+        if key.kind == "CompiledAgent":
+            self.departed = {version: work for version, work in self.departed.items() if version[:2] != key[1:]}
         return True
+
+    def record_price(self, pod: Mapping[str, Any], price: PodPrice) -> PodPrice | None:
+        """Stores what a serving pod reports; returns what it reported before. A price never starts again with a pod."""
+        name = (pod["metadata"]["namespace"], pod["metadata"]["name"])
+        before, self.prices[name] = self.prices.get(name), price
+        if before and before.work and price.work and price.work.seconds < before.work.seconds:
+            self._keep_work(pod, before)
+        return before
+
+    def _keep_work(self, pod: Mapping[str, Any], price: PodPrice | None) -> None:
+        labels = labels_of(pod)
+        if price and price.work and VERSION_LABEL in labels:
+            version = (pod["metadata"]["namespace"], labels.get(AGENT_LABEL, ""), labels[VERSION_LABEL])
+            self.departed[version] = total_work((self.departed.get(version, ServedWork()), price.work))
 
     def _drop(self, key: Key) -> None:
         cached = self._objects[key.kind].pop(key, None)
@@ -183,16 +201,14 @@ class ObjectCache:
             events=self.events.get(key.namespace, {}),
         )
 
-    def serving_prices(self, agent: Key) -> tuple[Price, ...]:
-        """Prices of an agent's pods with traffic."""
-        pods = self._lookup("Pod", ("serves", agent.namespace, agent.name))
-        return self._prices(pods, self.get(Key("Service", agent.namespace, agent.name)))
-
-    def _prices(self, pods: list[Object], service: Object | None) -> tuple[Price, ...]:
-        """Prices of the pods with traffic, by pod name."""
+    def _prices(self, pods: list[Object], service: Object | None) -> tuple[PodPrice, ...]:
+        """Prices of the pods with traffic, by pod name, and of those of the same version that are gone."""
         active = service["spec"].get("selector", {}).get(VERSION_LABEL) if service else None
         serving = [key_of(pod)[1:] for pod in pods if labels_of(pod)[VERSION_LABEL] == active]
-        return tuple(self.prices[name] for name in sorted(serving) if name in self.prices)
+        found = [self.prices[name] for name in sorted(serving) if name in self.prices]
+        if service and active and (gone := self.departed.get((*key_of(service)[1:], active))):
+            found.append(PodPrice(conversations=int(gone.conversations), work=gone))
+        return tuple(found)
 
     def _owned(self, key: Key, owner: Mapping[str, Any]) -> Object | None:
         """The object if ``owner`` controls it, else `None`."""

@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from subterra_operator.monitoring.metrics import REGISTRY
+from subterra_operator.monitoring.series import REGISTRY
 
 SILENCE_SECONDS = 80.0
 """Watch silence after which ``/healthz`` fails, so that kubelet restarts the operator."""

@@ -11,14 +11,14 @@ import aiohttp
 from pydantic import ValidationError
 
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT
-from subterra_api.job_contract.messages import Progress
+from subterra_api.job_contract.messages import PodPrice, Progress
 from subterra_api.v1alpha1.base import ApiModel
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CostSettings, Price
-from subterra_core.node_pools import Pools, serving_usd_per_hour
-from subterra_operator.decide.agent.price import combine_prices, has_moved
+from subterra_core.node_pools import Pools
+from subterra_core.pricing import ModelPrice
+from subterra_operator.decide.agent.price import conversation_costs, has_moved
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, labels_of
-from subterra_operator.monitoring import metrics
+from subterra_operator.monitoring import agent_metrics, run_metrics
 from subterra_operator.resources import Key, Object
 
 log = logging.getLogger("subterra")
@@ -40,8 +40,15 @@ PodName = tuple[str, str]
 class PodPoller:
     """Keeps the cache's progress and prices up to date; calls ``enqueue`` with pods whose values changed."""
 
-    def __init__(self, cache: ObjectCache, enqueue: Callable[[Object], None], pools: Pools | None = None) -> None:
+    def __init__(
+        self,
+        cache: ObjectCache,
+        enqueue: Callable[[Object], None],
+        pools: Pools | None = None,
+        prices: Mapping[str, ModelPrice] | None = None,
+    ) -> None:
         self._cache, self._enqueue, self._pools = cache, enqueue, pools or {}
+        self._list_prices = {name: price.to_token_price() for name, price in (prices or {}).items()}
         self._published: dict[PodName, float] = {}
         self._next_price: dict[PodName, float] = {}
         self._measured: dict[PodName, Key] = {}
@@ -66,7 +73,7 @@ class PodPoller:
         self._published = {name: when for name, when in self._published.items() if name in pods}
         self._next_price = {name: when for name, when in self._next_price.items() if name in pods}
         for name in self._measured.keys() - pods.keys():
-            metrics.clear_live(self._measured.pop(name))
+            run_metrics.forget_progress(self._measured.pop(name))
         due = (pod for name, pod in pods.items() if now >= self._next_price.get(name, now))
         await asyncio.gather(*(self._poll(session, pod) for pod in due))
 
@@ -75,7 +82,7 @@ class PodPoller:
             now = time.monotonic()
             if labels_of(pod).get(COMPONENT_LABEL) == "serving":
                 self._next_price[_name(pod)] = now + PRICE_SECONDS
-                price = await _get(session, _url(pod, EXPORTER_PORT, "price"), Price)
+                price = await _get(session, _url(pod, EXPORTER_PORT, "price"), PodPrice)
                 self._publish_price(pod, price)
             else:
                 progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
@@ -87,19 +94,17 @@ class PodPoller:
         run = Key("CompileRun", pod["metadata"]["namespace"], labels_of(pod).get(RUN_LABEL, ""))
         if progress is not None and self._cache.get(run) is not None:
             self._measured[_name(pod)] = run
-            metrics.record_progress(run, progress)
+            run_metrics.record_progress(run, labels_of(pod).get(AGENT_LABEL, ""), progress)
 
-    def _publish_price(self, pod: Object, price: Price | None) -> None:
+    def _publish_price(self, pod: Object, price: PodPrice | None) -> None:
         """Stores a price and sets its agent's metrics; enqueues the pod only if there were conversations since the last one."""
         if price is None:
             return
-        before = self._cache.prices.get(_name(pod))
-        self._cache.prices[_name(pod)] = price
+        before = self._cache.record_price(pod, price)
         key = Key("CompiledAgent", pod["metadata"]["namespace"], labels_of(pod).get(AGENT_LABEL, ""))
-        if agent := self._cache.get(key):
-            hourly = _usd_per_hour(agent, self._pools)
-            if combined := combine_prices(self._cache.serving_prices(key), hourly, None):
-                metrics.record_price(key, combined)
+        snapshot = self._cache.agent_snapshot(key)
+        if snapshot and (costs := conversation_costs(snapshot, self._list_prices, self._pools)):
+            agent_metrics.record_costs(key, snapshot.active_version or "", costs)
         if before is None or has_moved(before, price):
             self._enqueue(pod)
 
@@ -110,17 +115,6 @@ class PodPoller:
         if value is not None and due and published.get(name) != value:
             published[name], self._published[name] = value, now
             self._enqueue(pod)
-
-
-def _usd_per_hour(agent: Object, pools: Pools) -> str:
-    """Price of a replica per hour, also of an agent whose spec has become invalid."""
-    own = str(agent["spec"].get("cost", {}).get("usdPerHour", CostSettings().usd_per_hour))
-    if not agent["spec"].get("serving", {}).get("pool"):
-        return own  # without parsing the spec at every poll
-    try:
-        return serving_usd_per_hour(CompiledAgentSpec.model_validate(agent["spec"]), pools)
-    except ValidationError:
-        return own
 
 
 def _session() -> aiohttp.ClientSession:

@@ -4,7 +4,13 @@ import json
 from collections.abc import Iterator
 
 from subterra_api.job_contract.artifacts import Stage
-from subterra_api.job_contract.environment import BUDGET_VARIABLE, ENDPOINTS_VARIABLE, KEY_VARIABLES, PRICES_VARIABLE
+from subterra_api.job_contract.environment import (
+    BUDGET_VARIABLE,
+    ENDPOINTS_VARIABLE,
+    JUDGING_VARIABLE,
+    KEY_VARIABLES,
+    PRICES_VARIABLE,
+)
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.base import SecretKeyReference
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, Provider
@@ -23,6 +29,8 @@ def provider_env(stage: Stage, inputs: CompileInputs, execution: ExecutionSettin
         values["ANTHROPIC_BASE_URL"] = settings.anthropic.base_url
     if settings.openai.endpoints:
         values[ENDPOINTS_VARIABLE] = json.dumps([endpoint.base_url for endpoint in settings.openai.endpoints])
+    if stage == "evaluate" and execution.judging is not None and execution.judging.mode == "Batch":
+        values[JUDGING_VARIABLE] = execution.judging.model_dump_json(by_alias=True)
     models = [provider for _, provider in providers_called_by(inputs, stage)]
     if prices := _prices(models, settings):
         values[PRICES_VARIABLE] = PRICE_TABLE.dump_json(prices, by_alias=True, exclude_none=True).decode()

@@ -47,6 +47,13 @@ class KeyQueue(Generic[K]):
         """Number of keys that are due now or later."""
         return len(self._due)
 
+    @property
+    def overdue_seconds(self) -> float:
+        """How long the key that waits longest has been due; 0 if none is."""
+        now = asyncio.get_running_loop().time()
+        due = min((self._due[key] for keys in self._ready.values() for key in keys), default=now)
+        return max(0.0, now - due)
+
     def add(self, key: K, after: float = 0.0) -> None:
         """Makes ``key`` due in ``after`` seconds, unless it is due earlier."""
         if key in self._processing and after <= 0:

@@ -20,6 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
+from subterra_testkit.servers.fake_batches import FakeBatches
 from subterra_testkit.servers.fake_model import (
     ANTHROPIC_STOPS,
     OPENAI_STOPS,
@@ -176,6 +177,7 @@ class FakeLLMApi:
     rng: random.Random = field(default_factory=lambda: random.Random(1))
     started: float = field(default_factory=time.monotonic)
     cache: PromptCache = field(default_factory=PromptCache)
+    batches: FakeBatches = field(default_factory=FakeBatches)
 
     @property
     def elapsed(self) -> float:
@@ -262,7 +264,7 @@ class FakeLLMApi:
             read = self.cache.automatic(body, now)
             plain -= read
         plain, written, read = (round(count * self.model.token_factor) for count in (plain, written, read))
-        hour = self.model.cached_for_an_hour
+        hour = self.model.cached_for_an_hour or self.cache.is_for_an_hour(body)
         return Tokens(plain, output, 0 if hour else written, written if hour else 0, read)
 
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -342,9 +344,10 @@ def fake_llm_api(api: FakeLLMApi | None = None, host: str = "127.0.0.1", port: i
 
 
 async def _start(api: FakeLLMApi, host: str, port: int) -> web.AppRunner:
-    app = web.Application()
+    app = web.Application(client_max_size=256 * 1024 * 1024)
     app.router.add_post("/v1/messages", api.serve)
     app.router.add_post("/v1/chat/completions", api.serve)
+    app.router.add_routes(api.batches.routes(api))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024).start()  # as many calls come at once

@@ -12,7 +12,7 @@ CACHE_MINIMUM = {
     "claude-sonnet-5-5": 1024,
 }
 OPENAI_MINIMUM = 1024
-CACHE_SECONDS = 300.0
+CACHE_SECONDS, HOUR = 300.0, 3600.0
 BYTES_PER_TOKEN = 4
 
 
@@ -34,9 +34,14 @@ class PromptCache:
         if not marked or kept < CACHE_MINIMUM.get(body["model"], 1024):
             return whole // BYTES_PER_TOKEN, 0, 0
         known = self.until.get((body["model"], prefix), 0.0) > now
-        self.until[body["model"], prefix] = now + CACHE_SECONDS
+        self.until[body["model"], prefix] = now + (HOUR if self.is_for_an_hour(body) else CACHE_SECONDS)
         rest = whole // BYTES_PER_TOKEN - kept
         return (rest, 0, kept) if known else (rest, kept, 0)
+
+    def is_for_an_hour(self, body: dict[str, Any]) -> bool:
+        """Whether a marked part is to be kept for an hour."""
+        marks = (block.get("cache_control") or {} for block in body.get("system", []))
+        return any(mark.get("ttl") == "1h" for mark in marks)
 
     def automatic(self, body: dict[str, Any], now: float) -> int:
         """Tokens that OpenAI reads from its cache, without any marks."""

@@ -9,9 +9,9 @@ from tests.tools.models import models_directory
 
 from subterra_api.job_contract.environment import MODELS_VARIABLE
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, SentenceEncoder
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import EmbeddingLabeller
-from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, SentenceEncoder
 from subterra_testkit.runs.generation_inputs import travel
 
 FOLDER = Path(os.environ.get(MODELS_VARIABLE) or models_directory()) / MODEL

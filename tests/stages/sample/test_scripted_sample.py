@@ -198,3 +198,23 @@ def test_every_node_without_examples_is_named_at_once(tmp_path: Path) -> None:
     told = sample(str(file))
     assert told.exit_code == 2
     assert all(f"node {node} has no examples" in told.stderr for node in ("greet", "handover"))
+
+
+def test_the_prompts_of_the_evaluation_are_shown_filled_with_each_challenge_once() -> None:
+    told = json.loads(sample(TRAVEL, "--evaluation-prompts", "-o", "json").stdout)
+    assert [prompt["kind"] for prompt in told if prompt["kind"].startswith("simulated customer")] == [
+        "simulated customer",
+        *(prompt["kind"] for prompt in told[1:4]),
+    ]
+    assert {prompt["kind"] for prompt in told[1:4]} == {
+        f"simulated customer, {kind}" for kind in ("change of mind", "ambiguity", "contradiction")
+    }
+    assert [prompt["kind"] for prompt in told[4:]] == [
+        "judge of Task Success, Information Accuracy",
+        "judge of Consistency, Graceful Handling, Naturalness",
+        "labeller",
+    ]
+    assert all("<now>" in prompt["messages"][0]["content"] for prompt in told[1:4])
+    assert not any("{{" in message["content"] for prompt in told[:4] for message in prompt["messages"])
+    text = sample(TRAVEL, "--evaluation-prompts").stdout
+    assert f"=== labeller: scenario {told[-1]['conversation']}" in text

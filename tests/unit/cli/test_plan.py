@@ -112,6 +112,23 @@ def test_a_recompile_plays_what_serves_and_the_anchor_too(tmp_path: Path) -> Non
     assert later["generation"] == first["generation"]
 
 
+def test_judges_in_batches_have_the_price_of_batches_and_models_without_them_are_named(tmp_path: Path) -> None:
+    local = {"name": "openai", "model": "gpt-4.1", "baseURL": "http://vllm/v1"}
+    file = Path(agent(tmp_path, evaluation={"secondJudge": local}))
+    content = yaml.safe_load(file.read_text())
+    single = data(PROCEDURE, str(file))
+    content["spec"]["compile"]["template"]["execution"] = {"judging": {"mode": "Batch"}}
+    file.write_text(yaml.safe_dump(content))
+    batched = data(PROCEDURE, str(file))
+    parts = [{each["part"]: each for each in found["evaluation"]["parts"]} for found in (single, batched)]
+    for name, share in (("judge", 0.5), ("labeller", 0.5), ("second judge", 1), ("customers", 1)):
+        assert parts[1][name]["usd"]["low"] == pytest.approx(share * parts[0][name]["usd"]["low"], abs=1e-3)
+        assert parts[1][name]["calls"] == parts[0][name]["calls"]
+    told = plan(PROCEDURE, str(file)).output
+    assert "in batches, at 50% of the price of single calls: judge, labeller; what is not answered within 120 minutes" in told
+    assert "call by call, because the provider has no batches for the model: second judge" in told
+
+
 def test_the_documented_plan_is_what_the_command_prints() -> None:
     command = "$ subterra plan examples/travel/procedure.yaml examples/models/agent.yaml --recompile\n"
     documented = (ROOT / "docs/guides/costs-and-budgets.md").read_text().partition(command)[2].partition("```")[0]

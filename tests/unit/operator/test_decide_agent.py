@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from subterra_api.v1alpha1.compiledagent import Price, ServingSettings
+from subterra_api.job_contract.messages import PodPrice
+from subterra_api.v1alpha1.compiledagent import ServingSettings
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_operator.decide.agent.candidate import target_of
 from subterra_operator.decide.decision import Decision
@@ -334,8 +335,8 @@ def test_the_price_follows_todays_hourly_price() -> None:
     run = wanted_run(agent)
     deployed = version(agent, run)
     prices = (
-        Price(usd_per_conversation="0.001", conversations=30, usd_per_hour="2.50"),
-        Price(usd_per_conversation="0.003", conversations=10, usd_per_hour="2.50"),
+        PodPrice(usd_per_conversation="0.001", conversations=30, usd_per_hour="2.50"),
+        PodPrice(usd_per_conversation="0.003", conversations=10, usd_per_hour="2.50"),
     )
     decision = decide(agent, runs=(run,), deployments=(deployed,), service=traffic_to(agent, deployed), prices=prices)
     assert decision.status
@@ -347,7 +348,7 @@ def test_new_prices_alone_write_no_status_but_a_lost_pod_does_at_once_and_keeps_
     agent = make.agent()
     run = wanted_run(agent)
     parts: dict[str, Any] = {"runs": (run,), "service": traffic_to(agent, version(agent, run))}
-    price = Price(usd_per_conversation="0.001", usd_per_conversation_with_idle="0.1", conversations=3, usd_per_hour="2.50")
+    price = PodPrice(usd_per_conversation="0.001", usd_per_conversation_with_idle="0.1", conversations=3, usd_per_hour="2.50")
     busier = price.model_copy(update={"conversations": 4, "usd_per_conversation_with_idle": "0.2"})
     first = decide(agent, deployments=(version(agent, run),), prices=(price,), **parts)
     agent["status"] = first.status

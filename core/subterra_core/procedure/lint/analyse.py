@@ -9,6 +9,7 @@ from itertools import islice
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.branches import check_hubs
+from subterra_core.procedure.lint.dependent_values import check_dependencies
 from subterra_core.procedure.lint.findings import Analysis, Finding
 from subterra_core.procedure.lint.gaps import check_gaps
 from subterra_core.procedure.lint.reachability import check_reachability
@@ -25,6 +26,7 @@ _CHECKS = (
     check_nodes,
     check_hubs,
     check_variables,
+    check_dependencies,
     check_otherwise,
     check_closed_values,
     check_gaps,

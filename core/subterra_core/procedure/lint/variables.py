@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
+from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
 from subterra_core.procedure.template import variables_of
 
@@ -24,6 +25,7 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
             problem = f"uses {{{{{unknown}}}}}, which is not declared"
             yield error(name, path, problem, "add it to spec.variables or correct it")
     used |= {node.fact for node in spec.nodes if node.fact}
+    used |= {name for variable in spec.variables for name in bounds_of(variable).values()}
     if names := variables_of(spec.system_prompt):
         problem = f"contains {{{{{names[0]}}}}}, but the system prompt is the same in all conversations"
         fix = "remove it and set the variable's visibility to context: a line with its value then follows the system prompt"

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from subterra_api.v1alpha1.scores import Branch, Interval, Scores
+from subterra_api.v1alpha1.scores import Branch, Interval, MeanTokens, Scores
 from subterra_core.drawing.graph_summary import FailureCounts, TraversalCounts
 from subterra_core.gate.verdict import MIN_SAMPLE
+from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis import statistics
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics, rounded
 from subterra_jobs.evaluate.judge.conformance import Nodes
 from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Result, counted
 from subterra_jobs.evaluate.scenarios.path_cover import path_edges
+from subterra_jobs.evaluate.simulate.agents import in_context_prompt
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
+from subterra_jobs.llm.cost_estimate import text_tokens
 
 MIN_CHALLENGES = 5
 """Graceful Handling is omitted when fewer conversations were challenged."""
@@ -52,6 +55,24 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int) -> Scores:
         branches_judged=len(judged),
         worst_branches=(*judged[:WORST_BRANCHES], *rare[:WORST_RARE]),
         statistics=gate_statistics(arms),
+    )
+
+
+def mean_tokens(graph: Graph, results: Sequence[Result]) -> MeanTokens | None:
+    """Tokens of the mean finished conversation; `None` if the server reported none."""
+    finished = [result for result in results if result.conversation.error is None]
+    replies = [reply for result in finished for reply in result.conversation.replies]
+    read, written = sum(reply.prompt_tokens for reply in replies), sum(reply.completion_tokens for reply in replies)
+    if not read or not written:
+        return None
+    hubs = {node.id for node in graph.spec.nodes if len(node.next) > 1}
+    passed = sum(node in hubs for result in finished for node in result.replay.path)
+    return MeanTokens(
+        prompt=round(read / len(finished), 2),
+        completion=round(written / len(finished), 2),
+        procedure=text_tokens(in_context_prompt(graph.spec)),
+        nodes=len(graph.spec.nodes),
+        hubs=round(passed / len(finished), 2),
     )
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from subterra_api.v1alpha1.procedure import Role
 from subterra_core.procedure.graph import Graph, Path, Step
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel, Nodes
 from subterra_jobs.evaluate.judge.rule_labeller import Label
 
 SECOND_CANDIDATE_COST, UNLABELLED_COST, ILLEGAL_STEP_COST, MISLABELLED_COST = 1, 1, 3, 4
@@ -19,16 +20,6 @@ _MAX_RUN = 12
 """Longest run of nodes of one speaker that is considered."""
 _DEVIATIONS = 2
 """Likeliest candidates of an agent's turn that are considered as a step that is not due."""
-
-Nodes = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class CandidateLabel:
-    """A candidate label of a turn: the nodes it utters, and where a customer's decision leads, or `None` if unstated."""
-
-    nodes: Nodes
-    to: str | None = None
 
 
 @dataclass(frozen=True)

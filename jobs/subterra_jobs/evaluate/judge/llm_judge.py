@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +20,10 @@ from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge
 from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
 from subterra_jobs.evaluate.simulate.conversation import ArmSimulations, Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
+from subterra_jobs.llm.batches.call_collector import UnansweredCallError
 from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Message, Request
-from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.metered_client import Caller
 
 TRIES = 3
 """Unusable responses to one call before the judgement is missing."""
@@ -43,7 +45,7 @@ class LLMJudge:
     evaluation resumes, but never by another one.
     """
 
-    def __init__(self, graph: Graph, provider: Provider, caller: MeteredClient, salt: str) -> None:
+    def __init__(self, graph: Graph, provider: Provider, caller: Caller, salt: str) -> None:
         self._caller, self._salt = caller, salt
         self._systems = [judge_system_prompt(part, graph.spec) for part in PARTS]
         self.name = provider.model or provider.name
@@ -68,6 +70,13 @@ class LLMJudge:
             scores[GRACEFUL] = min(UNCHALLENGED_CAP, scores[GRACEFUL])
         evidence = {name: reason for name, (_, reason) in scored.items()}
         return Judgement(scores, challenged, (), evidence, self.fingerprint)
+
+    async def ask_all(self, scenario: Scenario, conversation: Conversation, repeat: int = 0) -> None:
+        """Asks for every part, even where an earlier one has no response: for a caller that only notes the calls."""
+        if conversation.error is None:
+            for part, system in zip(PARTS, self._systems, strict=True):
+                with suppress(UnansweredCallError):
+                    await self._ask(part, system, scenario, conversation, repeat)
 
     async def close(self) -> None:
         """Closes connections."""

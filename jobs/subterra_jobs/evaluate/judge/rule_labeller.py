@@ -10,16 +10,10 @@ from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import agent_templates
+from subterra_jobs.dialogue.similarity.closest_examples import MAX_CHAIN, MAX_CHAINS, REPLY_LIMIT
+from subterra_jobs.dialogue.similarity.mentioned_values import Slots
 from subterra_jobs.dialogue.wording_patterns import Pattern, compile_pattern, max_value_length
 from subterra_jobs.errors import InvalidInputError
-
-MAX_CHAIN = 4
-"""Agent nodes in a row that one reply may utter."""
-MAX_CHAINS = 2000
-REPLY_LIMIT = 2000
-"""Longer replies are not recognized: the model got stuck, and matching them could be slow."""
-
-Slots = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

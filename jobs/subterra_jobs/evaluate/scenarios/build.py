@@ -12,7 +12,7 @@ from subterra_api.digest import sha256, short
 from subterra_api.job_contract.messages import Evaluation
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
-from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, sample_values
+from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, kind_for_models, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.evaluate.scenarios import customer_profiles
 from subterra_jobs.evaluate.scenarios.customer_profiles import CustomerProfile
@@ -59,7 +59,8 @@ def _distinct_scenario(
 def _draw_scenario(graph: Graph, draft: _Draft, rng: random.Random) -> Scenario:
     index, path, profile = draft.index, draft.path, draft.profile
     unseen = index % 2 == 1
-    drawn = sample_values(graph.spec.variables, rng, unseen=unseen, rich=profile is None)  # a scripted customer has no profile
+    kind = "rich" if profile is None else kind_for_models(graph.spec)  # a scripted customer has no profile
+    drawn = sample_values(graph.spec.variables, rng, unseen=unseen, kind=kind)
     values = fit_values_to_path(graph, path, drawn, rng)
     opener = rng.choice(graph.spec.openers) if graph.spec.openers and index // 2 % 2 == 0 else None
     scenario = Scenario("", unseen, path, values, opener, (), True, profile=profile)
@@ -92,6 +93,7 @@ def _with_goals(graph: Graph, scenario: Scenario, profile: CustomerProfile, rng:
     persona = [persona.description for persona in graph.spec.personas if persona.name == profile.persona]
     meanings = [variable.description for variable in graph.spec.variables if variable.visibility == "customer"]
     person = [opener, asdict(profile), challenge and asdict(challenge), goals, persona, meanings]
+    person += [] if graph.spec.style is None else ["styled"]  # whose situation has less
     return replace(
         scenario,
         id=_scenario_id(path, sorted(values.items()), *person),

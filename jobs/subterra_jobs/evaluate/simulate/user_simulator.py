@@ -8,6 +8,7 @@ from typing import Protocol
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.path_variables import mentioned_on_path
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript, xml_block
 from subterra_jobs.evaluate.scenarios.customer_profiles import GROUPS, REALISM, SATISFACTION, STYLES, ChallengeKind
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
@@ -154,7 +155,7 @@ def customer_request(spec: ProcedureSpec, scenario: Scenario, chat: ChatMessages
     goals = "\n".join(f"{number}. {render(goal, values)}" for number, goal in enumerate(scenario.goals, 1))
     parts = [
         _profile_block(spec, scenario),
-        _situation_block(spec, values),
+        _situation_block(spec, scenario, values),
         xml_block("wishes", goals),
         numbered_transcript(chat),
         _challenge_block(scenario, turn),
@@ -199,8 +200,10 @@ def _profile_block(spec: ProcedureSpec, scenario: Scenario) -> str:
     return xml_block("you", "\n".join(filter(None, [persona, *traits])))
 
 
-def _situation_block(spec: ProcedureSpec, values: Mapping[str, str]) -> str:
-    known = [variable for variable in spec.variables if variable.visibility == "customer"]
+def _situation_block(spec: ProcedureSpec, scenario: Scenario, values: Mapping[str, str]) -> str:
+    """With a `style`, only what the path is about; else all, as in conversations that were played before the field existed."""
+    names = {variable.name for variable in spec.variables} if spec.style is None else mentioned_on_path(spec, scenario.path)
+    known = [variable for variable in spec.variables if variable.visibility == "customer" and variable.name in names]
     lines = [f"- {variable.name}: {values[variable.name]}" + _in_brackets(variable.description) for variable in known]
     return xml_block("situation", "\n".join(lines) or "- nothing special")
 

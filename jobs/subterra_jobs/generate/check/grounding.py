@@ -6,7 +6,7 @@ are ignored, since "cheaper" or "a phone" can mean anything. Numbers: one of thr
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph
@@ -65,11 +65,13 @@ class GroundingChecker:
 
     def problem(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance], text: str) -> str | None:
         """What is ungrounded in the words of the node at ``position`` of the path, or `None`."""
-        twist = spec.customer.twist
+        twist, challenge = spec.customer.twist, spec.customer.challenge
+        if challenge is not None and challenge.position == position:
+            return None  # what the customer takes back is named
         if twist is not None and twist.position == position and twist.kind != "several facts":
             return None  # off the subject, or corrected within the turn: the false value is intended
         history = "\n".join(filter(None, [spec.customer.opener, *(utterance.text for utterance in previous)]))
-        turn = _Turn(spec, position, history, text)
+        turn = _Turn(replace(spec, values=spec.values_at(position)), position, history, text)
         return self._name_problem(turn) or self._contact_problem(turn) or self._number_problem(turn)
 
     def _node(self, turn: _Turn) -> Node:

@@ -33,6 +33,27 @@ class Twist:
     """The variable concerned, if any."""
 
 
+ChallengeKind = Literal["change of mind", "ambiguity", "contradiction"]
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A difficulty for the agent, of one of the evaluation's kinds, at one customer turn of a procedure with a `style`."""
+
+    kind: ChallengeKind
+    position: int
+    """Index of the turn's node in the path. Before it, a customer who changes their mind has the value `other`."""
+    about: str = ""
+    """The variable concerned, if any."""
+    other: str = ""
+    """An untrue value of it."""
+
+    @property
+    def has_aside(self) -> bool:
+        """Whether the agent asks back before the turn: an exchange that the flowchart does not have."""
+        return self.kind != "change of mind"
+
+
 @dataclass(frozen=True)
 class CustomerStyle:
     """How the customer of one conversation talks."""
@@ -43,6 +64,7 @@ class CustomerStyle:
     twist: Twist | None = None
     greeted: bool = False
     """True if the agent had already greeted the customer before the opener."""
+    challenge: Challenge | None = None
 
 
 def draw_customer_style(graph: Graph, path: Path, values: Mapping[str, str], index: int, *key: object) -> CustomerStyle:

@@ -1,8 +1,8 @@
 """Plans a dataset: one spec per conversation, with its path, its scenario and its side of the train/held-out split. Pure.
 
-A plan depends on the procedure, the number of conversations, the seeds, and whether the teacher is scripted: then the values are
-rich (`dialogue/sampling.py`). It depends on nothing else: not on workers, models or cached turns. Most conversations are *base*
-conversations that follow the edges' weights. Each of their choices is a hash of seed, conversation, node and visit, so edits
+A plan depends on the procedure, the number of conversations, the seeds, and whether the teacher is scripted, which decides on the
+kind of values (`dialogue/sampling.py`). It depends on nothing else: not on workers, models or cached turns. Most conversations are
+*base* conversations that follow the edges' weights. Each of their choices is a hash of seed, conversation, node and visit, so edits
 elsewhere in the procedure leave them unchanged. The rest are *top-ups*, named after the node n-gram they were added for: enough of
 them that every edge and every pair of consecutive edges occurs in `FLOOR` training conversations, and that every terminal has its
 share.
@@ -21,7 +21,7 @@ from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
-from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_values, walk_path
+from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, sample_each, walk_path
 from subterra_jobs.generate.plan.customer_style import CustomerStyle, draw_customer_style
 from subterra_jobs.generate.plan.hash_random import rng, weighted_rendezvous
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
@@ -35,6 +35,7 @@ from subterra_jobs.generate.plan.split import (
     scenario_to_hold_out,
     scenarios_to_train,
 )
+from subterra_jobs.generate.plan.styled_customer import draw_styled_customer
 
 FLOOR = 3
 """Minimum count of each edge and each pair of consecutive edges in training, as far as the number of conversations allows."""
@@ -62,6 +63,13 @@ class ConversationSpec:
     """Decisions that the blind reader has to identify; only pilot conversations have any."""
     copy: bool = False
     """Held out although others train on the same scenario: it measures new words, not a new path."""
+
+    def values_at(self, position: int) -> dict[str, str]:
+        """The values as the customer has them at a turn: one who changes their mind later has another one until then."""
+        challenge = self.customer.challenge
+        if challenge is None or challenge.has_aside or position >= challenge.position:
+            return self.values
+        return self.values | {challenge.about: challenge.other}
 
     @property
     def is_training(self) -> bool:
@@ -168,7 +176,7 @@ class _SeedPlan:
     def __init__(self, graph: Graph, space: PathSpace, seed: int, generation: Generation) -> None:
         self._graph, self._space, self._seed = graph, space, seed
         self._count, self._held_out_percent = generation.conversations, generation.held_out_percent
-        self._rich = generation.teacher.name == "scripted"
+        self._values_kind: ValueKind = "rich" if generation.teacher.name == "scripted" else kind_for_models(graph.spec)
         self._scenarios = _ScenarioDigests(graph)
         self._shares = {(terminal,): least for terminal, least in terminal_shares(graph.spec).items()}
         frequency = space.ngrams
@@ -215,15 +223,14 @@ class _SeedPlan:
     def _spec(self, name: str, path: Path, values: dict[str, str], index: int, *key: object) -> ConversationSpec:
         scenario = self._scenarios.digest(path, values)
         held_out = int(scenario[:8], 16) % 100 < self._held_out_percent and scenario not in self._trained
-        customer = draw_customer_style(self._graph, path, values, index, *key)
+        draw = draw_styled_customer if self._values_kind == "real" else draw_customer_style
+        customer = draw(self._graph, path, values, index, *key)
         return ConversationSpec(name, self._seed, path, values, scenario, held_out, customer)
 
     def _values(self, name: str) -> dict[str, str]:
-        """A value for each variable, drawn independently, so that adding a variable changes no other value."""
-        values: dict[str, str] = {}
-        for variable in self._graph.spec.variables:
-            values |= sample_values([variable], rng(name, "value", variable.name), unseen=False, rich=self._rich)
-        return values
+        """A value for each variable, drawn by its own name, so that adding a variable changes no value that it does not bound."""
+        variables = self._graph.spec.variables
+        return sample_each(variables, lambda variable: rng(name, "value", variable), unseen=False, kind=self._values_kind)
 
     def _top_ups(self, base: Sequence[ConversationSpec], counts: Counter[NodeNgram]) -> list[ConversationSpec]:
         """The top-ups that ``base`` needs: everything once and the terminals' shares, before anything twice."""

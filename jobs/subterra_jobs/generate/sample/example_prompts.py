@@ -8,8 +8,10 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.dummy import dummy_utterances
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.plan.customer_style import ChallengeKind
 from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import Prompts
+from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.llm.client import Request
 
 KINDS = (
@@ -19,8 +21,17 @@ KINDS = (
     "customer turn with a digression",
     "customer turn with a correction",
     "customer turn with several facts",
+    "customer turn with a change of mind",
+    "customer turn that is ambiguous",
+    "agent turn that asks what is meant",
+    "customer turn that contradicts",
+    "agent turn that asks what is right",
     "blind reader",
 )
+_ASIDES: dict[ChallengeKind, tuple[str, str]] = {
+    "ambiguity": ("customer turn that is ambiguous", "agent turn that asks what is meant"),
+    "contradiction": ("customer turn that contradicts", "agent turn that asks what is right"),
+}
 _TALK = 2
 """Utterances that should come before, so that the prompt shows how a conversation is passed on."""
 
@@ -49,7 +60,7 @@ def example_prompts(graph: Graph, plan: Sequence[ConversationSpec]) -> list[Exam
         if len(with_talk) == len(KINDS):
             break
     chosen = first | with_talk
-    prompts = Prompts(graph)
+    prompts = prompts_for(graph)
     return [_example(graph, prompts, kind, *chosen[kind]) for kind in KINDS if kind in chosen]
 
 
@@ -58,6 +69,10 @@ def _places(graph: Graph, plan: Sequence[ConversationSpec]) -> Iterator[tuple[st
     for spec in plan:
         for position in range(len(spec.path)):
             yield _kind(graph, spec, position), spec, position
+        challenge = spec.customer.challenge
+        if challenge is not None and challenge.has_aside and not spec.audited:
+            for kind in _ASIDES[challenge.kind]:
+                yield kind, spec, challenge.position
         for decision in spec.audited:
             yield "blind reader", spec, decision.position
 
@@ -66,6 +81,9 @@ def _kind(graph: Graph, spec: ConversationSpec, position: int) -> str:
     node, twist = graph.nodes[spec.path[position]], spec.customer.twist
     if node.role == "agent":
         return "agent turn"
+    challenge = spec.customer.challenge
+    if challenge is not None and challenge.position == position and not challenge.has_aside:
+        return "customer turn with a change of mind"
     if twist is not None and twist.position == position:
         return f"customer turn with {'several facts' if twist.kind == 'several facts' else f'a {twist.kind}'}"
     edge = graph.edge(node.id, spec.path[position + 1]) if position + 1 < len(spec.path) else None
@@ -74,7 +92,12 @@ def _kind(graph: Graph, spec: ConversationSpec, position: int) -> str:
 
 def _example(graph: Graph, prompts: Prompts, kind: str, spec: ConversationSpec, position: int) -> ExamplePrompt:
     said = _utterances(graph, spec)
-    if kind == "blind reader":
+    asides = [aside for kinds in _ASIDES.values() for aside in kinds]
+    if kind in asides:
+        assert isinstance(prompts, StyledPrompts), "only a plan under a style has such turns"
+        customer = None if kind.startswith("customer") else "(the customer's words)"
+        request = prompts.aside(spec, position, said[:position], customer)
+    elif kind == "blind reader":
         decision = next(each for each in spec.audited if each.position == position)
         request = prompts.branch_reading(spec, decision, said[: position + 1])
     else:

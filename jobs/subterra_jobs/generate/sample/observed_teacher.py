@@ -56,6 +56,12 @@ class ObservedTeacher:
         self._on_reply()
         return reply
 
+    async def write_aside(self, conversation: Conversation, customer: str | None, attempt: int) -> TeacherReply:
+        """See `Teacher`."""
+        reply = await self._teacher.write_aside(conversation, customer, attempt)
+        self._on_reply()
+        return reply
+
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """See `Teacher`."""
         reply = await self._teacher.guess_branch(conversation, decision)

@@ -1,14 +1,22 @@
 """The LLM teacher: one call to a provider per node."""
 
+import random
+
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import Detour, DetourKind, draw_detour
 from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.plan.plan import ConversationSpec
-from subterra_jobs.generate.write.prompts import Prompts, parse_choice
+from subterra_jobs.generate.write.prompts import parse_choice
+from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.generate.write.turn_keys import TurnKeys
 from subterra_jobs.generate.write.writer import BadTurnError, HopelessTurnError, TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.behavior.stops import FILTERED, THINKING, explained
+from subterra_jobs.llm.client import Request
 from subterra_jobs.llm.metered_client import MeteredClient
+
+STYLED_DETOUR_SHARES: dict[DetourKind, float] = {"off topic": 0.08, "after end": 0.08}
+"""Share of the conversations of a procedure with a `style` that get a detour, by its kind."""
 
 
 class LLMTeacher:
@@ -17,12 +25,25 @@ class LLMTeacher:
     costs_money = True
 
     def __init__(self, graph: Graph, client: MeteredClient) -> None:
-        self._prompts, self._keys, self._client = Prompts(graph), TurnKeys(graph), client
+        self._prompts, self._keys, self._client = prompts_for(graph), TurnKeys(graph), client
+        self._graph = graph
 
     async def write_turn(self, conversation: Conversation, attempt: int) -> TeacherReply:
         """The model's words for the next node. Raises BadTurnError if the response was cut off, or the model declined."""
         spec, position = conversation.spec, len(conversation.utterances)
-        request = self._prompts.turn(spec, position, conversation.utterances)
+        request = self._prompts.turn(spec, position, conversation.utterances, conversation.detour)
+        return await self._reply(conversation, request, attempt)
+
+    async def write_aside(self, conversation: Conversation, customer: str | None, attempt: int) -> TeacherReply:
+        """The model's words for the exchange before a challenge. Raises as `write_turn`."""
+        assert isinstance(self._prompts, StyledPrompts), "only procedures with a style have challenges"
+        spec, position = conversation.spec, len(conversation.utterances)
+        request = self._prompts.aside(spec, position, conversation.utterances, customer)
+        return await self._reply(conversation, request, attempt)
+
+    async def _reply(self, conversation: Conversation, request: Request, attempt: int) -> TeacherReply:
+        """The response, which is a turn at the next node or just before it."""
+        spec, position = conversation.spec, len(conversation.utterances)
         key = self._keys.turn(spec, conversation.turn_keys, request, attempt)
         labels = {"conversation": spec.id, "node": spec.path[position]}
         response, reused = await self._client.complete(key, request, labels, priority=position)
@@ -40,8 +61,18 @@ class LLMTeacher:
         response, reused = await self._client.complete(key, request, labels, priority=position)
         return TeacherReply(parse_choice(decision, response.text), key, reused)
 
-    def detour(self, spec: ConversationSpec) -> None:
-        """None: the model's own conversations stay as they are."""
+    def detour(self, spec: ConversationSpec) -> Detour | None:
+        """With a `style`, an exchange off the topic or after the end for a share of the conversations; none in the pilot.
+
+        Its words are those of scripted customers and of `otherwise`: they cost nothing, and the agent's are the author's.
+        """
+        rng = random.Random(f"{spec.id}:detour")
+        point = rng.random()
+        for kind, share in STYLED_DETOUR_SHARES.items():
+            point -= share
+            if point < 0 and self._graph.spec.style is not None and not spec.audited:
+                return draw_detour(self._graph, spec.path, spec.values, kind, rng, held_out=False)
+        return None
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from subterra_api.v1alpha1.procedure import Node
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.sampling import context_lines
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.customer_style import TwistKind
@@ -61,8 +62,11 @@ class Prompts:
         self._reader = _joined(_READER)
         self._customer = _joined(_CUSTOMER, _FORM, "Kinds of customers:\n" + personas if personas else "")
 
-    def turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance]) -> Request:
-        """The request for the words of the node at ``position`` of the path, after the utterances ``previous``."""
+    def turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance], detour: Detour | None = None) -> Request:
+        """The request for the words of the node at ``position`` of the path, after the utterances ``previous``.
+
+        ``detour`` is the exchange that was written before a challenge; without a `style` there is none.
+        """
         if self._graph.nodes[spec.path[position]].role == "agent":
             return self._agent_turn(spec, position, previous)
         return self._customer_turn(spec, position, previous)
@@ -96,7 +100,7 @@ class Prompts:
     def _when(self, node: Node, spec: ConversationSpec, position: int) -> str | None:
         """The condition of the branch taken, if it has one."""
         edge = self._graph.edge(node.id, spec.path[position + 1]) if position + 1 < len(spec.path) else None
-        return render(edge.when, spec.values) if edge and edge.when else None
+        return render(edge.when, spec.values_at(position)) if edge and edge.when else None
 
     def _situation(self, spec: ConversationSpec) -> str:
         known = [variable for variable in self._graph.spec.variables if variable.visibility == "customer"]

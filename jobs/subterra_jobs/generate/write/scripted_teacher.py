@@ -11,6 +11,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import Detour, DetourKind, draw_detour
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
+from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.scripted_reader import RuleReader
@@ -40,6 +41,10 @@ class ScriptedTeacher:
             phrasing = None if spec.audited else self._phrasing
             self._id, self._script = spec.id, scripted_utterances(self._graph, spec.path, spec.values, rng, phrasing)
         return TeacherReply(self._script[len(conversation.utterances)].text)
+
+    async def write_aside(self, conversation: Conversation, customer: str | None, attempt: int) -> TeacherReply:
+        """Never called: plans for the scripted teacher have no challenges."""
+        raise InvalidInputError(f"conversation {conversation.spec.id} has a challenge, which the scripted teacher cannot write")
 
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """The guess of a `RuleReader`."""

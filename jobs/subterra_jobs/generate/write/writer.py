@@ -1,11 +1,12 @@
 """Writes one conversation turn by turn with any teacher."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.detours import Detour, with_detour
+from subterra_jobs.dialogue.detours import Detour, DetourKind, with_detour
 from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages
 from subterra_jobs.errors import InvalidInputError
@@ -47,6 +48,10 @@ class Teacher(Protocol):
         """The words of the next node on the path. Raises BadTurnError, or a StageError if the stage cannot continue."""
         ...
 
+    async def write_aside(self, conversation: Conversation, customer: str | None, attempt: int) -> TeacherReply:
+        """The customer's words before a turn with a challenge, or what the agent asks once these are given. Raises as above."""
+        ...
+
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """The branch that a reader of the conversation up to the decision chooses; empty if the words name none."""
         ...
@@ -71,9 +76,13 @@ class Writer:
         """The finished conversation. ``raise_if_cancelled`` is called before each turn."""
         while not conversation.finished:
             raise_if_cancelled()
-            step = self._guess_next if conversation.written else self._write_next
-            conversation = await step(conversation)
+            conversation = await self._step(conversation)(conversation)
         return conversation
+
+    def _step(self, conversation: Conversation) -> Callable[[Conversation], Awaitable[Conversation]]:
+        if conversation.written:
+            return self._guess_next
+        return self._write_aside if conversation.needs_aside else self._write_next
 
     async def _write_next(self, conversation: Conversation) -> Conversation:
         """The conversation with one more turn, or dropped."""
@@ -90,8 +99,41 @@ class Writer:
         )
         if not longer.written:
             return longer
-        whole = replace(longer, detour=self._teacher.detour(spec))
+        whole = replace(longer, detour=longer.detour or self._teacher.detour(spec))
         return replace(whole, drop_reason=conversation_problem(messages(self._graph, whole)))
+
+    async def _write_aside(self, conversation: Conversation) -> Conversation:
+        """The conversation with the exchange before its challenge, or dropped."""
+        challenge, path = conversation.spec.customer.challenge, conversation.spec.path
+        assert challenge is not None, "only a challenge has an aside"
+        try:
+            customer = await self._usable_aside(conversation, None)
+            agent = await self._usable_aside(conversation, customer.text)
+        except BadTurnError as error:
+            return replace(conversation, drop_reason=f"node {path[challenge.position]} {error}")
+        roles = [self._graph.nodes[node].role for node in path[: challenge.position]]
+        at = sum(role == "user" and before != "user" for before, role in pairwise(["", *roles]))
+        kind: DetourKind = "ambiguity" if challenge.kind == "ambiguity" else "contradiction"
+        reused = conversation.reused + customer.reused + agent.reused
+        return replace(conversation, detour=Detour(kind, at, customer.text, agent.text), reused=reused)
+
+    async def _usable_aside(self, conversation: Conversation, customer: str | None) -> TeacherReply:
+        """The first reply of the right form. Raises BadTurnError."""
+        problem = "says nothing"
+        for attempt in range(1 + MAX_REWRITES):
+            try:
+                reply = await self._teacher.write_aside(conversation, customer, attempt)
+            except HopelessTurnError:
+                raise
+            except BadTurnError as error:
+                problem = str(error)
+                continue
+            text = " ".join(reply.text.split())
+            new_problem = self._checker.utterance(text)
+            if new_problem is None:
+                return replace(reply, text=text)
+            problem = new_problem
+        raise BadTurnError(problem)
 
     async def _guess_next(self, conversation: Conversation) -> Conversation:
         """The conversation with one more guess of the blind reader, who sees nothing beyond the decision."""

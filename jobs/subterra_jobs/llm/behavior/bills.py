@@ -25,10 +25,11 @@ class Tariff:
         hour = price.input * HOUR_FACTOR * usage.cache_write_1h / MILLION
         return (plain + hour) * usage.price_factor
 
-    def most(self, sent: int, output: int) -> Decimal:
+    def most(self, sent: int, output: int, *, cached_for_an_hour: bool = False) -> Decimal:
         """Upper bound for a prompt of at most `sent` tokens, all written to the cache, and a response of `output`."""
         price = self._for(sent)
-        return call_cost(price, 0, output, cache_write=0) + max(price.input, price.cache_write) * sent / MILLION
+        written = max(price.input, price.cache_write, price.input * HOUR_FACTOR * cached_for_an_hour)
+        return call_cost(price, 0, output, cache_write=0) + written * sent / MILLION
 
     def _for(self, sent: int) -> TokenPrice:
         """The prices of a request whose prompt has `sent` tokens."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from subterra_api.digest import significant_fields
@@ -93,6 +94,12 @@ def long_prompts_of(provider: Provider) -> LongPrompts | None:
     """The surcharge on long prompts to this provider's model, if it is known to have one."""
     model = _model(provider)
     return None if model is None else model.long_prompts
+
+
+def batch_factor_of(provider: Provider) -> Decimal:
+    """Price of calls in batches relative to single ones; 1 for a model that has no batches, or none that are cheaper."""
+    model = _model(provider)
+    return Decimal(1) if model is None else model.batch_factor
 
 
 def _allowed(model: HostedModel) -> tuple[str, ...]:

@@ -1,13 +1,24 @@
 """The agent's price, combined from its pods' measurements, and which of them its status reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from subterra_api.v1alpha1.compiledagent import Price
+from pydantic import ValidationError
+
+from subterra_api.job_contract.messages import PodPrice, ServedWork
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CostSettings, Price
+from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import timestamp
-from subterra_core.pricing import format_usd
+from subterra_core.node_pools import Pools, serving_usd_per_hour
+from subterra_core.pricing import TokenPrice, UnknownModelError, price_of
+from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare
+from subterra_core.serving_costs.serving_price import measured_token_price, price_of_work, total_work
 from subterra_operator.decide.decision import seconds_since
+from subterra_operator.labels import RUN_ANNOTATION, VERSION_LABEL, annotations_of, labels_of
+from subterra_operator.snapshot import AgentSnapshot
 
 REPORT_SECONDS = 3600.0
 """Least time between two prices in the status: it is for people and `kubectl get`, the metrics have every measurement."""
@@ -46,29 +57,62 @@ def _measured(price: Price | None, now: datetime) -> Price | None:
     return price.model_copy(update={"measured_at": timestamp(now)}) if price else None
 
 
-def combine_prices(prices: Sequence[Price], usd_per_hour: str, compile_usd: str | None) -> Price | None:
-    """One price for all pods, weighted by their conversations and scaled to the current hourly price."""
+def combine_prices(prices: Sequence[PodPrice], usd_per_hour: str, compile_usd: str | None) -> Price | None:
+    """One price for all pods at the current hourly price: their dollars over their conversations, idle pods included."""
     if not prices and compile_usd is None:
         return None
-    conversations = sum(price.conversations or 0 for price in prices)
+    work = total_work(_work_of(price) for price in prices)
     idle = [price.idle_percent for price in prices if price.idle_percent is not None]
-    return Price(
-        usd_per_conversation=_mean(prices, "usd_per_conversation", usd_per_hour),
-        usd_per_conversation_with_idle=_mean(prices, "usd_per_conversation_with_idle", usd_per_hour),
-        usd_per_hour=usd_per_hour,
-        conversations=conversations if prices else None,
-        idle_percent=round(sum(idle) / len(idle)) if idle else None,
-        compile_usd=compile_usd,
-    )
+    combined = price_of_work(work, Decimal(usd_per_hour))
+    update = {
+        "usd_per_hour": usd_per_hour,
+        "conversations": combined.conversations if prices else None,
+        "idle_percent": combined.idle_percent if work.seconds else round(sum(idle) / len(idle)) if idle else None,
+        "compile_usd": compile_usd,
+    }
+    return combined.model_copy(update=update)
 
 
-def _mean(prices: Sequence[Price], field: str, usd_per_hour: str) -> str | None:
-    weighted, weights = Decimal(0), Decimal(0)
-    for price in prices:
-        value, weight = getattr(price, field), Decimal(price.conversations or 0)
-        if value is None or not weight:
-            continue
-        measured_at = Decimal(price.usd_per_hour or usd_per_hour)
-        scale = Decimal(usd_per_hour) / measured_at if measured_at else Decimal(1)
-        weighted, weights = weighted + Decimal(value) * scale * weight, weights + weight
-    return format_usd(weighted / weights) if weights else None
+def _work_of(price: PodPrice) -> ServedWork:
+    """A pod's work; for an exporter of an earlier release what its rounded figures say."""
+    hourly = Decimal(price.usd_per_hour or 0)
+    if price.work is not None or not price.conversations or not hourly:
+        return price.work or ServedWork(conversations=float(price.conversations or 0))
+    per_dollar = price.conversations * 3600 / hourly
+    busy = Decimal(price.usd_per_conversation or 0) * per_dollar
+    total = Decimal(price.usd_per_conversation_with_idle or price.usd_per_conversation or 0) * per_dollar
+    return ServedWork(busy_seconds=float(busy), seconds=float(total), conversations=float(price.conversations))
+
+
+def conversation_costs(snapshot: AgentSnapshot, given: Mapping[str, TokenPrice], pools: Pools) -> ConversationCosts | None:
+    """Exact prices of the version with traffic, for metrics; `None` before a pod has reported or if the agent's cost is invalid.
+
+    ``given`` are the administrator's prices of hosted models, ``pools`` of nodes.
+    """
+    try:
+        settings = CostSettings.model_validate(snapshot.agent["spec"].get("cost") or {})
+    except ValidationError:
+        return None
+    if not snapshot.prices or snapshot.active_version is None:
+        return None
+    work, hourly = total_work(_work_of(price) for price in snapshot.prices), usd_per_hour_of(snapshot.agent, settings, pools)
+    serving = [each for each in snapshot.deployments if labels_of(each).get(VERSION_LABEL) == snapshot.active_version]
+    run = snapshot.run(annotations_of(serving[0]).get(RUN_ANNOTATION)) if serving else None
+    status = CompileRunStatus.model_validate((run or {}).get("status") or {})
+    compared: tuple[Compared, ...] = ()
+    if status.scores is not None:
+        with suppress(UnknownModelError):
+            hosted = price_of(settings.comparator, given)
+            compared = tuple(compare(status.scores, settings.comparator, hosted, measured_token_price(work, hourly)))
+    paid = Decimal(status.usd) if status.usd is not None else None
+    return ConversationCosts(work, hourly, paid, compared)
+
+
+def usd_per_hour_of(agent: Mapping[str, Any], own: CostSettings, pools: Pools) -> Decimal:
+    """Price of a replica per hour, also of an agent whose spec has become invalid."""
+    if not agent["spec"].get("serving", {}).get("pool"):
+        return Decimal(own.usd_per_hour)  # without parsing the spec at every poll
+    try:
+        return Decimal(serving_usd_per_hour(CompiledAgentSpec.model_validate(agent["spec"]), pools))
+    except ValidationError:
+        return Decimal(own.usd_per_hour)

@@ -94,22 +94,21 @@ def test_a_run_that_ends_in_time_is_only_warned() -> None:
     assert any(write.key.kind == "Job" for write in decision.writes)
 
 
-def days(model: str) -> float | None:
+def retires_on(model: str) -> date | None:
     labels = {"namespace": AGENT.namespace, "agent": AGENT.name, "model": model}
-    return metrics.REGISTRY.get_sample_value("subterra_model_retirement_days", labels)
+    found = metrics.REGISTRY.get_sample_value("subterra_hosted_model_retirement_timestamp_seconds", labels)
+    return None if found is None else datetime.fromtimestamp(found, UTC).date()
 
 
-def test_the_metric_counts_the_days_of_models_with_a_date() -> None:
+def test_the_metric_has_the_day_of_models_with_a_date() -> None:
     model_metrics.record_retirements(AGENT, paid_agent(), date(2027, 1, 4))
-    assert (days("gpt-4.1"), days("claude-sonnet-4-6")) == (10, None)
-    model_metrics.record_retirements(AGENT, paid_agent(), date(2027, 1, 16))
-    assert days("gpt-4.1") == -2
+    assert (retires_on("gpt-4.1"), retires_on("claude-sonnet-4-6")) == (date(2027, 1, 14), None)
     changed = paid_agent()
     changed["spec"]["compile"]["template"]["evaluation"]["secondJudge"]["model"] = "gpt-5.1"
     model_metrics.record_retirements(AGENT, changed, date(2027, 1, 16))
-    assert (days("gpt-4.1"), days("gpt-5.1")) == (None, 75)
-    model_metrics.forget_retirements(AGENT)
-    assert days("gpt-5.1") is None
+    assert (retires_on("gpt-4.1"), retires_on("gpt-5.1")) == (None, date(2027, 4, 1))
+    model_metrics.forget(AGENT)
+    assert retires_on("gpt-5.1") is None
 
 
 @pytest.mark.parametrize("compile", [None, {"procedureRef": 3}])
@@ -117,17 +116,17 @@ def test_an_invalid_or_empty_spec_has_no_metric_and_breaks_nothing(compile: Any)
     agent = make.agent()
     agent["spec"]["compile"] = compile
     model_metrics.record_retirements(AGENT, agent, date(2027, 1, 4))
-    assert days("gpt-4.1") is None
+    assert retires_on("gpt-4.1") is None
 
 
 def test_the_condition_metric_goes_when_the_condition_does() -> None:
-    labels = {"namespace": AGENT.namespace, "agent": AGENT.name, "condition": "ModelRetirement"}
+    labels = {"namespace": AGENT.namespace, "agent": AGENT.name, "condition": "ModelRetirement", "status": "True"}
     name = "subterra_compiledagent_condition"
     for status, value in (
         (agent_at(END, paid_agent()).status, 1),
         ({}, 1),
         (agent_at(END, make.agent()).status, None),
     ):
-        metrics.record_status(AGENT, status or {}, paid_agent())
+        metrics.record_status(AGENT, status or {}, paid_agent(), datetime.now(UTC))
         assert metrics.REGISTRY.get_sample_value(name, labels) == value
     metrics.remove(AGENT)

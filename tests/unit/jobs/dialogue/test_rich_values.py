@@ -22,7 +22,7 @@ from subterra_testkit.procedures import Json
 from subterra_testkit.runs.generation_inputs import example
 
 RECORDED = {
-    "insurance": "8c6c5aa46bc22e97f1051de9f8ca74f48ce4bb2a9ead0e32c90712db22315b15",
+    "insurance": "168eb42377d8378f226d33ca523d452f2d212d59c413e6ca7d999b2abb9897b9",
     "travel": "664f1aad1f783e936fac0c5bf234b3c9aaa2af5f415178eebbe72df4847dcdcf",
     "zoom": "f400ca11591f27126eb7494eba08de9538590b116c523c3fdc54f35e0f273e82",
 }

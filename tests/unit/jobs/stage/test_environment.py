@@ -14,7 +14,18 @@ EXPORTER = {"SUBTERRA_USD_PER_HOUR": "2.50", "SUBTERRA_TURNS_PER_CONVERSATION": 
 
 
 def test_unset_and_empty_variables_leave_the_defaults() -> None:
-    names = ("BUDGET", "GATE", "PRICES", "OPENAI_ENDPOINTS", "VLLM_URL", "REFERENCE_URLS", "CONCURRENCY", "WORKERS", "MODELS_DIR")
+    names = (
+        "BUDGET",
+        "GATE",
+        "JUDGING",
+        "PRICES",
+        "OPENAI_ENDPOINTS",
+        "VLLM_URL",
+        "REFERENCE_URLS",
+        "CONCURRENCY",
+        "WORKERS",
+        "MODELS_DIR",
+    )
     unset = StageEnvironment.parse({})
     assert StageEnvironment.parse({f"SUBTERRA_{name}": "" for name in names}) == unset
     assert (unset.budget.max_usd, unset.gate.attempt, unset.concurrency, unset.workers) == (None, 1, None, None)
@@ -27,6 +38,7 @@ def test_every_variable_is_parsed() -> None:
         {
             "SUBTERRA_BUDGET": '{"maxUSD": "20"}',
             "SUBTERRA_GATE": '{"attempt": 3}',
+            "SUBTERRA_JUDGING": '{"mode": "Batch", "waitMinutes": 30}',
             "SUBTERRA_PRICES": '{"qwen": {"input": "1", "output": "2"}}',
             "SUBTERRA_OPENAI_ENDPOINTS": '["http://llm"]',
             "SUBTERRA_VLLM_URL": "http://candidate",
@@ -38,6 +50,7 @@ def test_every_variable_is_parsed() -> None:
         }
     )
     assert (environment.budget.max_usd, environment.gate.attempt) == ("20", 3)
+    assert (environment.judging.mode, environment.judging.wait_minutes) == ("Batch", 30)
     assert environment.prices["qwen"].output == Decimal(2)
     assert (environment.endpoints, environment.vllm_url) == (("http://llm",), "http://candidate")
     assert environment.reference_urls == ("http://serving", "http://anchor")
@@ -51,6 +64,7 @@ def test_every_variable_is_parsed() -> None:
     [
         ("SUBTERRA_BUDGET", '{"maxUSD": 20}', r"\(maxUSD: .*set JSON such as"),
         ("SUBTERRA_GATE", "{", "set JSON such as"),
+        ("SUBTERRA_JUDGING", '{"mode": "Later"}', r"\(mode: .*set JSON such as"),
         ("SUBTERRA_PRICES", '{"qwen": "1"}', r"\(qwen: .*set JSON such as"),
         ("SUBTERRA_OPENAI_ENDPOINTS", "http://llm", "set a JSON list of URLs"),
         ("SUBTERRA_REFERENCE_URLS", "[1]", r"\(0: .*set a JSON list of URLs"),

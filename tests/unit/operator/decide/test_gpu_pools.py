@@ -7,13 +7,13 @@ import pytest
 from subterra_api.job_contract.artifacts import STAGES
 from subterra_api.job_contract.environment import GPUS_VARIABLE, RANKS_VARIABLE, USD_PER_HOUR_VARIABLE
 from subterra_api.job_contract.messages import RunInput
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CostSettings
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, ExecutionSettings
 from subterra_operator.decide.agent.agent import decide_agent
+from subterra_operator.decide.agent.price import usd_per_hour_of
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.run.run import decide_run
 from subterra_operator.decide.unrunnable import serving_problems, stage_problems
-from subterra_operator.monitoring.pod_poller import _usd_per_hour
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, RunSnapshot
@@ -186,7 +186,7 @@ def test_a_replica_costs_what_its_gpus_cost_in_its_pool_unless_the_agent_says_ot
     assert pod["nodeSelector"] == H200["nodeSelector"]
     assert price_of(served(gpus(2, pool="h200"), SETTINGS, cost={"usdPerHour": "1"})) == "1"
     assert price_of(served({"pool": "cpu"}, SETTINGS)) == price_of(served({}, SETTINGS)) == "2.50"
-    assert _usd_per_hour(make.agent(serving=gpus(2, pool="h200")), SETTINGS.pools) == "7"
+    assert usd_per_hour_of(make.agent(serving=gpus(2, pool="h200")), CostSettings(), SETTINGS.pools) == 7
 
 
 def test_models_on_gpus_are_served_by_an_image_for_gpus() -> None:

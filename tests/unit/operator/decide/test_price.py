@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from subterra_api.job_contract.messages import PodPrice
 from subterra_api.v1alpha1.compiledagent import Price
 from subterra_core.pricing import format_usd
 from subterra_operator.decide.agent.price import REPORT_SECONDS, price_to_report
@@ -18,13 +19,13 @@ from subterra_testkit.cluster.kubernetes_objects import NOW
 POLL = 30
 
 
-def measured(seconds: float, conversations: int, busy: float = 0.5) -> Price:
+def measured(seconds: float, conversations: int, busy: float = 0.5) -> PodPrice:
     """What the exporter of a pod at USD 3.60 an hour reports ``seconds`` after its start."""
     spent = (busy * conversations, seconds)
     per_conversation, with_idle = (
         format_usd(Decimal(str(each)) / 1000 / conversations) if conversations else None for each in spent
     )
-    return Price(
+    return PodPrice(
         usd_per_conversation=per_conversation,
         usd_per_conversation_with_idle=with_idle,
         usd_per_hour="3.60",

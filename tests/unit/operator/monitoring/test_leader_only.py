@@ -58,8 +58,9 @@ def decided() -> float:
 
 def reported() -> list[str]:
     """Conditions of the agent that /metrics has."""
-    samples = [sample for family in metrics.AGENT_CONDITION.collect() for sample in family.samples]
-    return sorted(sample.labels["condition"] for sample in samples if sample.labels["agent"] == "travel")
+    samples = [sample for family in metrics.REGISTRY.collect() for sample in family.samples]
+    found = [sample.labels for sample in samples if sample.name == "subterra_compiledagent_condition"]
+    return sorted(labels["condition"] for labels in found if labels["agent"] == "travel")
 
 
 @pytest.fixture

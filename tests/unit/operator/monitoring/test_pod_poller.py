@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import Calls, Progress
-from subterra_api.v1alpha1.compiledagent import Price
+from subterra_api.job_contract.messages import Calls, PodPrice, Progress
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.labels import COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
-from subterra_operator.monitoring import metrics, pod_poller
+from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
+from subterra_operator.monitoring import metrics, pod_poller, run_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import Key, Object
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -24,7 +23,7 @@ def running(component: str) -> Object:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What pods were asked for."""
     found: list[str] = []
-    answers = {"price": Price(conversations=3), "progress": Progress(stage="train", percent=42)}
+    answers = {"price": PodPrice(conversations=3), "progress": Progress(stage="train", percent=42)}
 
     async def get(_: Any, url: str, __: Any) -> Any:
         found.append(url.rpartition("/")[2])
@@ -55,16 +54,16 @@ async def test_prices_are_asked_for_less_often_than_progress(asked: list[str]) -
 
 def generating(name: str = "travel-1-generate-1") -> Object:
     pod = running("job")
-    marks = {COMPONENT_LABEL: "generate", RUN_LABEL: "travel-1", STAGE_LABEL: "generate"}
+    marks = {COMPONENT_LABEL: "generate", RUN_LABEL: "travel-1", STAGE_LABEL: "generate", AGENT_LABEL: "travel"}
     return {**pod, "metadata": {**pod["metadata"], "name": name, "uid": name, "labels": marks}}
 
 
 def sample(name: str) -> float | None:
-    labels = {"namespace": make.NAMESPACE, "run": "travel-1", "stage": "generate"}
+    labels = {"namespace": make.NAMESPACE, "agent": "travel", "run": "travel-1", "stage": "generate"}
     return metrics.REGISTRY.get_sample_value(f"subterra_compilerun_stage_{name}", labels)
 
 
-async def test_a_runs_metrics_say_what_its_pod_says_until_the_run_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_runs_metrics_say_what_its_pod_says_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")
     heard = Progress(stage="generate", done=120, planned=500, unit="conversations", usd="1.2", tokens=648000, eta_seconds=95)
 
@@ -80,20 +79,18 @@ async def test_a_runs_metrics_say_what_its_pod_says_until_the_run_is_gone(monkey
     assert sample("done") is None, "a run that does not exist any more gets no metrics"
     cache.upsert(run)
     await poller.poll_once()
-    told = {"done": 120, "planned": 500, "usd": 1.2, "tokens": 648000, "calls": 900, "max_usd": 20}
-    now = {"eta_seconds": 95, "calls_per_minute": 3950, "calls_per_minute_limit": 4000}
-    assert {name: sample(name) for name in (told | now)} == told | now
+    told = {"done": 120, "planned": 500, "usd": 1.2, "tokens": 648000, "calls": 900, "eta_seconds": 95}
+    told |= {"calls_per_second": 3950 / 60, "calls_limit_per_second": 4000 / 60}
+    assert {name: sample(name) for name in told} == told
     cache.remove(pod)
     await poller.poll_once()
-    assert {name: sample(name) for name in (told | now)} == told | dict.fromkeys(now)
-    metrics.remove(Key("CompileRun", make.NAMESPACE, "travel-1"))
-    assert {sample(name) for name in told} == {None}
+    assert {sample(name) for name in told} == {None}, "the last figures of a stage that ended would mislead"
 
 
 async def test_what_a_stage_does_not_tell_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Key("CompileRun", make.NAMESPACE, "travel-1")
-    metrics.record_progress(run, Progress(stage="generate", done=1, planned=2, calls=Calls(max_usd="0")))
-    assert (sample("max_usd"), sample("eta_seconds")) == (0, None)
-    metrics.record_progress(run, Progress(stage="generate", done=2, planned=2))
-    assert (sample("max_usd"), sample("calls"), sample("done")) == (None, None, 2)
+    run_metrics.record_progress(run, "travel", Progress(stage="generate", done=1, planned=2, calls=Calls(answered=0)))
+    assert (sample("calls"), sample("eta_seconds")) == (0, None)
+    run_metrics.record_progress(run, "travel", Progress(stage="generate", done=2, planned=2))
+    assert (sample("calls"), sample("done")) == (None, 2)
     metrics.remove(run)

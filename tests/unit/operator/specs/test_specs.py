@@ -12,6 +12,7 @@ from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
     ENDPOINTS_VARIABLE,
     GATE_VARIABLE,
+    JUDGING_VARIABLE,
     PRICES_VARIABLE,
     REFERENCES_VARIABLE,
 )
@@ -152,6 +153,16 @@ def test_an_evaluation_on_gpus_keeps_them_busy() -> None:
     gpu = ExecutionSettings.model_validate({"evaluate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}})
     assert told(gpu)[CONCURRENCY_VARIABLE] == "50"
     assert CONCURRENCY_VARIABLE not in told(ExecutionSettings())
+
+
+@pytest.mark.parametrize(("stage", "told"), [("generate", False), ("train", False), ("evaluate", True)])
+def test_only_an_evaluation_whose_judges_are_asked_in_batches_is_told_so(stage: Stage, told: bool) -> None:
+    def values(mode: str) -> list[str]:
+        main = job(stage, judging={"mode": mode, "waitMinutes": 60})["spec"]["template"]["spec"]["containers"][0]
+        return [item["value"] for item in main["env"] if item["name"] == JUDGING_VARIABLE]
+
+    assert [json.loads(value) for value in values("Batch")] == [{"mode": "Batch", "waitMinutes": 60}] * told
+    assert values("Interactive") == []
 
 
 @pytest.mark.parametrize(("stage", "told"), [("generate", False), ("train", False), ("evaluate", True)])

@@ -6,34 +6,32 @@ step is believed only when the words are clearly closer to it than to the step t
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice, product
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from subterra_api.v1alpha1.procedure import Role
 from subterra_core.procedure.graph import Graph
-from subterra_core.procedure.template import render, split, variables_of
-from subterra_jobs.dialogue.scripted import agent_templates
-from subterra_jobs.evaluate.judge.alignment import MISLABELLED_COST, Alignment, CandidateLabel, LabelledTurn, align
+from subterra_core.procedure.template import variables_of
+from subterra_jobs.dialogue.similarity.closest_examples import (
+    FLOORS,
+    REPLY_LIMIT,
+    CandidateLabel,
+    ExampleIndex,
+    Similarities,
+    Templates,
+    near,
+    templates_of,
+)
+from subterra_jobs.dialogue.similarity.mentioned_values import masked, mentioned_values
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, Encoder, SentenceEncoder
+from subterra_jobs.evaluate.judge.alignment import MISLABELLED_COST, Alignment, LabelledTurn, align
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import ROLES, draw_gold_conversations, labelling_accuracy
-from subterra_jobs.evaluate.judge.free_words.mentioned_values import masked, mentioned_values
-from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, Encoder, SentenceEncoder, Vectors
 from subterra_jobs.evaluate.judge.results import Accuracy, JudgingQuality
-from subterra_jobs.evaluate.judge.rule_labeller import MAX_CHAIN, MAX_CHAINS, REPLY_LIMIT, Label, Labeller, RuleLabeller
+from subterra_jobs.evaluate.judge.rule_labeller import Label, Labeller, RuleLabeller
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
 
 COST_PER_SIMILARITY = 8
 """Cost in an alignment of a label that is less similar than the most similar one, per difference in similarity."""
-MARGIN = 0.15
-"""A reply may be any step whose similarity is at most this much below the highest."""
-FLOORS: Mapping[Role, float] = {"agent": 0.35, "user": 0.25}
-"""Similarity of the closest example below which a turn takes no step."""
-_MAX_COMBINATIONS = 64
-"""Combinations of examples of a sequence of nodes."""
-
-Similarities = Mapping[CandidateLabel, float]
-Templates = frozenset[str]
 
 
 def make_labeller(graph: Graph, models: Path) -> Labeller:
@@ -57,7 +55,7 @@ class EmbeddingLabeller:
     def __init__(self, graph: Graph, encoder: Encoder) -> None:
         self._graph, self._encoder, self._rules = graph, encoder, RuleLabeller(graph)
         self._variables = {variable.name: variable for variable in graph.spec.variables}
-        self._indexes = {role: _ExampleIndex([*_examples(graph, role)], encoder) for role in FLOORS}
+        self._indexes = {role: ExampleIndex(graph, role, encoder) for role in FLOORS}
         self.name = f"rules, and {encoder.name} for words that they do not recognize"
 
     def label(self, reply: str, values: Mapping[str, str]) -> list[Label]:
@@ -70,9 +68,7 @@ class EmbeddingLabeller:
     def nearest(self, reply: str, values: Mapping[str, str], without: Templates = frozenset()) -> list[Label]:
         """The labels by similarity alone, without the help of some templates."""
         found = self._similarities("agent", reply, values, without)
-        best = max(found.values(), default=-1.0)
-        near = [label for label, similarity in found.items() if best >= FLOORS["agent"] and similarity >= best - MARGIN]
-        return [Label(label.nodes, self._slots(label, reply, values)) for label in near]
+        return [Label(label.nodes, self._slots(label, reply, values)) for label in near(found, "agent")]
 
     def labels(self, replies: Sequence[str], values: Mapping[str, str]) -> list[list[Label]]:
         """See `Labeller`."""
@@ -122,7 +118,7 @@ class EmbeddingLabeller:
 
     def _slots(self, label: CandidateLabel, reply: str, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Values in the reply, of the variables that the label's nodes mention."""
-        templates = [text for node in label.nodes for text in _templates(self._graph, node, None)]
+        templates = [text for node in label.nodes for text in templates_of(self._graph, node, None)]
         names = dict.fromkeys(name for text in templates for name in variables_of(text))
         return mentioned_values(reply, [self._variables[name] for name in names if name in self._variables], values)
 
@@ -135,75 +131,3 @@ def candidates_of(role: Role, similarities: Similarities) -> LabelledTurn:
     limit = MISLABELLED_COST if role == "user" else math.inf  # however far: no dearer than to overrule the customer's words
     costs = tuple(min(limit, COST_PER_SIMILARITY * (best - similarity)) for similarity in similarities.values())
     return LabelledTurn(role, tuple(similarities), costs)
-
-
-@dataclass(frozen=True)
-class _Example:
-    """Words of the author that take the label's steps: a template per node."""
-
-    label: CandidateLabel
-    templates: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.templates)
-
-
-class _ExampleIndex:
-    """The examples of one speaker and their vectors."""
-
-    def __init__(self, examples: Sequence[_Example], encoder: Encoder) -> None:
-        self._examples, self._encoder = examples, encoder
-        self._vectors: Vectors | None = None
-
-    def similarities(self, vector: Vectors, without: Templates) -> Similarities:
-        """Similarity of each label's closest example, the highest first, without examples that have one of these templates."""
-        if self._vectors is None:
-            self._vectors = self._encoder.encode([_masked_template(example.text) for example in self._examples])
-        found: dict[CandidateLabel, float] = {}
-        for example, similarity in zip(self._examples, self._vectors @ vector, strict=True) if len(self._vectors) else ():
-            if not without.intersection(example.templates):
-                found[example.label] = max(float(similarity), found.get(example.label, -1.0))
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-    def sources(self, text: str, values: Mapping[str, str]) -> Templates:
-        """Templates of the examples that this text was rendered from."""
-        return frozenset(
-            template for example in self._examples if _is_rendered(example.text, values, text) for template in example.templates
-        )
-
-
-def _is_rendered(template: str, values: Mapping[str, str], text: str) -> bool:
-    return all(name in values for name in variables_of(template)) and render(template, values) == text
-
-
-def _masked_template(template: str) -> str:
-    """The template with the names of variables as words, as `masked` leaves a turn."""
-    return " ".join("".join(split(template)).split())
-
-
-def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
-    """Examples of all nodes of a speaker, and of sequences that one turn may utter."""
-    for chain in islice(_chains(graph, role), MAX_CHAINS):
-        ways = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role != role]
-        ends: Sequence[str | None] = ways or [None] if role == "user" else [None]
-        for to in ends:
-            texts = [_templates(graph, node, taken) for node, taken in zip(chain, [*chain[1:], to], strict=True)]
-            for combination in islice(product(*texts), _MAX_COMBINATIONS):
-                yield _Example(CandidateLabel(chain, to), combination)
-
-
-def _templates(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
-    """The author's words for a node on the way to `taken`; the prompt of an agent's node too, since its examples are few."""
-    node, edge = graph.nodes[node_id], graph.edge(node_id, taken)
-    if node.role == "agent":
-        return (*agent_templates(node), node.prompt)
-    return (edge.examples if edge else ()) or node.examples or ((edge.when if edge else None) or node.prompt,)
-
-
-def _chains(graph: Graph, role: Role) -> Iterator[tuple[str, ...]]:
-    waiting: list[tuple[str, ...]] = [(node.id,) for node in graph.spec.nodes if node.role == role]
-    for chain in waiting:
-        yield chain
-        if len(chain) < MAX_CHAIN:
-            waiting += [(*chain, edge.to) for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role == role]

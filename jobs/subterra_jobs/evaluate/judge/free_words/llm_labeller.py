@@ -14,7 +14,8 @@ from subterra_api.v1alpha1.scores import Proportion
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart_text
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
-from subterra_jobs.evaluate.judge.alignment import Alignment, CandidateLabel, LabelledTurn, align
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
+from subterra_jobs.evaluate.judge.alignment import Alignment, LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
@@ -23,7 +24,7 @@ from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
 from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Request, json_object
-from subterra_jobs.llm.metered_client import MeteredClient
+from subterra_jobs.llm.metered_client import Caller
 
 TRIES = 3
 ANSWER_TOKENS = 6000
@@ -50,7 +51,7 @@ _SCHEMA = json_object({"turns": {"type": "array", "items": _TURN}})
 class LLMLabeller:
     """One model as labeller. Its responses are reused whenever the same conversation is labelled again."""
 
-    def __init__(self, graph: Graph, provider: Provider, caller: MeteredClient) -> None:
+    def __init__(self, graph: Graph, provider: Provider, caller: Caller) -> None:
         self._graph, self._caller = graph, caller
         self._system = labeller_system_prompt(graph.spec)
         self.name = provider.model or provider.name

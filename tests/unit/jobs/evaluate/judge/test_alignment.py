@@ -7,7 +7,8 @@ import pytest
 
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_path, sample_values
-from subterra_jobs.evaluate.judge.alignment import Alignment, CandidateLabel, LabelledTurn, align
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
+from subterra_jobs.evaluate.judge.alignment import Alignment, LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import Replay, prescribed_turns, replay
 from subterra_testkit.procedures import agent, end, procedure, user
 from subterra_testkit.runs.generation_inputs import example

@@ -1,30 +1,29 @@
 """The labeller by sentence embeddings: rules first, then similar examples, and the flowchart between similar steps."""
 
 import json
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.similarity.closest_examples import Templates
+from subterra_jobs.dialogue.similarity.mentioned_values import masked, mentioned_values
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.judge.conformance import replay
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import (
     EmbeddingLabeller,
-    Templates,
     labelling_quality,
     make_labeller,
 )
-from subterra_jobs.evaluate.judge.free_words.mentioned_values import masked, mentioned_values
-from subterra_jobs.evaluate.judge.free_words.sentence_encoder import MODEL, Vectors
 from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.rule_labeller import Label, RuleLabeller
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_testkit.procedures import agent, branch, end, procedure, user
+from subterra_testkit.runs.word_counts import WordCounts
 
 VARIABLES = [
     {"name": "drink", "values": ["green tea", "coffee"]},
@@ -43,23 +42,6 @@ GRAPH = Graph(
 )
 VALUES = {"drink": "green tea", "count": "2"}
 PATH = ("hello", "wish", "sell", "answer", "done")
-
-
-class WordCounts:
-    """An encoder whose similarity is the share of common words."""
-
-    name = "word counts"
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        self.asked += texts
-        rows = np.zeros((len(texts), 512), np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            for word in text.lower().replace(",", " ").replace("?", " ").replace(".", " ").replace("!", " ").split():
-                row[zlib.crc32(word.encode()) % 512] += 1
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
 
 
 def labeller() -> EmbeddingLabeller:

@@ -16,7 +16,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.graph import Path as NodePath
 from subterra_jobs.dialogue.sampling import sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, scripted_utterances
-from subterra_jobs.evaluate.judge.alignment import CandidateLabel
+from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
 from subterra_jobs.evaluate.judge.conformance import Replay
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import (
     GOLD_SAMPLE,

@@ -10,6 +10,7 @@ import pytest
 
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.path_variables import mentioned_on_path
 from subterra_jobs.evaluate.scenarios import customer_profiles
 from subterra_jobs.evaluate.scenarios.build import build_scenarios, customer_goals
 from subterra_jobs.evaluate.scenarios.customer_profiles import Challenge
@@ -61,8 +62,21 @@ def test_a_customer_is_told_the_values_and_every_decision_in_its_order(name: str
         whens = [render(edge.when, scenario.values) for edge in decided if edge and edge.when]
         places = [asked_for.index(f". {when}") for when in whens]
         assert sorted(places) == places or len(set(whens)) < len(whens)
-        for variable in spec.variables:
-            assert (f"- {variable.name}: {scenario.values[variable.name]}" in asked_for) == (variable.visibility == "customer")
+        told = {variable.name for variable in spec.variables if f"- {variable.name}: {scenario.values[variable.name]}" in asked_for}
+        own = {variable.name for variable in spec.variables if variable.visibility == "customer"}
+        assert told == (own if spec.style is None else own & mentioned_on_path(spec, scenario.path))
+
+
+def test_under_a_style_a_customer_is_told_only_what_the_path_is_about() -> None:
+    """Who reports a theft holds no medical bill."""
+    spec = example("insurance")
+    assert spec.style is not None
+    thefts = [scenario for scenario in cast_of("insurance") if "stolen" in scenario.path]
+    assert thefts
+    for scenario in thefts:
+        asked_for = customer_request(spec, scenario, []).messages[0]["content"]
+        assert "- item:" in asked_for
+        assert "- bill:" not in asked_for
 
 
 def test_every_kind_of_customer_comes_as_often_as_the_others_and_half_make_it_difficult() -> None:

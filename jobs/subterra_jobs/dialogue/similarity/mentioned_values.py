@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from subterra_api.v1alpha1.procedure import Variable
-from subterra_jobs.evaluate.judge.rule_labeller import Slots
+
+Slots = tuple[tuple[str, str], ...]
+"""Names of variables and the values that were said."""
 
 
 def masked(text: str, values: Mapping[str, str]) -> str:

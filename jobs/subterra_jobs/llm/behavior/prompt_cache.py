@@ -20,3 +20,15 @@ def cache_minimum(provider: str, model: str) -> int:
         return _OPENAI_MINIMUM
     known = model_named(model)
     return known.minimum_cached_tokens if known else _UNKNOWN_MODEL_MINIMUM
+
+
+def hour_pays(calls: int) -> bool:
+    """Whether keeping a constant part for an hour pays when this many calls of one batch share it.
+
+    Written once it costs twice the input price, read a tenth. Calls of a batch run side by side, and several write before the first
+    one can be read: it pays as long as more than 53 % of them read.
+    """
+    return calls >= _SHARED_CALLS
+
+
+_SHARED_CALLS = 20

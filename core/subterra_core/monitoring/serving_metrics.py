@@ -1,0 +1,53 @@
+"""Metrics of the price exporter next to each vLLM, and those of others that rules and dashboards read."""
+
+from subterra_core.monitoring.metric import Metric
+
+_MODEL = ("model_digest",)
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...] = _MODEL) -> Metric:
+    return Metric(f"subterra_serving_{name}", "gauge", text, "exporter", labels)
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...] = _MODEL) -> Metric:
+    return Metric(f"subterra_serving_{name}_total", "counter", text, "exporter", labels)
+
+
+EXPORTER_METRICS = (
+    _gauge("vllm_up", "1 if vLLM answered the last reading."),
+    _gauge("usd_per_hour", "Price of the pod's hardware, as of its start."),
+    _counter("usd", "Hardware time at `subterra_serving_usd_per_hour`."),
+    _counter("busy_seconds", "Time in which requests were being executed."),
+    _counter("idle_seconds", "Time in which none was, also without vLLM."),
+    _counter("conversations", "Completed requests divided by the turns of a conversation."),
+    _counter("tokens", "Tokens by kind: prompt (read), generation (written).", (*_MODEL, "kind")),
+    _counter(
+        "request_phase_seconds",
+        "Time of requests by phase: prefill, decode. Those of overlapping requests add up.",
+        (*_MODEL, "phase"),
+    ),
+    _gauge("usd_per_conversation", "Busy time per conversation since the pod started; absent before the first."),
+    _gauge("usd_per_conversation_with_idle", "All time per conversation since the pod started; absent before the first."),
+    _gauge("usd_per_million_tokens", "Busy time per million tokens, by kind: prompt, generation.", (*_MODEL, "kind")),
+)
+
+
+def _vllm(name: str, kind: str, text: str, labels: tuple[str, ...] = ()) -> Metric:
+    return Metric(name, kind, text, "vllm", ("model_name", *labels))  # type: ignore[arg-type]
+
+
+OTHERS_METRICS = (
+    _vllm("vllm:num_requests_running", "gauge", "Requests being executed."),
+    _vllm("vllm:num_requests_waiting", "gauge", "Requests that wait to be executed."),
+    _vllm("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1."),
+    _vllm("vllm:e2e_request_latency_seconds", "histogram", "Time from a request's arrival to its last token."),
+    _vllm("vllm:time_to_first_token_seconds", "histogram", "Time from a request's arrival to its first token."),
+    Metric(
+        "http_requests_total",
+        "counter",
+        "HTTP requests by handler and class of status, such as 5xx.",
+        "vllm",
+        ("handler", "method", "status"),
+    ),
+    Metric("up", "gauge", "1 if Prometheus could scrape the target.", "prometheus", ("job", "instance")),
+)

@@ -1,0 +1,1 @@
+"""Which of the author's examples free words are most like."""

@@ -1,0 +1,45 @@
+"""The exporter's page for Prometheus: values of the meter under the names of the table of metrics."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from subterra_api.job_contract.messages import ServedWork
+from subterra_core.monitoring.metric_table import metrics_of
+from subterra_core.serving_costs.serving_price import HOUR, busy_price, measured_token_price, price_with_idle
+
+Values = Mapping[tuple[str, ...], float | Decimal | None]
+"""By the labels after `model_digest`; `None` leaves a series out."""
+
+
+def families(work: ServedWork, usd_per_hour: Decimal, model_digest: str, *, vllm_up: bool) -> Iterator[Metric]:
+    """All metrics of the exporter, in the table's order. Raises KeyError for one in the table without a value."""
+    values = _values(work, usd_per_hour, vllm_up=vllm_up)
+    for metric in metrics_of("exporter"):
+        family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        found: Metric = family(metric.name.removesuffix("_total"), metric.help, labels=metric.labels)
+        for labels, value in values[metric.name.removeprefix("subterra_serving_")].items():
+            if value is not None:
+                found.add_metric([model_digest, *labels], float(value))  # type: ignore[attr-defined]
+        yield found
+
+
+def _values(work: ServedWork, usd_per_hour: Decimal, *, vllm_up: bool) -> Mapping[str, Values]:
+    tokens = measured_token_price(work, usd_per_hour)
+    return {
+        "vllm_up": {(): float(vllm_up)},
+        "usd_per_hour": {(): usd_per_hour},
+        "usd_total": {(): usd_per_hour * Decimal(str(work.seconds)) / HOUR},
+        "busy_seconds_total": {(): work.busy_seconds},
+        "idle_seconds_total": {(): work.seconds - work.busy_seconds},
+        "conversations_total": {(): work.conversations},
+        "tokens_total": {("prompt",): work.prompt_tokens, ("generation",): work.generation_tokens},
+        "request_phase_seconds_total": {("prefill",): work.prefill_seconds, ("decode",): work.decode_seconds},
+        "usd_per_conversation": {(): busy_price(work, usd_per_hour)},
+        "usd_per_conversation_with_idle": {(): price_with_idle(work, usd_per_hour)},
+        "usd_per_million_tokens": {
+            ("prompt",): tokens.input if tokens else None,
+            ("generation",): tokens.output if tokens else None,
+        },
+    }

@@ -92,6 +92,7 @@ WORSE = (
 )
 EQUAL = (
     *(Row(f"{fives:.0%} fives, equal", partial(_ceiling, fives=fives, loss=0.0)) for fives in (0.8, 0.97)),
+    Row("80% fives, equal, n = 400", partial(_ceiling, fives=0.8, loss=0.0, n=400)),
     Row("equal, scores vary in hard scenarios alone", partial(_heteroscedastic, worse=())),
     Row("equal, judges drift", partial(_drifting, means=MEANS)),
 )

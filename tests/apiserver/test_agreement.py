@@ -33,6 +33,7 @@ LIMITED = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems
 POD = {
     "resources": {"requests": {"cpu": "500m", "nvidia.com/gpu": 1}, "limits": {"memory": "4Gi", "cpu": 1}},
     "nodeSelector": {"pool": "a100"},
+    "podTemplate": {"labels": {"a": "b"}, "serviceAccountName": "s", "env": [{"name": "A", "value": "b"}]},
     "tolerations": [
         {"key": "gpu", "operator": "Exists"},
         {"key": "a.b/c", "operator": "Equal", "value": "x", "effect": "NoExecute", "tolerationSeconds": 5},

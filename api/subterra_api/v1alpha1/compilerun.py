@@ -17,6 +17,7 @@ from subterra_api.v1alpha1.base import (
     StatusModel,
 )
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Scores, Verdict
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
@@ -192,6 +193,8 @@ class StagePod(ApiModel):
     """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pod's own."""
     shared_memory: Quantity | None = None
     """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 512Mi, for generate 1Gi, with GPUs 8Gi."""
+    pod_template: PodTemplate = PodTemplate()
+    """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
 
 
 class GatePolicy(ApiModel):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,12 @@ from subterra_release.chart_archive import chart_files, packed
 from subterra_release.release_error import ReleaseError
 from subterra_release.single_file import packed_site
 
-VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?")
+VERSION = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-(alpha|beta|rc)\.[0-9]+)?")
+"""What both Helm and Python take for a version."""
 REGISTRY = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*")
 IMAGES = ("operator", "jobs")
 BILLS = {
-    "cli": ("cli", "dataset"),
+    "cli": ("cli",),
     "operator": ("operator",),
     "jobs": ("generate", "train", "evaluate", "exporter", "serve-cpu"),
 }
@@ -147,26 +149,27 @@ def parser() -> argparse.ArgumentParser:
 def release(options: argparse.Namespace) -> Path:
     """Makes the release; returns its folder. Raises ReleaseError."""
     if not VERSION.fullmatch(options.version):
-        raise ReleaseError(f"VERSION {options.version} is not a version; write one such as 0.2.0")
+        raise ReleaseError(f"VERSION {options.version} is not a version; write one such as 0.2.0 or 0.2.0-rc.1")
     if not REGISTRY.fullmatch(options.registry):
         raise ReleaseError(f"REGISTRY {options.registry} is not a registry; write one such as registry.example/subterra")
     epoch = commit_time(options.allow_changes)
     target: Path = REPOSITORY / "out/release" / options.version
     if target.exists():
         raise ReleaseError(f"{target} exists; remove it, or choose another version")
-    target.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
-        source = exported(options.version, Path(folder))
-        command_line(source, target, epoch)
-        bills_of_materials(source, target, options.version, epoch)
+        source, made = exported(options.version, Path(folder)), Path(folder) / "made"
+        made.mkdir()
+        command_line(source, made, epoch)
+        bills_of_materials(source, made, options.version, epoch)
         images = dict(given.split("=", 1) for given in options.image)
         if missing := [name for name in IMAGES if name not in images]:
             images |= pushed_images(source, options.version, options.registry, missing, plain_http=options.plain_http)
-        (target / "images.json").write_text(json.dumps(images, indent=1, sort_keys=True) + "\n")
-        chart = write_chart(source, target, options.version, images, epoch)
-    write_checksums(target)
-    if not options.no_push_chart:
-        print(push_chart(chart, options.registry, plain_http=options.plain_http).strip())
+        (made / "images.json").write_text(json.dumps(images, indent=1, sort_keys=True) + "\n")
+        chart = write_chart(source, made, options.version, images, epoch)
+        write_checksums(made)
+        if not options.no_push_chart:
+            print(push_chart(chart, options.registry, plain_http=options.plain_http).strip())
+        shutil.copytree(made, target)
     return target
 
 

@@ -123,6 +123,7 @@ def test_a_flipped_byte_fails_the_checksums(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["1.2.3-trial", "--registry", "r.example/a"], "VERSION 1.2.3-trial is not a version"),
         (["v1", "--registry", "r.example/a"], "VERSION v1 is not a version; write one such as 0.2.0"),
         (["1.2.3", "--registry", "https://r.example"], "REGISTRY https://r.example is not a registry"),
     ],

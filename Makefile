@@ -123,8 +123,11 @@ generate: .venv/.synced ## write crds/, the chart's copy, its schema and the pag
 	@$(PY) -m subterra_cli.files.chart_files
 
 .PHONY: figure
-figure: .venv/.synced ## write docs/architecture.svg
+figure: .venv/.synced ## write docs/architecture.svg and docs/first-agent.svg
 	@$(PY) docs/contributing/architecture_figure.py
+	@mkdir -p out && rm -f out/first.yaml
+	@$(PY) -m subterra_cli init first --output out/first.yaml
+	@$(PY) -m subterra_cli graph out/first.yaml --output svg > docs/first-agent.svg
 
 .PHONY: golden
 golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises

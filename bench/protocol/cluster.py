@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from bench.protocol.checks import Outcome
 from bench.protocol.plan import SECRET, Endpoints, Json, agent_spec, helm_values
 
-from subterra_cli.cluster import ResourceReader, get_condition
 from subterra_cli.agents.watch_compile import is_served
+from subterra_cli.cluster import ResourceReader, get_condition
 from subterra_demo.steps import AGENT, NAMESPACE, RELEASE, ROOT, SYSTEM_NAMESPACE, DemoCluster, read_artifact, run
 
 SEED = 7

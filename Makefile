@@ -9,7 +9,7 @@ PYTEST := $(PY) -m pytest --dist=loadscope --no-loadscope-reorder
 # Unit tests compute. Of the others, those of an API server and of faults mostly wait: three processes fill two cores.
 COMPUTING := --numprocesses=2
 WAITING := --numprocesses=3
-SOURCES := api core operator jobs cli cluster demo testkit tests bench docs images
+SOURCES := api core operator jobs cli cluster demo release testkit tests bench docs images
 
 .PHONY: help
 help: ## this list
@@ -112,7 +112,7 @@ bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse 
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check $(SOURCES)
 	@.venv/bin/ruff format --check $(SOURCES)
-	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo testkit/subterra_testkit
+	@.venv/bin/mypy api/subterra_api core/subterra_core operator/subterra_operator jobs/subterra_jobs cli/subterra_cli cluster/subterra_cluster demo/subterra_demo release/subterra_release testkit/subterra_testkit
 	@.venv/bin/lint-imports
 	@$(PY) -m subterra_api.crd --check
 	@$(PY) -m subterra_core.monitoring --check
@@ -126,8 +126,11 @@ generate: .venv/.synced ## write crds/ and the chart's copy, its schema and the 
 	@$(PY) -m subterra_cli.files.chart_files
 
 .PHONY: figure
-figure: .venv/.synced ## write docs/architecture.svg
+figure: .venv/.synced ## write docs/architecture.svg and docs/first-agent.svg
 	@$(PY) docs/contributing/architecture_figure.py
+	@mkdir -p out && rm -f out/first.yaml
+	@$(PY) -m subterra_cli init first --output out/first.yaml
+	@$(PY) -m subterra_cli graph out/first.yaml --output svg > docs/first-agent.svg
 
 .PHONY: golden
 golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises
@@ -136,6 +139,10 @@ golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1
 .PHONY: images
 images: .venv/.synced ## build images/*/Dockerfile and share them with the local cluster
 	@$(CLUSTER) images
+
+.PHONY: release
+release: .venv/.synced ## command line, images, chart, bills of materials, checksums; VERSION=0.2.0 REGISTRY=registry.example/me (root, Debian)
+	@PYTHONPATH=cluster:release $(PY) -m subterra_release $(VERSION) --registry $(REGISTRY) $(RELEASE_OPTIONS)
 
 .PHONY: cluster-up
 cluster-up: .venv/.synced ## a one-node Kubernetes on this machine (root, Debian)

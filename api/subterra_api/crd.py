@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from subterra_api.v1alpha1 import GROUP, VERSION, pod_settings
+from subterra_api.v1alpha1 import GROUP, VERSION, pod_settings, pod_template
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, CompileRunStatus
@@ -29,6 +29,7 @@ MAP_KEYS = {"nodes": "id", "knowledge": "id", "variables": "name", "personas": "
 Rule = tuple[str, str]
 RULES: dict[str, tuple[Rule, ...]] = {
     **pod_settings.RULES,
+    **pod_template.RULES,
     "ProcedureSpec": (
         (
             "self.nodes.exists(node, node.id == self.start)",

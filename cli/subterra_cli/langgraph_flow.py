@@ -59,7 +59,8 @@ def load_flow(target: str) -> LangGraphFlow:
         from langgraph.graph.state import CompiledStateGraph, StateGraph
     except ModuleNotFoundError:
         raise GraphImportError(
-            "langgraph is not installed; run this command in your graph's environment: pip install subterra[cli] langgraph"
+            "langgraph is not installed; run this command in your graph's environment, with Subterra in it: in a checkout of "
+            "Subterra, pip install '.[cli]' langgraph"
         ) from None
     sys.path.insert(0, str(Path.cwd()))
     try:

@@ -33,6 +33,7 @@ LIMITED = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems
 POD = {
     "resources": {"requests": {"cpu": "500m", "nvidia.com/gpu": 1}, "limits": {"memory": "4Gi", "cpu": 1}},
     "nodeSelector": {"pool": "a100"},
+    "podTemplate": {"labels": {"a": "b"}, "serviceAccountName": "s", "env": [{"name": "A", "value": "b"}]},
     "tolerations": [
         {"key": "gpu", "operator": "Exists"},
         {"key": "a.b/c", "operator": "Equal", "value": "x", "effect": "NoExecute", "tolerationSeconds": 5},
@@ -165,11 +166,11 @@ def changed(draw: st.DrawFn) -> tuple[str, Object]:
         elif how == "twice" and isinstance(key, int):
             parent.append(copy.deepcopy(parent[key]))
         elif how == "unknown" and isinstance(key, str):
-            parent["surprise"] = draw(JUNK)
+            parent["surprise"] = copy.deepcopy(draw(JUNK))
         elif how == "snake" and isinstance(key, str):
             parent["".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)] = parent.pop(key)
         else:
-            parent[key] = draw(JUNK)
+            parent[key] = copy.deepcopy(draw(JUNK))  # a second change must not reach the next case
     return kind, spec
 
 

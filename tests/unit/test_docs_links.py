@@ -17,7 +17,7 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("examples/**/*.md")]
     if page.parts[len(ROOT.parts)] not in {".venv", ".uv", "out", "node_modules"}
 )
-FOLDERS = "api|core|operator|jobs|cli|charts|crds|cluster|demo|docs|examples|gitops|images|testkit|tests|bench"
+FOLDERS = "api|core|operator|jobs|cli|charts|crds|cluster|demo|docs|examples|gitops|images|release|testkit|tests|bench"
 WIDTH = 120
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

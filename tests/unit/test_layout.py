@@ -10,7 +10,7 @@ import pytest
 from subterra_testkit.repository import ROOT
 
 PRODUCT = ("api", "core", "operator", "jobs", "cli")
-SOURCES = (*PRODUCT, "cluster", "demo", "testkit")
+SOURCES = (*PRODUCT, "cluster", "demo", "release", "testkit")
 LARGEST_FOLDER = 14
 SERIES = {"docs/contributing/adr"}
 """Folders that grow by one numbered file at a time and have an index."""

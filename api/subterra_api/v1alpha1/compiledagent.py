@@ -13,7 +13,8 @@ from subterra_api.v1alpha1.compilerun import (
     GenerationSettings,
     TrainingSettings,
 )
-from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Verdict
 
 
@@ -99,6 +100,10 @@ class ServingSettings(ApiModel):
     pool: PoolName | None = None
     """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pods' own, and
     its price is the default of `cost.usdPerHour`."""
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 1Gi."""
+    pod_template: PodTemplate = PodTemplate()
+    """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
 
 
 class BudgetSettings(ApiModel):

@@ -18,6 +18,7 @@ from subterra_api.v1alpha1.base import (
 )
 from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Scores, Verdict
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
@@ -194,6 +195,8 @@ class StagePod(ApiModel):
     """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pod's own."""
     shared_memory: Quantity | None = None
     """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 512Mi, for generate 1Gi, with GPUs 8Gi."""
+    pod_template: PodTemplate = PodTemplate()
+    """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
 
 
 class GatePolicy(ApiModel):

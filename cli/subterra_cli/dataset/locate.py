@@ -10,7 +10,7 @@ from subterra_cli.errors import CommandError
 from subterra_jobs.store.artifact_store import ArtifactStore
 
 FOLDER = "datasets"
-EXTRA = "pip install 'subterra[dataset]'"
+EXTRA = "pip install '.[dataset]' in a checkout of Subterra"
 
 
 class DatasetNotFoundError(CommandError):

@@ -32,6 +32,7 @@ from subterra_operator.labels import (
 )
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
+from subterra_operator.specs.extra_pod_settings import extended
 from subterra_operator.specs.pod import (
     HOME,
     TMP_MOUNT,
@@ -48,6 +49,7 @@ from subterra_operator.specs.pod import (
 from subterra_operator.specs.vllm_container import DRAIN_SECONDS, Model, drain_command, vllm_container
 
 GRACE_AFTER_DRAIN_SECONDS = 30
+SHARED_MEMORY = "1Gi"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,11 @@ def deployment(
         "revisionHistoryLimit": 0,
         "progressDeadlineSeconds": spec.promotion.progress_deadline_seconds,
         "selector": {"matchLabels": {AGENT_LABEL: name, VERSION_LABEL: version}},
-        "template": {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(spec, target, settings)},
+        "template": extended(
+            {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(spec, target, settings)},
+            spec.serving.pod_template,
+            target.model.container,
+        ),
     }
     return result
 
@@ -114,7 +120,7 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
     parts = PodParts(
         containers=[vllm_container(settings, target.model, serving.args, serving.resources, drain)],
         init_containers=[*verify, _exporter(spec, target, settings)],
-        volumes=volumes(settings, "1Gi"),
+        volumes=volumes(settings, str(serving.shared_memory or SHARED_MEMORY)),
     )
     pod = pod_spec(settings, parts, placement(serving, settings.pools))
     return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + GRACE_AFTER_DRAIN_SECONDS}

@@ -34,6 +34,7 @@ from subterra_operator.labels import (
 )
 from subterra_operator.resources import Object, owning_agent
 from subterra_operator.settings import Settings
+from subterra_operator.specs.extra_pod_settings import extended
 from subterra_operator.specs.hub_env import hub_env
 from subterra_operator.specs.pod import (
     HOME,
@@ -156,7 +157,9 @@ def stage_job(
         "podReplacementPolicy": "Failed",
         "activeDeadlineSeconds": plan.deadline + scheduling_deadline(plan.stage_pod) + JOB_GRACE_SECONDS,
         "podFailurePolicy": {"rules": _failure_rules()},
-        "template": {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(plan)},
+        "template": extended(
+            {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(plan)}, plan.stage_pod.pod_template, "main"
+        ),
     }
     return job
 

@@ -89,7 +89,7 @@ def test_parquet_has_the_same_rows(store: Path, tmp_path: Path) -> None:
 def test_parquet_without_pyarrow_says_what_to_install(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run("export", store, "--format", "parquet", "-o", tmp_path / "x.parquet")
-    assert (result.exit_code, "pip install 'subterra[dataset]'" in result.stderr) == (2, True)
+    assert (result.exit_code, "pip install '.[dataset]'" in result.stderr) == (2, True)
 
 
 def test_the_path_stands_beside_the_turns(store: Path) -> None:

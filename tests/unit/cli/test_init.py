@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from subterra_api import __version__
 from subterra_cli.main import app
+from subterra_testkit.repository import ROOT
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -53,6 +54,13 @@ def test_the_procedure_is_about_twenty_lines_with_comments(file: str) -> None:
     assert text.count("  # ") >= 4
     kinds = [document["kind"] for document in yaml.safe_load_all(Path(file).read_text())]
     assert kinds == ["Procedure", "CompiledAgent"]
+
+
+def test_the_picture_in_the_readme_is_that_of_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make figure` writes it."""
+    monkeypatch.chdir(tmp_path)
+    run("init", "first")
+    assert run("graph", "first.yaml", "-o", "svg")[1] == (ROOT / "docs/first-agent.svg").read_text()
 
 
 def test_no_file_is_overwritten(file: str) -> None:

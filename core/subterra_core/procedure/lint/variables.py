@@ -8,6 +8,8 @@ from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
 from subterra_core.procedure.template import variables_of
 
+_SINGLE_BRACES = re.compile(r"(?<!\{)\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}(?!\})")
+"""How a variable looks to those who expect one pair of braces."""
 _FORMAT = {
     "integer": re.compile(r"([^{}]|\{value(:,)?\})*"),
     "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*)?\})*"),
@@ -24,6 +26,8 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
         for unknown in sorted(set(variables_of(text)) - declared):
             problem = f"uses {{{{{unknown}}}}}, which is not declared"
             yield error(name, path, problem, "add it to spec.variables or correct it")
+        for literal in sorted(set(_SINGLE_BRACES.findall(text)) & declared):
+            yield warning(name, path, f"says {{{literal}}} as it stands", f"write {{{{{literal}}}}} for the variable's value")
     used |= {node.fact for node in spec.nodes if node.fact}
     used |= {name for variable in spec.variables for name in bounds_of(variable).values()}
     if names := variables_of(spec.system_prompt):

@@ -241,3 +241,12 @@ def test_a_procedure_that_no_run_could_carry_is_refused() -> None:
     [finding] = analyse(spec).errors
     assert (finding.field, finding.fix) == ("spec", "shorten prompts, and move what they share to knowledge")
     assert "the limit is 512 KiB" in finding.problem
+
+
+def test_a_variable_in_one_pair_of_braces_is_said_as_it_stands_and_lint_says_so() -> None:
+    spec = procedure(
+        agent("hello", "bye", prompt="To {city}, not {other}."), end(), variables=[{"name": "city", "values": ["Rome"]}]
+    )
+    said = [str(finding) for finding in analyse(spec).warnings]
+    assert "node hello: says {city} as it stands; write {{city}} for the variable's value" in said
+    assert not any("{other}" in text for text in said)

@@ -22,7 +22,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError
 from subterra_jobs.evaluate.cost_estimate import dummy_conversation, estimate_cost
 from subterra_jobs.evaluate.main import work
-from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.build import build_scenarios, rare_branch_scenarios
 from subterra_jobs.llm import cost_estimate as assumptions
 from subterra_jobs.llm.client import Request, single_message
 from subterra_jobs.llm.cost_estimate import (
@@ -55,7 +55,9 @@ def expected(run: RunInput, conditions: int = 3) -> CostEstimate:
     """The forecast for a run whose dataset is gone and that has played nothing."""
     graph = Graph(run.procedure)
     listed = build_scenarios(graph, run.evaluation)
-    return estimate_cost(graph, run.evaluation, {}, listed, [listed] * conditions, 0)
+    rare = rare_branch_scenarios(graph, run.evaluation, listed)
+    unfinished = [[*listed, *rare], *[listed] * (conditions - 1)]
+    return estimate_cost(graph, run.evaluation, {}, listed, unfinished, 0, more=len(rare))
 
 
 def judged_run(folder: Path, **more: Any) -> RunInput:

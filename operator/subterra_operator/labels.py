@@ -44,6 +44,10 @@ SERVING_SINCE = f"{GROUP}/serving-since"
 
 # Bookkeeping
 
+MADE = f"{GROUP}/made"
+"""On a Deployment: labels and pod template as the API server stored them when it was made, as JSON. Changes are measured by it."""
+RESTORED_AT = f"{GROUP}/restored-at"
+"""On a Deployment or the Service: when the operator last undid somebody's change of it."""
 APPLIED_DIGEST = f"{GROUP}/applied"
 """On an applied object: digest of what was applied, so that a later operator sees whether a field has to be removed."""
 HEARTBEAT_NAME = "subterra-operator-heartbeat"

@@ -138,8 +138,16 @@ class Applier:
             if existing is None:
                 raise
             if not _is_ours(existing, write.object):
-                raise _name_conflict(existing, write.object) from None
+                if not _lost_its_label(existing, write.object):
+                    raise _name_conflict(existing, write.object) from None
+                existing = await self._relabel(existing)
             self._remember(existing)
+
+    async def _relabel(self, existing: Object) -> Object:
+        """Gives back the label by which watches select, so that they report the object again."""
+        metadata = {key: existing["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
+        body = {"apiVersion": existing["apiVersion"], "kind": existing["kind"]}
+        return await self._api.patch({**body, "metadata": {**metadata, "labels": {MANAGED_BY: MANAGER}}})
 
     async def _find(self, key: Key) -> Object | None:
         """The live object, or `None` if there is none or it cannot be read."""
@@ -191,6 +199,12 @@ def _as_applied(existing: Mapping[str, Any], wanted: Object, digest: str) -> boo
 def _is_ours(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether an existing object is the wanted one: the same controller, or none and managed by us."""
     return controller_uid(existing) == controller_uid(wanted) and labels_of(existing).get(MANAGED_BY) == MANAGER
+
+
+def _lost_its_label(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether an object that serves is ours save for the label that somebody removed or changed."""
+    owner = controller_uid(wanted)
+    return existing["kind"] in ("Deployment", "Service") and owner is not None and controller_uid(existing) == owner
 
 
 def _name_conflict(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Exception:

@@ -26,7 +26,7 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
+from subterra_operator.specs.deployment import ServingTarget, deployment, deployment_name, version_of
 from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.service import ports, selector, service
 from subterra_operator.specs.volume_claim import store_claim
@@ -39,7 +39,7 @@ KEEP_SECONDS = 600.0
 class Rollout:
     """Where the wanted version stands, and what to write. ``active`` is the Deployment with traffic."""
 
-    state: Literal["none", "starting", "failed", "serving"] = "none"
+    state: Literal["none", "starting", "failed", "scaled to zero", "serving"] = "none"
     version: str | None = None
     message: str = ""
     active: Observed | None = None
@@ -59,6 +59,8 @@ class Versions:
     settings: Settings
     now: datetime
     retry: bool = False
+    served: str | None = None
+    """The version that had traffic when the status was written."""
 
     @property
     def active_version(self) -> str | None:
@@ -73,7 +75,11 @@ class Versions:
 
     def get(self, version: str | None) -> Observed | None:
         """The Deployment of a version."""
-        return next((item for item in self.snapshot.deployments if labels_of(item).get(VERSION_LABEL) == version), None)
+        name = self._name(version)
+        return next((item for item in self.snapshot.deployments if item["metadata"]["name"] == name), None)
+
+    def _name(self, version: str | None) -> str:
+        return deployment_name(self.snapshot.agent["metadata"]["name"], version or "")
 
     def trouble(self, version: str | None) -> Trouble | None:
         """Why a version's pods do not run; `None` if nothing keeps them from running."""
@@ -105,6 +111,8 @@ class Versions:
     def _advance(self, target: ServingTarget, version: str) -> Rollout:
         """The wanted version's next step: create, restart, wait, or move traffic."""
         deployed = self.get(version)
+        if self.spec.serving.replicas == 0 and version not in (self.active_version, self.served):
+            return self._leave_at_zero(deployed, version)
         if deployed is None:
             return self._create(target, version)
         reason = annotations_of(deployed).get(FAILURE_REASON)
@@ -113,7 +121,7 @@ class Versions:
         if reason or (version != self.active_version and deployed["spec"].get("replicas") != self.spec.serving.replicas):
             return self._restart(deployed, version)
         if version == self.active_version:
-            return Rollout("serving", writes=self._update_ports())
+            return Rollout("serving")
         return self._move_traffic(deployed, version) if self._is_available(deployed) else self._wait(deployed, version)
 
     def _create(self, target: ServingTarget, version: str) -> Rollout:
@@ -121,6 +129,13 @@ class Versions:
         policies = (Write("apply", policy) for policy in network_policies(namespace, self.settings))
         created = Write("create", deployment(self.snapshot.agent, self.spec, target, self.settings, self.now))
         return Rollout("starting", message=f"version {version} is starting", writes=(self.claim(), *policies, created))
+
+    def _leave_at_zero(self, deployed: Observed | None, version: str) -> Rollout:
+        """Without replicas, nothing shows that a version can serve; so it gets no traffic."""
+        text = f"version {version} has never run, because spec.serving.replicas is 0; set it to 1 or more to start it"
+        running = deployed is not None and deployed["spec"].get("replicas")
+        stopped = (patch(deployed, {"spec": {"replicas": 0}}),) if deployed and running else ()
+        return Rollout("scaled to zero", message=text, writes=stopped)
 
     def claim(self) -> Write:
         """The write that makes sure of the store's volume claim."""
@@ -164,12 +179,6 @@ class Versions:
         current = status.get("observedGeneration", 0) >= deployed["metadata"].get("generation", 0)
         return bool(current and min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) >= replicas)
 
-    def _update_ports(self) -> tuple[Write, ...]:
-        service, wanted = self.snapshot.service, ports(self.spec.serving.port)
-        if service is None or [port["port"] for port in service["spec"].get("ports", [])] == [port["port"] for port in wanted]:
-            return ()
-        return (patch(service, {"spec": {"ports": wanted}}),)
-
     def _scale_active(self) -> tuple[Write, ...]:
         """Gives the active version its replicas, whatever else happens."""
         active, replicas = self.active, self.spec.serving.replicas
@@ -181,10 +190,10 @@ class Versions:
         """Scales other versions to zero once the active one has served for `keepWarmSeconds`, and deletes them later."""
         served = seconds_since(annotation(self.snapshot.service, SERVING_SINCE) if self.snapshot.service else None, self.now)
         safe = self.active is None or self._is_available(self.active)
-        warm = self.spec.promotion.keep_warm_seconds
+        warm, names = self.spec.promotion.keep_warm_seconds, {self._name(version) for version in needed}
         writes, deletes, recheck = [], [], []
         for item in self.snapshot.deployments:
-            if labels_of(item).get(VERSION_LABEL) in needed:
+            if item["metadata"]["name"] in names:
                 continue
             running = bool(item["spec"].get("replicas"))
             left = warm + (0 if running else KEEP_SECONDS) - served

@@ -16,7 +16,7 @@ from subterra_operator.decide.agent.drift import Drift, drifts, record
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
-from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_drift, with_rollout
+from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
@@ -180,6 +180,7 @@ def _status(
         settling=plan.settling,
         stage=_stage(plan, rollout, state),
         serving=version,
+        downtime=downtime(before.downtime, rollout.active, rollout.version, context.now),
         candidate=_candidate(spec, plan),
         history=_history(before, version, spec.promotion.history_limit),
         endpoint=f"http://{name}.{namespace}.svc:{spec.serving.port}/v1" if snapshot.service else None,

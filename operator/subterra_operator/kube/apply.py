@@ -121,7 +121,7 @@ class Applier:
 
     async def _create_unwatched(self, write: Write) -> bool:
         """Makes sure of an object that no watch reports, and that may have been deleted; returns whether it was created."""
-        existing = await self._find(write.key)
+        existing = await self._get(write.key)
         if existing is None:
             await self._create(write)
         elif not _is_ours(existing, write.object):
@@ -149,6 +149,13 @@ class Applier:
         body = {"apiVersion": existing["apiVersion"], "kind": existing["kind"]}
         return await self._api.patch({**body, "metadata": {**metadata, "labels": {MANAGED_BY: MANAGER}}})
 
+    async def _get(self, key: Key) -> Object | None:
+        """The live object, or `None` if there is none. Raises ApiError: what cannot be read must not be overwritten."""
+        try:
+            return await self._api.get(key)
+        except NotFoundError:
+            return None
+
     async def _find(self, key: Key) -> Object | None:
         """The live object, or `None` if there is none or it cannot be read."""
         try:
@@ -161,7 +168,7 @@ class Applier:
 
         Raises RefusedError for an object that somebody else made: applying would overwrite it.
         """
-        existing = await self._find(write.key)
+        existing = await self._get(write.key)
         if existing and labels_of(existing).get(MANAGED_BY) != MANAGER:
             raise RefusedError(name_taken(existing))
         differs = existing is None or not _as_applied(existing, write.object, digest)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
@@ -91,7 +90,7 @@ class Applier:
             await self._check_guard(write.guard)
             self._remember(await self._api.patch(write.object))
             return True
-        digest, watched = sha256([write.verb, write.object]), write.key.kind in WATCHED
+        digest, watched = write.digest, write.key.kind in WATCHED
         if write.verb == "create" and not watched:
             return await self._create_unwatched(write)
         if self._up_to_date(write, digest) if watched else self._recently_written(write.key, digest):

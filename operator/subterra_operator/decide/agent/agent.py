@@ -18,6 +18,7 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
+from subterra_operator.decide.namespace_policies import namespace_policies
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
@@ -28,7 +29,6 @@ from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_label, version_of
-from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
@@ -95,8 +95,7 @@ def _kept_policies(context: _Context) -> tuple[Write, ...]:
     """The NetworkPolicies of a namespace where an agent serves, so that one that was deleted or edited comes back."""
     if not context.snapshot.deployments:
         return ()
-    namespace = context.snapshot.agent["metadata"]["namespace"]
-    return tuple(Write("apply", policy, group="policies") for policy in network_policies(namespace, context.settings))
+    return namespace_policies(context.snapshot.agent["metadata"]["namespace"], context.settings)
 
 
 def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:

@@ -88,7 +88,7 @@ KINDS = {
         Kind("CompiledAgent", GROUP, VERSION, "compiledagents", ("spec", "status"), ours=True),
         Kind("Job", "batch", "v1", "jobs", ("spec.suspend", "status")),
         Kind("Pod", "", "v1", "pods", _POD_PATHS),
-        Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "status")),
+        Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "spec.selector", "spec.template", "status")),
         Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),

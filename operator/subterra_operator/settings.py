@@ -1,12 +1,13 @@
 """The administrator's settings: images, store, default resources, allowed endpoints. Read from one YAML file."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, StringConstraints, model_validator
 
-from subterra_api.v1alpha1.base import ApiModel, Name
+from subterra_api.v1alpha1.base import ApiModel, Money, Name
 from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements
 from subterra_core.node_pools import NodePool
 from subterra_core.pricing import ModelPrice
@@ -83,6 +84,24 @@ class OpenAISettings(ApiModel):
         return sorted({endpoint.namespace for endpoint in self.endpoints if endpoint.namespace})
 
 
+class BudgetSettings(ApiModel):
+    """The administrator's caps on what a run may pay to model providers, in US dollars."""
+
+    max_usd_per_run: Annotated[Money | None, Field(alias="maxUSDPerRun")] = None
+    """The highest cap that a run may have; also the cap of a run without one, if there is no default."""
+    default_max_usd_per_run: Annotated[Money | None, Field(alias="defaultMaxUSDPerRun")] = None
+    """Cap of a run without one."""
+    allow_uncapped: bool = True
+    """Whether a run that calls paid models may have no cap at all."""
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> "BudgetSettings":
+        highest, default = self.max_usd_per_run, self.default_max_usd_per_run
+        if highest is not None and default is not None and Decimal(default) > Decimal(highest):
+            raise ValueError(f"defaultMaxUSDPerRun ({default}) must not be above maxUSDPerRun ({highest})")
+        return self
+
+
 class HubSettings(ApiModel):
     """The hub of base models. Only administrators choose it, because it receives the token."""
 
@@ -125,6 +144,7 @@ class Settings(ApiModel):
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
     hub: HubSettings = HubSettings()
+    budgets: BudgetSettings = BudgetSettings()
     prices: dict[str, ModelPrice] = {}
     """Prices by model name; they take precedence over the built-in list prices."""
     pools: dict[PoolName, NodePool] = {}

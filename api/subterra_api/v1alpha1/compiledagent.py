@@ -73,6 +73,9 @@ class PromotionSettings(ApiModel):
     """Digest of a model of this agent that candidates are compared with in addition to the serving version, so that small
     regressions cannot accumulate. It is served for every evaluation. Default: the first model that the agent served, of which
     only conversations in the store are compared."""
+    rollout: Literal["BlueGreen", "Recreate"] = "BlueGreen"
+    """BlueGreen: the new version starts next to the old one, and nothing is interrupted. Recreate, for pools without a spare GPU:
+    the old version stops first, and starts again if the new one does not become ready. Default: BlueGreen."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of former serving versions to keep with their runs, and of other old runs to keep. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
@@ -186,6 +189,21 @@ class Candidate(StatusModel):
     """The gate's decision and its reasons."""
 
 
+class Downtime(StatusModel):
+    """An interruption by `promotion.rollout: Recreate`."""
+
+    version: str | None = None
+    """The version for which the serving one was stopped."""
+    since: str
+    """Time at which it was stopped."""
+    until: str | None = None
+    """Time at which a version was ready with traffic again."""
+    seconds: int | None = None
+    """Seconds in between."""
+    rolled_back: bool | None = None
+    """Whether the version that was stopped serves again, because the other one did not become ready or is no longer wanted."""
+
+
 class Price(StatusModel):
     """Cost of a conversation, measured on the serving pods."""
 
@@ -229,6 +247,8 @@ class CompiledAgentStatus(StatusModel):
     """Current activity of the run, for `kubectl get`."""
     serving: AgentVersion | None = None
     """The version that receives traffic."""
+    downtime: Downtime | None = None
+    """The latest interruption by `promotion.rollout: Recreate`."""
     candidate: Candidate | None = None
     """The desired version, whether it is serving already or not."""
     history: Annotated[tuple[AgentVersion, ...], Field(max_length=50)] = ()

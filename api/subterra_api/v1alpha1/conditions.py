@@ -72,6 +72,8 @@ class Reason(StrEnum):
     NOT_SERVING = "NotServing"
     SERVING_FAILED = "ServingFailed"
     AWAITING_APPROVAL = "AwaitingApproval"
+    SCALED_TO_ZERO = "ScaledToZero"
+    DRIFTED = "Drifted"
     PINNED = "Pinned"
     UP_TO_DATE = "UpToDate"
     MODEL_RETIRES_SOON = "ModelRetiresSoon"

@@ -14,6 +14,7 @@ Image = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+$")]
 OptionalImage = Annotated[str, StringConstraints(pattern=r"^[^\s]*$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 OptionalURL = Annotated[str, StringConstraints(pattern=r"^(https?://.+)?$")]
+OptionalUSD = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?)?$")]
 Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -60,6 +61,14 @@ class HubValues(ApiModel):
     """The hub of base models."""
 
     endpoint: OptionalURL
+
+
+class BudgetValues(ApiModel):
+    """The administrator's caps."""
+
+    max_usd_per_run: Annotated[OptionalUSD, Field(alias="maxUSDPerRun")]
+    default_max_usd_per_run: Annotated[OptionalUSD, Field(alias="defaultMaxUSDPerRun")]
+    allow_uncapped: bool
 
 
 class NetworkPolicyValues(ApiModel):
@@ -113,6 +122,7 @@ class ChartValues(ApiModel):
 
     images: ImageValues
     watch_namespaces: tuple[Name, ...]
+    aggregate_roles: bool
     store: StoreValues
     defaults: DefaultValues
     pools: dict[PoolName, NodePool]
@@ -120,6 +130,7 @@ class ChartValues(ApiModel):
     openai: OpenAIValues
     hub: HubValues
     prices: dict[str, ModelPrice]
+    budgets: BudgetValues
     network_policies: NetworkPolicyValues
     monitoring: MonitoringValues
     operator: OperatorValues

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
+from subterra_api.digest import sha256
 from subterra_api.v1alpha1.base import ApiModel, Condition
 from subterra_api.v1alpha1.conditions import Reason, Type, make_condition
 from subterra_operator.resources import Key, Object, key_of
@@ -29,6 +31,11 @@ class Write:
     @property
     def key(self) -> Key:
         return key_of(self.object)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies verb and object."""
+        return sha256([self.verb, self.object])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Why a pod that the settings ask for could not do its work: no such pool, no image for GPUs, or a training that does not fit."""
+"""Why a pod that the settings ask for could not do its work: no pool, no image for GPUs, a training that does not fit, no cap."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,7 @@ from subterra_core.node_pools import pool_problem, wants_gpu
 from subterra_core.training_fit.fit_refusal import training_problem
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import effective_resources
+from subterra_operator.specs.run_caps import cap_problems
 from subterra_operator.specs.stage_job import effective_pod
 
 BUILD = "build images/jobs-gpu and set images.jobsGpu in the chart's values"
@@ -16,6 +17,7 @@ BUILD = "build images/jobs-gpu and set images.jobsGpu in the chart's values"
 
 def stage_problems(stage: Stage, spec: CompileRunSpec, settings: Settings) -> Iterator[str]:
     """Problems of a stage's pod, each with the field and the fix."""
+    yield from cap_problems(stage, spec.inputs, spec.execution, settings)
     pod, field = effective_pod(stage, spec.execution, settings), f"execution.{stage}"
     if problem := pool_problem(field, pod, settings.pools):
         yield problem

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from subterra_api.digest import sha256
 from subterra_operator.decide.decision import Decision, Write
 from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
@@ -91,7 +90,7 @@ class Applier:
             await self._check_guard(write.guard)
             self._remember(await self._api.patch(write.object))
             return True
-        digest, watched = sha256([write.verb, write.object]), write.key.kind in WATCHED
+        digest, watched = write.digest, write.key.kind in WATCHED
         if write.verb == "create" and not watched:
             return await self._create_unwatched(write)
         if self._up_to_date(write, digest) if watched else self._recently_written(write.key, digest):
@@ -121,7 +120,7 @@ class Applier:
 
     async def _create_unwatched(self, write: Write) -> bool:
         """Makes sure of an object that no watch reports, and that may have been deleted; returns whether it was created."""
-        existing = await self._find(write.key)
+        existing = await self._get(write.key)
         if existing is None:
             await self._create(write)
         elif not _is_ours(existing, write.object):
@@ -138,8 +137,23 @@ class Applier:
             if existing is None:
                 raise
             if not _is_ours(existing, write.object):
-                raise _name_conflict(existing, write.object) from None
+                if not _lost_its_label(existing, write.object):
+                    raise _name_conflict(existing, write.object) from None
+                existing = await self._relabel(existing)
             self._remember(existing)
+
+    async def _relabel(self, existing: Object) -> Object:
+        """Gives back the label by which watches select, so that they report the object again."""
+        metadata = {key: existing["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
+        body = {"apiVersion": existing["apiVersion"], "kind": existing["kind"]}
+        return await self._api.patch({**body, "metadata": {**metadata, "labels": {MANAGED_BY: MANAGER}}})
+
+    async def _get(self, key: Key) -> Object | None:
+        """The live object, or `None` if there is none. Raises ApiError: what cannot be read must not be overwritten."""
+        try:
+            return await self._api.get(key)
+        except NotFoundError:
+            return None
 
     async def _find(self, key: Key) -> Object | None:
         """The live object, or `None` if there is none or it cannot be read."""
@@ -153,7 +167,7 @@ class Applier:
 
         Raises RefusedError for an object that somebody else made: applying would overwrite it.
         """
-        existing = await self._find(write.key)
+        existing = await self._get(write.key)
         if existing and labels_of(existing).get(MANAGED_BY) != MANAGER:
             raise RefusedError(name_taken(existing))
         differs = existing is None or not _as_applied(existing, write.object, digest)
@@ -191,6 +205,12 @@ def _as_applied(existing: Mapping[str, Any], wanted: Object, digest: str) -> boo
 def _is_ours(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether an existing object is the wanted one: the same controller, or none and managed by us."""
     return controller_uid(existing) == controller_uid(wanted) and labels_of(existing).get(MANAGED_BY) == MANAGER
+
+
+def _lost_its_label(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether an object that serves is ours save for the label that somebody removed or changed."""
+    owner = controller_uid(wanted)
+    return existing["kind"] in ("Deployment", "Service") and owner is not None and controller_uid(existing) == owner
 
 
 def _name_conflict(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Exception:

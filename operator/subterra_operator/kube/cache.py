@@ -51,7 +51,7 @@ class ObjectCache:
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, _CachedObject]] = defaultdict(dict)
         self._index: dict[IndexKey, set[Key]] = defaultdict(set)
-        self._tombstones: dict[str, None] = {}  # UIDs of deleted objects, so that a late event does not restore one
+        self._tombstones: dict[str, int] = {}  # UIDs and last versions of deleted objects, so that no late event restores one
         self.progress: dict[tuple[str, str], Progress] = {}
         """By namespace and pod."""
         self.prices: dict[tuple[str, str], PodPrice] = {}
@@ -65,8 +65,9 @@ class ObjectCache:
         """Adds an object or replaces an older copy; returns whether the cache changed."""
         key, uid = key_of(obj), obj["metadata"]["uid"]
         known = self._objects[key.kind].get(key)
-        if uid in self._tombstones or (known and _version(obj) <= known.version):
+        if _version(obj) <= self._tombstones.get(uid, -1) or (known and _version(obj) <= known.version):
             return False
+        self._tombstones.pop(uid, None)  # it had only lost the label that watches select
         self._drop(key)
         self._objects[key.kind][key] = cached = _CachedObject.of(obj)
         for index_key in cached.index_keys:
@@ -75,10 +76,10 @@ class ObjectCache:
 
     def remove(self, obj: Mapping[str, Any]) -> bool:
         """Removes a deleted object; returns whether the cache changed. A successor of the same name stays."""
-        return self._remove(key_of(obj), obj["metadata"]["uid"])
+        return self._remove(key_of(obj), obj["metadata"]["uid"], _version(obj))
 
-    def _remove(self, key: Key, uid: str) -> bool:
-        self._tombstones[uid] = None
+    def _remove(self, key: Key, uid: str, version: int) -> bool:
+        self._tombstones[uid] = max(version, self._tombstones.get(uid, -1))
         while len(self._tombstones) > TOMBSTONE_LIMIT:
             self._tombstones.pop(next(iter(self._tombstones)))
         known = self._objects[key.kind].get(key)

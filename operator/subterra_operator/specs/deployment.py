@@ -101,11 +101,17 @@ def deployment(
     return result
 
 
+def version_label(deployment: Mapping[str, Any]) -> str | None:
+    """The version that a Deployment runs: of its selector, which nobody can change, else of its labels."""
+    chosen = deployment["spec"].get("selector", {}).get("matchLabels", {}).get(VERSION_LABEL)
+    return chosen or labels_of(deployment).get(VERSION_LABEL)
+
+
 def deployed_version(deployment: Mapping[str, Any], since: str | None = None) -> AgentVersion:
     """The version that a Deployment runs, from its labels and annotations alone."""
     annotations = annotations_of(deployment)
     return AgentVersion(
-        version=labels_of(deployment)[VERSION_LABEL],
+        version=version_label(deployment) or "",
         model_digest=annotations.get(MODEL_DIGEST, ""),
         model_path=annotations.get(MODEL_PATH, ""),
         run=annotations.get(RUN_ANNOTATION),

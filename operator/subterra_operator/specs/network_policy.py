@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
 from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, STAGE_LABEL
 from subterra_operator.resources import Object
-from subterra_operator.settings import NetworkSettings, Settings
+from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
 from subterra_operator.specs.pod import new_object
 
 NAMESPACE = "kubernetes.io/metadata.name"
@@ -14,12 +14,16 @@ DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 def network_policies(namespace: str, settings: Settings) -> list[Object]:
     """All policies of a namespace; no agent owns them."""
-    if not settings.network.enabled:
+    return policies_of(namespace, settings.network, settings.openai)
+
+
+def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings) -> list[Object]:
+    """The same, from the settings that they depend on."""
+    if not network.enabled:
         return []
-    network = settings.network
     all_pods = {"matchLabels": {MANAGED_BY: MANAGER}}
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}}
-    in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in settings.openai.namespaces]
+    in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in openai.namespaces]
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
         _policy(namespace, "subterra-default", all_pods, _monitoring(network), [{"ports": DNS_PORTS}]),

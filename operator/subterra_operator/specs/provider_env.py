@@ -21,9 +21,10 @@ from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import env, secret_env
 
 
-def provider_env(stage: Stage, inputs: CompileInputs, execution: ExecutionSettings, settings: Settings) -> list[Object]:
+def provider_env(
+    stage: Stage, inputs: CompileInputs, execution: ExecutionSettings, caps: Budget, settings: Settings
+) -> list[Object]:
     """The environment variables of such a stage."""
-    caps = Budget(max_usd=execution.max_usd, max_usd_per_30_days=execution.max_usd_per_30_days)
     values = {BUDGET_VARIABLE: caps.model_dump_json(by_alias=True, exclude_none=True)}
     if settings.anthropic.base_url:
         values["ANTHROPIC_BASE_URL"] = settings.anthropic.base_url
@@ -51,17 +52,18 @@ def unreachable_models(inputs: CompileInputs, execution: ExecutionSettings, sett
         if provider.base_url is not None and provider.base_url not in allowed:
             text = f"{field}.baseURL: {provider.base_url} would receive the API key but is not an allowed endpoint"
             yield f"{text}; add it to openai.endpoints in the chart's values"
-        elif api_key_secret(provider.name, inputs, execution) is None and not _free(provider, settings):
+        elif api_key_secret(provider.name, inputs, execution) is None and not is_free(provider, settings):
             secret = f"execution.apiKeySecrets.{provider.name}"
             yield f"{field}: the provider {provider.name} needs an API key; name a Secret in {secret}"
 
 
 def _prices(models: list[Provider], settings: Settings) -> dict[str, ModelPrice]:
     """The administrator's prices, and zero for models that are called only at free endpoints."""
-    paid = {provider.model for provider in models if not _free(provider, settings)}
+    paid = {provider.model for provider in models if not is_free(provider, settings)}
     free = {provider.model for provider in models if provider.model and provider.model not in paid}
     return {**settings.prices, **dict.fromkeys(sorted(filter(None, free)), ModelPrice(input="0", output="0"))}
 
 
-def _free(provider: Provider, settings: Settings) -> bool:
+def is_free(provider: Provider, settings: Settings) -> bool:
+    """Whether calls of this model cost nothing, because its endpoint is the administrator's own."""
     return any(endpoint.base_url == provider.base_url and endpoint.free for endpoint in settings.openai.endpoints)

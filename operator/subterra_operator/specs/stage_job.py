@@ -51,6 +51,7 @@ from subterra_operator.specs.pod import (
     volumes,
 )
 from subterra_operator.specs.provider_env import provider_env
+from subterra_operator.specs.run_caps import caps_of
 from subterra_operator.specs.run_input import input_name
 from subterra_operator.specs.vllm_container import Model, vllm_container
 
@@ -245,5 +246,5 @@ def _environment(plan: _JobPlan) -> list[Object]:
         asked = {RANKS_VARIABLE: default_ranks(pod), GPUS_VARIABLE: gpu_count(pod.resources)}
         environment += env({name: str(count) for name, count in asked.items() if count})
     if attempt.stage in PAID_STAGES:
-        environment += provider_env(attempt.stage, inputs, execution, plan.settings)
+        environment += provider_env(attempt.stage, inputs, execution, caps_of(execution, plan.settings), plan.settings)
     return environment

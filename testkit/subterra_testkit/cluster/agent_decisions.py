@@ -7,6 +7,7 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.agent.candidate import target_of
+from subterra_operator.decide.agent.drift import record
 from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
@@ -54,7 +55,16 @@ def version(agent: Object, run: Object, ready: int = 1, **annotations: str) -> O
     built = deployment(agent, CompiledAgentSpec.model_validate(agent["spec"]), target, SETTINGS, make.NOW)
     built["metadata"]["annotations"] |= annotations
     counts: dict[str, Any] = dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas"), ready)
-    return make.stored(built, observedGeneration=1, **counts)
+    return recorded(make.stored(built, observedGeneration=1, **counts))
+
+
+def recorded(deployed: Object) -> Object:
+    """A Deployment with the record of how it was made."""
+    written = record(deployed)
+    assert written
+    metadata = deployed["metadata"]
+    annotations = {**metadata["annotations"], **written.object["metadata"]["annotations"]}
+    return {**deployed, "metadata": {**metadata, "annotations": annotations}}
 
 
 def traffic_to(agent: Object, deployed: Object) -> Object:

@@ -1,5 +1,6 @@
 """A CompiledAgent: plan what should be served, roll it out, report its state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,21 +12,23 @@ from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
+from subterra_operator.decide.agent.drift import Drift, drifts, record
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
-from subterra_operator.decide.agent.status import Serving, conditions, phase, reason, with_rollout
+from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
+from subterra_operator.decide.namespace_policies import namespace_policies
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.decide.unrunnable import serving_problems
-from subterra_operator.labels import SERVING_SINCE, VERSION_LABEL, annotation
+from subterra_operator.labels import SERVING_SINCE, annotation
+from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_of
-from subterra_operator.specs.network_policy import network_policies
+from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_label, version_of
 from subterra_operator.specs.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
@@ -63,20 +66,26 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
-    versions = Versions(snapshot, spec, settings, now, context.retry.new is not None)
+    served = context.before.serving.version if context.before.serving else None
+    versions = Versions(snapshot, spec, settings, now, context.retry.new is not None, served)
     rollout = versions.roll_out(plan.target or _lost_target(context, versions))
     troubles = _troubles(versions, rollout)
     restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
     rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
     rollout_writes = (replace(write, group="rollout") for write in rollout.writes)  # what serves does not wait for the next run
+    drifted = _drifts(context, spec, versions, rollout)
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
-    status = _status(context, spec, plan, versions, rollout).model_copy(update={"price": price})
+    status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     return Decision(
-        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context)),
+        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted)),
         (*plan.deletes, *rollout.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
-            (plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), newer_price_after, *rechecks),
+            (
+                *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), newer_price_after),
+                *(drift.recheck_after for drift in drifted),
+                *rechecks,
+            ),
         ),
         tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
     )
@@ -86,8 +95,28 @@ def _kept_policies(context: _Context) -> tuple[Write, ...]:
     """The NetworkPolicies of a namespace where an agent serves, so that one that was deleted or edited comes back."""
     if not context.snapshot.deployments:
         return ()
-    namespace = context.snapshot.agent["metadata"]["namespace"]
-    return tuple(Write("apply", policy, group="policies") for policy in network_policies(namespace, context.settings))
+    return namespace_policies(context.snapshot.agent["metadata"]["namespace"], context.settings)
+
+
+def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
+    """The Deployments that serve or are about to, by version, save those that the rollout changes just now."""
+    changing = {write.key for write in rollout.writes}
+    found = {version: versions.get(version) for version in (rollout.version, versions.active_version) if version}
+    return {version: item for version, item in found.items() if item and key_of(item) not in changing}
+
+
+def _drifts(context: _Context, spec: CompiledAgentSpec, versions: Versions, rollout: Rollout) -> tuple[Drift, ...]:
+    agent, service = context.snapshot.agent["metadata"]["name"], context.snapshot.service
+    settled = service if service and key_of(service) not in {write.key for write in rollout.writes} else None
+    edited = context.before.observed_generation != context.generation
+    return drifts(agent, _looked_after(versions, rollout), settled, spec.serving.port, edited, context.now)
+
+
+def _upkeep(versions: Versions, rollout: Rollout, drifted: Sequence[Drift]) -> tuple[Write, ...]:
+    """The records of Deployments that were just made, and the restoring of what others changed."""
+    records = (record(item) for item in _looked_after(versions, rollout).values())
+    restored = (drift.write for drift in drifted)
+    return tuple(replace(write, group=str(write.key)) for write in (*records, *restored) if write)
 
 
 def _troubles(versions: Versions, rollout: Rollout) -> tuple[Trouble, ...]:
@@ -129,11 +158,13 @@ def _readiness_recheck(spec: CompiledAgentSpec, rollout: Rollout) -> float | Non
     return float(spec.promotion.progress_deadline_seconds)
 
 
-def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout) -> CompiledAgentStatus:
+def _status(
+    context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Versions, rollout: Rollout, drifted: Sequence[Drift]
+) -> CompiledAgentStatus:
     """The status without a price."""
     snapshot, before = context.snapshot, context.before
     name, namespace = snapshot.agent["metadata"]["name"], snapshot.agent["metadata"]["namespace"]
-    state = _agent_state(snapshot, plan, rollout, context.now)
+    state = with_drift(_agent_state(snapshot, plan, rollout, context.now), drifted)
     serving = Serving.of(rollout.active, versions.trouble(versions.active_version), spec.promotion.progress_deadline_seconds)
     present = conditions(state, serving, before.conditions, context.generation, context.now)
     version = _serving_version(snapshot, rollout.active)
@@ -148,6 +179,7 @@ def _status(context: _Context, spec: CompiledAgentSpec, plan: Plan, versions: Ve
         settling=plan.settling,
         stage=_stage(plan, rollout, state),
         serving=version,
+        downtime=downtime(before.downtime, rollout.active, rollout.version, context.now),
         candidate=_candidate(spec, plan),
         history=_history(before, version, spec.promotion.history_limit),
         anchor=first_served(before) or (version.model_digest if version and version.run else None),
@@ -185,7 +217,7 @@ def _scale_selector(name: str, version: str | None) -> str | None:
 
 
 def _serving_version(snapshot: AgentSnapshot, active: Observed | None) -> AgentVersion | None:
-    if active is None or snapshot.service is None or VERSION_LABEL not in active["metadata"]["labels"]:
+    if active is None or snapshot.service is None or not version_label(active):
         return None
     return deployed_version(active, annotation(snapshot.service, SERVING_SINCE))
 
@@ -203,6 +235,7 @@ _NOT_PROMOTED = {
     Reason.GATE_FAILED: "rejected",
     Reason.GATE_INCONCLUSIVE: "inconclusive",
     Reason.AWAITING_APPROVAL: "awaits approval",
+    Reason.SCALED_TO_ZERO: "scaled to zero",
 }
 
 

@@ -1,4 +1,6 @@
-"""Blue-green rollout: start the wanted version, move traffic once all its replicas are ready, keep the old one warm for a while.
+"""Rollout: start the wanted version, move traffic once all its replicas are ready, keep the old one warm for a while.
+
+With `promotion.rollout: Recreate` the old version stops first, and starts again if the wanted one does not become ready.
 
 The active version is the one in the Service's selector, whatever the status says.
 """
@@ -17,6 +19,7 @@ from subterra_operator.labels import (
     FAILURE_REASON,
     SERVING_SINCE,
     STARTED_AT,
+    STOPPED_AT,
     VERSION_LABEL,
     annotation,
     annotation_patch,
@@ -26,11 +29,13 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
+from subterra_operator.specs.deployment import ServingTarget, deployment, deployment_name, version_of
 from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.service import ports, selector, service
 from subterra_operator.specs.volume_claim import store_claim
 
+ROOM_SECONDS = 300.0
+"""How long the wanted version waits for the pods of others to be gone; longer than they may drain."""
 KEEP_SECONDS = 600.0
 """How long an old Deployment is kept after it was scaled to zero."""
 
@@ -39,7 +44,7 @@ KEEP_SECONDS = 600.0
 class Rollout:
     """Where the wanted version stands, and what to write. ``active`` is the Deployment with traffic."""
 
-    state: Literal["none", "starting", "failed", "serving"] = "none"
+    state: Literal["none", "starting", "failed", "scaled to zero", "serving"] = "none"
     version: str | None = None
     message: str = ""
     active: Observed | None = None
@@ -59,6 +64,8 @@ class Versions:
     settings: Settings
     now: datetime
     retry: bool = False
+    served: str | None = None
+    """The version that had traffic when the status was written."""
 
     @property
     def active_version(self) -> str | None:
@@ -73,7 +80,11 @@ class Versions:
 
     def get(self, version: str | None) -> Observed | None:
         """The Deployment of a version."""
-        return next((item for item in self.snapshot.deployments if labels_of(item).get(VERSION_LABEL) == version), None)
+        name = self._name(version)
+        return next((item for item in self.snapshot.deployments if item["metadata"]["name"] == name), None)
+
+    def _name(self, version: str | None) -> str:
+        return deployment_name(self.snapshot.agent["metadata"]["name"], version or "")
 
     def trouble(self, version: str | None) -> Trouble | None:
         """Why a version's pods do not run; `None` if nothing keeps them from running."""
@@ -89,7 +100,8 @@ class Versions:
         """The steps towards serving ``target``; without one, the active version is kept as it is."""
         version = version_of(target, self.spec.serving) if target else self.active_version
         step = self._advance(target, version) if target and version else Rollout()
-        scaled = self._scale_active()
+        stopped = self._recreates and step.state == "starting" and version != self.active_version
+        scaled = () if stopped else self._scale_active()
         retired, deletes, recheck = self._retire_others({version, self.active_version})
         return Rollout(
             step.state,
@@ -105,29 +117,61 @@ class Versions:
     def _advance(self, target: ServingTarget, version: str) -> Rollout:
         """The wanted version's next step: create, restart, wait, or move traffic."""
         deployed = self.get(version)
+        if self.spec.serving.replicas == 0 and version not in (self.active_version, self.served):
+            return self._leave_at_zero(deployed, version)
         if deployed is None:
             return self._create(target, version)
         reason = annotations_of(deployed).get(FAILURE_REASON)
         if reason and not self.retry:
             return Rollout("failed", message=f"version {version} did not become ready: {reason}")
-        if reason or (version != self.active_version and deployed["spec"].get("replicas") != self.spec.serving.replicas):
-            return self._restart(deployed, version)
         if version == self.active_version:
-            return Rollout("serving", writes=self._update_ports())
-        return self._move_traffic(deployed, version) if self._is_available(deployed) else self._wait(deployed, version)
+            return self._restart(deployed, version) if reason else Rollout("serving")
+        if reason or deployed["spec"].get("replicas") != self.spec.serving.replicas:
+            return self._make_room(version) or self._restart(deployed, version)
+        if self._is_available(deployed):
+            return self._move_traffic(deployed, version)
+        return self._make_room(version) or self._wait(deployed, version)
+
+    @property
+    def _recreates(self) -> bool:
+        return self.spec.promotion.rollout == "Recreate"
+
+    def _make_room(self, version: str) -> Rollout | None:
+        """Stops the active version and waits until no pod of another version is left; `None` once there is room, or always is."""
+        if not self._recreates:
+            return None
+        active = self.active
+        message = f"version {self.active_version} stops, to make room for version {version}"
+        if active and active["spec"].get("replicas"):
+            stop: Object = {"metadata": {"annotations": {STOPPED_AT: timestamp(self.now)}}, "spec": {"replicas": 0}}
+            return Rollout("starting", message=message, writes=(patch(active, stop),))
+        left = ROOM_SECONDS - seconds_since(annotation(active, STOPPED_AT) if active else None, self.now)
+        if left > 0 and any(labels_of(pod).get(VERSION_LABEL) != version for pod in self.snapshot.pods):
+            return Rollout("starting", message=message, recheck_after=left)
+        return None
 
     def _create(self, target: ServingTarget, version: str) -> Rollout:
         namespace = self.snapshot.agent["metadata"]["namespace"]
         policies = (Write("apply", policy) for policy in network_policies(namespace, self.settings))
-        created = Write("create", deployment(self.snapshot.agent, self.spec, target, self.settings, self.now))
+        wanted = deployment(self.snapshot.agent, self.spec, target, self.settings, self.now)
+        if self._recreates and self.active:
+            wanted["spec"]["replicas"] = 0  # what the API server refuses, it refuses before anything is stopped
+        created = Write("create", wanted)
         return Rollout("starting", message=f"version {version} is starting", writes=(self.claim(), *policies, created))
+
+    def _leave_at_zero(self, deployed: Observed | None, version: str) -> Rollout:
+        """Without replicas, nothing shows that a version can serve; so it gets no traffic."""
+        text = f"version {version} has never run, because spec.serving.replicas is 0; set it to 1 or more to start it"
+        running = deployed is not None and deployed["spec"].get("replicas")
+        stopped = (patch(deployed, {"spec": {"replicas": 0}}),) if deployed and running else ()
+        return Rollout("scaled to zero", message=text, writes=stopped)
 
     def claim(self) -> Write:
         """The write that makes sure of the store's volume claim."""
         return Write("create", store_claim(self.snapshot.agent["metadata"]["namespace"], self.settings))
 
     def _restart(self, deployed: Observed, version: str) -> Rollout:
-        annotations = {FAILURE_REASON: None, **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
+        annotations = {FAILURE_REASON: None, **_unstopped(deployed), **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
         change: Object = {"metadata": {"annotations": annotations}, "spec": {"replicas": self.spec.serving.replicas}}
         return Rollout("starting", message=f"version {version} is starting", writes=(patch(deployed, change),))
 
@@ -164,27 +208,23 @@ class Versions:
         current = status.get("observedGeneration", 0) >= deployed["metadata"].get("generation", 0)
         return bool(current and min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) >= replicas)
 
-    def _update_ports(self) -> tuple[Write, ...]:
-        service, wanted = self.snapshot.service, ports(self.spec.serving.port)
-        if service is None or [port["port"] for port in service["spec"].get("ports", [])] == [port["port"] for port in wanted]:
-            return ()
-        return (patch(service, {"spec": {"ports": wanted}}),)
-
     def _scale_active(self) -> tuple[Write, ...]:
         """Gives the active version its replicas, whatever else happens."""
         active, replicas = self.active, self.spec.serving.replicas
-        if active is None or active["spec"].get("replicas") == replicas or FAILURE_REASON in annotations_of(active):
+        if active is None or FAILURE_REASON in annotations_of(active):
             return ()
-        return (patch(active, {"spec": {"replicas": replicas}}),)
+        if unstopped := _unstopped(active):
+            return (patch(active, {"metadata": {"annotations": unstopped}, "spec": {"replicas": replicas}}),)
+        return (patch(active, {"spec": {"replicas": replicas}}),) if active["spec"].get("replicas") != replicas else ()
 
     def _retire_others(self, needed: set[str | None]) -> tuple[tuple[Write, ...], tuple[Observed, ...], float | None]:
         """Scales other versions to zero once the active one has served for `keepWarmSeconds`, and deletes them later."""
         served = seconds_since(annotation(self.snapshot.service, SERVING_SINCE) if self.snapshot.service else None, self.now)
-        safe = self.active is None or self._is_available(self.active)
-        warm = self.spec.promotion.keep_warm_seconds
+        safe = self._recreates or self.active is None or self._is_available(self.active)
+        warm, names = 0 if self._recreates else self.spec.promotion.keep_warm_seconds, {self._name(version) for version in needed}
         writes, deletes, recheck = [], [], []
         for item in self.snapshot.deployments:
-            if labels_of(item).get(VERSION_LABEL) in needed:
+            if item["metadata"]["name"] in names:
                 continue
             running = bool(item["spec"].get("replicas"))
             left = warm + (0 if running else KEEP_SECONDS) - served
@@ -195,3 +235,8 @@ class Versions:
             elif not running:
                 deletes.append(item)
         return tuple(writes), tuple(deletes), earliest(recheck)
+
+
+def _unstopped(deployed: Observed) -> dict[str, None]:
+    """The change of annotations for a Deployment that starts again."""
+    return {STOPPED_AT: None} if STOPPED_AT in annotations_of(deployed) else {}

@@ -5,18 +5,21 @@ for those would wait for hours, or report a healthy service as broken.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.base import Condition
-from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type
+from subterra_api.v1alpha1.compiledagent import Downtime
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
 from subterra_operator.decide.agent.candidate import AgentState
+from subterra_operator.decide.agent.drift import Drift
 from subterra_operator.decide.agent.rollout import Rollout
 from subterra_operator.decide.decision import ConditionBuilder, find_condition, seconds_since
 from subterra_operator.decide.trouble.trouble import Trouble
-from subterra_operator.labels import VERSION_LABEL, labels_of
+from subterra_operator.labels import STOPPED_AT, annotations_of
 from subterra_operator.snapshot import Observed
+from subterra_operator.specs.deployment import version_label
 
 DEADLINE_SECONDS = 900
 
@@ -30,6 +33,8 @@ class Serving:
     wanted: int = 0
     trouble: Trouble | None = None
     """What keeps its pods from running."""
+    stopped: bool = False
+    """Whether it was stopped to make room for another version."""
     deadline_seconds: int = DEADLINE_SECONDS
     """How long its pods may be missing before the agent is Stalled."""
 
@@ -39,15 +44,17 @@ class Serving:
         if active is None:
             return cls(deadline_seconds=deadline_seconds)
         ready, wanted = active.get("status", {}).get("readyReplicas", 0), active["spec"].get("replicas", 0)
-        return cls(labels_of(active).get(VERSION_LABEL), ready, wanted, trouble, deadline_seconds)
+        return cls(version_label(active), ready, wanted, trouble, STOPPED_AT in annotations_of(active), deadline_seconds)
 
     @property
     def is_up(self) -> bool:
         """Whether a replica is ready, or none is wanted."""
-        return self.version is not None and (self.ready > 0 or self.wanted == 0)
+        return self.version is not None and not self.stopped and (self.ready > 0 or self.wanted == 0)
 
     @property
     def message(self) -> str:
+        if self.stopped:
+            return f"version {self.version} is stopped while another one starts, because spec.promotion.rollout is Recreate"
         if self.wanted == 0:
             return f"version {self.version} is scaled to zero; raise spec.serving.replicas to serve"
         if self.is_up:
@@ -68,7 +75,31 @@ def with_rollout(state: AgentState, rollout: Rollout, now: datetime) -> AgentSta
         trouble = rollout.trouble if rollout.trouble and rollout.trouble.lasts(now) else None
         reason = trouble.reason if trouble else Reason.STARTING
         return AgentState(False, reason, rollout.message, in_progress=True, activity=Reason.STARTING)
+    if rollout.state == "scaled to zero":
+        return AgentState(False, Reason.SCALED_TO_ZERO, rollout.message)
     return state
+
+
+def with_drift(state: AgentState, drifts: Sequence[Drift]) -> AgentState:
+    """The state, corrected by what others changed behind the operator's back."""
+    text = "; ".join(drift.message for drift in drifts if drift.message)
+    if not text:
+        return state
+    if state.up_to_date:
+        return AgentState(False, Reason.DRIFTED, text)
+    return replace(state, message=f"{state.message}; {text}")
+
+
+def downtime(before: Downtime | None, active: Observed | None, version: str | None, now: datetime) -> Downtime | None:
+    """The latest interruption: open while what serves is stopped for ``version``, closed once a version is ready with traffic."""
+    stopped = annotations_of(active).get(STOPPED_AT) if active else None
+    if stopped:
+        return Downtime(version=version, since=stopped)
+    if before is None or before.until or active is None or not active.get("status", {}).get("readyReplicas"):
+        return before
+    rolled_back = version_label(active) != before.version
+    seconds = round(seconds_since(before.since, now))
+    return before.model_copy(update={"until": timestamp(now), "seconds": seconds, "rolled_back": rolled_back})
 
 
 def conditions(
@@ -111,10 +142,11 @@ _PHASE_WHILE_SERVING = {
     Reason.PINNED: "Pinned",
     Reason.SUSPENDED: "Suspended",
     Reason.AWAITING_TRIGGER: "AwaitingTrigger",
+    Reason.SCALED_TO_ZERO: "ScaledToZero",
     **dict.fromkeys(REFUSALS, "Blocked"),
 }
 _PHASE_BEFORE_SERVING = {Reason.COMPILING: "Compiling", Reason.STARTING: "Starting", Reason.NOT_SERVING: "Unavailable"}
-_STALLED_BY_CHOICE = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING_APPROVAL}
+_STALLED_BY_CHOICE = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING_APPROVAL, Reason.SCALED_TO_ZERO}
 """Stalled by the user's choice, so not a failure."""
 
 

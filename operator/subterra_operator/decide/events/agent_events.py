@@ -19,6 +19,7 @@ EXPECTED = {
     Reason.AWAITING_APPROVAL: "Promote",
     Reason.PINNED: "Promote",
     Reason.STARTING: "RollOut",
+    Reason.SCALED_TO_ZERO: "RollOut",
     Reason.UP_TO_DATE: "Serve",
 }
 """Reasons that work in progress or a person's choice explains, with the action; any other reason is a problem."""
@@ -104,6 +105,8 @@ def _up_to_date(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[
 
 
 def _action(reason: str) -> str:
+    if reason == Reason.DRIFTED:
+        return "Serve"
     return EXPECTED[Reason(reason)] if reason in EXPECTED else "Compile"
 
 

@@ -205,7 +205,7 @@ def _rejection(
     if expected is not None and expected != check.counts.digest:
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
-    unrunnable = [problem for stage in STAGES for problem in stage_problems(stage, spec, settings)]
+    unrunnable = dict.fromkeys(problem for stage in STAGES for problem in stage_problems(stage, spec, settings))
     problems = [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
     if problems := [*problems, *retired_models(spec.inputs, now.date())]:
         return Reason.INVALID_SPEC, "; ".join(problems)

@@ -10,7 +10,7 @@ from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.run.run import decide_run
-from subterra_operator.labels import OLD_SPELLINGS, annotation, annotation_patch, annotations_of
+from subterra_operator.labels import MADE, OLD_SPELLINGS, annotation, annotation_patch, annotations_of
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, RunSnapshot
@@ -19,6 +19,7 @@ from subterra_operator.specs.deployment import ServingTarget, deployment
 from subterra_operator.specs.service import service
 from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.agent_decisions import recorded
 
 OLD_RETRY, NEW_RETRY = "subterra.dev/retryAt", "subterra.dev/retry-at"
 OLD_SUPERSEDED, NEW_SUPERSEDED = "subterra.dev/supersededBy", "subterra.dev/superseded-by"
@@ -162,7 +163,9 @@ def test_objects_of_an_earlier_release_are_left_as_they_are() -> None:
     deployed, traffic = served(agent, DIGEST)
     assert set(OLD_SPELLINGS.values()) & set(annotations_of(deployed)) == {OLD_STARTED}
     decision = decide(agent, deployments=(deployed,), service=traffic)
-    assert [write for write in decision.writes if write.verb != "apply"] == []
+    [written] = [write.object for write in decision.writes if write.verb != "apply"]
+    assert "spec" not in written
+    assert list(written["metadata"]["annotations"]) == [MADE], "nothing but the record that drift is measured by"
     assert decision.status
     assert decision.status["serving"]["since"] == "2026-11-20T12:00:00Z"
 
@@ -171,6 +174,7 @@ def test_the_deadline_counts_from_the_old_annotation_too() -> None:
     agent = model_agent(DIGEST)
     deployed, _ = served(agent, DIGEST, ready=0)
     deployed["metadata"]["creationTimestamp"] = "2026-11-01T12:00:00Z"
+    deployed = recorded(deployed)
     assert patches(decide(agent, later=60, deployments=(deployed,)), "Deployment") == []
     [given_up] = patches(decide(agent, later=901, deployments=(deployed,)), "Deployment")
     assert given_up["spec"] == {"replicas": 0}

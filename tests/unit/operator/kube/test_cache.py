@@ -29,6 +29,15 @@ def test_a_late_event_does_not_bring_a_deleted_object_back() -> None:
     assert cache.get(key_of(run)) is None
 
 
+def test_an_object_that_gets_back_the_label_that_watches_select_by_is_known_again() -> None:
+    cache, run = ObjectCache(), make.run()
+    cache.upsert(version(run, 10))
+    assert cache.remove(version(run, 11)), "a watch reports the lost label as a deletion"
+    assert not cache.upsert(version(run, 11))
+    assert cache.upsert(version(run, 12))
+    assert cache.deleted_uids == set()
+
+
 def test_the_deletion_of_a_predecessor_does_not_remove_the_successor() -> None:
     cache, run = ObjectCache(), make.run()
     successor = {**run, "metadata": {**run["metadata"], "uid": "second", "resourceVersion": "20"}}

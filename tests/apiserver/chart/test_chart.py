@@ -19,7 +19,7 @@ from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
 from subterra_core.node_pools import NodePool
 from subterra_operator.resources import Object
-from subterra_operator.settings import Settings
+from subterra_operator.settings import BudgetSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 from subterra_testkit.cluster.refused_agents import refused, stalled_agent, starts
@@ -248,6 +248,42 @@ def test_pools_and_the_image_for_gpus_reach_the_operator(plane: ControlPlane) ->
     settings = Settings.model_validate(yaml.safe_load(made["data"]["settings.yaml"]))
     assert settings.pools == {"h200": NodePool(gpu_type="H200-141", gpus_per_node=8)}
     assert settings.jobs_gpu_image == "jobs-gpu:1"
+
+
+def test_the_administrators_caps_reach_the_operator(plane: ControlPlane) -> None:
+    def budgets(*values: str) -> BudgetSettings:
+        [made] = named(rendered(plane, *values), "ConfigMap", "subterra-settings")
+        return Settings.model_validate(yaml.safe_load(made["data"]["settings.yaml"])).budgets
+
+    assert budgets() == BudgetSettings()
+    highest = ("budgets.maxUSDPerRun=100", "budgets.defaultMaxUSDPerRun=20", "budgets.allowUncapped=false")
+    assert budgets(*highest).dump() == {"maxUSDPerRun": "100", "defaultMaxUSDPerRun": "20", "allowUncapped": False}
+
+
+async def test_whoever_may_edit_or_view_a_namespace_may_do_so_with_subterras_kinds(
+    quiet: ClusterNamespace, plane: ControlPlane
+) -> None:
+    system = f"system-{quiet.namespace}"
+    installed(plane, system, watching(quiet))
+    for role in ("view", "edit", "admin"):
+        user = f"--user={role}-er"
+        tool(plane, "kubectl", "create", "rolebinding", role, f"--clusterrole={role}", user, "--namespace", quiet.namespace)
+
+    def may(role: str, verb: str, resource: str) -> bool:
+        name, _, part = resource.partition("/")
+        question = ("auth", "can-i", verb, f"{name}.subterra.dev", f"--subresource={part}", "--as", f"{role}-er")
+        command = [plane.kubectl, "--kubeconfig", plane.kubeconfig, *question, "--namespace", quiet.namespace]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    async def aggregated() -> bool:
+        return (
+            may("view", "list", "compileruns") and may("edit", "create", "compiledagents") and may("admin", "patch", "procedures")
+        )
+
+    await quiet.until(aggregated, "the roles are aggregated")
+    assert not may("view", "create", "procedures")
+    assert not may("admin", "patch", "compileruns/status")
+    tool(plane, "helm", "uninstall", system, "--namespace", system)
 
 
 def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:

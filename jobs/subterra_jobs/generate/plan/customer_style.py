@@ -4,7 +4,7 @@ Attributes with few values are spread evenly over a plan rather than drawn indep
 scripted teacher has nothing but the procedure's examples.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,12 +77,12 @@ def draw_customer_style(graph: Graph, path: Path, values: Mapping[str, str], ind
     persona = personas[index_at(golden_ratio_sequence(index, *group, "persona"), weights)].name if personas else None
     style = STYLES[index_at(golden_ratio_sequence(index, *group, "style"), [1] * len(STYLES))]
     twisted = golden_ratio_sequence(index, *group, "twist") < TWIST_SHARE
-    twist = _draw_twist(graph, path, *key) if twisted else None
+    twist = draw_twist(possible_twists(graph, path), *key) if twisted else None
     return CustomerStyle(opener, persona, style, twist, opens and draw.random() < GREETED_SHARE)
 
 
-def _draw_twist(graph: Graph, path: Path, *key: object) -> Twist | None:
-    twists = possible_twists(graph, path)
+def draw_twist(twists: Sequence[Twist], *key: object) -> Twist | None:
+    """One of the twists, each kind as likely as another; `None` if there are none."""
     kinds = sorted({twist.kind for twist in twists})
     if not kinds:
         return None

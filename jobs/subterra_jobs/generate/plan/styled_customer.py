@@ -21,9 +21,10 @@ from subterra_jobs.generate.plan.customer_style import (
     ChallengeKind,
     CustomerStyle,
     Twist,
+    draw_twist,
     possible_twists,
 )
-from subterra_jobs.generate.plan.hash_random import index_at, rng, unit_hash, weighted_rendezvous
+from subterra_jobs.generate.plan.hash_random import index_at, rng, unit_hash
 
 TWIST_SHARE = 0.12
 CHALLENGE_SHARE = 0.24
@@ -54,17 +55,9 @@ def draw_styled_customer(graph: Graph, path: Path, values: Mapping[str, str], in
     challenge = _draw_challenge(graph, path, values, *key) if point("challenge") < CHALLENGE_SHARE else None
     twisted = challenge is None and point("twist") < TWIST_SHARE / (1 - CHALLENGE_SHARE)
     style = styles[index_at(point("style"), [1] * len(styles))]
-    return CustomerStyle(opener, persona, style, _draw_twist(graph, path, *key) if twisted else None, challenge=challenge)
-
-
-def _draw_twist(graph: Graph, path: Path, *key: object) -> Twist | None:
-    twists = [twist for twist in possible_twists(graph, path) if twist.kind != "several facts"]
-    kinds = sorted({twist.kind for twist in twists})
-    if not kinds:
-        return None
-    kind = kinds[weighted_rendezvous(kinds, [1] * len(kinds), *key, "kind")]
-    of_kind = [twist for twist in twists if twist.kind == kind]
-    return of_kind[weighted_rendezvous([str(twist) for twist in of_kind], [1] * len(of_kind), *key, "twist")]
+    return CustomerStyle(
+        opener, persona, style, draw_twist(_plain_twists(graph, path), *key) if twisted else None, challenge=challenge
+    )
 
 
 def _draw_challenge(graph: Graph, path: Path, values: Mapping[str, str], *key: object) -> Challenge | None:
@@ -103,3 +96,8 @@ def _said(graph: Graph, node_id: str, taken: str) -> set[str]:
         return set()
     texts = (edge.examples if edge else ()) or node.examples or (node.prompt,)
     return set.intersection(*(set(variables_of(text)) for text in texts))
+
+
+def _plain_twists(graph: Graph, path: Path) -> list[Twist]:
+    """Without those in which several facts come at once: a style never lets the customer run ahead."""
+    return [twist for twist in possible_twists(graph, path) if twist.kind != "several facts"]

@@ -119,21 +119,11 @@ class Writer:
 
     async def _usable_aside(self, conversation: Conversation, customer: str | None) -> TeacherReply:
         """The first reply of the right form. Raises BadTurnError."""
-        problem = "says nothing"
-        for attempt in range(1 + MAX_REWRITES):
-            try:
-                reply = await self._teacher.write_aside(conversation, customer, attempt)
-            except HopelessTurnError:
-                raise
-            except BadTurnError as error:
-                problem = str(error)
-                continue
-            text = " ".join(reply.text.split())
-            new_problem = self._checker.utterance(text)
-            if new_problem is None:
-                return replace(reply, text=text)
-            problem = new_problem
-        raise BadTurnError(problem)
+
+        def write(attempt: int) -> Awaitable[TeacherReply]:
+            return self._teacher.write_aside(conversation, customer, attempt)
+
+        return await _first_usable(write, self._checker.utterance, 1 + MAX_REWRITES)
 
     async def _guess_next(self, conversation: Conversation) -> Conversation:
         """The conversation with one more guess of the blind reader, who sees nothing beyond the decision."""
@@ -143,24 +133,22 @@ class Writer:
 
     async def _usable_reply(self, conversation: Conversation) -> TeacherReply:
         """The first reply without a problem. Raises BadTurnError, or InvalidInputError for an author's own example."""
-        problem = "says nothing"
-        for attempt in range(1 + MAX_REWRITES if self._teacher.costs_money else 1):
-            try:
-                reply = await self._teacher.write_turn(conversation, attempt)
-            except HopelessTurnError:
+
+        def write(attempt: int) -> Awaitable[TeacherReply]:
+            return self._teacher.write_turn(conversation, attempt)
+
+        def problem(text: str) -> str | None:
+            return self._problem(conversation, text)
+
+        try:
+            return await _first_usable(write, problem, 1 + MAX_REWRITES if self._teacher.costs_money else 1)
+        except HopelessTurnError:
+            raise
+        except BadTurnError as error:
+            if self._teacher.costs_money:
                 raise
-            except BadTurnError as error:
-                problem = str(error)
-                continue
-            text = " ".join(reply.text.split())
-            new_problem = self._problem(conversation, text)
-            if new_problem is None:
-                return replace(reply, text=text)
-            problem = new_problem
-        if not self._teacher.costs_money:
             node = conversation.spec.path[len(conversation.utterances)]
-            raise InvalidInputError(f"node {node}: an example {problem}; correct the examples")
-        raise BadTurnError(problem)
+            raise InvalidInputError(f"node {node}: an example {error}; correct the examples") from None
 
     def _problem(self, conversation: Conversation, text: str) -> str | None:
         """The problem with the next turn; authors of examples may say what models may not."""
@@ -171,6 +159,27 @@ class Writer:
     def _utterance(self, spec: ConversationSpec, position: int, text: str) -> Utterance:
         node, following = spec.path[position], spec.path[position + 1 : position + 2]
         return Utterance(node, self._graph.nodes[node].role, text, following[0] if following else None)
+
+
+async def _first_usable(
+    write: Callable[[int], Awaitable[TeacherReply]], problem_of: Callable[[str], str | None], attempts: int
+) -> TeacherReply:
+    """The first reply without a problem, on one line. Raises BadTurnError with the last problem."""
+    problem = "says nothing"
+    for attempt in range(attempts):
+        try:
+            reply = await write(attempt)
+        except HopelessTurnError:
+            raise
+        except BadTurnError as error:
+            problem = str(error)
+            continue
+        text = " ".join(reply.text.split())
+        new_problem = problem_of(text)
+        if new_problem is None:
+            return replace(reply, text=text)
+        problem = new_problem
+    raise BadTurnError(problem)
 
 
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from subterra_core.training_fit.model_shape import ModelShape
 
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["bfloat16", "float32"]
-MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 2048
+MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 1024
 """Tokens per forward pass: of each rank, and of all ranks together for a pretrained model on a CPU, as in
 `train/batches/step_plan.py`."""
 WEIGHT_BYTES: dict[Precision, int] = {"bfloat16": 2, "float32": 4}

@@ -21,6 +21,7 @@ from subterra_jobs.train.batches.step_plan import StepPlan, token_limit
 from subterra_jobs.train.checkpoints.bounded_saves import BoundedSaves, agreed
 from subterra_jobs.train.checkpoints.save_cadence import checkpoint_bytes, require_room
 from subterra_jobs.train.exchange import Exchange
+from subterra_jobs.train.freed_memory import FreedMemoryCallback
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 
 WARMUP_SHARE = 0.05
@@ -210,6 +211,8 @@ def build_trainer(
         processing_class=tokenizer,
     )
     trainer.add_callback(StageCallback(trainer, exchange))
+    if config.use_cpu:
+        trainer.add_callback(FreedMemoryCallback())
     if not trainer.is_deepspeed_enabled:
         raise RuntimeError("the trainer runs without DeepSpeed; ACCELERATE_USE_CPU or a similar variable must not be set")
     return trainer

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MICRO_BATCH_TOKENS = 16384
 """Tokens per rank and forward pass."""
-CPU_MICRO_BATCH_TOKENS = 2048
+CPU_MICRO_BATCH_TOKENS = 1024
 """The same of all ranks together for a pretrained model on a CPU, whose activations take about a megabyte per token."""
 POOL_BATCHES = 50
 """Batches whose conversations are sorted by length together: more would make the batches of an epoch too alike, fewer would mix

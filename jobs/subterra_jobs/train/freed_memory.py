@@ -13,8 +13,8 @@ STEPS = 4
 class FreedMemoryCallback(TrainerCallback):  # type: ignore[misc]
     """Trims the heap now and then.
 
-    Without padding no two steps ask for the same sizes, so glibc's heap falls to pieces and grows with every step, until the pod has
-    no memory left. Elsewhere than on Linux with glibc it does nothing.
+    Without padding no two steps ask for the same sizes, so glibc's heap falls to pieces and grows with every step, until the pod
+    has no memory left. Elsewhere than on Linux with glibc it does nothing.
     """
 
     def __init__(self) -> None:

@@ -65,7 +65,7 @@ class Calibration:
             )
             if rate.low < least
         ]
-        advice = "; more labelled conversations raise the bound if the share itself is high enough"
+        advice = "; more scored conversations, or those of a larger evaluation, raise a bound whose share is well above it"
         yield f"{self.deciding.name}: " + (f"not certified: {' and '.join(short)}{advice}" if short else "certified")
 
     def _shown(self) -> tuple[CalibratedJudge, ...]:

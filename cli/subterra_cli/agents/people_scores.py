@@ -12,6 +12,7 @@ from subterra_cli.errors import CommandError
 from subterra_core.judge_certification.certificate import Population
 from subterra_jobs.evaluate.judge.results import CRITERIA, HIGHEST, LOWEST, TASK
 
+_KEY_FIELDS = {"challenged", "flagged", "weight", "judges"}
 Row = tuple[int, Mapping[str, Any]]
 """Number of the row's first line, and its fields."""
 
@@ -155,7 +156,10 @@ def _judges_of_row(reading: _Reading, line: int, row: Mapping[str, Any]) -> tupl
 def _read_key(file: Path) -> Mapping[str, Any]:
     try:
         key = json.loads(file.read_text())
-        known = key["format"] == KEY_FORMAT and key["population"]["others"] >= 0 and all(key["conversations"].values())
+        known = key["format"] == KEY_FORMAT and all(
+            set(one) >= _KEY_FIELDS and len(one["judges"]) == len(key["judges"]) for one in key["conversations"].values()
+        )
+        known = known and all(key["population"][kind] >= 0 for kind in ("flagged", "others"))
     except OSError as error:
         raise ScoresFileError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

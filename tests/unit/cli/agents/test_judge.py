@@ -220,6 +220,16 @@ def test_a_sheet_that_is_not_finished_or_has_another_key_is_refused(report: Path
     assert (no_key.exit_code, "is no key of a sheet" in no_key.output) == (2, True)
 
 
+@pytest.mark.parametrize("conversations", [{"c1": {}}, [], {"c1": {"challenged": 1, "flagged": 1, "weight": 1, "judges": [{}]}}])
+def test_a_damaged_key_is_refused(conversations: object, tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    key.write_text(
+        json.dumps({"format": 1, "judges": [], "population": {"flagged": 1, "others": 1}, "conversations": conversations})
+    )
+    result = judge("calibrate", own_file(tmp_path, row(1, 3, 3)), "--key", key)
+    assert (result.exit_code, "is no key of a sheet" in result.output) == (2, True)
+
+
 def test_different_numbers_of_judges_are_refused(tmp_path: Path) -> None:
     file = own_file(tmp_path, row(1, 3, 3), {"id": "c2", "scores": {TASK: 3}, "judges": [{TASK: 3}, {TASK: 4}]})
     result = judge("calibrate", file)

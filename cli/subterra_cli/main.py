@@ -3,6 +3,7 @@
 import typer
 
 from subterra_cli.commands.agents.chat import chat
+from subterra_cli.commands.agents.judge import judges
 from subterra_cli.commands.agents.promote import approve, rollback
 from subterra_cli.commands.agents.report import report
 from subterra_cli.commands.agents.status import status
@@ -27,8 +28,9 @@ them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 EPILOG = """
 Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
 conversation matches, a sample was interrupted or is unusable, the list of models is out of date, the agent is not served or
-cannot be reached, why found something to do, a report cannot be fetched) · 2 error (usage, invalid procedure, a model that has
-retired, dataset or cluster object not found, facts about the customer missing).
+cannot be reached, why found something to do, a report cannot be fetched, a judge is not certified) · 2 error (usage, invalid
+procedure, a model that has retired, dataset, evaluation or cluster object not found, people's scores invalid, facts about the
+customer missing).
 """
 
 app = typer.Typer(no_args_is_help=True, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -50,6 +52,7 @@ for command in (init, lint, graph, paths, diff, sample, plan, preset, watch, sta
 app.add_typer(imports, name="import")
 app.add_typer(datasets, name="dataset")
 app.add_typer(models, name="models")
+app.add_typer(judges, name="judge")
 
 if __name__ == "__main__":
     app(prog_name="subterra")

@@ -18,7 +18,7 @@ def langgraph(
 
     Example: subterra import langgraph shop.agent:graph > procedure.yaml
     """
-    from subterra_cli.langgraph_flow import find_gaps, load_flow, to_procedure, to_yaml
+    from subterra_cli.imports.langgraph_flow import find_gaps, load_flow, to_procedure, to_yaml
 
     with exit_on_error():
         procedure = to_procedure(load_flow(target), name or _module_name(target))

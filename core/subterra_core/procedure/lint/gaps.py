@@ -39,10 +39,12 @@ def _gaps(texts: Iterable[LocatedText], finding: Callable[[str, str, str, str], 
 
 
 def _located_descriptions(spec: ProcedureSpec) -> Iterator[LocatedText]:
-    """What teachers read besides the flowchart."""
+    """What teachers read besides the flowchart, and values."""
     for index, fact in enumerate(spec.knowledge):
         yield f"fact {fact.id}", f"spec.knowledge[{index}].text", fact.text
     for index, variable in enumerate(spec.variables):
         yield f"variable {variable.name}", f"spec.variables[{index}].description", variable.description
+        for place, value in enumerate(variable.values):
+            yield f"variable {variable.name}", f"spec.variables[{index}].values[{place}]", value
     for index, persona in enumerate(spec.personas):
         yield f"persona {persona.name}", f"spec.personas[{index}].description", persona.description

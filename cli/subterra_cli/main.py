@@ -11,8 +11,8 @@ from subterra_cli.commands.agents.watch import watch
 from subterra_cli.commands.agents.why import why
 from subterra_cli.commands.dataset import datasets
 from subterra_cli.commands.diff import diff
+from subterra_cli.commands.facts import facts
 from subterra_cli.commands.graph import graph
-from subterra_cli.commands.import_langgraph import imports
 from subterra_cli.commands.init import init
 from subterra_cli.commands.lint import lint
 from subterra_cli.commands.models import models
@@ -20,6 +20,7 @@ from subterra_cli.commands.paths import paths
 from subterra_cli.commands.plan import plan
 from subterra_cli.commands.preset import preset
 from subterra_cli.commands.sample import sample
+from subterra_cli.imports.import_commands import imports
 
 HELP = """
 Check, view and compare conversational procedures, estimate what compiling them costs, and follow and use the agents compiled from
@@ -47,7 +48,9 @@ def version() -> None:
     typer.echo(f"subterra {__version__} ({API_VERSION})")
 
 
-for command in (init, lint, graph, paths, diff, sample, plan, preset, watch, status, why, report, approve, rollback, chat, version):
+ON_FILES = (init, lint, graph, paths, facts, diff, sample, plan, preset)
+ON_AGENTS = (watch, status, why, report, approve, rollback, chat)
+for command in (*ON_FILES, *ON_AGENTS, version):
     app.command()(command)
 app.add_typer(imports, name="import")
 app.add_typer(datasets, name="dataset")

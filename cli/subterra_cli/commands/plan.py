@@ -25,8 +25,8 @@ def plan(
 ) -> None:
     """Estimate the API cost of a compile run, and whether its training fits.
 
-    Lists each item of cost before anything is applied. Exits with 1 when a cap in the manifests does not cover the minimum cost; a
-    training that does not fit is a warning.
+    Lists each item of cost before anything is applied, and the facts that clients of the agent send. Exits with 1 when a cap in the
+    manifests does not cover the minimum cost; a training that does not fit is a warning.
 
     Example: subterra plan examples/travel/procedure.yaml examples/travel/agent.yaml
     """
@@ -34,8 +34,9 @@ def plan(
         from subterra_cli import cost_plan
         from subterra_cli.files.manifests import read_compile, read_pools, read_prices
         from subterra_cli.files.training_request import read_training
-        from subterra_cli.output import training_part
+        from subterra_cli.output import facts_table, training_part
         from subterra_cli.output.render import as_json, console
+        from subterra_core.procedure.context_contract import context_facts, context_schema
         from subterra_jobs.stage import environment
 
         given = read_prices(prices) if prices else {}
@@ -44,9 +45,11 @@ def plan(
         known_pools = read_pools(pools) if pools else {}
         training = read_training(request, shape_file=model_shape, store_size=store_size, pools=known_pools)
         if output is OutputFormat.JSON:
-            typer.echo(as_json(cost_plan.data(estimate) | {"training": training_part.data(training)}))
+            contract = {"training": training_part.data(training), "context": context_schema(request.procedure, request.name)}
+            typer.echo(as_json(cost_plan.data(estimate) | contract))
         else:
             console().print(cost_plan.table(estimate))
-            for line in (*cost_plan.lines(estimate), *training_part.lines(training)):
+            facts = facts_table.plan_lines(context_facts(request.procedure))
+            for line in (*cost_plan.lines(estimate), *training_part.lines(training), *facts):
                 typer.echo(line)
     raise typer.Exit(0 if estimate.is_covered else 1)

@@ -17,7 +17,9 @@ _CLASSES = """\
 
 
 def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
-    """The flowchart's text; dashed edges loop back."""
+    """The flowchart's text; dashed edges loop back. Comments name what decides at hubs, unless the customer
+    does, and the start if it is not the first node.
+    """
     names = {node.id: f"n{index}" for index, node in enumerate(spec.nodes)}
     back = returning_edges(names, [(node.id, edge.to) for node in spec.nodes for edge in node.next], spec.start)
     lines = ["flowchart TD", *(f"  {names[node.id]}{_box(node)}:::{node.outcome or node.role}" for node in spec.nodes)]
@@ -27,6 +29,11 @@ def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
             label = (condition_label(node, edge) + count).strip()
             arrow = "-.->" if (node.id, edge.to) in back else "-->"
             lines.append(f"  {names[node.id]} {arrow}{'|' + _text(label) + '|' if label else ''} {names[edge.to]}")
+    for node in spec.nodes:
+        if len(node.next) > 1 and node.decided_by != "customer":
+            lines.append(f"  %% decides {names[node.id]}: {node.fact or node.decided_by}")
+    if spec.start != spec.nodes[0].id:
+        lines.append(f"  %% start: {names[spec.start]}")
     return "\n".join(lines) + "\n" + _CLASSES
 
 

@@ -272,3 +272,10 @@ def test_a_store_size_that_is_no_quantity_is_refused() -> None:
     refused = plan(PROCEDURE, MODELS, "--store-size", "large")
     assert refused.exit_code == 2
     assert "--store-size large: not a Kubernetes quantity; use one such as 200Gi" in refused.output
+
+
+def test_a_plan_names_the_facts_that_clients_send() -> None:
+    files = [str(ROOT / "examples/zoom" / name) for name in ("procedure.yaml", "agent.yaml")]
+    fact = "fact plan: sent by the client, one of Basic, Pro, Business, Enterprise; "
+    assert f"{fact}first read by node check_plan, for the agent's message 2 at the earliest" in plan(*files).output.splitlines()
+    assert data(*files)["context"]["properties"]["plan"]["x-firstReadBy"] == "check_plan"

@@ -1,10 +1,16 @@
 """Facts about the customer: what a value may be, in words and by check."""
 
+import json
+import re
+
 import pytest
+from typer.testing import CliRunner
 
 from subterra_api.v1alpha1.procedure import Variable
 from subterra_cli.chat.context_facts import FactError, allowed_values, context_message, parse_facts, untrained_values
+from subterra_cli.main import app
 from subterra_testkit.procedures import PLAN, end, procedure, user
+from subterra_testkit.repository import ROOT
 
 OFFER = {"name": "offer", "type": "integer", "minimum": 1000, "maximum": 4900, "step": 50, "formats": ["${value:,}"]}
 TOWN = {"name": "town", "open": True, "values": ["Salem", "Dover"]}
@@ -68,3 +74,18 @@ def test_the_command_quotes_values_for_the_shell() -> None:
         context_message(spec(OFFER | {"maximum": 1000}, PLAN), {"Plan": "Pro"}, ["subterra", "chat", "x"])
     assert "--fact Plan: the procedure has no fact of this name; did you mean plan?" in str(refused.value)
     assert str(refused.value).endswith("--fact plan=Pro")
+
+
+def test_facts_lists_what_a_client_sends_and_which_node_reads_it_first() -> None:
+    file = str(ROOT / "examples/insurance/procedure.yaml")
+    shown = CliRunner().invoke(app, ["facts", file])
+    assert shown.exit_code == 0
+    assert re.search(r"^coverage +one of full, partial, excluded +coverage +7", shown.output, re.MULTILINE)
+    assert re.search(r"^offer .*written as \$\d+ +full_offer +7 +partial_offer", shown.output, re.MULTILINE)
+    schema = json.loads(CliRunner().invoke(app, ["facts", file, "-o", "json"]).output)
+    assert (list(schema["properties"]), schema["required"]) == (["coverage", "offer", "limit"],) * 2
+
+
+def test_facts_says_so_when_there_are_none() -> None:
+    shown = CliRunner().invoke(app, ["facts", str(ROOT / "examples/travel/procedure.yaml")])
+    assert shown.output == "the agent reads no facts from the system message: no variable has visibility: context\n"

@@ -157,3 +157,17 @@ def test_a_gap_of_an_import_is_an_error_wherever_it_is_left(
 
 def test_a_word_that_only_looks_like_a_gap_is_none() -> None:
     assert found(procedure(agent("hello", "bye", prompt="Ask about the gap: how wide is it? Or STOPGAP: none."), end())) == []
+
+
+def test_a_gap_in_what_only_teachers_read_is_a_warning_because_procedures_that_serve_may_have_the_word() -> None:
+    spec = procedure(
+        agent("hello", "bye"),
+        end(),
+        knowledge=[{"id": "cover", "text": "GAP: what is covered"}],
+        personas=[{"name": "calm", "description": "GAP: how calm"}],
+        otherwise={"afterEnd": ["GAP: goodbye"]},
+    )
+    analysis = analyse(spec)
+    fields = [finding.field for finding in analysis.warnings if "a gap left by the import" in finding.problem]
+    assert fields == ["spec.otherwise.afterEnd[0]", "spec.knowledge[0].text", "spec.personas[0].description"]
+    assert analysis.errors == ()

@@ -1,0 +1,1 @@
+"""Converts what other tools draw to procedures."""

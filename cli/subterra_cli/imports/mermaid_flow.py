@@ -24,6 +24,7 @@ _NODE_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,62}")
 _COUNT = re.compile(r"\s*\([\d,]+×\)$")
 _GUARDS = re.compile(r"^(.*?)\s*\(if (\S+ went to .+ last)\)$", re.DOTALL)
 _GUARD = re.compile(r"(\S+) went to (.+?) last(?: and |$)")
+_BEGINNINGS, _ENDINGS = ("start", "begin", "beginning"), ("end", "stop", "finish", "done")
 _HISTORY, _REST = "history", "anything else"
 
 
@@ -32,6 +33,7 @@ def to_procedure(chart: Flowchart, name: str) -> dict[str, Any]:
     if not chart.boxes:
         raise MermaidError("the flowchart has no nodes; draw at least two")
     own = all(_OWN_NAME.fullmatch(box.name) and {*box.classes} & {*_ROLES, *_OUTCOMES} for box in chart.boxes.values())
+    chart = chart if own else _without_start(chart)
     ids = _own_ids(chart) if own else _ids(chart)
     variables: dict[str, list[str]] = {}
     nodes = [node for box in chart.boxes.values() for node in _nodes(box, chart, ids, variables, own=own)]
@@ -43,6 +45,17 @@ def to_procedure(chart: Flowchart, name: str) -> dict[str, Any]:
             {"name": fact, "visibility": "context", "values": values, "description": note} for fact, values in variables.items()
         ]
     return {"apiVersion": API_VERSION, "kind": "Procedure", "metadata": {"name": name}, "spec": spec}
+
+
+def _without_start(chart: Flowchart) -> Flowchart:
+    """The chart without a box that only says that the conversation begins."""
+    for name, box in chart.boxes.items():
+        out = [arrow for arrow in chart.arrows if arrow.source == name]
+        entered = any(arrow.target == name for arrow in chart.arrows)
+        if (box.text or name).lower() in _BEGINNINGS and len(out) == 1 and not entered and not out[0].label:
+            boxes = {other: each for other, each in chart.boxes.items() if other != name}
+            return Flowchart(boxes, [arrow for arrow in chart.arrows if arrow.source != name], out[0].target)
+    return chart
 
 
 def _own_ids(chart: Flowchart) -> dict[str, str]:
@@ -90,6 +103,15 @@ def _nodes(
         return [node | {"next": [{"to": answer}]}, decides]
     if len(arrows) > 1:
         return [node | {"next": [_branch(arrow, ids, chart) for arrow in arrows]}]
+    if (
+        not own
+        and role == "agent"
+        and _role(chart.boxes[arrows[0].target])[0] == "agent"
+        and (arrows[0].label or text.endswith("?"))
+    ):
+        answer = f"{node['id']}_answer"
+        told = {} if arrows[0].label else {"prompt": f"{GAP}what the customer answers to {text!r}"}
+        return [node | {"next": [{"to": answer}]}, {"id": answer, "role": "user", **told, "next": [_edge(arrows[0], ids)]}]
     return [node | {"next": [_edge(arrows[0], ids)]}]
 
 
@@ -97,7 +119,8 @@ def _ending(node: dict[str, Any], outcome: str | None) -> list[dict[str, Any]]:
     """A terminal. The agent has the last word, and lint asks for an outcome that the chart does not name."""
     ends = {"outcome": outcome} if outcome else {}
     if node["role"] == "agent":
-        return [node | ends]
+        silent = node["prompt"].lower() in _ENDINGS
+        return [node | ({"prompt": f"{GAP}how the agent ends the conversation"} if silent else {}) | ends]
     closing = f"{node['id']}_closing"
     last = {"id": closing, "role": "agent", "prompt": f"{GAP}how the agent ends the conversation after {node['id']!r}", **ends}
     return [node | {"next": [{"to": closing}]}, last]

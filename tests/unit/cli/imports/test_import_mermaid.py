@@ -87,6 +87,14 @@ def test_a_branch_is_decided_by_a_turn_of_the_customer_and_unlabeled_branches_ar
     assert whens == ["Yes", "GAP: what the customer says to get to 'Explain why not'"]
 
 
+def test_a_question_and_a_label_make_a_turn_of_the_customer_and_boxes_that_say_nothing_are_none() -> None:
+    nodes = imported("graph TD\nS([Start]) --> A[Your name?] --> B[Look it up] -->|It is there| C[Say so] --> D((End))")
+    assert [*nodes] == ["A", "A_answer", "B", "B_answer", "C", "D"]
+    assert nodes["A_answer"]["prompt"] == "GAP: what the customer answers to 'Your name?'"
+    assert nodes["B_answer"] == {"id": "B_answer", "role": "user", "next": [{"to": "C", "when": "It is there"}]}
+    assert nodes["D"] == {"id": "D", "role": "agent", "prompt": "GAP: how the agent ends the conversation"}
+
+
 def test_a_box_of_the_customer_at_the_end_is_answered_by_the_agent() -> None:
     nodes = imported("flowchart TD\nA[Agent: Say hello] --> B([Customer: No, thanks])")
     assert (nodes["A"]["prompt"], nodes["B"]["role"], nodes["B"]["next"]) == ("Say hello", "user", [{"to": "B_closing"}])

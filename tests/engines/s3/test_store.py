@@ -103,7 +103,7 @@ def test_of_several_processes_that_create_one_file_one_wins(store: ArtifactStore
     jobs = [context.Process(target=create, args=(f"s3://{store.root}", str(n), gate, won)) for n in range(4)]
     for job in jobs:
         job.start()
-    assert sorted(won.get(timeout=60) for _ in jobs) == [False, False, False, True]
+    assert sorted(won.get(timeout=180) for _ in jobs) == [False, False, False, True]
     for job in jobs:
         job.join()
     assert store.create("turn", b"later") is False

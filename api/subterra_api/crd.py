@@ -4,7 +4,6 @@ The API server defaults no spec field: a stored object holds only what its autho
 default does.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from subterra_api.file_generator import write_or_check
 from subterra_api.v1alpha1 import GROUP, VERSION, pod_settings, pod_template
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
@@ -287,16 +287,7 @@ class _Plain(yaml.SafeDumper):
 
 def main() -> int:
     """Writes the files below the current directory; with `--check`, lists outdated ones and returns 1."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
-    check = parser.parse_args().check
-    stale = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
-    for path, text in stale.items():
-        sys.stdout.write(f"{'out of date' if check else 'written'}: {path}\n")
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    return 1 if check and stale else 0
+    return write_or_check(files(), __doc__)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Types come from `ChartValues`; defaults and descriptions from `charts/subterra/v
 comment directly above it.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from subterra_api.file_generator import write_or_check
 from subterra_cli.files.chart_values import ChartValues
 
 Schema = dict[str, Any]
@@ -193,15 +193,7 @@ def files(root: Path) -> dict[Path, str]:
 
 def main() -> int:
     """Writes the files below the current directory; with `--check`, lists outdated ones and returns 1."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
-    check = parser.parse_args().check
-    stale = {path: text for path, text in files(Path()).items() if not path.exists() or path.read_text("utf-8") != text}
-    for path, text in stale.items():
-        sys.stdout.write(f"{'out of date' if check else 'written'}: {path}\n")
-        if not check:
-            path.write_text(text, "utf-8")
-    return 1 if check and stale else 0
+    return write_or_check(files(Path()), __doc__)
 
 
 if __name__ == "__main__":

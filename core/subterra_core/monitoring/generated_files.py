@@ -1,11 +1,10 @@
 """Files made from the table: `python -m subterra_core.monitoring [--check]` writes or compares them."""
 
-import argparse
 import json
 import re
-import sys
 from pathlib import Path
 
+from subterra_api.file_generator import write_or_check
 from subterra_core.monitoring.dashboards import DASHBOARDS
 from subterra_core.monitoring.metric import Metric
 from subterra_core.monitoring.metric_table import METRICS
@@ -59,13 +58,4 @@ def files(root: Path) -> dict[Path, str]:
 
 def main() -> int:
     """Writes the files below the current directory; with `--check`, lists outdated ones and returns 1."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
-    check = parser.parse_args().check
-    stale = {path: text for path, text in files(Path()).items() if not path.exists() or path.read_text() != text}
-    for path, text in stale.items():
-        sys.stdout.write(f"{'out of date' if check else 'written'}: {path}\n")
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    return 1 if check and stale else 0
+    return write_or_check(files(Path()), __doc__)

@@ -7,7 +7,6 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import aiohttp
 import yaml
+
+from subterra_testkit.servers.free_port import free_port
 
 PROBE_SECONDS = 1.0
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -27,7 +28,7 @@ class OperatorProcess:
     def __init__(self, folder: Path, namespace: str) -> None:
         folder.mkdir(parents=True)
         self.kubeconfig, self.settings, self.log = (folder / name for name in ("kubeconfig", "settings.yaml", "operator.log"))
-        self.port = _free_port()
+        self.port = free_port()
         self.pod = f"{folder.name}-{self.port}"
         settings = {"watchNamespaces": [namespace], "namespace": namespace, "port": self.port, "workers": 2}
         self.settings.write_text(yaml.safe_dump(settings))
@@ -142,10 +143,3 @@ def _operate(settings: Path, kubeconfig: Path, log: Path, pod: str) -> None:
     os.environ |= {"KUBECONFIG": str(kubeconfig), "POD_NAME": pod}
     sys.argv = ["subterra_operator", "--settings", str(settings)]
     main()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -24,6 +24,7 @@ from subterra_api.v1alpha1.compiledagent import Price
 from subterra_jobs.exporter.meter import LONGEST_STRETCH, Reading, ServingMeter
 from subterra_jobs.exporter.scrape import parse, scrape
 from subterra_testkit.servers.fake_vllm_metrics import FakeVLLMMetrics, fake_vllm_metrics
+from subterra_testkit.servers.free_port import free_port
 
 REST = Reading(running=0, completed=0, inference_seconds=0.0)
 
@@ -165,11 +166,6 @@ def test_a_vllm_that_is_not_there_yet_is_no_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert scrape(f"http://127.0.0.1:{port}") is None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def get(url: str) -> str:

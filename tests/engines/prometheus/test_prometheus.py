@@ -1,7 +1,6 @@
 """A real Prometheus scrapes what the operator and a pod's exporter say, and answers every query of the dashboards."""
 
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from subterra_operator.resources import Key, Object
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.kubernetes_objects import NAMESPACE, NOW
 from subterra_testkit.repository import ROOT
+from subterra_testkit.servers.free_port import free_port
 
 RUN, AGENT = Key("CompileRun", NAMESPACE, "travel-2"), Key("CompiledAgent", NAMESPACE, "travel")
 SCRAPES = 4
@@ -103,13 +103,6 @@ def report_resources() -> None:
     )
     compared = (Compared("InContext", "claude-sonnet-5-5", Decimal("0.05")),)
     agent_metrics.record_costs(AGENT, "abc", ConversationCosts(work, Decimal("2.50"), Decimal(12), compared))
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass(frozen=True)

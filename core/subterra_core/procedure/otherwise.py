@@ -20,9 +20,12 @@ _DEFAULTS: dict[OtherwiseKind, tuple[str, ...]] = {
         "I'm afraid I can't offer {{value}} here.",
         "Sorry, {{value}} is not one of the options I have.",
     ),
-    "afterEnd": ("You're welcome. Goodbye!", "Thank you, goodbye.", "Thanks, and goodbye!"),
+    "afterEnd": ("This chat has ended. Thank you, and goodbye!", "We are at the end of this chat. Thank you, goodbye!"),
 }
-"""They only refuse: one that named a listed value could be taken for a confirmation of it."""
+"""They only refuse: one that named a listed value could be taken for a confirmation of it. Those of `afterEnd` answer "Thanks!" as
+well as "One more thing."."""
+_FORMER_AFTER_END = ("You're welcome. Goodbye!", "Thank you, goodbye.", "Thanks, and goodbye!")
+"""Defaults of earlier versions, which agents compiled then still say."""
 
 
 def otherwise_texts(spec: ProcedureSpec, kind: OtherwiseKind) -> tuple[str, ...]:
@@ -33,3 +36,9 @@ def otherwise_texts(spec: ProcedureSpec, kind: OtherwiseKind) -> tuple[str, ...]
         "afterEnd": spec.otherwise.after_end,
     }
     return written[kind] or _DEFAULTS[kind]
+
+
+def recognized_otherwise_texts(spec: ProcedureSpec, kind: OtherwiseKind) -> tuple[str, ...]:
+    """What counts as an answer of this kind: `otherwise_texts`, and what agents of earlier versions learnt in their place."""
+    former = _FORMER_AFTER_END if kind == "afterEnd" and not spec.otherwise.after_end else ()
+    return otherwise_texts(spec, kind) + former

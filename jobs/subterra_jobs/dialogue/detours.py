@@ -13,7 +13,7 @@ from typing import Literal
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph, Path
-from subterra_core.procedure.otherwise import UNKNOWN_VALUE, OtherwiseKind, otherwise_texts
+from subterra_core.procedure.otherwise import UNKNOWN_VALUE, OtherwiseKind, otherwise_texts, recognized_otherwise_texts
 from subterra_core.procedure.template import render, variables_of
 from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 from subterra_jobs.dialogue.sampling import held_out as is_held_out
@@ -91,7 +91,7 @@ def otherwise_kind(spec: ProcedureSpec, reply: str, previous: str) -> OtherwiseK
     text, question, limit = " ".join(reply.split()), question_of(" ".join(previous.split())), max_value_length(spec)
     bare = text.removesuffix(question).rstrip()
     for kind in OTHERWISE.values():
-        for template in otherwise_texts(spec, kind):
+        for template in recognized_otherwise_texts(spec, kind):
             regex = compile_pattern(template, limit).regex
             # A value in the middle is as short as can be, so that it hides nothing else; one at the end is all that is left.
             match = regex.fullmatch if template.rstrip().endswith("}}") else regex.match
@@ -142,4 +142,14 @@ def _unlisted(variable: Variable, held_out: bool) -> Sequence[str]:
     listed = {value.casefold() for value in variable.values}
     strange = [value for value in locale_data("detours")["unlisted"] if is_held_out(variable.name, value) == held_out]
     real = real_values(variable, held_out=held_out)
-    return [value for value in real or strange if value.casefold() not in listed] or locale_data("detours")["unlisted"]
+    unlisted = [value for value in real or strange if value.casefold() not in listed] or locale_data("detours")["unlisted"]
+    return [value for value in unlisted if _is_thing(value) == _names_things(variable)] or unlisted
+
+
+def _names_things(variable: Variable) -> bool:
+    """Whether most values are things, as in "a laptop"; others, as in "quieter", stand where a thing would make no sentence."""
+    return 2 * sum(map(_is_thing, variable.values)) > len(variable.values)
+
+
+def _is_thing(value: str) -> bool:
+    return value.startswith(("a ", "an "))

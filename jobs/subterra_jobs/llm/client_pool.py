@@ -11,9 +11,9 @@ from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.judging import JudgingSettings
-from subterra_jobs.llm.account import make_client, resolve_account
+from subterra_jobs.llm.account import Account, make_client, resolve_account
 from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
-from subterra_jobs.llm.batches.batch_api import make_batch_api
+from subterra_jobs.llm.batches.batch_api import BatchApi
 from subterra_jobs.llm.batches.batch_record import BatchRecords
 from subterra_jobs.llm.batches.batch_runner import DEFAULT_TIMES, BatchAccount, BatchRunner, BatchTimes
 from subterra_jobs.llm.behavior.thinking import request_fields
@@ -130,3 +130,16 @@ class ClientPool:
     def _check_may_pay(self) -> None:
         self._check()
         self._store.require_headroom()
+
+
+def make_batch_api(account: Account) -> BatchApi | None:
+    """The account's batches; `None` for an endpoint or a model without them."""
+    if account.batch_factor >= 1:
+        return None
+    if account.provider == "anthropic":
+        from subterra_jobs.llm.batches.anthropic_batches import AnthropicBatches
+
+        return AnthropicBatches(account)
+    from subterra_jobs.llm.batches.openai_batches import OpenAIBatches
+
+    return OpenAIBatches(account)

@@ -23,9 +23,9 @@ from subterra_jobs.evaluate.scheduling import FutilityError
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
 from subterra_jobs.llm import client_pool
-from subterra_jobs.llm.batches.batch_api import BatchApi, make_batch_api
+from subterra_jobs.llm.batches.batch_api import BatchApi
 from subterra_jobs.llm.batches.batch_runner import BatchTimes
-from subterra_jobs.llm.client_pool import ClientPool
+from subterra_jobs.llm.client_pool import ClientPool, make_batch_api
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import Cancellation, StoppedError
 from subterra_jobs.stage.environment import StageEnvironment

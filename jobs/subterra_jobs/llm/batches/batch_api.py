@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.behavior.prompt_cache import hour_pays
 from subterra_jobs.llm.client import RefusedError, Request, Response
 
@@ -71,19 +70,6 @@ class BatchApi(Protocol):
     async def close(self) -> None:
         """Closes the connections."""
         ...
-
-
-def make_batch_api(account: Account) -> BatchApi | None:
-    """The account's batches; `None` for an endpoint or a model without them."""
-    if account.batch_factor >= 1:
-        return None
-    if account.provider == "anthropic":
-        from subterra_jobs.llm.batches.anthropic_batches import AnthropicBatches
-
-        return AnthropicBatches(account)
-    from subterra_jobs.llm.batches.openai_batches import OpenAIBatches
-
-    return OpenAIBatches(account)
 
 
 def custom_id(name: str, index: int) -> str:

@@ -130,7 +130,7 @@ def evaluated(folder: Path, patch: pytest.MonkeyPatch, damage: str | Damage = "n
 def test_an_agent_that_handles_everything_passes_for_scripted_customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = evaluated(tmp_path, monkeypatch)
     assert [row["failed"] for row in found.report["robustness"]] == [[]] * 6
-    assert {of for _, of in found.robustness.values()} == {14, 28}
+    assert {of for _, of in found.robustness.values()} == {14, 60}
     assert found.report["fabrication"]["hits"] == 0
     assert found.report["verdict"]["result"] == "Pass"
     assert found.report["verdict"]["reasons"][0].startswith("for scripted customers: all ")

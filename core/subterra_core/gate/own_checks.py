@@ -12,7 +12,7 @@ from subterra_core.gate.check_result import MIN_SAMPLE, Check, mean_check, propo
 
 MIN_UNKNOWN_VALUES = 0.5
 """Share of customers with a value outside a closed list; a candidate that clearly handles fewer fails."""
-PHRASINGS_REMEDY = "add examples in other words to the customer's turns, or raise evaluation.scenarios, up to 420"
+PHRASINGS_REMEDY = "add examples in other words to the customer's turns, or raise evaluation.scenarios, up to 400"
 WHERE_EDITED = "where the edit applies"
 
 

@@ -22,8 +22,10 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 
 KINDS: tuple[RobustnessKind, ...] = get_args(RobustnessKind)
-CUSTOMERS: Mapping[RobustnessKind, int] = dict.fromkeys(KINDS, 30) | {"phrasings": 60}
-"""Customers of each kind, if that is not more than half of the conforming customers in all."""
+CUSTOMERS: Mapping[RobustnessKind, int] = dict.fromkeys(KINDS, 30) | {"phrasings": 120}
+"""The most customers of each kind. The gate decides on phrasings, so they are enough for a narrow interval."""
+_PER_CONFORMING: Mapping[RobustnessKind, float] = dict.fromkeys(KINDS, 30 / 420) | {"phrasings": 0.3}
+"""Customers of each kind for each conforming one, so that small evaluations stay small."""
 NO_PLACE: Mapping[RobustnessKind, str] = {
     "phrasings": "the procedure has no turn of the customer",
     "unknownValues": "the customer never says a value of a closed list",
@@ -98,9 +100,8 @@ class RobustnessBlock:
 
 
 def customers_by_kind(conforming: int) -> dict[RobustnessKind, int]:
-    """Number of customers of each kind: half of the `conforming` ones in all at most, so that small evaluations stay small."""
-    share = min(1.0, conforming / 2 / sum(CUSTOMERS.values()))
-    return {kind: int(count * share) for kind, count in CUSTOMERS.items()}
+    """Number of customers of each kind: two thirds of the `conforming` ones in all at most."""
+    return {kind: min(most, int(conforming * _PER_CONFORMING[kind])) for kind, most in CUSTOMERS.items()}
 
 
 def build_robustness(graph: Graph, settings: Evaluation, sources: CustomerSources) -> RobustnessBlock:

@@ -83,7 +83,7 @@ def test_a_report_of_an_earlier_version_gets_the_verdict_it_had_and_an_advisory(
 def test_words_of_no_training_conversation_have_a_floor(hits: int, result: str) -> None:
     verdict = decided(**handled("phrasings", hits, 42))
     assert verdict.result == result
-    assert result != "Inconclusive" or verdict.reasons[0].endswith("or raise evaluation.scenarios, up to 420")
+    assert result != "Inconclusive" or verdict.reasons[0].endswith("or raise evaluation.scenarios, up to 400")
 
 
 def test_many_attempts_leave_a_way_past_the_floor_of_other_words() -> None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from subterra_api.job_contract.messages import Evaluation
+from subterra_api.v1alpha1.compilerun import GatePolicy
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
-from subterra_api.v1alpha1.scores import RobustnessKind
+from subterra_api.v1alpha1.scores import Proportion, RobustnessKind
+from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
+from subterra_core.gate.bounds import proportion_bounds
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.robustness_run import ENDED_EARLY, SPEAKS_FREELY, playable
@@ -68,11 +71,17 @@ def built(spec: ProcedureSpec | None = None) -> RobustnessBlock:
     return build_robustness(Graph(spec) if spec else TRAVEL, settings(), SOURCES)
 
 
-def test_there_are_half_as_many_as_conforming_customers_at_most() -> None:
-    full = dict.fromkeys(KINDS, 30) | {"phrasings": 60}
+def test_there_are_two_thirds_as_many_as_conforming_customers_at_most() -> None:
+    full = dict.fromkeys(KINDS, 30) | {"phrasings": 120}
     assert customers_by_kind(420) == customers_by_kind(5000) == full
-    assert sum(customers_by_kind(100).values()) <= 50
-    assert sum(customers_by_kind(10).values()) <= 5
+    for conforming in (1, 10, 100, 200, 300):
+        assert 3 * sum(customers_by_kind(conforming).values()) <= 2 * conforming
+
+
+def test_at_the_default_size_phrasings_of_which_five_in_six_are_followed_pass_the_default_floor() -> None:
+    of = customers_by_kind(200)["phrasings"]
+    followed = proportion_bounds(Proportion(hits=of * 5 // 6, of=of), alpha_for_attempt(ALPHA, 1))
+    assert followed.low >= GatePolicy().min_phrasings
 
 
 def test_every_kind_is_built_and_the_same_again() -> None:

@@ -131,6 +131,13 @@ def test_prompts_prints_one_filled_prompt_of_each_kind_and_needs_no_key(monkeypa
     ]
 
 
+def test_no_shown_prompt_answers_a_question_that_its_conversation_does_not_have() -> None:
+    for name in ("travel", "zoom", "insurance"):
+        told = sample(str(EXAMPLES / name / "procedure.yaml"), "--prompts", "--teacher", "anthropic:claude-sonnet-4-6").stdout
+        assert "=== agent turn that asks what is meant" in told or name != "zoom"
+        assert "You were asked what you mean" not in told
+
+
 def test_a_shown_prompt_is_the_one_that_a_compile_sends(tmp_path: Path) -> None:
     """Up to the words that were said before, which nobody knows yet."""
     hosted = agent(tmp_path, teacher={"name": "anthropic", "model": "claude-sonnet-4-6"})

@@ -67,12 +67,15 @@ def example_prompts(graph: Graph, plan: Sequence[ConversationSpec]) -> list[Exam
 def _places(graph: Graph, plan: Sequence[ConversationSpec]) -> Iterator[tuple[str, ConversationSpec, int]]:
     """Every turn of the plan with its kind."""
     for spec in plan:
-        for position in range(len(spec.path)):
-            yield _kind(graph, spec, position), spec, position
         challenge = spec.customer.challenge
-        if challenge is not None and challenge.has_aside and not spec.audited:
-            for kind in _ASIDES[challenge.kind]:
-                yield kind, spec, challenge.position
+        aside = challenge if challenge is not None and challenge.has_aside else None
+        for position in range(len(spec.path)):
+            # The turn after an aside answers a question that only a teacher writes.
+            if aside is None or aside.position != position:
+                yield _kind(graph, spec, position), spec, position
+        if aside is not None and not spec.audited:
+            for kind in _ASIDES[aside.kind]:
+                yield kind, spec, aside.position
         for decision in spec.audited:
             yield "blind reader", spec, decision.position
 

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,8 @@ from subterra_jobs.errors import InfrastructureError
 MANIFEST = "manifest.json"
 HEADROOM = ".room"
 HEADROOM_BYTES = 2 * 1024 * 1024
+HASHING_THREADS = 4
+"""Files that are hashed at once; hashing does not hold the interpreter's lock."""
 
 
 def file_digest(path: Path) -> str:
@@ -175,7 +178,7 @@ class ArtifactStore:
         try:
             self.fs.get_file(self._full_path(path, name), str(target / name))
         except FileNotFoundError:
-            raise InfrastructureError(_mismatch_message(path, name)) from None
+            raise InfrastructureError(f"{path}/{name} is missing; delete {path} from the store and run again") from None
 
     def verify(self, path: str) -> str:
         """Digest of the artifact, after every file was checked against its manifest. Raises InfrastructureError."""
@@ -184,10 +187,23 @@ class ArtifactStore:
     def verified(self, path: str) -> Path:
         """Local directory as of `local`, after every file was checked against its manifest. Raises InfrastructureError."""
         directory = self.local(path)
-        for name, expected in json.loads((directory / MANIFEST).read_text())["files"].items():
-            if not (directory / name).is_file() or file_digest(directory / name) != expected:
-                raise InfrastructureError(_mismatch_message(path, name))
+        if damage := first_damage(directory):
+            raise InfrastructureError(f"{path}/{damage}; delete {path} from the store and run again")
         return directory
+
+
+def first_damage(artifact: Path) -> str | None:
+    """Name of an artifact's first file that is not as its manifest says, with both digests; `None` if all files are.
+
+    Files are read as streams, several at once.
+    """
+    expected: dict[str, str] = json.loads((artifact / MANIFEST).read_text())["files"]
+    with ThreadPoolExecutor(HASHING_THREADS) as threads:
+        for name, found in zip(expected, threads.map(_digest_or_error, (artifact / name for name in expected)), strict=True):
+            if found != expected[name]:
+                threads.shutdown(wait=False, cancel_futures=True)
+                return f"{name} does not match its manifest: expected SHA-256 {expected[name]}, found {found}"
+    return None
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
@@ -196,5 +212,9 @@ def _file_digests(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file_digest(file) for file in files}
 
 
-def _mismatch_message(path: str, name: str) -> str:
-    return f"{path}/{name} does not match its manifest; delete {path} from the store and run again"
+def _digest_or_error(file: Path) -> str:
+    """Hex SHA-256 of a file, or why it cannot be read."""
+    try:
+        return file_digest(file)
+    except OSError as error:
+        return error.strerror or str(error)

@@ -61,8 +61,6 @@ class ServingTarget:
     run: str | None = None
     turns: float | None = None
     """Mean number of agent turns in a conversation; without it the exporter counts each reply as a conversation."""
-    verify: bool = False
-    """Whether the files are checked against the digest before vLLM loads them."""
 
 
 def version_of(target: ServingTarget, serving: ServingSettings) -> str:
@@ -121,23 +119,26 @@ def deployed_version(deployment: Mapping[str, Any], since: str | None = None) ->
 
 def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> Object:
     serving = spec.serving
-    verify = [_verify(target, settings)] if target.verify else []
     drain = {"lifecycle": {"preStop": {"exec": {"command": drain_command()}}}}
     parts = PodParts(
         containers=[vllm_container(settings, target.model, serving.args, serving.resources, drain)],
-        init_containers=[*verify, _exporter(spec, target, settings)],
+        init_containers=[_verify(spec, target, settings), _exporter(spec, target, settings)],
         volumes=volumes(settings, str(serving.shared_memory or SHARED_MEMORY)),
     )
     pod = pod_spec(settings, parts, placement(serving, settings.pools))
     return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + GRACE_AFTER_DRAIN_SECONDS}
 
 
-def _verify(target: ServingTarget, settings: Settings) -> Object:
-    """An init container that compares the model's files with its digest."""
+def _verify(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> Object:
+    """An init container that compares the model's files with its digest, at each start of a pod.
+
+    It has vLLM's cores and memory, save GPUs: those are reserved for the pod anyway, and nothing else uses them yet.
+    """
+    reserved = resources(spec.serving.resources, settings.resources.vllm)
     parts = {
         "command": ["python", "-m", "subterra_jobs.store.verify", target.model.path, target.digest],
         "env": env(HOME),
-        "resources": resources(settings.resources.exporter, settings.resources.exporter),
+        "resources": {kind: {name: part[name] for name in ("cpu", "memory") if name in part} for kind, part in reserved.items()},
         "volumeMounts": mounts(read_only=True),
     }
     return container("verify", settings.jobs_image, settings, parts)

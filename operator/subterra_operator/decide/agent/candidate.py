@@ -60,7 +60,7 @@ def plan_model(snapshot: AgentSnapshot, source: ModelSource) -> Plan:
         text = f"spec.model.uri: {scheme}:// cannot be served; copy the model into the namespace's store and use pvc://PATH"
         return Plan(AgentState(False, Reason.INVALID_SPEC, text), writes=writes)
     name = snapshot.agent["metadata"]["name"]
-    target = ServingTarget(Model(path.strip("/"), name), source.digest, turns=source.turns_per_conversation, verify=True)
+    target = ServingTarget(Model(path.strip("/"), name), source.digest, turns=source.turns_per_conversation)
     state = AgentState(True, Reason.UP_TO_DATE, f"serves the model {short(source.digest)} of spec.model")
     return Plan(state, target, writes=writes)
 

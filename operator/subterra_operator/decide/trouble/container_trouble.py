@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from subterra_api.job_contract.messages import ExitCode
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.decide.trouble.trouble import Place, Trouble, last_words, one_line
@@ -28,6 +29,12 @@ _RECENT_SECONDS = 600.0
 """… unless the last one was longer ago than this, after which the kubelet forgets them too."""
 _KILLED = (137, 143)
 """Exit codes of a container that the kubelet killed, for instance because its startup probe failed."""
+
+
+_REMAKE = "or delete its folder from the store and its CompileRun, which is then made again"
+_NOT_THE_MODEL = f"correct spec.model.uri or spec.model.digest; of a compiled model, restore its manifest.json, {_REMAKE}"
+_RESTORE = f"restore it in the namespace's store (or correct spec.model.uri), and the pod starts by itself; {_REMAKE}"
+"""Fixes for a model that is not as its digest says."""
 
 
 def container_states(pod: Observed) -> Iterator[tuple[Observed, bool]]:
@@ -107,7 +114,7 @@ def _init_trouble(name: str, ended: Observed, count: int, place: Place) -> Troub
     cause = f"init container {name} failed with exit code {ended['exitCode']}" + (f": {said}" if said else "")
     fix = "the kubelet tries again by itself"
     if name == "verify":
-        fix = "correct spec.model.uri or spec.model.digest, or copy the model into the namespace's store"
+        fix = _NOT_THE_MODEL if ended["exitCode"] == ExitCode.INVALID_INPUT else _RESTORE
     return Trouble(Reason.INIT_FAILED, cause, fix)
 
 

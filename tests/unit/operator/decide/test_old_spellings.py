@@ -142,7 +142,7 @@ def test_a_superseded_run_is_resumed_whatever_the_spelling() -> None:
 def served(agent: Object, digest: str = "sha256:m", ready: int = 1) -> tuple[Object, Object]:
     """A Deployment of an earlier release, and the Service in front of it."""
     spec = CompiledAgentSpec.model_validate(agent["spec"])
-    target = ServingTarget(Model("models/1", "travel"), digest, verify=True)
+    target = ServingTarget(Model("models/1", "travel"), digest)
     built = deployment(agent, spec, target, SETTINGS, make.NOW)
     counts = dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas"), ready)
     deployed = respelled(make.stored(built, observedGeneration=1, **counts))

@@ -8,7 +8,7 @@ from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.decide import pods
 
 from subterra_operator.decide.decision import Decision
-from subterra_operator.labels import FAILURE_REASON, VERSION_LABEL
+from subterra_operator.labels import FAILURE_REASON, MADE, VERSION_LABEL
 from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import Warned
 from subterra_testkit.cluster import agent_decisions as agents
@@ -233,6 +233,31 @@ def test_a_version_whose_model_is_refused_says_so_before_and_after_its_deadline(
 def test_a_version_that_never_says_why_is_given_up_with_what_to_look_at() -> None:
     loading = pods.pod(containerStatuses=[pods.container("vllm", pods.RUNNING)])
     assert "not ready within 900 s; read the pods' log" in message(starting(900, loading), "Stalled")
+
+
+DAMAGE = "models/1/model.safetensors does not match its manifest: expected SHA-256 aaaa, found bbbb"
+
+
+def test_a_served_model_that_was_damaged_is_not_ready_at_its_next_start_and_says_which_file_and_how_to_mend_it() -> None:
+    verify = pods.container("verify", pods.waiting("CrashLoopBackOff", "back-off 10s"), 2, pods.ended(14, DAMAGE))
+    damaged = pods.pod(initContainerStatuses=[verify], containerStatuses=[pods.container("vllm", pods.INITIALIZING)])
+    decision = starting(31, damaged, traffic=True)
+    assert condition(decision, "Ready") == ("False", "InitFailed")
+    assert DAMAGE in message(decision, "Ready")
+    assert "restore it in the namespace's store" in message(decision, "Ready")
+    assert "its CompileRun, which is then made again" in message(decision, "Ready")
+
+
+def test_an_upgrade_leaves_pods_that_do_not_verify_their_model_as_they_are() -> None:
+    agent = make.agent()
+    run = agents.wanted_run(agent)
+    deployed = agents.version(agent, run)
+    del deployed["spec"]["template"]["spec"]["initContainers"][0]  # as an earlier release made it
+    del deployed["metadata"]["annotations"][MADE]
+    decision = agents.decide(agent, 31, runs=(run,), deployments=(deployed,), service=agents.traffic_to(agent, deployed))
+    assert condition(decision, "Ready") == ("True", "Serving")
+    written = [write.object for write in decision.writes if write.key.kind == "Deployment"]
+    assert all("spec" not in change for change in written), written
 
 
 def test_a_serving_version_that_lost_its_pods_says_why() -> None:

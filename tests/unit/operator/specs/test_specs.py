@@ -182,6 +182,20 @@ def test_serving_pods_cannot_write_to_the_store() -> None:
     assert store["readOnly"] is True
 
 
+def test_a_model_is_verified_at_each_start_of_a_pod_before_anything_else_runs() -> None:
+    for spec in ({}, {"compile": None, "model": {"uri": "pvc://models/abc", "digest": DIGEST}}):
+        verify = serving(**spec)["spec"]["template"]["spec"]["initContainers"][0]
+        assert verify["command"] == ["python", "-m", "subterra_jobs.store.verify", "models/abc", DIGEST]
+        assert "restartPolicy" not in verify, "the others wait until it has succeeded"
+
+
+def test_verifying_has_the_cores_that_are_reserved_for_vllm_and_takes_no_gpu() -> None:
+    wanted = {"requests": {"cpu": "6"}, "limits": {"cpu": "8", "memory": "40Gi", "nvidia.com/gpu": "1"}}
+    pod = serving(serving={"resources": wanted})["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == wanted
+    assert pod["initContainers"][0]["resources"] == {"requests": {"cpu": "6"}, "limits": {"cpu": "8", "memory": "40Gi"}}
+
+
 def test_a_queue_is_a_label_of_the_job() -> None:
     assert job("train", queueName="gpus")["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
 

@@ -22,9 +22,9 @@ from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, is_deleting, key_of
+from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Version, is_deleting, key_of, version_of
 from subterra_operator.settings import Settings
-from subterra_operator.snapshot import Refusal
+from subterra_operator.snapshot import ProcedureSnapshot, Refusal, RunSnapshot, Snapshot
 from subterra_operator.work.check_process import ProcedureChecker
 from subterra_operator.work.work_queue import KeyQueue
 
@@ -50,11 +50,13 @@ class Controller:
         self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
         self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
-        self.poller = PodPoller(self.cache, self.enqueue, settings.pools, settings.prices)
+        self.poller = PodPoller(self.cache, self.enqueue_key, settings.pools, settings.prices)
         self.checker = ProcedureChecker()
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
         self._ready = asyncio.Event()
+        self._settled: dict[Key, Version] = {}
+        """Procedures in the version on which the last decision changed nothing. No other kind's decision depends on it alone."""
 
     @property
     def ready(self) -> bool:
@@ -82,6 +84,10 @@ class Controller:
         for key in self.cache.affected_keys(obj):
             self.queue.add(key)
 
+    def enqueue_key(self, key: Key) -> None:
+        """Enqueues one resource."""
+        self.queue.add(key)
+
     async def run(self) -> None:
         """Runs until cancelled."""
         await self._ready.wait()
@@ -92,6 +98,7 @@ class Controller:
         """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
         self.queue = self._new_queue()
         self.applier = Applier(self.api, self.cache, self.enqueue, self.recorder.status_written)
+        self._settled.clear()
         self._enqueue_all()
         try:
             await self.poller.poll_once()
@@ -111,12 +118,19 @@ class Controller:
     def _enqueue_all(self) -> None:
         for kind in RECONCILED:
             for key in self.cache.keys(kind):
-                self.queue.add(key)
+                if self._is_settled(key):
+                    metrics.record_check(key, datetime.now(UTC))
+                else:
+                    self.queue.add(key)
 
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             self._enqueue_all()
+
+    def _is_settled(self, key: Key) -> bool:
+        """Whether a decision on this very copy of a Procedure changed nothing: it would again, whatever else has changed."""
+        return key in self._settled and self._settled[key] == self.cache.version(key)
 
     async def _work(self) -> None:
         while True:
@@ -149,21 +163,25 @@ class Controller:
         """Decides on one resource and applies the decision; returns the seconds until the next reconcile, if one is due."""
         if procedure := self.cache.procedure_to_check(key):
             await self.checker.check(procedure["spec"])
-        subject = self.cache.get(key)
-        if subject is None or is_deleting(subject):
+        snapshot = self.cache.snapshot(key)
+        if snapshot is None or is_deleting(snapshot.subject):
+            self._settled.pop(key, None)
             metrics.remove(key)
             return None
-        now = datetime.now(UTC)
-        decision = self.decide(key, now)
+        subject, now = snapshot.subject, datetime.now(UTC)
+        decision = decide(snapshot, self.settings, now)
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
         try:
-            if changes := await self.applier.apply(subject, decision):
-                log.info("%s: %s", key, _describe(changes, decision.status or {}))
+            changes = await self.applier.apply(subject, decision)
         except RefusedError as error:
             if await self._report_refusal(key, error.refusal, subject):
                 raise
             return EDITED_RETRY_SECONDS
+        if changes:
+            log.info("%s: %s", key, _describe(changes, decision.status or {}))
+        elif key.kind == "Procedure":
+            self._settled[key] = version_of(subject)
         metrics.record_status(key, decision.status or {}, subject, now)
         if key.kind == "CompiledAgent":
             model_metrics.record_retirements(key, subject, now.date())
@@ -176,7 +194,8 @@ class Controller:
         latest = self.cache.get(key)
         if latest is None or is_deleting(latest) or _wishes(latest) != _wishes(subject):
             return False
-        status = self.decide(key, datetime.now(UTC), refusal).status
+        snapshot = self.cache.snapshot(key)
+        status = decide(snapshot, self.settings, datetime.now(UTC), refusal).status if snapshot else None
         try:
             await self.applier.write_status(latest, status)
         except ConflictError:
@@ -192,18 +211,14 @@ class Controller:
             changes += sum(self.cache.upsert(obj) for obj in objects)
         return changes > 0
 
-    def decide(self, key: Key, now: datetime, refusal: Refusal | None = None) -> Decision:
-        """The decision on a resource as it is in the cache; an empty one if it is not there.
 
-        With a ``refusal`` only its status counts.
-        """
-        if key.kind == "Procedure" and (procedure := self.cache.procedure_snapshot(key)):
-            return decide_procedure(procedure, now)
-        if key.kind == "CompileRun" and (run := self.cache.run_snapshot(key)):
-            return decide_run(replace(run, refusal=refusal), self.settings, now)
-        if key.kind == "CompiledAgent" and (agent := self.cache.agent_snapshot(key)):
-            return decide_agent(replace(agent, refusal=refusal), self.settings, now)
-        return Decision()
+def decide(snapshot: Snapshot, settings: Settings, now: datetime, refusal: Refusal | None = None) -> Decision:
+    """The decision on a resource; with a ``refusal`` only its status counts."""
+    if isinstance(snapshot, ProcedureSnapshot):
+        return decide_procedure(snapshot, now)
+    if isinstance(snapshot, RunSnapshot):
+        return decide_run(replace(snapshot, refusal=refusal), settings, now)
+    return decide_agent(replace(snapshot, refusal=refusal), settings, now)
 
 
 def _wishes(subject: Mapping[str, Any]) -> tuple[Any, Any]:

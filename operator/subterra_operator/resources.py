@@ -121,6 +121,11 @@ def key_of(obj: Mapping[str, Any]) -> Key:
     return Key(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
 
 
+def version_of(obj: Mapping[str, Any]) -> Version:
+    """The version of a copy of an object."""
+    return Version(obj["metadata"]["uid"], int(obj["metadata"]["resourceVersion"]))
+
+
 def controller_uid(obj: Mapping[str, Any]) -> str | None:
     """UID of the owner that controls the object."""
     owners = obj["metadata"].get("ownerReferences") or []

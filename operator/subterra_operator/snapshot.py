@@ -39,6 +39,11 @@ class ProcedureSnapshot:
 
     procedure: Observed
 
+    @property
+    def subject(self) -> Observed:
+        """What is decided on."""
+        return self.procedure
+
 
 @dataclass(frozen=True)
 class RunSnapshot:
@@ -53,6 +58,11 @@ class RunSnapshot:
     events: Events = field(default_factory=dict)
     refusal: Refusal | None = None
     """Set when the API server has just refused a write: only the status is wanted then, as if nothing had been written."""
+
+    @property
+    def subject(self) -> Observed:
+        """What is decided on."""
+        return self.run
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ class AgentSnapshot:
     refusal: Refusal | None = None
 
     @property
+    def subject(self) -> Observed:
+        """What is decided on."""
+        return self.agent
+
+    @property
     def active_version(self) -> str | None:
         """The version that the Service sends traffic to."""
         return self.service["spec"].get("selector", {}).get(VERSION_LABEL) if self.service else None
@@ -77,3 +92,6 @@ class AgentSnapshot:
     def run(self, name: str | None) -> Observed | None:
         """The agent's run of that name."""
         return next((run for run in self.runs if run["metadata"]["name"] == name), None)
+
+
+Snapshot = ProcedureSnapshot | RunSnapshot | AgentSnapshot

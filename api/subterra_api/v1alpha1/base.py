@@ -59,6 +59,10 @@ class ApiModel(BaseModel):
         optional = _optional_names(cls)
         return {key: _read(value) for key, value in data.items() if value is not None or key not in optional}
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """The model itself, as for any immutable value: pydantic copies a field's default each time that it is left out."""
+        return self
+
     def dump(self) -> dict[str, Any]:
         """JSON-ready dict with JSON names; unset and null fields are left out, so defaults never enter a digest."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)

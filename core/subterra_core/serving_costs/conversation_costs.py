@@ -73,15 +73,17 @@ def workload_of(scores: Scores, model: str | None = None) -> Workload | None:
     )
 
 
-def compare(scores: Scores, model: str, price: TokenPrice, own_price: TokenPrice | None) -> Iterator[Compared]:
-    """Prices of an evaluation's mean conversation with a hosted `model`, and in context with the compiled model's own price."""
-    hosted, own = workload_of(scores, model), workload_of(scores)
-    if hosted is None or own is None:
+def compare_hosted(scores: Scores, model: str, price: TokenPrice) -> Iterator[Compared]:
+    """Prices of an evaluation's mean conversation with a hosted `model`."""
+    hosted, tokens = workload_of(scores, model), scores.tokens
+    if hosted is None or tokens is None:
         return
     yield Compared("InContext", model, in_context(price, hosted))
     yield Compared("InContextCached", model, in_context(price, hosted, cached=True))
-    assert scores.tokens is not None
-    hubs, nodes = Decimal(str(scores.tokens.hubs)), Decimal(scores.tokens.nodes)
-    yield Compared("Orchestrator", model, orchestrated(price, hosted, hubs, nodes))
-    if own_price is not None:
-        yield Compared("SameModelInContext", SELF, in_context(own_price, own))
+    yield Compared("Orchestrator", model, orchestrated(price, hosted, Decimal(str(tokens.hubs)), Decimal(tokens.nodes)))
+
+
+def compare_own(workload: Workload | None, own_price: TokenPrice | None) -> Iterator[Compared]:
+    """The price of the mean conversation in context with the compiled model itself, once that price has been measured."""
+    if workload is not None and own_price is not None:
+        yield Compared("SameModelInContext", SELF, in_context(own_price, workload))

@@ -12,17 +12,16 @@ from typing import Any
 
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
 from subterra_core.serving_costs.serving_price import total_work
+from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
-from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, is_deleting, key_of, trim
-from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot, Warned
+from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, key_of, trim
+from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot, Snapshot, Warned
 from subterra_operator.specs.run_input import input_name
 
 TOMBSTONE_LIMIT = 2000
 
 IndexKey = tuple[str, ...]
 """A property that objects are looked up by, such as their owner."""
-RUNNING: IndexKey = ("running",)
-"""Pods that run and have an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +51,9 @@ class ObjectCache:
         self._objects: dict[str, dict[Key, _CachedObject]] = defaultdict(dict)
         self._index: dict[IndexKey, set[Key]] = defaultdict(set)
         self._tombstones: dict[str, int] = {}  # UIDs and last versions of deleted objects, so that no late event restores one
-        self.progress: dict[tuple[str, str], Progress] = {}
-        """By namespace and pod."""
-        self.prices: dict[tuple[str, str], PodPrice] = {}
-        """By namespace and pod."""
+        self._running: dict[Key, RunningPod] = {}
+        self.progress: dict[PodName, Progress] = {}
+        self.prices: dict[PodName, PodPrice] = {}
         self.departed: dict[tuple[str, str, str], ServedWork] = {}
         """What pods did that are gone, or whose exporter started again, by namespace, agent and version."""
         self.events: dict[str, dict[Key, tuple[Warned, ...]]] = defaultdict(dict)
@@ -72,6 +70,8 @@ class ObjectCache:
         self._objects[key.kind][key] = cached = _CachedObject.of(obj)
         for index_key in cached.index_keys:
             self._index[index_key].add(key)
+        if key.kind == "Pod" and (pod := running_pod(obj)):
+            self._running[key] = pod
         return True
 
     def remove(self, obj: Mapping[str, Any]) -> bool:
@@ -89,31 +89,34 @@ class ObjectCache:
         self.events.get(key.namespace, {}).pop(key, None)
         if key.kind == "Pod":
             self.progress.pop(key[1:], None)
-            self._keep_work(known.unpack(), self.prices.pop(key[1:], None))
+            self._keep_work(_served_version(labels_of(known.unpack()), key.namespace), self.prices.pop(key[1:], None))
         if key.kind == "CompiledAgent":
             self.departed = {version: work for version, work in self.departed.items() if version[:2] != key[1:]}
         return True
 
-    def record_price(self, pod: Mapping[str, Any], price: PodPrice) -> PodPrice | None:
+    def record_price(self, pod: RunningPod, price: PodPrice) -> PodPrice | None:
         """Stores what a serving pod reports; returns what it reported before. A price never starts again with a pod."""
-        name = (pod["metadata"]["namespace"], pod["metadata"]["name"])
-        before, self.prices[name] = self.prices.get(name), price
+        before, self.prices[pod.id] = self.prices.get(pod.id), price
         if before and before.work and price.work and price.work.seconds < before.work.seconds:
-            self._keep_work(pod, before)
+            self._keep_work((pod.namespace, pod.agent, pod.version), before)
         return before
 
-    def _keep_work(self, pod: Mapping[str, Any], price: PodPrice | None) -> None:
-        labels = labels_of(pod)
-        if price and price.work and VERSION_LABEL in labels:
-            version = (pod["metadata"]["namespace"], labels.get(AGENT_LABEL, ""), labels[VERSION_LABEL])
+    def _keep_work(self, version: tuple[str, str, str], price: PodPrice | None) -> None:
+        if price and price.work and version[2]:
             self.departed[version] = total_work((self.departed.get(version, ServedWork()), price.work))
 
     def _drop(self, key: Key) -> None:
         cached = self._objects[key.kind].pop(key, None)
+        self._running.pop(key, None)
         for index_key in cached.index_keys if cached else ():
             self._index[index_key].discard(key)
             if not self._index[index_key]:
                 del self._index[index_key]
+
+    def version(self, key: Key) -> Version | None:
+        """The version of an object, or `None` if it is not known."""
+        known = self._objects[key.kind].get(key)
+        return Version(known.uid, known.version) if known else None
 
     def versions(self, kind: str, namespace: str | None = None) -> dict[Key, Version]:
         """The version of each object of a kind, in one namespace or in all."""
@@ -125,6 +128,10 @@ class ObjectCache:
         """UIDs of the objects that were deleted most recently."""
         return frozenset(self._tombstones)
 
+    def has(self, key: Key) -> bool:
+        """Whether an object is known."""
+        return key in self._objects[key.kind]
+
     def get(self, key: Key) -> Object | None:
         """One object, or `None`."""
         known = self._objects[key.kind].get(key)
@@ -134,9 +141,22 @@ class ObjectCache:
         """Keys of all objects of a kind."""
         return list(self._objects[kind])
 
-    def running_pods(self) -> list[Object]:
+    def running_pods(self) -> list[RunningPod]:
         """Pods that can be polled."""
-        return self._lookup("Pod", RUNNING)
+        return list(self._running.values())
+
+    def agent_versions(self, key: Key) -> tuple[Version, ...]:
+        """Versions of an agent and of its Service, runs and Deployments: what follows from those is the same while these are.
+
+        Nothing is unpacked. Empty if the agent is not known.
+        """
+        agent = self._objects[key.kind].get(key)
+        if agent is None:
+            return ()
+        parts = [self._objects["Service"].get(Key("Service", key.namespace, key.name)), agent]
+        for kind in ("CompileRun", "Deployment"):
+            parts += [self._objects[kind][child] for child in sorted(self._index.get(("owner", kind, agent.uid), ()))]
+        return tuple(Version(part.uid, part.version) for part in parts if part)
 
     def affected_keys(self, obj: Mapping[str, Any]) -> Iterator[Key]:
         """Resources whose decision may change when this object does."""
@@ -155,10 +175,15 @@ class ObjectCache:
         """The Procedure whose check the decision on a resource needs: itself, or that of a run without a frozen input."""
         if key.kind == "Procedure":
             return self.get(key)
-        if key.kind != "CompileRun" or Key("ConfigMap", key.namespace, input_name(key.name)) in self._objects["ConfigMap"]:
+        if key.kind != "CompileRun" or self.has(Key("ConfigMap", key.namespace, input_name(key.name))):
             return None
         run = self.get(key)
         return self.get(Key("Procedure", key.namespace, _procedure_of(run) or "")) if run else None
+
+    def snapshot(self, key: Key) -> Snapshot | None:
+        """Input of the decision on a resource, or `None` if it is not known."""
+        found = {"Procedure": self.procedure_snapshot, "CompileRun": self.run_snapshot, "CompiledAgent": self.agent_snapshot}
+        return found[key.kind](key)
 
     def procedure_snapshot(self, key: Key) -> ProcedureSnapshot | None:
         """Input of a Procedure's decision, or `None` if the Procedure is not known."""
@@ -198,16 +223,17 @@ class ObjectCache:
             deployments=tuple(self._children("Deployment", agent)),
             service=service,
             pods=tuple(pods),
-            prices=self._prices(pods, service),
+            prices=self.prices_of(key, service["spec"].get("selector", {}).get(VERSION_LABEL)) if service else (),
             events=self.events.get(key.namespace, {}),
         )
 
-    def _prices(self, pods: list[Object], service: Object | None) -> tuple[PodPrice, ...]:
-        """Prices of the pods with traffic, by pod name, and of those of the same version that are gone."""
-        active = service["spec"].get("selector", {}).get(VERSION_LABEL) if service else None
-        serving = [key_of(pod)[1:] for pod in pods if labels_of(pod)[VERSION_LABEL] == active]
-        found = [self.prices[name] for name in sorted(serving) if name in self.prices]
-        if service and active and (gone := self.departed.get((*key_of(service)[1:], active))):
+    def prices_of(self, agent: Key, version: str | None) -> tuple[PodPrice, ...]:
+        """Prices of an agent's pods of a version, by pod name, and of those that are gone. Nothing is unpacked."""
+        if not version:
+            return ()
+        pods = sorted(self._index.get(("version", agent.namespace, agent.name, version), ()))
+        found = [self.prices[pod[1:]] for pod in pods if pod[1:] in self.prices]
+        if gone := self.departed.get((agent.namespace, agent.name, version)):
             found.append(PodPrice(conversations=int(gone.conversations), work=gone))
         return tuple(found)
 
@@ -230,12 +256,16 @@ def _index_keys(obj: Mapping[str, Any]) -> Iterator[IndexKey]:
     if owner := controller_uid(obj):
         yield "owner", kind, owner
     if kind == "Pod" and VERSION_LABEL in labels_of(obj):
-        yield "serves", namespace, labels_of(obj).get(AGENT_LABEL, "")
-    status = obj.get("status", {})
-    if kind == "Pod" and status.get("phase") == "Running" and "podIP" in status and not is_deleting(obj):
-        yield RUNNING
+        served = _served_version(labels_of(obj), namespace)
+        yield "serves", *served[:2]
+        yield "version", *served
     if procedure := _procedure_of(obj):
         yield "procedure", namespace, procedure
+
+
+def _served_version(labels: Mapping[str, str], namespace: str) -> tuple[str, str, str]:
+    """Namespace, agent and version of a pod; the version is empty for a pod that serves nothing."""
+    return namespace, labels.get(AGENT_LABEL, ""), labels.get(VERSION_LABEL, "")
 
 
 def _procedure_of(obj: Mapping[str, Any]) -> str | None:

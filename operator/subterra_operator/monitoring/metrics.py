@@ -36,11 +36,16 @@ def record_api_request(verb: str, code: int) -> None:
         API_LAST_ANSWER.set(time.time())
 
 
-def record_status(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any], now: datetime) -> None:
-    """Replaces a resource's gauges by those of its new `status`; `subject` still has the one before."""
+def record_check(key: Key, now: datetime) -> None:
+    """Records that a resource's status is right."""
     _checked.pop(key, None)
     _checked[key] = now.timestamp()
     _report_oldest(key.kind)
+
+
+def record_status(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any], now: datetime) -> None:
+    """Replaces a resource's gauges by those of its new `status`; `subject` still has the one before."""
+    record_check(key, now)
     if key.kind == "CompileRun":
         run_metrics.record_run(key, status, subject)
     if key.kind == "CompiledAgent":

@@ -14,10 +14,19 @@ from subterra_operator.resources import Key
 
 NAME = "hosted_model_retirement_timestamp_seconds"
 _RETIREMENTS = ResourceGauges(NAME)
+_recorded: dict[Key, tuple[str, int, date]] = {}
+"""The UID and generation of each agent that the gauges are about, and the day."""
 
 
 def record_retirements(agent: Key, subject: Mapping[str, Any], today: date) -> None:
-    """Sets the day of each model that the agent's future runs call; an invalid spec leaves them as they were."""
+    """Sets the day of each model that the agent's future runs call; an invalid spec leaves them as they were.
+
+    The spec is read once per generation and day.
+    """
+    stamp = (subject["metadata"]["uid"], subject["metadata"].get("generation", 0), today)
+    if _recorded.get(agent) == stamp:
+        return
+    _recorded[agent] = stamp
     source = subject["spec"].get("compile")
     try:
         found = retirements_in(models_of(CompileSource.model_validate(source)), today) if source else ()
@@ -34,9 +43,11 @@ def _midnight(day: date) -> float:
 
 def forget(key: Key) -> None:
     """Removes the agent's gauges."""
+    _recorded.pop(key, None)
     _RETIREMENTS.remove(key)
 
 
 def forget_all() -> None:
     """Removes the gauges of all agents."""
+    _recorded.clear()
     _RETIREMENTS.clear()

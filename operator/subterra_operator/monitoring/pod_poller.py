@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiohttp
 from pydantic import ValidationError
@@ -15,17 +15,19 @@ from subterra_api.job_contract.messages import PodPrice, Progress
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_core.node_pools import Pools
 from subterra_core.pricing import ModelPrice
-from subterra_operator.decide.agent.price import conversation_costs, has_moved
+from subterra_operator.decide.agent.price import CostTerms, conversation_costs, cost_terms, has_moved
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, labels_of
+from subterra_operator.kube.running_pod import PodName, RunningPod
 from subterra_operator.monitoring import agent_metrics, run_metrics
-from subterra_operator.resources import Key, Object
+from subterra_operator.resources import Key, Version
 
 log = logging.getLogger("subterra")
 
 POLL_SECONDS = 5.0
 PRICE_SECONDS = 30.0
-"""Interval at which a serving pod is polled: there may be a thousand of them, and prices change slowly."""
+"""Interval at which a serving pod with traffic is polled: there may be a thousand of them, and prices change slowly."""
+QUIET_PRICE_SECONDS = 60.0
+"""The same for a pod that has had no conversation since the last poll."""
 MAX_CONCURRENT_POLLS = 100
 PUBLISH_SECONDS = 15.0
 """Minimum time between two reconciles of a resource for new progress alone."""
@@ -33,17 +35,15 @@ TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
 """A pod that keeps its CPU busy may need seconds to respond; one that is gone does not even connect."""
 MAX_RESPONSE_BYTES = 8192
 M = TypeVar("M", bound=ApiModel)
-PodName = tuple[str, str]
-"""Namespace and name."""
 
 
 class PodPoller:
-    """Keeps the cache's progress and prices up to date; calls ``enqueue`` with pods whose values changed."""
+    """Keeps the cache's progress and prices up to date; calls ``enqueue`` with what pods belong to whose values changed."""
 
     def __init__(
         self,
         cache: ObjectCache,
-        enqueue: Callable[[Object], None],
+        enqueue: Callable[[Key], None],
         pools: Pools | None = None,
         prices: Mapping[str, ModelPrice] | None = None,
     ) -> None:
@@ -53,6 +53,8 @@ class PodPoller:
         self._next_price: dict[PodName, float] = {}
         self._measured: dict[PodName, Key] = {}
         """The run of each pod whose progress is in the metrics."""
+        self._terms: dict[Key, tuple[tuple[Version, ...], CostTerms | None]] = {}
+        """By agent, with the versions of the objects that they were read from."""
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_POLLS)
 
     async def poll_once(self) -> None:
@@ -69,65 +71,76 @@ class PodPoller:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _poll_all(self, session: aiohttp.ClientSession) -> None:
-        now, pods = time.monotonic(), {_name(pod): pod for pod in self._cache.running_pods()}
+        now, pods = time.monotonic(), {pod.id: pod for pod in self._cache.running_pods()}
+        self._forget_all_but(pods)
+        due = (pod for name, pod in pods.items() if now >= self._next_price.get(name, now))
+        await asyncio.gather(*(self._poll(session, pod) for pod in due))
+
+    def _forget_all_but(self, pods: Mapping[PodName, RunningPod]) -> None:
         self._published = {name: when for name, when in self._published.items() if name in pods}
         self._next_price = {name: when for name, when in self._next_price.items() if name in pods}
         for name in self._measured.keys() - pods.keys():
             run_metrics.forget_progress(self._measured.pop(name))
-        due = (pod for name, pod in pods.items() if now >= self._next_price.get(name, now))
-        await asyncio.gather(*(self._poll(session, pod) for pod in due))
+        for agent in self._terms.keys() - {pod.owner for pod in pods.values()}:
+            del self._terms[agent]
 
-    async def _poll(self, session: aiohttp.ClientSession, pod: Object) -> None:
+    async def _poll(self, session: aiohttp.ClientSession, pod: RunningPod) -> None:
         async with self._slots:
             now = time.monotonic()
-            if labels_of(pod).get(COMPONENT_LABEL) == "serving":
-                self._next_price[_name(pod)] = now + PRICE_SECONDS
+            if pod.component == "serving":
+                self._next_price[pod.id] = now + PRICE_SECONDS
                 price = await _get(session, _url(pod, EXPORTER_PORT, "price"), PodPrice)
-                self._publish_price(pod, price)
+                if price is not None and not self._publish_price(pod, price):
+                    self._next_price[pod.id] = now + QUIET_PRICE_SECONDS
             else:
                 progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
                 self._publish(self._cache.progress, pod, progress, now)
                 self._record_metrics(pod, progress)
 
-    def _record_metrics(self, pod: Object, progress: Progress | None) -> None:
+    def _record_metrics(self, pod: RunningPod, progress: Progress | None) -> None:
         """Sets the run's metrics at every poll, more often than its status is written."""
-        run = Key("CompileRun", pod["metadata"]["namespace"], labels_of(pod).get(RUN_LABEL, ""))
-        if progress is not None and self._cache.get(run) is not None:
-            self._measured[_name(pod)] = run
-            run_metrics.record_progress(run, labels_of(pod).get(AGENT_LABEL, ""), progress)
+        if progress is not None and self._cache.has(pod.owner):
+            self._measured[pod.id] = pod.owner
+            run_metrics.record_progress(pod.owner, pod.agent, progress)
 
-    def _publish_price(self, pod: Object, price: PodPrice | None) -> None:
-        """Stores a price and sets its agent's metrics; enqueues the pod only if there were conversations since the last one."""
-        if price is None:
-            return
+    def _publish_price(self, pod: RunningPod, price: PodPrice) -> bool:
+        """Stores a price and sets its agent's metrics; returns whether there were conversations since the last one.
+
+        Only then is the agent enqueued.
+        """
         before = self._cache.record_price(pod, price)
-        key = Key("CompiledAgent", pod["metadata"]["namespace"], labels_of(pod).get(AGENT_LABEL, ""))
-        snapshot = self._cache.agent_snapshot(key)
-        if snapshot and (costs := conversation_costs(snapshot, self._list_prices, self._pools)):
-            agent_metrics.record_costs(key, snapshot.active_version or "", costs)
-        if before is None or has_moved(before, price):
-            self._enqueue(pod)
+        terms = self._terms_of(pod.owner)
+        if terms and (costs := conversation_costs(self._cache.prices_of(pod.owner, terms.version), terms)):
+            agent_metrics.record_costs(pod.owner, terms.version, costs)
+        moved = before is None or has_moved(before, price)
+        if moved:
+            self._enqueue(pod.owner)
+        return moved
 
-    def _publish(self, published: dict[PodName, M], pod: Object, value: M | None, now: float) -> None:
+    def _terms_of(self, agent: Key) -> CostTerms | None:
+        """The terms of an agent's costs, read again only when an object has changed."""
+        versions = self._cache.agent_versions(agent)
+        known = self._terms.get(agent)
+        if known is None or known[0] != versions:
+            snapshot = self._cache.agent_snapshot(agent)
+            terms = cost_terms(snapshot, self._list_prices, self._pools) if snapshot else None
+            self._terms[agent] = known = (versions, terms)
+        return known[1]
+
+    def _publish(self, published: dict[PodName, M], pod: RunningPod, value: M | None, now: float) -> None:
         """Stores a changed value in the cache, at most once per `PUBLISH_SECONDS`."""
-        name = _name(pod)
-        due = now - self._published.get(name, float("-inf")) >= PUBLISH_SECONDS
-        if value is not None and due and published.get(name) != value:
-            published[name], self._published[name] = value, now
-            self._enqueue(pod)
+        due = now - self._published.get(pod.id, float("-inf")) >= PUBLISH_SECONDS
+        if value is not None and due and published.get(pod.id) != value:
+            published[pod.id], self._published[pod.id] = value, now
+            self._enqueue(pod.owner)
 
 
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False)
 
 
-def _name(pod: Mapping[str, Any]) -> PodName:
-    return pod["metadata"]["namespace"], pod["metadata"]["name"]
-
-
-def _url(pod: Mapping[str, Any], port: int, path: str) -> str:
-    address = pod["status"]["podIP"]
-    host = f"[{address}]" if ":" in address else address
+def _url(pod: RunningPod, port: int, path: str) -> str:
+    host = f"[{pod.address}]" if ":" in pod.address else pod.address
     return f"http://{host}:{port}/{path}"
 
 

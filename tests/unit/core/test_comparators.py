@@ -17,7 +17,7 @@ from subterra_core.serving_costs.comparators import (
     orchestrated,
     ratio,
 )
-from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare
+from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare_hosted, compare_own, workload_of
 from subterra_core.serving_costs.serving_price import throughput_price
 
 SONNET = price_of("claude-sonnet-4-5")
@@ -90,14 +90,16 @@ def scores(tokens: MeanTokens | None) -> Scores:
 
 def test_an_agent_is_compared_by_the_tokens_of_its_own_evaluation() -> None:
     counted = scores(MeanTokens(prompt=9600, completion=1000, procedure=2000, nodes=14, hubs=3))
-    found = {each.comparator: each for each in compare(counted, "claude-sonnet-5-5", price_of("claude-sonnet-5-5"), COMPILED)}
+    hosted = compare_hosted(counted, "claude-sonnet-5-5", price_of("claude-sonnet-5-5"))
+    found = {each.comparator: each for each in (*hosted, *compare_own(workload_of(counted), COMPILED))}
     assert set(found) == {"InContext", "InContextCached", "Orchestrator", "SameModelInContext"}
     assert found["SameModelInContext"].usd == in_context(COMPILED, workload("2000"))
     assert found["InContextCached"].usd < found["InContext"].usd
 
 
 def test_without_counted_tokens_nothing_is_compared() -> None:
-    assert [*compare(scores(None), "claude-sonnet-5-5", SONNET, COMPILED)] == []
+    assert [*compare_hosted(scores(None), "claude-sonnet-5-5", SONNET)] == []
+    assert [*compare_own(workload_of(scores(None)), COMPILED)] == []
 
 
 def test_break_even_counts_idle_hours() -> None:

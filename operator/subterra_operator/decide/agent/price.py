@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,8 @@ from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_core.node_pools import Pools, serving_usd_per_hour
 from subterra_core.pricing import TokenPrice, UnknownModelError, price_of
-from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare
+from subterra_core.serving_costs.comparators import Workload
+from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts, compare_hosted, compare_own, workload_of
 from subterra_core.serving_costs.serving_price import measured_token_price, price_of_work, total_work
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.labels import RUN_ANNOTATION, VERSION_LABEL, annotations_of, labels_of
@@ -84,8 +86,22 @@ def _work_of(price: PodPrice) -> ServedWork:
     return ServedWork(busy_seconds=float(busy), seconds=float(total), conversations=float(price.conversations))
 
 
-def conversation_costs(snapshot: AgentSnapshot, given: Mapping[str, TokenPrice], pools: Pools) -> ConversationCosts | None:
-    """Exact prices of the version with traffic, for metrics; `None` before a pod has reported or if the agent's cost is invalid.
+@dataclass(frozen=True, slots=True)
+class CostTerms:
+    """What the costs of an agent's conversations depend on, save for its pods' work. They change only when an object does."""
+
+    version: str
+    """The version with traffic."""
+    usd_per_hour: Decimal
+    compile_usd: Decimal | None = None
+    hosted: tuple[Compared, ...] = ()
+    """Prices of a conversation with hosted models."""
+    workload: Workload | None = None
+    """The mean conversation of the evaluation, by which the compiled model's own price is compared."""
+
+
+def cost_terms(snapshot: AgentSnapshot, given: Mapping[str, TokenPrice], pools: Pools) -> CostTerms | None:
+    """The terms of the version with traffic; `None` without traffic or if the agent's cost is invalid.
 
     ``given`` are the administrator's prices of hosted models, ``pools`` of nodes.
     """
@@ -93,25 +109,35 @@ def conversation_costs(snapshot: AgentSnapshot, given: Mapping[str, TokenPrice],
         settings = CostSettings.model_validate(snapshot.agent["spec"].get("cost") or {})
     except ValidationError:
         return None
-    if not snapshot.prices or snapshot.active_version is None:
+    if snapshot.active_version is None:
         return None
-    work, hourly = total_work(_work_of(price) for price in snapshot.prices), usd_per_hour_of(snapshot.agent, settings, pools)
     serving = [each for each in snapshot.deployments if labels_of(each).get(VERSION_LABEL) == snapshot.active_version]
     run = snapshot.run(annotations_of(serving[0]).get(RUN_ANNOTATION)) if serving else None
     status = CompileRunStatus.model_validate((run or {}).get("status") or {})
-    compared: tuple[Compared, ...] = ()
+    hosted: tuple[Compared, ...] = ()
+    workload: Workload | None = None
     if status.scores is not None:
         with suppress(UnknownModelError):
-            hosted = price_of(settings.comparator, given)
-            compared = tuple(compare(status.scores, settings.comparator, hosted, measured_token_price(work, hourly)))
+            hosted = tuple(compare_hosted(status.scores, settings.comparator, price_of(settings.comparator, given)))
+            workload = workload_of(status.scores)
     paid = Decimal(status.usd) if status.usd is not None else None
-    return ConversationCosts(work, hourly, paid, compared)
+    hourly = usd_per_hour_of(snapshot.agent, settings, pools)
+    return CostTerms(snapshot.active_version, hourly, paid, hosted, workload)
+
+
+def conversation_costs(prices: Sequence[PodPrice], terms: CostTerms) -> ConversationCosts | None:
+    """Exact costs of a version's conversations, for metrics; `None` before a pod has reported. ``prices`` are its pods'."""
+    if not prices:
+        return None
+    work = total_work(_work_of(price) for price in prices)
+    own = compare_own(terms.workload, measured_token_price(work, terms.usd_per_hour))
+    return ConversationCosts(work, terms.usd_per_hour, terms.compile_usd, (*terms.hosted, *own))
 
 
 def usd_per_hour_of(agent: Mapping[str, Any], own: CostSettings, pools: Pools) -> Decimal:
     """Price of a replica per hour, also of an agent whose spec has become invalid."""
     if not agent["spec"].get("serving", {}).get("pool"):
-        return Decimal(own.usd_per_hour)  # without parsing the spec at every poll
+        return Decimal(own.usd_per_hour)
     try:
         return Decimal(serving_usd_per_hour(CompiledAgentSpec.model_validate(agent["spec"]), pools))
     except ValidationError:

@@ -12,6 +12,7 @@ from subterra_api.v1alpha1.compiledagent import Price
 from subterra_core.pricing import format_usd
 from subterra_operator.decide.agent.price import REPORT_SECONDS, price_to_report
 from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.running_pod import RunningPod
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import NOW
@@ -88,7 +89,7 @@ def test_pods_that_do_not_answer_after_a_restart_remove_no_price() -> None:
 def test_only_conversations_wake_the_queue() -> None:
     woken = []
     poller = PodPoller(ObjectCache(), woken.append)
-    pod = {"metadata": {"namespace": "demo", "name": "travel-pod", "labels": {}}}
+    pod = RunningPod("demo", "travel-pod", "10.0.0.1", agent="travel")
     for price in (measured(10, 1), measured(40, 1), measured(70, 1), measured(100, 2)):
         poller._publish_price(pod, price)
     assert len(woken) == 2

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.messages import Calls, PodPrice, Progress
+from subterra_api.job_contract.messages import Calls, PodPrice, Progress, ServedWork
 from subterra_operator.kube.cache import ObjectCache
-from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL
+from subterra_operator.kube.running_pod import RunningPod
+from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, STAGE_LABEL, VERSION_LABEL
 from subterra_operator.monitoring import metrics, pod_poller, run_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_operator.resources import Key, Object
@@ -50,6 +51,75 @@ async def test_prices_are_asked_for_less_often_than_progress(asked: list[str]) -
     await poller.poll_once()
     await poller.poll_once()
     assert sorted(asked) == ["price", "progress", "progress"]
+
+
+class Clock:
+    """The poller's clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+async def test_a_pod_without_traffic_is_asked_half_as_often(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, cache = Clock(), ObjectCache()
+    monkeypatch.setattr(pod_poller, "time", clock)
+    cache.upsert(running("serving"))
+    poller, polled = PodPoller(cache, lambda _: None), []
+    for clock.now in range(0, 200, 5):
+        before = len(asked)
+        await poller.poll_once()
+        polled += [clock.now] * (len(asked) - before)
+    assert polled == [0, 30, 90, 150], "the first answer is news, the same one again is not"
+
+
+def served(cache: ObjectCache, usd_per_hour: str = "3.60", version: str = "10") -> RunningPod:
+    """An agent with a version that has traffic, in the cache; its pod."""
+    agent = make.agent(cost={"usdPerHour": usd_per_hour})
+    agent["metadata"]["resourceVersion"] = version
+    labels = {AGENT_LABEL: "travel", VERSION_LABEL: "v1", COMPONENT_LABEL: "serving"}
+    owner = {"kind": "CompiledAgent", "name": "travel", "uid": agent["metadata"]["uid"], "controller": True}
+    service = make.resource("Service", "travel", {"selector": labels}, ownerReferences=[owner])
+    pod = running("serving")
+    pod["metadata"]["labels"] = labels
+    for obj in (agent, {**service, "apiVersion": "v1"}, pod):
+        cache.upsert(obj)
+    [found] = cache.running_pods()
+    return found
+
+
+def usd_per_conversation() -> float | None:
+    labels = {"namespace": make.NAMESPACE, "agent": "travel", "version": "v1"}
+    return metrics.REGISTRY.get_sample_value("subterra_compiledagent_usd_per_conversation", labels)
+
+
+def test_a_price_reads_no_object_that_has_not_changed_and_sees_each_change_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, reads = ObjectCache(), list[Key]()
+    pod = served(cache)
+    poller = PodPoller(cache, lambda _: None)
+    unpack = cache.agent_snapshot
+    monkeypatch.setattr(cache, "agent_snapshot", lambda key: reads.append(key) or unpack(key))
+    for seconds in (100, 200, 300):
+        poller._publish_price(pod, PodPrice(work=ServedWork(busy_seconds=10, seconds=seconds, conversations=2)))
+    assert (len(reads), usd_per_conversation()) == (1, 0.005)
+    served(cache, usd_per_hour="7.20", version="11")
+    poller._publish_price(pod, PodPrice(work=ServedWork(busy_seconds=10, seconds=400, conversations=2)))
+    assert (len(reads), usd_per_conversation()) == (2, 0.01)
+    metrics.remove(pod.owner)
+
+
+async def test_what_is_remembered_of_an_agent_goes_with_its_pods(asked: list[str]) -> None:
+    cache = ObjectCache()
+    pod = served(cache)
+    poller = PodPoller(cache, lambda _: None)
+    await poller.poll_once()
+    assert list(poller._terms) == [pod.owner]
+    cache.remove({**running("serving"), "metadata": {**running("serving")["metadata"], "resourceVersion": "99"}})
+    await poller.poll_once()
+    assert not poller._terms
+    metrics.remove(pod.owner)
 
 
 def generating(name: str = "travel-1-generate-1") -> Object:

@@ -171,10 +171,12 @@ def test_prices_do_not_start_again_with_a_pod() -> None:
     cache, labels = ObjectCache(), {AGENT_LABEL: "travel", VERSION_LABEL: "v1", COMPONENT_LABEL: "serving"}
     pod = make.pod_of({"metadata": {"name": "p", "uid": "p", "labels": labels}}, running={})
     pod["metadata"]["labels"] = labels
+    pod["status"]["podIP"] = "10.0.0.1"
     cache.upsert(pod)
+    [running] = cache.running_pods()
     first = ServedWork(busy_seconds=5, seconds=100, conversations=4)
-    cache.record_price(pod, PodPrice(work=first))
-    cache.record_price(pod, PodPrice(work=ServedWork(busy_seconds=1, seconds=10, conversations=1)))
+    cache.record_price(running, PodPrice(work=first))
+    cache.record_price(running, PodPrice(work=ServedWork(busy_seconds=1, seconds=10, conversations=1)))
     assert cache.departed[NAMESPACE, "travel", "v1"] == first, "the exporter started again"
     cache.remove(pod)
     assert cache.departed[NAMESPACE, "travel", "v1"] == ServedWork(busy_seconds=6, seconds=110, conversations=5)

@@ -81,6 +81,21 @@ class Node(ApiModel):
     """Edges to the nodes that may follow; empty for a terminal."""
 
 
+class AnywhereEdge(ApiModel):
+    """An edge that the customer may take wherever the customer speaks, instead of doing what the node there says."""
+
+    to: NodeId
+    """Id of the agent's node with which the conversation goes on."""
+    when: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """What the customer does to take this edge, as in "The customer asks for a person."."""
+    examples: Utterances = ()
+    """What the customer says then; required by the scripted teacher."""
+    except_: Annotated[tuple[NodeId, ...], Field(alias="except", max_length=500)] = ()
+    """Ids of the customer's nodes at which this edge is closed. Default: it is open at every node of the customer."""
+    percent: Annotated[int, Field(ge=1, le=50)] = 5
+    """Percent of the conversations, in training and evaluation, in which the customer takes this edge. Default: 5."""
+
+
 class Variable(ApiModel):
     """A value that varies between conversations."""
 
@@ -177,6 +192,9 @@ class ProcedureSpec(ApiModel):
     """Id of the node with which a conversation begins."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=2, max_length=500)]
     """The flowchart: one node per utterance of the agent or the customer, each with its edges to the next ones."""
+    anywhere: Annotated[tuple[AnywhereEdge, ...], Field(max_length=20)] = ()
+    """Edges that the customer may take at any turn, as to a person or to a cancellation. Where a node has an edge with the same
+    target, condition or example, the node's edge is taken."""
     variables: Annotated[tuple[Variable, ...], Field(max_length=100)] = ()
     """Values that vary between conversations: names, amounts, dates."""
     openers: Annotated[tuple[Utterance, ...], Field(max_length=50)] = ("Hi", "Hello", "Hi there", "Hello, can you help me?")

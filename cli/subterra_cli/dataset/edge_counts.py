@@ -9,6 +9,7 @@ from typing import Any
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
 from subterra_core.drawing.graph_summary import TraversalCounts
+from subterra_core.procedure.anywhere import anywhere_edges_by_node
 
 
 def read_traversals(path: Path, spec: ProcedureSpec) -> TraversalCounts:
@@ -23,6 +24,7 @@ def read_traversals(path: Path, spec: ProcedureSpec) -> TraversalCounts:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidFileError(f"{file}: not a coverage.json or labels.jsonl of a dataset; pass one that generate wrote") from None
     known = {(node.id, edge.to) for node in spec.nodes for edge in node.next}
+    known |= {(node, edge.to) for node, edges in anywhere_edges_by_node(spec).items() for edge in edges}
     if foreign := sorted(set(counts.edges) - known):
         edge = " → ".join(foreign[0])
         raise InvalidFileError(f"{file}: belongs to another version, with an edge {edge}; pass a dataset of this procedure")

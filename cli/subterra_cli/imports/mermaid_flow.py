@@ -36,9 +36,12 @@ def to_procedure(chart: Flowchart, name: str) -> dict[str, Any]:
     chart = chart if own else _without_start(chart)
     ids = _own_ids(chart) if own else _ids(chart)
     variables: dict[str, list[str]] = {}
-    nodes = [node for box in chart.boxes.values() for node in _nodes(box, chart, ids, variables, own=own)]
+    boxes = [box for box in chart.boxes.values() if box.name != chart.anywhere]
+    nodes = [node for box in boxes for node in _nodes(box, chart, ids, variables, own=own)]
     spec: dict[str, Any] = {"systemPrompt": f"{GAP}one sentence that says who the agent is", "start": ids[_start(chart, own=own)]}
     spec["nodes"] = nodes
+    if chart.anywhere:
+        spec["anywhere"] = _anywhere(chart, ids)
     if variables:
         note = f"{GAP}what it means; correct visibility if the customer says it, and complete the values"
         spec["variables"] = [
@@ -113,6 +116,16 @@ def _nodes(
         told = {} if arrows[0].label else {"prompt": f"{GAP}what the customer answers to {text!r}"}
         return [node | {"next": [{"to": answer}]}, {"id": answer, "role": "user", **told, "next": [_edge(arrows[0], ids)]}]
     return [node | {"next": [_edge(arrows[0], ids)]}]
+
+
+def _anywhere(chart: Flowchart, ids: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The edges that the customer may take at any turn, with their exceptions."""
+    edges = []
+    for arrow in _merged([arrow for arrow in chart.arrows if arrow.source == chart.anywhere]):
+        closed = [ids[name] for name in chart.exceptions.get(arrow.target, ()) if name in ids]
+        label = _COUNT.sub("", arrow.label).removesuffix(f" (not at {', '.join(closed)})")
+        edges.append(_branch(Arrow(arrow.source, arrow.target, label), ids, chart) | ({"except": closed} if closed else {}))
+    return edges
 
 
 def _ending(node: dict[str, Any], outcome: str | None) -> list[dict[str, Any]]:

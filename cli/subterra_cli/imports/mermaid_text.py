@@ -14,6 +14,8 @@ _COMMENT = re.compile(r"^[ \t]*%%[^\n]*$", re.MULTILINE)
 _HEADER = re.compile(r"\s*(?:flowchart|graph)(?:-elk)?(?:[ \t]+(?:TB|TD|BT|RL|LR|[<>^v]))?[ \t]*(?=;|\n|$)")
 _START = re.compile(r"^[ \t]*%% start: (\S+)[ \t]*$", re.MULTILINE)
 _DECIDES = re.compile(r"^[ \t]*%% decides (\S+): (\w+)[ \t]*$", re.MULTILINE)
+_ANYWHERE = re.compile(r"^[ \t]*%% anywhere: (\S+)[ \t]*$", re.MULTILINE)
+_EXCEPT = re.compile(r"^[ \t]*%% except (\S+): (\S+(?:, \S+)*)[ \t]*$", re.MULTILINE)
 _NODE = re.compile(r"\w[\w./]*(?:-(?![-.>])[\w./]+)*")
 _EDGE_ID = re.compile(r"\w+@(?=[<xo]?[-=~])")
 _LINK = re.compile(r"([<xo])?(?:--+[->xo]|==+[=>xo]|-\.+-[>xo]?|(~~~+))")
@@ -76,6 +78,10 @@ class Flowchart:
     """The node that a comment names as the first one, as in what `subterra graph` writes."""
     decides: dict[str, str] = field(default_factory=dict)
     """By hub what such comments say that decides there: `history`, or the name of a fact."""
+    anywhere: str | None = None
+    """The box of the edges that the customer may take at any turn, which a comment names."""
+    exceptions: dict[str, list[str]] = field(default_factory=dict)
+    """For targets of its edges, the nodes at which such comments say that the edge is closed."""
 
 
 def flowcharts_in(text: str) -> list[str]:
@@ -120,6 +126,9 @@ def parse_flowchart(text: str) -> Flowchart:
     start = _START.search(text)
     chart.start = start[1] if start and start[1] in chart.boxes else None
     chart.decides = dict(_DECIDES.findall(text))
+    anywhere = _ANYWHERE.search(text)
+    chart.anywhere = anywhere[1] if anywhere and anywhere[1] in chart.boxes else None
+    chart.exceptions = {target: nodes.split(", ") for target, nodes in _EXCEPT.findall(text)}
     return chart
 
 

@@ -8,6 +8,7 @@ import hashlib
 import xml.etree.ElementTree as ET
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.anywhere_box import drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.svg import add, draw_svg
 from subterra_core.procedure.lint.findings import Analysis
@@ -89,7 +90,8 @@ def _nodes(section: ET.Element, spec: ProcedureSpec, counts: TraversalCounts | N
     add(section, "h2", "Nodes")
     table = add(section, "table")
     _row(table, "th", ["Node", "Speaker", "Prompt", "Goes to", *(["In the dataset"] if counts else [])])
-    for node in spec.nodes:
+    counts = with_box(spec, counts)
+    for node in drawn_nodes(spec):
         count = [f"{counts.nodes.get(node.id, 0):,}"] if counts else []
         cells = _row(table, "td", [node.id, "agent" if node.role == "agent" else "customer", node.prompt, "", *count])
         _edges(cells[3], node, counts)

@@ -3,6 +3,7 @@
 import textwrap
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.anywhere_box import BOX, drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.layout import returning_edges
 
@@ -18,12 +19,13 @@ _CLASSES = """\
 
 def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
     """The flowchart's text; dashed edges loop back. Comments name what decides at hubs, unless the customer
-    does, and the start if it is not the first node.
+    does, the box of the anywhere edges with their exceptions, and the start if it is not the first node.
     """
-    names = {node.id: f"n{index}" for index, node in enumerate(spec.nodes)}
-    back = returning_edges(names, [(node.id, edge.to) for node in spec.nodes for edge in node.next], spec.start)
-    lines = ["flowchart TD", *(f"  {names[node.id]}{_box(node)}:::{node.outcome or node.role}" for node in spec.nodes)]
-    for node in spec.nodes:
+    nodes, counts = drawn_nodes(spec), with_box(spec, counts)
+    names = {node.id: f"n{index}" for index, node in enumerate(nodes)}
+    back = returning_edges(names, [(node.id, edge.to) for node in nodes for edge in node.next], spec.start)
+    lines = ["flowchart TD", *(f"  {names[node.id]}{_box(node)}:::{node.outcome or node.role}" for node in nodes)]
+    for node in nodes:
         for edge in node.next:
             count = f" ({counts.edges.get((node.id, edge.to), 0):,}×)" if counts else ""
             label = (condition_label(node, edge) + count).strip()
@@ -32,6 +34,10 @@ def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
     for node in spec.nodes:
         if len(node.next) > 1 and node.decided_by != "customer":
             lines.append(f"  %% decides {names[node.id]}: {node.fact or node.decided_by}")
+    if spec.anywhere:
+        lines.append(f"  %% anywhere: {names[BOX]}")
+        closed = [(each.to, [names[node] for node in each.except_ if node in names]) for each in spec.anywhere]
+        lines += [f"  %% except {names[to]}: {', '.join(nodes)}" for to, nodes in closed if nodes]
     if spec.start != spec.nodes[0].id:
         lines.append(f"  %% start: {names[spec.start]}")
     return "\n".join(lines) + "\n" + _CLASSES

@@ -18,8 +18,10 @@ from subterra_cli.files.load_procedure import LoadedProcedure
 from subterra_cli.output.html_page import page
 from subterra_cli.output.mermaid import mermaid
 from subterra_cli.procedure_diff import DiffReport
+from subterra_core.drawing.anywhere_box import drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, clean, condition_label, loops, paths_per_terminal, to_dict
 from subterra_core.drawing.svg import draw_svg
+from subterra_core.procedure.anywhere import reached_only_by_leaving
 from subterra_core.procedure.diff import Changes
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.lint.findings import Analysis
@@ -31,7 +33,11 @@ _SHOWN_PATHS = 5
 def summary(analysis: Analysis) -> str:
     """One line with the procedure's counts."""
     turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"
-    return f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
+    counts = f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
+    if not analysis.anywhere:
+        return counts
+    edges = f"{analysis.anywhere} anywhere edge{'s' if analysis.anywhere > 1 else ''}"
+    return f"{counts}, not counting {edges}, by which a conversation may leave at {analysis.leaving_nodes} of the customer's nodes"
 
 
 def lint_summary(reports: Sequence[LintReport]) -> Iterator[str]:
@@ -72,6 +78,7 @@ def graph_data(name: str, spec: ProcedureSpec, analysis: Analysis, counts: Trave
         "endings": [
             {"node": node.id, "outcome": node.outcome, "paths": ends and ends[node.id]} for node in spec.nodes if not node.next
         ],
+        **({"anywhere_edges": analysis.anywhere, "leaving_nodes": analysis.leaving_nodes} if analysis.anywhere else {}),
         "loops": loops(spec),
         "conversations": counts and counts.conversations,
         "graph": to_dict(spec, counts),
@@ -83,9 +90,11 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts
     out = console()
     ends, bounds = paths_per_terminal(spec), {node.id: node.max_visits for node in spec.nodes}
     out.print(summary(analysis))
+    elsewhere, counts = reached_only_by_leaving(spec), with_box(spec, counts)
     for node in spec.nodes:
         if not node.next:
-            out.print(f"  ends in {node.outcome} at {node.id}" + (f": {ends[node.id]:,} paths" if ends else ""))
+            reached = ": by anywhere edges alone" if node.id in elsewhere else f": {ends[node.id]:,} paths" if ends else ""
+            out.print(f"  ends in {node.outcome} at {node.id}{reached}")
     for loop in loops(spec):
         out.print("  loop of " + ", ".join(f"{node} (at most {bounds[node]}×)" for node in loop))
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
@@ -93,7 +102,7 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts
         table.add_column(title, overflow="fold")
     if counts:
         table.add_column("VISITS", justify="right")
-    for node in spec.nodes:
+    for node in drawn_nodes(spec):
         speaker = "agent" if node.role == "agent" else "customer"
         for index, edge in enumerate(node.next):
             taken = counts.edges.get((node.id, edge.to), 0) if counts else None

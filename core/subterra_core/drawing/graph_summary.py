@@ -80,4 +80,5 @@ def to_dict(spec: ProcedureSpec, visits: TraversalCounts | None) -> dict[str, An
             condition = condition_label(node, edge) or None
             facts = {"from": node.id, "to": edge.to, "when": condition, "weight": edge.weight}
             edges.append(facts | ({"visits": visits.edges.get((node.id, edge.to), 0)} if visits else {}))
-    return {"nodes": nodes, "edges": edges}
+    leaving = [{"to": each.to, "when": each.when, "except": each.except_, "percent": each.percent} for each in spec.anywhere]
+    return {"nodes": nodes, "edges": edges, **({"anywhere": leaving} if leaving else {})}

@@ -9,6 +9,7 @@ from itertools import pairwise
 from unicodedata import east_asian_width
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.drawing.anywhere_box import drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, clean, condition_label, loops
 from subterra_core.drawing.layout import Box, Layout, Line, Size, arrange
 from subterra_core.procedure.graph import Hop
@@ -66,22 +67,23 @@ def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = N
 
     With failures, colors show the share of conversations that failed, see `HEAT`.
     """
-    cards = {node.id: _card(node, {member for loop in loops(spec) for member in loop}, visits) for node in spec.nodes}
-    hops = [(node.id, edge.to) for node in spec.nodes for edge in node.next]
+    nodes, visits = drawn_nodes(spec), with_box(spec, visits)
+    cards = {node.id: _card(node, {member for loop in loops(spec) for member in loop}, visits) for node in nodes}
+    hops = [(node.id, edge.to) for node in nodes for edge in node.next]
     layout = arrange({node: card.size for node, card in cards.items()}, hops, spec.start)
     size = {"width": f"{layout.width:.0f}", "height": f"{layout.height:.0f}"}
     box = f"0 0 {layout.width:.0f} {layout.height:.0f}"
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "procedure", "role": "img", "viewBox": box, **size})
     add(svg, "title", title)
     add(svg, "style", STYLE)
-    for node in spec.nodes:
+    for node in nodes:
         for edge in node.next:
             text = f"{node.id} → {edge.to}" + (f": {condition_label(node, edge)}" if condition_label(node, edge) else "")
             _edge(svg, (node.id, edge.to), layout, text, visits)
-    for node in spec.nodes:
+    for node in nodes:
         first, heat = node.id == spec.start, _heat(visits, node.id)
         _box(svg, node, cards[node.id], layout.boxes[node.id], first, heat)
-    for node in spec.nodes:
+    for node in nodes:
         for number, edge in enumerate(node.next if len(node.next) > 1 else (), start=1):
             _badge(svg, number, *layout.lines[node.id, edge.to].start)
     return svg

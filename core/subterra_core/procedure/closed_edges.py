@@ -96,6 +96,7 @@ class _Bits:
 def _passages(graph: Graph, node: Node, bits: _Bits, passed: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, _Passage]]:
     """Edges of `node` that neither `maxVisits` nor the order of a history hub closes for certain."""
     decides = len(node.next) > 1
+    yield from ((edge.to, _Passage()) for edge in graph.anywhere.get(node.id, ()))
     for edge in node.next:
         inside = graph.loop[edge.to] == graph.loop[node.id]
         if inside and graph.nodes[edge.to].max_visits == 1 and edge.to in passed.get(node.id, ()):
@@ -112,6 +113,7 @@ def _passages(graph: Graph, node: Node, bits: _Bits, passed: Mapping[str, frozen
 def _dominators(graph: Graph) -> dict[str, frozenset[str]]:
     """For each node that can be reached, the nodes through which every walk to it passes, itself included."""
     drawn: nx.DiGraph[str] = nx.DiGraph((node.id, edge.to) for node in graph.spec.nodes for edge in node.next)
+    drawn.add_edges_from((node, edge.to) for node, edges in graph.anywhere.items() for edge in edges)
     if graph.spec.start not in drawn:
         return {}
     above = nx.immediate_dominators(drawn, graph.spec.start)

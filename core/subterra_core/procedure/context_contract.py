@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
+from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.lint.findings import speech
 from subterra_core.procedure.template import variables_of
 
@@ -74,6 +75,8 @@ def _earliest_messages(spec: ProcedureSpec) -> dict[str, int]:
     for node in spec.nodes:
         for edge in node.next:
             drawn.add_edge(node.id, edge.to, weight=int(roles[edge.to] == "agent" and node.role == "user"))
+    for source, edges in anywhere_edges_by_node(spec).items():
+        drawn.add_edges_from(((source, edge.to) for edge in edges), weight=1)
     begun = int(roles[spec.start] == "agent")
     return {node: begun + int(more) for node, more in nx.single_source_dijkstra_path_length(drawn, spec.start).items()}
 

@@ -6,20 +6,22 @@ which of its turns have to be written again.
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
 
 from subterra_api.digest import significant_fields
 from subterra_api.v1alpha1.base import ApiModel
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec
+from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.dependencies import dependents
 from subterra_core.procedure.graph import Hop, Path
 from subterra_core.procedure.template import variables_of
 
 _PROMPT_CONTEXT = frozenset({"systemPrompt", "knowledge", "personas", "openers"})
 """Settings that every request to a teacher holds: with another one, every turn may be worded differently."""
-_STRUCTURAL = frozenset({"weight", "guards", "maxVisits"})
+_STRUCTURAL = frozenset({"weight", "guards", "maxVisits", "except", "percent"})
 """Fields that decide how often an edge is taken, and no word of a turn."""
 
 
@@ -44,19 +46,24 @@ class ProcedureDiff:
         self.nodes = _changes({} if before is None else before.nodes, after.nodes, ignored={"next"})
         self.edges = _changes({} if before is None else before.edges, after.edges)
         self.variables = _changes({} if before is None else before.variables, after.variables)
-        self.settings = _changed_fields(old, new, ignored={"nodes", "variables"})
+        self.settings = _changed_fields(old, new, ignored={"nodes", "variables", "anywhere"})
         """Wire names of the changed fields that belong to no node, edge or variable."""
         self._new = new
         changed = {*self.variables.added, *self.variables.changed}
         self._unlike = changed | dependents(changed, new.variables)
         self._affects_all = old is None or _shared(old) != _shared(new)
         self._affected = self._affected_nodes(before, after)
+        self._leaving = {(node, edge.to) for node, edges in anywhere_edges_by_node(new).items() for edge in edges}
+        self._affected_hops = self._changed_leaving(
+            {*self.edges.added, *(name for name, fields in self.edges.changed.items() if fields != ("percent",))}
+        )
         self._rewrites_all = not _PROMPT_CONTEXT.isdisjoint(self.settings)
         self._rewritten_nodes, self._rewritten_hops = self._rewritten(old)
 
     def affects(self, path: Path) -> bool:
         """Whether what is right on ``path`` has changed: at a node, its edges, its variables, or for every conversation."""
-        return self._affects_all or not self._affected.isdisjoint(path)
+        leaves_otherwise = not self._affected_hops.isdisjoint(pairwise(path))
+        return self._affects_all or leaves_otherwise or not self._affected.isdisjoint(path)
 
     def must_rewrite(self, path: Path) -> Path:
         """The end of ``path`` from the first turn that may be worded differently: each turn follows from those before it."""
@@ -85,7 +92,16 @@ class ProcedureDiff:
             for edge in node.next:
                 if _edge_name(node, edge) in edges or not self._unlike.isdisjoint(_variables_in(*edge.examples)):
                     hops.add((node.id, edge.to))
-        return frozenset(nodes), frozenset(hops)
+        return frozenset(nodes), frozenset(hops | self._changed_leaving(edges))
+
+    def _changed_leaving(self, edges: Set[str]) -> frozenset[Hop]:
+        """Ways along anywhere edges that are among `edges` or mention a variable that changed."""
+        changed = {
+            each.to
+            for each in self._new.anywhere
+            if _anywhere_name(each) in edges or not self._unlike.isdisjoint(_variables_in(each.when, *each.examples))
+        }
+        return frozenset(hop for hop in self._leaving if hop[1] in changed)
 
 
 def stored_procedure(content: bytes | None) -> ProcedureSpec | None:
@@ -101,12 +117,17 @@ class _Parts:
 
     def __init__(self, spec: ProcedureSpec) -> None:
         self.nodes = {node.id: node for node in spec.nodes}
-        self.edges = {_edge_name(node, edge): edge for node in spec.nodes for edge in node.next}
+        self.edges: dict[str, ApiModel] = {_edge_name(node, edge): edge for node in spec.nodes for edge in node.next}
+        self.edges |= {_anywhere_name(edge): edge for edge in spec.anywhere}
         self.variables = {variable.name: variable for variable in spec.variables}
 
 
 def _edge_name(node: Node, edge: Edge) -> str:
     return f"{node.id} → {edge.to}"
+
+
+def _anywhere_name(edge: AnywhereEdge) -> str:
+    return f"anywhere → {edge.to}"
 
 
 def _changes(old: Mapping[str, ApiModel], new: Mapping[str, ApiModel], ignored: Set[str] = frozenset()) -> Changes:

@@ -2,6 +2,9 @@
 
 A *path* runs from the start to a terminal, visits no node more often than its `maxVisits`, respects guards, and contradicts no
 fact. A *turn* is one node's utterance, so a path has as many turns as nodes. A *hub* is a node with several edges.
+
+Anywhere edges are no edges of a node: `open_edges` and `paths` leave them out, `leaving_edges` has them, and `edge` and `take` know
+both, so that a path which leaves by one can be followed like any other.
 """
 
 from bisect import bisect_left
@@ -12,6 +15,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_core.procedure.anywhere import anywhere_edges_by_node
 
 Path = tuple[str, ...]
 Hop = tuple[str, str]
@@ -29,6 +33,8 @@ class Step(NamedTuple):
     """Last decisions of hubs, for guards that are still ahead; sorted."""
     facts: tuple[tuple[str, frozenset[str]], ...] = ()
     """Values that facts can still have, for hubs that are still ahead."""
+    left: tuple[str, ...] = ()
+    """Targets of the anywhere edges that were taken; sorted."""
 
 
 class Graph:
@@ -42,6 +48,10 @@ class Graph:
         drawn: nx.DiGraph[str] = nx.DiGraph()
         drawn.add_nodes_from(self.nodes)
         drawn.add_edges_from((node.id, edge.to) for node in spec.nodes for edge in node.next)
+        self.anywhere: dict[str, tuple[Edge, ...]] = anywhere_edges_by_node(spec)
+        """Anywhere edges that are open at each customer's node."""
+        self._leaving = {(node, edge.to) for node, edges in self.anywhere.items() for edge in edges}
+        drawn.add_edges_from(sorted(self._leaving))
         condensed: nx.DiGraph[Any] = nx.condensation(drawn)
         self.loops: tuple[int, ...] = tuple(nx.topological_sort(condensed))
         """Strongly connected components in the order in which walks meet them; most consist of one node."""
@@ -69,15 +79,26 @@ class Graph:
         edges = [edge for edge in node.next if self._within_bounds(step, edge) and self._allowed(step, node, edge)]
         return edges[:1] if node.decided_by == "history" else edges
 
+    def leaving_edges(self, step: Step, *, again: bool = False) -> list[Edge]:
+        """Anywhere edges that the customer may take here, within bounds; those taken before only with `again`."""
+        edges = self.anywhere.get(step.node, ())
+        return [edge for edge in edges if self._within_bounds(step, edge) and (again or edge.to not in step.left)]
+
+    def leaves(self, source: str, target: str | None) -> bool:
+        """Whether the way from `source` to `target` is an anywhere edge."""
+        return (source, target) in self._leaving
+
     def edge(self, source: str, target: str | None) -> Edge | None:
-        """The edge from `source` to `target`; `None` if there is none, or `target` is `None`."""
-        return next((edge for edge in self.nodes[source].next if edge.to == target), None)
+        """The edge from `source` to `target`, ordinary or anywhere; `None` if there is none, or `target` is `None`."""
+        edges = (*self.nodes[source].next, *self.anywhere.get(source, ()))
+        return next((edge for edge in edges if edge.to == target), None)
 
     def take(self, step: Step, edge: Edge) -> Step:
         """The step after taking `edge`."""
         node, to = self.nodes[step.node], edge.to
         visits = (step.visits if self.loop[to] == self.loop[step.node] else 0) + (1 << self._shift[to])
-        return Step(to, visits, self._decisions(step, node, to), self._facts(step, node, edge))
+        left = tuple(sorted({*step.left, to})) if self.leaves(step.node, to) else step.left
+        return Step(to, visits, self._decisions(step, node, to), self._facts(step, node, edge), left)
 
     def paths(self) -> Iterator[Path]:
         """All paths, depth-first in the order of the edges."""
@@ -107,7 +128,7 @@ class Graph:
         values = {name: self._declared[name] for name in self.facts}
         for source, target in pairwise(path):
             node = self.nodes[source]
-            if node.fact is not None:
+            if node.fact is not None and not self.leaves(source, target):
                 values[node.fact] &= next(self.values_for(node, edge) for edge in node.next if edge.to == target)
         return values
 
@@ -144,7 +165,7 @@ class Graph:
         needed, known = self._hubs_ahead[to], step.decisions
         if needed is not self._hubs_ahead[step.node]:
             known = tuple(item for item in known if item[0] in needed)
-        if len(node.next) > 1 and node.id in needed:
+        if len(node.next) > 1 and node.id in needed and not self.leaves(node.id, to):
             place = bisect_left(known, (node.id,))
             behind = place + 1 if place < len(known) and known[place][0] == node.id else place
             known = (*known[:place], (node.id, to), *known[behind:])
@@ -155,7 +176,7 @@ class Graph:
         if not needed:
             return ()
         known = dict(step.facts)
-        if node.fact is not None:
+        if node.fact is not None and not self.leaves(node.id, edge.to):
             known[node.fact] &= self.values_for(node, edge)
         return tuple(item for item in known.items() if item[0] in needed)
 

@@ -13,7 +13,18 @@ SPEAKERS: dict[Role, str] = {"agent": "agent", "user": "customer"}
 
 def flowchart_text(spec: ProcedureSpec) -> str:
     """All nodes with their prompts and edges. `{{name}}` stands for the value of a variable."""
-    return "\n".join([f"The conversation begins at {spec.start}.", *(line for node in spec.nodes for line in _node(node))])
+    lines = (line for node in spec.nodes for line in _node(node))
+    return "\n".join([f"The conversation begins at {spec.start}.", *lines, *anywhere_lines(spec)])
+
+
+def anywhere_lines(spec: ProcedureSpec) -> Iterator[str]:
+    """The anywhere edges, a line each below a heading; none for a procedure without any."""
+    if spec.anywhere:
+        yield "At every step of the customer, the customer may do one of these instead, and the conversation goes on there at once:"
+    nodes = {node.id: node for node in spec.nodes}
+    for each in spec.anywhere:
+        closed = [node for node in each.except_ if node in nodes]
+        yield f"  -> {each.to} when: {each.when}" + (f" (not at {', '.join(closed)})" if closed else "")
 
 
 def knowledge_text(spec: ProcedureSpec) -> str:

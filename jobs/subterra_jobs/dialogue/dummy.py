@@ -23,4 +23,5 @@ def dummy_utterances(graph: Graph, path: Path, values: Mapping[str, str], length
 
 def _example(graph: Graph, node: str, taken: str | None) -> str:
     edge = graph.edge(node, taken)
-    return next(iter((edge.examples if edge else ()) or graph.nodes[node].examples), "")
+    others = () if graph.leaves(node, taken) else graph.nodes[node].examples
+    return next(iter((edge.examples if edge else ()) or others), "")

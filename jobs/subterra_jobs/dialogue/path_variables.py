@@ -14,4 +14,6 @@ def mentioned_on_path(spec: ProcedureSpec, path: Path) -> frozenset[str]:
     texts = [text for node in visited for text in (node.prompt, *node.examples)]
     taken = [edge for node in visited for edge in node.next if (node.id, edge.to) in hops]
     texts += [text for edge in taken for text in (edge.when or "", *edge.examples)]
+    left = [each for each in spec.anywhere if any(each.to == target and nodes[source].role == "user" for source, target in hops)]
+    texts += [text for each in left for text in (each.when, *each.examples)]
     return frozenset(name for text in texts for name in variables_of(text)) | {node.fact for node in visited if node.fact}

@@ -49,7 +49,12 @@ def example_templates(graph: Graph, node_id: str, taken: str | None) -> tuple[st
     """Example templates of a node, for the edge to `taken`. Raises InvalidInputError when there are none."""
     node = graph.nodes[node_id]
     edge = graph.edge(node_id, taken)
-    templates = (edge.examples if edge else ()) or node.examples
+    leaves = graph.leaves(node_id, taken)
+    templates = (edge.examples if edge else ()) or (() if leaves else node.examples)
+    if not templates and leaves:
+        raise InvalidInputError(
+            f"the anywhere edge to {taken} has no examples, which the scripted teacher needs; add some, or use another teacher"
+        )
     if not templates:
         branch = f" on the branch to {taken}" if edge is not None and len(node.next) > 1 else ""
         raise InvalidInputError(

@@ -153,7 +153,7 @@ def orchestrator_calls(graph: Graph, scenario: Scenario, assumed: OutputAssumpti
             yield orchestrator_agent.utterance_request(system, node, known, said), text_tokens(turn.text)
         said.append({"role": CHAT_ROLE[turn.role], "content": turn.text})
         if (edge := graph.edge(node.id, turn.taken)) is not None:
-            if len(edges := graph.open_edges(step)) > 1:
+            if len(edges := orchestrator_agent.possible_edges(graph, step)) > 1:
                 yield orchestrator_agent.routing_request(node, edges, known, said), CHOICE_TOKENS
             step = graph.take(step, edge)
     for _ in range(assumed.extra_exchanges + (node.role == "user")):

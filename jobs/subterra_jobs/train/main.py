@@ -60,5 +60,6 @@ def wordings(procedure: ProcedureSpec) -> list[str]:
     """All utterances of a procedure, with ``{{variable}}`` markers."""
     nodes = [text for node in procedure.nodes for text in node.examples]
     edges = [text for node in procedure.nodes for edge in node.next for text in edge.examples]
+    edges += [text for edge in procedure.anywhere for text in edge.examples]
     otherwise = [text for kind in get_args(OtherwiseKind) for text in otherwise_texts(procedure, kind)]
     return [*procedure.openers, *nodes, *edges, *otherwise]

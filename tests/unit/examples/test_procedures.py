@@ -51,7 +51,8 @@ def test_the_values_lead_along_the_path_of_every_conversation(name: str) -> None
     for planned in plan_conversations(spec, Generation(teacher=Provider(), conversations=200, seeds=(42,), held_out_percent=10)):
         step = graph.begin(planned.values)
         for target in planned.path[1:]:
-            step = graph.take(step, next(edge for edge in graph.open_edges(step) if edge.to == target))
+            edges = [*graph.open_edges(step), *graph.leaving_edges(step)]
+            step = graph.take(step, next(edge for edge in edges if edge.to == target))
 
 
 @each

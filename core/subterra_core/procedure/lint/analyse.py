@@ -7,7 +7,9 @@ The work is bounded by the procedure's size and by `EFFORT`, never by time, so t
 from itertools import islice
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.anywhere import anywhere_edges_by_node, without_anywhere
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.lint.anywhere_edges import check_anywhere
 from subterra_core.procedure.lint.branches import check_hubs
 from subterra_core.procedure.lint.dependent_values import check_dependencies
 from subterra_core.procedure.lint.findings import Analysis, Finding
@@ -25,6 +27,7 @@ _CHECKS = (
     check_structure,
     check_nodes,
     check_hubs,
+    check_anywhere,
     check_variables,
     check_dependencies,
     check_otherwise,
@@ -46,10 +49,12 @@ def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
         return Analysis(too_large, *sizes, too_large=True)
     findings = list(islice((finding for check in _CHECKS for finding in check(spec)), MAX_FINDINGS))
     if not _has_errors(findings):
-        count = count_paths(Graph(spec), effort)
+        count = count_paths(Graph(without_anywhere(spec)), effort)
         findings += _first([*check_known_when_used(spec), *check_reachability(spec, count)])
         if not _has_errors(findings):
-            return Analysis(tuple(findings), *sizes, count.paths, count.truncated, count.min_turns, count.max_turns)
+            counts = (count.paths, count.truncated, count.min_turns, count.max_turns)
+            leaving = len(anywhere_edges_by_node(spec)) if spec.anywhere else 0
+            return Analysis(tuple(findings), *sizes, *counts, anywhere=len(spec.anywhere), leaving_nodes=leaving)
     return Analysis(tuple(findings), *sizes)
 
 

@@ -1,15 +1,13 @@
 """Checks of hubs, guards, and the conditions and facts that decide."""
 
 import itertools
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from subterra_api.v1alpha1.procedure import Edge, Guard, Node, ProcedureSpec
+from subterra_core.procedure.anywhere import condition_words, example_words
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
-
-_ARTICLES = frozenset({"a", "an", "the"})
 
 
 def check_hubs(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -61,37 +59,27 @@ def _alike(edges: Sequence[Edge]) -> list[tuple[int, int]]:
     having: defaultdict[Any, set[int]] = defaultdict(set)
     for index, edge in enumerate(edges):
         if edge.when:
-            having[_significant_words(edge.when)].add(index)
+            having[condition_words(edge.when)].add(index)
         for text in edge.examples:
-            having[_plain(text)].add(index)
+            having[example_words(text)].add(index)
     return sorted({pair for group in having.values() for pair in itertools.combinations(sorted(group), 2)})
 
 
 def _check_distinguishable(one: Edge, other: Edge, name: str, path: str) -> Iterator[Finding]:
     """Errors if `other`, at `path`, has the condition or an example of `one`."""
-    if one.when and other.when and _significant_words(one.when) == _significant_words(other.when):
+    if one.when and other.when and condition_words(one.when) == condition_words(other.when):
         fix = "make their conditions differ, or guard them by different decisions"
         yield error(name, f"{path}.when", f"has the same condition as the branch to {one.to}", fix)
-    examples = set(map(_plain, one.examples))
+    examples = set(map(example_words, one.examples))
     for index, text in enumerate(other.examples):
-        if _plain(text) in examples:
+        if example_words(text) in examples:
             problem = f"{text!r} is also an example of the branch to {one.to}, so it decides nothing"
             yield error(name, f"{path}.examples[{index}]", problem, "keep it on one branch")
-
-
-def _plain(text: str) -> tuple[str, ...]:
-    """Words by which examples are compared, ignoring case and spaces."""
-    return tuple(text.lower().split())
 
 
 def _exclusive(one: Edge, other: Edge) -> bool:
     """Whether guards never leave both edges open."""
     return any(a.hub == b.hub and not set(a.took) & set(b.took) for a in one.guards for b in other.guards)
-
-
-def _significant_words(text: str) -> frozenset[str]:
-    """Words by which conditions are compared, ignoring order, case, articles and punctuation."""
-    return frozenset(re.findall(r"\w+", text.lower())) - _ARTICLES
 
 
 def _check_fact_hub(spec: ProcedureSpec, node: Node, where: str, field: str) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec
 
 EXACT_COUNT_LIMIT = 10**12
 """Larger counts are reported by their order of magnitude."""
@@ -41,6 +41,10 @@ class Analysis:
     """Also `None` if not all paths could be counted: longer ones may exist."""
     too_large: bool = False
     """Whether the procedure was not checked because of its size."""
+    anywhere: int = 0
+    """Anywhere edges; no path that takes one is counted."""
+    leaving_nodes: int = 0
+    """Nodes of the customer at which some anywhere edge is open."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -80,6 +84,12 @@ def located_edges(node: Node, field: str) -> Iterator[tuple[Edge, str, str]]:
         yield edge, f"edge {node.id} → {edge.to}", f"{field}.next[{index}]"
 
 
+def located_anywhere(spec: ProcedureSpec) -> Iterator[tuple[AnywhereEdge, str, str]]:
+    """Anywhere edges with their name for people and their field path."""
+    for index, edge in enumerate(spec.anywhere):
+        yield edge, f"anywhere edge to {edge.to}", f"spec.anywhere[{index}]"
+
+
 LocatedText = tuple[str, str, str]
 """Name for people, field path and text."""
 
@@ -95,6 +105,9 @@ def located_utterances(spec: ProcedureSpec) -> Iterator[LocatedText]:
         for edge, name, path in located_edges(node, field):
             for index, text in enumerate(edge.examples):
                 yield name, f"{path}.examples[{index}]", text
+    for anywhere, name, path in located_anywhere(spec):
+        for index, text in enumerate(anywhere.examples):
+            yield name, f"{path}.examples[{index}]", text
 
 
 def located_conditions(spec: ProcedureSpec) -> Iterator[LocatedText]:
@@ -102,6 +115,8 @@ def located_conditions(spec: ProcedureSpec) -> Iterator[LocatedText]:
     for node, _, field in located_nodes(spec):
         for edge, name, path in located_edges(node, field):
             yield name, f"{path}.when", edge.when or ""
+    for anywhere, name, path in located_anywhere(spec):
+        yield name, f"{path}.when", anywhere.when
 
 
 def located_otherwise(spec: ProcedureSpec) -> Iterator[LocatedText]:

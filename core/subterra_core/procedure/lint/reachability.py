@@ -31,6 +31,6 @@ def check_reachability(spec: ProcedureSpec, count: PathCount) -> Iterator[Findin
 
 def _never_taken(spec: ProcedureSpec, count: PathCount) -> frozenset[Hop]:
     """Edges that no walk takes. Where not all walks were counted, only those that are closed whatever the walk."""
-    if count.truncated:
+    if count.truncated or spec.anywhere:  # walks that leave are never counted one by one
         return closed_edges(Graph(spec)) - count.taken
     return frozenset((node.id, edge.to) for node in spec.nodes for edge in node.next) - count.taken

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import networkx as nx
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
 
 
@@ -31,8 +32,10 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
 
 
 def _disconnected(spec: ProcedureSpec, drawn: "nx.DiGraph[str]") -> Iterator[Finding]:
-    """Nodes that the start does not lead to, or that lead to no terminal."""
-    reachable = nx.descendants(drawn, spec.start) | {spec.start}
+    """Nodes that the start does not lead to, or that lead to no terminal by the edges of nodes: customers need not leave."""
+    everything = drawn.copy()
+    everything.add_edges_from((node, edge.to) for node, edges in anywhere_edges_by_node(spec).items() for edge in edges)
+    reachable = nx.descendants(everything, spec.start) | {spec.start}
     waiting = [node.id for node in spec.nodes if not node.next]
     terminating = set(waiting)
     while waiting:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
+from subterra_core.procedure.lint.findings import Finding, error, located_anywhere, located_edges, located_nodes
 
 
 def check_examples(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -17,6 +17,9 @@ def check_examples(spec: ProcedureSpec) -> Iterator[Finding]:
         else:
             for name, path in silent:
                 yield _silent(name, f"{path}.examples")
+    for anywhere, name, path in located_anywhere(spec):
+        if not anywhere.examples:
+            yield _silent(name, f"{path}.examples")
 
 
 def _silent(where: str, field: str) -> Finding:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
+from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
 from subterra_core.procedure.template import variables_of
@@ -85,11 +86,13 @@ def _unknown_at_nodes(spec: ProcedureSpec, said: Mapping[str, Sequence[Set[str]]
     nodes = {node.id: node for node in spec.nodes}
     unknown: dict[str, set[str]] = {node: set() for node in nodes}
     unknown[spec.start] = {variable.name for variable in spec.variables}
-    waiting = dict.fromkeys([spec.start])
+    waiting, leaving_by_node = dict.fromkeys([spec.start]), anywhere_edges_by_node(spec)
     while waiting:
         node = nodes[next(iter(waiting))]
         del waiting[node.id]
-        for edge, names in zip(node.next, said[node.id], strict=True):
+        leaving = leaving_by_node.get(node.id, ())
+        ways = [*zip(node.next, said[node.id], strict=True), *((edge, _said_in_all(edge.examples or ("",))) for edge in leaving)]
+        for edge, names in ways:
             if more := unknown[node.id] - names - unknown[edge.to]:
                 unknown[edge.to] |= more
                 waiting[edge.to] = None

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.anywhere import anywhere_texts
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import split, variables_of
 from subterra_jobs.dialogue.phrasing.fragments import Fragment, FragmentReader
@@ -64,6 +65,7 @@ def wordings_of(spec: ProcedureSpec) -> Iterable[str]:
     for node in spec.nodes:
         yield from (node.prompt, *node.examples)
         yield from (text for edge in node.next for text in (edge.when or "", *edge.examples))
+    yield from anywhere_texts(spec)
 
 
 def _is_bare(text: str, name: str) -> bool:

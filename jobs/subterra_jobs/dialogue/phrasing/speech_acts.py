@@ -1,7 +1,7 @@
 """Which speech act an edge is: recognized by cues, and by none at all where it could be mistaken for a sibling."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 from subterra_api.v1alpha1.procedure import Edge, Node
 from subterra_core.procedure.graph import Graph, Hop
@@ -21,6 +21,17 @@ def edge_acts(graph: Graph, book: Phrasebook) -> dict[Hop, SpeechAct]:
     for node in graph.spec.nodes:
         if node.role == "user" and node.decided_by == "customer":
             found |= {(node.id, to): act for to, act in _acts_at(node, book)}
+    return found | _acts_anywhere(graph, book, found)
+
+
+def _acts_anywhere(graph: Graph, book: Phrasebook, ordinary: Mapping[Hop, SpeechAct]) -> dict[Hop, SpeechAct]:
+    """The acts of anywhere edges, by node, where no other edge that is open there could be meant by such words."""
+    found: dict[Hop, SpeechAct] = {}
+    for node, edges in graph.anywhere.items():
+        acts = {edge.to: _recognized(edge.when or "", edge.examples, book) for edge in edges}
+        own = [ordinary[node, edge.to] for edge in graph.nodes[node].next if (node, edge.to) in ordinary]
+        families = Counter(act.family for act in (*acts.values(), *own) if act is not None)
+        found |= {(node, to): act for to, act in acts.items() if act is not None and families[act.family] == 1}
     return found
 
 

@@ -90,6 +90,8 @@ def templates_of(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ..
     node, edge = graph.nodes[node_id], graph.edge(node_id, taken)
     if node.role == "agent":
         return (*agent_templates(node), node.prompt)
+    if edge is not None and graph.leaves(node_id, taken):
+        return edge.examples or (edge.when or "",)
     return (edge.examples if edge else ()) or node.examples or ((edge.when if edge else None) or node.prompt,)
 
 
@@ -106,6 +108,7 @@ def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
     """Examples of all nodes of a speaker, and of sequences that one turn may utter."""
     for chain in islice(_chains(graph, role), MAX_CHAINS):
         ways = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role != role]
+        ways += [edge.to for edge in graph.anywhere.get(chain[-1], ())]
         ends: Sequence[str | None] = ways or [None] if role == "user" else [None]
         for to in ends:
             texts = [templates_of(graph, node, taken) for node, taken in zip(chain, [*chain[1:], to], strict=True)]

@@ -51,10 +51,11 @@ class Alignment:
 
 @dataclass(frozen=True)
 class _SpeakerRun:
-    """A run of one speaker's nodes and the position after it, `None` at the end."""
+    """A run of one speaker's nodes and the position after it, `None` at the end. `leaves`: by an anywhere edge."""
 
     label: CandidateLabel
     then: "Step | str | None"
+    leaves: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,18 @@ def _only_repeats(partial: _PartialAlignment, turn: LabelledTurn) -> bool:
 
 def _customer_turn(partial: _PartialAlignment, turn: LabelledTurn, runs: Sequence[_SpeakerRun]) -> Iterator[_PartialAlignment]:
     """Extensions by a customer turn: whatever the label, the customer took some open edge."""
-    alone = len(runs) == 1  # no decision to make
+    leaving = {run.label for run in runs if run.leaves}
+    alone = sum(not run.leaves for run in runs) == 1  # no decision to make, unless the words say that the customer leaves
     for run in runs:
+        if run.leaves:  # believed only if the words say so: else an agent could go there unasked
+            costs = [cost for cost, candidate in turn.with_costs() if candidate == run.label]
+            yield _follow(partial, run, min(costs, default=MISLABELLED_COST))
+            continue
         costs = [
             cost + (0 if alone or candidate.to == run.label.to else UNLABELLED_COST)
             for cost, candidate in turn.with_costs()
             if candidate.nodes == run.label.nodes and (alone or candidate.to in (None, run.label.to))
+            if candidate not in leaving
         ]
         yield _follow(partial, run, min(costs, default=MISLABELLED_COST if turn.candidates else UNLABELLED_COST))
 
@@ -188,7 +195,7 @@ def _speaker_runs(graph: Graph, position: Step | str, role: Role) -> list[_Speak
             runs.append(_SpeakerRun(CandidateLabel(nodes), None))
         for to, then in moves:
             if graph.nodes[to].role != role:
-                runs.append(_SpeakerRun(CandidateLabel(nodes, to), then))
+                runs.append(_SpeakerRun(CandidateLabel(nodes, to), then, graph.leaves(nodes[-1], to)))
             elif len(nodes) < _MAX_RUN:
                 waiting.append((then, (*nodes, to)))
     return runs
@@ -196,9 +203,10 @@ def _speaker_runs(graph: Graph, position: Step | str, role: Role) -> list[_Speak
 
 def _moves(graph: Graph, position: Step | str) -> Iterator[tuple[str, Step | str]]:
     if isinstance(position, str):
-        yield from ((edge.to, edge.to) for edge in graph.nodes[position].next)
+        yield from ((edge.to, edge.to) for edge in (*graph.nodes[position].next, *graph.anywhere.get(position, ())))
     else:
-        moves = ((edge.to, graph.take(position, edge)) for edge in graph.open_edges(position))
+        edges = (*graph.open_edges(position), *graph.leaving_edges(position, again=True))
+        moves = ((edge.to, graph.take(position, edge)) for edge in edges)
         yield from (move for move in moves if _shortest_completion(graph, move[1]) is not None)
 
 

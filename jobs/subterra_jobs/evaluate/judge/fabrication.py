@@ -144,7 +144,7 @@ def _agent_texts(spec: ProcedureSpec) -> Iterator[str]:
     for node in spec.nodes:
         if node.role == "agent":
             yield from (node.prompt, *node.examples, *(text for edge in node.next for text in edge.examples))
-    others = spec.model_dump(exclude={"nodes", "variables", "openers", "personas"})
+    others = spec.model_dump(exclude={"nodes", "anywhere", "variables", "openers", "personas"})
     yield from _strings(others)
 
 

@@ -20,6 +20,7 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.analysis.anywhere_rows import anywhere_rows
 from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary, compare_with, other_arms_task_success
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
@@ -102,12 +103,21 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "robustness": robustness_rows(evaluated.robustness) if evaluated.robustness else [],
         "illegalTransitions": illegal_transitions(kept),
         "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes([*kept, *counted(evaluated.rare_branches)])],
+        **_anywhere(evaluated),
         "edgesNotPlayed": [list(edge) for edge in uncovered_edges(evaluated.graph, [result.scenario for result in results])],
         "provenance": dict(evaluated.provenance),
         "scenarios": [
             result_row(result) | {"elsewhere": other_arms_task_success(arms, index)} for index, result in enumerate(results)
         ],
     }
+
+
+def _anywhere(evaluated: Evaluated) -> dict[str, Any]:
+    """Whether the agent honours anywhere edges; nothing for a procedure without any."""
+    if not evaluated.graph.spec.anywhere:
+        return {}
+    results = counted([*evaluated.arms[CANDIDATE], *evaluated.rare_branches])
+    return {"anywhere": anywhere_rows(evaluated.graph, results)}
 
 
 def _decision(evaluated: Evaluated) -> dict[str, Any]:

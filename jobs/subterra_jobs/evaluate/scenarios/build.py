@@ -12,6 +12,7 @@ from subterra_api.digest import sha256, short
 from subterra_api.job_contract.messages import Evaluation
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, kind_for_models, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.evaluate.scenarios import customer_profiles
@@ -19,6 +20,8 @@ from subterra_jobs.evaluate.scenarios.customer_profiles import CustomerProfile
 from subterra_jobs.evaluate.scenarios.path_cover import cover_edges, draw_paths, rare_branch_paths
 from subterra_jobs.evaluate.scenarios.scenario import CustomerSignature, Scenario
 
+LEAVES = "You do not answer the agent's question here, and say this instead:"
+"""Before what the customer says at a turn that takes an anywhere edge."""
 _TRIES = 50
 """Draws of values before an equal scenario is accepted."""
 
@@ -135,5 +138,8 @@ def customer_goals(graph: Graph, path: Path) -> list[str]:
     for index, node in enumerate(graph.nodes[node_id] for node_id in path):
         if node.role == "user":
             edge = graph.edge(node.id, path[index + 1]) if index + 1 < len(path) else None
-            goals.append((edge.when if edge else None) or node.prompt)
+            if edge is not None and leaves_at(graph, path, index):
+                goals.append(f"{LEAVES} {edge.when}")
+            else:
+                goals.append((edge.when if edge else None) or node.prompt)
     return [goal for goal in goals if goal]

@@ -14,6 +14,7 @@ from typing import Literal
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
+from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.dialogue.sampling import sample_values
 
 STYLES = {
@@ -97,12 +98,16 @@ def draw_challenge(
     greeted: bool,
 ) -> Challenge | None:
     """The challenge on this path; ambiguity where no value can change. `greeted`: an opener precedes the path's turns."""
-    turns = [graph.nodes[node] for node in path if graph.nodes[node].role == "user"]
+    places = [index for index, node in enumerate(path) if graph.nodes[node].role == "user"]
+    turns = [graph.nodes[path[index]] for index in places]
     if kind is None or not turns:
         return None
     index = rng.randrange(1, len(turns)) if len(turns) > 1 else 0
+    if leaves_at(graph, path, places[index]):
+        return None  # who leaves must not be misunderstood
     turn = index + greeted
-    mentioned = {name for node in turns[: index + 1] for name in variables_of(node.prompt)}
+    said = [node for node, place in zip(turns[: index + 1], places, strict=False) if not leaves_at(graph, path, place)]
+    mentioned = {name for node in said for name in variables_of(node.prompt)}
     # A fact decides the path, so it must not change.
     free = [v for v in graph.spec.variables if v.visibility == "customer" and v.name in mentioned and v.name not in graph.facts]
     if kind == "ambiguity" or not index or not free:

@@ -9,8 +9,11 @@ import networkx as nx
 
 from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.procedure import Edge, Node
+from subterra_core.procedure.anywhere import anywhere_shares, reached_only_by_leaving
 from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.dialogue.anywhere_paths import anywhere_hops
 from subterra_jobs.dialogue.sampling import choose_by_weight, sample_path
+from subterra_jobs.evaluate.scenarios.leaving_customers import leaving_path, with_leaving_paths
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 
 EdgeKey = tuple[str, str]
@@ -24,7 +27,7 @@ _TRIES = 50
 def draw_paths(graph: Graph, settings: Evaluation) -> list[Path]:
     """One path per scenario, drawn by the edges' weights."""
     rng = random.Random(f"evaluate/{settings.seed}/paths")
-    return [sample_path(graph, rng) for _ in range(settings.scenarios)]
+    return with_leaving_paths(graph, [sample_path(graph, rng) for _ in range(settings.scenarios)], settings.seed)
 
 
 def cover_edges(graph: Graph, paths: list[Path], rng: random.Random) -> list[Path]:
@@ -56,6 +59,19 @@ def rare_branch_paths(graph: Graph, paths: Sequence[Path], seed: int) -> list[Pa
                 break
             more.append(through)
             counts.update(path_edges(through))
+    return [*more, *_rare_leaving_paths(graph, [*paths, *more], int(MAX_MORE * len(paths)) - len(more), rng)]
+
+
+def _rare_leaving_paths(graph: Graph, paths: Sequence[Path], room: int, rng: random.Random) -> list[Path]:
+    """Up to ``room`` paths, so that every anywhere edge is taken `BRANCH_PLAYS` times, wherever it is."""
+    hops, more = Counter(hop for path in paths for hop in anywhere_hops(graph, path)), list[Path]()
+    for target in anywhere_shares(graph.spec):
+        for _ in range(_TRIES):
+            if len(more) >= room or sum(count for hop, count in hops.items() if hop[1] == target) >= BRANCH_PLAYS:
+                break
+            if (path := leaving_path(graph, target, hops, rng)) is not None:
+                more.append(path)
+                hops.update(anywhere_hops(graph, path))
     return more
 
 
@@ -74,6 +90,18 @@ def path_through(graph: Graph, edge_key: EdgeKey, rng: random.Random) -> Path | 
         except ValueError:
             continue
         if edge_key in path_edges(path):
+            return path
+    return _path_after_leaving(graph, edge_key, distance, rng)
+
+
+def _path_after_leaving(graph: Graph, edge_key: EdgeKey, distance: Mapping[str, int], rng: random.Random) -> Path | None:
+    """A path through one edge to which only conversations come that took an anywhere edge; `None` for any other edge."""
+    if edge_key[0] not in reached_only_by_leaving(graph.spec):
+        return None
+    targets = [*anywhere_shares(graph.spec)]
+    for _ in range(_TRIES):
+        path = leaving_path(graph, rng.choice(targets), Counter(), rng, _choose_towards(edge_key, distance, rng))
+        if path is not None and edge_key in path_edges(path):
             return path
     return None
 
@@ -95,6 +123,6 @@ def _choose_towards(edge_key: EdgeKey, distance: Mapping[str, int], rng: random.
 
 
 def uncovered_edges(graph: Graph, scenarios: Sequence[Scenario]) -> list[EdgeKey]:
-    """Edges on no scenario's path."""
+    """Edges on no scenario's path, anywhere edges aside."""
     taken = {hop for scenario in scenarios for hop in path_edges(scenario.path)}
     return [(node.id, edge.to) for node in graph.spec.nodes for edge in node.next if (node.id, edge.to) not in taken]

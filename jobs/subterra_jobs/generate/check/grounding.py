@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
+from subterra_core.procedure.anywhere import anywhere_texts
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import split, variables_of
 from subterra_jobs.dialogue.sampling import system_message
@@ -134,11 +135,13 @@ def procedure_texts(spec: ProcedureSpec) -> list[str]:
     """All texts of a procedure that are spoken or describe what is spoken."""
     nodes = [text for node in spec.nodes for text in (node.prompt, *node.examples)]
     edges = [text for node in spec.nodes for edge in node.next for text in (edge.when or "", *edge.examples)]
-    return [spec.system_prompt, *spec.openers, *(fact.text for fact in spec.knowledge), *nodes, *edges]
+    knowledge = (fact.text for fact in spec.knowledge)
+    return [spec.system_prompt, *spec.openers, *knowledge, *nodes, *edges, *anywhere_texts(spec)]
 
 
 def _node_grounds(node: Node, spec: ProcedureSpec) -> _NodeGrounds:
     texts = [node.prompt, *node.examples, *(text for edge in node.next for text in (edge.when or "", *edge.examples))]
+    texts += anywhere_texts(spec) if node.role == "user" else ()
     mentioned = {name for text in texts for name in variables_of(text)}
     literal = " | ".join(part for text in texts for part in split(text)[::2])
     has_figures = any(variable.name in mentioned and variable.type != "string" for variable in spec.variables)

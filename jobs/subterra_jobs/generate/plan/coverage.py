@@ -7,6 +7,7 @@ from typing import Any
 
 from subterra_api.v1alpha1.procedure import Variable
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.generate.plan.anywhere_plan import without_leaving_pairs
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
 from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, terminal_shares
 
@@ -89,10 +90,11 @@ class Coverage:
 def measure_coverage(graph: Graph, specs: Iterable[ConversationSpec]) -> Coverage:
     """The coverage of a dataset; held-out conversations do not count."""
     training = [spec for spec in specs if spec.is_training]
-    counts = Counter(ngram for spec in training for ngram in ngrams_of(spec.path))
+    every = Counter(ngram for spec in training for ngram in ngrams_of(spec.path))
+    counts = Counter({ngram: every[ngram] for ngram in without_leaving_pairs(graph, every)})
     nodes = graph.spec.nodes
     declared = {(node.id,) for node in nodes} | {(node.id, edge.to) for node in nodes for edge in node.next}
-    possible = PathSpace(graph).ngrams.keys() | counts.keys()
+    possible = {*without_leaving_pairs(graph, PathSpace(graph).ngrams), *counts}
     terminals = Counter(spec.path[-1] for spec in training)
     return Coverage(
         conversations=len(training),

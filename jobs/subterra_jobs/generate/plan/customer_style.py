@@ -10,6 +10,7 @@ from typing import Literal
 
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render, variables_of
+from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.generate.plan.hash_random import golden_ratio_sequence, index_at, rng, weighted_rendezvous
 
 OPENER_SHARE = 0.5
@@ -94,7 +95,11 @@ def draw_twist(twists: Sequence[Twist], *key: object) -> Twist | None:
 def possible_twists(graph: Graph, path: Path) -> list[Twist]:
     """Every twist that fits a path. A correction stays within one turn, so later turns can rely on the true value."""
     customer_known = {variable.name for variable in graph.spec.variables if variable.visibility == "customer"}
-    turns = [(position, graph.nodes[node]) for position, node in enumerate(path) if graph.nodes[node].role == "user"]
+    turns = [
+        (position, graph.nodes[node])
+        for position, node in enumerate(path)
+        if graph.nodes[node].role == "user" and not leaves_at(graph, path, position)
+    ]
     twists: list[Twist] = []
     for number, (position, node) in enumerate(turns):
         stated = [name for name in variables_of(node.prompt) if name in customer_known]

@@ -7,17 +7,21 @@ conversation can take, and lets a path through an n-gram be drawn directly, with
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from subterra_api.v1alpha1.procedure import Edge
+from subterra_core.procedure.anywhere import anywhere_shares
 from subterra_core.procedure.graph import Graph, Path, Step
 from subterra_jobs.generate.plan.hash_random import weighted_rendezvous
 
 NodeNgram = tuple[str, ...]
 MAX_STEPS = 60_000
 """Limit on unfolded steps. A larger procedure is unfolded in part, visiting all nodes about equally often."""
+
+_TURNS = 5
+"""Turns of the customer in a conversation, about: over these the share of an anywhere edge is spread."""
 
 
 def ngrams_of(path: Path) -> Iterator[NodeNgram]:
@@ -41,7 +45,7 @@ class PathSpace:
     """The unfolded procedure."""
 
     def __init__(self, graph: Graph, max_steps: int = MAX_STEPS) -> None:
-        self._graph = graph
+        self._graph, self._shares = graph, anywhere_shares(graph.spec)
         self._steps: list[Step] = []
         self._after: dict[int, list[tuple[int, float]]] = {}
         self._unfold(max_steps)
@@ -74,15 +78,21 @@ class PathSpace:
         while queue and len(self._after) < max_steps:
             _, number = heapq.heappop(queue)
             step, successors = self._steps[number], list[tuple[int, float]]()
-            for edge in self._graph.open_edges(step):
+            edges = [(edge, self._weight(step, edge)) for edge in self._graph.open_edges(step)]
+            for edge, weight in (*edges, *self._leaving(step, edges)):
                 following = self._graph.take(step, edge)
                 if following not in numbers:
                     numbers[following] = len(self._steps)
                     heapq.heappush(queue, (visits[following.node], len(self._steps)))
                     self._steps.append(following)
                     visits[following.node] += 1
-                successors.append((numbers[following], self._weight(step, edge)))
+                successors.append((numbers[following], weight))
             self._after[number] = successors
+
+    def _leaving(self, step: Step, edges: Sequence[tuple[Edge, float]]) -> list[tuple[Edge, float]]:
+        """Anywhere edges with their weights: a small part of what the node's own edges weigh, since each turn has them."""
+        total = sum(weight for _, weight in edges) or 1.0
+        return [(edge, total * self._shares[edge.to] / _TURNS) for edge in self._graph.leaving_edges(step)]
 
     def _weight(self, step: Step, edge: Edge) -> float:
         """The edge's weight among its siblings; at a fact node, the number of the fact's values that lead there."""

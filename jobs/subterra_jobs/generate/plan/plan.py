@@ -19,9 +19,17 @@ from itertools import pairwise
 
 from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_core.procedure.anywhere import reached_only_by_leaving
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
 from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, sample_each, walk_path
+from subterra_jobs.generate.plan.anywhere_plan import (
+    AnywherePlan,
+    has_leaving,
+    leaving_to_hold_out,
+    without_leaving,
+    without_leaving_pairs,
+)
 from subterra_jobs.generate.plan.customer_style import CustomerStyle, draw_customer_style
 from subterra_jobs.generate.plan.hash_random import rng, weighted_rendezvous
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
@@ -87,26 +95,29 @@ def plan_conversations(procedure: ProcedureSpec, generation: Generation) -> list
     space, quota = PathSpace(graph), _quota(generation)
     seed_plans = [_SeedPlan(graph, space, seed, generation) for seed in dict.fromkeys(generation.seeds)]
     specs, replanned = _all_conversations(seed_plans), False
-    while needed := _wrongly_held_out(specs, space, quota):
+    while needed := _wrongly_held_out(graph, specs, space, quota):
         for seed_plan in seed_plans:
             seed_plan.train_on(needed)
         specs, replanned = _all_conversations(seed_plans), True
-    return _with_pilot(graph, _with_held_out(procedure, specs, quota, fill=replanned))
+    split = _with_held_out(procedure, specs, quota, fill=replanned)
+    for scenario in sorted(leaving_to_hold_out(graph, split)):
+        split = _holding_out(split, scenario)
+    return _with_pilot(graph, split)
 
 
 def _all_conversations(seed_plans: "Iterable[_SeedPlan]") -> list[ConversationSpec]:
     return [spec for seed_plan in seed_plans for spec in seed_plan.conversations()]
 
 
-def _wrongly_held_out(specs: list[ConversationSpec], space: PathSpace, quota: int) -> set[str]:
+def _wrongly_held_out(graph: Graph, specs: list[ConversationSpec], space: PathSpace, quota: int) -> set[str]:
     """Scenarios that are held out by their hash and should be trained on."""
-    needed = scenarios_to_train(specs, space.ngrams) | oversized_scenarios(specs, quota)
-    return needed or crowding_scenarios(specs, space.ngrams)
+    needed = scenarios_to_train(specs, without_leaving_pairs(graph, space.ngrams)) | oversized_scenarios(specs, quota)
+    return needed or crowding_scenarios(specs, without_leaving(graph, space.ngrams))
 
 
 def train_whole(graph: Graph, specs: list[ConversationSpec]) -> list[ConversationSpec]:
     """The conversations that are left of a plan, split so that nothing a path can take is only held out."""
-    needed = scenarios_to_train(specs, PathSpace(graph).ngrams)
+    needed = scenarios_to_train(specs, without_leaving_pairs(graph, PathSpace(graph).ngrams))
     quota = max(1, sum(spec.held_out for spec in specs))
     kept = [replace(spec, held_out=spec.held_out and spec.scenario not in needed) for spec in specs]
     split = _with_held_out(graph.spec, kept, quota) if needed else kept
@@ -143,10 +154,12 @@ def _holding_out(specs: list[ConversationSpec], scenario: str | None) -> list[Co
 
 def terminal_shares(procedure: ProcedureSpec) -> dict[str, float]:
     """The minimum share of the training conversations for each terminal."""
-    terminals = [node for node in procedure.nodes if not node.next]
+    elsewhere = reached_only_by_leaving(procedure)  # anywhere edges have a share of their own
+    terminals = [node for node in procedure.nodes if not node.next and node.id not in elsewhere]
     successes = sum(node.outcome == "success" for node in terminals)
     least = min(TERMINAL_SHARE, 0.5 / len(terminals))
-    return {node.id: max(least, SUCCESS_SHARE / successes) if node.outcome == "success" else least for node in terminals}
+    shares = {node.id: max(least, SUCCESS_SHARE / successes) if node.outcome == "success" else least for node in terminals}
+    return {node.id: shares.get(node.id, 0.0) for node in procedure.nodes if not node.next}
 
 
 def _with_pilot(graph: Graph, specs: list[ConversationSpec]) -> list[ConversationSpec]:
@@ -162,7 +175,9 @@ class _ScenarioDigests:
         self._context = [variable.name for variable in procedure.variables if variable.visibility == "context"]
         self._nodes = {node.id: set(variables_of(" ".join((node.prompt, *node.examples)))) for node in procedure.nodes}
         self._edges = {
-            (node.id, edge.to): set(variables_of(" ".join(edge.examples))) for node in procedure.nodes for edge in node.next
+            (node, edge.to): set(variables_of(" ".join(edge.examples)))
+            for node, edges in [*((node.id, node.next) for node in procedure.nodes), *graph.anywhere.items()]
+            for edge in edges
         }
 
     def digest(self, path: Path, values: Mapping[str, str]) -> str:
@@ -179,9 +194,11 @@ class _SeedPlan:
         self._values_kind: ValueKind = "rich" if generation.teacher.name == "scripted" else kind_for_models(graph.spec)
         self._scenarios = _ScenarioDigests(graph)
         self._shares = {(terminal,): least for terminal, least in terminal_shares(graph.spec).items()}
+        self._anywhere = AnywherePlan(graph, space, FLOOR)
         frequency = space.ngrams
         # Rare n-grams first: a path through one brings many common ones along.
-        self._rarest_first = sorted((ngram for ngram in frequency if len(ngram) > 1), key=lambda ngram: (frequency[ngram], ngram))
+        drawn = (ngram for ngram in frequency if len(ngram) > 1 and not has_leaving(graph, ngram))
+        self._rarest_first = sorted(drawn, key=lambda ngram: (frequency[ngram], ngram))
         self._made: dict[str, ConversationSpec] = {}
         self._trained = frozenset[str]()
 
@@ -208,6 +225,7 @@ class _SeedPlan:
         if name not in self._made:
             values = self._values(name)
             path = walk_path(self._graph, _choose_by_hash(name), values)
+            path = self._anywhere.path(path, values, index, self._seed, name, _choose_by_hash(f"{name}/left"))
             self._made[name] = self._spec(name, path, values, index, self._seed, index)
         return self._made[name]
 
@@ -239,8 +257,17 @@ class _SeedPlan:
             for ngram in self._rarest_first:
                 while top_ups.counts[ngram] < floor and top_ups.add(ngram):
                     pass
+            self._add_leaving(top_ups, floor)
             self._raise_terminals(top_ups)
         return top_ups.conversations
+
+    def _add_leaving(self, top_ups: "_TopUps", floor: int) -> None:
+        """Adds top-ups that take anywhere edges at the turns where too few do, as far as their share allows."""
+        most = self._anywhere.most(self._count)
+        for hop in self._anywhere.hops:
+            while top_ups.counts[hop] < floor and sum(top_ups.counts[each] for each in self._anywhere.hops) < most:
+                if not top_ups.add(hop):
+                    break
 
     def _raise_terminals(self, top_ups: "_TopUps") -> None:
         """Adds top-ups until every terminal has its share, or no more can be added for it."""

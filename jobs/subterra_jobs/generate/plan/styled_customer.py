@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.procedure import Variable
 from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render, variables_of
+from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.dialogue.sampling import sample_values
 from subterra_jobs.generate.plan.customer_style import (
     OPENER_SHARE,
@@ -64,7 +65,11 @@ def _draw_challenge(graph: Graph, path: Path, values: Mapping[str, str], *key: o
     """A challenge after the customer's first turn; one about a value if the customer has said one that decides nothing."""
     draw = rng(*key, "challenge")
     roles = ["", *(graph.nodes[node].role for node in path)]
-    turns = [position for position, (before, role) in enumerate(pairwise(roles)) if role == "user" != before]
+    turns = [
+        position
+        for position, (before, role) in enumerate(pairwise(roles))
+        if role == "user" != before and not leaves_at(graph, path, position)
+    ]
     if len(turns) < 2:
         return None
     kind, position = draw.choice(CHALLENGES), draw.choice(turns[1:])
@@ -94,7 +99,8 @@ def _said(graph: Graph, node_id: str, taken: str) -> set[str]:
     node, edge = graph.nodes[node_id], graph.edge(node_id, taken)
     if node.role != "user":
         return set()
-    texts = (edge.examples if edge else ()) or node.examples or (node.prompt,)
+    own = ("",) if graph.leaves(node_id, taken) else node.examples or (node.prompt,)
+    texts = (edge.examples if edge else ()) or own
     return set.intersection(*(set(variables_of(text)) for text in texts))
 
 

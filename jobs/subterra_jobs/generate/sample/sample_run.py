@@ -90,6 +90,7 @@ def missing_examples(graph: Graph) -> list[str]:
     problems = []
     for node in graph.spec.nodes:
         branches: list[str | None] = [*(edge.to for edge in node.next)] or [None]
+        branches += [edge.to for edge in graph.anywhere.get(node.id, ())]
         for taken in branches:
             try:
                 example_templates(graph, node.id, taken)

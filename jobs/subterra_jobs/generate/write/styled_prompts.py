@@ -10,6 +10,7 @@ from subterra_api.v1alpha1.procedure import Style
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
 from subterra_core.procedure.text import knowledge_text
+from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.path_variables import mentioned_on_path
 from subterra_jobs.dialogue.prompt_blocks import xml_block
@@ -17,7 +18,7 @@ from subterra_jobs.dialogue.sampling import context_lines
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.customer_style import TwistKind
 from subterra_jobs.generate.plan.plan import ConversationSpec
-from subterra_jobs.generate.write.prompts import Prompts
+from subterra_jobs.generate.write.prompts import LEAVES, Prompts
 from subterra_jobs.llm.client import Request, single_message
 
 _LENGTHS: Mapping[str, tuple[str, str]] = {
@@ -129,6 +130,8 @@ class StyledPrompts(Prompts):
         return single_message(self._customer, "\n\n".join([*filter(None, parts), "Write the next turn of the Customer."]))
 
     def _instruction(self, spec: ConversationSpec, position: int) -> str:
+        if leaves_at(self._graph, spec.path, position):
+            return LEAVES
         return render(self._graph.nodes[spec.path[position]].prompt, spec.values_at(position)) or "Answer the last turn."
 
     def _person(self, spec: ConversationSpec) -> str:

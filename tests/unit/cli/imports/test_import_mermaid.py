@@ -25,10 +25,10 @@ def arrows(text: str) -> list[tuple[str, str, str]]:
 
 
 def drawn(spec: ProcedureSpec) -> tuple[Any, ...]:
-    """Nodes and edges with their labels."""
+    """Nodes and edges with their labels, and anywhere edges with their exceptions."""
     nodes = [(node.id, node.role, node.outcome, node.decided_by if len(node.next) > 1 else None) for node in spec.nodes]
     edges = [(node.id, edge.to, condition_label(node, edge)) for node in spec.nodes for edge in node.next]
-    return spec.start, nodes, edges
+    return spec.start, nodes, edges, [(each.to, each.when, each.except_) for each in spec.anywhere]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -1,0 +1,70 @@
+"""Checks of the edges that the customer may take at any of their turns."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Node, ProcedureSpec
+from subterra_core.procedure.anywhere import condition_words, example_words, is_open, preferred_edge
+from subterra_core.procedure.lint.findings import Finding, error, located_anywhere, warning
+
+_SHOWN = 5
+
+
+def check_anywhere(spec: ProcedureSpec) -> Iterator[Finding]:
+    """Errors in targets, exceptions and wording; warnings where an ordinary edge goes before an anywhere edge."""
+    nodes = {node.id: node for node in spec.nodes}
+    for edge, where, path in located_anywhere(spec):
+        yield from _check_target(edge, nodes, where, path)
+        yield from _check_exceptions(edge, nodes, where, path)
+        yield from _check_nodes(edge, spec, where, path)
+    yield from _check_alike(spec)
+
+
+def _check_target(edge: AnywhereEdge, nodes: dict[str, Node], where: str, path: str) -> Iterator[Finding]:
+    if edge.to not in nodes:
+        yield error(where, f"{path}.to", f"there is no node {edge.to!r}", "add that node or correct the edge")
+    elif nodes[edge.to].role == "user":
+        problem = f"leads to {edge.to}, where the customer speaks again, but the agent answers"
+        yield error(where, f"{path}.to", problem, "name a node of the agent")
+
+
+def _check_exceptions(edge: AnywhereEdge, nodes: dict[str, Node], where: str, path: str) -> Iterator[Finding]:
+    for index, name in enumerate(edge.except_):
+        if name not in nodes:
+            yield error(where, f"{path}.except[{index}]", f"there is no node {name!r}", "correct it, or remove it from except")
+        elif nodes[name].role == "agent":
+            problem = f"excepts {name}, where the agent speaks: the edge is never open there"
+            fix = "name the customer's node that follows, or remove it from except"
+            yield error(where, f"{path}.except[{index}]", problem, fix)
+
+
+def _check_nodes(edge: AnywhereEdge, spec: ProcedureSpec, where: str, path: str) -> Iterator[Finding]:
+    if not any(is_open(edge, node) for node in spec.nodes):
+        fix = "remove the edge, or take a node of the customer from except"
+        yield error(where, path, "is open at no node of the customer", fix)
+        return
+    asked = [node for node in spec.nodes if node.role == "user" and node.id not in edge.except_]
+    preferred = [f"{node.id} → {own.to}" for node in asked if (own := preferred_edge(edge, node)) is not None]
+    if preferred:
+        shown = ", ".join(preferred[:_SHOWN]) + (f" and {len(preferred) - _SHOWN} more" if len(preferred) > _SHOWN else "")
+        problem = f"has the target, the condition or an example of {shown}, which goes before it there"
+        fix = "remove the ordinary edge if both mean the same, or add the node to except if its own edge is meant"
+        yield warning(where, path, problem, fix)
+
+
+def _check_alike(spec: ProcedureSpec) -> Iterator[Finding]:
+    """Errors for two anywhere edges that a customer takes with the same words, or that lead to the same node."""
+    first: defaultdict[str, dict[Any, str]] = defaultdict(dict)
+    for edge, where, path in located_anywhere(spec):
+        if edge.to in first["to"]:
+            yield error(where, f"{path}.to", "another anywhere edge leads to the same node", "merge them")
+        words = condition_words(edge.when)
+        if (other := first["when"].setdefault(words, edge.to)) != edge.to:
+            fix = "make their conditions differ, or merge them"
+            yield error(where, f"{path}.when", f"has the same condition as the anywhere edge to {other}", fix)
+        for index, text in enumerate(edge.examples):
+            if (other := first["examples"].setdefault(example_words(text), edge.to)) != edge.to:
+                problem = f"{text!r} is also an example of the anywhere edge to {other}, so it decides nothing"
+                yield error(where, f"{path}.examples[{index}]", problem, "keep it on one of them")
+        first["to"][edge.to] = edge.to

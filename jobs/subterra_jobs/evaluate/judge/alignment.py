@@ -134,7 +134,7 @@ def _customer_turn(partial: _PartialAlignment, turn: LabelledTurn, runs: Sequenc
     for run in runs:
         if run.leaves:  # believed only if the words say so: else an agent could go there unasked
             costs = [cost for cost, candidate in turn.with_costs() if candidate == run.label]
-            yield _follow(partial, run, min(costs, default=MISLABELLED_COST))
+            yield _follow(partial, run, min(costs, default=MISLABELLED_COST + UNLABELLED_COST))
             continue
         costs = [
             cost + (0 if alone or candidate.to == run.label.to else UNLABELLED_COST)

@@ -11,6 +11,8 @@ from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.svg import add, draw_svg
 from subterra_core.procedure.lint.findings import Analysis
+from subterra_core.procedure.text import SPEAKERS
+from subterra_core.procedure.tools import label_text
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f4f6f8; --text: #1c2430; --rule: #d4dae1; --card: #ffffff; }
@@ -91,7 +93,7 @@ def _nodes(section: ET.Element, spec: ProcedureSpec, counts: TraversalCounts | N
     _row(table, "th", ["Node", "Speaker", "Prompt", "Goes to", *(["In the dataset"] if counts else [])])
     for node in spec.nodes:
         count = [f"{counts.nodes.get(node.id, 0):,}"] if counts else []
-        cells = _row(table, "td", [node.id, "agent" if node.role == "agent" else "customer", node.prompt, "", *count])
+        cells = _row(table, "td", [node.id, SPEAKERS[node.role], label_text(node), "", *count])
         _edges(cells[3], node, counts)
 
 

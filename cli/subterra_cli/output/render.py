@@ -23,6 +23,7 @@ from subterra_core.drawing.svg import draw_svg
 from subterra_core.procedure.diff import Changes
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.lint.findings import Analysis
+from subterra_core.procedure.text import SPEAKERS
 
 _PIPED_WIDTH = 160
 _SHOWN_PATHS = 5
@@ -94,7 +95,7 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts
     if counts:
         table.add_column("VISITS", justify="right")
     for node in spec.nodes:
-        speaker = "agent" if node.role == "agent" else "customer"
+        speaker = SPEAKERS[node.role]
         for index, edge in enumerate(node.next):
             taken = counts.edges.get((node.id, edge.to), 0) if counts else None
             count = [Text(f"{taken:,}", style="" if taken else "red")] if taken is not None else []
@@ -122,7 +123,8 @@ def first_paths(spec: ProcedureSpec, outcome: str | None, limit: int) -> tuple[l
 def path_data(spec: ProcedureSpec, path: Path) -> dict[str, Any]:
     """A path as JSON data."""
     graph = Graph(spec)
-    return {"turns": len(path), "outcome": graph.nodes[path[-1]].outcome, "nodes": path}
+    turns = sum(graph.nodes[node].role != "tool" for node in path)
+    return {"turns": turns, "outcome": graph.nodes[path[-1]].outcome, "nodes": path}
 
 
 def path_lines(spec: ProcedureSpec, paths: Iterable[Path]) -> Iterable[str]:

@@ -11,6 +11,7 @@ import networkx as nx
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.lint.findings import speech
 from subterra_core.procedure.template import variables_of
+from subterra_core.procedure.tools import argument_variables
 
 _ONE_LINE = r"^[^\r\n]+$"
 _SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
@@ -63,17 +64,18 @@ def _readers(spec: ProcedureSpec, name: str, earliest: Mapping[str, int]) -> tup
 
 def _reads(node: Node, name: str) -> bool:
     says = node.role == "agent" and any(name in variables_of(text) for text in speech(node))
+    says = says or name in argument_variables(node)
     return says or node.fact == name
 
 
 def _earliest_messages(spec: ProcedureSpec) -> dict[str, int]:
     """For each node, the messages that the agent has begun by then, at least. Adjacent turns of the agent are one message."""
-    roles = {node.id: node.role for node in spec.nodes}
+    roles = {node.id: node.speaker for node in spec.nodes}
     drawn: nx.DiGraph[str] = nx.DiGraph()
     drawn.add_node(spec.start)
     for node in spec.nodes:
         for edge in node.next:
-            drawn.add_edge(node.id, edge.to, weight=int(roles[edge.to] == "agent" and node.role == "user"))
+            drawn.add_edge(node.id, edge.to, weight=int(roles[edge.to] == "agent" and node.speaker == "user"))
     begun = int(roles[spec.start] == "agent")
     return {node: begun + int(more) for node, more in nx.single_source_dijkstra_path_length(drawn, spec.start).items()}
 

@@ -89,9 +89,9 @@ def prescribed_turns(graph: Graph, path: Path) -> list[PrescribedTurn]:
     turns: list[PrescribedTurn] = []
     hub = "start"
     for index, node in enumerate(path):
-        if graph.nodes[node].role == "user":
+        if graph.nodes[node].speaker == "user":
             hub = node
-        elif index and graph.nodes[path[index - 1]].role == "agent":
+        elif index and graph.nodes[path[index - 1]].speaker == "agent":
             last = turns[-1]
             turns[-1] = PrescribedTurn((*last.nodes, node), last.hub, (*last.indexes, index))
         else:

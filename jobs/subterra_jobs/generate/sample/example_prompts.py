@@ -67,7 +67,7 @@ def example_prompts(graph: Graph, plan: Sequence[ConversationSpec]) -> list[Exam
 def _places(graph: Graph, plan: Sequence[ConversationSpec]) -> Iterator[tuple[str, ConversationSpec, int]]:
     """Every turn of the plan with its kind."""
     for spec in plan:
-        for position in range(len(spec.path)):
+        for position in (at for at, node in enumerate(spec.path) if graph.nodes[node].role != "tool"):
             yield _kind(graph, spec, position), spec, position
         challenge = spec.customer.challenge
         if challenge is not None and challenge.has_aside and not spec.audited:

@@ -153,7 +153,7 @@ def _parse_candidate(graph: Graph, role: Role, steps: object) -> CandidateLabel 
         return None
     parts = [[part.strip() for part in step.split("->")] for step in steps]
     nodes, to = tuple(part[0] for part in parts), parts[-1][1] if len(parts[-1]) > 1 else None
-    if any(node not in graph.nodes or graph.nodes[node].role != role for node in nodes):
+    if any(node not in graph.nodes or graph.nodes[node].speaker != role for node in nodes):
         return None
     return CandidateLabel(nodes, to if graph.edge(nodes[-1], to) else None)
 

@@ -23,7 +23,15 @@ Schema = dict[str, Any]
 
 BOUNDS = ("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "maxProperties")
 SCHEMA_KEYWORDS = ("type", "pattern", "format", "enum", *BOUNDS)
-MAP_KEYS = {"nodes": "id", "knowledge": "id", "variables": "name", "personas": "name", "tools": "name", "stages": "name", "conditions": "type"}
+MAP_KEYS = {
+    "nodes": "id",
+    "knowledge": "id",
+    "variables": "name",
+    "personas": "name",
+    "tools": "name",
+    "stages": "name",
+    "conditions": "type",
+}
 """Lists of type map, with their key: server-side apply merges by it, and it must be unique."""
 
 Rule = tuple[str, str]

@@ -14,7 +14,7 @@ from typing import Any
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Tool
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
-from subterra_core.procedure.tools import ERROR, SUCCESS, call_mark, json_value, tools_by_name
+from subterra_core.procedure.tools import ERROR, SUCCESS, call_mark, json_value, tools_by_name, without_marks
 from subterra_jobs.dialogue.phrasing.numbers_and_dates import LARGEST_SPELLED, spelled
 
 ChatMessage = dict[str, Any]
@@ -131,8 +131,8 @@ def marked(messages: Sequence[Mapping[str, Any]]) -> str:
     parts: list[str] = []
     for message in messages:
         if message["role"] == "assistant":
-            words = str(message.get("content") or "").replace("⟦", "[").replace("⟧", "]").strip()
-            parts += [words, *(call_mark(call["function"]["name"]) for call in message.get("tool_calls") or ())]
+            calls = [call_mark(call["function"]["name"]) for call in message.get("tool_calls") or ()]
+            parts += [without_marks(str(message.get("content") or "")).strip(), *calls]
     return " ".join(filter(None, parts))
 
 
@@ -142,6 +142,21 @@ def with_messages(chat: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
     for message in chat:
         sent += [dict(each) for each in message["messages"]] if message.get("messages") else [dict(message)]
     return sent
+
+
+def merged(messages: Sequence[Mapping[str, Any]], nodes: Sequence[Sequence[str]]) -> tuple[list[ChatMessage], list[list[str]]]:
+    """The inverse of `with_calls`: a message for each turn, with marks for calls and all its nodes; without the system's."""
+    chat, behind = list[ChatMessage](), list[list[str]]()
+    for message, of_message in zip(messages, nodes, strict=True):
+        goes_on = message["role"] == "tool" or (chat and chat[-1]["role"] == message["role"] == "assistant")
+        if goes_on:
+            chat[-1]["content"] = " ".join(filter(None, (chat[-1]["content"], marked([message]))))
+            behind[-1] += of_message
+        else:
+            calls = message.get("tool_calls")
+            chat.append({"role": message["role"], "content": marked([message]) if calls else message["content"]})
+            behind.append([*of_message])
+    return chat, behind
 
 
 def with_calls(

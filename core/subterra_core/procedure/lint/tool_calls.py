@@ -134,13 +134,17 @@ def _check_place(node: Node, where: str, field: str, roles: Mapping[str, str]) -
         problem = "has examples, but nothing is said while a tool is called"
         yield error(where, f"{field}.examples", problem, "move them to an agent's node before or after it")
     if not node.next:
-        yield error(where, f"{field}.next", "ends the conversation with a call", "add an edge to an agent's node that says the result")
+        yield error(
+            where, f"{field}.next", "ends the conversation with a call", "add an edge to an agent's node that says the result"
+        )
     for edge, name, path in located_edges(node, field):
         if edge.examples:
             problem = "has examples, but nothing is said while a tool is called"
             yield error(name, f"{path}.examples", problem, "move them to the agent's node that follows")
         if edge.when and len(node.next) > 1 and node.decided_by != "customer":
-            yield error(name, f"{path}.when", "has a condition in words, but a fact decides after a call", "remove when, set values")
+            yield error(
+                name, f"{path}.when", "has a condition in words, but a fact decides after a call", "remove when, set values"
+            )
         if roles.get(edge.to) == "user":
             problem = "leads from a call to the customer, but the agent has to say what came of it"
             yield error(name, f"{path}.to", problem, "put an agent's node between them")
@@ -163,7 +167,9 @@ def _check_arguments(spec: ProcedureSpec, node: Node, tool: Tool, where: str, fi
     for name, parameter in parameters.items():
         if not parameter.optional and name not in given:
             problem = f"does not give {name}, which {tool.name} needs"
-            yield error(where, f"{field}.arguments", problem, f"add an argument with name: {name}, or set optional on the parameter")
+            yield error(
+                where, f"{field}.arguments", problem, f"add an argument with name: {name}, or set optional on the parameter"
+            )
 
 
 def _check_value(
@@ -208,5 +214,8 @@ def _misfit(variable: Variable, parameter: ToolParameter) -> tuple[str, str] | N
         strange = [value for value in variable.values if value not in parameter.enum]
         if variable.open or variable.type != "string" or strange:
             values = f"values such as {strange[0]!r}" if strange else "any value"
-            return f"gives {variable.name}, which may have {values}, for {parameter.name}", "list the values in the parameter's enum"
+            return (
+                f"gives {variable.name}, which may have {values}, for {parameter.name}",
+                "list the values in the parameter's enum",
+            )
     return None

@@ -29,6 +29,7 @@ MAP_KEYS = {
     "knowledge": "id",
     "variables": "name",
     "personas": "name",
+    "tools": "name",
     "stages": "name",
     "conditions": "type",
 }

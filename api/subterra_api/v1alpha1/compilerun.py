@@ -291,6 +291,8 @@ class Reference(ApiModel):
     """Maximum tokens per conversation in its training."""
     stored: bool = False
     """Only its conversations in the store are judged again; no server is started for it. Default: false."""
+    tools: bool = False
+    """Whether its procedure has tools. Default: false."""
 
 
 class CompileRunSpec(ApiModel):

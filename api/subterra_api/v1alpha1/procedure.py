@@ -18,17 +18,19 @@ VariableReference = Annotated[str, StringConstraints(pattern=r"^\{\{ *[a-zA-Z][a
 IsoDate = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 Role = Literal["agent", "user"]
-ROLE_SPELLINGS = {"agent": "agent", "user": "user", "customer": "user"}
-"""What authors may write for a role. Programs see only a `Role`, so both spellings of a procedure have one digest."""
+"""Who speaks."""
+NodeRole = Literal["agent", "user", "tool"]
+ROLE_SPELLINGS = {"agent": "agent", "user": "user", "customer": "user", "tool": "tool"}
+"""What authors may write for a role. Programs see only a `NodeRole`, so both spellings of a procedure have one digest."""
 
 
 def _role(value: Any) -> Any:
     if value not in list(ROLE_SPELLINGS):
-        raise PydanticKnownError("literal_error", {"expected": "'agent', 'customer' or 'user'"})
+        raise PydanticKnownError("literal_error", {"expected": "'agent', 'customer', 'user' or 'tool'"})
     return ROLE_SPELLINGS[value]
 
 
-RoleField = Annotated[Role, BeforeValidator(_role), WithJsonSchema({"type": "string", "enum": list(ROLE_SPELLINGS)})]
+RoleField = Annotated[NodeRole, BeforeValidator(_role), WithJsonSchema({"type": "string", "enum": list(ROLE_SPELLINGS)})]
 Outcome = Literal["success", "abandonment", "escalation"]
 
 
@@ -58,13 +60,23 @@ class Edge(ApiModel):
     """Earlier decisions on which this edge depends; all must hold. Without guards it is always open."""
 
 
+class ToolArgument(ApiModel):
+    """The value of one parameter of a call."""
+
+    name: VariableName
+    """Name of the tool's parameter."""
+    value: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """A variable, as in `{{order}}`, whose value the agent knows by then, or a fixed text."""
+
+
 class Node(ApiModel):
-    """One utterance of the agent or of the customer."""
+    """One utterance of the agent or of the customer, or one tool call of the agent."""
 
     id: NodeId
     """Id of the node, unique within the procedure; edges refer to it."""
     role: RoleField
-    """Who speaks here: `agent` or `customer`. `user` means the same as `customer`."""
+    """Who speaks here: `agent` or `customer`; `user` means the same as `customer`. At a `tool` node the agent calls a tool and says
+    nothing."""
     prompt: Annotated[str, StringConstraints(max_length=4000)] = ""
     """What the speaker should do here; `{{name}}` is replaced by the value of that variable. Required for agents."""
     examples: Utterances = ()
@@ -79,6 +91,46 @@ class Node(ApiModel):
     """Where a fact decides: the variable that holds it. Each edge lists the values for which it is taken."""
     next: Annotated[tuple[Edge, ...], Field(max_length=20)] = ()
     """Edges to the nodes that may follow; empty for a terminal."""
+    tool: NodeId | None = None
+    """Where the role is `tool`: the tool that is called, one of `spec.tools`."""
+    arguments: Annotated[tuple[ToolArgument, ...], Field(max_length=20)] = ()
+    """Where the role is `tool`: what the tool is called with."""
+
+    @property
+    def speaker(self) -> Role:
+        """Whose turn the node belongs to: a tool call is a step of the agent."""
+        return "user" if self.role == "user" else "agent"
+
+
+class ToolParameter(ApiModel):
+    """A parameter of a tool."""
+
+    name: VariableName
+    """Name of the parameter."""
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    """JSON type of its value. Default: string."""
+    description: Annotated[str, StringConstraints(max_length=500)] = ""
+    """What it means, for the model."""
+    enum: Annotated[tuple[Value, ...], Field(max_length=100)] = ()
+    """For strings: the only values that the tool accepts. Default: any."""
+    optional: bool = False
+    """Whether calls may leave it out. Default: false."""
+
+
+class Tool(ApiModel):
+    """A function that the agent calls: a look-up or an action of the program that serves the customer."""
+
+    name: NodeId
+    """Name of the function."""
+    description: Annotated[str, StringConstraints(max_length=1000)] = ""
+    """What it does, for the model."""
+    parameters: Annotated[tuple[ToolParameter, ...], Field(max_length=20)] = ()
+    """Its parameters, in the order in which calls have them."""
+    results: Annotated[tuple[VariableName, ...], Field(max_length=20)] = ()
+    """Variables of visibility `result` that it returns, as the fields of a JSON object."""
+    outcome: VariableName | None = None
+    """Variable of visibility `result` that says how a call ends: its value `ok` is success, each other value an error that is
+    returned instead of the results. Without it every call succeeds."""
 
 
 class AnywhereEdge(ApiModel):
@@ -132,9 +184,9 @@ class Variable(ApiModel):
     """For date ranges: the longest length in days. Default: 14."""
     formats: Annotated[tuple[Value, ...], Field(max_length=20)] = ()
     """How a value is written: `{value}` or `{value:,}` for integers, `{start:%-d %B}` and `{end:%-d %B}` for date ranges."""
-    visibility: Literal["customer", "context", "hidden"] = "customer"
-    """Who knows it: the customer, who says it; the agent, from a line of the system message (`context`); or only the teacher
-    (`hidden`). Default: customer."""
+    visibility: Literal["customer", "context", "hidden", "result"] = "customer"
+    """Who knows it: the customer, who says it; the agent, from a line of the system message (`context`) or from a tool that returns
+    it (`result`); or only the teacher (`hidden`). Default: customer."""
 
 
 class Persona(ApiModel):
@@ -191,7 +243,7 @@ class ProcedureSpec(ApiModel):
     start: NodeId
     """Id of the node with which a conversation begins."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=2, max_length=500)]
-    """The flowchart: one node per utterance of the agent or the customer, each with its edges to the next ones."""
+    """The flowchart: one node per utterance of the agent or the customer, or tool call, each with its edges to the next ones."""
     anywhere: Annotated[tuple[AnywhereEdge, ...], Field(max_length=20)] = ()
     """Edges that the customer may take at any turn, as to a person or to a cancellation. Where a node has an edge with the same
     target, condition or example, the node's edge is taken."""
@@ -208,6 +260,8 @@ class ProcedureSpec(ApiModel):
     style: Style | None = None
     """How models write: length and register of turns, real values, customers with difficulties. Without it, models write as they
     did before the field existed, so that nothing is paid again. The scripted teacher ignores it."""
+    tools: Annotated[tuple[Tool, ...], Field(max_length=30)] = ()
+    """Functions that the agent calls at nodes of role `tool`."""
 
 
 class ProcedureStatus(StatusModel):

@@ -151,6 +151,17 @@ class RobustnessScore(StatusModel):
     """Number of conversations that came to it; 0 if it was not tested."""
 
 
+class ToolScores(StatusModel):
+    """What the agent did with its tools."""
+
+    calls: Proportion
+    """Calls that were made in their place, with the prescribed tool and exactly the values that were said, of all that were due."""
+    unprescribed: int
+    """Number of calls that the procedure does not prescribe where they were made, or that have other arguments."""
+    invented_results: Proportion
+    """Values of results that no tool had returned by then, of all that the agent stated."""
+
+
 class MeanTokens(StatusModel):
     """Tokens of the mean conversation with the candidate, from which the price of other ways to run the procedure is computed."""
 
@@ -193,6 +204,8 @@ class Scores(StatusModel):
     """Values that neither the customer nor the context gave, of all values that the agent asserted; absent if not measured."""
     robustness: Annotated[tuple[RobustnessScore, ...], Field(max_length=8)] | None = None
     """Customers who say what the examples do not have, by kind; they count in no other score. Absent if they were not simulated."""
+    tools: ToolScores | None = None
+    """Tool calls and what was said of their results; absent for procedures without tools."""
     covers: Literal["scripted customers", "replies that rules recognize"] | None = None
     """What the verdict covers, where customers or judges are scripted."""
     statistics: Statistics | None = None

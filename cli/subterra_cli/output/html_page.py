@@ -12,6 +12,8 @@ from subterra_core.drawing.anywhere_box import drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.svg import add, draw_svg
 from subterra_core.procedure.lint.findings import Analysis
+from subterra_core.procedure.text import SPEAKERS
+from subterra_core.procedure.tools import label_text
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f4f6f8; --text: #1c2430; --rule: #d4dae1; --card: #ffffff; }
@@ -93,7 +95,7 @@ def _nodes(section: ET.Element, spec: ProcedureSpec, counts: TraversalCounts | N
     counts = with_box(spec, counts)
     for node in drawn_nodes(spec):
         count = [f"{counts.nodes.get(node.id, 0):,}"] if counts else []
-        cells = _row(table, "td", [node.id, "agent" if node.role == "agent" else "customer", node.prompt, "", *count])
+        cells = _row(table, "td", [node.id, SPEAKERS[node.role], label_text(node), "", *count])
         _edges(cells[3], node, counts)
 
 

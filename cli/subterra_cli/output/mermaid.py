@@ -6,6 +6,7 @@ from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.drawing.anywhere_box import BOX, drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.layout import returning_edges
+from subterra_core.procedure.tools import label_text
 
 _ROOM = 60
 _CLASSES = """\
@@ -15,6 +16,7 @@ _CLASSES = """\
   classDef abandonment fill:#ececef,stroke:#70757d,color:#1c2430
   classDef escalation fill:#fbe4e1,stroke:#c24a3a,color:#1c2430
 """
+_TOOL_CLASS = "  classDef tool fill:#e6f4f1,stroke:#1f7a6b,color:#1c2430\n"
 
 
 def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
@@ -40,13 +42,14 @@ def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
         lines += [f"  %% except {names[to]}: {', '.join(nodes)}" for to, nodes in closed if nodes]
     if spec.start != spec.nodes[0].id:
         lines.append(f"  %% start: {names[spec.start]}")
-    return "\n".join(lines) + "\n" + _CLASSES
+    return "\n".join(lines) + "\n" + _CLASSES + (_TOOL_CLASS if spec.tools else "")
 
 
 def _box(node: Node) -> str:
-    says = [textwrap.shorten(node.prompt, _ROOM, placeholder=" …")] if node.prompt.strip() else []
+    label = label_text(node)
+    says = [textwrap.shorten(label, _ROOM, placeholder=" …")] if label.strip() else []
     text = _text("\n".join([node.id, *says, *([f"ends: {node.outcome}"] if node.outcome else [])]))
-    return f"[{text}]" if node.role == "agent" else f"([{text}])"
+    return {"agent": f"[{text}]", "user": f"([{text}])", "tool": f"[[{text}]]"}[node.role]
 
 
 def _text(text: str) -> str:

@@ -25,6 +25,7 @@ from subterra_core.procedure.anywhere import reached_only_by_leaving
 from subterra_core.procedure.diff import Changes
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.lint.findings import Analysis
+from subterra_core.procedure.text import SPEAKERS
 
 _PIPED_WIDTH = 160
 _SHOWN_PATHS = 5
@@ -103,7 +104,7 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts
     if counts:
         table.add_column("VISITS", justify="right")
     for node in drawn_nodes(spec):
-        speaker = "agent" if node.role == "agent" else "customer"
+        speaker = SPEAKERS[node.role]
         for index, edge in enumerate(node.next):
             taken = counts.edges.get((node.id, edge.to), 0) if counts else None
             count = [Text(f"{taken:,}", style="" if taken else "red")] if taken is not None else []
@@ -131,7 +132,8 @@ def first_paths(spec: ProcedureSpec, outcome: str | None, limit: int) -> tuple[l
 def path_data(spec: ProcedureSpec, path: Path) -> dict[str, Any]:
     """A path as JSON data."""
     graph = Graph(spec)
-    return {"turns": len(path), "outcome": graph.nodes[path[-1]].outcome, "nodes": path}
+    turns = sum(graph.nodes[node].role != "tool" for node in path)
+    return {"turns": turns, "outcome": graph.nodes[path[-1]].outcome, "nodes": path}
 
 
 def path_lines(spec: ProcedureSpec, paths: Iterable[Path]) -> Iterable[str]:

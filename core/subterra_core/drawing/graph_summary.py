@@ -72,6 +72,7 @@ def to_dict(spec: ProcedureSpec, visits: TraversalCounts | None) -> dict[str, An
     nodes = []
     for node in spec.nodes:
         facts: dict[str, Any] = {"id": node.id, "role": node.role, "outcome": node.outcome, "max_visits": node.max_visits}
+        facts |= {"tool": node.tool} if node.tool else {}
         facts |= {"decided_by": node.decided_by} if len(node.next) > 1 else {}
         nodes.append(facts | ({"visits": visits.nodes.get(node.id, 0)} if visits else {}))
     edges = []

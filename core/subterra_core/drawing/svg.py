@@ -14,6 +14,7 @@ from subterra_core.drawing.graph_summary import TraversalCounts, clean, conditio
 from subterra_core.drawing.layout import Box, Layout, Line, Size, arrange
 from subterra_core.procedure.graph import Hop
 from subterra_core.procedure.text import SPEAKERS
+from subterra_core.procedure.tools import label_text
 
 WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3
@@ -60,6 +61,14 @@ svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8
 .procedure .unseen .box { fill: none; stroke: var(--line); stroke-dasharray: 4 4; }
 .procedure .way:hover path { stroke-width: 3.5; stroke: var(--ink); }
 """
+TOOL_STYLE = """
+svg.procedure { --tool: #e6f4f1; --tool-edge: #1f7a6b; }
+@media (prefers-color-scheme: dark) { svg.procedure { --tool: #14332e; --tool-edge: #4fbfa8; } }
+.procedure .tool .box { fill: var(--tool); stroke: var(--tool-edge); }
+"""
+"""Only for procedures with tools, so that other drawings stay as they are."""
+_CUT = 11.0
+"""Corners that are cut off the box of a tool call."""
 
 
 def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = None) -> ET.Element:
@@ -75,7 +84,7 @@ def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = N
     box = f"0 0 {layout.width:.0f} {layout.height:.0f}"
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "procedure", "role": "img", "viewBox": box, **size})
     add(svg, "title", title)
-    add(svg, "style", STYLE)
+    add(svg, "style", STYLE + (TOOL_STYLE if spec.tools else ""))
     for node in nodes:
         for edge in node.next:
             text = f"{node.id} → {edge.to}" + (f": {condition_label(node, edge)}" if condition_label(node, edge) else "")
@@ -115,7 +124,7 @@ def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Car
     notes += [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"] if node.id in looping else []
     notes += [_count(visits, node.id)] if visits else []
     notes += [f"ends: {node.outcome}"] if node.outcome else []
-    return _Card(width, wrapped(node.prompt, room, _PROMPT_LINES), branches, notes)
+    return _Card(width, wrapped(label_text(node), room, _PROMPT_LINES), branches, notes)
 
 
 def _decides(node: Node) -> str:
@@ -157,10 +166,8 @@ def _heat(visits: TraversalCounts | None, place: str | Hop) -> list[str]:
 def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: list[str]) -> None:
     kinds = [node.role, *(["hub"] if card.branches else []), *([node.outcome] if node.outcome else []), *heat]
     group = add(svg, "g", class_=" ".join(kinds))
-    add(group, "title", f"{node.id} ({SPEAKERS[node.role]})\n{node.prompt}")
-    radius = {"agent": 7.0, "user": 18.0}[node.role]
-    shape = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "rx": radius}
-    add(group, "rect", class_="box", **{name: f"{value:.1f}" for name, value in shape.items()})
+    add(group, "title", f"{node.id} ({SPEAKERS[node.role]})\n{label_text(node)}")
+    _outline(group, node, box)
     left, y = box.x + PADDING, box.y + PADDING + 11
     who = SPEAKERS[node.role] + (" · start" if first else "")
     id_room = int((box.width - 2 * PADDING) / 7.4) - len(who) + 1
@@ -185,6 +192,19 @@ def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: 
     for note in card.notes:
         y += LINE
         add(group, "text", note, class_="end" if note.startswith("ends: ") else "note", x=f"{left:.1f}", y=f"{y:.1f}")
+
+
+def _outline(group: ET.Element, node: Node, box: Box) -> None:
+    """A rectangle for words, with rounder corners for the customer's; cut corners for a tool call."""
+    if node.role == "tool":
+        x, y, right, below = box.x, box.y, box.x + box.width, box.y + box.height
+        points = [(x + _CUT, y), (right - _CUT, y), (right, y + _CUT), (right, below - _CUT)]
+        points += [(right - _CUT, below), (x + _CUT, below), (x, below - _CUT), (x, y + _CUT)]
+        add(group, "polygon", class_="box", points=" ".join(f"{left:.1f},{top:.1f}" for left, top in points))
+        return
+    radius = {"agent": 7.0, "user": 18.0}[node.speaker]
+    shape = {"x": box.x, "y": box.y, "width": box.width, "height": box.height, "rx": radius}
+    add(group, "rect", class_="box", **{name: f"{value:.1f}" for name, value in shape.items()})
 
 
 def _edge(svg: ET.Element, hop: Hop, layout: Layout, text: str, visits: TraversalCounts | None) -> None:

@@ -12,6 +12,7 @@ from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.lint.findings import speech
 from subterra_core.procedure.template import variables_of
+from subterra_core.procedure.tools import argument_variables
 
 _ONE_LINE = r"^[^\r\n]+$"
 _SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
@@ -64,17 +65,18 @@ def _readers(spec: ProcedureSpec, name: str, earliest: Mapping[str, int]) -> tup
 
 def _reads(node: Node, name: str) -> bool:
     says = node.role == "agent" and any(name in variables_of(text) for text in speech(node))
+    says = says or name in argument_variables(node)
     return says or node.fact == name
 
 
 def _earliest_messages(spec: ProcedureSpec) -> dict[str, int]:
     """For each node, the messages that the agent has begun by then, at least. Adjacent turns of the agent are one message."""
-    roles = {node.id: node.role for node in spec.nodes}
+    roles = {node.id: node.speaker for node in spec.nodes}
     drawn: nx.DiGraph[str] = nx.DiGraph()
     drawn.add_node(spec.start)
     for node in spec.nodes:
         for edge in node.next:
-            drawn.add_edge(node.id, edge.to, weight=int(roles[edge.to] == "agent" and node.role == "user"))
+            drawn.add_edge(node.id, edge.to, weight=int(roles[edge.to] == "agent" and node.speaker == "user"))
     for source, edges in anywhere_edges_by_node(spec).items():
         drawn.add_edges_from(((source, edge.to) for edge in edges), weight=1)
     begun = int(roles[spec.start] == "agent")

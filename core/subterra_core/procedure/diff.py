@@ -19,7 +19,7 @@ from subterra_core.procedure.dependencies import dependents
 from subterra_core.procedure.graph import Hop, Path
 from subterra_core.procedure.template import variables_of
 
-_PROMPT_CONTEXT = frozenset({"systemPrompt", "knowledge", "personas", "openers"})
+_PROMPT_CONTEXT = frozenset({"systemPrompt", "knowledge", "personas", "openers", "tools"})
 """Settings that every request to a teacher holds: with another one, every turn may be worded differently."""
 _STRUCTURAL = frozenset({"weight", "guards", "maxVisits", "except", "percent"})
 """Fields that decide how often an edge is taken, and no word of a turn."""
@@ -150,7 +150,7 @@ def _worded(changes: Changes) -> Iterator[str]:
 def _shared(spec: ProcedureSpec) -> tuple[Any, ...]:
     """What decides every conversation: where it begins, what the agent knows, and what its prompt says about the customer."""
     context = [variable for variable in spec.variables if variable.visibility == "context"]
-    return spec.start, {fact.text for fact in spec.knowledge}, context
+    return spec.start, {fact.text for fact in spec.knowledge}, context, spec.tools
 
 
 def _routing(node: Node) -> list[Any]:
@@ -161,7 +161,8 @@ def _routing(node: Node) -> list[Any]:
 def _mentioned(node: Node) -> set[str]:
     """Variables that a node, its edges or their conditions mention, or that decide at it."""
     edges = [text for edge in node.next for text in (edge.when or "", *edge.examples)]
-    return _variables_in(node.prompt, *node.examples, *edges) | ({node.fact} if node.fact else set())
+    called = [argument.value for argument in node.arguments]
+    return _variables_in(node.prompt, *node.examples, *edges, *called) | ({node.fact} if node.fact else set())
 
 
 def _variables_in(*texts: str) -> set[str]:

@@ -34,7 +34,7 @@ class PathCount:
 
 
 class _Walks(NamedTuple):
-    """A number of walks, with the nodes of the shortest and of the longest of them."""
+    """A number of walks, with the turns of the shortest and of the longest of them: nodes without tool calls."""
 
     number: int = 0
     shortest: int = 0
@@ -46,8 +46,8 @@ class _Walks(NamedTuple):
         shortest, longest = min(self.shortest, other.shortest), max(self.longest, other.longest)
         return _Walks(self.number + other.number, shortest, longest)
 
-    def step(self) -> "_Walks":
-        return _Walks(self.number, self.shortest + 1, self.longest + 1)
+    def step(self, turns: int) -> "_Walks":
+        return _Walks(self.number, self.shortest + turns, self.longest + turns)
 
 
 _Frontier = dict[Step, _Walks]
@@ -82,6 +82,7 @@ class _PathCounter:
     stuck: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._turns = {node.id: int(node.role != "tool") for node in self.graph.spec.nodes}
         backwards = nx.DiGraph((edge.to, node.id) for node in self.graph.spec.nodes for edge in node.next)
         ends = {node.id for node in self.graph.spec.nodes if not node.next}
         self._distance = nx.multi_source_dijkstra_path_length(backwards, ends & set(backwards)) if len(backwards) else {}
@@ -90,7 +91,7 @@ class _PathCounter:
         """Moves all walks one step forward and returns those that stay in the loop."""
         staying, loops = _Frontier(), self.graph.loop
         for step, walks in frontier.items():
-            edges, onward_walks = self.graph.open_edges(step), walks.step()
+            edges = self.graph.open_edges(step)
             if not self.graph.nodes[step.node].next:
                 self.ends = self.ends.merge(walks)
             elif not edges:
@@ -98,6 +99,7 @@ class _PathCounter:
             for edge in edges:
                 self.taken.add((step.node, edge.to))
                 onward, target = self.graph.take(step, edge), loops[edge.to]
+                onward_walks = walks.step(self._turns[edge.to])
                 into = staying if target == loop else self.waiting[target]
                 known = into.get(onward)
                 into[onward] = known.merge(onward_walks) if known else onward_walks

@@ -5,10 +5,11 @@ These texts are part of cache keys and fingerprints: changing one invalidates pa
 
 from collections.abc import Iterator
 
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Role
+from subterra_api.v1alpha1.procedure import Edge, Node, NodeRole, ProcedureSpec
+from subterra_core.procedure.tools import label_text
 
-SPEAKERS: dict[Role, str] = {"agent": "agent", "user": "customer"}
-"""Names of the speakers for people and models."""
+SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "tool"}
+"""Names of the speakers, and of tool calls, for people and models."""
 
 
 def flowchart_text(spec: ProcedureSpec) -> str:
@@ -43,7 +44,7 @@ def _node(node: Node) -> Iterator[str]:
         properties.append(f"the end: {node.outcome}")
     if node.max_visits != 2:
         properties.append(f"at most {node.max_visits} times")
-    yield f"{node.id} ({', '.join(properties)}): {node.prompt or 'Answers.'}"
+    yield f"{node.id} ({', '.join(properties)}): {label_text(node) or 'Answers.'}"
     for edge in node.next:
         condition = edge_condition(node, edge)
         yield f"  -> {edge.to}" + (f" when: {condition}" if condition else "")

@@ -19,6 +19,7 @@ from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 from subterra_jobs.dialogue.sampling import held_out as is_held_out
 from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.dialogue.scripted import example_templates
+from subterra_jobs.dialogue.tool_calls import spoken
 from subterra_jobs.dialogue.wording_patterns import compile_pattern, max_value_length
 
 DetourKind = Literal["off topic", "unknown value", "after end", "ambiguity", "contradiction"]
@@ -83,7 +84,7 @@ def detour_index(roles: Sequence[str], detour: Detour, before_path: int) -> int:
 
 def question_of(turn: str) -> str:
     """The last sentence of a turn: its question, if it asks one."""
-    return _SENTENCE_END.split(turn.strip())[-1]
+    return _SENTENCE_END.split(spoken(turn).strip())[-1]
 
 
 def otherwise_kind(spec: ProcedureSpec, reply: str, previous: str) -> OtherwiseKind | None:

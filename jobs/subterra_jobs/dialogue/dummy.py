@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
-from subterra_jobs.dialogue.scripted import Utterance
+from subterra_jobs.dialogue.scripted import Utterance, tool_utterance
 
 
 def padded(text: str, length: int) -> str:
@@ -16,7 +16,9 @@ def dummy_utterances(graph: Graph, path: Path, values: Mapping[str, str], length
     """A dummy conversation on `path`: the procedure's own examples, each padded to `length` characters."""
     following = [*path[1:], None]
     return [
-        Utterance(node, graph.nodes[node].role, padded(render(_example(graph, node, taken), values), length), taken)
+        tool_utterance(graph, node, values, taken)
+        if graph.nodes[node].role == "tool"
+        else Utterance(node, graph.nodes[node].speaker, padded(render(_example(graph, node, taken), values), length), taken)
         for node, taken in zip(path, following, strict=True)
     ]
 

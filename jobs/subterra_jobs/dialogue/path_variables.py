@@ -5,6 +5,7 @@ from itertools import pairwise
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Path
 from subterra_core.procedure.template import variables_of
+from subterra_core.procedure.tools import call_variables
 
 
 def mentioned_on_path(spec: ProcedureSpec, path: Path) -> frozenset[str]:
@@ -16,4 +17,5 @@ def mentioned_on_path(spec: ProcedureSpec, path: Path) -> frozenset[str]:
     texts += [text for edge in taken for text in (edge.when or "", *edge.examples)]
     left = [each for each in spec.anywhere if any(each.to == target and nodes[source].role == "user" for source, target in hops)]
     texts += [text for each in left for text in (each.when, *each.examples)]
-    return frozenset(name for text in texts for name in variables_of(text)) | {node.fact for node in visited if node.fact}
+    called = frozenset(name for node in visited for name in call_variables(spec, node))
+    return frozenset(name for text in texts for name in variables_of(text)) | {node.fact for node in visited if node.fact} | called

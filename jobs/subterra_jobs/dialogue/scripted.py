@@ -8,6 +8,8 @@ from typing import Protocol
 from subterra_api.v1alpha1.procedure import Node, Role
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
+from subterra_core.procedure.tools import call_mark
+from subterra_jobs.dialogue.tool_calls import call_in_words
 from subterra_jobs.errors import InvalidInputError
 
 CHAT_ROLE = {"agent": "assistant", "user": "user"}
@@ -21,6 +23,8 @@ class Utterance:
     role: Role
     text: str
     taken: str | None
+    call: str = ""
+    """Of a tool call: the call and its result in words, for teachers. The text is then only its mark."""
 
 
 class CustomerLines(Protocol):
@@ -42,12 +46,25 @@ def scripted_utterances(
             return phrasing.line(node, taken, values, rng)
         return render(rng.choice(example_templates(graph, node, taken)), values)
 
-    return [Utterance(node, graph.nodes[node].role, words(node, taken), taken) for node, taken in zip(path, following, strict=True)]
+    return [
+        tool_utterance(graph, node, values, taken)
+        if graph.nodes[node].role == "tool"
+        else Utterance(node, graph.nodes[node].speaker, words(node, taken), taken)
+        for node, taken in zip(path, following, strict=True)
+    ]
+
+
+def tool_utterance(graph: Graph, node_id: str, values: Mapping[str, str], taken: str | None) -> Utterance:
+    """The call of a tool node: no words, but a mark that stands among those of the agent."""
+    node = graph.nodes[node_id]
+    return Utterance(node_id, node.speaker, call_mark(node.tool or ""), taken, call_in_words(graph.spec, node, values))
 
 
 def example_templates(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
     """Example templates of a node, for the edge to `taken`. Raises InvalidInputError when there are none."""
     node = graph.nodes[node_id]
+    if node.role == "tool":
+        return agent_templates(node)
     edge = graph.edge(node_id, taken)
     leaves = graph.leaves(node_id, taken)
     templates = (edge.examples if edge else ()) or (() if leaves else node.examples)
@@ -85,5 +102,7 @@ def chat_messages(
 
 
 def agent_templates(node: Node) -> tuple[str, ...]:
-    """All example templates of an agent node, including those of its edges."""
+    """All example templates of an agent node, including those of its edges; the mark of a tool node."""
+    if node.role == "tool":
+        return (call_mark(node.tool or ""),)
     return tuple(dict.fromkeys([*node.examples, *(text for edge in node.next for text in edge.examples)]))

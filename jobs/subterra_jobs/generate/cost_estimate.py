@@ -45,7 +45,7 @@ def cost_of_writing(
     def turns(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
         for spec in specs:
             utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length * scale)
-            for position, utterance in enumerate(utterances):
+            for position, utterance in ((at, each) for at, each in enumerate(utterances) if not each.call):
                 yield prompts.turn(spec, position, utterances[:position]), text_tokens(utterance.text)
             yield from asides(spec, utterances)
 

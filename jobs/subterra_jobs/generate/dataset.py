@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.tools import function_schemas
 from subterra_jobs.dialogue.detours import detour_index
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
+from subterra_jobs.dialogue.tool_calls import with_calls
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.agent_steps import AgentAudit
 from subterra_jobs.generate.check.branch_audit import BranchAudit
@@ -48,7 +50,7 @@ def write_dataset(
     }
     _write_jsonl(output / "train.jsonl", (_chat_row(graph, conversation) for conversation in train))
     _write_jsonl(output / "heldout.jsonl", (_chat_row(graph, conversation) for conversation in held_out))
-    _write_jsonl(output / "labels.jsonl", (label_row(conversation) for conversation in accepted))
+    _write_jsonl(output / "labels.jsonl", (label_row(conversation, graph) for conversation in accepted))
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.to_dict()}, indent=1) + "\n")
     audited = audit.to_dict(graph) | ({} if agent is None else {"agent": agent.to_dict()})
     (output / "audit.json").write_text(json.dumps(audited, indent=1, ensure_ascii=False) + "\n")
@@ -85,11 +87,16 @@ def _listed(reasons: Mapping[str, int]) -> str:
 
 
 def _chat_row(graph: Graph, conversation: Conversation) -> dict[str, Any]:
-    return {"id": conversation.spec.id, "messages": messages(graph, conversation)}
+    """A row of chat messages; with tools also their list, so that any chat template can render it."""
+    said = messages(graph, conversation)
+    if not graph.spec.tools:
+        return {"id": conversation.spec.id, "messages": said}
+    called, _ = with_calls(graph, said, _turns(conversation), conversation.spec.values)
+    return {"id": conversation.spec.id, "messages": called, "tools": function_schemas(graph.spec)}
 
 
-def label_row(conversation: Conversation) -> dict[str, Any]:
-    """The conversation's row of ``labels.jsonl``."""
+def label_row(conversation: Conversation, graph: Graph | None = None) -> dict[str, Any]:
+    """The conversation's row of ``labels.jsonl``; with a `graph` that has tools, `turns` has an entry for calls and results too."""
     spec, customer = conversation.spec, conversation.spec.customer
     return {
         "id": spec.id,
@@ -102,8 +109,16 @@ def label_row(conversation: Conversation) -> dict[str, Any]:
         "style": customer.style,
         "twist": customer.twist and asdict(customer.twist),
         **({"challenge": asdict(customer.challenge)} if customer.challenge else {}),
-        "turns": _turns(conversation),
+        "turns": _turns(conversation) if graph is None else _message_nodes(graph, conversation),
     } | ({"detour": conversation.detour.kind} if conversation.detour else {})
+
+
+def _message_nodes(graph: Graph, conversation: Conversation) -> list[list[str]]:
+    """The nodes behind each message of the row."""
+    turns = _turns(conversation)
+    if not graph.spec.tools:
+        return turns
+    return with_calls(graph, messages(graph, conversation), turns, conversation.spec.values)[1]
 
 
 def _turns(conversation: Conversation) -> list[list[str]]:

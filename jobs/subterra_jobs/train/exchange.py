@@ -33,6 +33,8 @@ class TrainingTask:
     """The procedure's utterances with ``{{variable}}`` markers, for the tokenizer of ``scratch``."""
     settings: Training
     ranks: int = 1
+    tools: str = ""
+    """The procedure's tools, a JSON line each."""
 
     def to_json(self) -> dict[str, Any]:
         """The task as JSON, with absolute paths."""
@@ -45,6 +47,7 @@ class TrainingTask:
             "wordings": list(self.wordings),
             "settings": self.settings.model_dump(mode="json"),
             "ranks": self.ranks,
+            "tools": self.tools,
         }
 
     @classmethod

@@ -7,6 +7,7 @@ from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
+from subterra_core.procedure.tools import function_lines
 from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 from subterra_jobs.stage.visible_gpus import require_gpus
@@ -35,6 +36,7 @@ def work(context: StageContext) -> StageOutcome:
         base_model=base_model(run.base_model.uri, context),
         system_prompt=run.procedure.system_prompt,
         wordings=wordings(run.procedure),
+        tools=function_lines(run.procedure),
         settings=run.training,
         ranks=context.environment.ranks or run.ranks,
     )

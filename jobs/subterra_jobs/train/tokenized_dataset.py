@@ -1,14 +1,14 @@
 """Conversations as token ids and labels for the trainer.
 
 The text is rendered by the chat template, so training sees exactly the bytes that serving will send. Labels are the agent's words
-and the token that ends its turn; everything else is -100.
+and calls and the token that ends its turn; everything else is -100, results of tools included.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -17,11 +17,22 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model.chat_template import AGENT_HEADER, IM_END
 
 IGNORED = -100
+_CALL = "call"
+_FOLLOWS = {
+    "": ("user", "assistant", _CALL),
+    "user": ("assistant", _CALL),
+    "assistant": ("user",),
+    _CALL: ("tool",),
+    "tool": ("tool", "assistant", _CALL),
+}
+"""What may follow each kind of message, and begin a conversation."""
 
 
 class Message(TypedDict):
     role: str
     content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    """Calls of the assistant; a message of role `tool` follows for each."""
 
 
 class Example(TypedDict):
@@ -47,19 +58,24 @@ def _conversation(line: str, where: str) -> list[Message]:
         raise InvalidInputError(
             f"{where} is not a conversation; each line must be an object with messages of role and content"
         ) from None
-    turns = roles[1:]
-    alternating = all(first != second for first, second in pairwise(turns))
+    turns = [_turn(message) for message in messages[1:]]
     if (
         len(roles) != len(messages)
         or roles[:1] != ["system"]
         or turns[-1:] != ["assistant"]
-        or not alternating
-        or not set(turns) <= {"user", "assistant"}
+        or turns[0] not in _FOLLOWS[""]
+        or not all(second in _FOLLOWS.get(first, ()) for first, second in pairwise(turns))
     ):
         raise InvalidInputError(
-            f"{where}: a conversation must start with a system message, alternate roles, and end with the assistant"
+            f"{where}: a conversation must start with a system message, alternate roles, and end with the assistant; a call of a "
+            "tool must be followed by its result"
         )
     return messages
+
+
+def _turn(message: Message) -> str:
+    """The role, or that the assistant calls a tool."""
+    return _CALL if message["role"] == "assistant" and message.get("tool_calls") else message["role"]
 
 
 def agent_spans(text: str) -> list[tuple[int, int]]:

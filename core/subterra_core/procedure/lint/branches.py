@@ -44,6 +44,10 @@ def _check_customer_hub(node: Node, where: str, field: str) -> Iterator[Finding]
         problem = "is the agent's turn, so the customer cannot decide here"
         yield error(where, f"{field}.decidedBy", problem, "move the branch to the customer's node or set decidedBy")
         return
+    if node.role == "tool":
+        problem = "calls a tool, so the customer cannot decide here"
+        yield error(where, f"{field}.decidedBy", problem, "set decidedBy: fact and fact: the tool's outcome or one of its results")
+        return
     for edge, name, path in located_edges(node, field):
         if not edge.when:
             yield error(name, path, "the customer decides here, but this edge has no `when`", "set when on this edge")

@@ -20,6 +20,9 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
     if spec.start not in known:
         yield error("spec.start", "spec.start", f"there is no node {spec.start!r}", "set start to the id of a node")
         return
+    if next(node for node in spec.nodes if node.id == spec.start).role == "tool":
+        fix = "begin with somebody's words, and call the tool after them"
+        yield error("spec.start", "spec.start", f"{spec.start} calls a tool, but a conversation begins with words", fix)
     drawn: nx.DiGraph[str] = nx.DiGraph()
     drawn.add_nodes_from(known)
     for node, _, field in located_nodes(spec):
@@ -66,7 +69,7 @@ def check_nodes(spec: ProcedureSpec) -> Iterator[Finding]:
         if not node.next and node.role == "user":
             fix = f"add an edge (next) to an agent's node that answers and has outcome: {node.outcome or 'success'}"
             yield error(where, field, "ends the conversation with the customer's words, but the agent has the last word", fix)
-        elif not node.next and node.outcome is None:
+        elif not node.next and node.outcome is None and node.role != "tool":  # see `check_tools`
             fix = "set outcome to success, abandonment or escalation, or add edges (next)"
             yield error(where, field, "is a dead end without an outcome", fix)
         if node.next and node.outcome is not None:

@@ -9,7 +9,7 @@ from subterra_core.procedure.lint.findings import Finding, error, located_anywhe
 def check_examples(spec: ProcedureSpec) -> Iterator[Finding]:
     """An error for each node, or branch of a node, without examples."""
     for node, where, field in located_nodes(spec):
-        if node.examples:
+        if node.examples or node.role == "tool":
             continue
         silent = [(name, path) for edge, name, path in located_edges(node, field) if not edge.examples]
         if len(silent) == len(node.next):

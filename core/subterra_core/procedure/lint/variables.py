@@ -7,7 +7,9 @@ from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
+from subterra_core.procedure.lint.tool_calls import check_results_known
 from subterra_core.procedure.template import variables_of
+from subterra_core.procedure.tools import call_variables, learned_on_edges
 
 _SINGLE_BRACES = re.compile(r"(?<!\{)\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}(?!\})")
 """How a variable looks to those who expect one pair of braces."""
@@ -31,6 +33,7 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
             yield warning(name, path, f"says {{{literal}}} as it stands", f"write {{{{{literal}}}}} for the variable's value")
     used |= {node.fact for node in spec.nodes if node.fact}
     used |= {name for variable in spec.variables for name in bounds_of(variable).values()}
+    used |= {name for node in spec.nodes for name in call_variables(spec, node)}
     if names := variables_of(spec.system_prompt):
         problem = f"contains {{{{{names[0]}}}}}, but the system prompt is the same in all conversations"
         fix = "remove it and set the variable's visibility to context: a line with its value then follows the system prompt"
@@ -62,10 +65,12 @@ def _incomplete(variable: Variable) -> Iterator[tuple[str, str, str]]:
 def check_known_when_used(spec: ProcedureSpec) -> Iterator[Finding]:
     """Values that the agent says or decides by without knowing them: training would teach it to invent them."""
     said = {node.id: _said_on_edges(node) for node in spec.nodes}
-    unknown = _unknown_at_nodes(spec, said)
+    known = {node.id: _joined(said[node.id], learned_on_edges(spec, node)) for node in spec.nodes}
+    unknown = _unknown_at_nodes(spec, known)
+    yield from check_results_known(spec, unknown)
     spoken = {node.id: _mentioned_in(speech(node)) for node in spec.nodes if node.role == "agent"}
     for variable in spec.variables:
-        if variable.visibility == "context":
+        if variable.visibility in ("context", "result"):
             continue
         for node, where, field in located_nodes(spec):
             if variable.name not in unknown[node.id]:
@@ -105,6 +110,10 @@ def _said_on_edges(node: Node) -> list[Set[str]]:
         return [frozenset()] * len(node.next)
     otherwise = _said_in_all(node.examples or (node.prompt,))
     return [_said_in_all(edge.examples) if edge.examples else otherwise for edge in node.next]
+
+
+def _joined(said: Sequence[Set[str]], learned: Sequence[Set[str]]) -> list[Set[str]]:
+    return [one | other for one, other in zip(said, learned, strict=True)]
 
 
 def _said_in_all(texts: Iterable[str]) -> Set[str]:

@@ -88,6 +88,8 @@ class ExampleIndex:
 def templates_of(graph: Graph, node_id: str, taken: str | None) -> tuple[str, ...]:
     """The author's words for a node on the way to `taken`; the prompt of an agent's node too, since its examples are few."""
     node, edge = graph.nodes[node_id], graph.edge(node_id, taken)
+    if node.role == "tool":
+        return agent_templates(node)
     if node.role == "agent":
         return (*agent_templates(node), node.prompt)
     if edge is not None and graph.leaves(node_id, taken):
@@ -107,7 +109,7 @@ def _masked_template(template: str) -> str:
 def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
     """Examples of all nodes of a speaker, and of sequences that one turn may utter."""
     for chain in islice(_chains(graph, role), MAX_CHAINS):
-        ways = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role != role]
+        ways = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].speaker != role]
         ways += [edge.to for edge in graph.anywhere.get(chain[-1], ())]
         ends: Sequence[str | None] = ways or [None] if role == "user" else [None]
         for to in ends:
@@ -117,8 +119,8 @@ def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
 
 
 def _chains(graph: Graph, role: Role) -> Iterator[tuple[str, ...]]:
-    waiting: list[tuple[str, ...]] = [(node.id,) for node in graph.spec.nodes if node.role == role]
+    waiting: list[tuple[str, ...]] = [(node.id,) for node in graph.spec.nodes if node.speaker == role]
     for chain in waiting:
         yield chain
         if len(chain) < MAX_CHAIN:
-            waiting += [(*chain, edge.to) for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role == role]
+            waiting += [(*chain, edge.to) for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].speaker == role]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from subterra_api.v1alpha1.scores import Branch, Interval, MeanTokens, Scores
+from subterra_api.v1alpha1.scores import Branch, Interval, MeanTokens, Proportion, Scores, ToolScores
 from subterra_core.drawing.graph_summary import FailureCounts, TraversalCounts
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis import statistics
@@ -50,12 +50,31 @@ def summarise(arms: Mapping[str, Sequence[Result]], seed: int, rare_branches: Se
         criteria={name: _rounded(statistics.mean_interval(values, seed)) for name, values in criteria.items()},
         failure_rate=_rounded(statistics.share_interval(sum(r.failed for r in results), len(results))),
         conformance=_rounded(statistics.share_interval(sum(r.conformant for r in results), len(results))),
-        turns_per_conversation=round(sum(len(r.conversation.replies) for r in finished) / max(1, len(finished)), 4),
+        turns_per_conversation=round(sum(map(_requests, finished)) / max(1, len(finished)), 4),
         slots_exact=round(sum(exact) / len(exact), 4) if exact else None,
         branches_judged=len(outcomes),
         worst_branches=tuple(outcomes[:WORST_BRANCHES]),
+        tools=tool_scores(results),
         statistics=gate_statistics(arms),
     )
+
+
+def tool_scores(results: Sequence[Result]) -> ToolScores | None:
+    """Calls and stated results of all conversations; `None` where no call was due and none was made."""
+    calls, stated = [result.replay.calls for result in results], [result.replay.results for result in results]
+    due, faults = sum(check.due for check in calls), [fault for check in calls for fault in check.faults]
+    if not due and not faults:
+        return None
+    return ToolScores(
+        calls=Proportion(hits=sum(check.right for check in calls), of=due),
+        unprescribed=sum(bool(fault.made) for fault in faults),
+        invented_results=Proportion(hits=sum(each.invented for each in stated), of=sum(each.of for each in stated)),
+    )
+
+
+def _requests(result: Result) -> int:
+    """Requests that a conversation took: a reply is one, and each tool call one more. The price is counted by requests."""
+    return sum(1 + sum(message["role"] == "tool" for message in reply.messages) for reply in result.conversation.replies)
 
 
 def mean_tokens(graph: Graph, results: Sequence[Result]) -> MeanTokens | None:

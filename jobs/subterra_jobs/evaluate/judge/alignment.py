@@ -80,7 +80,7 @@ class _PartialAlignment:
 def align(graph: Graph, values: Mapping[str, str], turns: Sequence[LabelledTurn]) -> Alignment:
     """The cheapest alignment; among equals, one in which the agent did not deviate."""
     start = graph.begin(values)
-    opener = int(bool(turns) and turns[0].role != graph.nodes[start.node].role)  # an opener takes no step
+    opener = int(bool(turns) and turns[0].role != graph.nodes[start.node].speaker)  # an opener takes no step
     waiting = {opener: [_PartialAlignment(0, start, start, turns=(None,) * opener)]}
     for index in range(opener, len(turns)):
         for partial in _cheapest(waiting.pop(index, ())):
@@ -188,13 +188,13 @@ def _speaker_runs(graph: Graph, position: Step | str, role: Role) -> list[_Speak
     """Runs this speaker can utter here: along open edges from a step, along any edges from a node."""
     first = position if isinstance(position, str) else position.node
     runs: list[_SpeakerRun] = []
-    waiting: list[tuple[Step | str, Nodes]] = [(position, (first,))] if graph.nodes[first].role == role else []
+    waiting: list[tuple[Step | str, Nodes]] = [(position, (first,))] if graph.nodes[first].speaker == role else []
     for here, nodes in waiting:
         moves = list(_moves(graph, here))
         if not moves:
             runs.append(_SpeakerRun(CandidateLabel(nodes), None))
         for to, then in moves:
-            if graph.nodes[to].role != role:
+            if graph.nodes[to].speaker != role:
                 runs.append(_SpeakerRun(CandidateLabel(nodes, to), then, graph.leaves(nodes[-1], to)))
             elif len(nodes) < _MAX_RUN:
                 waiting.append((then, (*nodes, to)))
@@ -219,7 +219,7 @@ def _next_customer_nodes(graph: Graph, node: str) -> list[str | None]:
         if not following:
             customer_nodes[None] = None
         for to in following:
-            if graph.nodes[to].role == "user":
+            if graph.nodes[to].speaker == "user":
                 customer_nodes[to] = None
             elif to not in seen:
                 seen.add(to)

@@ -6,6 +6,7 @@ values, and history follows from the path itself.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.evaluate.judge.rule_labeller import Label
@@ -59,6 +60,33 @@ class Violation:
 
 
 @dataclass(frozen=True)
+class CallFault:
+    """The first wrong tool call of a turn of the agent, counted from 0. `due` or `made` is empty where there is none."""
+
+    turn: int
+    kind: Literal["missing call", "unexpected call", "wrong tool", "wrong arguments"]
+    due: str
+    made: str
+
+
+@dataclass(frozen=True)
+class CallCheck:
+    """The tool calls of a conversation: how many were due, how many of them were made as prescribed, and what was wrong."""
+
+    due: int = 0
+    right: int = 0
+    faults: tuple[CallFault, ...] = ()
+
+
+@dataclass(frozen=True)
+class StatedResults:
+    """Values of results that the agent said, and how many of them no tool had returned."""
+
+    of: int = 0
+    invented: int = 0
+
+
+@dataclass(frozen=True)
 class Replay:
     """A conversation checked against the procedure. `reached` is the first terminal the agent uttered, at turn `reached_at`."""
 
@@ -73,10 +101,14 @@ class Replay:
     """The path that the agent should have followed."""
     labelled: int = 0
     """Number of labelled replies."""
+    calls: CallCheck = CallCheck()
+    """The tool calls; see `call_conformance`."""
+    results: StatedResults = StatedResults()
+    """What the agent said of the results of tools."""
 
     @property
     def conformant(self) -> bool:
-        return self.violation is None and self.arrived
+        return self.violation is None and self.arrived and not self.calls.faults and not self.results.invented
 
     @property
     def broken_off(self) -> bool:
@@ -89,9 +121,9 @@ def prescribed_turns(graph: Graph, path: Path) -> list[PrescribedTurn]:
     turns: list[PrescribedTurn] = []
     hub = "start"
     for index, node in enumerate(path):
-        if graph.nodes[node].role == "user":
+        if graph.nodes[node].speaker == "user":
             hub = node
-        elif index and graph.nodes[path[index - 1]].role == "agent":
+        elif index and graph.nodes[path[index - 1]].speaker == "agent":
             last = turns[-1]
             turns[-1] = PrescribedTurn((*last.nodes, node), last.hub, (*last.indexes, index))
         else:

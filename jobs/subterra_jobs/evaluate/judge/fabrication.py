@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_api.v1alpha1.scores import Proportion
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.evaluate.judge.call_conformance import returned_by_turn
 from subterra_jobs.evaluate.judge.rule_labeller import Label, Labeller, RuleLabeller
 from subterra_jobs.evaluate.judge.value_forms import contains, date_parts, format_pattern, numbers_in, plain_words
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
@@ -48,6 +49,7 @@ class ReplyReader:
         self._variables = {variable.name: variable for variable in graph.spec.variables}
         self._own_words = "\n".join(_agent_texts(graph.spec))
         self._context = [variable.name for variable in graph.spec.variables if variable.visibility == "context"]
+        self._results = {variable.name for variable in graph.spec.variables if variable.visibility == "result"}
         self._formats = {name: _patterns(variable) for name, variable in self._variables.items()}
         self._labeller = labeller or _rules(graph)
         self._labels: dict[tuple[str, ...], Sequence[Label]] = {}
@@ -69,20 +71,25 @@ class ReplyReader:
         context = [scenario.values[name] for name in self._context if name in scenario.values]
         values = self._values(scenario)
         told, found, turn = [*context], list[Assertion](), 0
+        returned = returned_by_turn(conversation.chat)
         for message in conversation.chat:
             if message["role"] == "user":
                 told.append(message["content"])
             else:
+                values |= {name: scenario.values[name] for name in self._results & returned[turn]}
                 labels = self.label_reply(message["content"], scenario)
                 found += self._in_reply(turn, message["content"], labels, _Known(values, "\n".join(told)))
                 turn += 1
         return tuple(found)
 
     def _values(self, scenario: Scenario) -> dict[str, str]:
-        """The scenario's values. Where the customer says an unlisted value first, a listed one is known only once it is said."""
+        """The scenario's values. Where the customer says an unlisted value first, a listed one is known only once it is said, and
+        results of tools once they are returned.
+        """
         return {
             name: value
             for name, value in scenario.values.items()
+            if name not in self._results
             if scenario.kind != "unknownValues" or not self._variables[name].values or self._variables[name].open
         }
 

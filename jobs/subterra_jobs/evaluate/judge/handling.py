@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.judge.call_conformance import with_calls_checked
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.fabrication import Assertion, ReplyReader
 from subterra_jobs.evaluate.judge.value_forms import contains
@@ -40,6 +42,8 @@ class _Played:
     scenario: Scenario
     replies: Sequence[str]
     assertions: Sequence[Assertion]
+    turns: Sequence[Mapping[str, Any]] = ()
+    """The agent's messages, with the tool calls in them."""
 
     @property
     def detour_reply(self) -> int:
@@ -73,15 +77,16 @@ class HandlingExaminer:
         if conversation.error is not None:
             return Handling(scenario, conversation, assertions, False, f"simulation failed: {conversation.error}")
         assert scenario.kind is not None, "only robustness customers are examined for handling"
-        played = _Played(scenario, [reply.text for reply in conversation.replies], assertions)
+        turns = [message for message in conversation.chat if message["role"] == "assistant"]
+        played = _Played(scenario, [reply.text for reply in conversation.replies], assertions, turns)
         why = self._checks[scenario.kind](played)
         return Handling(scenario, conversation, assertions, None if why is None else not why, why or "")
 
     def _followed_the_procedure(self, played: _Played) -> str:
-        return _deviation(self._replay(played, played.replies))
+        return _deviation(self._replay(played, range(len(played.replies))))
 
     def _repeated_every_value(self, played: _Played) -> str:
-        replayed = self._replay(played, played.replies)
+        replayed = self._replay(played, range(len(played.replies)))
         wrong = next((mention for mention in replayed.mentions if not mention.exact), None)
         said = f"said “{wrong.said}” for {wrong.variable}, not “{wrong.meant}”" if wrong else ""
         return said or _deviation(replayed)
@@ -103,13 +108,13 @@ class HandlingExaminer:
 
     def _came_back(self, played: _Played) -> str:
         at = played.detour_reply
-        others = [*played.replies[:at], *played.replies[at + 1 :]]
+        others = [turn for turn in range(len(played.replies)) if turn != at]
         return played.made_up(range(at, at + 1)) or _deviation(self._replay(played, others))
 
     def _stayed_at_the_end(self, played: _Played) -> str | None:
         """`None` when the agent never came to the end that was due."""
         at = played.detour_reply
-        if not self._replay(played, played.replies[:at]).arrived:
+        if not self._replay(played, range(min(at, len(played.replies)))).arrived:
             return None
         if made_up := played.made_up(range(at, len(played.replies))):
             return made_up
@@ -129,9 +134,12 @@ class HandlingExaminer:
         """Steps that a reply may take; none if it is not recognized."""
         return [label.nodes for label in self._reader.label_reply(played.replies[turn], played.scenario)]
 
-    def _replay(self, played: _Played, replies: Sequence[str]) -> Replay:
-        labels = [self._reader.label_reply(reply, played.scenario) for reply in replies]
-        return replay(self._graph, played.scenario.path, played.scenario.values, labels)
+    def _replay(self, played: _Played, turns: Sequence[int]) -> Replay:
+        """The agent's replies with these numbers, checked against the procedure."""
+        labels = [self._reader.label_reply(played.replies[turn], played.scenario) for turn in turns]
+        path, values = played.scenario.path, played.scenario.values
+        replayed = replay(self._graph, path, values, labels)
+        return with_calls_checked(self._graph, replayed, values, [played.turns[turn] for turn in turns])
 
 
 def _deviation(replayed: Replay) -> str:
@@ -140,4 +148,9 @@ def _deviation(replayed: Replay) -> str:
     if wrong is not None:
         got = f"took the step {' + '.join(wrong.got)}" if wrong.got else "gave a reply that matches no step of the procedure"
         return f"{got} where {' + '.join(wrong.expected)} was due"
+    if replayed.calls.faults:
+        fault = replayed.calls.faults[0]
+        return f"{fault.kind}: {fault.made or 'nothing'} where {fault.due or 'no call'} was due"
+    if replayed.results.invented:
+        return "stated a result that no tool had returned"
     return "" if replayed.arrived else "did not come to the right end"

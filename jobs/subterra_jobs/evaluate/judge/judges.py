@@ -12,6 +12,7 @@ from typing import Protocol
 from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.judge.call_conformance import with_calls_checked
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import LLMLabeller, draw_gold_conversations
 from subterra_jobs.evaluate.judge.llm_judge import REPEAT_SHARE, LLMJudge, draw_repeats, judge_all
@@ -192,5 +193,6 @@ def examine_by_rules(graph: Graph, labeller: Labeller, scenario: Scenario, conve
     """Result of one scenario by the labeller and the rule judge."""
     labels = labeller.labels([reply.text for reply in conversation.replies], scenario.values)
     replayed = replay(graph, scenario.path, scenario.values, labels)
+    replayed = with_calls_checked(graph, replayed, scenario.values, conversation.chat)
     judgement = judge_by_rules(scenario.path, scenario.lines, conversation, replayed)
     return Result(scenario, conversation, replayed, (judgement,))

@@ -65,13 +65,13 @@ class RuleLabeller:
 
 def _chains(graph: Graph) -> Iterator[tuple[str, ...]]:
     """Sequences of agent nodes that one reply may utter: each alone, and those that follow each other."""
-    waiting: list[tuple[str, ...]] = [(node.id,) for node in graph.spec.nodes if node.role == "agent"]
+    waiting: list[tuple[str, ...]] = [(node.id,) for node in graph.spec.nodes if node.speaker == "agent"]
     for _ in range(MAX_CHAINS):
         if not waiting:
             return
         chain = waiting.pop(0)
         yield chain
-        following = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].role == "agent"]
+        following = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].speaker == "agent"]
         if len(chain) < MAX_CHAIN:
             waiting += [(*chain, node) for node in following]
 

@@ -1,5 +1,6 @@
 """Judged conversations as rows of the report."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +29,8 @@ def _turns(result: Result) -> list[dict[str, Any]]:
     for message in result.conversation.chat:
         turn: dict[str, Any] = {"role": message["role"], "text": message["content"]}
         if message["role"] == "assistant":
+            if message.get("messages"):
+                turn["calls"] = called(message["messages"])
             turn["madeUp"] = [
                 {"variable": each.variable, "said": each.said} for each in result.assertions if each.turn == at and not each.given
             ]
@@ -36,6 +39,20 @@ def _turns(result: Result) -> list[dict[str, Any]]:
             at += 1
         turns.append(turn)
     return turns
+
+
+def called(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The tool calls of a turn with what they returned, as texts."""
+    results = {each["tool_call_id"]: str(each["content"]) for each in messages if each["role"] == "tool"}
+    return [
+        {
+            "tool": str(call["function"]["name"]),
+            "arguments": str(call["function"]["arguments"]),
+            "result": results.get(call["id"], ""),
+        }
+        for message in messages
+        for call in message.get("tool_calls") or ()
+    ]
 
 
 def _checked_turn(result: Result, at: int) -> dict[str, Any]:
@@ -47,6 +64,14 @@ def _checked_turn(result: Result, at: int) -> dict[str, Any]:
         "right": turn.right,
         "slots": [{"variable": m.variable, "said": m.said, "meant": m.meant} for m in wrong],
     }
+
+
+def _tool_faults(result: Result) -> dict[str, Any]:
+    """Wrong calls and the number of invented results; nothing for a conversation in which no call was due or made."""
+    calls, stated = result.replay.calls, result.replay.results
+    if not calls.due and not calls.faults:
+        return {}
+    return {"wrongCalls": [asdict(fault) for fault in calls.faults], "inventedResults": stated.invented}
 
 
 def result_row(result: Result) -> dict[str, Any]:
@@ -61,5 +86,6 @@ def result_row(result: Result) -> dict[str, Any]:
         "terminal": result.replay.path[-1],
         "reached": result.replay.reached,
         "violation": asdict(wrong) if wrong else None,
+        **_tool_faults(result),
         "scores": {name: result.score(name) for name in CRITERIA},
     }

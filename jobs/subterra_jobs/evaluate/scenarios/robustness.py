@@ -248,7 +248,8 @@ class _Customer:
         """The customer with a line for each of its nodes, by index on the path."""
         following = [*path[1:], None]
         utterances = [
-            Utterance(node, self.graph.nodes[node].role, lines.get(index, "…"), following[index]) for index, node in enumerate(path)
+            Utterance(node, self.graph.nodes[node].speaker, lines.get(index, "…"), following[index])
+            for index, node in enumerate(path)
         ]
         chat = chat_messages("", opener, utterances)[1:]
         said = tuple(message["content"] for message in chat if message["role"] == "user")

@@ -11,6 +11,7 @@ from subterra_jobs.dialogue.prompt_blocks import xml_block
 from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import NOT_STORED
+from subterra_jobs.evaluate.simulate.tool_use import ToolBench
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages, Reply, UnplayableError, VLLMClient
 from subterra_jobs.llm.behavior.stops import explained
 from subterra_jobs.llm.client import Message, Request
@@ -65,11 +66,15 @@ class AbsentAgent:
 class ServedAgent:
     """A model served by vLLM. With a `cache` it repeats its replies after a restart, so that cached customer turns still fit."""
 
-    def __init__(self, client: VLLMClient, fingerprint: str, cache: ResponseCache | None = None) -> None:
-        self._client, self._fingerprint, self._cache = client, fingerprint, cache
+    def __init__(
+        self, client: VLLMClient, fingerprint: str, cache: ResponseCache | None = None, bench: ToolBench | None = None
+    ) -> None:
+        self._client, self._fingerprint, self._cache, self._bench = client, fingerprint, cache, bench
 
     async def reply(self, chat: ChatMessages, scenario: Scenario) -> Reply:
-        """See `Agent`."""
+        """See `Agent`. An agent with tools gets the results of its calls from mocks with the scenario's values."""
+        if self._bench is not None:
+            return await self._bench.reply(self._client, chat, scenario)
         if self._cache is None:
             return await self._client.reply(chat, scenario.context)
         key = cache_key(self._fingerprint, scenario.id, [*chat])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
@@ -17,10 +18,10 @@ NOT_STORED = "not in the store"
 class Conversation:
     """A finished or failed conversation. The field names are those of the stored records.
 
-    `chat` has alternating turns; `error` says why the conversation failed, `lost` whether the agent's server is to blame.
+    `chat` has alternating turns, with their single `messages` where tools were called; `error` says why the conversation failed, `lost` whether the agent's server is to blame.
     """
 
-    chat: tuple[dict[str, str], ...]
+    chat: tuple[dict[str, Any], ...]
     replies: tuple[Reply, ...]
     error: str | None = None
     lost: bool = False

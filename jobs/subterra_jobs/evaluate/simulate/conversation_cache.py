@@ -40,7 +40,10 @@ class ConversationCache:
         """Returns once it is on disk. A failed conversation is not stored: the next attempt may succeed."""
         if conversation.error is not None:
             return
-        row = {"scenario": scenario, "dialogue": asdict(conversation)}
+        dialogue = asdict(conversation)
+        for reply in dialogue["replies"]:
+            del reply["messages"]  # those of turns with tool calls are in the chat
+        row = {"scenario": scenario, "dialogue": dialogue}
         try:
             await self._commit.add([canonical(row | {"check": _checksum(row)})])
         except OSError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from subterra_api.digest import significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, artifact_path, work_path
 from subterra_api.job_contract.environment import REFERENCES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
@@ -17,6 +18,7 @@ from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import AbsentAgent, Arm, InContextAgent, ServedAgent
 from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
 from subterra_jobs.evaluate.simulate.simulation import UserFactory
+from subterra_jobs.evaluate.simulate.tool_use import ToolBench
 from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUserFactory
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, VLLMClient, wait_for_server
 from subterra_jobs.llm.behavior.thinking import request_fields
@@ -41,6 +43,8 @@ class ModelServer:
     name: str
     url: str
     digest: str
+    tools: bool = True
+    """Whether it was trained with tools, if the procedure has any."""
 
 
 def responses_folder(run: RunInput) -> str:
@@ -86,19 +90,39 @@ async def connect_arms(context: StageContext, graph: Graph, stack: AsyncExitStac
         client = httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=limits)
         http = await stack.enter_async_context(client)
         model, version = await wait_for_server(http, START_SECONDS)
-        fingerprint = cache_key("vllm", server.digest, version, max_tokens)
-        agent = ServedAgent(VLLMClient(http, model, max_tokens), fingerprint, cache)
+        bench = ToolBench(graph.spec) if graph.spec.tools and server.tools else None
+        fingerprint = cache_key("vllm", server.digest, version, max_tokens, *_tool_settings(graph, bench))
+        agent = ServedAgent(VLLMClient(http, model, max_tokens), fingerprint, cache, bench)
         return Arm(server.name, agent, fingerprint), model, version
 
     digest = store.digest(artifact_path("train", run.keys.model))
     connected = await asyncio.gather(*(connect(server) for server in model_servers(run, context.environment, digest)))
     _, model, version = connected[0]
     stored = [
-        Arm(each.role.lower(), AbsentAgent(), cache_key("vllm", each.model_digest, version, max_tokens), stored=True)
+        Arm(
+            each.role.lower(),
+            AbsentAgent(),
+            cache_key(
+                "vllm",
+                each.model_digest,
+                version,
+                max_tokens,
+                *_tool_settings(graph, ToolBench(graph.spec) if graph.spec.tools and each.tools else None),
+            ),
+            stored=True,
+        )
         for each in run.references
         if each.stored
     ]
     return [*(arm for arm, _, _ in connected), *stored], {"model": model, "server_version": version}
+
+
+def _tool_settings(graph: Graph, bench: ToolBench | None) -> list[object]:
+    """What decides the calls and results of an agent with tools; nothing for others, whose conversations stay in the store."""
+    if bench is None:
+        return []
+    nodes = [significant_fields(node) for node in graph.spec.nodes if node.role == "tool"]
+    return ["tools", [significant_fields(tool) for tool in graph.spec.tools], nodes]
 
 
 def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest: str | None) -> list[ModelServer]:
@@ -107,7 +131,8 @@ def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest
     if len(urls) != len(served):
         raise InvalidInputError(f"{REFERENCES_VARIABLE} names {len(urls)} servers for {len(served)} references; set one for each")
     references = [
-        ModelServer(reference.role.lower(), url, reference.model_digest) for reference, url in zip(served, urls, strict=True)
+        ModelServer(reference.role.lower(), url, reference.model_digest, reference.tools)
+        for reference, url in zip(served, urls, strict=True)
     ]
     return [ModelServer(CANDIDATE, environment.vllm_url, candidate_digest or run.keys.model), *references]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -77,7 +77,7 @@ def agent_turn_limit(scenarios: Sequence[Scenario]) -> int:
 
 async def simulate(agent: Agent, user: User, scenario: Scenario, max_agent_turns: int, halt: Cancellation) -> Conversation:
     """One conversation, until the customer has nothing more to say and got a reply, or `max_agent_turns`."""
-    chat: list[dict[str, str]] = []
+    chat: list[dict[str, Any]] = []
     replies: list[Reply] = []
     error: UnplayableError | None = None
     try:
@@ -88,7 +88,8 @@ async def simulate(agent: Agent, user: User, scenario: Scenario, max_agent_turns
             halt.raise_if_cancelled()
             reply = await agent.reply(chat, scenario)
             replies.append(reply)
-            chat.append({"role": "assistant", "content": reply.text})
+            calls = {"messages": list(reply.messages)} if reply.messages else {}
+            chat.append({"role": "assistant", "content": reply.text, **calls})
             halt.raise_if_cancelled()
             if (line := await user.reply(chat)) is None:
                 break

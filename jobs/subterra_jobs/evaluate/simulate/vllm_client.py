@@ -11,8 +11,8 @@ import httpx
 from subterra_jobs.dialogue.prompt_blocks import GREETING_REQUEST
 from subterra_jobs.errors import InfrastructureError
 
-ChatMessages = Sequence[Mapping[str, str]]
-"""Turns of a conversation, with `role` and `content`."""
+ChatMessages = Sequence[Mapping[str, Any]]
+"""Turns of a conversation, with `role` and `content`; a turn in which tools were called has its single `messages` too."""
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
 TIMEOUT_SECONDS = 120.0
@@ -38,6 +38,16 @@ class Reply:
     usd: str | None = None
     """Cost charged by a provider; `None` for a model on own hardware."""
     calls: int = 1
+    messages: tuple[dict[str, Any], ...] = ()
+    """Of a turn with tool calls: the messages with calls, results and words. The text has a mark for each call."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A response: the message as the server sent it, and the reply in it."""
+
+    message: Mapping[str, Any]
+    reply: Reply
 
 
 class VLLMClient:
@@ -48,12 +58,17 @@ class VLLMClient:
 
     async def reply(self, chat: ChatMessages, context: str = "") -> Reply:
         """The agent's next turn; `context` describes this customer. Raises UnplayableError."""
+        return (await self.complete(chat, context)).reply
+
+    async def complete(self, chat: ChatMessages, context: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Completion:
+        """The response to a chat, with the calls of `tools` in its message. Raises UnplayableError."""
         system = [{"role": "system", "content": context}] if context else []
         messages = [*system, *chat] or [GREETING_REQUEST]
         body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": self._max_tokens}
         started = time.monotonic()
-        response = await self._post(body)
-        return _parse_response(response, time.monotonic() - started)
+        response = await self._post(body | ({"tools": list(tools)} if tools else {}))
+        reply = _parse_response(response, time.monotonic() - started)
+        return Completion(response["choices"][0]["message"], reply)
 
     async def _post(self, body: dict[str, Any]) -> Any:
         """JSON of the response; retries transport errors, 429 and 5xx."""

@@ -109,7 +109,7 @@ def require_followed(audit: AgentAudit) -> None:
 
 def _agent_turns(graph: Graph, pilot: Sequence[Conversation], encoder: "Encoder") -> Iterator[AgentTurn]:
     index = ExampleIndex(graph, "agent", encoder)
-    said = [(each, turn) for each in pilot for turn in each.utterances if turn.role == "agent"]
+    said = [(each, turn) for each in pilot for turn in each.utterances if turn.role == "agent" and not turn.call]
     parts = [_parts(turn.text, each) for each, turn in said]
     encoder.encode([text for texts in parts for text in texts])  # one batch; the encoder keeps the vectors
     for (conversation, turn), texts in zip(said, parts, strict=True):

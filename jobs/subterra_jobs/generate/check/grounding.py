@@ -71,7 +71,7 @@ class GroundingChecker:
             return None  # what the customer takes back is named
         if twist is not None and twist.position == position and twist.kind != "several facts":
             return None  # off the subject, or corrected within the turn: the false value is intended
-        history = "\n".join(filter(None, [spec.customer.opener, *(utterance.text for utterance in previous)]))
+        history = "\n".join(filter(None, [spec.customer.opener, *(utterance.call or utterance.text for utterance in previous)]))
         turn = _Turn(replace(spec, values=spec.values_at(position)), position, history, text)
         return self._name_problem(turn) or self._contact_problem(turn) or self._number_problem(turn)
 

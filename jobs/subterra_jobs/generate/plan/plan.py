@@ -22,6 +22,7 @@ from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.anywhere import reached_only_by_leaving
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
+from subterra_core.procedure.tools import call_variables
 from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, sample_each, walk_path
 from subterra_jobs.generate.plan.anywhere_plan import (
     AnywherePlan,
@@ -173,7 +174,10 @@ class _ScenarioDigests:
     def __init__(self, graph: Graph) -> None:
         procedure = graph.spec
         self._context = [variable.name for variable in procedure.variables if variable.visibility == "context"]
-        self._nodes = {node.id: set(variables_of(" ".join((node.prompt, *node.examples)))) for node in procedure.nodes}
+        self._nodes = {
+            node.id: call_variables(procedure, node).union(variables_of(" ".join((node.prompt, *node.examples))))
+            for node in procedure.nodes
+        }
         self._edges = {
             (node, edge.to): set(variables_of(" ".join(edge.examples)))
             for node, edges in [*((node.id, node.next) for node in procedure.nodes), *graph.anywhere.items()]

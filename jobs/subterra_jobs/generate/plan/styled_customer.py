@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.procedure import Variable
 from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render, variables_of
+from subterra_core.procedure.tools import argument_variables
 from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.dialogue.sampling import sample_values
 from subterra_jobs.generate.plan.customer_style import (
@@ -84,9 +85,10 @@ def _draw_challenge(graph: Graph, path: Path, values: Mapping[str, str], *key: o
 
 
 def _free_variables(graph: Graph, begun: Path) -> Sequence[Variable]:
-    """Variables that the customer has named before the last of these nodes, and that decide no branch and no other value."""
+    """Variables that the customer has named before the last of these nodes, and that decide no branch, call or other value."""
     said = {name for hop in pairwise(begun) for name in _said(graph, *hop)}
     bounding = {name for variable in graph.spec.variables for name in bounds_of(variable).values()}
+    bounding |= {name for node in graph.spec.nodes for name in argument_variables(node)}  # a call cannot be taken back
     return [
         variable
         for variable in graph.spec.variables

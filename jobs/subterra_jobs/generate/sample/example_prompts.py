@@ -69,7 +69,7 @@ def _places(graph: Graph, plan: Sequence[ConversationSpec]) -> Iterator[tuple[st
     for spec in plan:
         challenge = spec.customer.challenge
         aside = challenge if challenge is not None and challenge.has_aside else None
-        for position in range(len(spec.path)):
+        for position in (at for at, node in enumerate(spec.path) if graph.nodes[node].role != "tool"):
             # The turn after an aside answers a question that only a teacher writes.
             if aside is None or aside.position != position:
                 yield _kind(graph, spec, position), spec, position

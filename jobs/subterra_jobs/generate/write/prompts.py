@@ -94,7 +94,8 @@ class Prompts:
 
     def _agent_turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance]) -> Request:
         node, known = self._graph.nodes[spec.path[position]], context_lines(self._graph.spec, spec.values)
-        parts = [f"<known>\n{known}\n</known>" if known else "", _transcript(spec, previous), _instruction(node, spec)]
+        said = _transcript(spec, previous, calls=True)
+        parts = [f"<known>\n{known}\n</known>" if known else "", said, _instruction(node, spec)]
         return single_message(self._agent, _joined(*parts, _ask("Agent")))
 
     def _customer_turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance]) -> Request:
@@ -134,9 +135,14 @@ def _joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _transcript(spec: ConversationSpec, previous: Sequence[Utterance]) -> str:
+def _transcript(spec: ConversationSpec, previous: Sequence[Utterance], *, calls: bool = False) -> str:
+    """What was said; for the agent also the `calls` of tools."""
     lines = [f"Customer: {spec.customer.opener}"] if spec.customer.opener else []
-    lines += [f"{_SPEAKER[utterance.role]}: {utterance.text}" for utterance in previous]
+    lines += [
+        f"Tool: {utterance.call}" if utterance.call else f"{_SPEAKER[utterance.role]}: {utterance.text}"
+        for utterance in previous
+        if calls or not utterance.call
+    ]
     return "<conversation>\n" + ("\n".join(lines) or "(nothing was said yet)") + "\n</conversation>"
 
 

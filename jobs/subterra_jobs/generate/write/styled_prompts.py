@@ -97,7 +97,8 @@ class StyledPrompts(Prompts):
     def turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance], detour: Detour | None = None) -> Request:
         """See `Prompts`. `detour` is the exchange that was written before this conversation's challenge."""
         if self._graph.nodes[spec.path[position]].role == "agent":
-            return self._agent_request(spec, self._transcript(spec, previous, detour), self._instruction(spec, position))
+            said = self._transcript(spec, previous, detour, calls=True)
+            return self._agent_request(spec, said, self._instruction(spec, position))
         now, when = self._now(spec, position), self._when(self._graph.nodes[spec.path[position]], spec, position)
         return self._customer_request(spec, position, self._transcript(spec, previous, detour), now, when)
 
@@ -111,7 +112,7 @@ class StyledPrompts(Prompts):
         )
         if customer is None:  # without the decision, which is for the turn after it
             return self._customer_request(spec, position, self._transcript(spec, previous, None), ask_customer, None)
-        return self._agent_request(spec, self._transcript(spec, previous, None, customer), ask_agent)
+        return self._agent_request(spec, self._transcript(spec, previous, None, customer, calls=True), ask_agent)
 
     def _agent_request(self, spec: ConversationSpec, transcript: str, instruction: str) -> Request:
         known = context_lines(self._graph.spec, spec.values)
@@ -158,15 +159,26 @@ class StyledPrompts(Prompts):
         return texts[challenge.kind].format(about=challenge.about, other=challenge.other, value=value)
 
     def _transcript(
-        self, spec: ConversationSpec, previous: Sequence[Utterance], detour: Detour | None, last: str | None = None
+        self,
+        spec: ConversationSpec,
+        previous: Sequence[Utterance],
+        detour: Detour | None,
+        last: str | None = None,
+        *,
+        calls: bool = False,
     ) -> str:
-        """What was said, with the exchange before the challenge in its place, and the customer's `last` words."""
+        """What was said, with the exchange before the challenge in its place, and the customer's `last` words.
+
+        The agent also sees the `calls` of tools.
+        """
         lines = [f"Customer: {spec.customer.opener}"] if spec.customer.opener else []
         challenge = spec.customer.challenge
         for position, utterance in enumerate((*previous, None)):
             if detour is not None and challenge is not None and position == challenge.position:
                 lines += [f"Customer: {detour.customer}", f"Agent: {detour.agent}"]
-            if utterance is not None:
+            if utterance is not None and utterance.call:
+                lines += [f"Tool: {utterance.call}"] if calls else []
+            elif utterance is not None:
                 lines.append(f"{'Agent' if utterance.role == 'agent' else 'Customer'}: {utterance.text}")
         lines += [f"Customer: {last}"] if last is not None else []
         return xml_block("conversation", "\n".join(lines) or "(nothing was said yet)")

@@ -8,7 +8,7 @@ from typing import Protocol
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import Detour, DetourKind, with_detour
 from subterra_jobs.dialogue.sampling import system_message
-from subterra_jobs.dialogue.scripted import Utterance, chat_messages
+from subterra_jobs.dialogue.scripted import Utterance, chat_messages, tool_utterance
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.turn_checks import TurnChecker, conversation_problem, form_problem
 from subterra_jobs.generate.plan.pilot import BranchDecision
@@ -88,7 +88,7 @@ class Writer:
         """The conversation with one more turn, or dropped."""
         spec, position = conversation.spec, len(conversation.utterances)
         try:
-            reply = await self._usable_reply(conversation)
+            reply = await self._usable_reply(conversation) if self._speaks(spec, position) else _called(conversation)
         except BadTurnError as error:
             return replace(conversation, drop_reason=f"node {spec.path[position]} {error}")
         longer = replace(
@@ -158,7 +158,19 @@ class Writer:
 
     def _utterance(self, spec: ConversationSpec, position: int, text: str) -> Utterance:
         node, following = spec.path[position], spec.path[position + 1 : position + 2]
-        return Utterance(node, self._graph.nodes[node].role, text, following[0] if following else None)
+        taken = following[0] if following else None
+        if not self._speaks(spec, position):
+            return tool_utterance(self._graph, node, spec.values, taken)
+        return Utterance(node, self._graph.nodes[node].speaker, text, taken)
+
+    def _speaks(self, spec: ConversationSpec, position: int) -> bool:
+        """Whether somebody says something there: calls of tools come from the plan, whoever writes the words."""
+        return self._graph.nodes[spec.path[position]].role != "tool"
+
+
+def _called(conversation: Conversation) -> TeacherReply:
+    """In place of a reply where a tool is called. Later turns have the call in their prompts, and so in their keys."""
+    return TeacherReply("", next(iter(conversation.turn_keys[-1:]), ""))
 
 
 async def _first_usable(

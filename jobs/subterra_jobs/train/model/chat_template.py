@@ -9,6 +9,8 @@ knows them; training finds the agent's tokens by their position in the rendered 
 
 import string
 
+from subterra_jobs.train.model.tool_template import tool_template, tools_block
+
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 PAD = "<|endoftext|>"
@@ -46,8 +48,10 @@ _TEMPLATE = """\
 """
 
 
-def chat_template(system_prompt: str) -> str:
-    """The Jinja template for training and serving an agent with this system prompt."""
+def chat_template(system_prompt: str, tools: str = "") -> str:
+    """The Jinja template for training and serving an agent with this system prompt, and with these tools, a JSON line each."""
+    if tools:
+        return tool_template(jinja_literal(system_prompt.strip()), jinja_literal(tools_block(tools)))
     return _TEMPLATE.replace("__SYSTEM_PROMPT__", jinja_literal(system_prompt.strip()))
 
 

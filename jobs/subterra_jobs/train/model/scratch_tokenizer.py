@@ -11,6 +11,7 @@ from transformers import Qwen2Tokenizer
 
 from subterra_jobs.train.model.chat_template import IM_END, IM_START, PAD, chat_template
 from subterra_jobs.train.model.scratch_model import MAX_POSITIONS
+from subterra_jobs.train.model.tool_template import tools_block
 
 VOCABULARY_LIMIT = 2048
 MERGES = 40
@@ -23,14 +24,16 @@ _PIECES = Regex(r"'(?:[sdmt]|ll|ve|re)\b| ?\p{Ll}+|\p{L}+|\p{N}| ?[^\s\p{L}\p{N}
 _WORD = re.compile(r"(^| )?([^\W\d_]{2,})")
 
 
-def scratch_tokenizer(wordings: Sequence[str], system_prompt: str) -> Qwen2Tokenizer:
+def scratch_tokenizer(wordings: Sequence[str], system_prompt: str, tools: str = "") -> Qwen2Tokenizer:
     """A byte-level tokenizer for a procedure's wordings; every byte is covered.
 
     ``wordings`` hold values as ``{{variable}}``, which are left out. Words of the procedure are single tokens; all else falls
     into letters and a few frequent pairs of them, so that a value that was never seen looks no different from a listed one.
     It is made of vocabulary and merges alone, because readers of a Qwen2 model rebuild everything else themselves.
     """
-    plain = [_VARIABLE.sub(" ", text) for text in (*wordings, system_prompt, *calendar.month_name[1:], *_ROLES)]
+    structure = [tools_block(tools)] if tools else []
+    texts = (*wordings, system_prompt, *calendar.month_name[1:], *_ROLES, *structure)
+    plain = [_VARIABLE.sub(" ", text) for text in texts]
     frequent = _frequent_merges(plain)
     model = json.loads(frequent.to_str())["model"]
     vocabulary: dict[str, int] = model["vocab"]
@@ -47,7 +50,7 @@ def scratch_tokenizer(wordings: Sequence[str], system_prompt: str) -> Qwen2Token
         model_max_length=MAX_POSITIONS,
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = chat_template(system_prompt)
+    tokenizer.chat_template = chat_template(system_prompt, tools)
     return tokenizer
 
 

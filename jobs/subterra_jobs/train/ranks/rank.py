@@ -62,7 +62,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
     settings = task.settings
-    tokenizer = load_tokenizer(task.base_model, task.system_prompt, task.wordings)
+    tokenizer = load_tokenizer(task.base_model, task.system_prompt, task.wordings, task.tools)
     splits = Splits(
         train=load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, settings.max_length),
         held_out=load_examples(tokenizer, task.dataset_dir / HELD_OUT_FILE, settings.max_length, HELD_OUT_LIMIT),

@@ -15,7 +15,9 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart_text
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
 from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
+from subterra_jobs.dialogue.tool_calls import merged
 from subterra_jobs.evaluate.judge.alignment import Alignment, LabelledTurn, align
+from subterra_jobs.evaluate.judge.call_conformance import with_calls_checked
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.results import Accuracy
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
@@ -64,7 +66,8 @@ class LLMLabeller:
         alignment = None if conversation.error is not None else await self.align(conversation.chat, scenario.values, scenario.id)
         if alignment is None:
             return replay(self._graph, scenario.path, scenario.values, [])
-        return replay(self._graph, alignment.path, scenario.values, alignment.labels)
+        replayed = replay(self._graph, alignment.path, scenario.values, alignment.labels)
+        return with_calls_checked(self._graph, replayed, scenario.values, conversation.chat, in_place=False)
 
     async def align(self, chat: ChatMessages, values: Mapping[str, str], about: str) -> Alignment | None:
         """The cheapest alignment, or `None` without a usable response. `about` names the conversation in the ledger."""
@@ -153,14 +156,14 @@ def _parse_candidate(graph: Graph, role: Role, steps: object) -> CandidateLabel 
         return None
     parts = [[part.strip() for part in step.split("->")] for step in steps]
     nodes, to = tuple(part[0] for part in parts), parts[-1][1] if len(parts[-1]) > 1 else None
-    if any(node not in graph.nodes or graph.nodes[node].role != role for node in nodes):
+    if any(node not in graph.nodes or graph.nodes[node].speaker != role for node in nodes):
         return None
     return CandidateLabel(nodes, to if graph.edge(nodes[-1], to) else None)
 
 
 def _gold_conversation(row: dict[str, Any], label: dict[str, Any]) -> GoldConversation:
-    chat = [message for message in row["messages"] if message["role"] != "system"]
-    return GoldConversation(row["id"], chat, label["values"], tuple(label["path"]), tuple(map(tuple, label["turns"])))
+    chat, turns = merged([message for message in row["messages"] if message["role"] != "system"], label["turns"])
+    return GoldConversation(row["id"], chat, label["values"], tuple(label["path"]), tuple(map(tuple, turns)))
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

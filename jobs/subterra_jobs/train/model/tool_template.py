@@ -1,0 +1,73 @@
+"""The chat template of an agent with tools: that of `chat_template.py`, with calls and results as Hermes and Qwen models have them.
+
+    <|im_start|>system\n{system prompt}\n\n<tools>\n{a line per tool}\n</tools>…<|im_end|>\n
+    <|im_start|>assistant\nOne moment.\n<tool_call>\n{"name": …, "arguments": …}\n</tool_call><|im_end|>\n
+    <|im_start|>user\n<tool_response>\n{…}\n</tool_response><|im_end|>\n
+
+vLLM's parser `hermes` reads the calls. The list of tools is baked in, as the system prompt is: a request has the bytes of training
+whatever the order and the spelling of the client's own `tools`, which only switches the parser on.
+"""
+
+_TOOLS = """
+
+Functions that you may call:
+<tools>
+{lines}
+</tools>
+A call is <tool_call>{{"name": function, "arguments": object}}</tool_call>; its result comes in <tool_response>."""
+
+# A text can neither open a turn nor pass for a call or a result: `<|` and the tags of tools are broken up in it.
+_TEMPLATE = """\
+{%- macro plain(text) -%}
+  {{- text | replace('<|', '< |') | replace('<tool_', '< tool_') | replace('</tool_', '< /tool_') -}}
+{%- endmacro -%}
+{%- set baked = '__SYSTEM_PROMPT__' -%}
+{%- set system = namespace(text='', context='') -%}
+{%- for message in messages -%}
+  {%- if message['role'] in ['system', 'developer'] -%}
+    {%- set context = message['content'] or '' -%}
+    {%- if context == baked or context.startswith(baked + '\\n') -%}
+      {%- set context = context[baked | length:] -%}
+    {%- endif -%}
+    {%- if context | trim -%}
+      {%- set system.context = system.context + '\\n' + context | trim -%}
+    {%- endif -%}
+  {%- endif -%}
+{%- endfor -%}
+{{- '<|im_start|>system\\n' + baked | replace('<|', '< |') + '__TOOLS__' | replace('<|', '< |') -}}
+{{- plain(system.context) + '<|im_end|>\\n' -}}
+{%- for message in messages -%}
+  {%- set said = message['content'] or '' -%}
+  {%- if message['role'] == 'user' -%}
+    {{- '<|im_start|>user\\n' + plain(said) + '<|im_end|>\\n' -}}
+  {%- elif message['role'] == 'tool' -%}
+    {{- '<|im_start|>user\\n<tool_response>\\n' + plain(said) + '\\n</tool_response><|im_end|>\\n' -}}
+  {%- elif message['role'] == 'assistant' and message['tool_calls'] -%}
+    {{- '<|im_start|>assistant\\n' + plain(said | trim) -}}
+    {%- for call in message['tool_calls'] -%}
+      {%- set given = call['function']['arguments'] -%}
+      {%- if not (loop.first and not said | trim) -%}{{- '\\n' -}}{%- endif -%}
+      {{- '<tool_call>\\n{"name": "' + plain(call['function']['name']) + '", "arguments": ' -}}
+      {{- plain(given if given is string else given | tojson) + '}\\n</tool_call>' -}}
+    {%- endfor -%}
+    {{- '<|im_end|>\\n' -}}
+  {%- elif message['role'] == 'assistant' -%}
+    {{- '<|im_start|>assistant\\n' + plain(said) + '<|im_end|>\\n' -}}
+  {%- elif message['role'] not in ['system', 'developer'] -%}
+    {{- raise_exception('A message must come from system, user, assistant or tool.') -}}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+
+def tool_template(system_prompt: str, tools: str) -> str:
+    """The Jinja template for an agent with these tools, a line each. Both texts are the insides of Jinja literals."""
+    return _TEMPLATE.replace("__TOOLS__", tools).replace("__SYSTEM_PROMPT__", system_prompt)
+
+
+def tools_block(lines: str) -> str:
+    """What follows the system prompt: the tools, and how they are called."""
+    return _TOOLS.format(lines=lines)

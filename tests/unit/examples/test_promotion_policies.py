@@ -64,11 +64,11 @@ def scores(name: str, one_in: int) -> Scores:
     return summarise(arms, settings.seed, rare)
 
 
-def verdict(name: str, *, one_in: int = 20, fabricated: int = FABRICATED, phrasings: int = 21) -> Verdict:
+def verdict(name: str, *, one_in: int = 20, fabricated: int = FABRICATED, phrasings: int = 47) -> Verdict:
     """The verdict of the example's policy at a first compile, when nothing serves yet."""
     beyond = {
         "fabrication": Proportion(hits=fabricated, of=ASSERTED),
-        "robustness": (RobustnessScore(kind="phrasings", hits=phrasings, of=28),),
+        "robustness": (RobustnessScore(kind="phrasings", hits=phrasings, of=60),),
     }
     return judge(scores(name, one_in).model_copy(update=beyond), policy(name))
 
@@ -88,4 +88,4 @@ def test_a_first_model_that_follows_two_of_three_customers_is_refused(name: str)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_first_model_that_makes_values_up_or_knows_no_other_words_is_refused(name: str) -> None:
     assert verdict(name, fabricated=120).result == "Fail"
-    assert verdict(name, phrasings=4).result == "Fail"
+    assert verdict(name, phrasings=20).result == "Fail"

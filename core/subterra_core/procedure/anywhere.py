@@ -5,9 +5,9 @@ two edges that a customer takes with the same words could not be told apart.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec
+from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 
 LARGEST_SHARE = 0.5
 """Share of the conversations that take an anywhere edge, at most: the others show the procedure as it is drawn."""
@@ -22,23 +22,36 @@ def without_anywhere(spec: ProcedureSpec) -> ProcedureSpec:
 def anywhere_edges_by_node(spec: ProcedureSpec) -> dict[str, tuple[Edge, ...]]:
     """For each customer's node with open anywhere edges, these edges, in the order of the list."""
     edges = [(each, Edge(to=each.to, when=each.when, examples=each.examples)) for each in spec.anywhere]
-    found = {node.id: tuple(edge for each, edge in edges if is_open(each, node)) for node in spec.nodes if node.role == "user"}
-    return {node: open_edges for node, open_edges in found.items() if open_edges}
+    found: dict[str, tuple[Edge, ...]] = {}
+    for node, preferred in preferred_edges(spec):
+        if open_here := tuple(edge for each, edge in edges if node.id not in each.except_ and each.to not in preferred):
+            found[node.id] = open_here
+    return found
 
 
-def is_open(anywhere: AnywhereEdge, node: Node) -> bool:
-    """Whether the customer may take the edge at this node: no exception, and no ordinary edge that goes before it."""
-    return node.role == "user" and node.id not in anywhere.except_ and preferred_edge(anywhere, node) is None
+def preferred_edges(spec: ProcedureSpec) -> Iterator[tuple[Node, dict[str, Edge]]]:
+    """Each of the customer's nodes with the ordinary edges that go before anywhere edges there, by the targets of the latter."""
+    if not spec.anywhere:
+        return
+    wanted = [(each.to, condition_words(each.when), frozenset(map(example_words, each.examples))) for each in spec.anywhere]
+    for node in spec.nodes:
+        if node.role == "user":
+            own = _Wordings(node)
+            yield node, {to: edge for to, words, said in wanted if (edge := own.like(to, words, said)) is not None}
 
 
-def preferred_edge(anywhere: AnywhereEdge, node: Node) -> Edge | None:
-    """The ordinary edge of `node` that goes before the anywhere edge: same target, condition or example. `None` without one."""
-    words, said = condition_words(anywhere.when), set(map(example_words, anywhere.examples))
-    for edge in node.next:
-        same_condition = edge.when is not None and condition_words(edge.when) == words
-        if edge.to == anywhere.to or same_condition or said.intersection(map(example_words, edge.examples or node.examples)):
-            return edge
-    return None
+class _Wordings:
+    """What the ordinary edges of a node are known by."""
+
+    def __init__(self, node: Node) -> None:
+        self._targets = {edge.to: edge for edge in node.next}
+        self._conditions = {condition_words(edge.when): edge for edge in node.next if edge.when}
+        self._examples = {example_words(text): edge for edge in node.next for text in edge.examples or node.examples}
+
+    def like(self, to: str, words: frozenset[str], said: frozenset[tuple[str, ...]]) -> Edge | None:
+        """The edge with this target, condition, or one of these examples; `None` if there is none."""
+        common = min(said.intersection(self._examples), default=None)
+        return self._targets.get(to) or self._conditions.get(words) or (self._examples[common] if common is not None else None)
 
 
 def anywhere_shares(spec: ProcedureSpec) -> Mapping[str, float]:

@@ -223,3 +223,32 @@ def test_a_name_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> Non
     missing = CliRunner().invoke(app, ["graph", "shop"])
     assert missing.exit_code == 2
     assert missing.stderr == "Procedure shop not found in namespace default, and there is no file shop\n"
+
+
+def with_anywhere_edges() -> ProcedureSpec:
+    """The shop with a person at any turn but ``late``, who has an ending of their own."""
+    edge = {"to": "person", "when": "The customer asks for a person.", "except": ["late"]}
+    nodes = (agent("hello", "ask"), user("ask", "more", "bye"), agent("more", "late"), user("late", "bye"), end(), end("person"))
+    return procedure(*nodes, anywhere=[edge])
+
+
+def test_anywhere_edges_are_one_box_and_are_counted_apart(tmp_path: Path) -> None:
+    spec = with_anywhere_edges()
+    svg = graph_of(spec, "svg", tmp_path)
+    assert svg.count("(anywhere) → person: The customer asks for a person. (not at late)") == 1
+    assert svg.count('class="way') == len([edge for node in spec.nodes for edge in node.next]) + 1
+    table = graph_of(spec, "table", tmp_path)
+    assert "not counting 1 anywhere edge, by which a conversation may leave at 1 of the customer's nodes" in table
+    assert "ends in success at person: by anywhere edges alone" in table
+    told = json.loads(graph_of(spec, "json", tmp_path))
+    assert (told["anywhere_edges"], told["leaving_nodes"], told["paths"]) == (1, 1, 2)
+    assert told["graph"]["anywhere"][0]["except"] == ["late"]
+    assert "anywhere" not in json.dumps(json.loads(graph_of(SHOP, "json", tmp_path)))
+
+
+def test_the_box_of_anywhere_edges_has_the_sum_of_the_visits(tmp_path: Path) -> None:
+    rows = [{"path": ["hello", "ask", "person"], "heldOut": False}] * 3
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join(json.dumps(row) for row in rows))
+    assert "person (3×)" not in (page := graph_of(with_anywhere_edges(), "html", tmp_path, "--dataset", str(labels)))
+    assert "person: The customer asks for a person. (not at late) (3×)" in page

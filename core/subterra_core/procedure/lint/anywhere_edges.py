@@ -1,23 +1,25 @@
 """Checks of the edges that the customer may take at any of their turns."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Node, ProcedureSpec
-from subterra_core.procedure.anywhere import condition_words, example_words, is_open, preferred_edge
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec
+from subterra_core.procedure.anywhere import condition_words, example_words, preferred_edges
 from subterra_core.procedure.lint.findings import Finding, error, located_anywhere, warning
 
 _SHOWN = 5
+Preferred = Sequence[tuple[Node, Mapping[str, Edge]]]
+"""The customer's nodes, each with its edges that go before anywhere edges, by the targets of the latter."""
 
 
 def check_anywhere(spec: ProcedureSpec) -> Iterator[Finding]:
     """Errors in targets, exceptions and wording; warnings where an ordinary edge goes before an anywhere edge."""
-    nodes = {node.id: node for node in spec.nodes}
+    nodes, preferred_at = {node.id: node for node in spec.nodes}, [*preferred_edges(spec)]
     for edge, where, path in located_anywhere(spec):
         yield from _check_target(edge, nodes, where, path)
         yield from _check_exceptions(edge, nodes, where, path)
-        yield from _check_nodes(edge, spec, where, path)
+        yield from _check_nodes(edge, preferred_at, where, path)
     yield from _check_alike(spec)
 
 
@@ -39,13 +41,13 @@ def _check_exceptions(edge: AnywhereEdge, nodes: dict[str, Node], where: str, pa
             yield error(where, f"{path}.except[{index}]", problem, fix)
 
 
-def _check_nodes(edge: AnywhereEdge, spec: ProcedureSpec, where: str, path: str) -> Iterator[Finding]:
-    if not any(is_open(edge, node) for node in spec.nodes):
+def _check_nodes(edge: AnywhereEdge, preferred_at: Preferred, where: str, path: str) -> Iterator[Finding]:
+    asked = [(node, own.get(edge.to)) for node, own in preferred_at if node.id not in edge.except_]
+    if all(own is not None for _, own in asked):
         fix = "remove the edge, or take a node of the customer from except"
         yield error(where, path, "is open at no node of the customer", fix)
         return
-    asked = [node for node in spec.nodes if node.role == "user" and node.id not in edge.except_]
-    preferred = [f"{node.id} → {own.to}" for node in asked if (own := preferred_edge(edge, node)) is not None]
+    preferred = [f"{node.id} → {own.to}" for node, own in asked if own is not None]
     if preferred:
         shown = ", ".join(preferred[:_SHOWN]) + (f" and {len(preferred) - _SHOWN} more" if len(preferred) > _SHOWN else "")
         problem = f"has the target, the condition or an example of {shown}, which goes before it there"

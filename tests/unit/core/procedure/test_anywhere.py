@@ -190,3 +190,22 @@ def test_a_loop_of_anywhere_edges_alone_does_not_count_as_a_way_to_an_end() -> N
     spec = flow(PERSON, nodes=(agent("hello", "name"), user("name", "hello"), HUMAN, end()))
     assert any("leads to no terminal" in text for text in findings(spec))
     assert count_paths(Graph(without_anywhere(flow(PERSON)))).paths == 2
+
+
+def test_half_a_megabyte_of_examples_with_twenty_anywhere_edges_is_checked_within_a_second() -> None:
+    """As other worst cases are: the operator checks what anybody may write."""
+    nodes: list[Json] = []
+    for number in range(240):
+        examples = [f"{number} {text}" for text in range(50)]
+        following = {"to": f"ask{number + 1}" if number < 239 else "bye", "examples": examples}
+        nodes += [agent(f"ask{number}", f"say{number}"), user(f"say{number}", following)]
+    ends = [end(f"end{number}") for number in range(19)]
+    edges = [
+        {"to": f"end{number}", "when": f"It is {number}.", "examples": [f"end {number} {text}" for text in range(50)]}
+        for number in range(19)
+    ]
+    spec = procedure(*nodes, *ends, end(), start="ask0", anywhere=edges)
+    begun = time.process_time()
+    found = analyse(spec)
+    assert time.process_time() - begun < 1
+    assert (found.findings, found.leaving_nodes) == ((), 240)

@@ -5,23 +5,29 @@ from collections.abc import Sequence
 
 import pytest
 
+from subterra_api.digest import procedure_digest
+from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.messages import Evaluation
-from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
 from subterra_core.procedure.graph import Graph, Path
-from subterra_jobs.dialogue.anywhere_paths import anywhere_hops, leave, leaving_points
+from subterra_core.procedure.template import render
+from subterra_jobs.dialogue.anywhere_paths import anywhere_hops, leave, leaves_at, leaving_points
 from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
 from subterra_jobs.evaluate.analysis.anywhere_rows import anywhere_rows
+from subterra_jobs.evaluate.analysis.summary import summarise
 from subterra_jobs.evaluate.judge.alignment import LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.results import Result
 from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
+from subterra_jobs.evaluate.report.html import render_html
+from subterra_jobs.evaluate.report.report import Evaluated, build_report
 from subterra_jobs.evaluate.scenarios.build import LEAVES, build_scenarios, customer_goals
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.orchestrator_agent import NO_OTHER, possible_edges, routing_request
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
-from subterra_testkit.runs.generation_inputs import example
+from subterra_testkit.runs.generation_inputs import TRAVEL_1, example
 
 GRAPH = Graph(example("delivery"))
 LABELLER = RuleLabeller(GRAPH)
@@ -95,11 +101,7 @@ def played(scenario: Scenario, replies: Sequence[str]) -> Result:
 
 def words_along(path: Path) -> list[str]:
     rng = random.Random(1)
-    return [
-        rng.choice(GRAPH.nodes[node].examples).replace("{{day}}", "Monday").replace("{{place}}", "porch")
-        for node in path
-        if GRAPH.nodes[node].role == "agent"
-    ]
+    return [render(rng.choice(GRAPH.nodes[node].examples), VALUES) for node in path if GRAPH.nodes[node].role == "agent"]
 
 
 def scenario(path: Path) -> Scenario:
@@ -145,3 +147,30 @@ def test_an_orchestrator_is_asked_whether_the_customer_leaves_at_every_turn_wher
     assert [edge.to for edge in edges] == ["ask_change", "handover", "ask_cancel"]
     request = routing_request(GRAPH.nodes["order"], edges, {}, [{"role": "user", "content": "A person!"}])
     assert f"1. {NO_OTHER}\n2. The customer asks for a person." in request.messages[0]["content"]
+
+
+def ignoring(path: Path) -> list[str]:
+    """Replies of an agent that never leaves its flowchart: after a request it does the node's own next step."""
+    replies: list[str] = []
+    for position, node in enumerate(path):
+        if leaves_at(GRAPH, path, position):
+            return [*replies, *words_along((GRAPH.nodes[node].next[0].to,))]
+        replies += words_along((node,))
+    return replies
+
+
+def test_an_agent_that_ignores_every_request_is_conformant_elsewhere_and_its_report_says_where_it_fails() -> None:
+    inputs = CompileInputs.model_validate({"procedureRef": {"name": "delivery"}, "evaluation": {"scenarios": 60, "seed": 7}})
+    run = resolve(inputs, GRAPH.spec, procedure_digest(GRAPH.spec), TRAVEL_1, store="file:///nowhere")
+    cast = build_scenarios(GRAPH, settings(60))
+    arms = {"candidate": [played(each, ignoring(each.path)) for each in cast]}
+    leaving = [bool(anywhere_hops(GRAPH, each.path)) for each in cast]
+    assert [not result.conformant for result in arms["candidate"]] == leaving
+    report = build_report(Evaluated(run, GRAPH, arms, summarise(arms, 7), {"run": "r"}))
+    rows = {row["to"]: row for row in report["anywhere"]}
+    assert [(row["honoured"], row["unasked"]) for row in rows.values()] == [(0, 0), (0, 0)]
+    assert sum(row["of"] for row in rows.values()) == sum(leaving)
+    page = render_html(report, GRAPH, arms)
+    assert "<h3>Anywhere edges</h3>" in page
+    assert f"0 of {rows['handover']['of']}" in page
+    assert "(anywhere) → handover" in page

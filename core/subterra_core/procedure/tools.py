@@ -49,7 +49,7 @@ def learned_on_edges(spec: ProcedureSpec, node: Node) -> list[frozenset[str]]:
     tools = tools_by_name(spec)
     own = tools.get(node.tool or "") if node.role == "tool" else None
     by_outcome = {tool.outcome: tool for tool in spec.tools if tool.outcome}
-    decided = by_outcome.get(node.fact) if node.decided_by == "fact" else None
+    decided = by_outcome.get(node.fact) if node.decided_by == "fact" and node.fact else None
     learned: frozenset[str] = frozenset()
     if own is not None:
         learned = frozenset([own.outcome] if own.outcome else own.results)

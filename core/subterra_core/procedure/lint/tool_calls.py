@@ -123,7 +123,7 @@ def _check_outcome(outcome: Variable, where: str, field: str) -> Iterator[Findin
 
 def _check_no_call(node: Node, where: str, field: str) -> Iterator[Finding]:
     if node.tool is not None:
-        yield error(where, f"{field}.tool", f"names a tool, but its role is not tool", "set role: tool, or remove tool")
+        yield error(where, f"{field}.tool", "names a tool, but its role is not tool", "set role: tool, or remove tool")
     if node.arguments:
         yield error(where, f"{field}.arguments", "has arguments, but its role is not tool", "set role: tool, or remove them")
 

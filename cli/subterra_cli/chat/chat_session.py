@@ -106,7 +106,7 @@ class ChatSession:
         try:
             message = response.json()["choices"][0]["message"]
             if "content" not in message and not message.get("tool_calls"):
-                raise KeyError("content")  # noqa: TRY301
+                raise KeyError("content")
         except (ValueError, LookupError, TypeError):
             raise ServerFailedError(
                 f"what answers for CompiledAgent {self.model} is no chat completions API; it sent {response.text[:100]!r}"

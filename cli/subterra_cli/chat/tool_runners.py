@@ -25,7 +25,9 @@ def tool_runner(spec: ProcedureSpec, source: str | None, ask: Callable[[str], st
     """
     if source is None:
         if ask is None:
-            raise CommandError("The agent calls tools, and nobody is there to say what they return: pass --tools FILE.py or --tools URL")
+            raise CommandError(
+                "The agent calls tools, and nobody is there to say what they return: pass --tools FILE.py or --tools URL"
+            )
         return _person(ask)
     if source.startswith(("http://", "https://")):
         return _endpoint(source)

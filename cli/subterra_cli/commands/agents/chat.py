@@ -25,8 +25,8 @@ Tools = Annotated[
     typer.Option(
         "--tools",
         metavar="FILE.py|URL",
-        help="Who runs the tools that the agent calls: functions of a Python file by their names, or an endpoint that takes POST with "
-        "name and arguments. Without it, each call is shown and you write its result.",
+        help="Who runs the tools that the agent calls: functions of a Python file by their names, or an endpoint that takes POST "
+        "with name and arguments. Without it, each call is shown and you write its result.",
     ),
 ]
 
@@ -70,7 +70,9 @@ def _parsed(options: list[str]) -> dict[str, str]:
         raise typer.BadParameter(str(error), param_hint="--fact") from None
 
 
-def _talk(agent: str, target: "ClusterTarget", port: int | None, facts: dict[str, str], tools: str | None, interactive: bool) -> None:
+def _talk(
+    agent: str, target: "ClusterTarget", port: int | None, facts: dict[str, str], tools: str | None, interactive: bool
+) -> None:
     from subterra_cli.chat.chat_session import ChatSession, ServerFailedError
     from subterra_cli.chat.served_agent import find_served_agent
     from subterra_cli.chat.terminal import HOW_TO_END, converse, customer_lines, note

@@ -194,14 +194,17 @@ def _check_value(
 
 
 def _check_literal(text: str, parameter: ToolParameter, where: str, field: str) -> Iterator[Finding]:
-    try:
-        if str(json_value(parameter.type, text)).lower() != text.lower():
-            raise ValueError(text)
-    except ValueError:
+    if not _is_literal(parameter.type, text):
         yield error(where, field, f"{text!r} is no {parameter.type}", f"write a value of the type of {parameter.name}")
-        return
-    if parameter.enum and text not in parameter.enum:
+    elif parameter.enum and text not in parameter.enum:
         yield error(where, field, f"{parameter.name} is never {text!r}", f"use one of {', '.join(parameter.enum[:_LISTED])}")
+
+
+def _is_literal(kind: str, text: str) -> bool:
+    try:
+        return str(json_value(kind, text)).lower() == text.lower()
+    except ValueError:
+        return False
 
 
 def _misfit(variable: Variable, parameter: ToolParameter) -> tuple[str, str] | None:

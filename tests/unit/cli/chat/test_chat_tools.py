@@ -72,7 +72,11 @@ def test_a_function_that_raises_returns_its_error() -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("find_order = 1\n", "has no function for find_order, refund_order"), ("1/0\n", "ZeroDivisionError"), (None, "cannot be read")],
+    [
+        ("find_order = 1\n", "has no function for find_order, refund_order"),
+        ("1/0\n", "ZeroDivisionError"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_file_that_cannot_run_the_tools_is_refused_before_the_chat(tmp_path: Path, text: str | None, problem: str) -> None:
     file = tmp_path / "tools.py"
@@ -110,5 +114,5 @@ def test_the_person_is_asked_until_the_result_is_an_object() -> None:
 
 
 def test_without_anybody_to_run_the_tools_there_is_no_chat() -> None:
-    with pytest.raises(CommandError, match="pass --tools FILE.py or --tools URL"):
+    with pytest.raises(CommandError, match=r"pass --tools FILE\.py or --tools URL"):
         tool_runner(ORDERS, None, None)

@@ -131,10 +131,18 @@ def test_a_name_that_no_openai_client_takes_is_refused() -> None:
 
 def test_a_result_is_known_after_a_hub_that_decided_by_the_outcome_later() -> None:
     spec = content()
-    spec["nodes"].insert(3, {
-        "id": "thank", "role": "agent", "prompt": "Thank the customer for waiting.", "examples": ["Thank you for waiting."],
-        "decidedBy": "fact", "fact": "lookup", "next": node(spec, "look_up")["next"],
-    })
+    spec["nodes"].insert(
+        3,
+        {
+            "id": "thank",
+            "role": "agent",
+            "prompt": "Thank the customer for waiting.",
+            "examples": ["Thank you for waiting."],
+            "decidedBy": "fact",
+            "fact": "lookup",
+            "next": node(spec, "look_up")["next"],
+        },
+    )
     node(spec, "look_up").update(next=[{"to": "thank"}], decidedBy="customer", fact=None)
     assert findings(spec) == []
     node(spec, "thank")["prompt"] = "Say {{day}}."
@@ -168,7 +176,13 @@ def test_the_schema_is_that_of_an_openai_function() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
-    [("string", "007", "007"), ("integer", "$1,250", 1250), ("integer", "-3", -3), ("number", "2.5", 2.5), ("boolean", "True", True)],
+    [
+        ("string", "007", "007"),
+        ("integer", "$1,250", 1250),
+        ("integer", "-3", -3),
+        ("number", "2.5", 2.5),
+        ("boolean", "True", True),
+    ],
 )
 def test_a_text_becomes_a_value_of_the_parameters_type(kind: str, text: str, value: object) -> None:
     assert json_value(kind, text) == value

@@ -1,37 +1,20 @@
 """An agent with tools is trained on the text that vLLM serves: its calls are learnt, their results are not."""
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import Qwen2Tokenizer
-from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
 
-from subterra_cli.files.lint_report import load_spec
-from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.tools import function_lines, function_schemas
-from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
-from subterra_jobs.dialogue.tool_calls import with_calls
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 from subterra_jobs.train.tokenized_dataset import IGNORED, encode, read_conversations
-from subterra_testkit.repository import ROOT
+from subterra_testkit.runs.tool_agent import ORDERS, refund_conversation
 from subterra_testkit.runs.training_inputs import write_jsonl
 
-ORDERS = load_spec(ROOT / "examples/orders/procedure.yaml")
-GRAPH = Graph(ORDERS)
-PATH = ("greet", "number", "look_up", "tell", "after", "announce", "pay_back", "refunded")
-VALUES = {"order": "482193", "lookup": "ok", "state": "on its way", "day": "Friday", "total": "$88", "refund": "ok"}
 TOKENIZER: Qwen2Tokenizer = scratch_tokenizer(["Where is my order?"], ORDERS.system_prompt, function_lines(ORDERS))
-
-
-def conversation() -> list[dict[str, Any]]:
-    """A refund, with its two calls."""
-    said = scripted_utterances(GRAPH, PATH, VALUES, random.Random(1))
-    turns = [["greet"], ["number"], ["look_up", "tell"], ["after"], ["announce", "pay_back", "refunded"]]
-    return with_calls(GRAPH, chat_messages(ORDERS.system_prompt, None, said), turns, VALUES)[0]
 
 
 def rendered(messages: list[dict[str, Any]], *, ask: bool = False, tools: Any = None) -> str:
@@ -45,18 +28,18 @@ def learnt(messages: list[dict[str, Any]]) -> str:
 
 
 def test_calls_and_words_are_learnt_and_results_are_not():
-    text = learnt(conversation())
+    text = learnt(refund_conversation())
     assert '<tool_call>\n{"name": "find_order", "arguments": {"order_number": "482193"}}\n</tool_call><|im_end|>' in text
     assert '{"name": "refund_order", "arguments": {"order_number": "482193", "amount": 88}}' in text
     assert "Friday" in text, "what the agent says of a result is its words"
     assert "tool_response" not in text
     assert '"day"' not in text
     assert "<tools>" not in text
-    assert text.count("<|im_end|>") == sum(each["role"] == "assistant" for each in conversation())
+    assert text.count("<|im_end|>") == sum(each["role"] == "assistant" for each in refund_conversation())
 
 
 def test_every_request_of_the_conversation_is_a_prefix_of_the_training_text():
-    messages = conversation()
+    messages = refund_conversation()
     whole = rendered(messages)
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
@@ -65,33 +48,18 @@ def test_every_request_of_the_conversation_is_a_prefix_of_the_training_text():
 
 def test_the_clients_own_list_of_tools_changes_no_byte():
     assert (
-        rendered(conversation(), tools=function_schemas(ORDERS)) == rendered(conversation(), tools=[]) == rendered(conversation())
+        rendered(refund_conversation(), tools=function_schemas(ORDERS))
+        == rendered(refund_conversation(), tools=[])
+        == rendered(refund_conversation())
     )
 
 
 def test_arguments_as_text_and_as_an_object_render_alike():
-    messages = conversation()
+    messages = refund_conversation()
     for message in messages:
         for call in message.get("tool_calls", ()):
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    assert rendered(messages) == rendered(conversation())
-
-
-def test_vllms_parser_reads_the_call_that_is_trained():
-    messages = conversation()
-    parser = Hermes2ProToolParser(TOKENIZER)
-    text = learnt(messages)
-    for said in text.split("<|im_end|>"):
-        found = parser.extract_tool_calls(said, None)  # type: ignore[arg-type]
-        if "<tool_call>" in said:
-            [call] = found.tool_calls
-            expected = next(
-                m for m in messages if m.get("tool_calls") and m["tool_calls"][0]["function"]["name"] == call.function.name
-            )
-            assert json.loads(call.function.arguments) == json.loads(expected["tool_calls"][0]["function"]["arguments"])
-            assert (found.content or "").strip() == expected["content"]
-            again = [{"role": "assistant", "content": found.content, "tool_calls": expected["tool_calls"]}]
-            assert rendered(again).endswith(f"<|im_start|>assistant\n{said}<|im_end|>\n"), "a client sends the call back as it came"
+    assert rendered(messages) == rendered(refund_conversation())
 
 
 @pytest.mark.parametrize("role", ["user", "assistant", "tool", "system"])

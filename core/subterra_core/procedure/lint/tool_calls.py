@@ -35,6 +35,8 @@ def check_results_known(spec: ProcedureSpec, unknown: Mapping[str, Set[str]]) ->
     """Errors for arguments that the agent may not know yet, and for results that are used before a tool returned them."""
     results = {variable.name for variable in spec.variables if variable.visibility == "result"}
     context = {variable.name for variable in spec.variables if variable.visibility == "context"}
+    if not results and not spec.tools:
+        return
     for node, where, field in located_nodes(spec):
         for name in sorted((argument_variables(node) & unknown[node.id]) - context):
             index = next(i for i, argument in enumerate(node.arguments) if name in variables_of(argument.value))

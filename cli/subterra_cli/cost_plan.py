@@ -15,7 +15,7 @@ from subterra_cli.files.manifests import CompileRequest, SpendingCap
 from subterra_core.model_retirements import retired_models, retiring_models
 from subterra_core.pricing import TokenPrice, UnknownModelError
 from subterra_core.procedure.graph import Graph
-from subterra_core.provider_rules import provider_conflicts
+from subterra_core.provider_rules import provider_conflicts, tool_conflicts
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import cost_estimate as evaluation
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
@@ -58,7 +58,11 @@ class CostPlan:
 
 def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: date) -> CostPlan:
     """The cost with an empty store, where no response is cached. Raises CommandError."""
-    if conflicts := (*provider_conflicts(request.inputs), *retired_models(request.inputs, today)):
+    if conflicts := (
+        *provider_conflicts(request.inputs),
+        *tool_conflicts(request.inputs, has_tools=bool(request.procedure.tools)),
+        *retired_models(request.inputs, today),
+    ):
         raise CommandError("\n".join(f"{request.name}: {conflict}" for conflict in conflicts))
     write = generation_of(request.inputs.generation, request.inputs.base_model.kind)
     judge = evaluation_of(request.inputs.evaluation)

@@ -42,6 +42,13 @@ def provider_conflicts(inputs: CompileInputs) -> tuple[str, ...]:
     return (*_judge_conflicts(inputs), *_baseline_conflicts(inputs.evaluation))
 
 
+def tool_conflicts(inputs: CompileInputs, *, has_tools: bool) -> tuple[str, ...]:
+    """Reasons to reject these settings for a procedure with tools, each with its field and fix."""
+    if not has_tools or not inputs.evaluation.baselines:
+        return ()
+    return ("evaluation.baselines: baselines cannot call the tools of the procedure, so they cannot be compared; remove them",)
+
+
 def _judge_conflicts(inputs: CompileInputs) -> Iterator[str]:
     settings, teacher = inputs.evaluation, inputs.generation.teacher
     if settings.judge.name == SCRIPTED:

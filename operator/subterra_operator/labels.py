@@ -28,6 +28,7 @@ SUSPENDED_BY_OPERATOR = f"{GROUP}/suspended"
 ARTIFACT_KEYS = f"{GROUP}/artifact-keys"
 PROCEDURE_DIGEST = f"{GROUP}/procedure-digest"
 BANNER = f"{GROUP}/banner"
+TOOLS = f"{GROUP}/tools"
 
 # Annotations on served versions
 

@@ -376,6 +376,8 @@ class CompileRunStatus(StatusModel):
     """Current stage and its progress, for `kubectl get`."""
     procedure_digest: str | None = None
     """Digest of the procedure being compiled; see the Procedure's status.digest."""
+    tools: bool | None = None
+    """Whether the procedure has tools, so that its model is served with vLLM's tool parser; absent if it has none."""
     retry_at: str | None = None
     """Value of the `subterra.dev/retry-at` annotation that was last acted on."""
     stages: Annotated[tuple[StageStatus, ...], Field(max_length=8)] = ()

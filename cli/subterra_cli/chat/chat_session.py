@@ -1,8 +1,10 @@
 """A conversation with a served agent over its OpenAI-compatible API."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -10,7 +12,9 @@ from subterra_cli.cluster import ClusterAccessError
 from subterra_cli.errors import CommandError
 from subterra_jobs.dialogue.prompt_blocks import GREETING_REQUEST
 
-Message = dict[str, str]
+Message = dict[str, Any]
+MAX_CALLS = 16
+"""Tool calls in one turn; an agent that calls more is stuck."""
 MAX_CHARACTERS = 10_000
 """Longest line that is sent. People type less; more is a file piped in by mistake."""
 _CONTEXT_LIMIT = re.compile(r"context length is (\d+)")
@@ -35,6 +39,12 @@ class ChatSession:
     timeout: float = 60.0
     context: str = ""
     """Facts about this customer, a line `name: value` each; the system message of every request."""
+    tools: Sequence[dict[str, Any]] = ()
+    """The procedure's tools, as requests have them."""
+    run_tool: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda name, arguments: {"error": "unknown tool"}
+    """Returns the result of a call."""
+    on_call: Callable[[str], None] = lambda text: None
+    """Called with each tool call and its result, as a line."""
 
     def greet(self) -> str:
         """The agent's first turn, before the customer says anything. Raises ServerFailedError and TooLongError."""
@@ -49,12 +59,32 @@ class ChatSession:
     def _request_reply(self, said: Sequence[Message]) -> str:
         chat = [*self.messages, *said]
         system = [GREETING_REQUEST | {"content": self.context}] if self.context or not chat else []
-        reply = self._reply_of(self._post([*system, *chat]))
-        self.messages = [*chat, {"role": "assistant", "content": reply}]
-        return reply
+        spoken: list[str] = []
+        for _ in range(MAX_CALLS):
+            message = self._message_of(self._post([*system, *chat]))
+            reply, calls = str(message.get("content") or ""), message.get("tool_calls") or []
+            spoken.append(reply.strip() if calls else reply)
+            if not calls:
+                self.messages = [*chat, {"role": "assistant", "content": reply}]
+                return " ".join(filter(None, spoken))
+            chat += [{"role": "assistant", "content": reply.strip(), "tool_calls": calls}, *map(self._result_of, calls)]
+        raise ServerFailedError(f"CompiledAgent {self.model} calls tools without end: {MAX_CALLS} calls in one turn")
+
+    def _result_of(self, call: dict[str, Any]) -> Message:
+        """The `tool` message for a call."""
+        name, given = str(call["function"]["name"]), str(call["function"]["arguments"] or "{}")
+        try:
+            arguments = json.loads(given)
+        except ValueError:
+            arguments = None
+        known = isinstance(arguments, dict)
+        result = self.run_tool(name, arguments) if known else {"error": "the arguments are not a JSON object"}
+        content = json.dumps(result, ensure_ascii=False)
+        self.on_call(f"{name} {given} → {content}")
+        return {"role": "tool", "tool_call_id": call.get("id"), "content": content}
 
     def _post(self, messages: Sequence[Message]) -> httpx.Response:
-        body = {"model": self.model, "messages": messages, "temperature": 0}
+        body = {"model": self.model, "messages": messages, "temperature": 0, **({"tools": [*self.tools]} if self.tools else {})}
         try:
             return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=self.timeout)
         except httpx.TimeoutException:
@@ -67,19 +97,21 @@ class ChatSession:
                 "its pod was replaced, or kubectl port-forward ended"
             ) from None
 
-    def _reply_of(self, response: httpx.Response) -> str:
+    def _message_of(self, response: httpx.Response) -> dict[str, Any]:
         if response.is_error:
             said = _error_message(response)
             if response.status_code in (400, 413) and _TOO_LONG.search(said):
                 raise TooLongError(_too_long(self.model, said))
             raise ServerFailedError(f"the server of CompiledAgent {self.model} answered {response.status_code}: {said}")
         try:
-            content = response.json()["choices"][0]["message"]["content"]
+            message = response.json()["choices"][0]["message"]
+            if "content" not in message and not message.get("tool_calls"):
+                raise KeyError("content")
         except (ValueError, LookupError, TypeError):
             raise ServerFailedError(
                 f"what answers for CompiledAgent {self.model} is no chat completions API; it sent {response.text[:100]!r}"
             ) from None
-        return str(content or "")
+        return dict(message)
 
 
 def _error_message(response: httpx.Response) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from subterra_cli.chat.chat_session import ChatSession, TooLongError
 from subterra_cli.errors import CommandError
+from subterra_core.drawing.graph_summary import clean
 
 ENDINGS = ("exit", "quit")
 HOW_TO_END = "An empty line, exit or Ctrl-D ends the conversation."
@@ -23,7 +24,7 @@ def is_interactive() -> bool:
 def note(*lines: str) -> None:
     """Shows lines that are no part of the conversation."""
     for line in lines:
-        typer.echo(line, err=True)
+        typer.echo(clean(line), err=True)
 
 
 def converse(session: ChatSession, lines: Iterable[str], *, greets: bool = True) -> None:
@@ -46,6 +47,14 @@ def customer_lines(interactive: bool) -> Iterator[str]:
         if not interactive:
             typer.echo(f"you: {line}")
         yield line
+
+
+def asked(question: str) -> str | None:
+    """What the person answers; `None` at the end of the input."""
+    try:
+        return input(clean(question)).strip()
+    except EOFError:
+        return None
 
 
 def _typed() -> str:

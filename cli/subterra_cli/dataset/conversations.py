@@ -14,7 +14,7 @@ from subterra_cli.errors import CommandError
 from subterra_core.drawing.graph_summary import clean
 
 SPLITS = {"train": ("train",), "heldout": ("heldout",), "all": ("train", "heldout")}
-_SPEAKERS = {"system": "system", "user": "customer", "assistant": "agent"}
+_SPEAKERS = {"system": "system", "user": "customer", "assistant": "agent", "tool": "tool"}
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,10 @@ class DatasetConversation:
     """A conversation with its entry in labels.jsonl."""
 
     split: str
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     label: dict[str, Any]
+    tools: tuple[dict[str, Any], ...] = ()
+    """The list of tools in its row, if the procedure has any."""
 
     @property
     def path(self) -> list[str]:
@@ -32,7 +34,11 @@ class DatasetConversation:
 
     def data(self) -> dict[str, Any]:
         """The conversation as JSON data."""
-        return {**self.label, "split": self.split, "messages": self.messages}
+        return {**self.label, "split": self.split, **self.row()}
+
+    def row(self) -> dict[str, Any]:
+        """The row that other trainers read."""
+        return {"messages": self.messages, **({"tools": [*self.tools]} if self.tools else {})}
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def read_conversations(dataset: Dataset, wanted: ConversationFilter) -> list[Dat
     """The conversations that ``wanted`` selects, in the order of the dataset."""
     labels = {label["id"]: label for label in dataset.rows("labels.jsonl")}
     conversations = [
-        DatasetConversation(split, row["messages"], labels[row["id"]])
+        DatasetConversation(split, row["messages"], labels[row["id"]], tuple(row.get("tools", ())))
         for split in SPLITS[wanted.split]
         for row in dataset.rows(f"{split}.jsonl")
     ]
@@ -69,8 +75,15 @@ def parse_edge(text: str) -> tuple[str, str]:
 
 
 def export_rows(conversations: Sequence[DatasetConversation], form: str, file: str) -> None:
-    """Writes a row ``{"messages": [{"role", "content"}, …]}`` per conversation; ``file`` - is standard output."""
-    rows = [{"messages": conversation.messages} for conversation in conversations]
+    """Writes a row ``{"messages": [{"role", "content"}, …]}`` per conversation, with ``tools`` where there are any.
+
+    ``file`` - is standard output.
+    """
+    rows = [conversation.row() for conversation in conversations]
+    if form == "parquet" and any(conversation.tools for conversation in conversations):
+        raise CommandError(
+            "Conversations with tool calls have no fixed columns, so they are not written as Parquet; use --format jsonl"
+        )
     if form == "parquet" and file == "-":
         raise CommandError("Parquet cannot be written to standard output; pass a file with -o")
     try:
@@ -101,8 +114,14 @@ def conversation_lines(conversations: Iterable[DatasetConversation]) -> Iterator
         turns = conversation.label.get("turns") or [[] for _ in conversation.messages[1:]]
         width = max(map(len, map(", ".join, turns)), default=0)
         for message, nodes in zip(conversation.messages, [[], *turns], strict=True):
-            yield f"  {', '.join(nodes):{width}}  {_SPEAKERS[message['role']]:8}  {clean(' '.join(message['content'].split()))}"
+            yield f"  {', '.join(nodes):{width}}  {_SPEAKERS[message['role']]:8}  {clean(_words(message))}"
         yield ""
+
+
+def _words(message: dict[str, Any]) -> str:
+    """The words of a message on one line, with its tool calls."""
+    calls = [f"[{call['function']['name']} {call['function']['arguments']}]" for call in message.get("tool_calls", ())]
+    return " ".join([*str(message["content"] or "").split(), *calls])
 
 
 def _header_lines(conversation: DatasetConversation) -> Iterator[str]:

@@ -7,7 +7,7 @@ from subterra_core.drawing.graph_summary import clean
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
-from subterra_jobs.generate.dataset import label_row
+from subterra_jobs.generate.dataset import chat_row, label_row
 from subterra_jobs.generate.sample.example_prompts import ExamplePrompt
 from subterra_jobs.generate.sample.sample_run import Sample, SampledConversation
 from subterra_jobs.generate.write.writer import messages
@@ -22,7 +22,7 @@ def conversation_data(graph: Graph, sampled: SampledConversation) -> dict[str, A
     """The conversation as JSON data, with `messages` and labels as in the dataset if it was written to its end."""
     conversation = sampled.conversation
     spec = conversation.spec
-    label = label_row(conversation) if conversation.written else {"id": spec.id, "path": spec.path, "values": spec.values}
+    label = label_row(conversation, graph) if conversation.written else {"id": spec.id, "path": spec.path, "values": spec.values}
     words = [_count(text) for _, _, text in _turns(graph, conversation)]
     return label | {
         "messages": _messages(graph, conversation),
@@ -146,10 +146,10 @@ def _decisions(conversation: Conversation) -> list[tuple[str, str, str]]:
     return [(path[decision.position], path[decision.position + 1], guess) for decision, guess in read]
 
 
-def _messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
+def _messages(graph: Graph, conversation: Conversation) -> list[dict[str, Any]]:
     """As in the dataset; of a conversation that was dropped on its way, what was said so far."""
     if conversation.written:
-        return messages(graph, conversation)
+        return list(chat_row(graph, conversation)["messages"])
     return [{"role": CHAT_ROLE[role], "content": text} for role, _, text in _turns(graph, conversation)]
 
 

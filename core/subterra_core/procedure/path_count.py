@@ -46,8 +46,8 @@ class _Walks(NamedTuple):
         shortest, longest = min(self.shortest, other.shortest), max(self.longest, other.longest)
         return _Walks(self.number + other.number, shortest, longest)
 
-    def step(self, turns: int) -> "_Walks":
-        return _Walks(self.number, self.shortest + turns, self.longest + turns)
+    def step(self) -> "_Walks":
+        return _Walks(self.number, self.shortest + 1, self.longest + 1)
 
 
 _Frontier = dict[Step, _Walks]
@@ -91,7 +91,7 @@ class _PathCounter:
         """Moves all walks one step forward and returns those that stay in the loop."""
         staying, loops = _Frontier(), self.graph.loop
         for step, walks in frontier.items():
-            edges = self.graph.open_edges(step)
+            edges, stepped = self.graph.open_edges(step), (walks, walks.step())
             if not self.graph.nodes[step.node].next:
                 self.ends = self.ends.merge(walks)
             elif not edges:
@@ -99,7 +99,7 @@ class _PathCounter:
             for edge in edges:
                 self.taken.add((step.node, edge.to))
                 onward, target = self.graph.take(step, edge), loops[edge.to]
-                onward_walks = walks.step(self._turns[edge.to])
+                onward_walks = stepped[self._turns[edge.to]]
                 into = staying if target == loop else self.waiting[target]
                 known = into.get(onward)
                 into[onward] = known.merge(onward_walks) if known else onward_walks

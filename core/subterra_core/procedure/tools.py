@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Tool, ToolParameter
+from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Tool, ToolParameter
 from subterra_core.procedure.template import variables_of
 
 SUCCESS = "ok"
@@ -48,21 +48,17 @@ def learned_on_edges(spec: ProcedureSpec, node: Node) -> list[frozenset[str]]:
     """
     tools = tools_by_name(spec)
     own = tools.get(node.tool or "") if node.role == "tool" else None
-    by_outcome = {tool.outcome: tool for tool in spec.tools if tool.outcome}
-    decided = by_outcome.get(node.fact) if node.decided_by == "fact" else None
-    learned: frozenset[str] = frozenset()
-    if own is not None:
-        learned = frozenset([own.outcome] if own.outcome else own.results)
-    succeeded = frozenset(decided.results) if decided else frozenset()
-    return [learned | (succeeded if _only_success(node, edge, spec) else frozenset()) for edge in node.next]
+    learned = frozenset(([own.outcome] if own.outcome else own.results) if own else ())
+    succeeded = frozenset(name for tool in spec.tools if tool.outcome and tool.outcome == node.fact for name in tool.results)
+    if node.decided_by != "fact" or not succeeded:
+        return [learned] * len(node.next)
+    rest = _values_that_no_edge_names(spec, node)
+    return [learned | (succeeded if (set(edge.values) or rest) == {SUCCESS} else frozenset()) for edge in node.next]
 
 
-def _only_success(node: Node, edge: Edge, spec: ProcedureSpec) -> bool:
-    """Whether the outcome that decides at `node` is a success wherever `edge` is taken."""
-    named = {value for each in node.next for value in each.values}
+def _values_that_no_edge_names(spec: ProcedureSpec, node: Node) -> set[str]:
     possible = next((variable.values for variable in spec.variables if variable.name == node.fact), ())
-    taking = set(edge.values) or set(possible) - named
-    return taking == {SUCCESS}
+    return set(possible).difference(*(edge.values for edge in node.next))
 
 
 def function_schema(tool: Tool) -> dict[str, Any]:

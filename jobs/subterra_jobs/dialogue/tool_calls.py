@@ -136,6 +136,28 @@ def marked(messages: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(filter(None, parts))
 
 
+def words_only(chat: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
+    """A chat as its customer reads it, who sees no calls."""
+    return [{"role": message["role"], "content": spoken(message["content"])} for message in chat]
+
+
+def with_details(chat: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
+    """A chat for a judge: calls in brackets in their place, with arguments and results."""
+    return [{"role": message["role"], "content": _detailed(message)} for message in chat]
+
+
+def _detailed(message: Mapping[str, Any]) -> str:
+    parts: list[str] = []
+    results = {each["tool_call_id"]: each["content"] for each in message.get("messages") or () if each["role"] == "tool"}
+    for each in message.get("messages") or ():
+        if each["role"] == "assistant":
+            parts.append(str(each.get("content") or "").strip())
+            for call in each.get("tool_calls") or ():
+                called = f"{call['function']['name']} {call['function']['arguments']}"
+                parts.append(f"(tool call {called} returned {results.get(call['id'], 'nothing')})")
+    return " ".join(filter(None, parts)) or str(message["content"])
+
+
 def with_messages(chat: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
     """A chat as a client sends it: each reply of the agent that called tools as its messages."""
     sent: list[ChatMessage] = []

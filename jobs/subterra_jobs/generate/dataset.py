@@ -48,8 +48,8 @@ def write_dataset(
         "dropped": len(drop_reasons),
         "droppedFor": count_drop_reasons(drop_reasons),
     }
-    _write_jsonl(output / "train.jsonl", (_chat_row(graph, conversation) for conversation in train))
-    _write_jsonl(output / "heldout.jsonl", (_chat_row(graph, conversation) for conversation in held_out))
+    _write_jsonl(output / "train.jsonl", (chat_row(graph, conversation) for conversation in train))
+    _write_jsonl(output / "heldout.jsonl", (chat_row(graph, conversation) for conversation in held_out))
     _write_jsonl(output / "labels.jsonl", (label_row(conversation, graph) for conversation in accepted))
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.to_dict()}, indent=1) + "\n")
     audited = audit.to_dict(graph) | ({} if agent is None else {"agent": agent.to_dict()})
@@ -86,7 +86,7 @@ def _listed(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
-def _chat_row(graph: Graph, conversation: Conversation) -> dict[str, Any]:
+def chat_row(graph: Graph, conversation: Conversation) -> dict[str, Any]:
     """A row of chat messages; with tools also their list, so that any chat template can render it."""
     said = messages(graph, conversation)
     if not graph.spec.tools:

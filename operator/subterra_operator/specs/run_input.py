@@ -6,7 +6,7 @@ from typing import Any
 
 from subterra_api.job_contract.artifacts import ArtifactKeys
 from subterra_api.job_contract.messages import RunInput
-from subterra_operator.labels import ARTIFACT_KEYS, BANNER, PROCEDURE_DIGEST, RUN_LABEL, annotations_of
+from subterra_operator.labels import ARTIFACT_KEYS, BANNER, PROCEDURE_DIGEST, RUN_LABEL, TOOLS, annotations_of
 from subterra_operator.resources import Object
 from subterra_operator.specs.pod import new_object, owner_reference, truncate_name
 
@@ -22,6 +22,8 @@ def input_config_map(run: Mapping[str, Any], frozen: RunInput) -> Object:
     annotations = {ARTIFACT_KEYS: json.dumps(frozen.keys.dump(), sort_keys=True), PROCEDURE_DIGEST: frozen.procedure_digest}
     if frozen.banner:
         annotations[BANNER] = frozen.banner
+    if frozen.procedure.tools:
+        annotations[TOOLS] = "true"
     result = new_object("ConfigMap", namespace, input_name(name), {RUN_LABEL: name}, annotations)
     result["metadata"]["ownerReferences"] = [owner_reference(run)]
     return result | {"immutable": True, "data": {"input.json": frozen.model_dump_json(by_alias=True)}}

@@ -20,6 +20,7 @@ ALLOWED_FLAGS = frozenset(
         "--disable-log-requests",
         "--disable-log-stats",
         "--dtype",
+        "--enable-auto-tool-choice",
         "--enable-chunked-prefill",
         "--enable-prefix-caching",
         "--enforce-eager",
@@ -39,6 +40,7 @@ ALLOWED_FLAGS = frozenset(
         "--seed",
         "--swap-space",
         "--tensor-parallel-size",
+        "--tool-call-parser",
         "--uvicorn-log-level",
     }
 )
@@ -54,6 +56,8 @@ _CPU_FLAGS: dict[BaseModelKind, list[str]] = {
     "bundled": ["--dtype", "bfloat16", "--enforce-eager"],
 }
 """Models of these kinds are served on CPUs, where the image has no compiler."""
+_TOOL_FLAGS = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+"""Makes `tool_calls` of the calls that a model writes; only for models of procedures with tools."""
 STARTUP_SECONDS = 600
 PROBE_SECONDS = 2
 DRAIN_SECONDS = 120
@@ -86,21 +90,23 @@ class Model:
     """Kind of the base model; those that are made for CPUs get flags for them."""
     max_length: int | None = None
     """Longest conversation in tokens; `None` leaves it to vLLM."""
+    tools: bool = False
+    """Whether it was trained to call tools."""
     container: str = "vllm"
     """The container's name; references share the pod with the candidate, so they need names of their own."""
     port: int = VLLM_PORT
 
 
-def model_of(inputs: CompileInputs, path: str, name: str) -> Model:
-    """The model that a run with these inputs produces."""
+def model_of(inputs: CompileInputs, path: str, name: str, *, tools: bool = False) -> Model:
+    """The model that a run with these inputs produces; `tools` if its procedure has any."""
     kind = inputs.base_model.kind
-    return Model(path, name, kind, training_of(inputs.training, kind).max_length)
+    return Model(path, name, kind, training_of(inputs.training, kind).max_length, tools)
 
 
 def reference_model(reference: Reference, index: int) -> Model:
     """A finished model that is served next to the candidate, named after its role, at one of the following ports."""
     role, kind = reference.role.lower(), reference.base_model.kind
-    return Model(reference.model_path, role, kind, reference.max_length, f"vllm-{role}", VLLM_PORT + 1 + index)
+    return Model(reference.model_path, role, kind, reference.max_length, reference.tools, f"vllm-{role}", VLLM_PORT + 1 + index)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -125,6 +131,7 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     if model.max_length:
         line += ["--max-model-len", str(model.max_length)]
     line += _CPU_FLAGS.get(model.kind, [])
+    line += _TOOL_FLAGS if model.tools else []
     return [*line, *arguments]
 
 

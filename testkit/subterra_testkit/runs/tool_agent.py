@@ -1,4 +1,4 @@
-"""A served agent with tools that knows its scenario: every turn as prescribed, or damaged in one way."""
+"""Conversations of the example with tools, and a served agent that has them: as prescribed, or damaged in one way."""
 
 import json
 import random
@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import CHAT_ROLE, chat_messages, scripted_utterances
 from subterra_jobs.dialogue.tool_calls import ChatMessage, with_calls
@@ -14,8 +15,20 @@ from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import ServedAgent
 from subterra_jobs.evaluate.simulate.tool_use import ToolBench
 from subterra_jobs.evaluate.simulate.vllm_client import VLLMClient
+from subterra_testkit.repository import ROOT
 
+ORDERS = load_spec(ROOT / "examples/orders/procedure.yaml")
+_PATH = ("greet", "number", "look_up", "tell", "after", "announce", "pay_back", "refunded")
+_VALUES = {"order": "482193", "lookup": "ok", "state": "on its way", "day": "Friday", "total": "$88", "refund": "ok"}
 Damage = Callable[[list[ChatMessage]], list[ChatMessage]]
+
+
+def refund_conversation() -> list[ChatMessage]:
+    """A refund, with its two calls; the first message is the system's."""
+    graph = Graph(ORDERS)
+    said = scripted_utterances(graph, _PATH, _VALUES, random.Random(1))
+    turns = [["greet"], ["number"], ["look_up", "tell"], ["after"], ["announce", "pay_back", "refunded"]]
+    return with_calls(graph, chat_messages(ORDERS.system_prompt, None, said), turns, _VALUES)[0]
 
 
 def prescribed_messages(graph: Graph, scenario: Scenario) -> list[ChatMessage]:

@@ -1,7 +1,7 @@
 """``subterra chat``."""
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,15 @@ Facts = Annotated[
         help="A fact about the customer; repeat for each. Facts are the procedure's variables with visibility: context.",
     ),
 ]
+Tools = Annotated[
+    str | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE.py|URL",
+        help="Who runs the tools that the agent calls: functions of a Python file by their names, or an endpoint that takes POST "
+        "with name and arguments. Without it, each call is shown and you write its result.",
+    ),
+]
 
 
 def chat(
@@ -29,6 +38,7 @@ def chat(
     context: Context = None,
     port: Port = None,
     fact: Facts = None,
+    tools: Tools = None,
 ) -> None:
     """Talk to a served agent. An empty line, exit, Ctrl-D or Ctrl-C ends the conversation.
 
@@ -36,13 +46,15 @@ def chat(
 
     With a fact about the customer: subterra chat zoom --fact plan=Pro
 
+    With tools: subterra chat orders --tools examples/orders/tools.py
+
     Without a terminal, each line of standard input is a turn: echo Hi | subterra chat travel
     """
     from subterra_cli.chat.terminal import FAREWELL, is_interactive, note
 
     facts, interactive = _parsed(fact or []), is_interactive()
     try:
-        _talk(agent, ClusterOptions(namespace, kubeconfig, context).target(), port, facts, interactive)
+        _talk(agent, ClusterOptions(namespace, kubeconfig, context).target(), port, facts, tools, interactive)
     except KeyboardInterrupt:
         typer.echo(err=True)
     if interactive:
@@ -58,7 +70,9 @@ def _parsed(options: list[str]) -> dict[str, str]:
         raise typer.BadParameter(str(error), param_hint="--fact") from None
 
 
-def _talk(agent: str, target: "ClusterTarget", port: int | None, facts: dict[str, str], interactive: bool) -> None:
+def _talk(
+    agent: str, target: "ClusterTarget", port: int | None, facts: dict[str, str], tools: str | None, interactive: bool
+) -> None:
     from subterra_cli.chat.chat_session import ChatSession, ServerFailedError
     from subterra_cli.chat.served_agent import find_served_agent
     from subterra_cli.chat.terminal import HOW_TO_END, converse, customer_lines, note
@@ -69,18 +83,36 @@ def _talk(agent: str, target: "ClusterTarget", port: int | None, facts: dict[str
         served = find_served_agent(ResourceReader(target), agent)
     command = ["subterra", "chat", agent, *target.flags(), *(["--port", str(port)] if port else [])]
     message = _system_message(served, facts, command)
+    with exit_on_error(2):
+        settings = _tool_settings(served, tools, interactive)
     with exit_on_error(1), port_forward(target, agent, port or served.port) as url:
         note(*banner_lines(served))
         if interactive:
             note(HOW_TO_END if served.speaks_first else f"You speak first. {HOW_TO_END}")
         try:
-            converse(ChatSession(url, agent, context=message), customer_lines(interactive), greets=served.speaks_first)
+            converse(ChatSession(url, agent, context=message, **settings), customer_lines(interactive), greets=served.speaks_first)
         except ServerFailedError as error:
             pods = f"{shlex.join(target.flags())} -l subterra.dev/agent={agent}"
             raise ClusterAccessError(
                 f"{error}.\nSee its pods with: kubectl get pods {pods}\nand its log with: kubectl logs {pods} -c vllm\n"
                 "Then start the chat again; this conversation is lost."
             ) from None
+
+
+def _tool_settings(served: "ServedAgent", source: str | None, interactive: bool) -> dict[str, Any]:
+    """The settings of a session with an agent that calls tools; none for others. Raises CommandError."""
+    from subterra_cli.chat.terminal import asked, note
+    from subterra_cli.chat.tool_runners import tool_runner
+    from subterra_cli.errors import CommandError
+    from subterra_core.procedure.tools import function_schemas
+
+    if served.spec is None or not served.spec.tools:
+        if source is not None:
+            why = "its procedure has no tools" if served.spec else f"{served.why_unchecked}, so its tools are not known"
+            raise CommandError(f"--tools {source}: {why}; leave the option out")
+        return {}
+    runner = tool_runner(served.spec, source, asked if interactive else None)
+    return {"tools": function_schemas(served.spec), "run_tool": runner, "on_call": lambda text: note(f"[{text}]")}
 
 
 def _system_message(served: "ServedAgent", facts: dict[str, str], command: list[str]) -> str:

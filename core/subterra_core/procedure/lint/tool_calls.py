@@ -35,6 +35,8 @@ def check_results_known(spec: ProcedureSpec, unknown: Mapping[str, Set[str]]) ->
     """Errors for arguments that the agent may not know yet, and for results that are used before a tool returned them."""
     results = {variable.name for variable in spec.variables if variable.visibility == "result"}
     context = {variable.name for variable in spec.variables if variable.visibility == "context"}
+    if not results and not spec.tools:
+        return
     for node, where, field in located_nodes(spec):
         for name in sorted((argument_variables(node) & unknown[node.id]) - context):
             index = next(i for i, argument in enumerate(node.arguments) if name in variables_of(argument.value))
@@ -123,7 +125,7 @@ def _check_outcome(outcome: Variable, where: str, field: str) -> Iterator[Findin
 
 def _check_no_call(node: Node, where: str, field: str) -> Iterator[Finding]:
     if node.tool is not None:
-        yield error(where, f"{field}.tool", f"names a tool, but its role is not tool", "set role: tool, or remove tool")
+        yield error(where, f"{field}.tool", "names a tool, but its role is not tool", "set role: tool, or remove tool")
     if node.arguments:
         yield error(where, f"{field}.arguments", "has arguments, but its role is not tool", "set role: tool, or remove them")
 
@@ -194,14 +196,17 @@ def _check_value(
 
 
 def _check_literal(text: str, parameter: ToolParameter, where: str, field: str) -> Iterator[Finding]:
-    try:
-        if str(json_value(parameter.type, text)).lower() != text.lower():
-            raise ValueError(text)
-    except ValueError:
+    if not _is_literal(parameter.type, text):
         yield error(where, field, f"{text!r} is no {parameter.type}", f"write a value of the type of {parameter.name}")
-        return
-    if parameter.enum and text not in parameter.enum:
+    elif parameter.enum and text not in parameter.enum:
         yield error(where, field, f"{parameter.name} is never {text!r}", f"use one of {', '.join(parameter.enum[:_LISTED])}")
+
+
+def _is_literal(kind: str, text: str) -> bool:
+    try:
+        return str(json_value(kind, text)).lower() == text.lower()
+    except ValueError:
+        return False
 
 
 def _misfit(variable: Variable, parameter: ToolParameter) -> tuple[str, str] | None:

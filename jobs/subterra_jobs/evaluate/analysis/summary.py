@@ -74,7 +74,8 @@ def tool_scores(results: Sequence[Result]) -> ToolScores | None:
 
 def _requests(result: Result) -> int:
     """Requests that a conversation took: a reply is one, and each tool call one more. The price is counted by requests."""
-    return sum(1 + sum(message["role"] == "tool" for message in reply.messages) for reply in result.conversation.replies)
+    said = [part for message in result.conversation.chat for part in message.get("messages") or ()]
+    return len(result.conversation.replies) + sum(part["role"] == "tool" for part in said)
 
 
 def mean_tokens(graph: Graph, results: Sequence[Result]) -> MeanTokens | None:

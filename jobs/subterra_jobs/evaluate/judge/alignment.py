@@ -149,20 +149,26 @@ def _agent_turn(
     graph: Graph, partial: _PartialAlignment, turn: LabelledTurn, runs: Sequence[_SpeakerRun]
 ) -> Iterator[_PartialAlignment]:
     """Extensions by an agent turn: the step that is due, or a deviation."""
-    due = {run.label.nodes for run in runs}
+    due = {spoken_nodes(graph, run.label.nodes) for run in runs}
     for rank, (cost, candidate) in enumerate(turn.with_costs()):
-        if candidate.nodes not in due:
+        said = spoken_nodes(graph, candidate.nodes)
+        if said not in due:
             if rank >= _DEVIATIONS:
                 continue
             deviation = _deviate(partial, runs[0], candidate, ILLEGAL_STEP_COST + cost)
             yield from (replace(deviation, position=then) for then in _next_customer_nodes(graph, candidate.nodes[-1]))
             continue
-        for run in (run for run in runs if run.label.nodes == candidate.nodes):
-            uttered = replace(partial, last_agent_nodes=candidate.nodes, labels=(*partial.labels, (Label(candidate.nodes, ()),)))
+        for run in (run for run in runs if spoken_nodes(graph, run.label.nodes) == said):
+            uttered = replace(partial, last_agent_nodes=candidate.nodes, labels=(*partial.labels, (Label(run.label.nodes, ()),)))
             yield _follow(uttered, run, cost)
     if not turn.candidates:
         deviation = _deviate(partial, runs[0], None, ILLEGAL_STEP_COST)
         yield from (replace(deviation, position=then) for then in _next_customer_nodes(graph, runs[0].label.nodes[-1]))
+
+
+def spoken_nodes(graph: Graph, nodes: Nodes) -> Nodes:
+    """The nodes at which something is said: tool calls are checked by themselves, whatever a labeller makes of them."""
+    return tuple(node for node in nodes if graph.nodes[node].role != "tool")
 
 
 def _follow(partial: _PartialAlignment, run: _SpeakerRun, cost: float) -> _PartialAlignment:

@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart_text, knowledge_text
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
+from subterra_jobs.dialogue.tool_calls import with_details
 from subterra_jobs.evaluate.judge.quotes import missing_quotes
 from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, UNCHALLENGED_CAP, Evidence, Judgement, Repeat
 from subterra_jobs.evaluate.judge.rubric import INSTRUCTION, LEVELS, PARTS, Part
@@ -174,7 +175,7 @@ def judgement_request(part: Part, system: str, scenario: Scenario, chat: ChatMes
     """Request for the scores of one conversation."""
     known = f"<known>\n{scenario.context}\n</known>" if part.informed and scenario.context else ""
     ask = "Judge the agent of this conversation" + (", who knew about the customer what stands in <known>." if known else ".")
-    text = "\n\n".join(filter(None, [known, numbered_transcript(chat), ask]))
+    text = "\n\n".join(filter(None, [known, numbered_transcript(with_details(chat)), ask]))
     return Request(system, ({"role": "user", "content": text},), ANSWER_TOKENS, part.schema)
 
 
@@ -188,7 +189,7 @@ def _parse_scores(part: Part, text: str, cut: str | None, conversation: Conversa
     except (ValueError, KeyError, TypeError) as error:
         raise BadAnswerError(f"The answer is not the JSON that was asked for ({type(error).__name__}).") from None
     for name, (_, why) in scored.items():
-        if wrong := missing_quotes(why.quotes, conversation.chat):
+        if wrong := missing_quotes(why.quotes, with_details(conversation.chat)):
             raise BadAnswerError(f"The conversation does not hold this quote of {name}, word for word in one turn: {wrong[0]!r}.")
         if not why.quotes:
             raise BadAnswerError(f"{name} has no quote from the conversation.")

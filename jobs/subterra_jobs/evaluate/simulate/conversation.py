@@ -18,7 +18,8 @@ NOT_STORED = "not in the store"
 class Conversation:
     """A finished or failed conversation. The field names are those of the stored records.
 
-    `chat` has alternating turns, with their single `messages` where tools were called; `error` says why the conversation failed, `lost` whether the agent's server is to blame.
+    `chat` has alternating turns, with their single `messages` where tools were called; `error` says why the conversation failed,
+    `lost` whether the agent's server is to blame.
     """
 
     chat: tuple[dict[str, Any], ...]

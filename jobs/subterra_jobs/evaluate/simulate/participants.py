@@ -66,6 +66,8 @@ def baseline_arms(run: RunInput, graph: Graph, pool: ClientPool) -> list[Arm]:
 
 def _baseline_arm(run: RunInput, graph: Graph, pool: ClientPool, index: int) -> Arm:
     baseline = run.evaluation.baselines[index]
+    if graph.spec.tools:
+        raise InvalidInputError(f"evaluation.baselines[{index}]: a baseline cannot call the procedure's tools; remove it")
     caller = pool.client(baseline.provider, f"evaluation.baselines[{index}].provider", f"baseline-{index}")
     agent = InContextAgent(graph.spec, caller) if baseline.kind == "InContext" else OrchestratorAgent(graph, caller)
     names = [f"{_KINDS[each.kind]} {each.provider.model}" for each in run.evaluation.baselines]

@@ -10,6 +10,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.path_variables import mentioned_on_path
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript, xml_block
+from subterra_jobs.dialogue.tool_calls import words_only
 from subterra_jobs.evaluate.scenarios.customer_profiles import GROUPS, REALISM, SATISFACTION, STYLES, ChallengeKind
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY
@@ -157,7 +158,7 @@ def customer_request(spec: ProcedureSpec, scenario: Scenario, chat: ChatMessages
         _profile_block(spec, scenario),
         _situation_block(spec, scenario, values),
         xml_block("wishes", goals),
-        numbered_transcript(chat),
+        numbered_transcript(words_only(chat)),
         _challenge_block(scenario, turn),
         reminder,
     ]

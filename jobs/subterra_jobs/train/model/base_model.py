@@ -13,7 +13,7 @@ from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 
 
 def load_tokenizer(uri: str, system_prompt: str, wordings: Sequence[str], tools: str = "") -> PreTrainedTokenizerBase:
-    """A new tokenizer for ``scratch``, otherwise the one in a local directory or on a hub; `tools` has a JSON line for each tool."""
+    """A new tokenizer for ``scratch``, else the one in a local directory or on a hub; `tools` has a JSON line for each tool."""
     if uri == SCRATCH:
         return scratch_tokenizer(wordings, system_prompt, tools)
     tokenizer = AutoTokenizer.from_pretrained(uri, trust_remote_code=False)

@@ -229,6 +229,7 @@ def target_of(run: Observed, status: CompileRunStatus) -> ServingTarget | None:
     if not status.artifacts.model or not status.artifacts.model_path:
         return None
     agent = labels_of(run)[AGENT_LABEL]
-    model = model_of(CompileInputs.model_validate(run["spec"]["inputs"]), status.artifacts.model_path, agent)
+    inputs = CompileInputs.model_validate(run["spec"]["inputs"])
+    model = model_of(inputs, status.artifacts.model_path, agent, tools=bool(status.tools))
     turns = status.scores.turns_per_conversation if status.scores else None
     return ServingTarget(model, status.artifacts.model, run["metadata"]["name"], turns)

@@ -39,6 +39,7 @@ def _reference(role: Role, run: Observed, digest: str, path: str, *, stored: boo
         base_model=BaseModelSource(uri=inputs.base_model.uri),
         max_length=model_of(inputs, path, role).max_length,
         **({"stored": True} if stored else {}),
+        **({"tools": True} if status_of(run).tools else {}),
     )
 
 

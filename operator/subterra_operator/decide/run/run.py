@@ -17,7 +17,7 @@ from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import FORMAT, judge
 from subterra_core.model_retirements import retired_models
 from subterra_core.node_pools import default_ranks
-from subterra_core.provider_rules import provider_conflicts
+from subterra_core.provider_rules import provider_conflicts, tool_conflicts
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import checked, describe_errors
 from subterra_operator.decide.retiring_models import retirement_condition
@@ -31,6 +31,7 @@ from subterra_operator.labels import (
     PROCEDURE_DIGEST,
     STAGE_LABEL,
     SUPERSEDED_BY,
+    TOOLS,
     annotation,
     annotations_of,
     labels_of,
@@ -73,7 +74,8 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
         problem = None if suspended else frozen.problem
         return _status_only(run, before, Blockers(problem=problem, suspended=suspended), now)
     recorded: dict[str, StageStatus] = {stage.name: stage for stage in before.stages}
-    context = RunContext(snapshot, spec, recorded, artifact_keys_of(frozen.input), settings, now, retry.new is not None)
+    tools = TOOLS in annotations_of(frozen.input)
+    context = RunContext(snapshot, spec, recorded, artifact_keys_of(frozen.input), settings, now, retry.new is not None, tools)
     return _run_stages(context, before, frozen)
 
 
@@ -159,6 +161,7 @@ def _recorded_results(before: CompileRunStatus, steps: list[StageStep], frozen: 
     update: dict[str, object] = {
         "procedure_digest": annotations_of(frozen)[PROCEDURE_DIGEST],
         "banner": annotations_of(frozen).get(BANNER),
+        "tools": TOOLS in annotations_of(frozen) or None,
         "usd": total_usd([step.status for step in steps]),
     }
     kinds = {"generate": "dataset", "train": "model", "evaluate": "report"}
@@ -206,7 +209,8 @@ def _rejection(
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
     unrunnable = dict.fromkeys(problem for stage in STAGES for problem in stage_problems(stage, spec, settings))
-    problems = [*provider_conflicts(spec.inputs), *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
+    conflicts = [*provider_conflicts(spec.inputs), *tool_conflicts(spec.inputs, has_tools=bool(procedure.get("tools")))]
+    problems = [*conflicts, *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
     if problems := [*problems, *retired_models(spec.inputs, now.date())]:
         return Reason.INVALID_SPEC, "; ".join(problems)
     return None

@@ -40,6 +40,8 @@ class RunContext:
     now: datetime
     retry: bool = False
     """Whether a person asked for another attempt at what failed."""
+    tools: bool = False
+    """Whether the procedure has tools."""
 
     @property
     def suspended(self) -> bool:
@@ -130,7 +132,8 @@ class _StagePlanner:
     def _models(self) -> tuple[Model, ...]:
         """The models that the evaluation compares, the candidate first."""
         spec = self.context.spec
-        candidate = model_of(spec.inputs, artifact_path("train", self.context.keys.model), CANDIDATE)
+        path = artifact_path("train", self.context.keys.model)
+        candidate = model_of(spec.inputs, path, CANDIDATE, tools=self.context.tools)
         served = (reference for reference in spec.references if not reference.stored)
         return (candidate, *(reference_model(reference, index) for index, reference in enumerate(served)))
 

@@ -15,7 +15,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart_text
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
 from subterra_jobs.dialogue.similarity.closest_examples import CandidateLabel
-from subterra_jobs.dialogue.tool_calls import merged
+from subterra_jobs.dialogue.tool_calls import merged, with_details
 from subterra_jobs.evaluate.judge.alignment import Alignment, LabelledTurn, align
 from subterra_jobs.evaluate.judge.call_conformance import with_calls_checked
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
@@ -100,7 +100,7 @@ def labeller_system_prompt(spec: ProcedureSpec) -> str:
 
 def labelling_request(system: str, chat: ChatMessages) -> Request:
     """Request for the steps of all turns."""
-    ask = f"{numbered_transcript(chat)}\n\nSay for each of the {len(chat)} turns which steps it takes."
+    ask = f"{numbered_transcript(with_details(chat))}\n\nSay for each of the {len(chat)} turns which steps it takes."
     return Request(system, ({"role": "user", "content": ask},), ANSWER_TOKENS, _SCHEMA)
 
 

@@ -35,17 +35,17 @@ async def seed_cluster(api: KubernetesApi, fleet: Iterable[Member]) -> None:
     """Creates all objects of the fleet."""
     for number in range(NAMESPACES):
         await ClusterNamespace(api, f"fleet-{number}").prepare(all_crds())
-    gate, done = asyncio.Semaphore(CONCURRENCY), 0
+    gate, done, members = asyncio.Semaphore(CONCURRENCY), 0, [*fleet]
 
     async def one(member: Member) -> None:
         nonlocal done
         async with gate:
             await _create_member(api, member)
         done += 1
-        if done % 100 == 0:
-            log(f"{done} agents created")
+        if done % max(1, len(members) // 10) == 0:
+            log(f"{done} of {len(members)} agents created")
 
-    await asyncio.gather(*(one(member) for member in fleet))
+    await asyncio.gather(*(one(member) for member in members))
 
 
 async def _create_member(api: KubernetesApi, member: Member) -> None:

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from subterra_core.monitoring.metric_table import Metric, metric
+from subterra_core.monitoring.metric import Metric
+from subterra_core.monitoring.metric_table import metric
 from subterra_operator.resources import Key
 
 REGISTRY = CollectorRegistry()

@@ -13,9 +13,11 @@ from subterra_operator import controller
 from subterra_operator.monitoring import pod_poller
 from subterra_operator.monitoring.series import REGISTRY
 from subterra_operator.resources import Object
+from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 
+RESYNC_SECONDS = 1.0
 ADDRESS = "127.87.0.2"
 """The pretended pod's address on this machine's loopback interface."""
 
@@ -58,32 +60,29 @@ def with_idle(agent: Object) -> float | None:
 
 
 async def test_an_agent_without_traffic_is_written_no_more_however_its_price_grows(
-    monkeypatch: pytest.MonkeyPatch, world: ClusterNamespace
+    monkeypatch: pytest.MonkeyPatch, quiet: ClusterNamespace
 ) -> None:
     for name in ("POLL_SECONDS", "PRICE_SECONDS", "QUIET_PRICE_SECONDS"):
         monkeypatch.setattr(pod_poller, name, 0.1)
-    monkeypatch.setattr(controller, "RESYNC_SECONDS", 1.0)
-    exporter = Exporter()
-    async with exporter.serving():
-        await world.put(TRAVEL)
-        await world.put(TRAVEL_AGENT)
-        await world.up_to_date()
-        await give_address(world)
-
-        async def priced() -> Object | None:
-            found = await world.get("CompiledAgent", "travel")
-            return found if found and found["status"].get("price", {}).get("usdPerConversation") else None
-
-        before = await world.until(priced, "the agent has a price")
+    monkeypatch.setattr(controller, "RESYNC_SECONDS", RESYNC_SECONDS)
+    exporter, kubelet = Exporter(), asyncio.create_task(quiet.kubelet.run())
+    async with exporter.serving(), running_operator(Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)):
+        await quiet.put(TRAVEL)
+        await quiet.put(TRAVEL_AGENT)
+        await quiet.up_to_date()
+        await give_address(quiet)
+        before = await quiet.until(lambda: priced(quiet), "the agent has a price", 60)
         price, answers = with_idle(before), exporter.answers
-
-        async def heard_often() -> bool:
-            return exporter.answers >= answers + 20
-
-        await world.until(heard_often, "twenty polls are answered", 60)
-        await asyncio.sleep(3)  # three resyncs
-        after = await world.get("CompiledAgent", "travel")
+        await asyncio.sleep(3 * RESYNC_SECONDS)
+        await quiet.until(lambda: asyncio.sleep(0, exporter.answers >= answers + 20), "twenty polls are answered", 60)
+        after = await quiet.get("CompiledAgent", "travel")
         assert after
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
         grown = with_idle(after)
         assert price and grown and grown > price, "the metrics have every measurement"
+        kubelet.cancel()
+
+
+async def priced(world: ClusterNamespace) -> Object | None:
+    found = await world.get("CompiledAgent", "travel")
+    return found if found and found["status"].get("price", {}).get("usdPerConversation") else None

@@ -18,7 +18,7 @@ async def test_what_a_deleted_agent_left_behind_is_named_goes_on_serving_and_is_
         gone = await world.get("CompiledAgent", "travel") is None
         return gone and not any(obj["metadata"].get("ownerReferences") for obj in children)
 
-    await world.until(orphaned, "agent and ownership are gone")
+    await world.until(orphaned, "agent and ownership are gone", 120)
     await world.put(TRAVEL_AGENT)
     agent = await world.condition("CompiledAgent", "travel", "Stalled", "True", "NameTaken")
     message = condition(agent, "Stalled")["message"]

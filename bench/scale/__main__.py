@@ -33,15 +33,17 @@ async def measure(directory: Path, plane: ControlPlane, audit: Path, arguments: 
     """Creates the fleet, lets an operator settle it, then measures a second operator from its start."""
     os.environ["KUBECONFIG"] = str(plane.kubeconfig)
     api, port = KubernetesApi(), free_port()
-    await seed_cluster(api, make_fleet(arguments.finished, arguments.in_flight))
-    await api.close()
     resources = 3 * (arguments.finished + arguments.in_flight)
     async with serve_pod_endpoints():
+        await seed_cluster(api, make_fleet(arguments.finished, arguments.in_flight))
+        await api.close()
         first = Operator.start(directory, plane.kubeconfig, port)
         log(f"settled by a first operator after {await first.steady(resources):.1f} s")
         first.stop()
         operator = Operator.start(directory, plane.kubeconfig, port)
         figures = await measure_restart(operator, resources, audit, arguments.idle)
+        busy = figures["idle_cpu_percent"] / 100 * 60_000  # ms in a minute
+        figures["idle_cpu_ms_per_agent_minute"] = round(busy / (arguments.finished + arguments.in_flight), 2)
         api = KubernetesApi()
         figures |= await measure_starvation(api, operator, arguments.worst) if arguments.worst else {}
         await api.close()
@@ -60,14 +62,14 @@ async def measure_restart(operator: Operator, resources: int, audit: Path, idle:
     await asyncio.sleep(idle)
     rest, busy = requests_since(audit, offset), operator.cpu_seconds() - cpu
     (rss, peak), samples = operator.memory(), await operator.metrics()
-    log(f"idle: {dict(rest.verbs)}, writes {dict(rest.writes)}, {100 * busy / idle:.1f} % of a core")
+    log(f"idle: {dict(rest.verbs)}, writes {dict(rest.writes)}, {100 * busy / idle:.2f} % of a core")
     return {
         "rss_mib": round(rss),
         "rss_peak_mib": round(peak),
         "restart_seconds": round(steady, 1),
         "idle_requests_per_minute": round(rest.total * 60 / idle, 1),
         "idle_status_writes": sum(count for target, count in rest.writes.items() if target.endswith("/status")),
-        "idle_cpu_percent": round(100 * busy / idle, 1),
+        "idle_cpu_percent": round(100 * busy / idle, 2),
         "reconcile_p99_ms": round(1000 * quantile(samples["subterra_reconcile_seconds_bucket"], 0.99)),
         "fights": sum(restart.writes.values()) + sum(rest.writes.values()),
     }

@@ -1,6 +1,7 @@
 """Creates a fleet on an API server without controllers, each object as they would leave it, and answers for its pods."""
 
 import asyncio
+import errno
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -21,6 +22,8 @@ from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 CONCURRENCY = 16
 CONVERSATIONS, TURNS, BUSY_SECONDS = 30, 5.0, 60.0
 """What each pod has served so far."""
+PORT_SECONDS, PORT_PATIENCE = 5.0, 600.0
+"""How often, and for how long, a port that is in use is tried again."""
 
 
 def log(text: str) -> None:
@@ -32,17 +35,17 @@ async def seed_cluster(api: KubernetesApi, fleet: Iterable[Member]) -> None:
     """Creates all objects of the fleet."""
     for number in range(NAMESPACES):
         await ClusterNamespace(api, f"fleet-{number}").prepare(all_crds())
-    gate, done = asyncio.Semaphore(CONCURRENCY), 0
+    gate, done, members = asyncio.Semaphore(CONCURRENCY), 0, [*fleet]
 
     async def one(member: Member) -> None:
         nonlocal done
         async with gate:
             await _create_member(api, member)
         done += 1
-        if done % 100 == 0:
-            log(f"{done} agents created")
+        if done % max(1, len(members) // 10) == 0:
+            log(f"{done} of {len(members)} agents created")
 
-    await asyncio.gather(*(one(member) for member in fleet))
+    await asyncio.gather(*(one(member) for member in members))
 
 
 async def _create_member(api: KubernetesApi, member: Member) -> None:
@@ -101,5 +104,20 @@ async def _answer(port: int, path: str, text: Callable[[], str]) -> web.AppRunne
     app.router.add_get(path, handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, POD_ADDRESS, port).start()
+    await _listen(runner, port)
     return runner
+
+
+async def _listen(runner: web.AppRunner, port: int) -> None:
+    """Listens at the pods' address, once nobody else does: a stage on this machine uses the same port. Raises OSError."""
+    deadline = time.monotonic() + PORT_PATIENCE
+    while True:
+        site = web.TCPSite(runner, POD_ADDRESS, port)
+        try:
+            return await site.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            log(f"port {port} is in use; end the stage or bench that uses it; trying again in {PORT_SECONDS:.0f} s")
+            await site.stop()
+            await asyncio.sleep(PORT_SECONDS)

@@ -127,7 +127,7 @@ class Controller:
         for kind in RECONCILED:
             for key in self.cache.keys(kind):
                 if self._is_settled(key):
-                    metrics.record_check(key, datetime.now(UTC))
+                    metrics.record_check(key, self._clock())
                 else:
                     self.queue.add(key)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -151,6 +152,16 @@ async def test_a_run_that_somebody_deletes_is_made_again(world: ClusterNamespace
     await world.up_to_date()
     [again] = await world.all("CompileRun")
     assert again["metadata"]["uid"] != run["metadata"]["uid"]
+
+
+async def test_a_run_by_hand_pays_for_itself_although_its_label_names_an_agent(world: ClusterNamespace) -> None:
+    await world.put(TRAVEL)
+    label = {"subterra.dev/agent": "travel", "app.kubernetes.io/managed-by": "subterra"}
+    head = {"apiVersion": "subterra.dev/v1alpha1", "kind": "CompileRun", "metadata": {"name": "by-hand", "labels": label}}
+    await world.put({**head, "spec": {"inputs": {"procedureRef": {"name": "travel"}}}})
+    config = await world.until(lambda: world.get("ConfigMap", "by-hand-input"), "the input is frozen")
+    identity = json.loads(config["data"]["input.json"])["run"]
+    assert (identity["name"], identity.get("agent")) == ("by-hand", None)
 
 
 async def test_a_deleted_agent_takes_everything_with_it_but_the_store(world: ClusterNamespace) -> None:

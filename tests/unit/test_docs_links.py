@@ -62,12 +62,13 @@ def test_every_path_in_backticks_exists(page: Path) -> None:
     assert missing == []
 
 
-def test_every_promise_names_tests_that_exist() -> None:
-    page = (ROOT / "docs/contributing/promises.md").read_text()
+@pytest.mark.parametrize(("name", "least"), [("promises", 60), ("cases", 40)])
+def test_every_test_that_a_page_names_exists(name: str, least: int) -> None:
+    page = (ROOT / f"docs/contributing/{name}.md").read_text()
     sources = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     defined = set(re.findall(r"def test_(\w+)\(", sources))
     named = re.findall(r"(?<![*\w])\*([a-z0-9][^*\n]+)\*(?!\*)", page)
-    assert len(named) > 60
+    assert len(named) > least
     assert [name for name in named if re.sub(r"\W+", "_", name.replace("'", "")) not in defined] == []
 
 

@@ -1,10 +1,6 @@
-"""The operator's copy of the cluster: trimmed objects, updated by watches and by the responses to its own writes.
+"""The operator's copy of the cluster: trimmed objects, updated by watches and by the responses to its own writes."""
 
-Copies are kept compressed: a thousand agents are fifteen thousand objects, which would take ten times the memory as dicts.
-"""
-
-import json
-import zlib
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +8,7 @@ from typing import Any
 
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
 from subterra_core.serving_costs.serving_price import total_work
+from subterra_operator.kube.packed_objects import Packer
 from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
 from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, key_of, trim
@@ -33,23 +30,14 @@ class _CachedObject:
     index_keys: tuple[IndexKey, ...]
     packed: bytes
 
-    @classmethod
-    def of(cls, obj: Mapping[str, Any]) -> "_CachedObject":
-        trimmed = trim(obj)
-        packed = zlib.compress(json.dumps(trimmed, separators=(",", ":")).encode(), 1)
-        return cls(obj["metadata"]["uid"], _version(obj), tuple(_index_keys(trimmed)), packed)
-
-    def unpack(self) -> Object:
-        obj: Object = json.loads(zlib.decompress(self.packed))
-        return obj
-
 
 class ObjectCache:
     """All watched objects. A newer copy replaces an older one, never the other way round."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, _CachedObject]] = defaultdict(dict)
-        self._index: dict[IndexKey, set[Key]] = defaultdict(set)
+        self._packer = Packer()
+        self._index: dict[IndexKey, tuple[Key, ...]] = {}
         self._tombstones: dict[str, int] = {}  # UIDs and last versions of deleted objects, so that no late event restores one
         self._running: dict[Key, RunningPod] = {}
         self.progress: dict[PodName, Progress] = {}
@@ -61,15 +49,17 @@ class ObjectCache:
 
     def upsert(self, obj: Mapping[str, Any]) -> bool:
         """Adds an object or replaces an older copy; returns whether the cache changed."""
-        key, uid = key_of(obj), obj["metadata"]["uid"]
+        key, uid = Key(*map(sys.intern, key_of(obj))), sys.intern(obj["metadata"]["uid"])
         known = self._objects[key.kind].get(key)
         if _version(obj) <= self._tombstones.get(uid, -1) or (known and _version(obj) <= known.version):
             return False
         self._tombstones.pop(uid, None)  # it had only lost the label that watches select
         self._drop(key)
-        self._objects[key.kind][key] = cached = _CachedObject.of(obj)
-        for index_key in cached.index_keys:
-            self._index[index_key].add(key)
+        trimmed = trim(obj)
+        index_keys = tuple(tuple(map(sys.intern, index_key)) for index_key in _index_keys(trimmed))
+        self._objects[key.kind][key] = _CachedObject(uid, _version(obj), index_keys, self._packer.pack(trimmed))
+        for index_key in index_keys:
+            self._index[index_key] = (*self._index.get(index_key, ()), key)
         if key.kind == "Pod" and (pod := running_pod(obj)):
             self._running[key] = pod
         return True
@@ -89,7 +79,8 @@ class ObjectCache:
         self.events.get(key.namespace, {}).pop(key, None)
         if key.kind == "Pod":
             self.progress.pop(key[1:], None)
-            self._keep_work(_served_version(labels_of(known.unpack()), key.namespace), self.prices.pop(key[1:], None))
+            labels = labels_of(self._packer.unpack(key.kind, known.packed))
+            self._keep_work(_served_version(labels, key.namespace), self.prices.pop(key[1:], None))
         if key.kind == "CompiledAgent":
             self.departed = {version: work for version, work in self.departed.items() if version[:2] != key[1:]}
         return True
@@ -109,7 +100,7 @@ class ObjectCache:
         cached = self._objects[key.kind].pop(key, None)
         self._running.pop(key, None)
         for index_key in cached.index_keys if cached else ():
-            self._index[index_key].discard(key)
+            self._index[index_key] = tuple(other for other in self._index[index_key] if other != key)
             if not self._index[index_key]:
                 del self._index[index_key]
 
@@ -135,7 +126,7 @@ class ObjectCache:
     def get(self, key: Key) -> Object | None:
         """One object, or `None`."""
         known = self._objects[key.kind].get(key)
-        return known.unpack() if known else None
+        return self._packer.unpack(key.kind, known.packed) if known else None
 
     def keys(self, kind: str) -> list[Key]:
         """Keys of all objects of a kind."""
@@ -247,7 +238,8 @@ class ObjectCache:
 
     def _lookup(self, kind: str, index_key: IndexKey) -> list[Object]:
         """The objects of a kind that have an index key, by name."""
-        return [self._objects[kind][key].unpack() for key in sorted(self._index.get(index_key, ()))]
+        keys = sorted(self._index.get(index_key, ()))
+        return [self._packer.unpack(kind, self._objects[kind][key].packed) for key in keys]
 
 
 def _index_keys(obj: Mapping[str, Any]) -> Iterator[IndexKey]:

@@ -1,5 +1,6 @@
 """What polling a pod needs of it, kept unpacked: all running pods are gone through every few seconds."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,5 +40,5 @@ def running_pod(pod: Mapping[str, Any]) -> RunningPod | None:
     status, labels = pod.get("status") or {}, labels_of(pod)
     if status.get("phase") != "Running" or not status.get("podIP") or is_deleting(pod):
         return None
-    marks = (labels.get(label, "") for label in (COMPONENT_LABEL, AGENT_LABEL, RUN_LABEL, VERSION_LABEL))
+    marks = (sys.intern(labels.get(label, "")) for label in (COMPONENT_LABEL, AGENT_LABEL, RUN_LABEL, VERSION_LABEL))
     return RunningPod(pod["metadata"].get("namespace", ""), pod["metadata"]["name"], status["podIP"], *marks)

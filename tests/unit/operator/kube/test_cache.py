@@ -1,5 +1,7 @@
 """The store: the newest copy of everything, and who must hear of it."""
 
+import json
+
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Key, Object, Version, key_of
@@ -125,3 +127,49 @@ def test_a_snapshot_is_nobody_elses_to_change() -> None:
     assert first
     first["spec"].clear()
     assert cache.get(key_of(run)) != first
+
+
+def test_objects_come_back_as_they_were_whatever_the_first_of_their_kind_was() -> None:
+    cache = ObjectCache()
+    strange = make.run(name="strange", annotations={"note": "\u00e4" * 50_000})
+    runs = [strange, *(make.run(name=f"run-{number}", uid=str(number)) for number in range(3))]
+    for run in runs:
+        cache.upsert(run)
+    assert [cache.get(key_of(run)) for run in runs] == runs
+
+
+def test_a_thousand_objects_of_a_kind_take_little_room() -> None:
+    """The operator makes them, so they are alike."""
+    cache, [first, *others] = ObjectCache(), [make.run(name=f"run-{number}", uid=str(number)) for number in range(1000)]
+    cache.upsert(first)
+    for run in others:
+        cache.upsert(run)
+    assert max(len(cache._objects["CompileRun"][key_of(run)].packed) for run in others) < len(json.dumps(first)) / 4
+
+
+def test_running_pods_are_known_without_being_unpacked() -> None:
+    cache, run = ObjectCache(), make.run()
+    job = make.stored(stage_job(run, ExecutionSettings(), Attempt("generate", 1), Settings()))
+    pod = make.pod_of(job, running={})
+    cache.upsert(pod)
+    assert cache.running_pods() == [], "it has no address yet"
+    cache.upsert(version({**pod, "status": {**pod["status"], "podIP": "10.0.0.1"}}, 10))
+    [found] = cache.running_pods()
+    assert (found.address, found.owner) == ("10.0.0.1", key_of(run))
+    cache.upsert(version({**pod, "status": {"phase": "Succeeded", "podIP": "10.0.0.1"}}, 11))
+    assert cache.running_pods() == []
+
+
+def test_the_versions_of_an_agent_change_with_each_part_of_it() -> None:
+    cache, agent = ObjectCache(), make.agent()
+    key = key_of(agent)
+    assert cache.agent_versions(key) == ()
+    seen = {cache.agent_versions(key)}
+    owner = {"kind": "CompiledAgent", "name": "travel", "uid": agent["metadata"]["uid"], "controller": True}
+    service = make.resource("Service", "travel", {}, ownerReferences=[owner])
+    deployment = make.resource("Deployment", "travel-1", {}, ownerReferences=[owner])
+    run = make.run(ownerReferences=[owner])
+    for number, obj in enumerate((agent, service, deployment, run, deployment, service)):
+        cache.upsert(version(obj, 10 + number))
+        seen.add(cache.agent_versions(key))
+    assert len(seen) == 7

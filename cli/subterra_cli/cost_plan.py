@@ -19,6 +19,7 @@ from subterra_core.provider_rules import provider_conflicts
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import cost_estimate as evaluation
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.repeated_trials import plan_trials
 from subterra_jobs.generate import cost_estimate as generation
 from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
 from subterra_jobs.generate.plan.plan import plan_conversations
@@ -67,7 +68,9 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
         scenarios = build_scenarios(graph, judge)
         written = generation.estimate_cost(graph, write, prices)
         batched = request.judging.mode == "Batch"
-        judged = evaluation.estimate_cost(graph, judge, prices, scenarios, [scenarios] * arms, batched=batched)
+        further = plan_trials(graph, judge, scenarios).scenarios
+        played = [[*scenarios, *further], *[scenarios] * (arms - 1)]
+        judged = evaluation.estimate_cost(graph, judge, prices, scenarios, played, more=len(further), batched=batched)
     except UnknownModelError as error:
         raise CommandError(f"{request.name}: {error}; here, pass it with --prices FILE") from None
     except InvalidInputError as error:

@@ -158,6 +158,9 @@ class EvaluationSettings(ApiModel):
     """Number of conversations with the candidate; more of them give the gate narrower confidence intervals. Default: 300."""
     seed: Seed | None = None
     """Random seed of the scenarios; use one that differs from the training's. Default: 7."""
+    trials: Annotated[int, Field(ge=1, le=8)] = 1
+    """Number of conversations with each of up to 100 of the customers, who find other words each time: the gate then checks how
+    many of them succeed in all trials (pass^k). Default: 1."""
 
 
 class CompileInputs(ApiModel):
@@ -231,6 +234,9 @@ class GatePolicy(ApiModel):
     min_phrasings: Share = 0.7
     """Minimum share of conversations that follow the procedure although the customer uses words of no training conversation.
     Default: 0.7."""
+    min_pass_all_trials: Share = 0.6
+    """Minimum share of customers with whom all `evaluation.trials` follow the procedure and succeed (pass^k); applies to more than
+    one trial. Default: 0.6."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Maximum failure rate of a branch; a significantly higher one fails the candidate. Default: 0.4."""
 

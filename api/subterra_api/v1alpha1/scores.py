@@ -151,6 +151,19 @@ class RobustnessScore(StatusModel):
     """Number of conversations that came to it; 0 if it was not tested."""
 
 
+class TrialScores(StatusModel):
+    """Customers who had several conversations with the candidate, in other words each time."""
+
+    trials: int
+    """Number of conversations with each of them: the k of pass^k."""
+    passed_all: int
+    """Number of customers with whom all of these followed the procedure and succeeded, of `of`."""
+    of: int
+    """Number of customers; 0 if it was not tested."""
+    passed: int
+    """Number of conversations that did, of `of` times `trials`."""
+
+
 class MeanTokens(StatusModel):
     """Tokens of the mean conversation with the candidate, from which the price of other ways to run the procedure is computed."""
 
@@ -193,6 +206,8 @@ class Scores(StatusModel):
     """Values that neither the customer nor the context gave, of all values that the agent asserted; absent if not measured."""
     robustness: Annotated[tuple[RobustnessScore, ...], Field(max_length=8)] | None = None
     """Customers who say what the examples do not have, by kind; they count in no other score. Absent if they were not simulated."""
+    trials: TrialScores | None = None
+    """Customers who had several conversations; absent if `evaluation.trials` is 1."""
     covers: Literal["scripted customers", "replies that rules recognize"] | None = None
     """What the verdict covers, where customers or judges are scripted."""
     statistics: Statistics | None = None

@@ -28,6 +28,7 @@ from subterra_api.v1alpha1.scores import (
     SampleStats,
     Scores,
     Statistics,
+    TrialScores,
 )
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
 from subterra_jobs.evaluate.analysis.summary import WORST_BRANCHES
@@ -169,6 +170,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         fabrication=Proportion(hits=5000, of=50000),
         robustness=tuple(RobustnessScore(kind=kind, hits=60, of=60) for kind in kinds),
         covers="replies that rules recognize",
+        trials=TrialScores(trials=8, passed_all=100, of=100, passed=800),
         statistics=found,
     )
     result = StageResult(

@@ -112,6 +112,14 @@ def test_a_recompile_plays_what_serves_and_the_anchor_too(tmp_path: Path) -> Non
     assert later["generation"] == first["generation"]
 
 
+def test_further_trials_are_played_and_judged_and_so_they_are_planned(tmp_path: Path) -> None:
+    once, often = (data(PROCEDURE, agent(tmp_path, evaluation=trials)) for trials in ({}, {"trials": 3}))
+    calls = [{each["part"]: each["calls"]["low"] for each in found["evaluation"]["parts"]} for found in (once, often)]
+    assert calls[1]["customers"] == 3 * calls[0]["customers"]
+    assert calls[1]["judge"] == 2 * (60 + round(REPEAT_SHARE * 60))
+    assert often["generation"] == once["generation"]
+
+
 def test_judges_in_batches_have_the_price_of_batches_and_models_without_them_are_named(tmp_path: Path) -> None:
     local = {"name": "openai", "model": "gpt-4.1", "baseURL": "http://vllm/v1"}
     file = Path(agent(tmp_path, evaluation={"secondJudge": local}))

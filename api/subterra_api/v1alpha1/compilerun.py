@@ -16,6 +16,7 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
+from subterra_api.v1alpha1.judge_certificate import JudgeCertificate, Language
 from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
@@ -221,6 +222,12 @@ class GatePolicy(ApiModel):
     max_repeat_sd: Annotated[float, Field(ge=0, le=4)] = 0.75
     """Maximum standard deviation of a judge's scores of the same conversation; with more the verdict is Inconclusive.
     Default: 0.75."""
+    require_certified_judge: bool = False
+    """Demand a certificate for judges that are models; without one that holds the verdict is Inconclusive. Default: false."""
+    judge_certificates: Annotated[tuple[JudgeCertificate, ...], Field(max_length=8)] = ()
+    """Certificates of judges, as `subterra judge calibrate --certificate` writes them."""
+    language: Language = "en"
+    """Language of the conversations: a certificate holds for one. Default: en."""
     dry_run: bool = False
     """Report the verdict without moving traffic. Default: false."""
     min_score: Score = 3.5

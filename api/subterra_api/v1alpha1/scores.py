@@ -114,6 +114,8 @@ class JudgeReliability(StatusModel):
     """Root mean square of the differences of their scores."""
     repeat_sd: tuple[float, ...] = ()
     """Standard deviation of each judge's scores of the same conversation."""
+    fingerprints: tuple[str, ...] = ()
+    """Fingerprint of each judge: a digest of model, rubric and sampling."""
 
 
 class Statistics(StatusModel):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.job_contract.messages import Gate
-from subterra_api.v1alpha1.scores import Scores
+from subterra_api.v1alpha1.scores import JudgeReliability, Scores
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
 from subterra_core.model_retirements import retiring_models
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
+from subterra_jobs.evaluate.analysis.arms import judge_fingerprints
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.judge_agreement import judge_reliability
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
@@ -26,7 +27,7 @@ from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.results import ArmResults, JudgingQuality, Result, counted
+from subterra_jobs.evaluate.judge.results import RULES, ArmResults, JudgingQuality, Result, counted
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
 from subterra_jobs.evaluate.scenarios.build import build_scenarios, rare_branch_scenarios
@@ -276,8 +277,15 @@ def _scores(
     }
     scores = summarise(results, settings.seed, rare)
     if scores.statistics is not None:
-        more["statistics"] = scores.statistics.model_copy(update={"judging": judge_reliability(results, quality.repeats)})
+        more["statistics"] = scores.statistics.model_copy(update={"judging": _judging(results, quality)})
     return scores.model_copy(update=more)
+
+
+def _judging(results: ArmResults, quality: JudgingQuality) -> JudgeReliability | None:
+    """Reliability of the judges, and which they are; `None` where rules judge."""
+    prints = tuple(each for each in judge_fingerprints(results) if each != RULES)
+    found = judge_reliability(results, quality.repeats)
+    return (found or JudgeReliability()).model_copy(update={"fingerprints": prints}) if prints else found
 
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:

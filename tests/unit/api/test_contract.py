@@ -154,7 +154,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         affected=AffectedScenarios(
             criteria=dict.fromkeys(needs, sample), failures=share, conformance=share, in_context=dict.fromkeys(needs, yardstick)
         ),
-        judging=JudgeReliability(kappa=0.1234, disagreement=1.1234, repeat_sd=(0.1234, 0.1234)),
+        judging=JudgeReliability(kappa=0.1234, disagreement=1.1234, repeat_sd=(0.1234, 0.1234), fingerprints=("a" * 12, "b" * 12)),
     )
     kinds = get_args(RobustnessKind)
     branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)

@@ -23,6 +23,8 @@ SHEET = "Sheet to write: JSON lines, or a table if it ends in .csv."
 KEY_TO_WRITE = "Where to write the key; default: FILE with -key.json instead of its ending."
 PROCEDURE = "The procedure that the agent had to follow, a file or a name in the cluster; people need it in the guide."
 SCORES = "The sheet with people's scores, or JSON lines with the scores of people and judges."
+CERTIFICATE = "Where to write the certificate of certified judges, for `gate.judgeCertificates` of an agent."
+LANGUAGE = "Language of the conversations, for the certificate."
 KEY = "The key that was written with the sheet; without it FILE has the judges' scores."
 
 
@@ -69,6 +71,8 @@ def calibrate(
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=KEY)] = None,
     min_sensitivity: Annotated[float, typer.Option(min=0, max=1, help="Least lower bound of sensitivity.")] = 0.8,
     min_specificity: Annotated[float, typer.Option(min=0, max=1, help="Least lower bound of specificity.")] = 0.8,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help=CERTIFICATE)] = None,
+    language: Annotated[str, typer.Option(metavar="TAG", help=LANGUAGE)] = "en",
     output: Output = OutputFormat.TEXT,
     as_data: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
@@ -79,10 +83,14 @@ def calibrate(
     Example: subterra judge calibrate labels.csv --key labels-key.json
     """
     with exit_on_error():
+        from subterra_cli.agents.certificate_file import make_certificate, write_certificate
         from subterra_cli.agents.judge_calibration import calibrate_judges
         from subterra_cli.agents.people_scores import read_scores
         from subterra_cli.output.render import as_json
 
-        found = calibrate_judges(read_scores(file, key), min_sensitivity, min_specificity)
+        scores = read_scores(file, key)
+        found = calibrate_judges(scores, min_sensitivity, min_specificity)
+        if certificate is not None and found.certified:
+            write_certificate(certificate, make_certificate(found, scores, language))
     typer.echo(as_json(found.data()) if as_data or output is OutputFormat.JSON else "\n".join(found.lines()))
     raise typer.Exit(0 if found.certified else 1)

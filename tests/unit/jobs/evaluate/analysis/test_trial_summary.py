@@ -10,7 +10,7 @@ from subterra_jobs.evaluate.analysis.trial_summary import TrialResults, collect_
 from subterra_jobs.evaluate.judge.results import CRITERIA, Result
 from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.report import build_report
-from subterra_jobs.evaluate.scenarios.repeated_trials import ONE_WORDING, TriedCustomer, TrialPlan
+from subterra_jobs.evaluate.scenarios.repeated_trials import ONE_WORDING, TrialPlan, TriedCustomer
 from subterra_jobs.evaluate.simulate.conversation import LEFT_EARLY, Conversation
 from subterra_testkit.runs.reports import GRAPH, Sample, evaluated, judged_by_rules, scripted_conversation, single
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from subterra_api.job_contract.defaults import evaluation_of, generation_of
 from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_cli.errors import CommandError
+from subterra_cli.files.gate_outlook import gate_outlook
 from subterra_cli.files.manifests import CompileRequest, SpendingCap
 from subterra_core.model_retirements import retired_models, retiring_models
 from subterra_core.pricing import TokenPrice, UnknownModelError
@@ -46,6 +47,8 @@ class CostPlan:
     retiring: tuple[str, ...] = ()
     """Hosted models whose requests fail soon, each with field, date and replacement."""
     judging: JudgingSettings = CALL_BY_CALL
+    gate: tuple[str, ...] = ()
+    """What the gate will be able to decide with this evaluation."""
 
     @property
     def total(self) -> CostEstimate:
@@ -81,7 +84,7 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
     retiring = retiring_models(request.inputs, today)
     plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
-    return replace(plan, judging=request.judging)
+    return replace(plan, judging=request.judging, gate=tuple(gate_outlook(request)))
 
 
 def table(plan: CostPlan) -> Table:
@@ -104,6 +107,7 @@ def lines(plan: CostPlan) -> Iterator[str]:
     yield f"{plan.conversations:,} conversations to write, {plan.scenarios:,} scenarios to evaluate with {arms}"
     if gaps := plan.coverage.gaps:
         yield gaps
+    yield from plan.gate
     if not plan.total.parts:
         yield "no paid API calls"
         return
@@ -150,6 +154,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "scripted": list(plan.scripted),
         "generation": _estimate_data(plan.generation),
         "evaluation": _estimate_data(plan.evaluation),
+        "gate": list(plan.gate),
         "retiring": list(plan.retiring),
         "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
         "usd": _dollars(plan.total.low, plan.total.high),

@@ -12,13 +12,14 @@ BiasKind = Literal["repetition", "order", "verbosity", "formatting", "ownName", 
 
 
 class JudgeBias(ApiModel):
-    """How one judge's Task Success moved when conversations were changed in a way that should not matter."""
+    """How the sum of one judge's scores moved when conversations were changed in a way that should not matter."""
 
     judge: JudgeFingerprint
     """The judge."""
     kind: BiasKind
     """`repetition`: nothing changed, for comparison. `order`: the rubric's criteria in reverse order. `verbosity`: polite sentences
-    without content added. `formatting`: Markdown added. `ownName`, `otherName`: the agent names the judge's model, or another."""
+    without content added. `formatting`: Markdown added. `otherName`: the agent names a model that is not the judge's. `ownName`: it
+    names the judge's model instead of that one."""
     higher: Annotated[int, Field(ge=0, le=100000)]
     """Number of conversations with a higher score than before."""
     lower: Annotated[int, Field(ge=0, le=100000)]

@@ -37,6 +37,13 @@ def make_certificate(calibration: Calibration, sheet: ScoredSheet, language: str
         raise CertificateError(f"--language or the key is not usable: {error.errors()[0]['msg']}") from None
 
 
+def with_biases(certificate: JudgeCertificate, file: Path) -> JudgeCertificate:
+    """The certificate with what `subterra judge bias` wrote about its judges. Raises CommandError."""
+    from subterra_cli.agents.judge_bias_run import read_biases
+
+    return certificate.model_copy(update={"biases": read_biases(file, certificate.judges)})
+
+
 def labels_digest(sheet: ScoredSheet) -> str:
     """Digest of people's scores, whatever the order of the rows and whoever the judges are."""
     return sha256(sorted((one.id, sorted(one.people.items())) for one in sheet.conversations))

@@ -11,6 +11,7 @@ from rich.table import Table
 from subterra_api.job_contract.defaults import evaluation_of, generation_of
 from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_cli.errors import CommandError
+from subterra_cli.files.gate_outlook import gate_outlook
 from subterra_cli.files.manifests import CompileRequest, SpendingCap
 from subterra_core.model_retirements import retired_models, retiring_models
 from subterra_core.pricing import TokenPrice, UnknownModelError
@@ -19,6 +20,7 @@ from subterra_core.provider_rules import provider_conflicts, tool_conflicts
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import cost_estimate as evaluation
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
+from subterra_jobs.evaluate.scenarios.repeated_trials import plan_trials
 from subterra_jobs.generate import cost_estimate as generation
 from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
 from subterra_jobs.generate.plan.plan import plan_conversations
@@ -45,6 +47,8 @@ class CostPlan:
     retiring: tuple[str, ...] = ()
     """Hosted models whose requests fail soon, each with field, date and replacement."""
     judging: JudgingSettings = CALL_BY_CALL
+    gate: tuple[str, ...] = ()
+    """What the gate will be able to decide with this evaluation."""
 
     @property
     def total(self) -> CostEstimate:
@@ -72,7 +76,9 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
         specs = plan_conversations(graph.spec, write)
         written = generation.estimate_cost(graph, write, prices, specs)
         batched = request.judging.mode == "Batch"
-        judged = evaluation.estimate_cost(graph, judge, prices, scenarios, [scenarios] * arms, batched=batched)
+        further = plan_trials(graph, judge, scenarios).scenarios
+        played = [[*scenarios, *further], *[scenarios] * (arms - 1)]
+        judged = evaluation.estimate_cost(graph, judge, prices, scenarios, played, more=len(further), batched=batched)
     except UnknownModelError as error:
         raise CommandError(f"{request.name}: {error}; here, pass it with --prices FILE") from None
     except InvalidInputError as error:
@@ -83,7 +89,7 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     coverage = measure_coverage(graph, specs)
     retiring = retiring_models(request.inputs, today)
     plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
-    return replace(plan, judging=request.judging)
+    return replace(plan, judging=request.judging, gate=tuple(gate_outlook(request)))
 
 
 def table(plan: CostPlan) -> Table:
@@ -106,6 +112,7 @@ def lines(plan: CostPlan) -> Iterator[str]:
     yield f"{plan.conversations:,} conversations to write, {plan.scenarios:,} scenarios to evaluate with {arms}"
     if gaps := plan.coverage.gaps:
         yield gaps
+    yield from plan.gate
     if not plan.total.parts:
         yield "no paid API calls"
         return
@@ -152,6 +159,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "scripted": list(plan.scripted),
         "generation": _estimate_data(plan.generation),
         "evaluation": _estimate_data(plan.evaluation),
+        "gate": list(plan.gate),
         "retiring": list(plan.retiring),
         "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
         "usd": _dollars(plan.total.low, plan.total.high),

@@ -1,9 +1,9 @@
 """Messages between the operator and its jobs: run input, budget, gate, result, exit codes, progress."""
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from subterra_api.job_contract.artifacts import ArtifactKeys, Stage
 from subterra_api.v1alpha1.base import ApiModel, Money, StatusModel
@@ -67,6 +67,13 @@ class Evaluation(ApiModel):
     baselines: tuple[Baseline, ...] = ()
     scenarios: int
     seed: int
+    trials: int = 1
+
+    @model_serializer(mode="wrap")
+    def _without_a_single_trial(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `trials: 1` out, so that keys of reports from before this field existed stay valid."""
+        fields: dict[str, Any] = dump(self)
+        return fields if self.trials > 1 else {name: value for name, value in fields.items() if name != "trials"}
 
 
 class RunIdentity(ApiModel):

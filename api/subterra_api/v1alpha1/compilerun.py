@@ -16,6 +16,7 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
+from subterra_api.v1alpha1.judge_certificate import JudgeCertificate, Language
 from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
@@ -158,6 +159,9 @@ class EvaluationSettings(ApiModel):
     """Number of conversations with the candidate; more of them give the gate narrower confidence intervals. Default: 300."""
     seed: Seed | None = None
     """Random seed of the scenarios; use one that differs from the training's. Default: 7."""
+    trials: Annotated[int, Field(ge=1, le=8)] = 1
+    """Number of conversations with each of up to 100 of the customers, who find other words each time: the gate then checks how
+    many of them succeed in all trials (pass^k). Default: 1."""
 
 
 class CompileInputs(ApiModel):
@@ -218,6 +222,12 @@ class GatePolicy(ApiModel):
     max_repeat_sd: Annotated[float, Field(ge=0, le=4)] = 0.75
     """Maximum standard deviation of a judge's scores of the same conversation; with more the verdict is Inconclusive.
     Default: 0.75."""
+    require_certified_judge: bool = False
+    """Demand a certificate for judges that are models; without one that holds the verdict is Inconclusive. Default: false."""
+    judge_certificates: Annotated[tuple[JudgeCertificate, ...], Field(max_length=8)] = ()
+    """Certificates of judges, as `subterra judge calibrate --certificate` writes them."""
+    language: Language = "en"
+    """Language of the conversations: a certificate holds for one. Default: en."""
     dry_run: bool = False
     """Report the verdict without moving traffic. Default: false."""
     min_score: Score = 3.5
@@ -231,6 +241,9 @@ class GatePolicy(ApiModel):
     min_phrasings: Share = 0.7
     """Minimum share of conversations that follow the procedure although the customer uses words of no training conversation.
     Default: 0.7."""
+    min_pass_all_trials: Share = 0.6
+    """Minimum share of customers with whom all `evaluation.trials` follow the procedure and succeed (pass^k); applies to more than
+    one trial. Default: 0.6."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Maximum failure rate of a branch; a significantly higher one fails the candidate. Default: 0.4."""
 

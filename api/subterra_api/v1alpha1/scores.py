@@ -114,6 +114,8 @@ class JudgeReliability(StatusModel):
     """Root mean square of the differences of their scores."""
     repeat_sd: tuple[float, ...] = ()
     """Standard deviation of each judge's scores of the same conversation."""
+    fingerprints: tuple[str, ...] = ()
+    """Fingerprint of each judge: a digest of model, rubric and sampling."""
 
 
 class Statistics(StatusModel):
@@ -162,6 +164,19 @@ class ToolScores(StatusModel):
     """Values of results that no tool had returned by then, of all that the agent stated."""
 
 
+class TrialScores(StatusModel):
+    """Customers who had several conversations with the candidate, in other words each time."""
+
+    trials: int
+    """Number of conversations with each of them: the k of pass^k."""
+    passed_all: int
+    """Number of customers with whom all of these followed the procedure and succeeded, of `of`."""
+    of: int
+    """Number of customers; 0 if it was not tested."""
+    passed: int
+    """Number of conversations that did, of `of` times `trials`."""
+
+
 class MeanTokens(StatusModel):
     """Tokens of the mean conversation with the candidate, from which the price of other ways to run the procedure is computed."""
 
@@ -206,6 +221,8 @@ class Scores(StatusModel):
     """Customers who say what the examples do not have, by kind; they count in no other score. Absent if they were not simulated."""
     tools: ToolScores | None = None
     """Tool calls and what was said of their results; absent for procedures without tools."""
+    trials: TrialScores | None = None
+    """Customers who had several conversations; absent if `evaluation.trials` is 1."""
     covers: Literal["scripted customers", "replies that rules recognize"] | None = None
     """What the verdict covers, where customers or judges are scripted."""
     statistics: Statistics | None = None

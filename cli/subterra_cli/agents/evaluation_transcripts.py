@@ -51,7 +51,9 @@ def read_transcripts(location: Path) -> Transcripts:
     folder = location if location.is_dir() else location.parent
     try:
         lines = (folder / FILE).read_text().splitlines()
-        rows = [row for line in lines if "judgements" in (row := json.loads(line))]  # robustness customers are not judged
+        every = [json.loads(line) for line in lines]
+        # Robustness customers are not judged, and further trials would count their customers several times.
+        rows = [row for row in every if "judgements" in row and "trial" not in row]
         kept = [row for row in rows if row["error"] is None and not row["leftOut"] and None not in row["judgements"]]
         found = {(str(one.turns), str(one.values)): one for one in reversed([*map(_conversation, kept)])}
         prints = tuple(given["judge"] for given in kept[0]["judgements"]) if kept else ()

@@ -30,6 +30,8 @@ class ScoredConversation:
     challenged: bool
     flagged: bool
     weight: float
+    id: str = ""
+    """On the sheet; it is the same for equal words."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,12 @@ def _by_key(people: Mapping[str, Mapping[str, float]], key: Mapping[str, Any]) -
     return ScoredSheet(
         tuple(
             ScoredConversation(
-                scores, tuple(known[name]["judges"]), known[name]["challenged"], known[name]["flagged"], known[name]["weight"]
+                scores,
+                tuple(known[name]["judges"]),
+                known[name]["challenged"],
+                known[name]["flagged"],
+                known[name]["weight"],
+                name,
             )
             for name, scores in people.items()
         ),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
-from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec, ExecutionSettings, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec, ExecutionSettings, GatePolicy, StagePod
 from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
@@ -46,6 +46,7 @@ class CompileRequest:
     train: StagePod
     """The pod that trains."""
     judging: JudgingSettings = CALL_BY_CALL
+    gate: GatePolicy = field(default_factory=GatePolicy)
 
 
 def read_compile(files: Sequence[str], *, recompile: bool) -> CompileRequest:
@@ -61,7 +62,8 @@ def read_compile(files: Sequence[str], *, recompile: bool) -> CompileRequest:
     scripted = inputs.generation.teacher.name == SCRIPTED
     procedure = _named_procedure(inputs.procedure_ref.name, objects, scripted=scripted)
     judging = execution.judging or CALL_BY_CALL
-    return CompileRequest(object_name(makers[0][1]), procedure, inputs, references, caps, execution.train, judging)
+    name = object_name(makers[0][1])
+    return CompileRequest(name, procedure, inputs, references, caps, execution.train, judging, execution.gate)
 
 
 def read_prices(file: str) -> dict[str, TokenPrice]:
@@ -102,7 +104,8 @@ def _agent_request(maker: FileObject, recompile: bool) -> tuple[CompileInputs, i
     own = _caps("spec.budget", spec.budget.max_usd_per_run, spec.budget.max_usd_per_30_days, "maxUSDPerRun")
     template_caps = _caps("spec.compile.template.execution", template.execution.max_usd, template.execution.max_usd_per_30_days)
     references = recompile * (1 + (spec.promotion.anchor is not None))
-    return inputs, references, own or template_caps, template.execution
+    execution = template.execution.model_copy(update={"gate": spec.promotion.gate})
+    return inputs, references, own or template_caps, execution
 
 
 def agent_inputs(spec: CompiledAgentSpec) -> CompileInputs | None:

@@ -39,6 +39,8 @@ def _advisories_beyond_the_examples(scores: Scores) -> Iterator[str]:
         yield "advisory: fabrication was not measured; evaluate again"
     elif scores.fabrication.of < MIN_SAMPLE:
         yield f"advisory: fabrication was not judged, since the agent asserted only {scores.fabrication.of} values"
+    if scores.trials is not None and not scores.trials.of:
+        yield f"advisory: pass^{scores.trials.trials}: not tested; the report has the reason"
     for score in scores.robustness or ():
         if not score.of:
             yield f"advisory: {score.kind}: not tested; the report has the reason"

@@ -13,6 +13,7 @@ from subterra_core.gate.check_result import MIN_SAMPLE, Check, mean_check, propo
 MIN_UNKNOWN_VALUES = 0.5
 """Share of customers with a value outside a closed list; a candidate that clearly handles fewer fails."""
 PHRASINGS_REMEDY = "add examples in other words to the customer's turns, or raise evaluation.scenarios, up to 400"
+TRIALS_REMEDY = "the report names customers with whom only some trials passed; up to 100 of evaluation.scenarios are tried"
 WHERE_EDITED = "where the edit applies"
 
 
@@ -60,6 +61,17 @@ def checks_beyond_the_examples(scores: Scores, policy: GatePolicy, alpha: float,
         # The number of these customers is bounded, so that a level that falls with every attempt would soon leave no way to pass.
         check = proportion_check("phrasings", phrasings, policy.min_phrasings, alpha_for_attempt(alpha, 1), field="minPhrasings")
         yield replace(check, remedy=check.remedy or PHRASINGS_REMEDY)
+    yield from _trial_checks(scores, policy, alpha)
+
+
+def _trial_checks(scores: Scores, policy: GatePolicy, alpha: float) -> Iterator[Check]:
+    """The check of pass^k: the share of customers with whom the candidate succeeds in all of k trials."""
+    tried = scores.trials
+    if tried is not None and tried.of:
+        # The number of these customers is bounded, too.
+        level, share = alpha_for_attempt(alpha, 1), Proportion(hits=tried.passed_all, of=tried.of)
+        check = proportion_check(f"pass^{tried.trials}", share, policy.min_pass_all_trials, level, field="minPassAllTrials")
+        yield replace(check, remedy=check.remedy or TRIALS_REMEDY)
 
 
 def _fabrication_check(asserted: Proportion, ceiling: float, alpha: float) -> Check:

@@ -17,6 +17,9 @@ def malformed(scores: Scores) -> Iterator[str]:
     found = [*_bad_statistics(scores.statistics), *_bad_proportion("fabrication", scores.fabrication)]
     for score in scores.robustness or ():
         found += _bad_counts(score.kind, (score.hits,), score.of)
+    if tried := scores.trials:
+        found += _bad_counts(f"pass^{tried.trials}", (tried.passed_all,), tried.of)
+        found += _bad_counts(f"conversations of pass^{tried.trials}", (tried.passed,), tried.of * tried.trials)
     for branch in scores.worst_branches or ():
         found += _bad_counts(f"branch {branch.hub} → {branch.to}", (branch.failures,), branch.conversations)
     if found:

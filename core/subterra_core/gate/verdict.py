@@ -12,6 +12,7 @@ from subterra_core.gate.advisories import advisories, judged_criteria, left_out
 from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
 from subterra_core.gate.bounds import scenarios_to_decide
 from subterra_core.gate.branch_failures import blocked_branches
+from subterra_core.gate.certified_judges import uncertified_judges
 from subterra_core.gate.check_result import Check
 from subterra_core.gate.comparison_checks import comparison_checks, in_context_checks, unclear_comparisons
 from subterra_core.gate.own_checks import checks_beyond_the_examples, floor_checks, unlisted_values_made_up
@@ -97,6 +98,7 @@ def _inconclusive_reasons(scores: Scores, statistics: Statistics, policy: GatePo
     if statistics.missing > policy.max_missing:
         yield f"{statistics.missing:.1%} of the judgements are missing, but at most {policy.max_missing:.0%} may be; judge again"
     yield from unreliable_judges(statistics, policy)
+    yield from uncertified_judges(statistics, policy)
     for comparison in statistics.comparisons:
         yield from unclear_comparisons(comparison, judged_criteria(statistics), policy)
 

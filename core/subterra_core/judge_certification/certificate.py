@@ -12,6 +12,8 @@ from subterra_core.judge_certification.exact_bounds import lower_bound, upper_bo
 
 FAILURE = 3
 """Highest Task Success of a failed conversation, of people's as of a judge's."""
+LEAST_BOUND = 0.8
+"""Least lower bound of sensitivity and of specificity of a certified judge."""
 ALPHA = 0.05
 """One-sided level of each of the two bounds."""
 

@@ -9,26 +9,29 @@ from pathlib import Path
 
 from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.job_contract.messages import Gate
-from subterra_api.v1alpha1.scores import Scores
+from subterra_api.v1alpha1.scores import JudgeReliability, Scores
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
 from subterra_core.model_retirements import retiring_models
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate import robustness_run
+from subterra_jobs.evaluate.analysis.arms import judge_fingerprints
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.judge_agreement import judge_reliability
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import mean_tokens, summarise
+from subterra_jobs.evaluate.analysis.trial_summary import TrialResults, collect_trials
 from subterra_jobs.evaluate.cost_check import PlannedWork, check_cost
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import labelling_quality
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import GOLD_SAMPLE
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import ExaminedBatch, Examiner, make_examiner
-from subterra_jobs.evaluate.judge.results import ArmResults, JudgingQuality, Result, counted
+from subterra_jobs.evaluate.judge.results import RULES, ArmResults, JudgingQuality, Result, counted
 from subterra_jobs.evaluate.progress import StepCounter, closing_message, report_progress
 from subterra_jobs.evaluate.report.report import Evaluated, provenance, write_report
 from subterra_jobs.evaluate.scenarios.build import build_scenarios, rare_branch_scenarios
+from subterra_jobs.evaluate.scenarios.repeated_trials import TrialPlan, plan_trials
 from subterra_jobs.evaluate.scenarios.robustness import RobustnessBlock, build_robustness
 from subterra_jobs.evaluate.scenarios.scenario import CustomerSignature, Scenario
 from subterra_jobs.evaluate.scenarios.training_overlap import count_in_training, training_signatures
@@ -57,6 +60,13 @@ class _Inputs:
     rare_branches: list[Scenario]
     """Further customers of the candidate on branches that few others take."""
     robustness: RobustnessBlock
+    trials: TrialPlan
+    """Further conversations of the candidate with some of the customers."""
+
+    @property
+    def candidate_only(self) -> list[Scenario]:
+        """Scenarios that only the candidate plays, and that are examined like all others."""
+        return [*self.rare_branches, *self.trials.scenarios]
 
 
 @dataclass(frozen=True)
@@ -90,23 +100,26 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         taking_part = await _connect(inputs, pool, stack)
         await taking_part.examiner.prepare(halt)
         forecast = await check_cost(context, _planned_work(inputs, taking_part), pool)
-        conforming = len(inputs.scenarios) * len(taking_part.arms) + len(inputs.rare_branches)
+        conforming = len(inputs.scenarios) * len(taking_part.arms) + len(inputs.candidate_only)
         conversations, further_steps = conforming + len(inputs.robustness.scenarios), taking_part.examiner.steps(conforming)
         progress = report_progress(context, pool, conversations, further_steps, forecast)
         steps = await stack.enter_async_context(progress)
         batches = await _simulate_and_examine(inputs, taking_part, steps, halt)
-        rare = await _examine_rare_branches(inputs, taking_part, batches, steps, halt)
+        further = await _examine_candidate_alone(inputs, taking_part, batches, steps, halt)
+        rare, trials = _rare_branches_and_trials(inputs, batches, further)
         quality = await taking_part.examiner.quality(batches, halt)
         results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, halt)
         figures = await pool.stats()
     results = _require_counted(results, {arm.name for arm in taking_part.arms if arm.stored})
     scores = _scores(inputs, results, rare, robustness, quality)
+    if trials is not None:
+        scores = scores.model_copy(update={"trials": trials.scores()})
     details = _provenance(inputs, taking_part) | (
         forecast.summary(figures.usd, figures.cached_share) if forecast and figures else {}
     )
     retiring = retiring_models(context.input, context.environment.today)
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, rare, robustness, retiring)
-    write_report(context.output, evaluated)
+    write_report(context.output, replace(evaluated, trials=trials))
     message = closing_message(results, scores)
     if figures is None:
         return StageOutcome(message, scores=scores)
@@ -120,7 +133,8 @@ def _inputs(context: StageContext) -> _Inputs:
     scenarios = build_scenarios(graph, settings, training)
     rare = rare_branch_scenarios(graph, settings, scenarios, training)
     robustness = build_robustness(graph, settings, robustness_run.customer_sources(graph))
-    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios, rare, robustness)
+    trials = plan_trials(graph, settings, scenarios, training)
+    return _Inputs(context, graph, context.environment.gate, dataset, training, scenarios, rare, robustness, trials)
 
 
 def _dataset(context: StageContext) -> Path | None:
@@ -157,7 +171,7 @@ def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:
     found = sum(cache.get(scenario.id) is not None for cache in stored for scenario in inputs.scenarios)
     caches = [taking_part.caches[arm.name] for arm in taking_part.arms if not arm.stored]
     gold = GOLD_SAMPLE if inputs.dataset else 0
-    return PlannedWork(inputs.graph, inputs.scenarios, caches, gold, inputs.rare_branches, found)
+    return PlannedWork(inputs.graph, inputs.scenarios, caches, gold, inputs.candidate_only, found)
 
 
 async def _simulate_and_examine(
@@ -188,12 +202,30 @@ async def _simulate_and_examine(
     return await run_in_blocks(block_slices(len(scenarios), INTERIM_BLOCK), examine, is_futile, halt)
 
 
-async def _examine_rare_branches(
+def _ended_early(inputs: _Inputs, batches: Sequence[ExaminedBatch]) -> bool:
+    return sum(len(batch.arms[participants.CANDIDATE]) for batch in batches) < len(inputs.scenarios)
+
+
+def _rare_branches_and_trials(
+    inputs: _Inputs, batches: Sequence[ExaminedBatch], further: Sequence[Result]
+) -> tuple[Sequence[Result], TrialResults | None]:
+    """Results on rare branches, and of all trials if the run asks for more than one, from those of `candidate_only`."""
+    rare, others = further[: len(inputs.rare_branches)], further[len(inputs.rare_branches) :]
+    if inputs.trials.trials == 1:
+        return rare, None
+    ended_early = robustness_run.ENDED_EARLY if _ended_early(inputs, batches) else None
+    return rare, collect_trials(inputs.trials, _joined(batches)[participants.CANDIDATE], others, ended_early)
+
+
+async def _examine_candidate_alone(
     inputs: _Inputs, taking_part: _Participants, batches: Sequence[ExaminedBatch], steps: StepCounter, halt: Cancellation
 ) -> Sequence[Result]:
-    """The candidate's conversations on branches that few customers take; none after an evaluation that ended early."""
-    candidate, scenarios = taking_part.arms[0], inputs.rare_branches
-    if not scenarios or sum(len(batch.arms[candidate.name]) for batch in batches) < len(inputs.scenarios):
+    """The candidate's conversations that no other arm has, on rare branches and of further trials.
+
+    None after an evaluation that ended early.
+    """
+    candidate, scenarios = taking_part.arms[0], inputs.candidate_only
+    if not scenarios or _ended_early(inputs, batches):
         return ()
     concurrency = inputs.context.environment.concurrency or CONCURRENCY
     schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), halt, steps.increment)
@@ -245,8 +277,15 @@ def _scores(
     }
     scores = summarise(results, settings.seed, rare)
     if scores.statistics is not None:
-        more["statistics"] = scores.statistics.model_copy(update={"judging": judge_reliability(results, quality.repeats)})
+        more["statistics"] = scores.statistics.model_copy(update={"judging": _judging(results, quality)})
     return scores.model_copy(update=more)
+
+
+def _judging(results: ArmResults, quality: JudgingQuality) -> JudgeReliability | None:
+    """Reliability of the judges, and which they are; `None` where rules judge."""
+    prints = tuple(each for each in judge_fingerprints(results) if each != RULES)
+    found = judge_reliability(results, quality.repeats)
+    return (found or JudgeReliability()).model_copy(update={"fingerprints": prints}) if prints else found
 
 
 def _joined(batches: Sequence[ExaminedBatch]) -> ArmResults:

@@ -63,6 +63,7 @@ def closing_message(arms: ArmResults, scores: Scores) -> str:
         f"{scores.scenarios} conversations: conformance {_percentage(scores.conformance)}, "
         f"failures {_percentage(scores.failure_rate)}",
         *_problem_parts(results, scores),
+        *_trials_part(scores),
     ]
     if others := [name for name in arms if name != CANDIDATE]:
         parts.append(f"compared with {', '.join(others)}")
@@ -86,6 +87,11 @@ def _problem_parts(results: Sequence[Result], scores: Scores) -> Iterator[str]:
         yield f"in {faults} the simulated customer misbehaved; they are included"
     if GRACEFUL not in scores.criteria:
         yield f"Graceful Handling is omitted: fewer than {MIN_CHALLENGES} customers posed a challenge"
+
+
+def _trials_part(scores: Scores) -> Iterator[str]:
+    if (tried := scores.trials) is not None and tried.of:
+        yield f"pass^{tried.trials}: all trials passed with {tried.passed_all} of {tried.of} customers"
 
 
 def _percentage(value: Interval) -> str:

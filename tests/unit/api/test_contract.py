@@ -28,6 +28,7 @@ from subterra_api.v1alpha1.scores import (
     SampleStats,
     Scores,
     Statistics,
+    TrialScores,
 )
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError, StageError
 from subterra_jobs.evaluate.analysis.summary import WORST_BRANCHES
@@ -153,7 +154,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         affected=AffectedScenarios(
             criteria=dict.fromkeys(needs, sample), failures=share, conformance=share, in_context=dict.fromkeys(needs, yardstick)
         ),
-        judging=JudgeReliability(kappa=0.1234, disagreement=1.1234, repeat_sd=(0.1234, 0.1234)),
+        judging=JudgeReliability(kappa=0.1234, disagreement=1.1234, repeat_sd=(0.1234, 0.1234), fingerprints=("a" * 12, "b" * 12)),
     )
     kinds = get_args(RobustnessKind)
     branch = Branch(hub="h" * 40, to="t" * 40, conversations=5000, failures=5000)
@@ -169,6 +170,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
         fabrication=Proportion(hits=5000, of=50000),
         robustness=tuple(RobustnessScore(kind=kind, hits=60, of=60) for kind in kinds),
         covers="replies that rules recognize",
+        trials=TrialScores(trials=8, passed_all=100, of=100, passed=800),
         statistics=found,
     )
     result = StageResult(

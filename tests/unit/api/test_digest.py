@@ -94,3 +94,13 @@ def test_two_spellings_of_the_same_settings_share_their_artifacts() -> None:
         for given in (inputs(), inputs(generation={"teacher": {"name": "scripted"}}, evaluation={"scenarios": 300}))
     )
     assert plain == spelt
+
+
+def test_one_trial_and_its_absence_are_the_same_run_and_more_are_another() -> None:
+    spec = ProcedureSpec.model_validate(TRAVEL)
+    absent, one, four = (inputs(evaluation=trials) for trials in ({}, {"trials": 1}, {"trials": 4}))
+    assert run_digest("sha256:a", absent) == run_digest("sha256:a", one) != run_digest("sha256:a", four)
+    keys = [resolve(given, spec, "sha256:a", RUN, store="file:///store").keys for given in (absent, one, four)]
+    assert keys[0] == keys[1]
+    assert keys[0].model == keys[2].model
+    assert keys[0].report != keys[2].report

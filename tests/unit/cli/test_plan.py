@@ -112,6 +112,35 @@ def test_a_recompile_plays_what_serves_and_the_anchor_too(tmp_path: Path) -> Non
     assert later["generation"] == first["generation"]
 
 
+def test_further_trials_are_played_and_judged_and_so_they_are_planned(tmp_path: Path) -> None:
+    once, often = (data(PROCEDURE, agent(tmp_path, evaluation=trials)) for trials in ({}, {"trials": 3}))
+    calls = [{each["part"]: each["calls"]["low"] for each in found["evaluation"]["parts"]} for found in (once, often)]
+    assert calls[1]["customers"] == 3 * calls[0]["customers"]
+    assert calls[1]["judge"] == 2 * (60 + round(REPEAT_SHARE * 60))
+    assert often["generation"] == once["generation"]
+
+
+def test_a_recompile_says_how_often_an_equal_candidate_would_pass_and_what_reaches_the_aim(tmp_path: Path) -> None:
+    file = agent(tmp_path, evaluation={"scenarios": 300})
+    [line] = data(PROCEDURE, file, "--recompile")["gate"]
+    assert line.startswith("with 300 scenarios a candidate as good as what serves passes in about 7")
+    assert line.endswith(" in 80%")
+    wide = agent(tmp_path, evaluation={"scenarios": 300}, promotion={"gate": {"failureMargin": 0.1, "margin": 0.5}})
+    assert data(PROCEDURE, wide, "--recompile")["gate"][0].endswith(" of evaluations")
+    assert data(PROCEDURE, file)["gate"] == []
+
+
+def test_judges_without_the_certificate_that_the_policy_demands_are_named_before_anything_is_paid(tmp_path: Path) -> None:
+    demand: dict[str, Any] = {"requireCertifiedJudge": True}
+    [line] = data(PROCEDURE, agent(tmp_path, promotion={"gate": demand}))["gate"]
+    assert line.startswith("warning: the judges ")
+    assert "gate.judgeCertificates is empty" in line
+    judges = line.removeprefix("warning: the judges ").partition(" are")[0].split(" and ")
+    shown = {"judges": judges, "language": "en", "sensitivity": 0.9, "specificity": 0.9, "conversations": 300}
+    certified = demand | {"judgeCertificates": [shown | {"labels": "sha256:" + "1" * 64}]}
+    assert data(PROCEDURE, agent(tmp_path, promotion={"gate": certified}))["gate"] == []
+
+
 def test_judges_in_batches_have_the_price_of_batches_and_models_without_them_are_named(tmp_path: Path) -> None:
     local = {"name": "openai", "model": "gpt-4.1", "baseURL": "http://vllm/v1"}
     file = Path(agent(tmp_path, evaluation={"secondJudge": local}))

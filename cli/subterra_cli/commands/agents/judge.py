@@ -23,6 +23,12 @@ SHEET = "Sheet to write: JSON lines, or a table if it ends in .csv."
 KEY_TO_WRITE = "Where to write the key; default: FILE with -key.json instead of its ending."
 PROCEDURE = "The procedure that the agent had to follow, a file or a name in the cluster; people need it in the guide."
 SCORES = "The sheet with people's scores, or JSON lines with the scores of people and judges."
+CERTIFICATE = "Where to write the certificate of certified judges, for `gate.judgeCertificates` of an agent."
+LANGUAGE = "Language of the conversations, for the certificate."
+BIAS = "What `subterra judge bias` wrote about these judges, for the certificate."
+AGENT = "The CompiledAgent or CompileRun whose judges are asked."
+PROCEDURE_FILE = "The file of its Procedure."
+BIASES = "Where to write the counts, for `subterra judge calibrate --bias`."
 KEY = "The key that was written with the sheet; without it FILE has the judges' scores."
 
 
@@ -69,6 +75,9 @@ def calibrate(
     key: Annotated[Path | None, typer.Option(metavar="FILE", help=KEY)] = None,
     min_sensitivity: Annotated[float, typer.Option(min=0, max=1, help="Least lower bound of sensitivity.")] = 0.8,
     min_specificity: Annotated[float, typer.Option(min=0, max=1, help="Least lower bound of specificity.")] = 0.8,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help=CERTIFICATE)] = None,
+    language: Annotated[str, typer.Option(metavar="TAG", help=LANGUAGE)] = "en",
+    bias_file: Annotated[Path | None, typer.Option("--bias", metavar="FILE", help=BIAS)] = None,
     output: Output = OutputFormat.TEXT,
     as_data: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
@@ -79,10 +88,57 @@ def calibrate(
     Example: subterra judge calibrate labels.csv --key labels-key.json
     """
     with exit_on_error():
+        from subterra_cli.agents.certificate_file import make_certificate, with_biases, write_certificate
         from subterra_cli.agents.judge_calibration import calibrate_judges
         from subterra_cli.agents.people_scores import read_scores
         from subterra_cli.output.render import as_json
 
-        found = calibrate_judges(read_scores(file, key), min_sensitivity, min_specificity)
+        scores = read_scores(file, key)
+        found = calibrate_judges(scores, min_sensitivity, min_specificity)
+        if certificate is not None and found.certified:
+            made = make_certificate(found, scores, language)
+            write_certificate(certificate, with_biases(made, bias_file) if bias_file else made)
     typer.echo(as_json(found.data()) if as_data or output is OutputFormat.JSON else "\n".join(found.lines()))
     raise typer.Exit(0 if found.certified else 1)
+
+
+@judges.command()
+def bias(
+    report: Annotated[Path, typer.Argument(metavar="REPORT|FOLDER", help=REPORT)],
+    procedure: Annotated[str, typer.Option(metavar="FILE", help=PROCEDURE_FILE)],
+    agent: Annotated[str, typer.Option(metavar="FILE", help=AGENT)],
+    count: Annotated[int, typer.Option("--conversations", "-n", min=1, help="Number of conversations.")] = 40,
+    seed: Annotated[int, typer.Option(help="Decides which conversations.")] = 1,
+    max_usd: Annotated[str, typer.Option("--max-usd", metavar="USD", help="Most US dollars to pay.")] = "5",
+    prices: Annotated[str | None, typer.Option(metavar="FILE", help="Model prices, in the form of the chart's values.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help=BIASES)] = None,
+) -> None:
+    """Count how often judges score the same conversation differently for no reason: order, length, format, names of models.
+
+    Needs the keys of the judges' providers.
+
+    Example: subterra judge bias report/ --procedure travel.yaml --agent agent.yaml
+    """
+    with exit_on_error():
+        import asyncio
+
+        from subterra_cli.agents import judge_bias_run
+        from subterra_cli.agents.evaluation_transcripts import read_transcripts
+        from subterra_cli.dataset.sample_settings import parse_usd
+        from subterra_cli.errors import CommandError
+        from subterra_cli.files.manifests import read_compile, read_prices
+        from subterra_core.procedure.graph import Graph
+
+        most = parse_usd(max_usd)
+        if most is None:
+            raise CommandError(f"--max-usd: {max_usd} is no amount of US dollars above 0; write one such as 0.50")
+        request = read_compile(list(dict.fromkeys((procedure, agent))), recompile=False)
+        asked = judge_bias_run.agent_judges(request, read_prices(prices) if prices else {})
+        drawn = judge_bias_run.draw_conversations(read_transcripts(report).conversations, count, seed)
+        calls = len(drawn) * len(asked) * judge_bias_run.CALLS
+        typer.echo(f"{len(drawn):,} conversations, {calls:,} calls, never more than ${most.normalize():f}", err=True)
+        run = judge_bias_run.BiasRun(Graph(request.procedure), asked, drawn, most)
+        found = asyncio.run(run.measure())
+        if output is not None:
+            judge_bias_run.write_biases(output, found)
+    typer.echo("\n".join(judge_bias_run.bias_lines(found)))

@@ -43,12 +43,12 @@ class BadAnswerError(Exception):
 
 class LLMJudge:
     """One model with one rubric. `salt` is the evaluation's report key: hosted models drift, so responses are reused when this
-    evaluation resumes, but never by another one.
+    evaluation resumes, but never by another one. `parts` are the rubric's, in another order where that is what is to be tested.
     """
 
-    def __init__(self, graph: Graph, provider: Provider, caller: Caller, salt: str) -> None:
-        self._caller, self._salt = caller, salt
-        self._systems = [judge_system_prompt(part, graph.spec) for part in PARTS]
+    def __init__(self, graph: Graph, provider: Provider, caller: Caller, salt: str, parts: Sequence[Part] = PARTS) -> None:
+        self._caller, self._salt, self._parts = caller, salt, parts
+        self._systems = [judge_system_prompt(part, graph.spec) for part in parts]
         self.name = provider.model or provider.name
         self.fingerprint = judge_fingerprint(provider)
 
@@ -61,7 +61,7 @@ class LLMJudge:
         if conversation.error is not None:
             return Judgement(dict.fromkeys(CRITERIA, LEVELS[0]), challenged, (), judge=self.fingerprint)
         scored: ScoredCriteria = {}
-        for part, system in zip(PARTS, self._systems, strict=True):
+        for part, system in zip(self._parts, self._systems, strict=True):
             answer = await self._ask(part, system, scenario, conversation, repeat)
             if answer is None:
                 return None
@@ -75,7 +75,7 @@ class LLMJudge:
     async def ask_all(self, scenario: Scenario, conversation: Conversation, repeat: int = 0) -> None:
         """Asks for every part, even where an earlier one has no response: for a caller that only notes the calls."""
         if conversation.error is None:
-            for part, system in zip(PARTS, self._systems, strict=True):
+            for part, system in zip(self._parts, self._systems, strict=True):
                 with suppress(UnansweredCallError):
                     await self._ask(part, system, scenario, conversation, repeat)
 

@@ -6,7 +6,7 @@ the page says so.
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary,
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
+from subterra_jobs.evaluate.analysis.trial_summary import TrialResults
 from subterra_jobs.evaluate.judge.results import RULES, Accuracy, ArmResults, JudgingQuality, Result, counted
 from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.transcripts import result_row, transcript_row
@@ -77,6 +78,8 @@ class Evaluated:
     """`None` if no robustness customers were planned."""
     retiring: tuple[str, ...] = ()
     """Hosted models of the run whose requests fail soon, each with field, date and replacement."""
+    trials: TrialResults | None = None
+    """`None` if each customer has one conversation."""
 
 
 def build_report(evaluated: Evaluated) -> dict[str, Any]:
@@ -101,6 +104,7 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "slots": _slot_counts(results),
         "fabrication": _fabrication(evaluated),
         "robustness": robustness_rows(evaluated.robustness) if evaluated.robustness else [],
+        "trials": evaluated.trials.summary(seed) if evaluated.trials else None,
         "illegalTransitions": illegal_transitions(kept),
         "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes([*kept, *counted(evaluated.rare_branches)])],
         **_anywhere(evaluated),
@@ -163,10 +167,18 @@ def write_report(output: Path, evaluated: Evaluated) -> None:
         for name, results in evaluated.arms.items():
             rows = ({"arm": name} | transcript_row(result) for result in results)
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _further_trials(evaluated.trials))
         handlings = evaluated.robustness.handlings if evaluated.robustness else ()
         others = ({"arm": CANDIDATE} | handling_row(each) for each in handlings)
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in others)
     (output / "report.html").write_text(render_html(data, evaluated.graph, evaluated.arms))
+
+
+def _further_trials(trials: TrialResults | None) -> Iterator[dict[str, Any]]:
+    """Rows of the second and later trials, with the number of the trial and the scenario of the first."""
+    for of_customer in trials.customers if trials else ():
+        for number, result in enumerate(of_customer[1:], start=2):
+            yield {"arm": CANDIDATE, "trial": number, "trialOf": of_customer[0].scenario.id} | transcript_row(result)
 
 
 def _accuracy_shares(accuracy: Accuracy) -> dict[str, Any]:

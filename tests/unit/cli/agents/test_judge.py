@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
+from subterra_api.v1alpha1.compilerun import GatePolicy
+from subterra_api.v1alpha1.scores import JudgeReliability, Proportion, Statistics
 from subterra_cli.main import app
+from subterra_core.gate.certified_judges import uncertified_judges
 from subterra_jobs.evaluate.judge.results import CRITERIA, TASK
 from subterra_jobs.evaluate.report.report import write_report
 from subterra_testkit.repository import ROOT
@@ -148,6 +152,63 @@ def test_a_judge_who_misses_what_people_call_failures_is_not_certified(report: P
     assert result.exit_code == 1
     assert "not certified: sensitivity is at least" in result.output
     assert "specificity unknown" in result.output
+
+
+def labelled(folder: Path, missed: int = 0) -> tuple[Path, Path]:
+    """A sheet that people scored, and its key: 100 failures of 600 conversations, of which a judge misses some."""
+    conversations = {
+        f"c{n}": {
+            "challenged": True,
+            "flagged": n < 100,
+            "weight": 1.0 if n < 100 else 2.5,
+            "judges": [{TASK: 2 if n < 100 else 5}],
+        }
+        for n in range(300)
+    }
+    key, rows = folder / "key.json", [{"id": f"c{n}", "scores": {TASK: 2 if n < 100 + missed else 5}} for n in range(300)]
+    judges, population = [{"name": "model", "fingerprint": "0123456789ab"}], {"flagged": 100, "others": 500}
+    key.write_text(json.dumps({"format": 1, "judges": judges, "population": population, "conversations": conversations}))
+    return own_file(folder, *rows), key
+
+
+def test_the_certificate_goes_into_the_gates_policy(tmp_path: Path) -> None:
+    file, key = labelled(tmp_path)
+    result = judge("calibrate", file, "--key", key, "--certificate", tmp_path / "certificate.yaml", "--language", "de")
+    assert result.exit_code == 0, result.output
+    policy = GatePolicy.model_validate(yaml.safe_load((tmp_path / "certificate.yaml").read_text()))
+    [certificate] = policy.judge_certificates
+    assert (certificate.judges, certificate.language, certificate.conversations) == (("0123456789ab",), "de", 300)
+    assert 0.87 < certificate.sensitivity < 0.9
+    statistics = Statistics(
+        criteria={},
+        failures=Proportion(hits=0, of=1),
+        conformance=Proportion(hits=1, of=1),
+        judging=JudgeReliability(fingerprints=certificate.judges),
+    )
+    demand = {"require_certified_judge": True, "language": "de"}
+    assert not [*uncertified_judges(statistics, policy.model_copy(update=demand))]
+
+
+def test_the_labels_of_a_certificate_are_peoples_scores_in_any_order(tmp_path: Path) -> None:
+    digests = []
+    for missed, turn in ((0, 1), (0, -1), (1, 1)):
+        file, key = labelled(tmp_path, missed)
+        file.write_text("\n".join(file.read_text().splitlines()[::turn]))
+        assert judge("calibrate", file, "--key", key, "--certificate", tmp_path / "certificate.yaml").exit_code == 0
+        digests.append(yaml.safe_load((tmp_path / "certificate.yaml").read_text())["judgeCertificates"][0]["labels"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_judges_who_are_not_certified_get_no_certificate(tmp_path: Path) -> None:
+    file, key = labelled(tmp_path, missed=20)
+    assert judge("calibrate", file, "--key", key, "--certificate", tmp_path / "certificate.yaml").exit_code == 1
+    low = judge("calibrate", file, "--key", key, "--certificate", tmp_path / "certificate.yaml", "--min-sensitivity", "0.1")
+    assert (low.exit_code, "the gate takes certificates with bounds of 0.8 and more" in low.output) == (2, True)
+    unnamed = judge(
+        "calibrate", own_file(tmp_path, *(row(n, n % 2 * 3 + 2, n % 2 * 3 + 2) for n in range(60))), "--certificate", file
+    )
+    assert (unnamed.exit_code, "pass it with --key" in unnamed.output) == (2, True)
+    assert not (tmp_path / "certificate.yaml").exists()
 
 
 def test_bounds_are_those_that_the_options_ask_for(tmp_path: Path) -> None:

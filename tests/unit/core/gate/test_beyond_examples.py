@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.scores import (
     SampleStats,
     Scores,
     Statistics,
+    TrialScores,
     Verdict,
 )
 from subterra_core.gate.verdict import judge
@@ -117,3 +118,39 @@ def test_a_pass_over_scripted_words_says_what_it_covers() -> None:
 def test_ceiling_and_floor_are_what_the_policy_says() -> None:
     lenient = GatePolicy(max_fabrication_rate=0.2, min_phrasings=0.2)
     assert decided((150, 1500), policy=lenient, **handled("phrasings", 20, 42)).result == "Pass"
+
+
+def tried(passed_all: int, of: int = 100, trials: int = 4) -> dict[str, Any]:
+    return {"trials": TrialScores(trials=trials, passed_all=passed_all, of=of, passed=min(of * trials, 3 * passed_all + of))}
+
+
+@pytest.mark.parametrize(("passed_all", "result"), [(100, "Pass"), (75, "Pass"), (65, "Inconclusive"), (45, "Fail")])
+def test_customers_with_whom_all_trials_passed_decide_by_their_bounds(passed_all: int, result: str) -> None:
+    assert decided(**tried(passed_all)).result == result
+
+
+def test_an_agent_that_succeeds_by_luck_is_refused_with_pass_hat_k_and_its_floor() -> None:
+    [reason] = decided(**tried(45)).reasons
+    assert reason.startswith("pass^4: 45.0% (interval ")
+    assert reason.endswith("against a floor of 60.0%")
+
+
+def test_what_too_few_customers_leave_open_comes_with_a_fix() -> None:
+    [reason] = decided(**tried(14, of=20)).reasons
+    assert reason.startswith("pass^4: 70.0%")
+    assert reason.endswith("up to 100 of evaluation.scenarios are tried")
+
+
+def test_the_floor_of_pass_hat_k_does_not_rise_with_every_attempt() -> None:
+    fixed = {"maxFailureRate": 1, "minConformance": 0, "maxFabricationRate": 1, "minScore": 1}
+    assert decided(**tried(75), attempt=9, policy=GatePolicy.model_validate(fixed)).result == "Pass"
+
+
+def test_trials_that_could_not_be_played_are_an_advisory() -> None:
+    assert "advisory: pass^4: not tested; the report has the reason" in decided(**tried(0, of=0)).reasons
+
+
+def test_more_trials_passed_than_were_played_never_pass() -> None:
+    verdict = decided(trials=TrialScores(trials=2, passed_all=50, of=50, passed=101))
+    assert verdict.result == "Inconclusive"
+    assert "conversations of pass^2: 101 of 100" in verdict.reasons[0]

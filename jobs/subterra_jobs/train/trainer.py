@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from subterra_api.job_contract.messages import Training
+from subterra_api.job_contract.messages import Lora, Training
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.batches.collators import PaddingCollator, in_one_row
 from subterra_jobs.train.batches.micro_batches import MicroBatches
@@ -23,6 +23,7 @@ from subterra_jobs.train.checkpoints.save_cadence import checkpoint_bytes, requi
 from subterra_jobs.train.exchange import Exchange
 from subterra_jobs.train.freed_memory import FreedMemoryCallback
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
+from subterra_jobs.train.model.adapters import adapter_parameters, lora_config
 
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
@@ -182,8 +183,9 @@ def build_trainer(
     splits: Splits,
     workload: Workload,
     exchange: Exchange,
+    lora: Lora | None = None,
 ) -> StageTrainer:
-    """A trainer on DeepSpeed.
+    """A trainer on DeepSpeed. With ``lora`` it trains adapters of the model, and its checkpoints hold nothing else.
 
     Raises InvalidInputError when the training conversations do not fill a batch, and InfrastructureError when a checkpoint does not
     fit on its volume.
@@ -196,6 +198,8 @@ def build_trainer(
             "generation.conversations or lower training.batchSize"
         )
     parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+    if lora is not None:
+        parameters = adapter_parameters(model, lora.rank)
     needed = checkpoint_bytes(parameters, workload.dtype.itemsize, config.deepspeed["zero_optimization"]["stage"])
     require_room(Path(config.output_dir), needed)
     # An incomplete last batch is dropped in evaluation, so a batch must not exceed the held-out conversations.
@@ -209,6 +213,7 @@ def build_trainer(
         train_dataset=splits.train,
         eval_dataset=splits.held_out,
         processing_class=tokenizer,
+        peft_config=lora_config(lora) if lora is not None else None,
     )
     trainer.add_callback(StageCallback(trainer, exchange))
     if config.use_cpu:

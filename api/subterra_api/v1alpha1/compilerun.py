@@ -160,7 +160,7 @@ class StagePod(ApiModel):
     """Placement and resources of a stage."""
 
     resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits; the operator's settings supply what is unset."""
+    """Requests and limits. Where there are none at all, those of the operator's settings."""
     node_selector: Labels = {}
     """Labels that a node must have, as in a PodSpec."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()

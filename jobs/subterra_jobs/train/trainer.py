@@ -31,8 +31,8 @@ ADAM_SHARE_OF_MUON = 0.25
 """AdamW trains what Muon cannot (embeddings, norms, biases), and needs smaller steps."""
 
 
-def deepspeed_config(settings: Training) -> dict[str, Any]:
-    """The settings for DeepSpeed; the trainer fills in ``auto``."""
+def deepspeed_config(settings: Training, dtype: torch.dtype) -> dict[str, Any]:
+    """The settings for DeepSpeed, for weights in ``dtype``; the trainer fills in ``auto``."""
     config: dict[str, Any] = {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
@@ -53,6 +53,11 @@ def deepspeed_config(settings: Training) -> dict[str, Any]:
         # DeepSpeed's own Muon: torch's cannot work on ZeRO's flat partitions.
         config["zero_optimization"]["reduce_scatter"] = False
         config["optimizer"] = {"type": "Muon", "params": _muon(settings.learning_rate)}
+    elif dtype == torch.bfloat16 and settings.zero_stage > 0:
+        # In bfloat16 a sum of many micro-batches loses what is less than a 256th of it. Without ZeRO DeepSpeed has no other sum,
+        # and its Muon takes the gradients as they are.
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        config["bf16"]["immediate_grad_update"] = True  # else stage 1 keeps the gradients in both precisions
     return config
 
 
@@ -96,7 +101,7 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
         use_cpu=not gpu,
         bf16=workload.dtype == torch.bfloat16,
         fp16=False,
-        deepspeed=deepspeed_config(settings),
+        deepspeed=deepspeed_config(settings, workload.dtype),
         per_device_train_batch_size=-(-settings.batch_size // workload.ranks),
         per_device_eval_batch_size=max(1, workload.token_limit // workload.longest),
         gradient_accumulation_steps=1,  # a step's micro-batches are those of its `StepPlan`

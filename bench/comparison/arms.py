@@ -12,7 +12,8 @@ import httpx
 from bench.comparison.compiling import BASE, IDENTITY, CompiledModel
 
 from subterra_api.job_contract.defaults import training_of
-from subterra_api.v1alpha1.compilerun import BaseModelKind, Provider, TrainingSettings
+from subterra_api.v1alpha1.compilerun import BaseModelKind, Provider
+from subterra_api.v1alpha1.training_settings import TrainingSettings
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.turn_limit import max_reply_tokens

@@ -21,8 +21,9 @@ from bench.training.plain_loop import train_plainly
 from tests.tools.models import bundled_models
 
 from subterra_api.job_contract.defaults import generation_of, training_of
-from subterra_api.v1alpha1.compilerun import GenerationSettings, TrainingSettings
+from subterra_api.v1alpha1.compilerun import GenerationSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.training_settings import TrainingSettings
 from subterra_jobs.train.batches.step_plan import CPU_MICRO_BATCH_TOKENS
 from subterra_jobs.train.exchange import SCRATCH, TRAIN_FILE, TrainingTask
 from subterra_jobs.train.main import wordings

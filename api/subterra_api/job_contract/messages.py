@@ -44,9 +44,19 @@ class Generation(ApiModel):
     audit: Literal["Enforce", "Report"] = "Enforce"
 
 
+class Lora(ApiModel):
+    """Effective settings of low-rank adapters."""
+
+    rank: int
+    alpha: int
+
+
 class Training(ApiModel):
     """Effective training settings."""
 
+    method: Literal["full", "lora"] = "full"
+    lora: Lora | None = None
+    """Set with `method: lora`."""
     optimizer: Literal["adamw", "muon"]
     learning_rate: float
     epochs: int
@@ -56,6 +66,11 @@ class Training(ApiModel):
     zero_stage: int
     seed: int
     checkpoint_steps: int
+
+    @model_serializer(mode="wrap")
+    def _without_what_older_keys_lack(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out the method where every weight is trained: keys of models cover all fields, and older ones lack these."""
+        return {name: value for name, value in dump(self).items() if self.lora is not None or name not in ("method", "lora")}
 
 
 class Evaluation(ApiModel):

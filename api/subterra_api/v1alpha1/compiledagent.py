@@ -11,11 +11,11 @@ from subterra_api.v1alpha1.compilerun import (
     ExecutionSettings,
     GatePolicy,
     GenerationSettings,
-    TrainingSettings,
 )
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Verdict
+from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
 
 
 class RunTemplate(ApiModel):
@@ -31,6 +31,11 @@ class RunTemplate(ApiModel):
     """How the candidate is judged."""
     execution: ExecutionSettings = ExecutionSettings()
     """Resources and limits of the stages. Changes here start no new run."""
+
+    @model_validator(mode="after")
+    def _trains_what_it_can(self) -> Self:
+        require_pretrained(self.training, self.base_model.uri)
+        return self
 
 
 class CompileSource(ApiModel):

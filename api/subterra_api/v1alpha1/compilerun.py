@@ -21,6 +21,7 @@ from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Scores, Verdict
+from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
 StageState = Literal["Pending", "Running", "Succeeded", "Failed"]
@@ -120,29 +121,6 @@ class BaseModelSource(ApiModel):
         return "bundled" if self.uri.startswith(BUNDLED_SCHEME) else "external"
 
 
-class TrainingSettings(ApiModel):
-    """Full-parameter supervised fine-tuning. Defaults depend on the kind of base model."""
-
-    optimizer: Literal["adamw", "muon"] | None = None
-    """Optimizer that updates the weights."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Peak learning rate of the schedule."""
-    epochs: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Number of passes over the conversations."""
-    max_steps: Annotated[int, Field(ge=1, le=1000000)] | None = None
-    """Maximum number of optimizer steps, regardless of `epochs`."""
-    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Conversations per optimizer step, over all ranks."""
-    max_length: Annotated[int, Field(ge=128, le=131072)] | None = None
-    """Maximum tokens per conversation."""
-    zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
-    """DeepSpeed ZeRO stage, what is sharded over the GPUs: 0 nothing, 1 optimizer states, 2 also gradients, 3 also weights."""
-    seed: Seed | None = None
-    """Random seed for the order of the conversations and, for `scratch`, the initial weights."""
-    checkpoint_steps: Annotated[int, Field(ge=1, le=1000000)] | None = None
-    """Steps between checkpoints, from which an interrupted training resumes."""
-
-
 class EvaluationSettings(ApiModel):
     """How the candidate is judged. The `scripted` judge uses rules that understand only the phrasings of a scripted teacher."""
 
@@ -176,12 +154,17 @@ class CompileInputs(ApiModel):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @model_validator(mode="after")
+    def _trains_what_it_can(self) -> Self:
+        require_pretrained(self.training, self.base_model.uri)
+        return self
+
 
 class StagePod(ApiModel):
     """Placement and resources of a stage."""
 
     resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits; the operator's settings supply what is unset."""
+    """Requests and limits. Where there are none at all, those of the operator's settings."""
     node_selector: Labels = {}
     """Labels that a node must have, as in a PodSpec."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()

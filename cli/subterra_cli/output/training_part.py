@@ -17,6 +17,8 @@ def lines(plan: TrainingPlan | str) -> Iterator[str]:
         f"training: {plan.model}, {_billions(setup.shape.parameters)} parameters, {setup.optimizer}, {setup.precision}, "
         f"ZeRO-{setup.zero_stage}, {ranks}, at most {setup.micro_batch} × {setup.max_length:,} tokens at a time"
     )
+    if setup.lora_rank is not None:
+        yield f"trains adapters of rank {setup.lora_rank} with {_billions(setup.trained_parameters)} parameters, and no weights"
     yield from _gpu_lines(plan) if setup.on_gpu else _cpu_lines(plan)
     disk = plan.disk
     kept = "1 checkpoint" if disk.checkpoints == 1 else f"{disk.checkpoints} checkpoints"

@@ -13,7 +13,8 @@ class DiskNeed:
     """Bytes on the store's volume at the fullest moment of a training."""
 
     checkpoint: int
-    """One checkpoint: weights and optimizer states, without gradients. Measured for AdamW in bfloat16: 14.0 bytes a parameter."""
+    """One checkpoint: weights and optimizer states of what is trained, no gradients. Measured for AdamW in bfloat16: 14.0 bytes a
+    parameter."""
     checkpoints: int
     """How many there are at the same time."""
     model: int
@@ -27,8 +28,8 @@ class DiskNeed:
 def disk_need(setup: TrainingSetup, saves: int) -> DiskNeed:
     """The need of a training that writes ``saves`` checkpoints in all."""
     weights = WEIGHT_BYTES[setup.precision] * setup.shape.parameters
-    states = OPTIMIZER_BYTES[setup.optimizer] * setup.shape.parameters
-    return DiskNeed(weights + states, max(1, min(KEPT_CHECKPOINTS, saves)), weights)
+    state = WEIGHT_BYTES[setup.precision] + OPTIMIZER_BYTES[setup.optimizer]
+    return DiskNeed(state * setup.trained_parameters, max(1, min(KEPT_CHECKPOINTS, saves)), weights)
 
 
 def optimizer_steps(conversations: int, batch_size: int, epochs: int, max_steps: int | None) -> int:

@@ -1,10 +1,10 @@
 """Bytes that a rank of a training needs: model states, activations, output layer, buffers.
 
 States follow ZeRO's arithmetic (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1) with the optimizer states that
-DeepSpeed 0.19 keeps for bfloat16: a float32 master copy next to the optimizer's own. With AdamW that is 16 bytes a parameter;
-a checkpoint of 14.0 bytes a parameter, measured, which has no gradients, agrees. Buffers are DeepSpeed's defaults, the output
-layer's are those of TRL 1.16. Activations are an estimate that agrees with an audit of the paper's three runs, to about 3 GB
-at 8 billion parameters. No coefficient has been measured on a GPU.
+DeepSpeed 0.19 keeps for bfloat16: a float32 master copy next to the optimizer's own, and gradients that are summed in float32.
+With AdamW that is 18 bytes a parameter; a checkpoint of 14.0 bytes a parameter, measured, which has no gradients, agrees.
+Buffers are DeepSpeed's defaults, the output layer's are those of TRL 1.16. Activations are an estimate that agrees with an audit
+of the paper's three runs, to about 3 GB at 8 billion parameters. No coefficient has been measured on a GPU.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 1024
 """Tokens per forward pass: of each rank, and of all ranks together for a pretrained model on a CPU, as in
 `train/batches/step_plan.py`."""
 WEIGHT_BYTES: dict[Precision, int] = {"bfloat16": 2, "float32": 4}
-"""Of a weight and of its gradient, which DeepSpeed keeps in the precision of the weights."""
+"""Of a weight."""
 OPTIMIZER_BYTES: dict[Optimizer, int] = {"adamw": 12, "muon": 12}
 """Float32 master copy, and both of Adam's moments. Muon has one moment for its matrices and Adam's two for the rest: no more."""
 HIDDEN_TENSORS, FEED_FORWARD_TENSORS = 12, 4
@@ -54,6 +54,23 @@ class TrainingSetup:
     on_gpu: bool
     precision: Precision = "bfloat16"
     pretrained: bool = True
+    lora_rank: int | None = None
+    """Of adapters that are trained in place of the weights."""
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters with gradients and optimizer states."""
+        return self.shape.parameters if self.lora_rank is None else self.shape.adapter_parameters(self.lora_rank)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Of a gradient. Those of a step are summed in float32 where the trainer asks DeepSpeed to (`deepspeed_config`)."""
+        return 4 if self.sums_in_float32 else WEIGHT_BYTES[self.precision]
+
+    @property
+    def sums_in_float32(self) -> bool:
+        """Whether weights in bfloat16 have gradients in float32."""
+        return self.precision == "bfloat16" and self.zero_stage > 0 and self.optimizer == "adamw"
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -109,24 +126,24 @@ class MemoryEstimate:
 
 def estimate_memory(setup: TrainingSetup, *, fused: bool = True) -> MemoryEstimate:
     """The memory of each rank. ``fused``: the optimizer updates weights without copies of them, as the trainer's does."""
-    parameters, width = setup.shape.parameters, WEIGHT_BYTES[setup.precision]
-    share = {
-        name: -(-parameters // setup.ranks) if setup.zero_stage >= stage else parameters for name, stage in _SHARDED_FROM.items()
-    }
+    trained, width = setup.trained_parameters, WEIGHT_BYTES[setup.precision]
+    weights = setup.shape.parameters + (0 if setup.lora_rank is None else trained)
+    updated = _share(setup, trained, from_stage=1)
     return MemoryEstimate(
-        weights=width * share["weights"],
-        gradients=width * share["gradients"],
-        optimizer=OPTIMIZER_BYTES[setup.optimizer] * share["optimizer"],
+        weights=width * _share(setup, weights, from_stage=3),
+        gradients=setup.gradient_bytes * _share(setup, trained, from_stage=2),
+        optimizer=OPTIMIZER_BYTES[setup.optimizer] * updated,
         activations=_activations(setup),
         head=_head(setup),
         buckets=_buckets(setup),
-        step=_step(setup, share["optimizer"], fused=fused),
+        step=_step(setup, updated, fused=fused),
         base=CUDA_BASE if setup.on_gpu else CPU_BASE,
     )
 
 
-_SHARDED_FROM = {"optimizer": 1, "gradients": 2, "weights": 3}
-"""ZeRO stage from which each is divided among the ranks."""
+def _share(setup: TrainingSetup, count: int, *, from_stage: int) -> int:
+    """What each rank has of ``count``, which is divided among the ranks from this ZeRO stage on."""
+    return -(-count // setup.ranks) if setup.zero_stage >= from_stage else count
 
 
 def _activations(setup: TrainingSetup) -> int:
@@ -141,14 +158,16 @@ def _activations(setup: TrainingSetup) -> int:
 def _head(setup: TrainingSetup) -> int:
     """On a GPU TRL's fused loss: gradients of output weights and hidden states in float32 and once more in bfloat16, and a tile.
 
-    With ZeRO-3 over several ranks the output weights are gathered too. On a CPU: logits, their float32 copy, and both gradients.
+    Frozen output weights have no gradient. With ZeRO-3 over several ranks they are gathered too. On a CPU: logits, their float32
+    copy, and both gradients.
     """
     shape, width = setup.shape, WEIGHT_BYTES[setup.precision]
     weights = shape.vocab_size * shape.hidden_size
     if not setup.on_gpu:
         return setup.tokens * shape.vocab_size * 2 * (width + 4)
     gathered = width * weights if setup.zero_stage == 3 and setup.ranks > 1 else 0
-    return (4 + width) * (weights + setup.tokens * shape.hidden_size) + HEAD_TILE + gathered
+    changed = weights if setup.lora_rank is None else 0
+    return (4 + width) * (changed + setup.tokens * shape.hidden_size) + HEAD_TILE + gathered
 
 
 def _buckets(setup: TrainingSetup) -> int:
@@ -162,9 +181,15 @@ def _buckets(setup: TrainingSetup) -> int:
 
 
 def _step(setup: TrainingSetup, updated: int, *, fused: bool) -> int:
-    """Float32 gradients of what is updated at once, with ZeRO-3 a sub-group; without a fused optimizer two more such copies."""
+    """Float32 gradients of what is updated at once, with ZeRO-3 a sub-group; without a fused optimizer two more such copies.
+
+    Below ZeRO-3 gradients that are summed in float32 are used where they are. Adapters of a model on a CPU are merged by one rank,
+    which loads the model once more.
+    """
     group = min(LIVE_PARAMETERS, updated) if setup.zero_stage == 3 else updated
-    return 4 * group * (1 if fused else 3)
+    copies = (0 if setup.sums_in_float32 and setup.zero_stage < 3 else 1) + (0 if fused else 2)
+    merged = WEIGHT_BYTES[setup.precision] * setup.shape.parameters if setup.lora_rank is not None and not setup.on_gpu else 0
+    return max(4 * group * copies, merged)
 
 
 def host_memory(setup: TrainingSetup) -> int:

@@ -38,9 +38,20 @@ class ModelShape(BaseModel):
         embeddings = self.vocab_size * hidden * (1 if self.tie_word_embeddings else 2)
         return embeddings + self.num_hidden_layers * self._layer_parameters() + hidden
 
+    def adapter_parameters(self, rank: int) -> int:
+        """Number of parameters of LoRA adapters of all linear layers but the output layer."""
+        queries, keys = self._projections()
+        attention = 2 * (self.hidden_size + queries) + 2 * (self.hidden_size + keys)
+        return rank * self.num_hidden_layers * (attention + 3 * (self.hidden_size + self.intermediate_size))
+
+    def _projections(self) -> tuple[int, int]:
+        """Widths of queries, and of keys and values."""
+        size = self.head_dim or self.hidden_size // self.num_attention_heads
+        return self.num_attention_heads * size, self.num_key_value_heads * size
+
     def _layer_parameters(self) -> int:
         size = self.head_dim or self.hidden_size // self.num_attention_heads
-        queries, keys = self.num_attention_heads * size, self.num_key_value_heads * size
+        queries, keys = self._projections()
         attention = 2 * self.hidden_size * (queries + keys)
         biases = queries + 2 * keys if self.model_type == "qwen2" else 0
         head_norms = 2 * size if self.model_type == "qwen3" else 0

@@ -124,6 +124,7 @@ def plan_training(
         on_gpu=gpus > 0,
         precision="float32" if kind == "scratch" else "bfloat16",
         pretrained=kind != "scratch",
+        lora_rank=training.lora.rank if training.lora else None,
     )
     trained = generation.conversations * len(generation.seeds) * (100 - generation.held_out_percent) // 100
     steps = optimizer_steps(trained, training.batch_size, training.epochs, training.max_steps)

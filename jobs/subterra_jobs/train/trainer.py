@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from subterra_api.job_contract.messages import Training
+from subterra_api.job_contract.messages import Lora, Training
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.batches.collators import PaddingCollator, in_one_row
 from subterra_jobs.train.batches.micro_batches import MicroBatches
@@ -23,6 +23,7 @@ from subterra_jobs.train.checkpoints.save_cadence import checkpoint_bytes, requi
 from subterra_jobs.train.exchange import Exchange
 from subterra_jobs.train.freed_memory import FreedMemoryCallback
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
+from subterra_jobs.train.model.adapters import adapter_parameters, lora_config
 
 WARMUP_SHARE = 0.05
 MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
@@ -30,8 +31,8 @@ ADAM_SHARE_OF_MUON = 0.25
 """AdamW trains what Muon cannot (embeddings, norms, biases), and needs smaller steps."""
 
 
-def deepspeed_config(settings: Training) -> dict[str, Any]:
-    """The settings for DeepSpeed; the trainer fills in ``auto``."""
+def deepspeed_config(settings: Training, dtype: torch.dtype) -> dict[str, Any]:
+    """The settings for DeepSpeed, for weights in ``dtype``; the trainer fills in ``auto``."""
     config: dict[str, Any] = {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
@@ -52,6 +53,11 @@ def deepspeed_config(settings: Training) -> dict[str, Any]:
         # DeepSpeed's own Muon: torch's cannot work on ZeRO's flat partitions.
         config["zero_optimization"]["reduce_scatter"] = False
         config["optimizer"] = {"type": "Muon", "params": _muon(settings.learning_rate)}
+    elif dtype == torch.bfloat16 and settings.zero_stage > 0:
+        # In bfloat16 a sum of many micro-batches loses what is less than a 256th of it. Without ZeRO DeepSpeed has no other sum,
+        # and its Muon takes the gradients as they are.
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        config["bf16"]["immediate_grad_update"] = True  # else stage 1 keeps the gradients in both precisions
     return config
 
 
@@ -95,7 +101,7 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
         use_cpu=not gpu,
         bf16=workload.dtype == torch.bfloat16,
         fp16=False,
-        deepspeed=deepspeed_config(settings),
+        deepspeed=deepspeed_config(settings, workload.dtype),
         per_device_train_batch_size=-(-settings.batch_size // workload.ranks),
         per_device_eval_batch_size=max(1, workload.token_limit // workload.longest),
         gradient_accumulation_steps=1,  # a step's micro-batches are those of its `StepPlan`
@@ -182,8 +188,9 @@ def build_trainer(
     splits: Splits,
     workload: Workload,
     exchange: Exchange,
+    lora: Lora | None = None,
 ) -> StageTrainer:
-    """A trainer on DeepSpeed.
+    """A trainer on DeepSpeed. With ``lora`` it trains adapters of the model, and its checkpoints hold nothing else.
 
     Raises InvalidInputError when the training conversations do not fill a batch, and InfrastructureError when a checkpoint does not
     fit on its volume.
@@ -196,6 +203,8 @@ def build_trainer(
             "generation.conversations or lower training.batchSize"
         )
     parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+    if lora is not None:
+        parameters = adapter_parameters(model, lora.rank)
     needed = checkpoint_bytes(parameters, workload.dtype.itemsize, config.deepspeed["zero_optimization"]["stage"])
     require_room(Path(config.output_dir), needed)
     # An incomplete last batch is dropped in evaluation, so a batch must not exceed the held-out conversations.
@@ -209,6 +218,7 @@ def build_trainer(
         train_dataset=splits.train,
         eval_dataset=splits.held_out,
         processing_class=tokenizer,
+        peft_config=lora_config(lora) if lora is not None else None,
     )
     trainer.add_callback(StageCallback(trainer, exchange))
     if config.use_cpu:

@@ -29,7 +29,7 @@ class TrainingSummary:
 
 
 def train(task: TrainingTask, on_progress: OnProgress) -> TrainingSummary:
-    """Fine-tunes every parameter and leaves a model directory in ``task.output_dir``.
+    """Fine-tunes the base model and leaves a model directory in ``task.output_dir``.
 
     A training that was killed resumes from the newest checkpoint in ``task.checkpoint_dir``. Raises StageError.
     """

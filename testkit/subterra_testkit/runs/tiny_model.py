@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.job_contract.defaults import training_of
-from subterra_api.v1alpha1.compilerun import TrainingSettings
+from subterra_api.v1alpha1.training_settings import TrainingSettings
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances

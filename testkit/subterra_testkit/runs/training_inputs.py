@@ -8,7 +8,7 @@ from typing import Any
 
 from subterra_api.job_contract.defaults import training_of
 from subterra_api.job_contract.messages import Training
-from subterra_api.v1alpha1.compilerun import TrainingSettings
+from subterra_api.v1alpha1.training_settings import TrainingSettings
 from subterra_jobs.train.exchange import TrainingTask
 
 SYSTEM_PROMPT = "You are a helpful travel assistant."

@@ -123,7 +123,24 @@ def test_a_dataset_without_a_file_is_refused_before_anything_starts(tmp_path: Pa
 def test_muon_under_zero_is_not_clipped(optimizer: str, stage: int, clip: float, tmp_path: Path):
     settings = Training(**dict(training()) | {"optimizer": optimizer, "zero_stage": stage})
     assert sft_config(settings, workload(), tmp_path).max_grad_norm == clip
-    assert deepspeed_config(settings)["zero_optimization"]["stage"] == stage
+    assert deepspeed_config(settings, torch.float32)["zero_optimization"]["stage"] == stage
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "stage", "dtype", "summed"),
+    [
+        ("adamw", 1, torch.bfloat16, "fp32"),
+        ("adamw", 3, torch.bfloat16, "fp32"),
+        ("adamw", 0, torch.bfloat16, None),
+        ("adamw", 2, torch.float32, None),
+        ("muon", 2, torch.bfloat16, None),
+    ],
+)
+def test_gradients_are_summed_in_float32_where_weights_have_less_and_deepspeed_can(
+    optimizer: str, stage: int, dtype: torch.dtype, summed: str | None
+):
+    settings = Training(**dict(training()) | {"optimizer": optimizer, "zero_stage": stage})
+    assert deepspeed_config(settings, dtype).get("data_types", {}).get("grad_accum_dtype") == summed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has memory for larger batches")

@@ -254,8 +254,8 @@ print("LOADED", *sys.modules)
 def test_the_training_part_names_memory_cards_and_the_store_and_a_misfit_is_only_a_warning() -> None:
     lines = plan(PROCEDURE, MODELS).output.splitlines()
     place = next(index for index, line in enumerate(lines) if line.startswith("training: Qwen2.5-3B-Instruct, 3.09 billion"))
-    assert lines[place + 1] == "up to 61 GB per GPU, 9.2 GB of host memory"
-    assert lines[place + 2].startswith("per GPU: weights 6.2 GB, gradients 6.2 GB, optimizer 37 GB, ")
+    assert lines[place + 1] == "up to 67 GB per GPU, 9.2 GB of host memory"
+    assert lines[place + 2].startswith("per GPU: weights 6.2 GB, gradients 12 GB, optimizer 37 GB, ")
     assert lines[place + 3] == "fits H100-80, A100-80, H200-141; does not fit L4-24, RTX-5090-32, A100-40"
     assert lines[place + 4].startswith("store: 93 GB (2 checkpoints of 43 GB, model of 6.2 GB)")
     assert lines[place + 5].startswith("warning: the training needs 93 GB on the store, whose claim has 20Gi")

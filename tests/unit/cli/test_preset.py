@@ -57,12 +57,12 @@ def test_a_printed_manifest_is_planned_for_the_card_of_its_pool(tmp_path: Path) 
     assert json.loads(known.output)["training"]["warnings"] == []
     small = manifest_file(tmp_path, "qwen2.5-3b-1xh200", "--pool", "small")
     refused = subterra("plan", TRAVEL, small, "--pools", str(values), "--store-size", "200Gi", "-o", "json")
-    assert json.loads(refused.output)["training"]["warnings"][0].startswith("does not fit L4-24: 61 GB needed")
+    assert json.loads(refused.output)["training"]["warnings"][0].startswith("does not fit L4-24: 67 GB needed")
 
 
 def test_what_does_not_fit_is_printed_with_a_warning(tmp_path: Path) -> None:
     text = Path(manifest_file(tmp_path, "qwen3-8b-1xh200")).read_text()
-    assert "# WARNING: does not fit H200-141: 148 GB needed" in text
+    assert "# WARNING: does not fit H200-141: 164 GB needed" in text
     assert "warning: does not fit H200-141" in subterra("preset", "qwen3-8b-1xh200").stderr
 
 

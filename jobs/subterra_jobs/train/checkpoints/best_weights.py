@@ -6,7 +6,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+MODEL_FILES = ("config.json", "generation_config.json", "adapter_config.json", "*.safetensors", "*.safetensors.index.json")
+"""Of a whole model, or of the adapters of one."""
 _ABOUT = "best.json"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.exchange import SCRATCH
@@ -31,6 +32,12 @@ def load_model(uri: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTr
     end, padding = tokenizer.convert_tokens_to_ids(IM_END), tokenizer.pad_token_id
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=padding)
     return model
+
+
+def load_whole(uri: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """The same in this process alone, which ends ZeRO-3's division of models that are loaded from now on."""
+    unset_hf_deepspeed_config()
+    return load_model(uri, tokenizer, seed)
 
 
 def training_dtype(uri: str) -> torch.dtype:

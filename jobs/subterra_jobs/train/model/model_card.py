@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import copyfile
 
-from subterra_api.job_contract.messages import RunInput
+from subterra_api.job_contract.messages import RunInput, Training
 from subterra_jobs.train.training import TrainingSummary
 
 CARD_FILE, LICENSE_FILE = "README.md", "LICENSE"
@@ -24,7 +24,7 @@ def copy_license(base_model: Path, directory: Path) -> None:
 
 def model_card(run: RunInput, summary: TrainingSummary) -> str:
     """The card's text."""
-    settings = run.training.model_dump(mode="json", by_alias=True, exclude_none=True)
+    settings = _settings(run.training)
     lines = [
         f"# Model compiled from {run.base_model.uri}",
         "",
@@ -49,6 +49,15 @@ def model_card(run: RunInput, summary: TrainingSummary) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _settings(training: Training) -> dict[str, object]:
+    """Settings by name; those of adapters stand with the others."""
+    fields: dict[str, object] = training.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if training.lora is not None:
+        fields |= {f"lora {name}": value for name, value in training.lora}
+        del fields["lora"]
+    return fields
+
+
 def _provenance(run: RunInput) -> dict[str, object]:
     teacher = run.generation.teacher
     return {
@@ -58,7 +67,7 @@ def _provenance(run: RunInput) -> dict[str, object]:
         "model key": run.keys.model,
         "teacher": f"{teacher.name} {teacher.model or ''}".strip(),
         "conversations": f"{run.generation.conversations} for each of the seeds {', '.join(map(str, run.generation.seeds))}",
-        **{name: _version(name) for name in LIBRARIES},
+        **{name: _version(name) for name in (*LIBRARIES, *(("peft",) if run.training.lora else ()))},
     }
 
 

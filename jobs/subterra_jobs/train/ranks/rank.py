@@ -57,7 +57,8 @@ def _init_distributed() -> None:
 
 def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train.model import export
-    from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
+    from subterra_jobs.train.model.adapters import export_merged
+    from subterra_jobs.train.model.base_model import load_model, load_tokenizer, load_whole, training_dtype
     from subterra_jobs.train.tokenized_dataset import load_examples
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
@@ -71,11 +72,14 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
     config = sft_config(settings, workload, task.checkpoint_dir)
     model = load_model(task.base_model, tokenizer, settings.seed)
-    trainer = build_trainer(model, tokenizer, config, splits, workload, exchange)
+    trainer = build_trainer(model, tokenizer, config, splits, workload, exchange, settings.lora)
     resumed = _resume(trainer, task)
     if trainer.is_world_process_zero() and not trainer.stopping:
         best = export.exported_weights(trainer.state, task.checkpoint_dir)
-        export.export_model(best.folder, tokenizer, task.output_dir)
+        if settings.lora is None:
+            export.export_model(best.folder, tokenizer, task.output_dir)
+        else:
+            export_merged(load_whole(task.base_model, tokenizer, settings.seed), best.folder, tokenizer, task.output_dir)
         figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
         precision = str(workload.dtype).removeprefix("torch.")
         exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})

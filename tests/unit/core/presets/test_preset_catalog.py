@@ -8,7 +8,8 @@ import yaml
 from subterra_api.digest import run_digest
 from subterra_api.job_contract.defaults import generation_of, training_of
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
-from subterra_api.v1alpha1.compilerun import CompileRunSpec, TrainingSettings
+from subterra_api.v1alpha1.compilerun import CompileRunSpec
+from subterra_api.v1alpha1.training_settings import TrainingSettings
 from subterra_core.node_pools import NodePool
 from subterra_core.presets.preset_catalog import Preset, UnknownPresetError, preset_named, presets
 from subterra_core.training_fit.fit_refusal import training_problem

@@ -36,17 +36,25 @@ def on(gpus: int, card: str | None = None, **limits: str) -> dict[str, Any]:
 def test_three_billion_parameters_do_not_fit_a_card_of_32_gigabytes_and_what_would_is_named() -> None:
     (warning,) = plan("hf://Qwen/Qwen2.5-3B-Instruct", **on(1, "RTX-5090-32")).warnings
     assert warning == (
-        "does not fit RTX-5090-32: 61 GB needed, 95 % of its 34 GB may be used; the smallest change that fits: "
-        "4 GPUs with execution.train.ranks: 4 (25 GB per GPU) or H100-80 instead of RTX-5090-32 (61 GB per GPU)"
+        "does not fit RTX-5090-32: 67 GB needed, 95 % of its 34 GB may be used; the smallest change that fits: "
+        "4 GPUs with execution.train.ranks: 4 (27 GB per GPU) or H100-80 instead of RTX-5090-32 (67 GB per GPU)"
     )
 
 
 def test_eight_billion_fit_eight_cards_and_not_one_that_would_be_full_to_the_last_gigabytes() -> None:
     assert plan("hf://Qwen/Qwen3-8B", **on(8, "A100-80")).warnings == ()
-    full = plan("hf://Qwen/Qwen3-8B", **on(1, "H200-141"))
+    # Muon's gradients are summed in bfloat16.
+    full = plan("hf://Qwen/Qwen3-8B", training={"optimizer": "muon"}, **on(1, "H200-141"))
     assert full.memory.peak < CARDS["H200-141"].memory_bytes
     assert "148 GB needed, 95 % of its 151 GB may be used" in full.warnings[0]
+    assert "164 GB needed" in plan("hf://Qwen/Qwen3-8B", **on(1, "H200-141")).warnings[0]
     assert [change.setup.ranks for change in full.changes] == [2]
+
+
+def test_adapters_of_eight_billion_fit_a_card_that_the_whole_model_does_not() -> None:
+    adapted = plan("hf://Qwen/Qwen3-8B", training={"method": "lora", "lora": {"rank": 128}}, **on(1, "A100-80"))
+    assert (adapted.setup.lora_rank, adapted.warnings) == (128, ())
+    assert "does not fit" in plan("hf://Qwen/Qwen3-8B", **on(1, "A100-80")).warnings[0]
 
 
 def test_a_higher_zero_stage_is_the_smallest_change_where_there_are_ranks_to_divide_among() -> None:

@@ -1,11 +1,13 @@
 """Exported files that other versions read: both spellings, no class that only one version has, limits that vLLM obeys, a card."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from subterra_api.job_contract.messages import Lora
 from subterra_jobs.train.model.model_card import CARD_FILE, LICENSE_FILE, copy_license, model_card, write_card
 from subterra_jobs.train.model.portable_files import generation_defaults, make_portable, portable_config, portable_tokenizer
 from subterra_jobs.train.training import TrainingSummary
@@ -67,6 +69,15 @@ def test_a_card_says_what_a_model_was_made_from_and_how_well_it_learned(tmp_path
         assert part in text
     assert text == model_card(run, SUMMARY), "the same training has the same card, since the model's digest covers it"
     assert run.run.name not in text
+
+
+def test_a_card_names_the_adapters_of_a_training_that_had_some_and_no_method_of_one_that_had_none(tmp_path: Path) -> None:
+    run = run_input(tmp_path)
+    assert not re.search(r"method|lora|peft", model_card(run, SUMMARY))
+    adapted = run.training.model_copy(update={"method": "lora", "lora": Lora(rank=32, alpha=64)})
+    text = model_card(run.model_copy(update={"training": adapted}), SUMMARY)
+    for row in ("| method | lora |", "| lora rank | 32 |", "| lora alpha | 64 |", "| peft | "):
+        assert row in text
 
 
 def test_the_license_of_the_base_model_comes_along(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from subterra_api.job_contract.defaults import evaluation_of, generation_of
 from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.manifests import CompileRequest, SpendingCap
-from subterra_core.model_retirements import retired_models, retiring_models
+from subterra_core.model_retirements import lifetimes, retired_models, retiring_models
 from subterra_core.pricing import TokenPrice, UnknownModelError
 from subterra_core.procedure.graph import Graph
 from subterra_core.provider_rules import provider_conflicts
@@ -44,6 +44,8 @@ class CostPlan:
     coverage: Coverage
     retiring: tuple[str, ...] = ()
     """Hosted models whose requests fail soon, each with field, date and replacement."""
+    lifetimes: tuple[str, ...] = ()
+    """When the other hosted models retire, as far as that is known."""
     judging: JudgingSettings = CALL_BY_CALL
 
     @property
@@ -78,7 +80,7 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
     retiring = retiring_models(request.inputs, today)
     plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
-    return replace(plan, judging=request.judging)
+    return replace(plan, judging=request.judging, lifetimes=lifetimes(request.inputs, today))
 
 
 def table(plan: CostPlan) -> Table:
@@ -109,6 +111,7 @@ def lines(plan: CostPlan) -> Iterator[str]:
     yield from _batch_lines(plan)
     yield from (_cap_line(plan.total, cap) for cap in plan.caps)
     yield from (f"warning: {each}" for each in plan.retiring)
+    yield from plan.lifetimes
     if not plan.caps:
         yield "no cap is set; spec.budget.maxUSDPerRun of an agent sets one"
 
@@ -148,6 +151,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "generation": _estimate_data(plan.generation),
         "evaluation": _estimate_data(plan.evaluation),
         "retiring": list(plan.retiring),
+        "lifetimes": list(plan.lifetimes),
         "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
         "usd": _dollars(plan.total.low, plan.total.high),
         "caps": [{"field": cap.field, "usd": float(cap.usd), "covers": _covers(plan.total, cap.usd)} for cap in plan.caps],

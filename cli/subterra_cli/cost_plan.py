@@ -24,6 +24,10 @@ from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.llm.cost_estimate import Cost, CostEstimate, CostItem, usd_range
 
+NO_STYLE = (
+    "the procedure has no style: turns have one to three sentences, and open variables mostly made-up values (Hbnvo); `style: {}` "
+    "gives real places and names and longer turns, and writes every conversation anew, so set it before the first compile"
+)
 COLUMNS = ("PART", "MODEL", "CALLS", "TOKENS IN", "TOKENS OUT", "US DOLLARS")
 
 
@@ -46,6 +50,8 @@ class CostPlan:
     """Hosted models whose requests fail soon, each with field, date and replacement."""
     lifetimes: tuple[str, ...] = ()
     """When the other hosted models retire, as far as that is known."""
+    is_plain: bool = False
+    """Whether a model writes for a procedure without a `style`."""
     judging: JudgingSettings = CALL_BY_CALL
 
     @property
@@ -80,7 +86,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
     retiring = retiring_models(request.inputs, today)
     plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
-    return replace(plan, judging=request.judging, lifetimes=lifetimes(request.inputs, today))
+    plain = graph.spec.style is None and write.teacher.name != "scripted"
+    return replace(plan, judging=request.judging, lifetimes=lifetimes(request.inputs, today), is_plain=plain)
 
 
 def table(plan: CostPlan) -> Table:
@@ -112,6 +119,8 @@ def lines(plan: CostPlan) -> Iterator[str]:
     yield from (_cap_line(plan.total, cap) for cap in plan.caps)
     yield from (f"warning: {each}" for each in plan.retiring)
     yield from plan.lifetimes
+    if plan.is_plain:
+        yield NO_STYLE
     if not plan.caps:
         yield "no cap is set; spec.budget.maxUSDPerRun of an agent sets one"
 

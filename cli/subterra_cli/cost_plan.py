@@ -13,7 +13,7 @@ from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.gate_outlook import gate_outlook
 from subterra_cli.files.manifests import CompileRequest, SpendingCap
-from subterra_core.model_retirements import retired_models, retiring_models
+from subterra_core.model_retirements import lifetimes, retired_models, retiring_models
 from subterra_core.pricing import TokenPrice, UnknownModelError
 from subterra_core.procedure.graph import Graph
 from subterra_core.provider_rules import provider_conflicts, tool_conflicts
@@ -26,6 +26,10 @@ from subterra_jobs.generate.plan.coverage import Coverage, measure_coverage
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.llm.cost_estimate import Cost, CostEstimate, CostItem, usd_range
 
+NO_STYLE = (
+    "the procedure has no style: turns have one to three sentences, and open variables mostly made-up values (Hbnvo); `style: {}` "
+    "gives real places and names and longer turns, and writes every conversation anew, so set it before the first compile"
+)
 COLUMNS = ("PART", "MODEL", "CALLS", "TOKENS IN", "TOKENS OUT", "US DOLLARS")
 
 
@@ -46,6 +50,10 @@ class CostPlan:
     coverage: Coverage
     retiring: tuple[str, ...] = ()
     """Hosted models whose requests fail soon, each with field, date and replacement."""
+    lifetimes: tuple[str, ...] = ()
+    """When the other hosted models retire, as far as that is known."""
+    is_plain: bool = False
+    """Whether a model writes for a procedure without a `style`."""
     judging: JudgingSettings = CALL_BY_CALL
     gate: tuple[str, ...] = ()
     """What the gate will be able to decide with this evaluation."""
@@ -89,7 +97,9 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     coverage = measure_coverage(graph, specs)
     retiring = retiring_models(request.inputs, today)
     plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
-    return replace(plan, judging=request.judging, gate=tuple(gate_outlook(request)))
+    plain = graph.spec.style is None and write.teacher.name != "scripted"
+    outlook = tuple(gate_outlook(request))
+    return replace(plan, judging=request.judging, lifetimes=lifetimes(request.inputs, today), is_plain=plain, gate=outlook)
 
 
 def table(plan: CostPlan) -> Table:
@@ -121,6 +131,9 @@ def lines(plan: CostPlan) -> Iterator[str]:
     yield from _batch_lines(plan)
     yield from (_cap_line(plan.total, cap) for cap in plan.caps)
     yield from (f"warning: {each}" for each in plan.retiring)
+    yield from plan.lifetimes
+    if plan.is_plain:
+        yield NO_STYLE
     if not plan.caps:
         yield "no cap is set; spec.budget.maxUSDPerRun of an agent sets one"
 
@@ -161,6 +174,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "evaluation": _estimate_data(plan.evaluation),
         "gate": list(plan.gate),
         "retiring": list(plan.retiring),
+        "lifetimes": list(plan.lifetimes),
         "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
         "usd": _dollars(plan.total.low, plan.total.high),
         "caps": [{"field": cap.field, "usd": float(cap.usd), "covers": _covers(plan.total, cap.usd)} for cap in plan.caps],

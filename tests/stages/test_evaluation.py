@@ -139,6 +139,7 @@ def test_all_conditions_are_played_judged_and_paid_for_in_one_evaluation(tmp_pat
     [comparison] = result.scores.statistics.comparisons
     assert (comparison.against, comparison.failures.of) == ("serving", SCENARIOS)
     data = json.loads((one.artifact / "report.json").read_text())
+    assert data["retiring"] == ["evaluation.secondJudge.model: gpt-4.1 retires on 2027-01-14; use gpt-6-luna"]
     assert list(data["arms"]) == ["candidate", "serving", "in-context claude-sonnet-4-6", "orchestrator claude-sonnet-4-6"]
     usd = [arm["takes"]["usd"] for arm in data["arms"].values()]
     assert usd[:2] == [None, None]

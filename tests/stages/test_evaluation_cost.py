@@ -106,6 +106,12 @@ def ledger(folder: Path) -> list[Mapping[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+def cached_and_sent(folder: Path) -> tuple[int, int]:
+    """Tokens of prompts that were read from providers' caches, and all of them."""
+    read = sum(entry["cacheRead"] for entry in ledger(folder))
+    return read, read + sum(entry["input"] + entry["cacheWrite"] for entry in ledger(folder))
+
+
 def who(entry: Mapping[str, Any]) -> str:
     """The forecast's part that a payment belongs to; both baselines are one."""
     if "judges" in entry:
@@ -142,10 +148,14 @@ def test_what_is_paid_lies_between_least_and_most_and_the_report_tells_all_three
     assert found.low.usd < Decimal(result.usd) < found.high.usd
     data = json.loads((tmp_path / "store" / artifact_path("evaluate", run.keys.report) / "report.json").read_text())
     assert data["provenance"]["price of the evaluation"] == f"forecast {found}, paid ${float(result.usd):.2f}"
+    read, sent = cached_and_sent(tmp_path)
+    assert read > 0
+    assert data["provenance"]["input read from providers' caches"] == f"{read / sent:.0%}"
     lines = [record.getMessage() for record in caplog.records]
     [told] = [line for line in lines if line.startswith("the evaluation will cost about")]
     assert all(part.name in told for part in found.parts)
     assert any("steps" in line and f"forecast {found}" in line for line in lines), "progress tells it"
+    assert any("% of input cached" in line for line in lines)
     # Another evaluation of the same model plays nothing again.
     caplog.clear()
     again = run.model_copy(update={"keys": run.keys.model_copy(update={"report": "sha256:" + "b" * 64})})

@@ -31,7 +31,7 @@ from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.evaluation_runs import MODEL, client_pool, fake_provider, in_character, last_message, role_of, run_input
 from subterra_testkit.runs.generation_inputs import travel
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
-from subterra_testkit.servers.fake_llm_api import NO_CREDIT, FakeLLMApi
+from subterra_testkit.servers.fake_llm_api import FILTERED, NO_CREDIT, FakeLLMApi
 
 CAST = build_scenarios(Graph(travel()), run_input(Path("/nowhere")).evaluation)
 
@@ -111,6 +111,19 @@ async def test_a_simulators_fault_is_flagged_in_every_condition_and_the_conversa
         await cast.pool.close()
     for dialogues in played.values():
         assert [dialogue.fault for dialogue in dialogues] == ["spoke for the agent"] * len(CAST)
+
+
+async def test_a_customer_whose_calls_a_filter_refuses_is_flagged_and_the_others_play_on(tmp_path: Path) -> None:
+    place = CAST[0].values["destination"]
+    script = lambda api: FILTERED if place in last_message(api.bodies[-1]) else None  # noqa: E731
+    with fake_provider(FakeLLMApi(answer=in_character, script=script)) as api:
+        cast = Modelled(tmp_path)
+        played = (await play_out([Arm("candidate", Parrot(), "model")], cast))["candidate"]
+        await cast.pool.close()
+    faults = [dialogue.fault for dialogue in played]
+    assert faults[0] == "ended with content_filter"
+    assert 0 < faults.count("ended with content_filter") < len(CAST) / 2
+    assert api.paid > len(CAST)
 
 
 async def test_what_one_side_hears_depends_on_nothing_but_what_was_said(tmp_path: Path) -> None:

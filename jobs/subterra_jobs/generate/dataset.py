@@ -41,12 +41,14 @@ def write_dataset(
     _require_both_splits(train, held_out, drop_reasons)
     coverage = measure_coverage(graph, [conversation.spec for conversation in train])
     copies = sum(conversation.spec.copy for conversation in held_out)
+    rewritten = [reason for conversation in ordered for reason in conversation.rewritten]
     counts = {
         "train": len(train),
         "heldOut": len(held_out),
         **({"copies": copies} if copies else {}),
         "dropped": len(drop_reasons),
         "droppedFor": count_drop_reasons(drop_reasons),
+        **({"rewritten": len(rewritten), "rewrittenFor": count_drop_reasons(rewritten)} if rewritten else {}),
     }
     _write_jsonl(output / "train.jsonl", (chat_row(graph, conversation) for conversation in train))
     _write_jsonl(output / "heldout.jsonl", (chat_row(graph, conversation) for conversation in held_out))
@@ -78,6 +80,8 @@ def _summary(counts: Counts, coverage: Coverage, audits: Iterable[str]) -> str:
     copies = f" ({counts['copies']:,} of trained scenarios)" if counts.get("copies") else ""
     parts = [f"{counts['train']:,} training conversations, {counts['heldOut']:,} held out{copies}, {coverage.message}"]
     parts += filter(None, audits)
+    if again := counts.get("rewritten"):
+        parts.append(f"{again:,} {'turn' if again == 1 else 'turns'} written again ({_listed(counts['rewrittenFor'])})")
     dropped = f", {counts['dropped']:,} dropped ({_listed(counts['droppedFor'])})" if counts["dropped"] else ""
     return "; ".join(parts) + dropped
 

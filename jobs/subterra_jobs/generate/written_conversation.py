@@ -24,6 +24,8 @@ class Conversation:
     """An exchange that the flowchart does not have."""
     reused: int = 0
     """Number of turns and guesses taken from the response cache."""
+    rewritten: tuple[str, ...] = ()
+    """Why turns were written again, in the form of `drop_reason`, once for each refused attempt."""
 
     @property
     def written(self) -> bool:

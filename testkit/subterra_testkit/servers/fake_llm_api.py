@@ -23,6 +23,7 @@ from aiohttp import web
 from subterra_testkit.servers.fake_batches import FakeBatches
 from subterra_testkit.servers.fake_model import (
     ANTHROPIC_STOPS,
+    DEARER_TIERS,
     OPENAI_STOPS,
     FakeModel,
     Outcome,
@@ -261,8 +262,8 @@ class FakeLLMApi:
         plain, written, read = (self.input_tokens, 0, 0) if self.input_tokens else self.cache.count(body, now)
         if openai and not self.input_tokens:
             plain += len(json.dumps(body.get("response_format", {}))) // BYTES_PER_TOKEN
-            read = self.cache.automatic(body, now)
-            plain -= read
+            written, read = self.cache.automatic(body, now)
+            plain -= written + read
         plain, written, read = (round(count * self.model.token_factor) for count in (plain, written, read))
         hour = self.model.cached_for_an_hour or self.cache.is_for_an_hour(body)
         return Tokens(plain, output, 0 if hour else written, written if hour else 0, read)
@@ -287,7 +288,7 @@ class FakeLLMApi:
         """Response of the OpenAI-compatible API."""
         outcome = self._outcome(body)
         tokens = self._tokens(body, outcome.output, openai=True)
-        self.bill += self.model.prices.bill(tokens)
+        self.bill += self.model.prices.bill(tokens) * (2 if self.model.tier in DEARER_TIERS else 1)
         message = openai_message(outcome, inline=self.model.inline_thinking)
         return {
             "id": f"chatcmpl-{self.calls}",
@@ -296,7 +297,7 @@ class FakeLLMApi:
             "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": OPENAI_STOPS[outcome.stop], "logprobs": None}],
             "usage": openai_usage(tokens, outcome.thinking),
-            "service_tier": body.get("service_tier"),
+            "service_tier": self.model.tier or body.get("service_tier"),
         }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

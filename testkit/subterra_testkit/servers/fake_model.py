@@ -27,6 +27,8 @@ OPENAI_STOPS: Mapping[Stop, str] = {
     "tool": "tool_calls",
     "empty": "stop",
 }
+DEARER_TIERS = ("priority", "fast")
+"""OpenAI's service tiers that cost twice as much as the standard one."""
 SILENT = ("refusal", "filter", "pause", "tool", "empty")
 
 
@@ -93,6 +95,8 @@ class FakeModel:
     token_factor: float = 1.0
     """Tokens of a text relative to older models; thinking is given in tokens anyway."""
     prices: Prices = SONNET_5_5
+    tier: str | None = None
+    """Service tier that answers OpenAI's requests, whatever they ask for."""
     seed: int = 1
 
     def outcome(self, body: dict[str, Any], text: str, said: int) -> Outcome:

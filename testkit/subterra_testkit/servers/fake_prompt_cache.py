@@ -43,10 +43,12 @@ class PromptCache:
         marks = (block.get("cache_control") or {} for block in body.get("system", []))
         return any(mark.get("ttl") == "1h" for mark in marks)
 
-    def automatic(self, body: dict[str, Any], now: float) -> int:
-        """Tokens that OpenAI reads from its cache, without any marks."""
+    def automatic(self, body: dict[str, Any], now: float) -> tuple[int, int]:
+        """Tokens that OpenAI writes to its cache and reads from it, without any marks."""
         prefix = "".join(message["content"] for message in body["messages"] if message["role"] == "system")
         kept = len(prefix.encode()) // BYTES_PER_TOKEN
+        if kept < OPENAI_MINIMUM:
+            return 0, 0
         known = self.until.get((body["model"], prefix), 0.0) > now
         self.until[body["model"], prefix] = now + CACHE_SECONDS
-        return kept if known and kept >= OPENAI_MINIMUM else 0
+        return (0, kept) if known else (kept, 0)

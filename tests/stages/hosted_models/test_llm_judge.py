@@ -36,7 +36,7 @@ from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import TRAVEL_1, travel
 from subterra_testkit.runs.judgements import first_user_message, judging_answer, schema_of, system_of
-from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
+from subterra_testkit.servers.fake_llm_api import FILTERED, FakeLLMApi, fake_llm_api
 
 GRAPH = Graph(travel())
 CLAUDE = Provider.model_validate({"name": "anthropic", "model": "claude-sonnet-4-6"})
@@ -183,6 +183,17 @@ def test_a_judge_that_keeps_giving_no_usable_answer_is_missing(
 def test_an_answer_that_was_cut_is_no_answer(api: FakeLLMApi, tmp_path: Path) -> None:
     api.stop_reason = "max_tokens"
     assert judged(tmp_path, scenario(), dialogue(*SAID)) is None
+
+
+def test_a_conversation_that_a_filter_keeps_from_the_judges_is_missing_and_the_others_are_judged(
+    api: FakeLLMApi, tmp_path: Path
+) -> None:
+    api.script = lambda api: FILTERED if "blocked" in first_user_message(api.bodies[-1]) else None
+    arms = {"candidate": [(scenario(said), dialogue(f"Hello {said}", "Hi")) for said in ("blocked", "fine")]}
+    filtered, other = all_judged(tmp_path, arms).arms["candidate"]
+    assert filtered == (None, None)
+    assert all(judgement is not None for judgement in other)
+    assert api.paid == 2 * len(PARTS)
 
 
 def test_a_conversation_that_broke_off_has_the_lowest_scores_and_costs_nothing(api: FakeLLMApi, tmp_path: Path) -> None:

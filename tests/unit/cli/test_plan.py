@@ -191,6 +191,13 @@ def test_models_that_end_soon_are_named_with_date_and_replacement(tmp_path: Path
     assert len(data(PROCEDURE, agent(tmp_path))["retiring"]) == 2
 
 
+def test_a_procedure_without_a_style_is_named_where_a_model_would_write_for_it(tmp_path: Path) -> None:
+    styled = tmp_path / "styled.yaml"
+    styled.write_text(Path(PROCEDURE).read_text().replace("  start: greet\n", "  start: greet\n  style: {}\n"))
+    told = [plan(*files).output for files in ((PROCEDURE, agent(tmp_path)), (str(styled), agent(tmp_path)), (PROCEDURE, SCRIPTED))]
+    assert ["the procedure has no style" in each for each in told] == [True, False, False]
+
+
 def test_a_model_that_has_retired_cannot_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "current_date", lambda: date(2026, 11, 30))
     told = plan(PROCEDURE, agent(tmp_path))

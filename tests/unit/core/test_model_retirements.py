@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
-from subterra_core.model_retirements import retired_models, retirement_of, retirements_in, retiring_models
+from subterra_core.model_retirements import lifetimes, retired_models, retirement_of, retirements_in, retiring_models
 
 SONNET = {"name": "anthropic", "model": "claude-sonnet-4-5"}
 GPT = {"name": "openai", "model": "gpt-4.1-2025-04-14"}
@@ -36,6 +36,19 @@ def test_a_retired_model_is_refused_and_not_warned_about() -> None:
     )
     assert len(retiring_models(inputs(), BETWEEN)) == 1
     assert (len(retired_models(inputs(), AFTER)), retiring_models(inputs(), AFTER)) == (2, ())
+
+
+def test_the_end_of_every_other_model_is_told_once_as_far_as_it_is_known() -> None:
+    current = {"name": "anthropic", "model": "claude-sonnet-5-5"}
+    later = {"name": "openai", "model": "gpt-5.1"}
+    own = {"name": "openai", "model": "gpt-4.1", "baseURL": "http://vllm/v1"}
+    baselines = [{"kind": "InContext", "provider": each} for each in (later, own)]
+    made = inputs(simulator=current, judge=current, secondJudge={"name": "openai", "model": "gpt-6-luna"}, baselines=baselines)
+    assert lifetimes(made, BEFORE) == (
+        "claude-sonnet-5-5 retires on 2027-09-28 at the earliest (page of 2026-11-28)",
+        "gpt-6-luna: no retirement is announced (page of 2026-11-28)",
+        "gpt-5.1 retires on 2027-04-01; use gpt-6.1-sol (page of 2026-11-28)",
+    ), "the teacher's end is soon, and a warning has it"
 
 
 def test_baselines_count() -> None:

@@ -1,6 +1,7 @@
 """Every example is a procedure without a finding, has the counts that it says, and can be written, spoken and recognised."""
 
 import random
+import re
 
 import pytest
 
@@ -73,3 +74,22 @@ def test_no_two_agent_nodes_share_a_wording(name: str) -> None:
     """Else nobody could tell from a reply where the agent believes to be."""
     wordings = [tuple(split(text)[0::2]) for node in PROCEDURES[name].nodes if node.role == "agent" for text in node.examples]
     assert len(wordings) == len(set(wordings))
+
+
+def test_zoom_knows_every_menu_that_its_agent_names_and_every_error_code_that_customers_report() -> None:
+    spec = PROCEDURES["zoom"]
+    known = " ".join(fact.text for fact in spec.knowledge)
+    said = " ".join(text for node in spec.nodes for edge in node.next for text in edge.examples)
+    told = " ".join(text for node in spec.nodes if node.role == "agent" for text in node.examples)
+    codes, menus = set(re.findall(r"error (\d{4})", said)), set(re.findall(r"Settings > \w+ > \w+", told))
+    assert (len(codes), len(menus)) == (4, 3)
+    assert codes == set(re.findall(r"Error (\d{4})", known))
+    assert all(menu in known for menu in menus)
+
+
+@pytest.mark.parametrize("teacher", [Provider(), Provider(name="anthropic", model="m")], ids=["scripted", "a model"])
+def test_no_insurer_offers_more_than_the_limit_and_no_limit_is_above_the_bill(teacher: Provider) -> None:
+    settings = Generation(teacher=teacher, conversations=200, seeds=(42,), held_out_percent=10)
+    for planned in plan_conversations(PROCEDURES["insurance"], settings):
+        offer, limit, bill = (int(re.sub(r"\D", "", planned.values[name])) for name in ("offer", "limit", "bill"))
+        assert offer <= limit <= bill

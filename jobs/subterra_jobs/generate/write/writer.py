@@ -36,6 +36,8 @@ class TeacherReply:
     """Cache key of the response; empty if it costs nothing."""
     reused: bool = False
     """True if the response comes from the cache."""
+    refused: tuple[str, ...] = ()
+    """Problems of the replies that this one replaces."""
 
 
 class Teacher(Protocol):
@@ -96,6 +98,7 @@ class Writer:
             utterances=(*conversation.utterances, self._utterance(spec, position, reply.text)),
             turn_keys=(*conversation.turn_keys, reply.key),
             reused=conversation.reused + reply.reused,
+            rewritten=(*conversation.rewritten, *_at_node(spec.path[position], reply)),
         )
         if not longer.written:
             return longer
@@ -115,7 +118,9 @@ class Writer:
         at = sum(role == "user" and before != "user" for before, role in pairwise(["", *roles]))
         kind: DetourKind = "ambiguity" if challenge.kind == "ambiguity" else "contradiction"
         reused = conversation.reused + customer.reused + agent.reused
-        return replace(conversation, detour=Detour(kind, at, customer.text, agent.text), reused=reused)
+        rewritten = (*conversation.rewritten, *_at_node(path[challenge.position], customer, agent))
+        detour = Detour(kind, at, customer.text, agent.text)
+        return replace(conversation, detour=detour, reused=reused, rewritten=rewritten)
 
     async def _usable_aside(self, conversation: Conversation, customer: str | None) -> TeacherReply:
         """The first reply of the right form. Raises BadTurnError."""
@@ -177,21 +182,26 @@ async def _first_usable(
     write: Callable[[int], Awaitable[TeacherReply]], problem_of: Callable[[str], str | None], attempts: int
 ) -> TeacherReply:
     """The first reply without a problem, on one line. Raises BadTurnError with the last problem."""
-    problem = "says nothing"
+    problems: list[str] = []
     for attempt in range(attempts):
         try:
             reply = await write(attempt)
         except HopelessTurnError:
             raise
         except BadTurnError as error:
-            problem = str(error)
+            problems.append(str(error))
             continue
         text = " ".join(reply.text.split())
-        new_problem = problem_of(text)
-        if new_problem is None:
-            return replace(reply, text=text)
-        problem = new_problem
-    raise BadTurnError(problem)
+        problem = problem_of(text)
+        if problem is None:
+            return replace(reply, text=text, refused=tuple(problems))
+        problems.append(problem)
+    raise BadTurnError(problems[-1])
+
+
+def _at_node(node: str, *replies: TeacherReply) -> list[str]:
+    """What was refused before these replies, in the form of drop reasons."""
+    return [f"node {node} {problem}" for reply in replies for problem in reply.refused]
 
 
 def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:

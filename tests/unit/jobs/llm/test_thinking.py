@@ -32,9 +32,10 @@ def test_keys_and_fingerprints_of_models_that_do_not_think_are_golden(model: tup
 
 
 def test_the_effort_is_in_the_keys_of_requests_that_carry_it() -> None:
-    efforts = [None, "low", "medium"]
-    paths = [turns_path(provider("anthropic", "claude-sonnet-5-5", effort=effort)) for effort in efforts]
-    assert paths[0] == paths[1] != paths[2]  # the default is the least, whoever says so
+    named = [provider("anthropic", "claude-sonnet-5-5", effort=effort) for effort in (None, "low", "medium")]
+    for key in (turns_path, judge_fingerprint, simulator_fingerprint):
+        least, same, other = map(key, named)
+        assert least == same != other  # the default is the least, whoever says so
 
 
 @pytest.mark.parametrize(

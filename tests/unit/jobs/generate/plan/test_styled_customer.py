@@ -37,7 +37,11 @@ def attributes(planned: ConversationSpec) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("pair", [*combinations(["persona", "style", "challenge"], 2)], ids="-".join)
+INDEPENDENT = [*combinations(["persona", "style", "challenge"], 2), ("persona", "twist"), ("style", "twist")]
+"""A customer with a challenge has no twist."""
+
+
+@pytest.mark.parametrize("pair", INDEPENDENT, ids="-".join)
 def test_attributes_of_a_customer_are_independent(pair: tuple[str, str]) -> None:
     counts = Counter(tuple(attributes(planned)[name] for name in pair) for planned in plan())
     rows, columns = ({key[side] for key in counts} for side in (0, 1))

@@ -38,17 +38,28 @@ async def measure(directory: Path, plane: ControlPlane, audit: Path, arguments: 
         await seed_cluster(api, make_fleet(arguments.finished, arguments.in_flight))
         await api.close()
         first = Operator.start(directory, plane.kubeconfig, port)
-        log(f"settled by a first operator after {await first.steady(resources):.1f} s")
-        first.stop()
+        try:
+            log(f"settled by a first operator after {await first.steady(resources):.1f} s")
+        finally:
+            first.stop()
         operator = Operator.start(directory, plane.kubeconfig, port)
-        figures = await measure_restart(operator, resources, audit, arguments.idle)
-        busy = figures["idle_cpu_percent"] / 100 * 60_000  # ms in a minute
-        figures["idle_cpu_ms_per_agent_minute"] = round(busy / (arguments.finished + arguments.in_flight), 2)
+        try:
+            return await measure_operator(operator, resources, audit, arguments)
+        finally:
+            operator.stop()
+
+
+async def measure_operator(operator: Operator, resources: int, audit: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Figures of an operator from its start: steady, at rest, and with a flood of expensive procedures."""
+    figures = await measure_restart(operator, resources, audit, arguments.idle)
+    busy = figures["idle_cpu_percent"] / 100 * 60_000  # ms in a minute
+    figures["idle_cpu_ms_per_agent_minute"] = round(busy / (arguments.finished + arguments.in_flight), 2)
+    log(f"so far: {json.dumps(figures)}")
+    if arguments.worst:
         api = KubernetesApi()
-        figures |= await measure_starvation(api, operator, arguments.worst) if arguments.worst else {}
+        figures |= await measure_starvation(api, operator, arguments.worst)
         await api.close()
-        operator.stop()
-        return figures
+    return figures
 
 
 async def measure_restart(operator: Operator, resources: int, audit: Path, idle: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ from bench.scale.seed_cluster import log
 
 from subterra_api.crd import all_crds
 from subterra_api.v1alpha1 import API_VERSION
-from subterra_operator.kube.api_client import KubernetesApi
+from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, KubernetesApi
 from subterra_operator.resources import Key, Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
@@ -44,9 +44,10 @@ async def measure_starvation(api: KubernetesApi, operator: Operator, flood: int)
         writing = asyncio.create_task(_create_all(api, flood))
         for number in range(OTHERS):
             name = f"quiet-{number}"
-            await api.create(_procedure(name, QUIET, {**TRAVEL["spec"], "systemPrompt": f"You are quiet {number}."}))
+            await _create(api, _procedure(name, QUIET, {**TRAVEL["spec"], "systemPrompt": f"You are quiet {number}."}))
             waits.append(await _seconds_until_checked(api, Key("Procedure", QUIET, name)))
         await writing
+        log(f"others waited up to {max(waits):.1f} s; waiting until all expensive procedures are checked")
         for number in range(flood):
             await _seconds_until_checked(api, Key("Procedure", FLOOD, f"worst-{number:04d}"))
     log(f"{flood} expensive procedures checked in {time.monotonic() - started:.0f} s; others waited up to {max(waits):.1f} s")
@@ -62,7 +63,22 @@ async def measure_starvation(api: KubernetesApi, operator: Operator, flood: int)
 
 async def _create_all(api: KubernetesApi, flood: int) -> None:
     for number in range(flood):
-        await api.create(worst(number))
+        await _create(api, worst(number))
+
+
+async def _create(api: KubernetesApi, obj: Object) -> None:
+    """Creates an object, however long the API server of a busy machine takes: for half a megabyte that may be a minute."""
+    while True:
+        try:
+            await api.create(obj)
+        except AlreadyExistsError:
+            return
+        except ApiError as error:
+            if 0 < error.code < 500 and error.code != 429:
+                raise
+            log(f"{obj['metadata']['name']}: {error}; trying again")
+        else:
+            return
 
 
 async def _seconds_until_checked(api: KubernetesApi, key: Key) -> float:
@@ -70,10 +86,20 @@ async def _seconds_until_checked(api: KubernetesApi, key: Key) -> float:
     began = time.monotonic()
     async with asyncio.timeout(PATIENCE):
         while True:
-            status = (await api.get(key)).get("status") or {}
+            status = await _status(api, key)
             if any(condition["type"] == "Accepted" for condition in status.get("conditions", [])):
                 return time.monotonic() - began
             await asyncio.sleep(0.1)
+
+
+async def _status(api: KubernetesApi, key: Key) -> Object:
+    """The status; empty if there is none, or no answer in time."""
+    try:
+        return (await api.get(key)).get("status") or {}
+    except ApiError as error:
+        if 0 < error.code < 500:
+            raise
+        return {}
 
 
 @asynccontextmanager

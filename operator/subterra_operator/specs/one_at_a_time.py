@@ -5,23 +5,26 @@ name of the command to run, and need not exist yet; ``COMMANDS`` are command lin
 command that ends by itself, so that the kubelet reports it and starts it again.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30.0
 """How long a command may take to end before it is killed."""
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def read_name(file: str) -> str:
     """The name in a file; empty while there is none."""
     try:
-        with open(file) as opened:
-            return opened.read().strip()
+        return Path(file).read_text().strip()
     except FileNotFoundError:
         return ""
 
@@ -30,11 +33,9 @@ def is_gone(process: "subprocess.Popen[bytes]") -> bool:
     """Whether a process and all that it started have ended; each holds memory of the GPU until then."""
     if process.poll() is None:
         return False
-    try:
-        while os.waitpid(-process.pid, os.WNOHANG)[0]:  # in a container, orphans become children of this process
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-process.pid, os.WNOHANG)[0]:  # orphans too: they have become children of this process
             pass
-    except ChildProcessError:
-        pass
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
@@ -47,10 +48,8 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         end = time.monotonic() + STOP_SECONDS
         while not is_gone(process) and time.monotonic() < end:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
-            except ProcessLookupError:
-                pass
             time.sleep(POLL_SECONDS)
 
 
@@ -62,7 +61,8 @@ def run(file: str, commands: "dict[str, list[str]]") -> int:
             if (wanted := read_name(file)) != name and wanted in commands:
                 if process is not None:
                     stop(process)
-                print(f"starting {wanted}" + (f" in place of {name}" if name else ""), flush=True)
+                sys.stdout.write(f"starting {wanted}" + (f" in place of {name}\n" if name else "\n"))
+                sys.stdout.flush()
                 name, process = wanted, subprocess.Popen(commands[wanted], start_new_session=True)
             time.sleep(POLL_SECONDS)
         return process.returncode or 1
@@ -72,5 +72,6 @@ def run(file: str, commands: "dict[str, list[str]]") -> int:
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # also where it is not the first process of its container
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.exit(run(sys.argv[1], json.loads(sys.argv[2])))

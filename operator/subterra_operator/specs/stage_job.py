@@ -37,7 +37,6 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object, owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.specs.extra_pod_settings import extended
-from subterra_operator.specs.hub_env import hub_env
 from subterra_operator.specs.pod import (
     HOME,
     PodParts,
@@ -52,9 +51,10 @@ from subterra_operator.specs.pod import (
     truncate_name,
     volumes,
 )
-from subterra_operator.specs.provider_env import provider_env
 from subterra_operator.specs.run_caps import caps_of
 from subterra_operator.specs.run_input import input_name
+from subterra_operator.specs.stage_env.hub_env import hub_env
+from subterra_operator.specs.stage_env.provider_env import provider_env
 from subterra_operator.specs.vllm_container import Model, models_in_turn, vllm_container
 
 CANDIDATE = "candidate"
@@ -118,7 +118,7 @@ class _JobPlan:
     @property
     def in_turn(self) -> bool:
         """Whether the evaluation's models are served one after another."""
-        return bool(self.models) and self.execution.evaluate.models == "Sequential"
+        return bool(self.models) and not self.attempt.attach and self.execution.evaluate.models == "Sequential"
 
     @property
     def working_pod(self) -> StagePod:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.stages.test_scripted_evaluation import SPEC
 
 from subterra_api.job_contract.messages import RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import GatePolicy, Reference
@@ -27,10 +28,9 @@ from subterra_testkit.repository import ROOT
 from subterra_testkit.runs.evaluation_runs import run_input
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
 from subterra_testkit.servers.free_port import free_port
-from tests.stages.test_scripted_evaluation import SPEC
 
 SERVING = Reference(role="Serving", run="travel-old", model_digest="sha256:" + "b" * 64, model_path="models/old")
-SCRIPTED = {"simulator": {"name": "scripted"}, "scenarios": 60}
+SCRIPTED = {"simulator": {"name": "scripted"}, "scenarios": 20}
 ON_THE_GPU = """
 import fcntl, os, sys
 gpu = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
@@ -63,9 +63,7 @@ def one_gpu(folder: Path, damages: dict[str, str]) -> Iterator[StageEnvironment]
     try:
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         references = tuple(url for name, url in urls.items() if name != "candidate")
-        yield replace(
-            StageEnvironment.parse({}), vllm_url=urls["candidate"], reference_urls=references, model_switch=file
-        )
+        yield replace(StageEnvironment.parse({}), vllm_url=urls["candidate"], reference_urls=references, model_switch=file)
         assert container.poll() is None, "no server has failed for want of a GPU"
     finally:
         container.send_signal(signal.SIGTERM)
@@ -91,7 +89,8 @@ def test_scores_and_verdict_are_those_of_models_served_side_by_side(tmp_path: Pa
     assert (tmp_path / "gpu.log").read_text().splitlines() == ["loaded serving", "loaded candidate"], "each is loaded once"
 
 
-def test_an_evaluation_that_gives_up_early_gives_up_at_the_same_look(tmp_path: Path) -> None:
+def test_an_evaluation_that_gives_up_early_gives_up_at_the_same_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subterra_jobs.evaluate.main.INTERIM_BLOCK", 10)
     damages = {"candidate": "hasty", "serving": "none"}
     expected = side_by_side(tmp_path / "parallel", damages)
     with one_gpu(tmp_path, damages) as environment:
@@ -160,4 +159,4 @@ def test_a_server_and_what_it_started_are_gone_before_the_next_one_starts(tmp_pa
     file.write_text("second")
     assert container.wait(60) == 1, "a server that ends by itself is no success"
     assert after.read_text() == "False"
-    assert not os.path.exists(f"/proc/{pid.read_text()}")
+    assert not Path("/proc", pid.read_text()).exists()

@@ -65,7 +65,8 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     graph, arms = Graph(request.procedure), 1 + request.references + len(judge.baselines)
     try:
         scenarios = build_scenarios(graph, judge)
-        written = generation.estimate_cost(graph, write, prices)
+        specs = plan_conversations(graph.spec, write)
+        written = generation.estimate_cost(graph, write, prices, specs)
         batched = request.judging.mode == "Batch"
         judged = evaluation.estimate_cost(graph, judge, prices, scenarios, [scenarios] * arms, batched=batched)
     except UnknownModelError as error:
@@ -75,7 +76,7 @@ def estimate(request: CompileRequest, prices: Mapping[str, TokenPrice], today: d
     roles = {"teacher": write.teacher, "customers": judge.simulator, "judge": judge.judge}
     scripted = tuple(name for name, provider in roles.items() if provider.name == "scripted")
     count = write.conversations * len(write.seeds)
-    coverage = measure_coverage(graph, plan_conversations(graph.spec, write))
+    coverage = measure_coverage(graph, specs)
     retiring = retiring_models(request.inputs, today)
     plan = CostPlan(request.name, count, judge.scenarios, arms, scripted, written, judged, request.caps, coverage, retiring)
     return replace(plan, judging=request.judging)

@@ -41,9 +41,9 @@ def plan(
 
         given = read_prices(prices) if prices else {}
         request = read_compile(files, recompile=recompile)
-        estimate = cost_plan.estimate(request, given, environment.current_date())
         known_pools = read_pools(pools) if pools else {}
         training = read_training(request, shape_file=model_shape, store_size=store_size, pools=known_pools)
+        estimate = cost_plan.estimate(request, given, environment.current_date())  # last: it takes seconds
         if output is OutputFormat.JSON:
             contract = {"training": training_part.data(training), "context": context_schema(request.procedure, request.name)}
             typer.echo(as_json(cost_plan.data(estimate) | contract))

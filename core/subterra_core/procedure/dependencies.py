@@ -14,15 +14,15 @@ def bounds_of(variable: Variable) -> dict[str, str]:
 
 def draw_order(variables: Iterable[Variable]) -> list[Variable]:
     """`variables`, each after those among them that bound it, else in their own order. Ones in a cycle come last."""
-    waiting = list(variables)
+    waiting = [(variable, set(bounds_of(variable).values())) for variable in variables]
     ordered: list[Variable] = []
     while waiting:
-        names = {variable.name for variable in waiting}
-        ready = [variable for variable in waiting if names.isdisjoint(bounds_of(variable).values())]
+        names = {variable.name for variable, _ in waiting}
+        ready = [variable for variable, bounds in waiting if names.isdisjoint(bounds)]
         if not ready:
-            return ordered + waiting
+            return ordered + [variable for variable, _ in waiting]
         ordered += ready
-        waiting = [variable for variable in waiting if variable not in ready]
+        waiting = [(variable, bounds) for variable, bounds in waiting if not names.isdisjoint(bounds)]
     return ordered
 
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 _VARIABLE = re.compile(r"\{\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}\}")
 
 
+@lru_cache(maxsize=16_384)  # a plan asks for the same few hundred texts millions of times
 def variables_of(text: str) -> tuple[str, ...]:
     """Names of the variables in `text`, in order, without repetitions."""
     return tuple(dict.fromkeys(_VARIABLE.findall(text)))

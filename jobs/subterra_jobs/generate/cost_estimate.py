@@ -25,14 +25,17 @@ _TIMES_SHORT = {"short": 1, "medium": 2, "long": 3}
 TEACHER, READER = "teacher", "blind reader"
 
 
-def estimate_cost(graph: Graph, generation: Generation, prices: Mapping[str, TokenPrice]) -> CostEstimate:
-    """The cost of teacher and blind reader when no response is cached.
+def estimate_cost(
+    graph: Graph, generation: Generation, prices: Mapping[str, TokenPrice], specs: Sequence[ConversationSpec] | None = None
+) -> CostEstimate:
+    """The cost of teacher and blind reader when no response is cached; `specs` is the plan, if the caller has it.
 
     Raises UnknownModelError for a model without a price, and InvalidInputError for a procedure that cannot be planned.
     """
     if generation.teacher.name == "scripted":
         return CostEstimate()
-    return cost_of_writing(graph, plan_conversations(graph.spec, generation), generation.teacher, prices)
+    planned = plan_conversations(graph.spec, generation) if specs is None else specs
+    return cost_of_writing(graph, planned, generation.teacher, prices)
 
 
 def cost_of_writing(
@@ -58,6 +61,8 @@ def cost_of_writing(
 
     def readings(assumed: OutputAssumptions) -> Iterator[PlannedCall]:
         for spec in specs:
+            if not spec.audited:
+                continue
             utterances = dummy_utterances(graph, spec.path, spec.values, assumed.turn_length * scale)
             for decision in spec.audited:
                 yield prompts.branch_reading(spec, decision, utterances[: decision.position + 1]), CHOICE_TOKENS

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cached_property
 
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.hosted_models.catalog import model_named
@@ -171,8 +172,13 @@ class PricedModel:
 
     def billed(self, tokens: int) -> int:
         """What the model counts where `BYTES_PER_TOKEN` gives `tokens`."""
+        per_word = self._tokens_per_word
+        return tokens if per_word is None else round(tokens * per_word / _TOKENS_PER_WORD)
+
+    @cached_property
+    def _tokens_per_word(self) -> Decimal | None:
         known = model_named(self.name)
-        return round(tokens * known.tokens_per_word / _TOKENS_PER_WORD) if known else tokens
+        return known.tokens_per_word if known else None
 
 
 def priced_model(provider: Provider, field: str, prices: Mapping[str, TokenPrice]) -> PricedModel:
@@ -187,16 +193,21 @@ def cost_of(model: PricedModel, calls: Iterable[PlannedCall], assumed: OutputAss
     """Cost of calls. A constant part that the provider caches is written once and then read: a stage calls all the time, and
     caches expire after five idle minutes.
     """
-    minimum, written, total = cache_minimum(model.provider.name, model.name), set[str](), Cost()
-    thinking = assumed.thinking[model.effort]
+    minimum, thinking = cache_minimum(model.provider.name, model.name), assumed.thinking[model.effort]
+    cached: dict[str, int] = {}
+    made = sent = received = read = 0
     for request, assumed_output in calls:
-        sent, constant = model.billed(estimated_tokens(request.size)), model.billed(text_tokens(request.system))
-        received = thinking + model.billed(assumed_output)
-        cached = constant if assumed.cached and constant >= minimum else 0
-        write, read = (0, cached) if request.system in written else (cached, 0)
-        written.add(request.system)
-        total += Cost(1, sent, received, call_cost(model.price, sent - cached, received, write, read))
-    return total.scaled(1 + assumed.retry_share)
+        made += 1
+        sent += model.billed(estimated_tokens(request.size))
+        received += thinking + model.billed(assumed_output)
+        if request.system in cached:
+            read += cached[request.system]
+        else:
+            constant = model.billed(text_tokens(request.system))
+            cached[request.system] = constant if assumed.cached and constant >= minimum else 0
+    written = sum(cached.values())
+    usd = call_cost(model.price, sent - written - read, received, written, read)
+    return Cost(made, sent, received, usd).scaled(1 + assumed.retry_share)
 
 
 def cost_item(

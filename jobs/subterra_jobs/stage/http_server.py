@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 REQUEST_TIMEOUT_SECONDS = 5
+_POLL_SECONDS = 0.1
+"""How long `shutdown` may take: a stage that is done ends at once."""
 
 
 @dataclass(frozen=True)
@@ -38,5 +40,5 @@ def serve_pages(port: int, page: Callable[[str], Page]) -> ThreadingHTTPServer:
             """Keeps polling out of the log."""
 
     server = ThreadingHTTPServer(("", port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, daemon=True).start()
     return server

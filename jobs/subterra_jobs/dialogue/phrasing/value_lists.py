@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
-import yaml
-
 from subterra_api.v1alpha1.procedure import Variable
-from subterra_jobs.dialogue.phrasing.locale_data import LOCALES, locale_data
+from subterra_jobs.dialogue.phrasing.locale_data import LOCALES, locale_data, read_yaml
 
 Words = tuple[str, ...]
 _KIND_WEIGHTS = (60, 25, 15)
@@ -60,7 +58,7 @@ def list_for(variable: Variable, locale: str = "en") -> ValueList | None:
 @cache
 def value_lists(locale: str) -> tuple[ValueList, ...]:
     """All lists of a locale."""
-    files = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in sorted((LOCALES / locale / "lists").glob("*.yaml"))}
+    files = {file.stem: read_yaml(file) for file in sorted((LOCALES / locale / "lists").glob("*.yaml"))}
     return tuple(_value_list(name, files, locale_data("cue_words", locale)["fillers"]) for name in files)
 
 

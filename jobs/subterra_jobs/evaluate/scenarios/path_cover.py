@@ -30,13 +30,15 @@ def draw_paths(graph: Graph, settings: Evaluation) -> list[Path]:
 def cover_edges(graph: Graph, paths: list[Path], rng: random.Random) -> list[Path]:
     """`paths` with some replaced, so that every reachable edge, and so every terminal, is on one of them."""
     covered = list(paths)
+    counts = Counter(hop for path in covered for hop in path_edges(path))
     for hop in [(node.id, edge.to) for node in graph.spec.nodes for edge in node.next]:
-        counts = Counter(hop for path in covered for hop in path_edges(path))
-        if hop in counts or (through := path_through(graph, hop, rng)) is None:
+        if counts[hop] or (through := path_through(graph, hop, rng)) is None:
             continue
         # Replace a path whose edges are all on others; from the end, so that the first scenarios stay as drawn.
         spare = next((i for i in range(len(covered) - 1, -1, -1) if all(counts[h] > 1 for h in path_edges(covered[i]))), None)
         if spare is not None:
+            counts.subtract(path_edges(covered[spare]))
+            counts.update(path_edges(through))
             covered[spare] = through
     return covered
 

@@ -5,6 +5,7 @@ paid for.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 
 from subterra_api.v1alpha1.procedure import Style
 from subterra_core.procedure.graph import Graph
@@ -92,6 +93,7 @@ class StyledPrompts(Prompts):
         self._agent = f"{rules}\n\n{xml_block('facts', knowledge_text(graph.spec))}"
         self._customer = _CUSTOMER + "\n" + _FORM.format(length=customer_length)
         self._personas = {persona.name: persona.description or persona.name for persona in graph.spec.personas}
+        self._mentioned = lru_cache(maxsize=64)(partial(mentioned_on_path, graph.spec))  # all turns of a conversation ask
 
     def turn(self, spec: ConversationSpec, position: int, previous: Sequence[Utterance], detour: Detour | None = None) -> Request:
         """See `Prompts`. `detour` is the exchange that was written before this conversation's challenge."""
@@ -138,7 +140,7 @@ class StyledPrompts(Prompts):
 
     def _path_situation(self, spec: ConversationSpec, position: int) -> str:
         values = spec.values_at(position)
-        names = mentioned_on_path(self._graph.spec, spec.path)
+        names = self._mentioned(spec.path)
         known = [each for each in self._graph.spec.variables if each.visibility == "customer" and each.name in names]
         lines = [f"- {each.name}: {values[each.name]}" + (f" ({each.description})" if each.description else "") for each in known]
         return "\n".join(lines) or "- nothing special"

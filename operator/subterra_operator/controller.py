@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +30,7 @@ from subterra_operator.work.work_queue import KeyQueue
 
 log = logging.getLogger("subterra")
 
+Clock = Callable[[], datetime]
 RESYNC_SECONDS = 300.0
 """Interval at which every resource is reconciled."""
 REFUSED_RETRY_SECONDS = 30.0
@@ -38,14 +39,21 @@ EDITED_RETRY_SECONDS = 0.2
 """Pause after a refusal of what has been edited meanwhile."""
 
 
+def utc_now() -> datetime:
+    """The current time."""
+    return datetime.now(UTC)
+
+
 class Controller:
     """Cache, queue, applier, poller and workers.
 
     Every operator keeps its cache warm. Only the holder of the lease decides, writes and polls pods.
     """
 
-    def __init__(self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat, lease: LeaderLease) -> None:
-        self.settings, self.api, self.lease = settings, api, lease
+    def __init__(
+        self, settings: Settings, api: KubernetesApi, heartbeat: Heartbeat, lease: LeaderLease, clock: Clock = utc_now
+    ) -> None:
+        self.settings, self.api, self.lease, self._clock = settings, api, lease, clock
         self.cache = ObjectCache()
         self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
@@ -153,7 +161,7 @@ class Controller:
         if subject is None or is_deleting(subject):
             metrics.remove(key)
             return None
-        now = datetime.now(UTC)
+        now = self._clock()
         decision = self.decide(key, now)
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
@@ -176,12 +184,12 @@ class Controller:
         latest = self.cache.get(key)
         if latest is None or is_deleting(latest) or _wishes(latest) != _wishes(subject):
             return False
-        status = self.decide(key, datetime.now(UTC), refusal).status
+        status = self.decide(key, self._clock(), refusal).status
         try:
             await self.applier.write_status(latest, status)
         except ConflictError:
             return False
-        metrics.record_status(key, status or {}, latest, datetime.now(UTC))
+        metrics.record_status(key, status or {}, latest, self._clock())
         return True
 
     async def _cache_is_stale(self, run: Key) -> bool:

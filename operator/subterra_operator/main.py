@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from subterra_operator.controller import Controller
+from subterra_operator.controller import Clock, Controller, utc_now
 from subterra_operator.framework.census import Census
 from subterra_operator.framework.supervisor import live_once, supervise
 from subterra_operator.kube.api_client import KubernetesApi
@@ -23,8 +23,11 @@ from subterra_operator.settings import Settings, load_settings
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs the operator until ``stop`` is set; SIGTERM and SIGINT set it. Raises what kubelet must restart the process for."""
+async def run_operator(settings: Settings, stop: asyncio.Event, clock: Clock = utc_now) -> None:
+    """Runs the operator until ``stop`` is set; SIGTERM and SIGINT set it. Raises what kubelet must restart the process for.
+
+    ``clock`` is the time that deadlines are decided by.
+    """
     lease_api = KubernetesApi(on_answer=metrics.record_api_request)
     lease = LeaderLease(lease_api, settings.lease, settings.namespace)
     metrics.LEADER.set_function(lambda: float(lease.holds))
@@ -33,7 +36,7 @@ async def run_operator(settings: Settings, stop: asyncio.Event) -> None:
     health = Health(heartbeat)
 
     async def live() -> None:
-        health.controller = controller = Controller(settings, api, heartbeat, lease)
+        health.controller = controller = Controller(settings, api, heartbeat, lease, clock)
         try:
             await live_once(controller, Census(controller, api), lambda: _stop_on_signals(stop))
         finally:

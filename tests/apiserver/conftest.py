@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -29,8 +30,26 @@ async def quiet(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 @pytest.fixture
 async def world(quiet: ClusterNamespace) -> AsyncIterator[ClusterNamespace]:
     """The namespace with an operator and the pretended kubelet."""
-    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)
-    kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(settings):
+    async with _operated([quiet]):
         yield quiet
-        kubelet.cancel()
+
+
+@pytest.fixture
+async def three_worlds(quiet: ClusterNamespace) -> AsyncIterator[list[ClusterNamespace]]:
+    """Three namespaces with one operator."""
+    worlds = [quiet, *(ClusterNamespace(quiet.api, f"{quiet.namespace}-{number}") for number in (2, 3))]
+    for world in worlds[1:]:
+        await world.prepare(())
+    async with _operated(worlds):
+        yield worlds
+
+
+@asynccontextmanager
+async def _operated(worlds: Sequence[ClusterNamespace]) -> AsyncIterator[None]:
+    """Runs an operator, which goes by the clock of the first namespace, and a pretended kubelet in each."""
+    settings = Settings(watch_namespaces=tuple(world.namespace for world in worlds), namespace=worlds[0].namespace)
+    kubelets = [asyncio.create_task(world.kubelet.run()) for world in worlds]
+    async with running_operator(settings, worlds[0].clock):
+        yield
+        for kubelet in kubelets:
+            kubelet.cancel()

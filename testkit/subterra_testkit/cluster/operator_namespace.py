@@ -12,11 +12,13 @@ from typing import Any
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Scores
+from subterra_operator.controller import Clock, utc_now
 from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.main import run_operator
 from subterra_operator.resources import KINDS, Key, Kind, Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import result, scores
+from subterra_testkit.cluster.movable_clock import MovableClock
 
 TIMEOUT_SECONDS = 30.0
 REQUESTS_IN_BETWEEN = 40
@@ -125,6 +127,8 @@ class ClusterNamespace:
     def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self.api, self.namespace = api, namespace
         self.kubelet = FakeKubelet(api, namespace)
+        self.clock = MovableClock()
+        """The operator's, if it was started with it."""
         self._starved_before = starved_seconds()
         KINDS.update(EXTRA)
 
@@ -158,6 +162,12 @@ class ClusterNamespace:
     async def change(self, obj: Object) -> Object:
         """Applies a merge patch."""
         return await self.api.patch({**obj, "metadata": obj["metadata"] | {"namespace": self.namespace}})
+
+    async def touch(self, kind: str, name: str) -> None:
+        """An event of an object, without any news for the operator."""
+        api_version = KINDS[kind].api_version
+        annotations = {"example.com/touched": str(time.monotonic())}
+        await self.change({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "annotations": annotations}})
 
     async def get(self, kind: str, name: str) -> Object | None:
         """An object, or `None`."""
@@ -238,10 +248,10 @@ class ClusterNamespace:
 
 
 @asynccontextmanager
-async def running_operator(settings: Settings) -> AsyncIterator[None]:
+async def running_operator(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[None]:
     """Runs the operator in this process while the block executes."""
     stop = asyncio.Event()
-    operator = asyncio.create_task(run_operator(settings.model_copy(update={"port": 0}), stop))
+    operator = asyncio.create_task(run_operator(settings.model_copy(update={"port": 0}), stop, clock))
     yield
     stop.set()
     with suppress(asyncio.CancelledError):

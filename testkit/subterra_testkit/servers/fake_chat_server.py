@@ -142,7 +142,7 @@ def fake_chat_server(
     requests: list[dict[str, Any]] = []
     harm = DAMAGES[damage] if isinstance(damage, str) else damage
     server = _Server(("127.0.0.1", 0), _handler(Oracle(spec, meanings), harm, requests))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", requests
     finally:

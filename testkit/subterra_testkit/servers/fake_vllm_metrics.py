@@ -74,7 +74,7 @@ def fake_vllm_metrics(port: int = 0) -> Iterator[FakeVLLMMetrics]:
             """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     figures.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         yield figures

@@ -25,7 +25,7 @@ async def one_gpu(quiet: ClusterNamespace) -> AsyncIterator[ClusterNamespace]:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}, "spec": {"hard": {f"requests.{GPU}": "1"}}}
     await quiet.put(quota)
     kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(settings):
+    async with running_operator(settings, quiet.clock):
         yield quiet
         kubelet.cancel()
 
@@ -93,18 +93,22 @@ async def test_recreate_replaces_a_version_on_one_gpu_and_reports_the_downtime(o
 
 
 async def test_a_version_that_does_not_start_is_rolled_back_by_itself(one_gpu: ClusterNamespace) -> None:
-    first = await served(one_gpu, "Recreate", progressDeadlineSeconds=60)
+    deadline = 60  # the shortest
+    first = await served(one_gpu, "Recreate", progressDeadlineSeconds=deadline)
     one_gpu.kubelet.serving_ready = False
     await one_gpu.put(SECOND)
     down = await one_gpu.condition("CompiledAgent", "travel", "Ready", "False", "NotServing")
     assert "stopped while another one starts" in condition(down, "Ready")["message"]
+    await one_gpu.until(lambda: deployments(one_gpu), "the second version has a Deployment")
 
     async def given_up() -> Object | None:
         found = await one_gpu.condition("CompiledAgent", "travel", "UpToDate", "False")
         return found if condition(found, "UpToDate")["reason"] == "ServingFailed" else None
 
-    await one_gpu.until(given_up, "the second version is given up", 90)
-    one_gpu.kubelet.serving_ready = True
-    found = await one_gpu.condition("CompiledAgent", "travel", "Ready", "True", "Serving")
+    with one_gpu.clock.ahead(deadline):
+        await one_gpu.touch("CompiledAgent", "travel")
+        await one_gpu.until(given_up, "the second version is given up", 90)
+        one_gpu.kubelet.serving_ready = True
+        found = await one_gpu.condition("CompiledAgent", "travel", "Ready", "True", "Serving")
     assert (found["status"]["serving"]["version"], found["status"]["downtime"]["rolledBack"]) == (first, True)
-    assert found["status"]["downtime"]["seconds"] >= 60
+    assert found["status"]["downtime"]["seconds"] >= deadline

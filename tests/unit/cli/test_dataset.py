@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -83,7 +82,9 @@ def test_all_is_both_splits(store: Path) -> None:
 def test_parquet_has_the_same_rows(store: Path, tmp_path: Path) -> None:
     file = tmp_path / "train.parquet"
     assert run("export", store, "--format", "parquet", "-o", file).exit_code == 0
-    assert pyarrow.parquet.read_table(str(file)).to_pylist() == exported(store)
+    from pyarrow.parquet import read_table
+
+    assert read_table(str(file)).to_pylist() == exported(store)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

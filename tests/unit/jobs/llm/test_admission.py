@@ -1,20 +1,17 @@
 """One queue for all workers: who goes next, within limits and money. No test waits for a clock."""
 
 import asyncio
-import json
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from subterra_api.job_contract.messages import Budget, Calls, Progress
+from subterra_api.job_contract.messages import Budget
 from subterra_jobs.errors import BudgetExceededError
-from subterra_jobs.generate.main import WritingTotals, progress_fields
-from subterra_jobs.llm.admission import AdmissionQueue, UsageStats
+from subterra_jobs.llm.admission import AdmissionQueue
 from subterra_jobs.llm.rate_limit import CallOutcome, Limit, RateLimiter
 from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.progress import ProgressReporter
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import run_input
 
@@ -103,14 +100,3 @@ async def test_who_gave_up_waiting_takes_no_place(tmp_path: Path) -> None:
     await settle_down()
     await world.queue.settle(first, None, CallOutcome())
     await asyncio.wait_for(world.call(), 5)
-
-
-def test_what_a_pod_tells_of_its_provider_reaches_the_operator_as_it_was_measured() -> None:
-    reporter = ProgressReporter("generate")
-    figures = UsageStats(Decimal("1.2"), 648_000, 900, 3950.0, 4000.0, Decimal(20), Decimal(0))
-    reporter.update(210, 500, "conversations", **progress_fields(figures, WritingTotals(210, turns=2800, reused=1400)))
-    heard = Progress.model_validate_json(json.dumps(reporter.current.model_dump(by_alias=True)))
-    assert heard.calls == Calls(answered=900, per_minute=3950.0, limit=4000.0, max_usd="20")
-    assert heard.message == "3,950 calls/min of 4,000, $1.20 of $20, 1,400 of 2,800 turns reused"
-    reporter.update(211, 500, "conversations", **progress_fields(None, WritingTotals()))
-    assert reporter.current.calls is None

@@ -37,7 +37,7 @@ class Metrics(BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), Metrics)
     Metrics.asked, Metrics.running = 0, 3
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/metrics"
     server.shutdown()
     server.server_close()

@@ -195,7 +195,7 @@ def test_plans_that_trained_everything_before_are_what_they_were(settings: str) 
     spec = example(name).model_copy(update={"style": None})  # a procedure with a style has other plans
     plan = plan_for(spec, int(count), tuple(map(int, seeds.split(","))), int(percent))
     fields = ("id", "seed", "path", "values", "scenario", "held_out", "customer", "audited")
-    rows = [[asdict(each)[field] for field in fields] for each in plan]
+    rows = [[found[field] for field in fields] for found in map(asdict, plan)]
     assert [row[6].pop("challenge") for row in rows] == [None] * len(plan)
     assert hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16] == PLANS_OF_EXAMPLES[settings]
     assert not any(each.copy for each in plan)

@@ -4,7 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from bench.generation.thinking import Written, thinking_api, write
+from bench.generation.thinking import CONVERSATIONS, Written, thinking_api, write
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import require_usable
@@ -24,8 +24,8 @@ def api() -> FakeLLMApi:
 
 
 async def test_a_dataset_by_a_model_that_thinks_is_whole_billed_to_the_cent_and_forecast(api: FakeLLMApi, tmp_path: Path) -> None:
-    written = await written_by(api, tmp_path, 40)
-    assert (len(written.conversations), written.dropped) == (40, [])
+    written = await written_by(api, tmp_path, CONVERSATIONS)
+    assert (len(written.conversations), written.dropped) == (CONVERSATIONS, [])
     assert written.booked == api.bill
     assert written.forecast == pytest.approx(api.bill, rel=Decimal("0.15"))
 

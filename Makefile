@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# Where it is set, every process compiles all that it imports: half the time of the unit tests, and of the start of a vLLM.
+# Where it is set, every process compiles all that it imports: more than half of the time in which unit tests are collected.
 unexport PYTHONDONTWRITEBYTECODE
 
 PY := .venv/bin/python

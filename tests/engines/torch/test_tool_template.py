@@ -94,7 +94,7 @@ def line_of(*turns: str) -> list[dict[str, Any]]:
 
 def test_a_row_with_calls_is_read_and_one_without_the_result_is_named(tmp_path: Path):
     file = tmp_path / "train.jsonl"
-    write_jsonl(file, [line_of(*"uctaucta"), line_of(*"actcta")])
+    write_jsonl(file, [line_of(*"uctaucta"), line_of(*"ctcta")])
     assert len(list(read_conversations(file))) == 2
     for wrong in ("uca", "uct", "uta", "ucau", "uaa"):
         write_jsonl(file, [line_of(*wrong)])

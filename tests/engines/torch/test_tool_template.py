@@ -43,7 +43,7 @@ def test_every_request_of_the_conversation_is_a_prefix_of_the_training_text():
     whole = rendered(messages)
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            assert whole.startswith(rendered(messages[1:index], ask=True))
+            assert whole.startswith(rendered(messages[:index], ask=True))
 
 
 def test_the_clients_own_list_of_tools_changes_no_byte():

@@ -43,7 +43,7 @@ def test_every_request_of_the_conversation_is_a_prefix_of_the_training_text():
     whole = rendered(messages)
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            assert whole.startswith(rendered(messages[1:index], ask=True))
+            assert whole.startswith(rendered(messages[:index], ask=True))
 
 
 def test_the_clients_own_list_of_tools_changes_no_byte():
@@ -94,7 +94,7 @@ def line_of(*turns: str) -> list[dict[str, Any]]:
 
 def test_a_row_with_calls_is_read_and_one_without_the_result_is_named(tmp_path: Path):
     file = tmp_path / "train.jsonl"
-    write_jsonl(file, [line_of(*"uctaucta"), line_of(*"actcta")])
+    write_jsonl(file, [line_of(*"uctaucta"), line_of(*"ctcta")])
     assert len(list(read_conversations(file))) == 2
     for wrong in ("uca", "uct", "uta", "ucau", "uaa"):
         write_jsonl(file, [line_of(*wrong)])

@@ -16,8 +16,8 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
 from subterra_jobs.errors import BudgetExceededError
+from subterra_jobs.evaluate.judge.free_words.quotes import missing_quotes
 from subterra_jobs.evaluate.judge.llm_judge import TRIES, JudgedArms, LLMJudge, draw_repeats, judge_all, judge_fingerprint
-from subterra_jobs.evaluate.judge.quotes import missing_quotes
 from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, Judgement
 from subterra_jobs.evaluate.judge.rubric import PARTS, RUBRIC
 from subterra_jobs.evaluate.scenarios.scenario import Scenario

@@ -17,7 +17,7 @@ from subterra_core.procedure.lint.gaps import check_gaps
 from subterra_core.procedure.lint.reachability import check_reachability
 from subterra_core.procedure.lint.size import check_size
 from subterra_core.procedure.lint.structure import check_nodes, check_structure
-from subterra_core.procedure.lint.tool_calls import check_tools
+from subterra_core.procedure.lint.tool_checks import check_tools
 from subterra_core.procedure.lint.unforeseen import check_closed_values, check_otherwise
 from subterra_core.procedure.lint.variables import check_known_when_used, check_variables
 from subterra_core.procedure.path_count import EFFORT, count_paths

@@ -7,7 +7,7 @@ from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.dependencies import bounds_of
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
-from subterra_core.procedure.lint.tool_calls import check_results_known
+from subterra_core.procedure.lint.tool_checks import check_results_known
 from subterra_core.procedure.template import variables_of
 from subterra_core.procedure.tools import call_variables, learned_on_edges
 

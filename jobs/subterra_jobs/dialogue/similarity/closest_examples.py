@@ -118,9 +118,15 @@ def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
                 yield _Example(CandidateLabel(chain, to), combination)
 
 
+def may_grow(graph: Graph, chain: Nodes) -> bool:
+    """Whether one reply may utter a further node after these: a call of a tool is no utterance, but there is a limit to calls too."""
+    spoken = sum(graph.nodes[node].role != "tool" for node in chain)
+    return spoken < MAX_CHAIN and len(chain) < 2 * MAX_CHAIN
+
+
 def _chains(graph: Graph, role: Role) -> Iterator[tuple[str, ...]]:
     waiting: list[tuple[str, ...]] = [(node.id,) for node in graph.spec.nodes if node.speaker == role]
     for chain in waiting:
         yield chain
-        if len(chain) < MAX_CHAIN:
+        if may_grow(graph, chain):
             waiting += [(*chain, edge.to) for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].speaker == role]

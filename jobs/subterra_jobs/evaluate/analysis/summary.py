@@ -75,7 +75,8 @@ def tool_scores(results: Sequence[Result]) -> ToolScores | None:
 def _requests(result: Result) -> int:
     """Requests that a conversation took: a reply is one, and each tool call one more. The price is counted by requests."""
     said = [part for message in result.conversation.chat for part in message.get("messages") or ()]
-    return len(result.conversation.replies) + sum(part["role"] == "tool" for part in said)
+    calls = [part for part in said if part["role"] == "tool"]
+    return len(result.conversation.replies) + len(calls)
 
 
 def mean_tokens(graph: Graph, results: Sequence[Result]) -> MeanTokens | None:

@@ -7,7 +7,7 @@ What the agent says of results is read from its words: a value of a result that 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 from subterra_core.procedure.graph import Graph
@@ -28,10 +28,11 @@ def check_calls(
     ]
     made = [calls_in(message) for message in chat if message["role"] == "assistant"]
     due, right, faults = sum(map(len, prescribed)), 0, list[CallFault]()
-    for number, (expected, found) in enumerate(zip_longest(prescribed, made, fillvalue=[])):
-        wrong = [fault for pair in zip_longest(expected, found) if (fault := _fault(number, *pair)) is not None]
-        right += sum(one is not None and two is not None and _same(one, two) for one, two in zip_longest(expected, found))
-        faults += wrong[:1]
+    for turn in range(max(len(prescribed), len(made))):
+        expected, found = prescribed[turn : turn + 1], made[turn : turn + 1]
+        pairs = [*zip_longest(chain(*expected), chain(*found))]
+        right += sum(one is not None and two is not None and _same(one, two) for one, two in pairs)
+        faults += [fault for pair in pairs if (fault := _fault(turn, *pair)) is not None][:1]
     return CallCheck(due, right, tuple(faults))
 
 

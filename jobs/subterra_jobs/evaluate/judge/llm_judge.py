@@ -14,7 +14,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.text import flowchart_text, knowledge_text
 from subterra_jobs.dialogue.prompt_blocks import numbered_transcript
 from subterra_jobs.dialogue.tool_calls import with_details
-from subterra_jobs.evaluate.judge.quotes import missing_quotes
+from subterra_jobs.evaluate.judge.free_words.quotes import missing_quotes
 from subterra_jobs.evaluate.judge.results import CRITERIA, GRACEFUL, UNCHALLENGED_CAP, Evidence, Judgement, Repeat
 from subterra_jobs.evaluate.judge.rubric import INSTRUCTION, LEVELS, PARTS, Part
 from subterra_jobs.evaluate.scenarios.scenario import Scenario, poses_challenge

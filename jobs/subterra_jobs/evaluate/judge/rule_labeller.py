@@ -10,7 +10,7 @@ from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import agent_templates
-from subterra_jobs.dialogue.similarity.closest_examples import MAX_CHAIN, MAX_CHAINS, REPLY_LIMIT
+from subterra_jobs.dialogue.similarity.closest_examples import MAX_CHAINS, REPLY_LIMIT, may_grow
 from subterra_jobs.dialogue.similarity.mentioned_values import Slots
 from subterra_jobs.dialogue.wording_patterns import Pattern, compile_pattern, max_value_length
 from subterra_jobs.errors import InvalidInputError
@@ -72,7 +72,7 @@ def _chains(graph: Graph) -> Iterator[tuple[str, ...]]:
         chain = waiting.pop(0)
         yield chain
         following = [edge.to for edge in graph.nodes[chain[-1]].next if graph.nodes[edge.to].speaker == "agent"]
-        if len(chain) < MAX_CHAIN:
+        if may_grow(graph, chain):
             waiting += [(*chain, node) for node in following]
 
 

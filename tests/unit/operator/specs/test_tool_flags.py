@@ -39,7 +39,11 @@ def test_a_reference_is_served_as_it_was_trained(tools: bool) -> None:
 
 @pytest.mark.parametrize(("name", "annotated"), [("orders", True), ("travel", False)])
 def test_the_frozen_input_says_whether_there_are_tools(name: str, annotated: bool) -> None:
-    run = {"metadata": {"name": "x-1", "namespace": "demo", "uid": "u"}}
+    run = {
+        "apiVersion": "subterra.dev/v1alpha1",
+        "kind": "CompileRun",
+        "metadata": {"name": "x-1", "namespace": "demo", "uid": "u"},
+    }
     identity = RunIdentity(name="x-1", namespace="demo", uid="u")
     frozen = resolve(INPUTS, spec(name), f"sha256:{'0' * 64}", identity, store="file:///store")
     config = input_config_map(run, frozen)

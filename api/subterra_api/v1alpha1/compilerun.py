@@ -138,8 +138,7 @@ class EvaluationSettings(ApiModel):
     seed: Seed | None = None
     """Random seed of the scenarios; use one that differs from the training's. Default: 7."""
     trials: Annotated[int, Field(ge=1, le=8)] = 1
-    """Number of conversations with each of up to 100 of the customers, who find other words each time: the gate then checks how
-    many of them succeed in all trials (pass^k). Default: 1."""
+    """Number of conversations with each of up to 100 customers, in other words each time, for pass^k. Default: 1."""
 
 
 class CompileInputs(ApiModel):
@@ -209,8 +208,7 @@ class GatePolicy(ApiModel):
     max_missing: Share = 0.02
     """Maximum share of missing judgements; with more the verdict is Inconclusive. Default: 0.02."""
     min_kappa: Share = 0.4
-    """Minimum agreement of two judges (quadratically weighted kappa); with less the verdict is Inconclusive, unless their scores
-    hardly differ. Default: 0.4."""
+    """Minimum agreement of two judges (weighted kappa); with less, Inconclusive, unless scores hardly differ. Default: 0.4."""
     max_repeat_sd: Annotated[float, Field(ge=0, le=4)] = 0.75
     """Maximum standard deviation of a judge's scores of the same conversation; with more the verdict is Inconclusive.
     Default: 0.75."""
@@ -234,8 +232,7 @@ class GatePolicy(ApiModel):
     """Minimum share of conversations that follow the procedure although the customer uses words of no training conversation.
     Default: 0.7."""
     min_pass_all_trials: Share = 0.6
-    """Minimum share of customers with whom all `evaluation.trials` follow the procedure and succeed (pass^k); applies to more than
-    one trial. Default: 0.6."""
+    """Minimum share of customers with whom all of several `evaluation.trials` succeed (pass^k). Default: 0.6."""
     max_branch_failure_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Maximum failure rate of a branch; a significantly higher one fails the candidate. Default: 0.4."""
 

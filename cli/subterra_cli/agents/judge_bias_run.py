@@ -13,10 +13,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from subterra_api.job_contract.defaults import evaluation_of
+from subterra_api.job_contract.environment import KEY_VARIABLES
 from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.judge_certificate import BiasKind, JudgeBias
 from subterra_cli.agents.evaluation_transcripts import JudgedConversation
+from subterra_cli.dataset.sampling_session import without_words_of_a_run
 from subterra_cli.errors import CommandError
 from subterra_cli.files.manifests import CompileRequest
 from subterra_core.judge_certification.bias_pairs import (
@@ -32,7 +34,7 @@ from subterra_core.judge_certification.bias_pairs import (
 from subterra_core.pricing import TokenPrice, format_usd
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import context_lines
-from subterra_jobs.errors import InvalidInputError, StageError
+from subterra_jobs.errors import BudgetExceededError, InvalidInputError, StageError
 from subterra_jobs.evaluate.judge.llm_judge import LLMJudge
 from subterra_jobs.evaluate.judge.rubric import PARTS, Part
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
@@ -104,8 +106,13 @@ class BiasRun:
             client = MeteredClient(account, make_client(account), queue, ResponseCache(store, f"answers/{index}"))
             try:
                 found += await self._of_judge(provider, client)
+            except BudgetExceededError:
+                raise CommandError(
+                    f"stopped: the next call could exceed --max-usd {self.max_usd.normalize():f}, as each call is counted at the "
+                    "most that it can cost; raise --max-usd, or ask about fewer conversations (-n)"
+                ) from None
             except StageError as error:
-                raise CommandError(f"stopped: {error}; raise --max-usd if that was the cap, or ask about fewer (-n)") from None
+                raise CommandError(f"stopped: {without_words_of_a_run(str(error), provider)}") from None
             finally:
                 await client.close()
         return found
@@ -153,7 +160,8 @@ def agent_judges(request: CompileRequest, prices: Mapping[str, TokenPrice]) -> l
         paying = replace(stage, prices={**stage.prices, **prices}, endpoints=endpoints)
         return [(provider, resolve_account(provider, field, paying)) for field, provider in models]
     except InvalidInputError as error:
-        raise CommandError(str(error)) from None
+        keys = " and ".join(sorted({KEY_VARIABLES[provider.name] for _, provider in models}))
+        raise CommandError(str(error).replace("name a Secret in execution.apiKeySecrets", f"set {keys}")) from None
 
 
 def draw_conversations(conversations: Sequence[JudgedConversation], count: int, seed: int) -> list[JudgedConversation]:

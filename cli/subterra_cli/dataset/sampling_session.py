@@ -124,7 +124,11 @@ def failure_message(failure: StageError, settings: SampleSettings) -> str:
             f"stopped: the next call could exceed --max-usd {settings.max_usd.normalize():f}, as each call is counted at the "
             "most that it can cost; raise --max-usd"
         )
-    message = str(failure)
+    return f"stopped: {without_words_of_a_run(str(failure), settings.generation.teacher)}"
+
+
+def without_words_of_a_run(message: str, provider: Provider) -> str:
+    """A stage's message about a call to `provider`, in words that fit a command."""
     for words, own in _OWN_WORDS.items():
         message = message.replace(words, own)
-    return f"stopped: {message.replace(_KEY_OF_A_RUN, KEY_VARIABLES.get(settings.generation.teacher.name, 'the key'))}"
+    return message.replace(_KEY_OF_A_RUN, KEY_VARIABLES.get(provider.name, "the key"))

@@ -20,7 +20,7 @@ from subterra_testkit.repository import EXAMPLES
 from subterra_testkit.runs.evaluation_runs import SONNET, fake_provider
 from subterra_testkit.runs.judgements import first_user_message, judging_answer
 from subterra_testkit.runs.reports import evaluated, single
-from subterra_testkit.servers.fake_llm_api import FakeLLMApi
+from subterra_testkit.servers.fake_llm_api import BAD_KEY, FakeLLMApi
 
 TRAVEL = str(EXAMPLES / "travel" / "procedure.yaml")
 FINGERPRINT = judge_fingerprint(Provider.model_validate(SONNET))
@@ -124,6 +124,17 @@ def test_the_counts_go_into_the_certificate_of_these_judges_only(report: Path, t
     )
     stranger = calibrate("0123456789ab")
     assert (stranger.exit_code, "is no judge of this sheet" in stranger.output) == (2, True)
+
+
+def test_a_refused_key_is_named_without_words_about_runs(report: Path, tmp_path: Path) -> None:
+    with fake_provider(FakeLLMApi(answer=judging_answer, after=(0, BAD_KEY))):
+        refused = bias(report, tmp_path, "-n", "2")
+    without = bias(report, tmp_path)
+    for result in (refused, without):
+        assert result.exit_code == 2
+        assert "ANTHROPIC_API_KEY" in result.output
+        assert "annotation" not in result.output
+        assert "Secret" not in result.output
 
 
 def test_the_cap_ends_it_and_rules_have_no_preferences(report: Path, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def settings(preset: Preset) -> Settings:
 @EVERY
 def test_a_preset_leaves_no_hyperparameter_to_defaults(preset: Preset) -> None:
     template = preset.run_template
-    free = {"seed", "max_steps"}
+    assert template.training.method == "full"
+    free = {"seed", "max_steps", "lora"}
     assert {name for name, value in template.training if value is None} <= free
     assert template.generation.conversations
     assert template.generation.held_out_percent

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from subterra_core.hosted_models.catalog import WARNING_DAYS
+
 AVAILABILITY, LATENCY = 0.995, 0.95
 """Objectives of served agents over 30 days: share of requests without 5xx, share of answers within 10 s."""
 FAST_BURN, SLOW_BURN = 14.4, 6.0
@@ -153,7 +155,7 @@ AGENT_ALERTS = (
     ),
     Alert(
         "SubterraModelRetiring",
-        "subterra_hosted_model_retirement_timestamp_seconds - time() < 30 * 86400",
+        f"subterra_hosted_model_retirement_timestamp_seconds - time() < {WARNING_DAYS} * 86400",
         "1h",
         "warning",
         f"{{{{ $labels.model }}}}, which {_AGENT} names, retires soon",

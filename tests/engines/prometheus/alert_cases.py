@@ -114,7 +114,7 @@ CASES = {
         quiet_at="70h",
     ),
     "SubterraModelRetiring": AlertCase(
-        {f'subterra_hosted_model_retirement_timestamp_seconds{{{AGENT}, model="gpt-4.1"}}': "1728000x100 _x50"},
+        {f'subterra_hosted_model_retirement_timestamp_seconds{{{AGENT}, model="gpt-4.1"}}': "5097600x100 _x50"},
         "90m",
         "120m",
         ON_AGENT | {"model": "gpt-4.1"},

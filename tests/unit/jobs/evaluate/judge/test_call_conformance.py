@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from subterra_api.digest import significant_fields
 from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.compilerun import Provider
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.summary import tool_scores
@@ -140,3 +142,15 @@ def test_the_history_of_a_request_has_calls_and_results_as_an_openai_client_send
     assert roles == ["assistant", "user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
     assert [each["tool_call_id"] for each in last["messages"] if each["role"] == "tool"] == ["call_1", "call_2"]
     assert not any("⟦" in str(each.get("content")) or "messages" in each for each in last["messages"])
+
+
+def test_a_reply_with_many_calls_is_recognized_whole() -> None:
+    names = ("announce", "pay_back", "look_up", "tell")
+    content = significant_fields(GRAPH.spec)
+    nodes = {each["id"]: each for each in content["nodes"]}
+    nodes["pay_back"] |= {"decidedBy": "customer", "fact": None, "next": [{"to": "look_up"}]}
+    nodes["tell"]["next"] = [{"to": "goodbye"}]
+    labeller = RuleLabeller(Graph(ProcedureSpec.model_validate(content)))
+    text = "I will ask for a refund of $9 right away. ⟦refund_order⟧ ⟦find_order⟧ Order 1 is on its way and arrives on Friday. "
+    [label] = labeller.label(f"{text}Is there anything else? You are welcome. Goodbye!")
+    assert label.nodes == (*names, "goodbye")

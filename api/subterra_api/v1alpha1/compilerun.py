@@ -199,6 +199,15 @@ class StagePod(ApiModel):
     """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
 
 
+class EvaluationPod(StagePod):
+    """Placement and resources of the evaluation, whose `resources` are those of each vLLM server."""
+
+    models: Literal["Parallel", "Sequential"] = "Parallel"
+    """Parallel: the candidate and each model that it is compared with have a vLLM server, and GPUs, of their own in the pod.
+    Sequential, for pools with one GPU: one server loads these models one after another; scores and verdict are the same.
+    Default: Parallel."""
+
+
 class GatePolicy(ApiModel):
     """Thresholds for promotion, applied to confidence bounds: not worse than the serving version, and above the floors."""
 
@@ -265,7 +274,7 @@ class ExecutionSettings(ApiModel):
     """The pod that writes the conversations."""
     train: StagePod = StagePod()
     """The pod that trains the model."""
-    evaluate: StagePod = StagePod()
+    evaluate: EvaluationPod = EvaluationPod()
     """The pod that simulates and judges; the candidate's vLLM server runs next to it."""
     judging: JudgingSettings | None = None
     """How judges are asked: call by call, or in batches at about half the price."""

@@ -36,6 +36,7 @@ from subterra_jobs.evaluate.scheduling import Schedule, block_slices, run_in_blo
 from subterra_jobs.evaluate.simulate import participants
 from subterra_jobs.evaluate.simulate.agents import Arm
 from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
+from subterra_jobs.evaluate.simulate.model_switch import ModelSwitch, play_in_turn
 from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, UserFactory, agent_turn_limit, simulate_all
 from subterra_jobs.evaluate.simulate.user_simulator import simulator_fingerprint
 from subterra_jobs.llm.client_pool import ClientPool
@@ -69,6 +70,8 @@ class _Participants:
     examiner: Examiner
     server: Mapping[str, str]
     """Model name and server version of the candidate, for the report."""
+    switch: ModelSwitch | None
+    """Starts the arms' servers where they are served one after another."""
 
 
 def work(context: StageContext) -> StageOutcome:
@@ -94,6 +97,8 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         conversations, further_steps = conforming + len(inputs.robustness.scenarios), taking_part.examiner.steps(conforming)
         progress = report_progress(context, pool, conversations, further_steps, forecast)
         steps = await stack.enter_async_context(progress)
+        if taking_part.switch:
+            await _play_in_turn(inputs, taking_part, taking_part.switch, steps, halt)
         batches = await _simulate_and_examine(inputs, taking_part, steps, halt)
         rare = await _examine_rare_branches(inputs, taking_part, batches, steps, halt)
         quality = await taking_part.examiner.quality(batches, halt)
@@ -145,11 +150,11 @@ async def _connect(inputs: _Inputs, pool: ClientPool, stack: AsyncExitStack) -> 
     # Resolve all providers before the first paid call, so that a bad setting costs nothing.
     users, baselines = participants.user_factory(run, pool), participants.baseline_arms(run, graph, pool)
     examiner = make_examiner(run, graph, pool, inputs.dataset, context.environment.judging)
-    served, server = await participants.connect_arms(context, graph, stack)
+    served, server, switch = await participants.connect_arms(context, graph, stack)
     arms = [*served, *baselines]
     simulator = simulator_fingerprint(run.evaluation.simulator)
     caches = {arm.name: ConversationCache(context.store, arm.fingerprint, simulator) for arm in arms}
-    return _Participants(arms, caches, users, examiner, server)
+    return _Participants(arms, caches, users, examiner, server, switch)
 
 
 def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:
@@ -158,6 +163,20 @@ def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:
     caches = [taking_part.caches[arm.name] for arm in taking_part.arms if not arm.stored]
     gold = GOLD_SAMPLE if inputs.dataset else 0
     return PlannedWork(inputs.graph, inputs.scenarios, caches, gold, inputs.rare_branches, found)
+
+
+async def _play_in_turn(
+    inputs: _Inputs, taking_part: _Participants, switch: ModelSwitch, steps: StepCounter, halt: Cancellation
+) -> None:
+    """Plays the conversations of models that are served one after another, so that the arms' caches have them."""
+    limit, concurrency = agent_turn_limit(inputs.scenarios), inputs.context.environment.concurrency or CONCURRENCY
+    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), halt, steps.increment_ahead)
+
+    async def play(arm: Arm, scenarios: Sequence[Scenario]) -> None:
+        await simulate_all([arm], scenarios, taking_part.users, schedule, max_agent_turns=limit, caches=taking_part.caches)
+
+    arms = [arm for arm in taking_part.arms if arm.name in switch.clients]
+    await play_in_turn(switch, arms, inputs.scenarios, taking_part.caches, play)
 
 
 async def _simulate_and_examine(

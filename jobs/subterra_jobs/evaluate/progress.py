@@ -18,13 +18,22 @@ REPORT_SECONDS = 1.0
 
 @dataclass
 class StepCounter:
-    """Number of steps done."""
+    """Number of steps done. Some may be done ahead of where they are counted; these are counted once."""
 
     done: int = 0
+    ahead: int = 0
 
     def increment(self) -> None:
         """Counts one more step."""
+        if self.ahead:
+            self.ahead -= 1
+        else:
+            self.done += 1
+
+    def increment_ahead(self) -> None:
+        """Counts a step for which `increment` will be called later."""
         self.done += 1
+        self.ahead += 1
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from subterra_api.job_contract.environment import (
     JUDGING_VARIABLE,
     KEY_VARIABLES,
     LOCAL_VLLM_URL,
+    MODEL_SWITCH_VARIABLE,
     MODELS_DIRECTORY,
     MODELS_VARIABLE,
     PRICES_VARIABLE,
@@ -63,6 +64,8 @@ class StageEnvironment:
     vllm_url: str = LOCAL_VLLM_URL
     reference_urls: tuple[str, ...] = ()
     """Servers of the input's references, in their order."""
+    model_switch: Path | None = None
+    """File that names the model to serve, where candidate and references are served one after another."""
     concurrency: int | None = None
     """Conversations in progress per arm of an evaluation; `None` for the stage's default."""
     workers: int | None = None
@@ -95,6 +98,7 @@ class StageEnvironment:
             endpoints=_parse(variables, ENDPOINTS_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
             vllm_url=variables.get(VLLM_VARIABLE) or LOCAL_VLLM_URL,
             reference_urls=_parse(variables, REFERENCES_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
+            model_switch=Path(variables[MODEL_SWITCH_VARIABLE]) if variables.get(MODEL_SWITCH_VARIABLE) else None,
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             ranks=_parse(variables, RANKS_VARIABLE, _positive, "", _COUNT_EXAMPLE),

@@ -8,7 +8,7 @@ from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
 from subterra_core.provider_rules import providers_called_by
 from subterra_operator.settings import Settings
-from subterra_operator.specs.provider_env import is_free
+from subterra_operator.specs.stage_env.provider_env import is_free
 
 FIELD = "spec.budget.maxUSDPerRun of the agent, or spec.execution.maxUSD of a run without one"
 

@@ -12,6 +12,8 @@ from subterra_api.job_contract.environment import (
     GPUS_VARIABLE,
     INPUT_FILE,
     LOCAL_VLLM_URL,
+    MODEL_SWITCH_FILE,
+    MODEL_SWITCH_VARIABLE,
     PROGRESS_PORT,
     RANKS_VARIABLE,
     REFERENCES_VARIABLE,
@@ -35,7 +37,6 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object, owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.specs.extra_pod_settings import extended
-from subterra_operator.specs.hub_env import hub_env
 from subterra_operator.specs.pod import (
     HOME,
     PodParts,
@@ -50,16 +51,17 @@ from subterra_operator.specs.pod import (
     truncate_name,
     volumes,
 )
-from subterra_operator.specs.provider_env import provider_env
 from subterra_operator.specs.run_caps import caps_of
 from subterra_operator.specs.run_input import input_name
-from subterra_operator.specs.vllm_container import Model, vllm_container
+from subterra_operator.specs.stage_env.hub_env import hub_env
+from subterra_operator.specs.stage_env.provider_env import provider_env
+from subterra_operator.specs.vllm_container import Model, models_in_turn, vllm_container
 
 CANDIDATE = "candidate"
 """The model name under which the evaluation calls its candidate."""
 
 DEADLINES: dict[Stage, int] = {"generate": 6 * 3600, "train": 48 * 3600, "evaluate": 6 * 3600}
-"""Seconds that one attempt may take on its node."""
+"""Seconds that one attempt may take on its node; models that are served one after another have as much each."""
 SCHEDULING_DEADLINE = 6 * 3600
 """Seconds that the pod of an attempt may take to start."""
 JOB_GRACE_SECONDS = 600
@@ -110,7 +112,13 @@ class _JobPlan:
     @property
     def deadline(self) -> int:
         """Seconds that the pod may take on its node."""
-        return self.stage_pod.active_deadline_seconds or DEADLINES[self.attempt.stage]
+        default = DEADLINES[self.attempt.stage] * (len(self.models) if self.in_turn else 1)
+        return self.stage_pod.active_deadline_seconds or default
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether the evaluation's models are served one after another."""
+        return bool(self.models) and not self.attempt.attach and self.execution.evaluate.models == "Sequential"
 
     @property
     def working_pod(self) -> StagePod:
@@ -187,7 +195,7 @@ def _failure_rules() -> list[Object]:
 
 def _pod(plan: _JobPlan) -> Object:
     stage_pod = plan.stage_pod
-    sidecars = [] if plan.attempt.attach else [_sidecar(model, stage_pod, plan.settings) for model in plan.models]
+    sidecars = [] if plan.attempt.attach else _sidecars(plan)
     # With sidecars, the stage's resources are theirs: the models need them, the main container only waits for replies.
     main = _main(plan, StagePod().resources if sidecars else stage_pod.resources)
     if sidecars and plan.on_gpu:
@@ -201,11 +209,13 @@ def _pod(plan: _JobPlan) -> Object:
     return pod_spec(plan.settings, parts, placement(stage_pod, plan.settings.pools)) | lifetime
 
 
-def _sidecar(model: Model, pod: StagePod, settings: Settings) -> Object:
-    """A native sidecar: the evaluation starts once the model answers, and the sidecar ends with it."""
-    sidecar = vllm_container(settings, model, requested=pod.resources, extra={"restartPolicy": "Always"})
-    sidecar.pop("readinessProbe")
-    return sidecar
+def _sidecars(plan: _JobPlan) -> list[Object]:
+    """Native sidecars that serve the models: the evaluation starts once they answer, and they end with it."""
+    requested = plan.stage_pod.resources
+    if plan.in_turn:
+        return [models_in_turn(plan.settings, plan.models, requested) | {"restartPolicy": "Always"}]
+    made = [vllm_container(plan.settings, model, requested=requested, extra={"restartPolicy": "Always"}) for model in plan.models]
+    return [{name: value for name, value in sidecar.items() if name != "readinessProbe"} for sidecar in made]
 
 
 def _main(plan: _JobPlan, requested: ResourceRequirements) -> Object:
@@ -233,6 +243,8 @@ def _environment(plan: _JobPlan) -> list[Object]:
     }
     if references:
         values[REFERENCES_VARIABLE] = json.dumps([f"http://127.0.0.1:{model.port}" for model in references])
+    if plan.in_turn:
+        values[MODEL_SWITCH_VARIABLE] = MODEL_SWITCH_FILE
     environment = env(values)
     if attempt.attach:
         return environment

@@ -1,16 +1,18 @@
 """The vLLM container: one builder for evaluation and serving, so that a model is served as it was evaluated."""
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from subterra_api.job_contract.defaults import training_of
-from subterra_api.job_contract.environment import LOCAL_VLLM_URL, STORE_MOUNT, VLLM_PORT
+from subterra_api.job_contract.environment import LOCAL_VLLM_URL, MODEL_SWITCH_FILE, STORE_MOUNT, VLLM_PORT
 from subterra_api.v1alpha1.compilerun import BaseModelKind, CompileInputs, Reference
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.node_pools import wants_gpu
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
+from subterra_operator.specs import one_at_a_time
 from subterra_operator.specs.pod import HOME, container, effective_resources, env, mounts, resources
 
 ALLOWED_FLAGS = frozenset(
@@ -133,6 +135,23 @@ def drain_command(url: str = f"{LOCAL_VLLM_URL}/metrics", pause: float = 5, limi
     return ["python3", "-c", _DRAIN, url, f"{pause:g}", f"{limit:g}"]
 
 
+def models_in_turn(settings: Settings, models: Sequence[Model], requested: ResourceRequirements) -> Object:
+    """One container that serves one of the models at a time, each at its own port: the one that `MODEL_SWITCH_FILE` names.
+
+    It has no probes: it counts as started although no model is served yet.
+    """
+    served = vllm_container(settings, models[0], requested=requested)
+    commands = {model.name: command(model, ()) for model in models}
+    served["command"] = ["python3", "-c", inspect.getsource(one_at_a_time), MODEL_SWITCH_FILE, json.dumps(commands)]
+    served["ports"] = [{"name": port_name(model), "containerPort": model.port} for model in models]
+    return {name: value for name, value in served.items() if name not in ("startupProbe", "readinessProbe")}
+
+
+def port_name(model: Model) -> str:
+    """Name of the model's port, which is unique in its pod."""
+    return "http" if model.port == VLLM_PORT else model.container
+
+
 def vllm_container(
     settings: Settings,
     model: Model,
@@ -143,7 +162,7 @@ def vllm_container(
     """The model's container, ready once ``/health`` answers. Raises RefusedArgumentError."""
     check_arguments(arguments)
     working = effective_resources(requested or ResourceRequirements(), settings.resources.vllm)
-    port = "http" if model.port == VLLM_PORT else model.container
+    port = port_name(model)
     health = {"httpGet": {"path": "/health", "port": port}, "timeoutSeconds": 5}
     parts = {
         "command": command(model, arguments),

@@ -25,9 +25,12 @@ class ConversationCache:
         self._store, self._folder = store, f"dialogues/{cache_key(SIMULATION_VERSION, arm, simulator)}"
         self._commit = GroupCommit[bytes](AppendLog(store, self._folder).append)
         self._known: dict[str, Conversation] | None = None
+        self._added: dict[str, Conversation] = {}
 
     def get(self, scenario: str) -> Conversation | None:
-        """The finished conversation of this scenario, or `None`."""
+        """The finished conversation of this scenario, also a failed one that was added by this process, or `None`."""
+        if scenario in self._added:
+            return self._added[scenario]
         if self._known is None:
             try:
                 contents = self._store.read_all(self._folder).values()
@@ -38,6 +41,7 @@ class ConversationCache:
 
     async def add(self, scenario: str, conversation: Conversation) -> None:
         """Returns once it is on disk. A failed conversation is not stored: the next attempt may succeed."""
+        self._added[scenario] = conversation
         if conversation.error is not None:
             return
         row = {"scenario": scenario, "dialogue": asdict(conversation)}

@@ -1,6 +1,7 @@
 """Participants of an evaluation: the candidate, the references, the baselines, and their customers."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.agents import AbsentAgent, Arm, InContextAgent, ServedAgent
+from subterra_jobs.evaluate.simulate.model_switch import START_SECONDS, ModelSwitch
 from subterra_jobs.evaluate.simulate.orchestrator_agent import OrchestratorAgent
 from subterra_jobs.evaluate.simulate.simulation import UserFactory
 from subterra_jobs.evaluate.simulate.user_simulator import LLMUserFactory, ScriptedUserFactory
@@ -27,8 +29,6 @@ from subterra_jobs.stage.runner import StageContext
 
 CANDIDATE, REFERENCES = "candidate", ("serving", "anchor")
 """Names of the arms that the gate compares."""
-START_SECONDS = 600.0
-"""Time limit for a vLLM to load its model."""
 IN_CONTEXT = "in-context"
 """What the names of arms of that kind begin with."""
 _KINDS = {"InContext": IN_CONTEXT, "Orchestrator": "orchestrator"}
@@ -70,35 +70,53 @@ def _baseline_arm(run: RunInput, graph: Graph, pool: ClientPool, index: int) -> 
     return Arm(names[index] + suffix, agent, fingerprint)
 
 
-async def connect_arms(context: StageContext, graph: Graph, stack: AsyncExitStack) -> tuple[list[Arm], dict[str, str]]:
+async def connect_arms(
+    context: StageContext, graph: Graph, stack: AsyncExitStack
+) -> tuple[list[Arm], dict[str, str], ModelSwitch | None]:
     """Arms of candidate and references once their servers answer, and model name and server version for the report.
 
-    A reference without a server takes part with conversations that it had with the same customers on a server of this version.
-    `stack` closes the connections. Raises InfrastructureError.
+    Where they are served one after another, one server has answered, and the switch starts the others. A reference without a server
+    takes part with conversations that it had with the same customers on a server of this version. `stack` closes the connections.
+    Raises InfrastructureError.
     """
     run, store = context.input, context.store
     with_models = run.evaluation.simulator.name != "scripted"
     cache = ResponseCache(store, f"{responses_folder(run)}/served") if with_models else None
     max_tokens = max_reply_tokens(graph.spec)
 
-    async def connect(server: ModelServer) -> tuple[Arm, str, str]:
-        limits = httpx.Limits(max_connections=None)
-        client = httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=limits)
-        http = await stack.enter_async_context(client)
-        model, version = await wait_for_server(http, START_SECONDS)
-        fingerprint = cache_key("vllm", server.digest, version, max_tokens)
-        agent = ServedAgent(VLLMClient(http, model, max_tokens), fingerprint, cache)
-        return Arm(server.name, agent, fingerprint), model, version
+    servers = model_servers(run, context.environment, store.digest(artifact_path("train", run.keys.model)))
+    clients = {server.name: await stack.enter_async_context(_http_client(server.url)) for server in servers}
+    file = context.environment.model_switch
+    switch = ModelSwitch(file, clients) if file else None
+    answers = await _first_answers(servers, clients, switch)
 
-    digest = store.digest(artifact_path("train", run.keys.model))
-    connected = await asyncio.gather(*(connect(server) for server in model_servers(run, context.environment, digest)))
-    _, model, version = connected[0]
+    def arm(server: ModelServer) -> Arm:
+        model, version = answers[server.name]
+        fingerprint = cache_key("vllm", server.digest, version, max_tokens)
+        return Arm(server.name, ServedAgent(VLLMClient(clients[server.name], model, max_tokens), fingerprint, cache), fingerprint)
+
+    model, version = answers[CANDIDATE]
     stored = [
         Arm(each.role.lower(), AbsentAgent(), cache_key("vllm", each.model_digest, version, max_tokens), stored=True)
         for each in run.references
         if each.stored
     ]
-    return [*(arm for arm, _, _ in connected), *stored], {"model": model, "server_version": version}
+    return [*map(arm, servers), *stored], {"model": model, "server_version": version}, switch
+
+
+def _http_client(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False, limits=httpx.Limits(max_connections=None))
+
+
+async def _first_answers(
+    servers: list[ModelServer], clients: Mapping[str, httpx.AsyncClient], switch: ModelSwitch | None
+) -> dict[str, tuple[str, str]]:
+    """Name and server version of each model. With a switch one server is asked: the image is that of all, the names are known."""
+    if switch:
+        _, version = await switch.serve(servers[-1].name)
+        return {server.name: (server.name, version) for server in servers}
+    answers = await asyncio.gather(*(wait_for_server(clients[server.name], START_SECONDS) for server in servers))
+    return {server.name: answer for server, answer in zip(servers, answers, strict=True)}
 
 
 def model_servers(run: RunInput, environment: StageEnvironment, candidate_digest: str | None) -> list[ModelServer]:

@@ -107,6 +107,9 @@ class ServingSettings(ApiModel):
     """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 1Gi."""
     pod_template: PodTemplate = PodTemplate()
     """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
+    restart_at: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7E]+$", max_length=64)] | None = None
+    """Change it to start the same model again in new pods, such as with the images of a new operator version: the current time, or
+    any other word. The new pods are rolled out like a new version, so what serves goes on until they are ready."""
 
 
 class BudgetSettings(ApiModel):
@@ -165,6 +168,8 @@ class AgentVersion(StatusModel):
     """The CompileRun that made it."""
     since: str | None = None
     """Time at which traffic moved to it."""
+    restart_at: str | None = None
+    """Value of `serving.restartAt` when its pods were made."""
 
 
 class Settling(StatusModel):

@@ -24,6 +24,7 @@ from subterra_operator.labels import (
     MANAGER,
     MODEL_DIGEST,
     MODEL_PATH,
+    RESTART_AT,
     RUN_ANNOTATION,
     STARTED_AT,
     VERSION_LABEL,
@@ -83,6 +84,8 @@ def deployment(
     annotations = {MODEL_DIGEST: target.digest, MODEL_PATH: target.model.path, STARTED_AT: timestamp(now)}
     if target.run:
         annotations[RUN_ANNOTATION] = target.run
+    if spec.serving.restart_at:
+        annotations[RESTART_AT] = spec.serving.restart_at
     result = new_object("Deployment", agent["metadata"]["namespace"], deployment_name(name, version), labels, annotations)
     result["metadata"]["ownerReferences"] = [owner_reference(agent)]
     result["spec"] = {
@@ -114,6 +117,7 @@ def deployed_version(deployment: Mapping[str, Any], since: str | None = None) ->
         model_path=annotations.get(MODEL_PATH, ""),
         run=annotations.get(RUN_ANNOTATION),
         since=since,
+        restart_at=annotations.get(RESTART_AT),
     )
 
 

@@ -24,7 +24,7 @@ from subterra_operator.decide.retiring_models import models_of, retirement_condi
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.decide.unrunnable import serving_problems
-from subterra_operator.labels import SERVING_SINCE, annotation
+from subterra_operator.labels import MODEL_DIGEST, RESTART_AT, SERVING_SINCE, annotation, annotations_of
 from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
@@ -68,7 +68,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
     served = context.before.serving.version if context.before.serving else None
     versions = Versions(snapshot, spec, settings, now, context.retry.new is not None, served)
-    rollout = versions.roll_out(plan.target or _lost_target(context, versions))
+    rollout = versions.roll_out(plan.target or _lost_target(context, versions) or _restarted_target(context, spec, versions))
     troubles = _troubles(versions, rollout)
     restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
     rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
@@ -138,6 +138,16 @@ def _lost_target(context: _Context, versions: Versions) -> ServingTarget | None:
     serving = context.before.serving
     run = context.snapshot.run(serving.run if serving else None)
     return target_of(run, status_of(run)) if run and versions.active is None else None
+
+
+def _restarted_target(context: _Context, spec: CompiledAgentSpec, versions: Versions) -> ServingTarget | None:
+    """What serves, if it should be started again although nothing newer can be served."""
+    wanted, active = spec.serving.restart_at, versions.active
+    if wanted is None or active is None or annotations_of(active).get(RESTART_AT) == wanted:
+        return None
+    run = context.snapshot.run(deployed_version(active).run)
+    target = target_of(run, status_of(run)) if run else None
+    return target if target and target.digest == annotations_of(active).get(MODEL_DIGEST) else None
 
 
 def _invalid_spec(context: _Context, problem: str) -> Decision:

@@ -17,6 +17,8 @@ from subterra_operator.decide.trouble.refused_pod import deployment_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble
 from subterra_operator.labels import (
     FAILURE_REASON,
+    MODEL_DIGEST,
+    RESTART_AT,
     SERVING_SINCE,
     STARTED_AT,
     STOPPED_AT,
@@ -157,7 +159,14 @@ class Versions:
         if self._recreates and self.active:
             wanted["spec"]["replicas"] = 0  # what the API server refuses, it refuses before anything is stopped
         created = Write("create", wanted)
-        return Rollout("starting", message=f"version {version} is starting", writes=(self.claim(), *policies, created))
+        return Rollout("starting", message=self._starting(wanted, version), writes=(self.claim(), *policies, created))
+
+    def _starting(self, wanted: Observed, version: str) -> str:
+        """That a version starts, and why if it only starts the model again that serves."""
+        own, serving = annotations_of(wanted), annotations_of(self.active) if self.active else {}
+        asked, same = own.get(RESTART_AT), own.get(MODEL_DIGEST) == serving.get(MODEL_DIGEST)
+        again = f"; it starts the same model again, because spec.serving.restartAt is {asked}"
+        return f"version {version} is starting" + (again if asked and same and asked != serving.get(RESTART_AT) else "")
 
     def _leave_at_zero(self, deployed: Observed | None, version: str) -> Rollout:
         """Without replicas, nothing shows that a version can serve; so it gets no traffic."""
@@ -173,7 +182,7 @@ class Versions:
     def _restart(self, deployed: Observed, version: str) -> Rollout:
         annotations = {FAILURE_REASON: None, **_unstopped(deployed), **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
         change: Object = {"metadata": {"annotations": annotations}, "spec": {"replicas": self.spec.serving.replicas}}
-        return Rollout("starting", message=f"version {version} is starting", writes=(patch(deployed, change),))
+        return Rollout("starting", message=self._starting(deployed, version), writes=(patch(deployed, change),))
 
     def _move_traffic(self, deployed: Observed, version: str) -> Rollout:
         """All replicas are ready, so traffic moves; the guard makes sure that they still are."""
@@ -195,7 +204,8 @@ class Versions:
         left = self.spec.promotion.progress_deadline_seconds - seconds_since(since, self.now)
         trouble = self.trouble(version)
         if left > 0:
-            message = f"version {version} is starting" + (f": {trouble.text}" if trouble and trouble.lasts(self.now) else "")
+            lasting = f": {trouble.text}" if trouble and trouble.lasts(self.now) else ""
+            message = f"version {version} is starting{lasting}" if lasting else self._starting(deployed, version)
             return Rollout("starting", message=message, recheck_after=left, trouble=trouble)
         seconds = self.spec.promotion.progress_deadline_seconds
         unknown = f"not ready within {seconds} s; read the pods' log and correct spec.serving"

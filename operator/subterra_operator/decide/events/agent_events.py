@@ -141,6 +141,8 @@ def _traffic(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Eve
         yield normal(EventReason.ROLLED_BACK, "MoveTraffic", text)
         return
     text = f"traffic moved from version {last.version} to {_named(serving)}{', which has served before' if again else ''}"
+    if serving.restart_at and serving.restart_at != last.restart_at and serving.model_digest == last.model_digest:
+        text += f", restarted because spec.serving.restartAt is {serving.restart_at}"
     yield normal(EventReason.TRAFFIC_MOVED, "MoveTraffic", text)
 
 

@@ -86,7 +86,7 @@ def test_bytes_that_changed_on_the_way_are_never_used(tmp_path: Path, hub: FakeH
 def test_a_file_that_changed_in_the_store_is_found_before_training(tmp_path: Path, hub: FakeHub) -> None:
     directory = fetched("hf://org/tiny", context(tmp_path, hub))
     (directory / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"\0")
-    with pytest.raises(InfrastructureError, match="does not match its manifest: .*; delete base-models/org/tiny"):
+    with pytest.raises(InfrastructureError, match=r"does not match its manifest: .*; delete base-models/org/tiny"):
         fetched("hf://org/tiny", context(tmp_path, hub))
 
 

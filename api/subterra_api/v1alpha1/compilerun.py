@@ -278,6 +278,9 @@ class ExecutionSettings(ApiModel):
     """The pod that simulates and judges; the candidate's vLLM server runs next to it."""
     judging: JudgingSettings | None = None
     """How judges are asked: call by call, or in batches at about half the price."""
+    serving_args: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=30)] = ()
+    """Arguments of vLLM with which candidate and references are served in the evaluation. An agent sets those of its `serving.args`
+    that change replies, such as `--quantization`, so that what is judged is what will be served."""
     gate: GatePolicy = GatePolicy()
     """Thresholds that the candidate must reach."""
 

@@ -82,7 +82,7 @@ async def connect_arms(
     run, store = context.input, context.store
     with_models = run.evaluation.simulator.name != "scripted"
     cache = ResponseCache(store, f"{responses_folder(run)}/served") if with_models else None
-    max_tokens = max_reply_tokens(graph.spec)
+    max_tokens, arguments = max_reply_tokens(graph.spec), context.environment.serving_args
 
     servers = model_servers(run, context.environment, store.digest(artifact_path("train", run.keys.model)))
     clients = {server.name: await stack.enter_async_context(_http_client(server.url)) for server in servers}
@@ -92,12 +92,12 @@ async def connect_arms(
 
     def arm(server: ModelServer) -> Arm:
         model, version = answers[server.name]
-        fingerprint = cache_key("vllm", server.digest, version, max_tokens)
+        fingerprint = cache_key("vllm", server.digest, version, max_tokens, *arguments)
         return Arm(server.name, ServedAgent(VLLMClient(clients[server.name], model, max_tokens), fingerprint, cache), fingerprint)
 
     model, version = answers[CANDIDATE]
     stored = [
-        Arm(each.role.lower(), AbsentAgent(), cache_key("vllm", each.model_digest, version, max_tokens), stored=True)
+        Arm(each.role.lower(), AbsentAgent(), cache_key("vllm", each.model_digest, version, max_tokens, *arguments), stored=True)
         for each in run.references
         if each.stored
     ]

@@ -22,6 +22,8 @@ MODEL_SWITCH_VARIABLE = "SUBTERRA_MODEL_SWITCH"
 """Evaluation: file in which it names the model that should be served; unset where all models are served at once."""
 MODEL_SWITCH_FILE = "/tmp/served-model"  # noqa: S108 - an emptyDir that the pod's containers share
 """Value of `MODEL_SWITCH_VARIABLE` in a pod."""
+SERVING_ARGS_VARIABLE = "SUBTERRA_SERVING_ARGS"
+"""Evaluation: arguments of its vLLM servers that change replies, as a JSON list; unset without any."""
 GATE_VARIABLE = "SUBTERRA_GATE"
 """Evaluation: the `Gate` for its candidate, as JSON."""
 JUDGING_VARIABLE = "SUBTERRA_JUDGING"

@@ -189,9 +189,8 @@ class EvaluationPod(StagePod):
     """Placement and resources of the evaluation, whose `resources` are those of each vLLM server."""
 
     models: Literal["Parallel", "Sequential"] = "Parallel"
-    """Parallel: the candidate and each model that it is compared with have a vLLM server, and GPUs, of their own in the pod.
-    Sequential, for pools with one GPU: one server loads these models one after another; scores and verdict are the same.
-    Default: Parallel."""
+    """Parallel: each compared model has a vLLM server, and GPUs, of its own in the pod. Sequential, for pools with one GPU: one
+    server loads them one after another, with the same scores and verdict. Default: Parallel."""
 
 
 class GatePolicy(ApiModel):
@@ -271,6 +270,8 @@ class ExecutionSettings(ApiModel):
     """The pod that simulates and judges; the candidate's vLLM server runs next to it."""
     judging: JudgingSettings | None = None
     """How judges are asked: call by call, or in batches at about half the price."""
+    serving_args: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=30)] = ()
+    """Arguments of the evaluation's vLLM servers. An agent sets those of its `serving.args` that change replies."""
     gate: GatePolicy = GatePolicy()
     """Thresholds that the candidate must reach."""
 

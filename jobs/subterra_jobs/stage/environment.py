@@ -25,6 +25,7 @@ from subterra_api.job_contract.environment import (
     PRICES_VARIABLE,
     RANKS_VARIABLE,
     REFERENCES_VARIABLE,
+    SERVING_ARGS_VARIABLE,
     TERMINATION_LOG,
     TERMINATION_LOG_VARIABLE,
     VLLM_VARIABLE,
@@ -66,6 +67,8 @@ class StageEnvironment:
     """Servers of the input's references, in their order."""
     model_switch: Path | None = None
     """File that names the model to serve, where candidate and references are served one after another."""
+    serving_args: tuple[str, ...] = ()
+    """Arguments of the models' servers that change replies."""
     concurrency: int | None = None
     """Conversations in progress per arm of an evaluation; `None` for the stage's default."""
     workers: int | None = None
@@ -99,6 +102,7 @@ class StageEnvironment:
             vllm_url=variables.get(VLLM_VARIABLE) or LOCAL_VLLM_URL,
             reference_urls=_parse(variables, REFERENCES_VARIABLE, _URLS.validate_json, "[]", _URLS_EXAMPLE),
             model_switch=Path(variables[MODEL_SWITCH_VARIABLE]) if variables.get(MODEL_SWITCH_VARIABLE) else None,
+            serving_args=_parse(variables, SERVING_ARGS_VARIABLE, _URLS.validate_json, "[]", 'JSON such as ["--seed=1"]'),
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             ranks=_parse(variables, RANKS_VARIABLE, _positive, "", _COUNT_EXAMPLE),

@@ -11,6 +11,7 @@ from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import effective_resources
 from subterra_operator.specs.run_caps import cap_problems
 from subterra_operator.specs.stage_job import effective_pod
+from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
 BUILD = "build images/jobs-gpu and set images.jobsGpu in the chart's values"
 
@@ -27,8 +28,17 @@ def stage_problems(stage: Stage, spec: CompileRunSpec, settings: Settings) -> It
             yield f"{field}.resources asks for a GPU, but the image {settings.jobs_image} trains on CPUs only; {BUILD}"
         if problem := training_problem(spec.inputs, pod, settings.pools):
             yield problem
+    if stage == "evaluate":
+        yield from _refused_arguments(spec)
     if stage == "evaluate" and wants_gpu(pod.resources):
         yield from _serving_image(field, settings)
+
+
+def _refused_arguments(spec: CompileRunSpec) -> Iterator[str]:
+    try:
+        check_arguments(spec.execution.serving_args, "spec.execution.servingArgs")
+    except RefusedArgumentError as error:
+        yield str(error)
 
 
 def serving_problems(serving: ServingSettings, settings: Settings) -> Iterator[str]:

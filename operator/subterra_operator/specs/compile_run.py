@@ -11,6 +11,7 @@ from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_operator.labels import AGENT_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.specs.pod import new_object, owner_reference
+from subterra_operator.specs.vllm_container import reply_arguments
 
 NO_ORIGIN: Mapping[str, Any] = MappingProxyType({})
 
@@ -47,6 +48,8 @@ def compile_run(
     execution["gate"] = spec.promotion.gate.dump()
     caps = {"maxUSD": spec.budget.max_usd_per_run, "maxUSDPer30Days": spec.budget.max_usd_per_30_days}
     execution |= {name: cap for name, cap in caps.items() if cap is not None}
+    if arguments := reply_arguments(spec.serving.args):
+        execution["servingArgs"] = arguments
     run = new_object("CompileRun", namespace, run_name_for(name, source, procedure_digest), {AGENT_LABEL: name})
     run["metadata"]["ownerReferences"] = [owner_reference(agent)]
     run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution, **origin}

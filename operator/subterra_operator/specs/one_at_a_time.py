@@ -55,7 +55,8 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 def run(file: str, commands: "dict[str, list[str]]") -> int:
     """Runs the command that the file names until it ends by itself; returns its exit code."""
-    name, process = "", None
+    name = ""
+    process: subprocess.Popen[bytes] | None = None
     try:
         while process is None or process.poll() is None:
             if (wanted := read_name(file)) != name and wanted in commands:

@@ -17,6 +17,7 @@ from subterra_api.job_contract.environment import (
     PROGRESS_PORT,
     RANKS_VARIABLE,
     REFERENCES_VARIABLE,
+    SERVING_ARGS_VARIABLE,
     TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
 )
@@ -55,7 +56,7 @@ from subterra_operator.specs.run_caps import caps_of
 from subterra_operator.specs.run_input import input_name
 from subterra_operator.specs.stage_env.hub_env import hub_env
 from subterra_operator.specs.stage_env.provider_env import provider_env
-from subterra_operator.specs.vllm_container import Model, models_in_turn, vllm_container
+from subterra_operator.specs.vllm_container import Model, models_in_turn, reply_arguments, vllm_container
 
 CANDIDATE = "candidate"
 """The model name under which the evaluation calls its candidate."""
@@ -211,10 +212,10 @@ def _pod(plan: _JobPlan) -> Object:
 
 def _sidecars(plan: _JobPlan) -> list[Object]:
     """Native sidecars that serve the models: the evaluation starts once they answer, and they end with it."""
-    requested = plan.stage_pod.resources
+    requested, arguments, always = plan.stage_pod.resources, plan.execution.serving_args, {"restartPolicy": "Always"}
     if plan.in_turn:
-        return [models_in_turn(plan.settings, plan.models, requested) | {"restartPolicy": "Always"}]
-    made = [vllm_container(plan.settings, model, requested=requested, extra={"restartPolicy": "Always"}) for model in plan.models]
+        return [models_in_turn(plan.settings, plan.models, arguments, requested) | always]
+    made = [vllm_container(plan.settings, model, arguments, requested, always) for model in plan.models]
     return [{name: value for name, value in sidecar.items() if name != "readinessProbe"} for sidecar in made]
 
 
@@ -251,6 +252,8 @@ def _environment(plan: _JobPlan) -> list[Object]:
     if attempt.stage == "evaluate":
         gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
         environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
+        if arguments := reply_arguments(execution.serving_args):
+            environment += env({SERVING_ARGS_VARIABLE: json.dumps(arguments)})
     inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
     if attempt.stage == "train":
         environment += hub_env(inputs, execution, plan.settings)

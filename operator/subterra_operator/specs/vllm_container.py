@@ -48,6 +48,20 @@ ALLOWED_FLAGS = frozenset(
 )
 """vLLM flags that an agent's author may set. None of them loads code, opens files or moves the port."""
 
+REPLY_FLAGS = frozenset(
+    {
+        "--chat-template-content-format",
+        "--dtype",
+        "--generation-config",
+        "--kv-cache-dtype",
+        "--max-model-len",
+        "--override-generation-config",
+        "--quantization",
+        "--seed",
+    }
+)
+"""Those of them that may change what a model replies. The others change how fast, and on how many GPUs."""
+
 SAMPLING = {"temperature": 0, "top_k": 0}
 """A compiled agent is a procedure: equal input takes the same edge. Clients may override it, so the model's own `top_k: 1` is
 lifted; its `max_new_tokens` limits a reply where the client does not."""
@@ -111,13 +125,24 @@ def reference_model(reference: Reference, index: int) -> Model:
     return Model(reference.model_path, role, kind, reference.max_length, reference.tools, f"vllm-{role}", VLLM_PORT + 1 + index)
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def check_arguments(arguments: Sequence[str], field: str = "spec.serving.args") -> None:
     """Raises RefusedArgumentError for the first flag that is not allowed."""
     for argument in arguments:
         flag = argument.partition("=")[0].partition(" ")[0]
         if flag.startswith("-") and not _is_number(flag) and flag not in ALLOWED_FLAGS:
             allowed = ", ".join(sorted(ALLOWED_FLAGS))
-            raise RefusedArgumentError(f"spec.serving.args: {flag} is not allowed; remove it or use one of: {allowed}")
+            raise RefusedArgumentError(f"{field}: {flag} is not allowed; remove it or use one of: {allowed}")
+
+
+def reply_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments that may change replies, each with its value."""
+    chosen, wanted = list[str](), False
+    for argument in arguments:
+        if argument.startswith("-") and not _is_number(argument):
+            wanted = argument.partition("=")[0].partition(" ")[0] in REPLY_FLAGS
+        if wanted:
+            chosen.append(argument)
+    return chosen
 
 
 def _is_number(text: str) -> bool:
@@ -142,13 +167,15 @@ def drain_command(url: str = f"{LOCAL_VLLM_URL}/metrics", pause: float = 5, limi
     return ["python3", "-c", _DRAIN, url, f"{pause:g}", f"{limit:g}"]
 
 
-def models_in_turn(settings: Settings, models: Sequence[Model], requested: ResourceRequirements) -> Object:
+def models_in_turn(
+    settings: Settings, models: Sequence[Model], arguments: Sequence[str], requested: ResourceRequirements
+) -> Object:
     """One container that serves one of the models at a time, each at its own port: the one that `MODEL_SWITCH_FILE` names.
 
     It has no probes: it counts as started although no model is served yet.
     """
-    served = vllm_container(settings, models[0], requested=requested)
-    commands = {model.name: command(model, ()) for model in models}
+    served = vllm_container(settings, models[0], arguments, requested)
+    commands = {model.name: command(model, arguments) for model in models}
     served["command"] = ["python3", "-c", inspect.getsource(one_at_a_time), MODEL_SWITCH_FILE, json.dumps(commands)]
     served["ports"] = [{"name": port_name(model), "containerPort": model.port} for model in models]
     return {name: value for name, value in served.items() if name not in ("startupProbe", "readinessProbe")}

@@ -88,7 +88,7 @@ async def connect_arms(
     run, store = context.input, context.store
     with_models = run.evaluation.simulator.name != "scripted"
     cache = ResponseCache(store, f"{responses_folder(run)}/served") if with_models else None
-    max_tokens = max_reply_tokens(graph.spec)
+    max_tokens, arguments = max_reply_tokens(graph.spec), context.environment.serving_args
 
     servers = model_servers(run, context.environment, store.digest(artifact_path("train", run.keys.model)))
     clients = {server.name: await stack.enter_async_context(_http_client(server.url)) for server in servers}
@@ -99,7 +99,7 @@ async def connect_arms(
     def arm(server: ModelServer) -> Arm:
         model, version = answers[server.name]
         bench = _tool_bench(graph, server.tools)
-        fingerprint = cache_key("vllm", server.digest, version, max_tokens, *_tool_settings(graph, bench))
+        fingerprint = cache_key("vllm", server.digest, version, max_tokens, *arguments, *_tool_settings(graph, bench))
         agent = ServedAgent(VLLMClient(clients[server.name], model, max_tokens), fingerprint, cache, bench)
         return Arm(server.name, agent, fingerprint)
 
@@ -113,6 +113,7 @@ async def connect_arms(
                 each.model_digest,
                 version,
                 max_tokens,
+                *arguments,
                 *_tool_settings(graph, _tool_bench(graph, each.tools)),
             ),
             stored=True,

@@ -5,10 +5,18 @@ from typing import Any
 
 import pytest
 
-from subterra_api.job_contract.environment import MODEL_SWITCH_FILE, MODEL_SWITCH_VARIABLE, REFERENCES_VARIABLE
-from subterra_api.v1alpha1.compilerun import ExecutionSettings, Reference
+from subterra_api.job_contract.environment import (
+    MODEL_SWITCH_FILE,
+    MODEL_SWITCH_VARIABLE,
+    REFERENCES_VARIABLE,
+    SERVING_ARGS_VARIABLE,
+)
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
+from subterra_api.v1alpha1.compilerun import CompileRunSpec, ExecutionSettings, Reference
+from subterra_operator.decide.unrunnable import stage_problems
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
+from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
 from subterra_operator.specs.vllm_container import Model, command, reference_model
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -62,6 +70,38 @@ def test_each_model_has_the_command_and_the_port_that_it_has_side_by_side() -> N
     assert (server["image"], server["resources"]) == (apart[0]["image"], apart[0]["resources"])
     assert (server["name"], server["restartPolicy"]) == ("vllm", "Always")
     assert not {"startupProbe", "readinessProbe"} & server.keys(), "no model is served before the evaluation asks for one"
+
+
+ARGUMENTS = ["--quantization", "fp8", "--max-num-seqs=8", "--tensor-parallel-size", "2", "--max-model-len=2048", "--enforce-eager"]
+
+
+def test_what_changes_replies_is_judged_as_it_will_be_served_and_the_rest_stays_with_serving() -> None:
+    agent = make.agent(serving={"args": ARGUMENTS})
+    spec = CompiledAgentSpec.model_validate(agent["spec"])
+    assert spec.compile
+    run = compile_run(agent, spec, spec.compile, DIGEST)
+    assert run["spec"]["execution"]["servingArgs"] == ["--quantization", "fp8", "--max-model-len=2048"]
+    assert run["metadata"]["name"] == compile_run(make.agent(), spec, spec.compile, DIGEST)["metadata"]["name"]
+
+
+@pytest.mark.parametrize("models", ["Parallel", "Sequential"])
+def test_every_model_of_an_evaluation_is_served_with_these_arguments(models: str) -> None:
+    execution = ExecutionSettings.model_validate({"evaluate": {"models": models}, "servingArgs": ["--quantization=fp8"]})
+    made = stage_job(make.run(), execution, Attempt("evaluate", 1), Settings(), (CANDIDATE_MODEL, *REFERENCES))["spec"]
+    servers = made["template"]["spec"]["initContainers"]
+    commands = (
+        [json.loads(servers[0]["command"][-1]).values()] if models == "Sequential" else [[each["command"] for each in servers]]
+    )
+    assert [line[-1] for found in commands for line in found] == ["--quantization=fp8"] * 3
+    assert json.loads(variables(made)[SERVING_ARGS_VARIABLE]) == ["--quantization=fp8"]
+    assert SERVING_ARGS_VARIABLE not in variables(evaluation(models, *REFERENCES))
+
+
+def test_a_run_by_hand_may_set_no_argument_that_an_agent_may_not() -> None:
+    inputs = make.run()["spec"]["inputs"]
+    spec = CompileRunSpec.model_validate({"inputs": inputs, "execution": {"servingArgs": ["--trust-remote-code"]}})
+    [problem] = stage_problems("evaluate", spec, Settings())
+    assert problem.startswith("spec.execution.servingArgs: --trust-remote-code is not allowed")
 
 
 def test_the_evaluation_is_told_where_to_name_the_model_that_it_needs() -> None:

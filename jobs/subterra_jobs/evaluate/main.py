@@ -193,20 +193,6 @@ async def _play_in_turn(
     await play_in_turn(switch, arms, inputs.scenarios, taking_part.caches, play)
 
 
-async def _play_in_turn(
-    inputs: _Inputs, taking_part: _Participants, switch: ModelSwitch, steps: StepCounter, halt: Cancellation
-) -> None:
-    """Plays the conversations of models that are served one after another, so that the arms' caches have them."""
-    limit, concurrency = agent_turn_limit(inputs.scenarios), inputs.context.environment.concurrency or CONCURRENCY
-    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), halt, steps.increment_ahead)
-
-    async def play(arm: Arm, scenarios: Sequence[Scenario]) -> None:
-        await simulate_all([arm], scenarios, taking_part.users, schedule, max_agent_turns=limit, caches=taking_part.caches)
-
-    arms = [arm for arm in taking_part.arms if arm.name in switch.clients]
-    await play_in_turn(switch, arms, inputs.scenarios, taking_part.caches, play)
-
-
 async def _simulate_and_examine(
     inputs: _Inputs, taking_part: _Participants, steps: StepCounter, halt: Cancellation
 ) -> list[ExaminedBatch]:

@@ -42,8 +42,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> AdapterTrainer:
     """Adapters after some steps, in micro-batches without padding."""
     tokenizer = load_tokenizer(str(base), SYSTEM_PROMPT, ())
-    examples = [dict(encode(tokenizer, conversation(city, opener=None))) for city in CITIES]
-    lengths = [example["length"] for example in examples]
+    examples: list[Any] = [dict(encode(tokenizer, spoken(city))) for city in CITIES]
+    lengths: list[int] = [example["length"] for example in examples]
     model = whole(base)
     assert use_segments(model)
     arguments: dict[str, Any] = {
@@ -67,6 +67,10 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> AdapterTrai
 def whole(folder: Path) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model
+
+
+def spoken(city: str) -> Any:
+    return conversation(city, opener=None)
 
 
 def losses(trainer: AdapterTrainer) -> Sequence[float]:
@@ -103,7 +107,7 @@ def test_a_merged_model_is_an_ordinary_directory_and_answers_as_the_adapters_do(
     assert not any(info.values())
     assert not list((tmp_path / "model").glob("adapter*"))
     adapted = PeftModel.from_pretrained(whole(base), tmp_path / "adapters").eval()
-    tokens = torch.tensor([encode(trained.processing_class, conversation("Rome", opener="Hi"))["input_ids"]])
+    tokens = torch.tensor([encode(trained.processing_class, spoken("Rome"))["input_ids"]])
     with torch.no_grad():
         expected, found, untrained = (model(tokens).logits for model in (adapted, merged.eval(), whole(base).eval()))
     scale = float((expected - untrained).abs().max())

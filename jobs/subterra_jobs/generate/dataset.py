@@ -48,7 +48,6 @@ def write_dataset(
         **({"copies": copies} if copies else {}),
         "dropped": len(drop_reasons),
         "droppedFor": count_drop_reasons(drop_reasons),
-        **({"rewritten": len(rewritten), "rewrittenFor": count_drop_reasons(rewritten)} if rewritten else {}),
     }
     _write_jsonl(output / "train.jsonl", (chat_row(graph, conversation) for conversation in train))
     _write_jsonl(output / "heldout.jsonl", (chat_row(graph, conversation) for conversation in held_out))
@@ -56,7 +55,8 @@ def write_dataset(
     (output / "coverage.json").write_text(json.dumps({"conversations": counts, **coverage.to_dict()}, indent=1) + "\n")
     audited = audit.to_dict(graph) | ({} if agent is None else {"agent": agent.to_dict()})
     (output / "audit.json").write_text(json.dumps(audited, indent=1, ensure_ascii=False) + "\n")
-    return StageOutcome(_summary(counts, coverage, [audit.message, "" if agent is None else agent.message]))
+    parts = [audit.message, "" if agent is None else agent.message, _rewritten(rewritten)]
+    return StageOutcome(_summary(counts, coverage, parts))
 
 
 def _trained_whole(graph: Graph, ordered: list[Conversation]) -> list[Conversation]:
@@ -80,10 +80,15 @@ def _summary(counts: Counts, coverage: Coverage, audits: Iterable[str]) -> str:
     copies = f" ({counts['copies']:,} of trained scenarios)" if counts.get("copies") else ""
     parts = [f"{counts['train']:,} training conversations, {counts['heldOut']:,} held out{copies}, {coverage.message}"]
     parts += filter(None, audits)
-    if again := counts.get("rewritten"):
-        parts.append(f"{again:,} {'turn' if again == 1 else 'turns'} written again ({_listed(counts['rewrittenFor'])})")
     dropped = f", {counts['dropped']:,} dropped ({_listed(counts['droppedFor'])})" if counts["dropped"] else ""
     return "; ".join(parts) + dropped
+
+
+def _rewritten(reasons: Sequence[str]) -> str:
+    """The turns that were written again, by fault. They are no part of the dataset: made of stored turns it has the same bytes."""
+    if not reasons:
+        return ""
+    return f"{len(reasons):,} {'turn' if len(reasons) == 1 else 'turns'} written again ({_listed(count_drop_reasons(reasons))})"
 
 
 def _listed(reasons: Mapping[str, int]) -> str:

@@ -57,8 +57,7 @@ def test_leaks_of_the_models_frame_are_written_again_and_counted_by_kind(api: Fa
     leaks = iter(LEAKS)
     api.answer = lambda body: (next(leaks, None) if role_of(body) == "agent" else None) or plain_answer(body)
     message, counts = dataset(run)
-    expected = {"has a tag of a model's own format": 2, "speaks as a language model": 1}
-    assert (counts["dropped"], counts["rewritten"], counts["rewrittenFor"]) == (0, 3, expected)
+    assert counts["dropped"] == 0
     assert "3 turns written again (2 has a tag of a model's own format, 1 speaks as a language model)" in message
 
 

@@ -90,9 +90,8 @@ async def test_a_finished_stage_never_runs_again_because_its_job_is_gone(world: 
     await compiled(world)
     [run] = await world.all("CompileRun")
     name = run["metadata"]["name"]
-    job = await world.get("Job", f"{name}-generate-1")
-    assert job
-    await world.api.delete(job)
+    assert await world.get("Job", f"{name}-generate-1")
+    await world.delete("Job", f"{name}-generate-1")
     # A policy that nobody can meet is judged anew from the report: by then the run has been looked at again.
     await world.put({**TRAVEL_AGENT, "spec": {**TRAVEL_AGENT["spec"], "promotion": {"gate": {"minScore": 4.9}}}})
     await world.condition("CompileRun", name, "Promotable", "False", "GateFailed")

@@ -1,6 +1,7 @@
 """What tests of engines have in common: they compute, while tests of deadlines in the other processes wait."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -18,3 +19,10 @@ def last_in_line() -> Iterator[None]:
     yield
     with suppress(PermissionError):  # only root may become more urgent again
         os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread() -> None:
+    """Several tests run at once on few cores, and threads of PyTorch that wait for each other's core take minutes."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

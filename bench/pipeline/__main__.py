@@ -64,7 +64,8 @@ def run_pipeline(procedure: ProcedureSpec, name: str, options: argparse.Namespac
         for stage in ("generate", "train"):
             results[stage], seconds[stage] = _run_stage(stage, folder, models)
         began = time.monotonic()
-        with vllm_server(folder / "store" / results["train"].path, "candidate", folder / "vllm", None, kind="bundled") as url:
+        trained, tools = folder / "store" / results["train"].path, bool(procedure.tools)
+        with vllm_server(trained, "candidate", folder / "vllm", None, kind="bundled", tools=tools) as url:
             seconds["load"] = round(time.monotonic() - began)
             results["evaluate"], seconds["evaluate"] = _run_stage("evaluate", folder, models | {VLLM_VARIABLE: url})
     scores = results["evaluate"].scores
@@ -109,6 +110,7 @@ def _figures(scores: Scores) -> dict[str, Any]:
         "slotsExact": scores.slots_exact,
         "fabrication": scores.fabrication and f"{scores.fabrication.hits} of {scores.fabrication.of}",
         "robustness": {each.kind: _counted(each) for each in scores.robustness or ()},
+        **({"tools": scores.tools.dump()} if scores.tools else {}),
         "verdict": verdict.result,
         "reasons": verdict.reasons,
     }

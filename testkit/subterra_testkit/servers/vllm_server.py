@@ -25,15 +25,21 @@ class ServerStartError(Exception):
 
 @contextmanager
 def vllm_server(
-    model: Path, name: str, work: Path, max_length: int | None = 4096, *arguments: str, kind: BaseModelKind = "scratch"
+    model: Path,
+    name: str,
+    work: Path,
+    max_length: int | None = 4096,
+    *arguments: str,
+    kind: BaseModelKind = "scratch",
+    tools: bool = False,
 ) -> Iterator[str]:
     """URL of a server of the model in directory `model`; `work` holds its cache and log. `kind` decides the precision.
 
-    Without a `max_length` the model's own counts. Raises ServerStartError.
+    Without a `max_length` the model's own counts; with `tools` calls are parsed. Raises ServerStartError.
     """
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
-    line = server_command(model, Model("unused", name, kind, max_length=max_length), port, *arguments)
+    line = server_command(model, Model("unused", name, kind, max_length=max_length, tools=tools), port, *arguments)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log"
     with log.open("wb") as out:

@@ -1,7 +1,9 @@
 """Small inputs for training tests, with good defaults."""
 
 import json
+import os
 import random
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from subterra_api.job_contract.defaults import training_of
 from subterra_api.job_contract.messages import Training
 from subterra_api.v1alpha1.training_settings import TrainingSettings
-from subterra_jobs.train.exchange import TrainingTask
+from subterra_jobs.train.exchange import OnProgress, TrainingTask
 
 SYSTEM_PROMPT = "You are a helpful travel assistant."
 WORDINGS = (
@@ -68,3 +70,15 @@ def dataset(directory: Path, train: int = 40, held_out: int = 8) -> Path:
         cities = ["".join(rng.choices("abcdefghijklmnop", k=6)).capitalize() for _ in range(count)]
         write_jsonl(directory / f"{name}.jsonl", [conversation(city, opener=rng.choice(["Hi", None])) for city in cities])
     return directory
+
+
+def terminated_after(last: int, losses: list[float]) -> OnProgress:
+    """Progress of a training that gets SIGTERM at the first report after step `last`; `losses` gets those until then."""
+
+    def progress(step: int, total: int, loss: float | None, heldout_loss: float | None) -> None:
+        if loss is not None:
+            losses.append(loss)
+        if step > last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return progress

@@ -1,7 +1,6 @@
 """LoRA through the whole stage: torchrun, TRL, DeepSpeed with divided weights, a kill, a resume, and the merge at the end."""
 
 import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from subterra_jobs.train.model.adapters import adapter_parameters
 from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.small_llama import small_llama
-from subterra_testkit.runs.training_inputs import dataset, training_task
+from subterra_testkit.runs.training_inputs import dataset, terminated_after, training_task
 
 
 @pytest.fixture
@@ -30,15 +29,8 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingTask:
 
 def test_adapters_are_trained_killed_resumed_and_merged_at_the_highest_zero_stage(task: TrainingTask) -> None:
     losses: list[float] = []
-
-    def stop_after_a_checkpoint(step: int, total: int, loss: float | None, heldout_loss: float | None) -> None:
-        if loss is not None:
-            losses.append(loss)
-        if step > 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(TrainingInterruptedError):
-        train(task, stop_after_a_checkpoint)
+        train(task, terminated_after(4, losses))
     (checkpoint,) = task.checkpoint_dir.glob("checkpoint-*")
     base = AutoModelForCausalLM.from_pretrained(task.base_model)
     states = sum(file.stat().st_size for file in checkpoint.glob("global_step*/*"))

@@ -1,7 +1,6 @@
 """A real training, through torchrun, TRL and DeepSpeed: it survives being killed, and leaves a model that can be served."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -26,7 +25,7 @@ from subterra_jobs.train.tokenized_dataset import load_examples
 from subterra_jobs.train.trainer import Workload, build_trainer, deepspeed_config, sft_config
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.small_llama import small_llama
-from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, training, training_task
+from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, terminated_after, training, training_task
 
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
@@ -64,15 +63,8 @@ def test_a_pretrained_model_is_trained_in_bfloat16_by_two_ranks_and_resumes_afte
     small = training_task(tmp_path, **pace, optimizer="adamw", learning_rate=0.003)
     task = replace(small, base_model=str(base), ranks=2)
     losses: list[float] = []
-
-    def stop_after_a_checkpoint(step: int, total: int, loss: float | None, heldout_loss: float | None) -> None:
-        if loss is not None:
-            losses.append(loss)
-        if step > 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(TrainingInterruptedError):
-        train(task, stop_after_a_checkpoint)
+        train(task, terminated_after(4, losses))
     # A batch has every conversation once, so the first loss is that of the dataset, however many ranks share it.
     assert losses[0] == pytest.approx(loss_per_label(base, tmp_path / "data" / TRAIN_FILE), rel=0.01)
     summary = train(task, lambda step, total, loss, _: losses.append(loss) if loss is not None else None)

@@ -96,10 +96,13 @@ async def connect_arms(
     switch = ModelSwitch(file, clients) if file else None
     answers = await _first_answers(servers, clients, switch)
 
+    def fingerprint_of(digest: str | None, version: str, bench: ToolBench | None) -> str:
+        return cache_key("vllm", digest, version, max_tokens, *arguments, *_tool_settings(graph, bench))
+
     def arm(server: ModelServer) -> Arm:
         model, version = answers[server.name]
         bench = _tool_bench(graph, server.tools)
-        fingerprint = cache_key("vllm", server.digest, version, max_tokens, *arguments, *_tool_settings(graph, bench))
+        fingerprint = fingerprint_of(server.digest, version, bench)
         agent = ServedAgent(VLLMClient(clients[server.name], model, max_tokens), fingerprint, cache, bench)
         return Arm(server.name, agent, fingerprint)
 
@@ -108,14 +111,7 @@ async def connect_arms(
         Arm(
             each.role.lower(),
             AbsentAgent(),
-            cache_key(
-                "vllm",
-                each.model_digest,
-                version,
-                max_tokens,
-                *arguments,
-                *_tool_settings(graph, _tool_bench(graph, each.tools)),
-            ),
+            fingerprint_of(each.model_digest, version, _tool_bench(graph, each.tools)),
             stored=True,
         )
         for each in run.references

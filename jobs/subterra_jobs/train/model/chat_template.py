@@ -19,8 +19,8 @@ AGENT_HEADER = f"{IM_START}assistant\n"
 # All other characters become \UXXXXXXXX, so that no prompt can end the literal or the tag around it.
 _LITERAL = frozenset(string.ascii_letters + string.digits + " .,;:!?()-_=+*/@&$")
 
-# `<|` is broken up in every text, so that no message can inject a turn of another speaker.
-_TEMPLATE = """\
+# The system message is `system.text`: the baked prompt, then what clients sent.
+_SYSTEM = """\
 {%- set system = namespace(text='__SYSTEM_PROMPT__') -%}
 {%- set baked = system.text -%}
 {%- for message in messages -%}
@@ -34,6 +34,9 @@ _TEMPLATE = """\
     {%- endif -%}
   {%- endif -%}
 {%- endfor -%}
+"""
+# `<|` is broken up in every text, so that no message can inject a turn of another speaker.
+_TURNS = """\
 {{- '<|im_start|>system\\n' + system.text | replace('<|', '< |') + '<|im_end|>\\n' -}}
 {%- for message in messages -%}
   {%- if message['role'] in ['user', 'assistant'] -%}
@@ -51,8 +54,8 @@ _TEMPLATE = """\
 def chat_template(system_prompt: str, tools: str = "") -> str:
     """The Jinja template for training and serving an agent with this system prompt, and with these tools, a JSON line each."""
     if tools:
-        return tool_template(jinja_literal(system_prompt.strip()), jinja_literal(tools_block(tools)))
-    return _TEMPLATE.replace("__SYSTEM_PROMPT__", jinja_literal(system_prompt.strip()))
+        return tool_template(_SYSTEM, jinja_literal(system_prompt.strip()), jinja_literal(tools_block(tools)))
+    return (_SYSTEM + _TURNS).replace("__SYSTEM_PROMPT__", jinja_literal(system_prompt.strip()))
 
 
 def jinja_literal(text: str) -> str:

@@ -21,21 +21,8 @@ _TEMPLATE = """\
 {%- macro plain(text) -%}
   {{- text | replace('<|', '< |') | replace('<tool_', '< tool_') | replace('</tool_', '< /tool_') -}}
 {%- endmacro -%}
-{%- set baked = '__SYSTEM_PROMPT__' -%}
-{%- set system = namespace(text='', context='') -%}
-{%- for message in messages -%}
-  {%- if message['role'] in ['system', 'developer'] -%}
-    {%- set context = message['content'] or '' -%}
-    {%- if context == baked or context.startswith(baked + '\\n') -%}
-      {%- set context = context[baked | length:] -%}
-    {%- endif -%}
-    {%- if context | trim -%}
-      {%- set system.context = system.context + '\\n' + context | trim -%}
-    {%- endif -%}
-  {%- endif -%}
-{%- endfor -%}
 {{- '<|im_start|>system\\n' + baked | replace('<|', '< |') + '__TOOLS__' | replace('<|', '< |') -}}
-{{- plain(system.context) + '<|im_end|>\\n' -}}
+{{- plain(system.text[baked | length:]) + '<|im_end|>\\n' -}}
 {%- for message in messages -%}
   {%- set said = message['content'] or '' -%}
   {%- if message['role'] == 'user' -%}
@@ -63,9 +50,12 @@ _TEMPLATE = """\
 """
 
 
-def tool_template(system_prompt: str, tools: str) -> str:
-    """The Jinja template for an agent with these tools, a line each. Both texts are the insides of Jinja literals."""
-    return _TEMPLATE.replace("__TOOLS__", tools).replace("__SYSTEM_PROMPT__", system_prompt)
+def tool_template(system: str, system_prompt: str, tools: str) -> str:
+    """The Jinja template for an agent with these tools, a line each. Both texts are the insides of Jinja literals.
+
+    `system` is the part of `chat_template.py` that sets `system.text` and `baked`.
+    """
+    return (system + _TEMPLATE).replace("__TOOLS__", tools).replace("__SYSTEM_PROMPT__", system_prompt)
 
 
 def tools_block(lines: str) -> str:

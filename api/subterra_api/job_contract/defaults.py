@@ -21,7 +21,7 @@ WRITER_VERSION = 2
 """Incremented when planner or writer produce a different dataset from the same input, and what paid teachers wrote is to be written
 again. Part of dataset keys, not of run names.
 """
-SCRIPTED_WRITER_VERSION = 4
+SCRIPTED_WRITER_VERSION = 5
 """The same for the scripted teacher, which costs nothing: incremented alone when only its words change."""
 EVALUATOR_VERSION = 2
 """Incremented when the same model would be evaluated differently. Part of report keys, not of run names."""

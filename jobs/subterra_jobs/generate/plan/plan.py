@@ -5,7 +5,8 @@ kind of values (`dialogue/sampling.py`). It depends on nothing else: not on work
 *base* conversations that follow the edges' weights. Each of their choices is a hash of seed, conversation, node and visit, so edits
 elsewhere in the procedure leave them unchanged. The rest are *top-ups*, named after the node n-gram they were added for: enough of
 them that every edge and every pair of consecutive edges occurs in `FLOOR` training conversations, and that every terminal has its
-share.
+share. A scripted teacher costs nothing, so with it every edge is to have a share too: a small model learns no rare branch from three
+conversations.
 
 A scenario is held out by its hash, unless training would then lack something; see `split.py`.
 """
@@ -52,6 +53,10 @@ TERMINAL_SHARE = 0.10
 """Minimum share of the training conversations per terminal; procedures with many terminals reserve half for all of them."""
 SUCCESS_SHARE = 0.20
 """Minimum share of all terminals with outcome success together."""
+SCRIPTED_EDGE_SHARE = 0.075
+"""Share of the conversations in which each edge occurs in training, where the teacher is scripted; as far as its top-ups allow."""
+_EDGE_TOP_UPS = 0.2
+"""The most conversations that are added for that share: most have to follow the author's weights."""
 _HELD_OUT_TRIES = 20
 
 
@@ -195,7 +200,9 @@ class _SeedPlan:
     def __init__(self, graph: Graph, space: PathSpace, seed: int, generation: Generation) -> None:
         self._graph, self._space, self._seed = graph, space, seed
         self._count, self._held_out_percent = generation.conversations, generation.held_out_percent
-        self._values_kind: ValueKind = "rich" if generation.teacher.name == "scripted" else kind_for_models(graph.spec)
+        scripted = generation.teacher.name == "scripted"
+        self._values_kind: ValueKind = "rich" if scripted else kind_for_models(graph.spec)
+        self._edge_floor = max(FLOOR, int(SCRIPTED_EDGE_SHARE * self._count)) if scripted else FLOOR
         self._scenarios = _ScenarioDigests(graph)
         self._shares = {(terminal,): least for terminal, least in terminal_shares(graph.spec).items()}
         self._anywhere = AnywherePlan(graph, space, FLOOR)
@@ -263,7 +270,21 @@ class _SeedPlan:
                     pass
             self._add_leaving(top_ups, floor)
             self._raise_terminals(top_ups)
+        self._raise_edges(top_ups)
         return top_ups.conversations
+
+    def _raise_edges(self, top_ups: "_TopUps") -> None:
+        """Adds top-ups until every edge has its share, the rarest first, or as many as may be were added."""
+        most = len(top_ups.conversations) + int(_EDGE_TOP_UPS * self._count)
+        elsewhere = reached_only_by_leaving(self._graph.spec)  # their share is that of the anywhere edges
+        open_ = [ngram for ngram in self._rarest_first if len(ngram) == 2 and ngram[0] not in elsewhere]
+        for floor in range(FLOOR + 1, self._edge_floor + 1):
+            lagging = [edge for edge in open_ if top_ups.counts[edge] < floor]
+            for edge in lagging:
+                if len(top_ups.conversations) >= most:
+                    return
+                if top_ups.counts[edge] < floor and not top_ups.add(edge):
+                    open_.remove(edge)
 
     def _add_leaving(self, top_ups: "_TopUps", floor: int) -> None:
         """Adds top-ups that take anywhere edges at the turns where too few do, as far as their share allows."""

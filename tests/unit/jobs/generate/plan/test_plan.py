@@ -20,7 +20,7 @@ from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.generate.check.turn_checks import conversation_problem
 from subterra_jobs.generate.plan.coverage import measure_coverage
 from subterra_jobs.generate.plan.path_space import ngrams_of
-from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import FLOOR, SCRIPTED_EDGE_SHARE, ConversationSpec, plan_conversations
 from subterra_testkit.procedures import Json
 from subterra_testkit.runs.generation_inputs import example, travel
 
@@ -72,6 +72,22 @@ def test_another_seed_gives_another_plan_and_seeds_concatenate() -> None:
 def test_every_edge_and_pair_of_edges_is_trained_on_at_least_three_times_even_in_a_small_dataset() -> None:
     plan = plan_for(travel(), 50)
     assert min(measure_coverage(Graph(travel()), plan).counts.values()) >= FLOOR
+
+
+def test_a_scripted_teacher_gives_every_edge_a_share_and_a_paid_one_the_floor() -> None:
+    insurance = example("insurance")
+    rare = ("counter", "adjuster")  # a customer who turned the better offer down twice
+    scripted = Generation(teacher=Provider(name="scripted"), conversations=400, seeds=(42,), held_out_percent=5)
+    paid = scripted.model_copy(update={"teacher": Provider(name="anthropic", model="claude-sonnet-5")})
+    counts = {each: measure_coverage(Graph(insurance), plan_conversations(insurance, each)).counts for each in (scripted, paid)}
+    edges = [count for ngram, count in counts[scripted].items() if len(ngram) == 2]
+    assert min(edges) >= SCRIPTED_EDGE_SHARE * scripted.conversations
+    assert counts[paid][rare] == FLOOR
+
+
+def test_the_edges_share_leaves_most_conversations_to_the_authors_weights() -> None:
+    plan = plan_for(example("insurance"), 200)
+    assert sum("-top" in planned.id for planned in plan) <= 0.35 * len(plan)
 
 
 def test_a_rare_ending_gets_its_tenth() -> None:

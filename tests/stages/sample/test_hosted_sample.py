@@ -32,7 +32,7 @@ from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.repository import EXAMPLES
-from subterra_testkit.runs.generation_inputs import PAID, run_input
+from subterra_testkit.runs.generation_inputs import PAID, example, run_input
 from subterra_testkit.servers.fake_llm_api import BAD_KEY, FakeLLMApi, fake_llm_api, plain_answer, role_of
 
 TRAVEL = str(EXAMPLES / "travel" / "procedure.yaml")
@@ -58,7 +58,7 @@ def sent(api: FakeLLMApi) -> list[str]:
 
 def compile_defaults(store: Path) -> RunInput:
     """A compile with the settings that `sample` assumes for a hosted teacher."""
-    return run_input(store, teacher=PAID, conversations=2125, heldOutPercent=10, seeds=[42])
+    return run_input(store, example("travel"), teacher=PAID, conversations=2125, heldOutPercent=10, seeds=[42])
 
 
 async def compiled(run: RunInput, count: int) -> list[Conversation]:
@@ -178,7 +178,7 @@ def test_a_failure_shows_what_is_finished_and_what_was_paid(api: FakeLLMApi) -> 
 
 def test_the_cap_holds_whatever_the_forecast_said(api: FakeLLMApi) -> None:
     api.output_tokens = 390
-    result = sample("-n", "10", "--max-usd", "0.30", "-o", "json")
+    result = sample("-n", "6", "--max-usd", "0.30", "-o", "json")
     assert result.exit_code == 2
     assert 0 < Decimal(json.loads(result.stdout)["totals"]["usd"]) <= Decimal("0.30")
     assert "stopped: the next call could exceed --max-usd 0.3," in result.stderr

@@ -17,8 +17,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.check.branch_audit import audit_branches
 from subterra_jobs.generate.dataset import write_dataset
 from subterra_jobs.generate.plan.plan import plan_conversations
-from subterra_jobs.generate.write.prompts import Prompts
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher, with_typed_openers
+from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_testkit.repository import EXAMPLES
@@ -145,9 +145,17 @@ def test_a_shown_prompt_is_the_one_that_a_compile_sends(tmp_path: Path) -> None:
     graph, teacher = Graph(example("travel")), Provider(name="anthropic", model="claude-sonnet-4-6")
     generation = Generation(teacher=teacher, conversations=60, seeds=(42,), held_out_percent=2)
     plan = {planned.id: planned for planned in plan_conversations(graph.spec, generation)}
+    prompts = prompts_for(graph)
+    assert isinstance(prompts, StyledPrompts)
     for prompt in told[:-1]:
         planned = plan[prompt["conversation"]]
-        sent = [Prompts(graph).turn(planned, position, ()) for position, node in enumerate(planned.path) if node == prompt["node"]]
+        at = [position for position, node in enumerate(planned.path) if node == prompt["node"]]
+        if prompt["kind"].endswith(("is ambiguous", "contradicts")):
+            sent = [prompts.aside(planned, position, (), None) for position in at]
+        elif "asks what is" in prompt["kind"]:
+            sent = [prompts.aside(planned, position, (), "(the customer's words)") for position in at]
+        else:
+            sent = [prompts.turn(planned, position, ()) for position in at]
         shown = prompt["messages"][0]["content"].partition("</conversation>")[2]
         assert prompt["system"] == sent[0].system
         assert shown in [request.messages[0]["content"].partition("</conversation>")[2] for request in sent]

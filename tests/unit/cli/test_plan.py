@@ -192,9 +192,9 @@ def test_models_that_end_soon_are_named_with_date_and_replacement(tmp_path: Path
 
 
 def test_a_procedure_without_a_style_is_named_where_a_model_would_write_for_it(tmp_path: Path) -> None:
-    styled = tmp_path / "styled.yaml"
-    styled.write_text(Path(PROCEDURE).read_text().replace("  start: greet\n", "  start: greet\n  style: {}\n"))
-    told = [plan(*files).output for files in ((PROCEDURE, agent(tmp_path)), (str(styled), agent(tmp_path)), (PROCEDURE, SCRIPTED))]
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(re.sub(r"(?m)^  style: .*\n", "", Path(PROCEDURE).read_text()))
+    told = [plan(*files).output for files in ((str(bare), agent(tmp_path)), (PROCEDURE, agent(tmp_path)), (str(bare), SCRIPTED))]
     assert ["the procedure has no style" in each for each in told] == [True, False, False]
 
 

@@ -5,8 +5,8 @@ kind of values (`dialogue/sampling.py`). It depends on nothing else: not on work
 *base* conversations that follow the edges' weights. Each of their choices is a hash of seed, conversation, node and visit, so edits
 elsewhere in the procedure leave them unchanged. The rest are *top-ups*, named after the node n-gram they were added for: enough of
 them that every edge and every pair of consecutive edges occurs in `FLOOR` training conversations, and that every terminal has its
-share. A scripted teacher costs nothing, so with it every edge is to have a share too: a small model learns no rare branch from three
-conversations.
+share. A scripted teacher costs nothing, so with it every edge has a share as well: a small model does not learn a rare branch from
+three conversations.
 
 A scenario is held out by its hash, unless training would then lack something; see `split.py`.
 """

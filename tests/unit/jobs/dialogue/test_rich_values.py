@@ -19,7 +19,7 @@ from subterra_jobs.dialogue.sampling import LISTED_SHARE, REAL_SHARE, held_out, 
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_testkit.procedures import Json
-from subterra_testkit.runs.generation_inputs import example
+from subterra_testkit.runs.generation_inputs import example, travel
 
 RECORDED = {
     "insurance": "168eb42377d8378f226d33ca523d452f2d212d59c413e6ca7d999b2abb9897b9",
@@ -156,11 +156,10 @@ def real_share(values: list[str]) -> float:
 
 
 @pytest.mark.parametrize(("provider", "expected"), [(Provider(), REAL_SHARE), (HOSTED, 0)], ids=["scripted", "hosted"])
-def test_customers_are_rich_exactly_when_nobody_is_paid_for_them(provider: Provider, expected: float) -> None:
-    travel = example("travel")
-    plan = plan_conversations(travel, Generation(teacher=provider, conversations=200, seeds=(42,), held_out_percent=10))
+def test_without_a_style_customers_are_rich_exactly_when_nobody_is_paid_for_them(provider: Provider, expected: float) -> None:
+    plan = plan_conversations(travel(), Generation(teacher=provider, conversations=200, seeds=(42,), held_out_percent=10))
     settings = Evaluation(simulator=provider, judge=Provider(), scenarios=200, seed=7)
-    scenarios = build_scenarios(Graph(travel), settings)
+    scenarios = build_scenarios(Graph(travel()), settings)
     for customers in (plan, scenarios):
         assert real_share([customer.values["destination"] for customer in customers]) == pytest.approx(expected, abs=0.1)
 

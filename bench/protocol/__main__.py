@@ -21,7 +21,7 @@ from subterra_cli.cluster import ClusterAccessError, ClusterTarget, ResourceRead
 from subterra_cluster.config import NODE_IP
 from subterra_demo.steps import KUBECONFIG, NAMESPACE, ROOT, DemoCluster, StepError, tools_on_path
 from subterra_testkit.runs.evaluation_runs import FaultlessProvider
-from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.runs.generation_inputs import example
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 
 OUT = ROOT / "out"
@@ -33,7 +33,7 @@ class Models:
     """Stand-ins for all hosted models, and the calls they received."""
 
     def __init__(self, stack: ExitStack) -> None:
-        company = FaultlessProvider(travel())
+        company = FaultlessProvider(example("travel"))
         self._apis = [
             stack.enter_context(fake_llm_api(FakeLLMApi(answer=company, input_tokens=None), NODE_IP, port)) for port in PORTS
         ]

@@ -3,6 +3,7 @@
 import typer
 
 from subterra_cli.commands.agents.chat import chat
+from subterra_cli.commands.agents.dashboards import dashboards
 from subterra_cli.commands.agents.judge import judges
 from subterra_cli.commands.agents.promote import approve, rollback
 from subterra_cli.commands.agents.report import report
@@ -49,7 +50,7 @@ def version() -> None:
 
 
 ON_FILES = (init, lint, graph, paths, facts, diff, sample, plan, preset)
-ON_AGENTS = (watch, status, why, report, approve, rollback, chat)
+ON_AGENTS = (watch, status, why, report, dashboards, approve, rollback, chat)
 for command in (*ON_FILES, *ON_AGENTS, version):
     app.command()(command)
 app.add_typer(imports, name="import")

@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from tests.tools import prometheus
 
 from subterra_api.job_contract.messages import Calls, Progress, ServedWork
+from subterra_cli.agents.dashboards.draw import draw
+from subterra_cli.agents.dashboards.queries import Scope
 from subterra_cluster.config import default_cache
 from subterra_core.monitoring.dashboards import DASHBOARDS
 from subterra_core.monitoring.generated_files import CHART_FILES
@@ -191,6 +193,15 @@ def test_every_panel_has_something_to_show_once_an_agent_serves_and_a_run_is_und
     panels = [panel for board in DASHBOARDS for panel in board.panels]
     empty = {panel.title for panel in panels if not any(scraped.values(plain(query.expr)) for query in panel.queries)}
     assert empty - OF_VLLM - OF_A_DAY - RECORDED == set()
+
+
+def test_the_page_of_dashboards_shows_what_the_server_knows(scraped: Prometheus) -> None:
+    now = time.time()
+    text, empty = draw([board.uid for board in DASHBOARDS], scraped.url, Scope(now - 600, now))
+    assert set(empty) - OF_VLLM - OF_A_DAY - RECORDED == set()
+    assert "<polyline" in text or "<circle" in text
+    (ROOT / "out/tests").mkdir(parents=True, exist_ok=True)
+    (ROOT / "out/tests/dashboards.html").write_text(text)
 
 
 def test_the_busy_share_and_the_tokens_are_those_of_the_pod(scraped: Prometheus) -> None:

@@ -21,7 +21,9 @@ from subterra_operator.resources import KINDS, WATCHED, Key, Version
 log = logging.getLogger("subterra")
 
 INTERVAL_SECONDS = 120.0
-"""Interval at which all kinds are counted."""
+"""Shortest interval at which all kinds are counted."""
+OBJECTS_PER_SECOND = 40
+"""Objects that are counted per second at most, on average: a larger cluster is counted less often, so that it costs no more."""
 HINT_SECONDS = 5.0
 """How long after a hint, such as a new stream, its kind is counted; also the pause after a failed census."""
 STEP_SECONDS = 0.25
@@ -72,7 +74,7 @@ Place = tuple[str, str | None]
 
 
 class Census:
-    """Counts at the start, after hints, and every `INTERVAL_SECONDS`."""
+    """Counts at the start, after hints, and at intervals."""
 
     def __init__(self, controller: Controller, api: KubernetesApi, sleep: Sleep = asyncio.sleep) -> None:
         self._controller, self._api, self._sleep = controller, api, sleep
@@ -126,7 +128,7 @@ class Census:
     async def _repeat(self) -> NoReturn:
         last = time.monotonic()
         while True:
-            due = last + INTERVAL_SECONDS
+            due = last + self._interval
             await self._next(due)
             kinds = WATCHED if time.monotonic() >= due else tuple(self._hints)
             self._hints.clear()
@@ -139,6 +141,10 @@ class Census:
                 self._hinted.set()
             else:
                 last = time.monotonic() if kinds is WATCHED else last
+
+    @property
+    def _interval(self) -> float:
+        return max(INTERVAL_SECONDS, self._controller.cache.size / OBJECTS_PER_SECOND)
 
     async def _next(self, due: float) -> None:
         """Waits until a census is due at that time, or `HINT_SECONDS` after a hint."""

@@ -11,8 +11,8 @@ from subterra_operator.resources import KINDS, WATCHED, Kind
 LAST_BACKOFF = 15.0
 PAGE_SIZE = 25
 """Objects per page of kopf's lists. It lists all kinds at once: pages of 100 take 26 MiB more for 2,000 objects."""
-STREAM_SECONDS = 240
-"""How long the API server keeps a watch open."""
+STREAM_SECONDS = 600
+"""How long the API server keeps a watch open. With each new one its kind is counted."""
 SILENCE_SECONDS = 70.0
 """Bookmarks arrive every minute; a watch that is silent for longer than this is dead."""
 UNUSED_FINALIZER = "subterra.dev/never-set"

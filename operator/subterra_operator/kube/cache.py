@@ -115,6 +115,11 @@ class ObjectCache:
         return {key: Version(obj.uid, obj.version) for key, obj in known if namespace in (None, key.namespace)}
 
     @property
+    def size(self) -> int:
+        """The number of objects."""
+        return sum(map(len, self._objects.values()))
+
+    @property
     def deleted_uids(self) -> frozenset[str]:
         """UIDs of the objects that were deleted most recently."""
         return frozenset(self._tombstones)

@@ -235,6 +235,14 @@ async def test_what_no_watch_delivers_ends_the_life(now: list[Object], number: i
         await task
 
 
+async def test_a_large_cluster_is_counted_less_often_so_that_a_census_costs_no_more() -> None:
+    cluster = await ready(procedure("a"))
+    assert cluster.census._interval == module.INTERVAL_SECONDS
+    for number in range(6000):
+        cluster.controller.cache.upsert(procedure(f"p{number}", uid=f"u{number}"))
+    assert cluster.census._interval == pytest.approx(6001 / module.OBJECTS_PER_SECOND)
+
+
 async def test_a_census_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = await ready(procedure("a"))
     task = await cluster.begun()

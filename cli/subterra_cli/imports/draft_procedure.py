@@ -31,6 +31,7 @@ from subterra_core.procedure.lint.gaps import GAP
 
 _MOST_WAYS = 20
 _REST = "otherwise"
+_KEYS = ("id", "role", "prompt", "examples", "tool", "arguments", "decidedBy", "fact", "outcome", "next")
 
 
 class DraftError(CommandError):
@@ -68,6 +69,7 @@ def to_procedure(draft: Draft, name: str) -> dict[str, Any]:
         raise DraftError("fewer than two steps can be reached from the beginning; a conversation has at least two")
     spec = _spec(draft, steps)
     settle_values(spec, pass_known=draft.pass_known)
+    spec["nodes"] = [{key: node[key] for key in _KEYS if key in node} for node in spec["nodes"]]
     return {"apiVersion": API_VERSION, "kind": "Procedure", "metadata": {"name": name}, "spec": spec}
 
 
@@ -145,8 +147,8 @@ def _by_fact(draft: Draft, choice: Step, tools: list[str], *, all_calls: bool) -
     alone = len(facts) == 1 and all(way.values for way in choice.ways if not way.otherwise)
     known = draft.variables.get(next(iter(facts), ""), {})
     if alone and known.get("values") and not known.get("open"):
-        return next(iter(facts)), list(choice.ways)
-    fact = unused(node_id(choice.name, "case"), draft.variables)
+        return next(iter(facts)), _with_values_left(choice.ways, known["values"])
+    fact = unused(f"{node_id(choice.name).removesuffix('_case')}_case", draft.variables)
     ways, values = list[Way](), list[str]()
     for way in choice.ways:
         value = _REST if way.otherwise else one_line(" or ".join(way.values) or way.when, MAX_VALUE)
@@ -226,7 +228,7 @@ def _node(step: Step, ids: dict[str, str], draft: Draft) -> dict[str, Any]:
         node["tool"] = step.tool
         if step.arguments:
             node["arguments"] = [{"name": name, "value": one_line(value, 500)} for name, value in step.arguments.items()]
-    ways = _with_values_left(_merged(step.ways), draft.variables.get(step.fact, {}).get("values", []))
+    ways = _merged(step.ways)
     if len(ways) > _MOST_WAYS:
         raise DraftError(f"{step.name!r} has {len(ways)} ways; a node has at most {_MOST_WAYS}: import a part of it")
     branches = len(ways) > 1
@@ -242,8 +244,8 @@ def _node(step: Step, ids: dict[str, str], draft: Draft) -> dict[str, Any]:
     node["next"] = [{"to": edge.pop("to"), **edge} for edge in edges]
     if step.kind == "user" and branches and not by_fact:
         _tell_apart(node["next"], ways, draft)
-    elif not branches and step.kind != "user":
-        node["next"][0].pop("when", None)
+    elif not branches:
+        node["next"] = [{"to": ids[ways[0].to]}]
     return node
 
 
@@ -282,7 +284,7 @@ def _tell_apart(edges: list[dict[str, Any]], ways: list[Way], draft: Draft) -> N
 def _with_values_left(ways: list[Way], values: list[str]) -> list[Way]:
     """The ways without one for the rest, where the others have all values of the fact."""
     named = {value for way in ways for value in way.values}
-    return [way for way in ways if not way.otherwise] if values and named >= {*values} else ways
+    return [way for way in ways if not way.otherwise or not named >= {*values}]
 
 
 def _merged(ways: list[Way]) -> list[Way]:

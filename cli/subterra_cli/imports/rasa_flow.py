@@ -170,7 +170,7 @@ class _Writer:
         plain = [test for test in tests if test and test.operator == "is"]
         if len(about) == 1 and len(plain) == len(tests) and self.slots.declare_fact(slot, plain, rest=len(plain) < len(ways)):
             for way, test in self._with_tests(ways):
-                yield Way(way.to, fact=slot, values=(test.value,) if test else (), otherwise=way.otherwise)
+                yield Way(way.to, shown(way.when), fact=slot, values=(test.value,) if test else (), otherwise=way.otherwise)
             return
         for way in ways:
             yield Way(way.to, shown(way.when), otherwise=way.otherwise)
@@ -184,7 +184,7 @@ class _Writer:
         texts = self._texts(asked)
         answer = f"{key} answer"
         self.draft.add(Step(key, "agent", f"ask_{slot}", texts[0] if texts else question, texts, [Way(answer)]))
-        self.slots.collect(slot, described, asked.buttons)
+        self.slots.collect(slot)
         rejections = [each for each in step.get("rejections") or [] if isinstance(each, dict)]
         ways = self._branch(key, ways, slot, slot)
         if self.slots.is_fact(slot):
@@ -192,7 +192,7 @@ class _Writer:
             self.draft.unknown_value = (*self.draft.unknown_value, *(text for text in said if "{{" not in text))
         elif rejections:
             ways = [self._rejected(rejections, key, ways[0], slot)]
-        self.draft.add(Step(answer, "user", slot, self.slots.answer(slot, described), self.slots.words(slot), ways))
+        self.draft.add(Step(answer, "user", slot, self.slots.answer(slot), self.slots.words(slot), ways))
 
     def _rejected(self, rejections: list[dict[str, Any]], key: str, rest: Way, slot: str) -> Way:
         back = []

@@ -23,49 +23,42 @@ class Slots:
 
     def __init__(self, project: Project, draft: Draft) -> None:
         self.project, self.draft = project, draft
-        self.buttons: dict[str, tuple[tuple[str, str], ...]] = {}
-        self.descriptions: dict[str, str] = {}
         steps = [step for flow in project.flows.values() for step in _all_steps(flow.get("steps"))]
-        self.collected = {str(step["collect"]) for step in steps if "collect" in step}
+        collects = {str(step["collect"]): step for step in reversed(steps) if "collect" in step}
+        self.collected = {*collects}
+        self.descriptions = {slot: str(step.get("description") or "") for slot, step in collects.items()}
+        asked = {slot: project.responses.get(str(step.get("utter") or f"utter_ask_{slot}")) for slot, step in collects.items()}
+        self.buttons = {slot: response.buttons for slot, response in asked.items() if response}
         self.reused = {slot for step in steps for slot in _asked_slots(step) if slot != step.get("collect")}
 
     def is_fact(self, slot: str) -> bool:
         """Whether a collected slot is one of a list, or of yes and no, and a step elsewhere depends on it."""
-        return bool(self._values(slot)) and (self._type(slot) != "bool" or slot in self.reused)
+        return bool(self._values(slot)) and (not self._asks_yes_or_no(slot) or slot in self.reused)
 
     def _type(self, slot: str) -> str:
         return str(self.project.slots.get(slot, {}).get("type", "any"))
 
     def _values(self, slot: str) -> list[str]:
-        if self._type(slot) == "bool":
-            return [YES, NO]
         values = self.project.slots.get(slot, {}).get("values")
-        return [str(value) for value in values] if self._type(slot) == "categorical" and isinstance(values, list) else []
+        if self._type(slot) == "categorical" and isinstance(values, list):
+            return [str(value) for value in values]
+        return [YES, NO] if self._asks_yes_or_no(slot) else []
 
-    def collect(self, slot: str, described: str, buttons: tuple[tuple[str, str], ...]) -> None:
-        """Declares the variable that the customer's answer fills."""
-        self.buttons.setdefault(slot, buttons)
-        self.descriptions.setdefault(slot, described)
-        if values := self._values(slot):
-            if self._type(slot) != "bool" or slot in self.reused:
-                self.draft.variable(slot, description=described[:500], visibility="customer", values=values)
-        else:
-            self._open(slot, "customer")
-
-    def _open(self, slot: str, visibility: str | None) -> None:
-        told = [title for title, _ in self.buttons.get(slot, ()) if title]
-        described = self.descriptions.get(slot, "")[:500]
-        fields: dict[str, Any] = {"description": described} if described else {}
-        fields |= {"visibility": visibility} if visibility else {}
-        self.draft.variable(slot, **fields, values=told or [f"{GAP}examples of {written(slot)}"], open=True)
+    def collect(self, slot: str) -> None:
+        """Declares the variable that the customer's answer fills; a yes or no on which nothing else depends needs none."""
+        if self.is_fact(slot) or not self._values(slot):
+            self.reference(slot)
 
     def reference(self, slot: str) -> str:
         """`{{slot}}`, which is declared: the customer's if some step collects it, else decided from its uses."""
+        described = self.descriptions.get(slot, "")[:500]
+        fields: dict[str, Any] = {"description": described} if described else {}
+        fields |= {"visibility": "customer"} if slot in self.collected else {}
         if values := self._values(slot):
-            shared = {"visibility": "customer"} if slot in self.collected else {}
-            self.draft.variable(slot, **shared, values=values)
+            self.draft.variable(slot, **fields, values=values)
         else:
-            self._open(slot, "customer" if slot in self.collected else None)
+            told = [title for title, _ in self.buttons.get(slot, ()) if title]
+            self.draft.variable(slot, **fields, values=told or [f"{GAP}examples of {written(slot)}"], open=True)
         return f"{{{{{slot}}}}}"
 
     def in_braces(self, text: str) -> str:
@@ -80,7 +73,7 @@ class Slots:
         if slot in self.collected:
             if not self.is_fact(slot) or not set(values) <= set(known):
                 return False
-            self.draft.variable(slot, visibility="customer", values=known)
+            self.reference(slot)
         else:
             plain = {YES, NO} if set(values) <= {YES, NO} else {*values}
             missing = [] if known or plain == {YES, NO} or not rest else [_OTHER]
@@ -109,13 +102,11 @@ class Slots:
         found = [title for title, payload in self.buttons.get(test.slot, ()) if title and pattern.search(f"{payload} {title}")]
         if self._asks_yes_or_no(test.slot) and not found:
             found = [test.value.capitalize()]
-        if slot := self.draft.variables.get(test.slot):
-            return tuple(found) if test.truth else (f"{{{{{slot['name']}}}}}",) if test.operator == "is" and not found else tuple(found)
         return tuple(found)
 
-    def answer(self, slot: str, described: str) -> str:
+    def answer(self, slot: str) -> str:
         """What the customer does in answer to a question."""
-        about = f" ({described})" if described else ""
+        about = f" ({self.descriptions[slot]})" if self.descriptions.get(slot) else ""
         if slot in self.draft.variables:
             return f"Answer with {written(slot)}{about}: {{{{{slot}}}}}"
         return f"Answer the question: {written(slot)}{about}."

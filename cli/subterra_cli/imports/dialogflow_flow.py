@@ -39,16 +39,21 @@ class _Writer:
         self.agent = agent
         self.draft = Draft(pass_known=True)
         self.parameters = Parameters(agent, self.draft)
-        self.callers = defaultdict[str, set[str]](set)
-        self.missing = set[str]()
+        self.callers = defaultdict[str, set[tuple[str, str]]](set)
+        self.start = ""
+        self.pending = list[tuple[str, str]]()
         for name, flow in agent.flows.items():
             for page, data in [("", flow.data), *flow.pages.items()]:
                 for route in self._routes(name, data):
                     if target := route.get("targetFlow"):
-                        self.callers[str(target)].add(self._key(name, page))
+                        self.callers[str(target)].add((name, page))
 
     def write(self, start: str) -> Draft:
+        self.start = start
         self.draft.start = self._page(start, "")
+        while self.pending:
+            self._write_page(*self.pending.pop())
+        self.draft.notes = list(dict.fromkeys(self.draft.notes))
         flow = self.agent.flows[start].data
         matches = [each for each in dicts(flow.get("eventHandlers")) if each.get("event") in _NO_MATCH]
         texts = [text for each in matches for text in self._texts(_object(each, "triggerFulfillment"))]
@@ -71,11 +76,15 @@ class _Writer:
         return routes
 
     def _page(self, flow: str, page: str) -> str:
-        """Key of a page's first step; its steps are written unless they are."""
+        """Key of a page's first step; its steps are written later."""
+        key = self._key(flow, page)
+        if key not in self.draft.steps:
+            self.draft.add(Step(key, "pass", page or flow))
+            self.pending.append((flow, page))
+        return key
+
+    def _write_page(self, flow: str, page: str) -> None:
         key, data = self._key(flow, page), self._data(flow, page)
-        if key in self.draft.steps:
-            return key
-        entry = self.draft.add(Step(key, "pass", page or flow))
         wait = self._wait(flow, page)
         routes = self._routes(flow, data)
         intents = [route for route in routes if self._intent(route)]
@@ -85,8 +94,8 @@ class _Writer:
         self._write_wait(wait, page or flow, [self._said(route, flow, page) for route in intents])
         for parameter in reversed(form):
             after = self._question(parameter, f"{key}/{parameter.get('displayName')}", after, asides)
-        entry.ways = [Way(self._spoken(_object(data, "entryFulfillment"), f"{key} entry", page or flow, after))]
-        return key
+        entered = self._spoken(_object(data, "entryFulfillment"), f"{key} entry", page or flow, after)
+        self.draft.steps[key].ways = [Way(entered)]
 
     def _wait(self, flow: str, page: str) -> str:
         return f"{self._key(flow, page)} wait"
@@ -94,7 +103,7 @@ class _Writer:
     def _write_wait(self, key: str, name: str, ways: list[Way]) -> None:
         """What the customer says on a page; without a route for it the conversation ends there."""
         if ways:
-            self.draft.add(Step(key, "choice", f"{name} answer", ways=ways))
+            self.draft.add(Step(key, "user", f"{name} answer", ways=ways))
         else:
             self.draft.add(Step(key, "end", f"{name} end"))
 
@@ -166,11 +175,13 @@ class _Writer:
 
     def _return(self, flow: str, symbol: str) -> str:
         """Where a flow ends: the only page that enters it goes on, else the conversation ends."""
-        callers = self.callers[flow] - {self._key(flow, page) for page in ("", *self.agent.flows[flow].pages)}
-        if len(callers) == 1:
-            return f"{next(iter(callers))} wait"
+        callers = self.callers[flow] - {(flow, page) for page in ("", *self.agent.flows[flow].pages)}
+        if len(callers) == 1 and flow != self.start:
+            caller = next(iter(callers))
+            self._page(*caller)
+            return self._wait(*caller)
         outcome = next((value for word, value in _OUTCOMES.items() if symbol.endswith(word)), "success")
-        if len(callers) > 1:
+        if len(callers) > 1 and flow != self.start:
             self.draft.notes.append(f"flow {flow!r} is entered from {len(callers)} pages: where it ends the conversation ends")
         return self.draft.add(Step(f"end of {flow} {outcome}", "end", "closing", outcome=outcome)).key
 

@@ -8,8 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from subterra_cli.errors import CommandError
+
 MAX_WHEN, MAX_PROMPT, MAX_EXAMPLE, MAX_EXAMPLES, MAX_VALUE = 500, 4000, 1000, 50, 200
 """Longest texts and lists of the procedure language."""
+MAX_WAYS = 20
+MAX_STEPS = 5000
+"""More than any procedure has; calls of what calls others are expanded, and could grow without end."""
+_DEEPEST = 50
+
+class DraftError(CommandError):
+    """What was read makes no procedure; the message says why and what to do."""
+
 
 Kind = Literal["agent", "user", "tool", "choice", "pass", "end"]
 
@@ -67,8 +77,10 @@ class Draft:
     """What was left out, for the author."""
 
     def add(self, step: Step) -> Step:
-        """Adds `step` and returns it."""
+        """Adds `step` and returns it. Raises DraftError where there are too many."""
         self.steps[step.key] = step
+        if len(self.steps) > MAX_STEPS:
+            raise DraftError(f"{step.name!r}: there are more than {MAX_STEPS:,} steps, with those that are called; import a part of it")
         return step
 
     def variable(self, name: str, **fields: Any) -> str:
@@ -117,21 +129,28 @@ def skip_silent(draft: Draft) -> None:
     draft.steps = {key: step for key, step in draft.steps.items() if step.kind != "pass"}
 
 
-def flatten_choices(draft: Draft, most: int = 20) -> None:
-    """Joins a choice that follows another one directly, of the same decider, into it."""
+def flatten_choices(draft: Draft) -> None:
+    """Joins a choice that follows another one directly, of the same decider, into it, as long as a node has room for its ways."""
+    done = set[str]()
     for choice in [step for step in draft.steps.values() if step.kind == "choice"]:
-        choice.ways = list(_flat(draft, choice, (choice.key,), most))
+        _flatten(draft, choice, (), done)
 
 
-def _flat(draft: Draft, choice: Step, above: tuple[str, ...], most: int) -> Iterator[Way]:
+def _flatten(draft: Draft, choice: Step, above: tuple[str, ...], done: set[str]) -> None:
+    if choice.key in done or len(above) > _DEEPEST:
+        return
+    inside = (*above, choice.key)
+    ways = list[Way]()
     for way in choice.ways:
         after = draft.steps[way.to]
-        follows = after.kind == "choice" and after.decided_by == choice.decided_by and after.key not in above
-        if not follows or len(choice.ways) + len(after.ways) > most:
-            yield way
+        if after.kind != "choice" or after.decided_by != choice.decided_by or after.key in inside:
+            ways.append(way)
             continue
-        for then in _flat(draft, after, (*above, after.key), most):
-            yield _both(way, then)
+        _flatten(draft, after, inside, done)
+        joined = [_both(way, then) for then in after.ways]
+        ways += joined if len(choice.ways) + len(ways) + len(joined) <= MAX_WAYS else [way]
+    choice.ways = ways
+    done.add(choice.key)
 
 
 def _both(first: Way, second: Way) -> Way:

@@ -5,17 +5,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import networkx as nx
 import yaml
 
 from subterra_api.v1alpha1 import API_VERSION
-from subterra_cli.errors import CommandError
 from subterra_cli.imports.draft import (
     MAX_EXAMPLE,
     MAX_EXAMPLES,
     MAX_PROMPT,
     MAX_VALUE,
+    MAX_WAYS,
     MAX_WHEN,
     Draft,
+    DraftError,
     Step,
     Way,
     flatten_choices,
@@ -27,15 +29,11 @@ from subterra_cli.imports.draft import (
 )
 from subterra_cli.imports.draft_values import settle_values
 from subterra_cli.imports.langgraph_flow import find_gaps
+from subterra_core.procedure.anywhere import condition_words, example_words
 from subterra_core.procedure.lint.gaps import GAP
 
-_MOST_WAYS = 20
 _REST = "otherwise"
 _KEYS = ("id", "role", "prompt", "examples", "tool", "arguments", "decidedBy", "fact", "outcome", "next")
-
-
-class DraftError(CommandError):
-    """What was read makes no procedure; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,24 @@ def to_procedure(draft: Draft, name: str) -> dict[str, Any]:
     flatten_choices(draft)
     _place_choices(draft)
     _separate_calls(draft)
+    _separate_turns(draft)
     _write_endings(draft)
+    _end_loops(draft)
     steps = reachable(draft)
     if len(steps) < 2:
         raise DraftError("fewer than two steps can be reached from the beginning; a conversation has at least two")
     spec = _spec(draft, steps)
     settle_values(spec, pass_known=draft.pass_known)
+    _check_sizes(spec)
     spec["nodes"] = [{key: node[key] for key in _KEYS if key in node} for node in spec["nodes"]]
     return {"apiVersion": API_VERSION, "kind": "Procedure", "metadata": {"name": name}, "spec": spec}
+
+
+def _check_sizes(spec: dict[str, Any]) -> None:
+    for kind, most in (("nodes", 500), ("variables", 100), ("tools", 30)):
+        if len(spec.get(kind, ())) > most:
+            problem = f"has {len(spec[kind])} {kind}, more than the {most} of a procedure"
+            raise DraftError(f"what was read {problem}; import a part of it: one process, or one flow")
 
 
 def figures(procedure: dict[str, Any]) -> Figures:
@@ -151,7 +159,7 @@ def _by_fact(draft: Draft, choice: Step, tools: list[str], *, all_calls: bool) -
     fact = unused(f"{node_id(choice.name).removesuffix('_case')}_case", draft.variables)
     ways, values = list[Way](), list[str]()
     for way in choice.ways:
-        value = _REST if way.otherwise else one_line(" or ".join(way.values) or way.when, MAX_VALUE)
+        value = _REST if way.otherwise else one_line(" or ".join(way.values) or way.when, MAX_VALUE - 10)
         value = unused(value or f"{GAP}which result leads to {draft.steps[way.to].name!r}", values)
         values.append(value)
         ways.append(replace(way, fact=fact, values=(value,), otherwise=False))
@@ -174,6 +182,39 @@ def _separate_calls(draft: Draft) -> None:
                 said = f"{GAP}what the agent says after calling {step.tool!r}"
                 draft.add(Step(key, "agent", f"after_{step.name}", said, ways=[Way(way.to)]))
             step.ways[index] = replace(way, to=key)
+
+
+def _separate_turns(draft: Draft) -> None:
+    """Has the agent speak where the customer would decide twice in a row."""
+    for step in list(draft.steps.values()):
+        for index, way in enumerate(step.ways):
+            after = draft.steps[way.to]
+            if step.kind != "user" or after.kind != "user" or min(len(step.ways), len(after.ways)) < 2:
+                continue
+            key = f"before {after.key}"
+            if key not in draft.steps:
+                said = f"{GAP}what the agent says before {after.name!r}; the source says nothing there"
+                draft.add(Step(key, "agent", f"before_{after.name}", said, ways=[Way(after.key)]))
+            step.ways[index] = replace(way, to=key)
+
+
+def _end_loops(draft: Draft) -> None:
+    """A way out of each loop that has none: the customer's, whose words are a gap."""
+    graph = nx.DiGraph()
+    for step in reachable(draft):
+        graph.add_node(step.key)
+        graph.add_edges_from((step.key, way.to) for way in step.ways)
+    inner = nx.condensation(graph)
+    for part in [part for part in inner if inner.out_degree(part) == 0]:
+        members = inner.nodes[part]["members"]
+        turns = [draft.steps[key] for key in graph if key in members]
+        asked = [step for step in turns if step.kind == "user" and step.decided_by == "customer" and len(step.ways) < MAX_WAYS]
+        if not all(step.ways for step in turns) or not asked:
+            continue
+        taken = max(asked, key=lambda step: len(step.ways))
+        taken.ways = [replace(way, otherwise=way.otherwise or len(taken.ways) == 1) for way in taken.ways]
+        closing = draft.add(Step(f"{taken.key} over", "agent", "closing", f"{GAP}how the agent ends the conversation"))
+        taken.ways.append(Way(closing.key, f"{GAP}what the customer says when the conversation is over"))
 
 
 def _write_endings(draft: Draft) -> None:
@@ -203,7 +244,7 @@ def _spec(draft: Draft, steps: list[Step]) -> dict[str, Any]:
     tools = [tool for name, tool in draft.tools.items() if name in called]
     variables = [draft.variables[name] for name in _used(draft, spec["nodes"], tools)]
     said = {"offTopic": draft.off_topic, "unknownValue": draft.unknown_value}
-    otherwise = {kind: _said(texts)[:_MOST_WAYS] for kind, texts in said.items() if texts}
+    otherwise = {kind: _said(texts)[:MAX_WAYS] for kind, texts in said.items() if texts}
     lists: tuple[tuple[str, Any], ...] = (("variables", variables), ("tools", tools), ("otherwise", otherwise))
     return spec | {name: found for name, found in lists if found}
 
@@ -229,8 +270,8 @@ def _node(step: Step, ids: dict[str, str], draft: Draft) -> dict[str, Any]:
         if step.arguments:
             node["arguments"] = [{"name": name, "value": one_line(value, 500)} for name, value in step.arguments.items()]
     ways = _merged(step.ways)
-    if len(ways) > _MOST_WAYS:
-        raise DraftError(f"{step.name!r} has {len(ways)} ways; a node has at most {_MOST_WAYS}: import a part of it")
+    if len(ways) > MAX_WAYS:
+        raise DraftError(f"{step.name!r} has {len(ways)} ways; a node has at most {MAX_WAYS}: import a part of it")
     branches = len(ways) > 1
     by_fact = step.decided_by == "fact"
     if step.examples and step.kind != "tool" and not (step.kind == "user" and branches and not by_fact):
@@ -264,18 +305,18 @@ def _fact_edge(way: Way) -> dict[str, Any]:
 
 def _tell_apart(edges: list[dict[str, Any]], ways: list[Way], draft: Draft) -> None:
     """Writes a condition on each edge of a customer's hub, and leaves an example to the first edge that has it."""
-    told, said = set[str](), set[str]()
+    told, said = set[Any](), set[Any]()
     for edge, way in zip(edges, ways, strict=True):
         target = draft.steps[way.to]
-        others = "; ".join(each.when for each in ways if each is not way and each.when)
+        others = "; ".join(each.when for each in ways if each is not way and each.when and GAP not in each.when)
         if way.otherwise and not way.when:
             edge["when"] = one_line(f"None of these: {others}" if others else "None of the others applies.", MAX_WHEN)
-        if not edge.get("when") or edge["when"].casefold() in told:
+        if not edge.get("when") or condition_words(edge["when"]) in told:
             label = f" (the source calls it {way.when!r})" if way.when else ""
             edge["when"] = one_line(f"{GAP}what the customer says to get to {target.name!r}{label}", MAX_WHEN)
-        told.add(edge["when"].casefold())
-        kept = [text for text in edge.get("examples", []) if text.casefold() not in said]
-        said.update(text.casefold() for text in kept)
+        told.add(condition_words(edge["when"]))
+        kept = [text for text in edge.get("examples", []) if example_words(text) not in said]
+        said.update(map(example_words, kept))
         edge.pop("examples", None)
         if kept:
             edge["examples"] = kept

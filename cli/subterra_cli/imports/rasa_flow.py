@@ -48,6 +48,7 @@ class _Writer:
         self.draft = Draft(pass_known=True)
         self.slots = Slots(project, self.draft)
         self.written = set[str]()
+        self.pending = list[str]()
 
     def write(self, names: tuple[str, ...]) -> Draft:
         ways = []
@@ -59,6 +60,8 @@ class _Writer:
             said = tuple(text for intent in intents for text in self.project.intents.get(intent, ()))
             wants = f"The customer wants this: {_purpose(name, flow)}"
             ways.append(Way(self._flow(name), wants, said))
+        while self.pending:
+            self._flow(self.pending.pop())
         self.draft.start = "request"
         prompt = "Say what you need." if len(ways) > 1 else _purpose(names[0], self.project.flows[names[0]])
         kind = "choice" if len(ways) > 1 else "user"
@@ -230,7 +233,8 @@ class _Writer:
 
     def _linked(self, name: str, key: str) -> str:
         if name in self.project.flows:
-            return self._flow(name)
+            self.pending.append(name)
+            return name
         if name == _HANDOFF:
             step = Step(f"{key} handoff", "end", "handoff", "Say that a person takes over.", outcome="escalation")
         else:

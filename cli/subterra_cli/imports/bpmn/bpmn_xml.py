@@ -128,7 +128,9 @@ def parse_xml(content: bytes) -> Xml:
 
     def begin(name: str, attributes: dict[str, str]) -> None:
         if len(above) > MAX_DEPTH:
-            raise BpmnError(f"line {parser.CurrentLineNumber}: is nested more than {MAX_DEPTH} levels deep; import a flatter diagram")
+            raise BpmnError(
+                f"line {parser.CurrentLineNumber}: is nested more than {MAX_DEPTH} levels deep; import a flatter diagram"
+            )
         space, _, tag = name.rpartition(" ")
         plain = {key.rpartition(" ")[2]: value for key, value in attributes.items()}
         above[-1].children.append(Xml(tag, plain, parser.CurrentLineNumber, space == _MODEL))
@@ -137,11 +139,12 @@ def parse_xml(content: bytes) -> Xml:
     def text(data: str) -> None:
         above[-1].text += data
 
+    parser.buffer_text = True
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler, parser.CharacterDataHandler = begin, text
     parser.EndElementHandler = lambda _: above.pop()
     try:
-        parser.Parse(content, True)  # noqa: FBT003
+        parser.Parse(content, True)
     except expat.ExpatError as error:
         raise BpmnError(f"line {error.lineno}: is no XML: {expat.errors.messages[error.code]}; export the diagram again") from None
     return above[0].children[0]
@@ -153,10 +156,10 @@ def _model(root: Xml, file: str) -> Model:
         for pool in collaboration.all("participant"):
             named = pool.attributes.get("name", "")
             model.pools[pool.attributes.get("id", "")] = named
-            if process := pool.attributes.get("processRef", "").rpartition(":")[2]:
-                model.pools[process] = named
-        for flow in collaboration.all("messageFlow"):
-            ends = [flow.attributes.get(end, "").rpartition(":")[2] for end in ("sourceRef", "targetRef")]
+            if referred := pool.attributes.get("processRef", "").rpartition(":")[2]:
+                model.pools[referred] = named
+        for message in collaboration.all("messageFlow"):
+            ends = [message.attributes.get(end, "").rpartition(":")[2] for end in ("sourceRef", "targetRef")]
             model.messages.append((ends[0], ends[1]))
     for process in root.all("process"):
         key = _attribute(process, "id", file)

@@ -1,8 +1,9 @@
 """Puts parallel branches of a draft one after the other: in a conversation one thing is said at a time. Pure."""
 
 from dataclasses import replace
+from itertools import pairwise
 
-from subterra_cli.imports.draft import Draft, Step, Way
+from subterra_cli.imports.drafts.draft import Draft, Step, Way
 from subterra_core.procedure.lint.gaps import GAP
 
 
@@ -30,7 +31,7 @@ def _sequence(draft: Draft, split: Step) -> None:
         note = f"{draft.steps[branch].name}: a parallel branch that never ends was left out; an anywhere edge may say the same"
         draft.notes.append(note)
         busy.remove((branch, region))
-    for (_, region), (after, _) in zip(busy, busy[1:], strict=False):
+    for (_, region), (after, _) in pairwise(busy):
         for step in [draft.steps[each] for each in sorted(region)]:
             step.ways = [replace(way, to=after) if way.to == join else way for way in step.ways]
             if step.kind == "end" or not step.ways:

@@ -8,13 +8,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from subterra_cli.imports.bpmn_parallel import put_in_sequence
-from subterra_cli.imports.bpmn_xml import SUBPROCESSES, BpmnError, Element, Model, SequenceFlow
-from subterra_cli.imports.draft import Draft, Step, Way, node_id, unused
+from subterra_cli.imports.bpmn.bpmn_parallel import put_in_sequence
+from subterra_cli.imports.bpmn.bpmn_xml import SUBPROCESSES, BpmnError, Element, Model, SequenceFlow
+from subterra_cli.imports.drafts.draft import Draft, Step, Way, node_id, unused
 from subterra_core.procedure.lint.gaps import GAP
 
 HINTS = (
-    "A process does not say what is said: prompts are the names of its tasks. Reword them, and add examples for a scripted teacher.",
+    "A process does not say what is said: prompts are the names of its tasks. Reword them, and add examples for scripted teachers.",
     "Gateways are decided by the customer, or by the call before them; where a fact decides, set decidedBy: fact and fact.",
     "Every ending is success, but for errors and escalations: set the outcomes that are not.",
 )
@@ -161,7 +161,9 @@ class _Writer:
         parameters = [{"name": name} for name in arguments]
         if not arguments:
             described = f"{GAP}parameters and results of this tool, and arguments of its calls; it does: {described}"
-        self.draft.tools[tool] = {"name": tool, "description": described[:1000]} | ({"parameters": parameters} if parameters else {})
+        self.draft.tools[tool] = {"name": tool, "description": described[:1000]} | (
+            {"parameters": parameters} if parameters else {}
+        )
         step = self._add(element, prefix, "tool", [], element.name)
         step.tool, step.arguments = tool, arguments
         self._leave(element, step, prefix)

@@ -64,10 +64,14 @@ class Agent:
 def read_agent(path: Path) -> Agent:
     """The agent in a folder or a zip file. Raises DialogflowError."""
     files = dict(_zipped(path) if path.is_file() else _in_folder(path))
-    roots = sorted((PurePosixPath(name).parent for name in files if PurePosixPath(name).name == _AGENT), key=lambda root: len(root.parts))
+    roots = sorted(
+        (PurePosixPath(name).parent for name in files if PurePosixPath(name).name == _AGENT), key=lambda root: len(root.parts)
+    )
     if not roots:
         raise DialogflowError(f"{path}: no {_AGENT} in it; export the agent from Dialogflow CX as a JSON package")
-    inside = {str(PurePosixPath(name).relative_to(roots[0])): name for name in files if PurePosixPath(name).is_relative_to(roots[0])}
+    inside = {
+        str(PurePosixPath(name).relative_to(roots[0])): name for name in files if PurePosixPath(name).is_relative_to(roots[0])
+    }
     return _Reader(path, {name: files[source] for name, source in inside.items()}).read()
 
 
@@ -76,7 +80,11 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
         raise DialogflowError(f"{folder}: is no folder and no file; name the exported agent's folder or zip file")
     root, size = folder.resolve(), 0
     for count, file in enumerate(sorted(folder.rglob("*.json"))):
-        if not file.is_file() or root not in file.resolve().parents or any(part.startswith(".") for part in file.relative_to(folder).parts):
+        if (
+            not file.is_file()
+            or root not in file.resolve().parents
+            or any(part.startswith(".") for part in file.relative_to(folder).parts)
+        ):
             continue
         size += file.stat().st_size
         _check_bounds(str(file), file.stat().st_size, size, count)
@@ -184,7 +192,9 @@ class _Reader:
         if data.get("kind") == "KIND_REGEXP":
             return
         entities = dicts(self._translated(folder / "entities", agent.language).get("entities"))
-        agent.entities[self._named(data, name)] = list(dict.fromkeys(str(each["value"])[:200] for each in entities if each.get("value")))
+        agent.entities[self._named(data, name)] = list(
+            dict.fromkeys(str(each["value"]).strip()[:200] for each in entities if each.get("value"))
+        )
 
 
 def dicts(data: Any) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from subterra_cli.imports.dialogflow_agent import Agent, DialogflowError, Intent, dicts
-from subterra_cli.imports.dialogflow_texts import Parameters, shown_condition
-from subterra_cli.imports.draft import Draft, Step, Way, node_id
+from subterra_cli.imports.dialogflow.dialogflow_agent import Agent, DialogflowError, Intent, dicts
+from subterra_cli.imports.dialogflow.dialogflow_texts import Parameters, shown_condition
+from subterra_cli.imports.drafts.draft import Draft, Step, Way, node_id
 from subterra_core.procedure.lint.gaps import GAP
 
 HINTS = (
@@ -19,6 +19,7 @@ HINTS = (
     "Every ending is success, but for flows that end with failure, cancellation or a person: set the outcomes that are not.",
 )
 _FINAL = re.compile(r"\$page\.params\.status\s*=\s*\"?FINAL\"?")
+_COMPUTED = re.compile(r"\$(?:sys\.func|request|generative|session|flow|page|intent)\b")
 _NO_MATCH = ("sys.no-match-default", "sys.no-match-1")
 _OUTCOMES = {"CANCELLATION": "abandonment", "FAILURE": "abandonment", "ESCALATION": "escalation"}
 Json = dict[str, Any]
@@ -204,16 +205,20 @@ class _Writer:
         texts = self._texts(spoken)
         if not texts and (spoken.get("webhook") or spoken.get("conditionalCases")):
             return self._spoken(spoken, key, f"ask {name}", answer.key)
-        prompt = texts[0] if texts else f"Ask for {words}."
-        self.draft.add(Step(key, "agent", f"ask {name}", prompt, texts, [Way(answer.key)]))
-        return key
+        return self._agent(key, f"ask {name}", texts or (f"Ask for {words}.",), answer.key, said=bool(texts))
+
+    def _agent(self, key: str, name: str, texts: tuple[str, ...], after: str, *, said: bool = True) -> str:
+        """A turn of the agent; texts with something that a program or a model computes are a gap."""
+        plain = tuple(text for text in texts if not _COMPUTED.search(text))
+        prompt = plain[0] if plain else f"{GAP}what replaces the computed parts of: {texts[0]}"
+        return self.draft.add(Step(key, "agent", name, prompt, plain if said else (), [Way(after)])).key
 
     def _spoken(self, fulfillment: Json, key: str, name: str, after: str) -> str:
         """Key of what a fulfillment does: its webhook, then its words, then its conditional words."""
         for index, cases in reversed([*enumerate(dicts(fulfillment.get("conditionalCases")))]):
             after = self._cases(dicts(cases.get("cases")), f"{key} cases {index}", name, after)
         if texts := self._texts(fulfillment):
-            after = self.draft.add(Step(f"{key} words", "agent", name, texts[0], texts, [Way(after)])).key
+            after = self._agent(f"{key} words", name, texts, after)
         if webhook := fulfillment.get("webhook"):
             after = self._call(str(webhook), str(fulfillment.get("tag") or ""), key, after)
         return after
@@ -226,7 +231,7 @@ class _Writer:
             texts = self._texts({"messages": contents})
             to = after
             if texts:
-                to = self.draft.add(Step(f"{key} {index}", "agent", name, texts[0], texts, [Way(after)])).key
+                to = self._agent(f"{key} {index}", name, texts, after)
             if condition == "true":
                 ways.append(Way(to, otherwise=True))
                 break

@@ -1,10 +1,10 @@
 """A flowchart as an importer reads it: steps of a speaker, choices between ways, silent steps and ends. Pure.
 
-An importer describes what a source says and no more; `subterra_cli.imports.draft_procedure` makes a procedure of it.
+An importer describes what a source says and no more; `subterra_cli.imports.drafts.draft_procedure` makes a procedure of it.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ MAX_WAYS = 20
 MAX_STEPS = 5000
 """More than any procedure has; calls of what calls others are expanded, and could grow without end."""
 _DEEPEST = 50
+
 
 class DraftError(CommandError):
     """What was read makes no procedure; the message says why and what to do."""
@@ -80,7 +81,9 @@ class Draft:
         """Adds `step` and returns it. Raises DraftError where there are too many."""
         self.steps[step.key] = step
         if len(self.steps) > MAX_STEPS:
-            raise DraftError(f"{step.name!r}: there are more than {MAX_STEPS:,} steps, with those that are called; import a part of it")
+            raise DraftError(
+                f"{step.name!r}: there are more than {MAX_STEPS:,} steps, with those that are called; import a part of it"
+            )
         return step
 
     def variable(self, name: str, **fields: Any) -> str:

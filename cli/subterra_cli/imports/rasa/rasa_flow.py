@@ -8,10 +8,10 @@ first turn decides.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from subterra_cli.imports.draft import Draft, Step, Way, node_id
-from subterra_cli.imports.rasa_conditions import NO, YES, Test, parse_test, shown, slots_in
-from subterra_cli.imports.rasa_project import Project, RasaError, Response
-from subterra_cli.imports.rasa_slots import Slots, written
+from subterra_cli.imports.drafts.draft import Draft, Step, Way, node_id
+from subterra_cli.imports.rasa.rasa_conditions import NO, YES, Test, parse_test, shown, slots_in
+from subterra_cli.imports.rasa.rasa_project import Project, RasaError, Response
+from subterra_cli.imports.rasa.rasa_slots import Slots, branches_of, written
 from subterra_core.procedure.lint.gaps import GAP
 
 HINTS = (
@@ -83,7 +83,9 @@ class _Writer:
         keys = []
         for index, step in enumerate(steps):
             if not isinstance(step, dict):
-                raise RasaError(f"{place}: step {index + 1} of a list is {step!r}, no mapping; write `- action: …` or `- collect: …`")
+                raise RasaError(
+                    f"{place}: step {index + 1} of a list is {step!r}, no mapping; write `- action: …` or `- collect: …`"
+                )
             keys.append(f"{prefix}{flow}#{step['id']}" if step.get("id") else f"{path}{index}")
         for index, (step, key) in enumerate(zip(steps, keys, strict=True)):
             following = keys[index + 1] if index + 1 < len(keys) else after
@@ -134,7 +136,9 @@ class _Writer:
             known = any(each in step for each in ("set_slots", "noop", "id", "next"))
             if not known:
                 place = f"{self.project.files[flow]}: flow {flow!r}"
-                raise RasaError(f"{place}: a step has only {', '.join(map(str, step))}; use collect, action, link, call, set_slots or noop")
+                raise RasaError(
+                    f"{place}: a step has only {', '.join(map(str, step))}; use collect, action, link, call, set_slots or noop"
+                )
             self.draft.add(Step(key, "pass", "step", ways=self._branch(key, ways, flow)))
 
     def _branch(self, key: str, ways: list[Way], name: str, collected: str = "") -> list[Way]:
@@ -191,7 +195,11 @@ class _Writer:
         rejections = [each for each in step.get("rejections") or [] if isinstance(each, dict)]
         ways = self._branch(key, ways, slot, slot)
         if self.slots.is_fact(slot):
-            said = [text for each in rejections for text in self._texts(self.project.responses.get(str(each.get("utter")), Response((), ())))]
+            said = [
+                text
+                for each in rejections
+                for text in self._texts(self.project.responses.get(str(each.get("utter")), Response((), ())))
+            ]
             self.draft.unknown_value = (*self.draft.unknown_value, *(text for text in said if "{{" not in text))
         elif rejections:
             ways = [self._rejected(rejections, key, ways[0], slot)]
@@ -277,7 +285,6 @@ def _ids(steps: Any) -> set[str]:
     for step in steps if isinstance(steps, list) else []:
         if isinstance(step, dict):
             found |= {str(step["id"])} if step.get("id") else set()
-            for branch in step.get("next") if isinstance(step.get("next"), list) else []:
-                if isinstance(branch, dict):
-                    found |= _ids(branch.get("then")) | _ids(branch.get("else"))
+            for branch in branches_of(step):
+                found |= _ids(branch.get("then")) | _ids(branch.get("else"))
     return found

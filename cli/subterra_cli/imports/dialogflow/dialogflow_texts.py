@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from subterra_cli.imports.dialogflow_agent import Agent, Intent, Part
-from subterra_cli.imports.draft import MAX_EXAMPLES, Draft, Way
+from subterra_cli.imports.dialogflow.dialogflow_agent import Agent, Intent, Part
+from subterra_cli.imports.drafts.draft import MAX_EXAMPLES, Draft, Way
 from subterra_core.procedure.lint.gaps import GAP
 
 _REFERENCE = re.compile(r"\$(?:session\.params|page\.params|intent\.params|flow)\.([A-Za-z][\w-]*(?:\.[A-Za-z][\w-]*)*)")

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
 import yaml
 
 from subterra_api.v1alpha1 import API_VERSION
-from subterra_cli.imports.draft import (
+from subterra_cli.imports.drafts.draft import (
     MAX_EXAMPLE,
     MAX_EXAMPLES,
     MAX_PROMPT,
@@ -27,30 +27,13 @@ from subterra_cli.imports.draft import (
     skip_silent,
     unused,
 )
-from subterra_cli.imports.draft_values import settle_values
-from subterra_cli.imports.langgraph_flow import find_gaps
+from subterra_cli.imports.drafts.draft_values import settle_values
+from subterra_cli.imports.gap_count import find_gaps
 from subterra_core.procedure.anywhere import condition_words, example_words
 from subterra_core.procedure.lint.gaps import GAP
 
 _REST = "otherwise"
 _KEYS = ("id", "role", "prompt", "examples", "tool", "arguments", "decidedBy", "fact", "outcome", "next")
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Nodes of an imported procedure, those without a gap in them or in the tool that they call, and gaps in all."""
-
-    nodes: int
-    complete: int
-    gaps: int
-
-    @property
-    def share(self) -> float:
-        """Share of the nodes without a gap."""
-        return self.complete / self.nodes if self.nodes else 0.0
-
-    def __str__(self) -> str:
-        return f"{self.nodes} nodes, {self.complete} of them without a gap ({self.share:.0%}), {self.gaps} gaps to fill in"
 
 
 def to_procedure(draft: Draft, name: str) -> dict[str, Any]:
@@ -79,14 +62,6 @@ def _check_sizes(spec: dict[str, Any]) -> None:
         if len(spec.get(kind, ())) > most:
             problem = f"has {len(spec[kind])} {kind}, more than the {most} of a procedure"
             raise DraftError(f"what was read {problem}; import a part of it: one process, or one flow")
-
-
-def figures(procedure: dict[str, Any]) -> Figures:
-    """How much of an imported procedure is complete."""
-    spec = procedure["spec"]
-    incomplete = {tool["name"] for tool in spec.get("tools", []) if find_gaps(tool)}
-    complete = sum(not find_gaps(node) and node.get("tool") not in incomplete for node in spec["nodes"])
-    return Figures(len(spec["nodes"]), complete, len(find_gaps(procedure)))
 
 
 def to_yaml(procedure: dict[str, Any], source: str, hints: tuple[str, ...]) -> str:
@@ -200,7 +175,7 @@ def _separate_turns(draft: Draft) -> None:
 
 def _end_loops(draft: Draft) -> None:
     """A way out of each loop that has none: the customer's, whose words are a gap."""
-    graph = nx.DiGraph()
+    graph: Any = nx.DiGraph()
     for step in reachable(draft):
         graph.add_node(step.key)
         graph.add_edges_from((step.key, way.to) for way in step.ways)
@@ -287,7 +262,15 @@ def _node(step: Step, ids: dict[str, str], draft: Draft) -> dict[str, Any]:
         _tell_apart(node["next"], ways, draft)
     elif not branches:
         node["next"] = [{"to": ids[ways[0].to]}]
+        _say_only_way(node, ways[0])
     return node
+
+
+def _say_only_way(node: dict[str, Any], way: Way) -> None:
+    """What the customer says on the only way becomes the node's own words."""
+    if node["role"] == "user":
+        said = {"prompt": one_line(way.when, MAX_WHEN), "examples": _said(way.examples)}
+        node |= {field: value for field, value in said.items() if value and field not in node}
 
 
 def _said(texts: tuple[str, ...]) -> list[str]:

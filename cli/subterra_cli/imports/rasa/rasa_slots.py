@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from subterra_cli.imports.draft import Draft
-from subterra_cli.imports.rasa_conditions import NO, YES, Test, parse_test, slots_in
-from subterra_cli.imports.rasa_project import Project
+from subterra_cli.imports.drafts.draft import Draft
+from subterra_cli.imports.rasa.rasa_conditions import NO, YES, Test, parse_test, slots_in
+from subterra_cli.imports.rasa.rasa_project import Project
 from subterra_core.procedure.lint.gaps import GAP
 
 _BRACES = re.compile(r"\{(\w+)\}")
@@ -77,7 +77,9 @@ class Slots:
         else:
             plain = {YES, NO} if set(values) <= {YES, NO} else {*values}
             missing = [] if known or plain == {YES, NO} or not rest else [_OTHER]
-            declared = self.draft.variables.setdefault(slot, {"name": slot, "values": [*known] or sorted(plain, reverse=True) + missing})
+            declared = self.draft.variables.setdefault(
+                slot, {"name": slot, "values": [*known] or sorted(plain, reverse=True) + missing}
+            )
             if declared.get("open"):
                 return False
             declared["values"] += [value for value in values if value not in declared["values"]]
@@ -116,20 +118,24 @@ class Slots:
         return (f"{{{{{slot}}}}}",) if slot in self.draft.variables else ()
 
 
+def branches_of(step: dict[str, Any]) -> list[dict[str, Any]]:
+    """The branches of a step; a step with one way has none."""
+    branches = step.get("next")
+    return [branch for branch in branches if isinstance(branch, dict)] if isinstance(branches, list) else []
+
+
 def _all_steps(steps: Any) -> list[dict[str, Any]]:
     found = []
     for step in steps if isinstance(steps, list) else []:
         if isinstance(step, dict):
             found.append(step)
-            for branch in step.get("next") if isinstance(step.get("next"), list) else []:
-                if isinstance(branch, dict):
-                    found += [*_all_steps(branch.get("then")), *_all_steps(branch.get("else"))]
+            for branch in branches_of(step):
+                found += [*_all_steps(branch.get("then")), *_all_steps(branch.get("else"))]
     return found
 
 
 def _asked_slots(step: dict[str, Any]) -> set[str]:
     """Slots that a step's branches depend on."""
-    branches = step.get("next") if isinstance(step.get("next"), list) else []
-    conditions = [str(branch["if"]) for branch in branches or [] if isinstance(branch, dict) and "if" in branch]
+    conditions = [str(branch["if"]) for branch in branches_of(step) if "if" in branch]
     simple = [test.slot for text in conditions if (test := parse_test(text))]
     return {*simple, *(slot for text in conditions for slot in slots_in(text))}

@@ -46,7 +46,7 @@ def parse_test(condition: str) -> Test | None:
         return Test(truth[2], "is", NO if truth[1] else YES)
     negated = re.match(r"not\s+", text, re.IGNORECASE)
     compared = _COMPARED.fullmatch(text[negated.end() :].strip("() ") if negated else text)
-    if not compared:
+    if not compared or compared[3].startswith("slots."):
         return None
     operator = _WORDS.get(compared[2].lower(), compared[2].lower())
     if negated:

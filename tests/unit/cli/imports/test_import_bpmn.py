@@ -1,5 +1,6 @@
 """A BPMN process becomes a procedure: elements as they are drawn, what it does not say as a gap, bad files with their fix."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def flow(source: str, target: str, name: str = "", condition: str = "") -> str:
 
 
 def chain(*keys: str) -> str:
-    return "".join(flow(one, other) for one, other in zip(keys, keys[1:], strict=False))
+    return "".join(flow(one, other) for one, other in pairwise(keys))
 
 
 def process(*elements: str, before: str = "") -> str:

@@ -90,7 +90,9 @@ class _Writer:
         routes = self._routes(flow, data)
         intents = [route for route in routes if self._intent(route)]
         form = [each for each in dicts(_object(data, "form").get("parameters")) if each.get("required")]
-        after = self._conditions(flow, page, [route for route in routes if not route.get("intent")], bool(form))
+        after = self._conditions(
+            flow, page, [route for route in routes if not route.get("intent")], form=bool(form), asked=bool(intents)
+        )
         asides = [self._said(route, flow, page) for route in intents] if form and after != wait else []
         self._write_wait(wait, page or flow, [self._said(route, flow, page) for route in intents])
         for parameter in reversed(form):
@@ -121,7 +123,7 @@ class _Writer:
         when = f"The customer means this: {intent.description or name}{only}"
         return Way(self._target(route, flow, page), when, self.parameters.phrases(intent))
 
-    def _conditions(self, flow: str, page: str, routes: list[Json], form: bool) -> str:
+    def _conditions(self, flow: str, page: str, routes: list[Json], *, form: bool, asked: bool) -> str:
         """Key of what follows where no intent is asked for: the page's conditions in their order, else waiting."""
         wait = self._wait(flow, page)
         ways = list[Way]()
@@ -136,9 +138,10 @@ class _Writer:
         else:
             if not ways:
                 return wait
-            ways.append(Way(wait, otherwise=True))
+            ways += [Way(wait, otherwise=True)] if asked else []
         if len(ways) == 1:
             return ways[0].to
+        ways = self.parameters.leave_rest(ways)
         name = ways[0].fact or f"{page or flow} case"
         return self.draft.add(Step(f"{self._key(flow, page)} case", "choice", name, ways=ways, decided_by="fact")).key
 
@@ -240,6 +243,7 @@ class _Writer:
             ways.append(Way(after, otherwise=True))
         if len(ways) == 1:
             return ways[0].to
+        ways = self.parameters.leave_rest(ways)
         return self.draft.add(Step(key, "choice", ways[0].fact or f"{name} case", ways=ways, decided_by="fact")).key
 
     def _call(self, webhook: str, tag: str, key: str, after: str) -> str:

@@ -1,9 +1,10 @@
 """Parameters of a Dialogflow CX agent as variables of a draft: in messages, training phrases, forms and conditions."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from subterra_cli.imports.dialogflow.dialogflow_agent import Agent, Intent, Part
+from subterra_cli.imports.dialogflow.dialogflow_agent import Agent, Intent, Part, dicts
 from subterra_cli.imports.drafts.draft import MAX_EXAMPLES, Draft, Way
 from subterra_core.procedure.lint.gaps import GAP
 
@@ -25,6 +26,21 @@ def _plain(name: str) -> str:
     return name
 
 
+def _compared(data: Any) -> Iterator[tuple[str, str]]:
+    """Parameters and values of the comparisons in the conditions of pages."""
+    waiting = [data]
+    while waiting:
+        here = waiting.pop(0)
+        if isinstance(here, list):
+            waiting += here
+        elif isinstance(here, dict):
+            waiting += [value for value in here.values() if isinstance(value, list | dict)]
+            equals = _EQUALS.fullmatch(str(here.get("condition", "")).strip())
+            value = (equals[2] if equals[2] is not None else equals[3]) if equals else ""
+            if equals and value.lower() not in _EMPTY:
+                yield equals[1], value
+
+
 def variable_name(name: str) -> str:
     """A parameter's name as a variable's."""
     return re.sub(r"\W+", "_", _plain(name), flags=re.ASCII).strip("_")[:63] or "parameter"
@@ -36,6 +52,16 @@ class Parameters:
     def __init__(self, agent: Agent, draft: Draft) -> None:
         self.agent, self.draft = agent, draft
         self.types = {name: kind for intent in agent.intents.values() for name, kind in intent.parameters.items()}
+        pages = [page for flow in agent.flows.values() for page in (flow.data, *flow.pages.values())]
+        for page in pages:
+            form = page.get("form")
+            for parameter in dicts(form.get("parameters")) if isinstance(form, dict) else []:
+                self.types[str(parameter.get("displayName"))] = str(parameter.get("entityType") or "")
+        self.compared = dict[str, list[str]]()
+        """Values with which conditions compare a parameter."""
+        for name, value in _compared([*pages, *(group for flow in agent.flows.values() for group in flow.groups.values())]):
+            known = self.compared.setdefault(variable_name(name), [])
+            known += [] if value in known else [value]
         self.said = dict[str, list[str]]()
         """Words in training phrases that fill a parameter."""
         for intent in agent.intents.values():
@@ -59,6 +85,8 @@ class Parameters:
         values = self.agent.entities.get(kind, [])[:500]
         if values:
             return self.draft.variable(variable, **fields, values=values)
+        if self.compared.get(variable) and name not in self.types:
+            return self.draft.variable(variable, **fields, values=list(self.compared[variable]))
         heard = list(dict.fromkeys(text.strip()[:200] for text in self.said.get(name, []) if text.strip()))[:20]
         about = f" ({kind})" if kind else ""
         return self.draft.variable(variable, **fields, values=heard or [f"{GAP}examples of {name}{about}"], open=True)
@@ -94,12 +122,34 @@ class Parameters:
         if not equals or value.lower() in _EMPTY:
             return Way(to, shown_condition(condition))
         variable = variable_name(equals[1])
-        known = self.draft.variables.setdefault(variable, {"name": variable, "values": []})
+        self._named(equals[1])
+        known = self.draft.variables[variable]
         if known.get("open"):
             return Way(to, shown_condition(condition))
         if value not in known["values"]:
             known["values"] = [*known["values"], value]
         return Way(to, shown_condition(condition), fact=variable, values=(value,))
+
+    def leave_rest(self, ways: list[Way]) -> list[Way]:
+        """The ways; where one value decides, the parameter gets one more for the way that is taken otherwise."""
+        facts = {way.fact for way in ways if not way.otherwise}
+        known = self.draft.variables.get(next(iter(facts), ""))
+        if (
+            len(facts) == 1
+            and known
+            and not known.get("open")
+            and known["name"] not in self.types
+            and any(way.otherwise for way in ways)
+        ):
+            values = known["values"]
+            if {value for way in ways for value in way.values} >= {*values}:
+                other = (
+                    next((each for each in ("true", "false") if each not in values), "")
+                    if {*values} <= {"true", "false"}
+                    else "other"
+                )
+                values += [other] if other and other not in values else []
+        return ways
 
     def in_body(self, body: str) -> dict[str, str]:
         """Arguments of a webhook: the parameters that its request's body names."""

@@ -57,7 +57,9 @@ responses:
   utter_not_enough: [{text: You have not got that much.}]
   utter_ask_confirmed:
     - text: Send {amount} to {recipient}?
-      buttons: [{title: Yes please, payload: "/SetSlots(confirmed=true)"}, {title: No thanks, payload: "/SetSlots(confirmed=false)"}]
+      buttons:
+        - {title: Yes please, payload: "/SetSlots(confirmed=true)"}
+        - {title: No thanks, payload: "/SetSlots(confirmed=false)"}
   utter_done: [{text: "Sent {amount} to {recipient}."}]
   utter_bye: [{text: Bye.}]
   utter_card: [{text: By card.}]

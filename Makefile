@@ -72,7 +72,11 @@ bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100
 
 .PHONY: bench-paths
 bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000 nodes
-	@$(PY) bench/paths
+	@$(PY) bench/procedures/paths.py
+
+.PHONY: bench-imports
+bench-imports: .venv/.synced ## how much of the public processes, flows and agents in SAMPLES=… an import takes over
+	@PYTHONPATH=. $(PY) -m bench.procedures.imports $(SAMPLES)
 
 .PHONY: bench-hosted-prices
 bench-hosted-prices: .venv/.synced ## what travel costs in context with hosted models, against the compiled model's price

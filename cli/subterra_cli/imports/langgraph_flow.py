@@ -18,6 +18,7 @@ import yaml
 
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_cli.errors import CommandError
+from subterra_cli.imports.gap_count import find_gaps
 from subterra_core.procedure.lint.gaps import GAP
 
 START, END = "__start__", "__end__"
@@ -175,17 +176,6 @@ def _unused(preferred: str, taken: Iterable[str]) -> str:
     used = {name for node_id in taken for name in (node_id, f"{node_id}_answer")}
     candidates = (preferred, *(f"{preferred}_{number}" for number in range(2, len(used) + 3)))
     return next(name for name in candidates if name not in used and f"{name}_answer" not in used)
-
-
-def find_gaps(document: Any, field: str = "") -> list[str]:
-    """Field paths of all texts that begin with ``GAP:``."""
-    if isinstance(document, str):
-        return [field] if document.startswith(GAP) else []
-    if isinstance(document, dict):
-        return [path for key, value in document.items() for path in find_gaps(value, f"{field}.{key}" if field else key)]
-    if isinstance(document, list):
-        return [path for index, value in enumerate(document) for path in find_gaps(value, f"{field}[{index}]")]
-    return []
 
 
 def to_yaml(procedure: dict[str, Any], target: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.procedure import ROLE_SPELLINGS, Outcome
-from subterra_cli.imports.langgraph_flow import find_gaps
+from subterra_cli.imports.gap_count import find_gaps
 from subterra_cli.imports.mermaid_text import Arrow, Box, Flowchart, MermaidError
 from subterra_core.procedure.lint.gaps import GAP
 

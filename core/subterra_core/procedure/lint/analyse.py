@@ -1,7 +1,7 @@
 """Lint of a procedure: all findings at once, each with its location and fix, and the counts. Pure.
 
 The work is bounded by the procedure's size and by `EFFORT`, never by time, so the command line and the operator always agree.
-`bench/paths` measures the worst cases.
+`bench/procedures/paths.py` measures the worst cases.
 """
 
 from itertools import islice

@@ -9,7 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from subterra_cli.files.lint_report import load_spec
-from subterra_cli.imports.langgraph_flow import find_gaps, load_flow, to_procedure
+from subterra_cli.imports.gap_count import find_gaps
+from subterra_cli.imports.langgraph_flow import load_flow, to_procedure
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
 

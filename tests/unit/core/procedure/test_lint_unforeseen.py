@@ -171,3 +171,31 @@ def test_a_gap_in_what_only_teachers_read_is_a_warning_because_procedures_that_s
     fields = [finding.field for finding in analysis.warnings if "a gap left by the import" in finding.problem]
     assert fields == ["spec.otherwise.afterEnd[0]", "spec.knowledge[0].text", "spec.personas[0].description"]
     assert analysis.errors == ()
+
+
+def test_a_gap_in_a_call_or_at_the_beginning_of_a_variable_is_an_error_because_imports_write_it_there() -> None:
+    look_up = {"id": "look_up", "role": "tool", "tool": "find", "arguments": [{"name": "order", "value": "GAP: which order"}]}
+    spec = procedure(
+        agent("hello", "look_up"),
+        look_up | {"decidedBy": "fact", "fact": "state", "next": [{"to": "bye", "values": ["GAP: what it returns"]}, {"to": "sorry"}]},
+        end(),
+        end("sorry"),
+        tools=[{"name": "find", "description": "GAP: what it does", "parameters": [{"name": "order"}], "results": ["state"]}],
+        variables=[
+            {"name": "state", "visibility": "result", "description": "GAP: what it means", "values": ["GAP: what it returns", "no"]}
+        ],
+    )
+    fields = [finding.field for finding in analyse(spec).errors if "a gap left by the import" in finding.problem]
+    assert fields == [
+        "spec.tools[0].description",
+        "spec.nodes[1].arguments[0].value",
+        "spec.variables[0].description",
+        "spec.variables[0].values[0]",
+    ]
+
+
+def test_the_word_within_a_variables_description_is_a_warning() -> None:
+    spec = procedure(agent("hello", "bye"), end(), variables=[{"name": "x", "values": ["a"], "description": "Ask about GAP: it."}])
+    analysis = analyse(spec)
+    assert "spec.variables[0].description" in [finding.field for finding in analysis.warnings]
+    assert analysis.errors == ()

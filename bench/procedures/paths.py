@@ -4,23 +4,31 @@
 import sys
 import time
 
-from subterra_core.procedure.lint.analyse import analyse
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
+from subterra_core.procedure.lint.analyse import analyse
 
 SIZES = (10, 30, 100, 300, 500, 1000)
 
 
 def chain(size: int) -> list[Node]:
     """Questions in sequence that may each be repeated; the customer may leave at each."""
-    nodes = [Node(id="done", role="agent", prompt="Say it is done.", outcome="success"),
-             Node(id="left", role="agent", prompt="Say goodbye.", outcome="abandonment")]
+    nodes = [
+        Node(id="done", role="agent", prompt="Say it is done.", outcome="success"),
+        Node(id="left", role="agent", prompt="Say goodbye.", outcome="abandonment"),
+    ]
     for number in reversed(range((size - 2) // 4)):
         after = f"ask{number + 1}" if number + 1 < (size - 2) // 4 else "done"
         nodes += [
             Node(id=f"ask{number}", role="agent", prompt="Ask.", next=(Edge(to=f"say{number}"),)),
-            Node(id=f"say{number}", role="user", next=(
-                Edge(to=f"repeat{number}", when="Answers."), Edge(to=f"ask{number}", when="Does not understand."),
-                Edge(to="left", when="Leaves."))),
+            Node(
+                id=f"say{number}",
+                role="user",
+                next=(
+                    Edge(to=f"repeat{number}", when="Answers."),
+                    Edge(to=f"ask{number}", when="Does not understand."),
+                    Edge(to="left", when="Leaves."),
+                ),
+            ),
             Node(id=f"repeat{number}", role="agent", prompt="Repeat.", next=(Edge(to=f"nod{number}"),)),
             Node(id=f"nod{number}", role="user", next=(Edge(to=after),)),
         ]
@@ -48,7 +56,8 @@ def measure(shape: str, size: int) -> str:
     began = time.process_time()
     analysis = analyse(spec)
     seconds = time.process_time() - began
-    return f"| {shape} | {len(nodes)} | {seconds:.2f} | {analysis.path_count} | {analysis.min_turns} to {analysis.max_turns or 'more'} |"
+    turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'}"
+    return f"| {shape} | {len(nodes)} | {seconds:.2f} | {analysis.path_count} | {turns} |"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What is measured of procedures, without a model."""

@@ -1,0 +1,1 @@
+"""Converts BPMN 2.0 processes to procedures."""

@@ -1,0 +1,1 @@
+"""Converts Dialogflow CX agents to procedures."""

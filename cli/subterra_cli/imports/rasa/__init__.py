@@ -1,0 +1,1 @@
+"""Converts Rasa CALM flows to procedures."""

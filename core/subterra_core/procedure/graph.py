@@ -97,8 +97,9 @@ class Graph:
         """The step after taking `edge`."""
         node, to = self.nodes[step.node], edge.to
         visits = (step.visits if self.loop[to] == self.loop[step.node] else 0) + (1 << self._shift[to])
-        left = tuple(sorted({*step.left, to})) if self.leaves(step.node, to) else step.left
-        return Step(to, visits, self._decisions(step, node, to), self._facts(step, node, edge), left)
+        left = tuple(sorted({*step.left, to})) if self._leaving and self.leaves(step.node, to) else step.left
+        facts = self._facts(step, node, edge) if self._facts_ahead[to] else ()
+        return Step(to, visits, self._decisions(step, node, to), facts, left)
 
     def paths(self) -> Iterator[Path]:
         """All paths, depth-first in the order of the edges."""
@@ -163,6 +164,8 @@ class Graph:
 
     def _decisions(self, step: Step, node: Node, to: str) -> tuple[Hop, ...]:
         needed, known = self._hubs_ahead[to], step.decisions
+        if not needed:
+            return ()
         if needed is not self._hubs_ahead[step.node]:
             known = tuple(item for item in known if item[0] in needed)
         if len(node.next) > 1 and node.id in needed and not self.leaves(node.id, to):
@@ -172,9 +175,8 @@ class Graph:
         return known
 
     def _facts(self, step: Step, node: Node, edge: Edge) -> tuple[tuple[str, frozenset[str]], ...]:
+        """Values that the facts ahead of `edge` can still have."""
         needed = self._facts_ahead[edge.to]
-        if not needed:
-            return ()
         known = dict(step.facts)
         if node.fact is not None and not self.leaves(node.id, edge.to):
             known[node.fact] &= self.values_for(node, edge)

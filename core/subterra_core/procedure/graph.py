@@ -60,7 +60,7 @@ class Graph:
         members = [sorted(condensed.nodes[loop]["members"]) for loop in self.loops]
         self._shift = {node: _BITS * index for nodes in members for index, node in enumerate(nodes)}
         self._hubs_ahead, self._facts_ahead = self._lookahead(condensed)
-        self._edge_work = {node.id: self._work_of_edges(node) for node in spec.nodes}
+        self._work = {node.id: (1 + self._work_of_edges(node), len(node.next)) for node in spec.nodes}
 
     def begin(self, values: Mapping[str, str] | None = None) -> Step:
         """First step of a walk. With a scenario's `values`, facts decide; without, every value is still possible."""
@@ -143,7 +143,8 @@ class Graph:
 
     def work(self, step: Step) -> int:
         """How much there is to look at to go on from `step`: 1, and for each edge its guards, its fact and what is remembered."""
-        return 1 + self._edge_work[step.node] + len(self.nodes[step.node].next) * (len(step.decisions) + len(step.facts)) // 32
+        fixed, edges = self._work[step.node]
+        return fixed + edges * (len(step.decisions) + len(step.facts)) // 32
 
     def _within_bounds(self, step: Step, edge: Edge) -> bool:
         if self.loop[edge.to] != self.loop[step.node]:

@@ -1,13 +1,13 @@
 """Worlds in which a rule may promote what it should not, or keep out what it should promote."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from bench.gate.population import MEANS, World, draw, shifted
-from bench.gate.rules import RULES
+from bench.gate.rules import RULES, Rule
 from bench.gate.runs import CONFORMANCE, MARGIN, Played, play
 
 from subterra_api.v1alpha1.compilerun import GatePolicy
@@ -49,15 +49,15 @@ class Row:
         return [self.evaluate(rng, attempt=k) for k in range(1, self.tries + 1)] if self.tries > 1 else [self.evaluate(rng)]
 
 
-def promoted(row: Row, repeats: int) -> dict[str, float]:
-    """Share of candidates that each rule promotes."""
+def promoted(row: Row, repeats: int, rules: Mapping[str, Rule] = RULES) -> dict[str, float]:
+    """Share of candidates that the gate promotes, and each of `rules`; the candidates are the same for any rules."""
     rng = np.random.default_rng(80)
     counts: Counter[str] = Counter()
     for _ in range(repeats):
         drawn = row.drawn(rng)
         counts["gate"] += any(judge(each.scores, LENIENT, each.attempt).result == "Pass" for each in drawn)
-        counts.update(name for name, rule in RULES.items() if any(rule(each.played) for each in drawn))
-    return {name: counts[name] / repeats for name in ("gate", *RULES)}
+        counts.update(name for name, rule in rules.items() if any(rule(each.played) for each in drawn))
+    return {name: counts[name] / repeats for name in ("gate", *rules)}
 
 
 def _plain(rng: Rng, means: tuple[float, ...], n: int = 300, attempt: int = 1) -> Evaluation:

@@ -1,5 +1,7 @@
 """Four rules that others promote by, on the same scores, for comparison."""
 
+from collections.abc import Callable
+
 import numpy as np
 from bench.gate.population import MEANS
 from bench.gate.runs import Played
@@ -45,4 +47,5 @@ def mcnemar(played: Played) -> bool:
     return worse + better == 0 or float(stats.binom.sf(worse - 1, worse + better, 0.5)) > 0.05
 
 
-RULES = dict(zip(NAMES, (reward_up, two_sided, five_percent, mcnemar), strict=True))
+Rule = Callable[[Played], bool]
+RULES: dict[str, Rule] = dict(zip(NAMES, (reward_up, two_sided, five_percent, mcnemar), strict=True))

@@ -8,6 +8,8 @@ from subterra_core.procedure.template import variables_of
 
 def bounds_of(variable: Variable) -> dict[str, str]:
     """The name of the variable behind each of `min`, `max` and `after` that is set."""
+    if variable.min is None and variable.max is None and variable.after is None:
+        return {}  # most variables, and asked for with every value that is drawn
     fields = {"min": variable.min, "max": variable.max, "after": variable.after}
     return {field: variables_of(text)[0] for field, text in fields.items() if text is not None}
 

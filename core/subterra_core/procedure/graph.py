@@ -60,7 +60,7 @@ class Graph:
         members = [sorted(condensed.nodes[loop]["members"]) for loop in self.loops]
         self._shift = {node: _BITS * index for nodes in members for index, node in enumerate(nodes)}
         self._hubs_ahead, self._facts_ahead = self._lookahead(condensed)
-        self._edge_work = {node.id: self._work_of_edges(node) for node in spec.nodes}
+        self._work = {node.id: (1 + self._work_of_edges(node), len(node.next)) for node in spec.nodes}
 
     def begin(self, values: Mapping[str, str] | None = None) -> Step:
         """First step of a walk. With a scenario's `values`, facts decide; without, every value is still possible."""
@@ -97,8 +97,9 @@ class Graph:
         """The step after taking `edge`."""
         node, to = self.nodes[step.node], edge.to
         visits = (step.visits if self.loop[to] == self.loop[step.node] else 0) + (1 << self._shift[to])
-        left = tuple(sorted({*step.left, to})) if self.leaves(step.node, to) else step.left
-        return Step(to, visits, self._decisions(step, node, to), self._facts(step, node, edge), left)
+        left = tuple(sorted({*step.left, to})) if self._leaving and self.leaves(step.node, to) else step.left
+        facts = self._facts(step, node, edge) if self._facts_ahead[to] else ()
+        return Step(to, visits, self._decisions(step, node, to), facts, left)
 
     def paths(self) -> Iterator[Path]:
         """All paths, depth-first in the order of the edges."""
@@ -142,7 +143,8 @@ class Graph:
 
     def work(self, step: Step) -> int:
         """How much there is to look at to go on from `step`: 1, and for each edge its guards, its fact and what is remembered."""
-        return 1 + self._edge_work[step.node] + len(self.nodes[step.node].next) * (len(step.decisions) + len(step.facts)) // 32
+        fixed, edges = self._work[step.node]
+        return fixed + edges * (len(step.decisions) + len(step.facts)) // 32
 
     def _within_bounds(self, step: Step, edge: Edge) -> bool:
         if self.loop[edge.to] != self.loop[step.node]:
@@ -163,6 +165,8 @@ class Graph:
 
     def _decisions(self, step: Step, node: Node, to: str) -> tuple[Hop, ...]:
         needed, known = self._hubs_ahead[to], step.decisions
+        if not needed:
+            return ()
         if needed is not self._hubs_ahead[step.node]:
             known = tuple(item for item in known if item[0] in needed)
         if len(node.next) > 1 and node.id in needed and not self.leaves(node.id, to):
@@ -172,9 +176,8 @@ class Graph:
         return known
 
     def _facts(self, step: Step, node: Node, edge: Edge) -> tuple[tuple[str, frozenset[str]], ...]:
+        """Values that the facts ahead of `edge` can still have."""
         needed = self._facts_ahead[edge.to]
-        if not needed:
-            return ()
         known = dict(step.facts)
         if node.fact is not None and not self.leaves(node.id, edge.to):
             known[node.fact] &= self.values_for(node, edge)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-
 from subterra_api.digest import procedure_digest
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.messages import RunIdentity, StageResult
@@ -16,13 +14,14 @@ from subterra_api.v1alpha1.scores import Interval, Proportion, SampleStats, Scor
 from subterra_operator.resources import Object
 from subterra_operator.specs.run_input import input_config_map
 from subterra_testkit.repository import ROOT
+from subterra_testkit.yaml_reader import read_yaml
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 CREATED = "2026-11-20T12:00:00Z"
 """`NOW` as Kubernetes writes it."""
 NAMESPACE = "demo"
-TRAVEL: Object = yaml.safe_load((ROOT / "examples/travel/procedure.yaml").read_text())
-TRAVEL_AGENT: Object = yaml.safe_load((ROOT / "examples/travel/agent.yaml").read_text())
+TRAVEL: Object = read_yaml((ROOT / "examples/travel/procedure.yaml").read_text())
+TRAVEL_AGENT: Object = read_yaml((ROOT / "examples/travel/agent.yaml").read_text())
 TRAVEL_SPEC = ProcedureSpec.model_validate(TRAVEL["spec"])
 TRAVEL_DIGEST = procedure_digest(TRAVEL_SPEC)
 

@@ -4,14 +4,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from subterra_api.digest import procedure_digest
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.messages import RunIdentity, RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_testkit.repository import EXAMPLES
+from subterra_testkit.yaml_reader import read_yaml
 
 PAID = {"name": "anthropic", "model": "claude-sonnet-4-6"}
 TRAVEL_1 = RunIdentity(name="travel-1", namespace="default", uid="uid-1", agent="travel")
@@ -20,7 +19,7 @@ TRAVEL_1 = RunIdentity(name="travel-1", namespace="default", uid="uid-1", agent=
 @cache
 def example(name: str) -> ProcedureSpec:
     """The procedure of an example."""
-    return ProcedureSpec.model_validate(yaml.safe_load((EXAMPLES / name / "procedure.yaml").read_text())["spec"])
+    return ProcedureSpec.model_validate(read_yaml((EXAMPLES / name / "procedure.yaml").read_text())["spec"])
 
 
 def travel() -> ProcedureSpec:

@@ -1,12 +1,16 @@
 """The train stage around the training itself."""
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_jobs.errors import InfrastructureError
 from subterra_jobs.stage.runner import StageOutcome, execute
+from subterra_jobs.stage.visible_gpus import require_gpus
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.train import main
 from subterra_jobs.train.exchange import OnProgress, TrainingTask
@@ -25,3 +29,11 @@ def test_a_model_knows_the_procedure_that_it_was_compiled_from(tmp_path: Path, m
     result = execute("train", main.work, run, port=0)
     kept = (ArtifactStore(run.store).local(result.path) / PROCEDURE_FILE).read_text()
     assert ProcedureSpec.model_validate_json(kept) == run.procedure
+
+
+def test_more_gpus_than_torch_sees_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")  # as in the image for GPUs
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    require_gpus(seen)
+    with pytest.raises(InfrastructureError, match=f"torch {re.escape(torch.__version__)} sees {seen}"):
+        require_gpus(seen + 1)

@@ -1,7 +1,6 @@
 """The generated CRDs."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +20,10 @@ def schemas(node: Any) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(crd.files()), ids=str)
-def test_the_files_are_what_the_models_say(path: Path) -> None:
-    assert (ROOT / path).read_text() == crd.files()[path], "run `make generate`"
-    assert len(crd.files()[path]) < 200_000
+def test_the_files_are_what_the_models_say() -> None:
+    files = crd.files()
+    assert [str(path) for path, text in files.items() if (ROOT / path).read_text() != text] == [], "run `make generate`"
+    assert max(map(len, files.values())) < 200_000
 
 
 @pytest.mark.parametrize("kind", CRDS)

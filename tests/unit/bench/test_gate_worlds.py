@@ -12,13 +12,13 @@ TOO_MANY = 6
 @pytest.mark.parametrize("row", [*leaks.WORSE, *other_worlds.WORSE], ids=lambda row: row.name)
 def test_a_worse_candidate_is_hardly_ever_promoted(row: Row) -> None:
     repeats = REPEATS // row.tries
-    assert promoted(row, repeats)["gate"] * repeats < TOO_MANY
+    assert promoted(row, repeats, {})["gate"] * repeats < TOO_MANY
 
 
 @pytest.mark.parametrize("name", ["equal", "equal, 110 of 300 untouched", "equal, attempt 5, n = 1,000", "97% fives, equal"])
 def test_a_candidate_as_good_is_mostly_promoted(name: str) -> None:
     [row] = [row for row in (*leaks.EQUAL, *other_worlds.EQUAL) if row.name == name]
-    assert promoted(row, REPEATS // 2)["gate"] >= 0.5
+    assert promoted(row, REPEATS // 2, {})["gate"] >= 0.5
 
 
 def test_rules_of_others_promote_worse_candidates_in_the_same_worlds() -> None:

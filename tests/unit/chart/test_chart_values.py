@@ -17,10 +17,11 @@ from subterra_cluster import binaries
 from subterra_cluster.config import default_cache
 from subterra_operator.settings import Settings
 from subterra_testkit.repository import ROOT
+from subterra_testkit.yaml_reader import read_documents, read_yaml
 
 CHART = ROOT / "charts/subterra"
 TEXT = (CHART / "values.yaml").read_text()
-DEFAULTS = yaml.safe_load(TEXT)
+DEFAULTS = read_yaml(TEXT)
 SCHEMA = schema(TEXT)
 LEAVES = [value.steps for value, _ in leaves(SCHEMA, DEFAULTS)]
 WRONG = {str: 123, bool: "yes", int: "four", list: {"a": 1}, dict: ["a"]}
@@ -129,10 +130,10 @@ def rendered(helm: Path, values: dict[str, Any], folder: Path, *command: str) ->
 def test_what_the_chart_takes_the_operator_reads(helm: Path, tmp_path: Path, values: dict[str, Any]) -> None:
     done = rendered(helm, values, tmp_path, "template", "123", "--namespace", "456")
     assert done.returncode == 0, done.stderr
-    objects = [obj for obj in yaml.safe_load_all(done.stdout) if obj]
+    objects = read_documents(done.stdout)
     assert all(isinstance(text, str) for obj in objects for text in names_in(obj))
     [settings] = [obj for obj in objects if obj["metadata"]["name"] == "123-settings"]
-    assert Settings.model_validate(yaml.safe_load(settings["data"]["settings.yaml"]))
+    assert Settings.model_validate(read_yaml(settings["data"]["settings.yaml"]))
 
 
 def names_in(node: Any) -> Iterator[Any]:

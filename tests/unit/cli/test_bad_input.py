@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from subterra_cli.main import app
@@ -134,7 +133,7 @@ def test_two_thousand_edges_are_examined_and_drawn(tmp_path: Path) -> None:
     nodes[-1] = end(ids[-1])
     spec = procedure(*nodes, start="n0").dump()
     assert sum(len(node["next"]) for node in spec["nodes"][:-1]) > 2_000
-    text = yaml.safe_dump({"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec": spec})
+    text = json.dumps({"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec": spec}, indent=1)
     file = tmp_path / "procedure.yaml"
     file.write_text(text)
     result = CliRunner().invoke(app, ["graph", str(file), "-o", "svg"])

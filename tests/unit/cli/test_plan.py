@@ -46,6 +46,17 @@ def agent(folder: Path, *, budget: dict[str, str] | None = None, evaluation: dic
     return str(file)
 
 
+def models(folder: Path) -> str:
+    """The agent of `examples/models` with few conversations and scenarios, as a file."""
+    made = yaml.safe_load(Path(MODELS).read_text())
+    template = made["spec"]["compile"]["template"]
+    template["generation"]["conversations"] = 40
+    template["evaluation"]["scenarios"] = 20
+    file = folder / "models.yaml"
+    file.write_text(yaml.safe_dump(made))
+    return str(file)
+
+
 def data(*arguments: str) -> dict[str, Any]:
     told = plan(*arguments, "-o", "json")
     assert told.exit_code == 0, told.output
@@ -258,7 +269,7 @@ print("LOADED", *sys.modules)
     assert not loaded & {"ray", "numpy", "scipy", "torch", "langgraph", "anthropic", "openai", "jinja2", "s3fs"}
 
 
-def test_the_training_part_names_memory_cards_and_the_store_and_a_misfit_is_only_a_warning() -> None:
+def test_the_training_part_names_memory_cards_and_the_store_and_a_misfit_is_only_a_warning(tmp_path: Path) -> None:
     lines = plan(PROCEDURE, MODELS).output.splitlines()
     place = next(index for index, line in enumerate(lines) if line.startswith("training: Qwen2.5-3B-Instruct, 3.09 billion"))
     assert lines[place + 1] == "up to 67 GB per GPU, 9.2 GB of host memory"
@@ -266,7 +277,7 @@ def test_the_training_part_names_memory_cards_and_the_store_and_a_misfit_is_only
     assert lines[place + 3] == "fits H100-80, A100-80, H200-141; does not fit L4-24, RTX-5090-32, A100-40"
     assert lines[place + 4].startswith("store: 93 GB (2 checkpoints of 43 GB, model of 6.2 GB)")
     assert lines[place + 5].startswith("warning: the training needs 93 GB on the store, whose claim has 20Gi")
-    assert not any("claim has" in line for line in plan(PROCEDURE, MODELS, "--store-size", "200Gi").output.splitlines())
+    assert not any("claim has" in line for line in plan(PROCEDURE, models(tmp_path), "--store-size", "200Gi").output.splitlines())
 
 
 def test_on_cpus_the_training_part_counts_ranks_and_the_pod() -> None:
@@ -277,7 +288,7 @@ def test_on_cpus_the_training_part_counts_ranks_and_the_pod() -> None:
 
 
 def test_the_training_is_data_too(tmp_path: Path) -> None:
-    training = data(PROCEDURE, MODELS)["training"]
+    training = data(PROCEDURE, models(tmp_path))["training"]
     memory = training["bytesPerRank"]
     assert training["parameters"] == 3_085_938_688
     assert memory["weights"] + memory["gradients"] + memory["optimizer"] == 18 * training["parameters"]

@@ -5,7 +5,7 @@ Every template is either for training or held out, so that an evaluation can spe
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -166,6 +166,7 @@ class Phrasebook(_Entry):
                     yield f"{name}: {text!r} needs {wanted}"
 
 
+@lru_cache(maxsize=16_384)  # every line is searched for the same few hundred phrases
 def normal_form(text: str) -> str:
     """`text` without case and punctuation: two templates with one normal form are one sentence. Marks alone stay."""
     return " ".join(_WORD.findall(text.casefold().replace("'", ""))) or text.strip()

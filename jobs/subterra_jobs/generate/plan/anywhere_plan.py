@@ -58,6 +58,8 @@ class AnywherePlan:
 
 def leaving_to_hold_out(graph: Graph, specs: Sequence[Planned]) -> set[str]:
     """For each anywhere edge that is only trained on, a scenario that takes it and that training can do without."""
+    if not graph.anywhere:
+        return set()
     trained = Counter(ngram for spec in specs if not spec.held_out for ngram in _needed(graph, spec.path))
     by_scenario: defaultdict[str, list[Planned]] = defaultdict(list)
     for spec in specs:
@@ -82,7 +84,7 @@ def _needed(graph: Graph, path: Path) -> list[NodeNgram]:
 
 def has_leaving(graph: Graph, ngram: NodeNgram) -> bool:
     """Whether an n-gram has a way along an anywhere edge."""
-    return any(graph.leaves(*hop) for hop in _hops(ngram))
+    return bool(graph.anywhere) and any(graph.leaves(*hop) for hop in _hops(ngram))
 
 
 def without_leaving_pairs(graph: Graph, ngrams: Iterable[NodeNgram]) -> Collection[NodeNgram]:

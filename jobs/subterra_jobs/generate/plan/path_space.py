@@ -7,9 +7,10 @@ conversation can take, and lets a path through an n-gram be drawn directly, with
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from subterra_api.v1alpha1.procedure import Edge
 from subterra_core.procedure.anywhere import anywhere_shares
@@ -24,10 +25,11 @@ _TURNS = 5
 """Turns of the customer in a conversation, about: over these the share of an anywhere edge is spread."""
 
 
-def ngrams_of(path: Path) -> Iterator[NodeNgram]:
+@lru_cache(maxsize=4096)  # a plan counts the same paths again and again
+def ngrams_of(path: Path) -> tuple[NodeNgram, ...]:
     """All n-grams of a path, repeated as often as they occur."""
-    for length in (1, 2, 3):
-        yield from zip(*(path[start:] for start in range(length)), strict=False)
+    nodes = [(node,) for node in path]
+    return (*nodes, *pairwise(path), *zip(path, path[1:], path[2:], strict=False))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import pty
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +50,9 @@ def rest_of(terminal: int) -> str:
 
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C, again if it was not noticed: Python misses a signal between showing a prompt and waiting for the answer."""
+    """Ctrl-C once the process waits for an answer, again if it was not noticed: Python misses a signal just before it waits."""
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] != "S":
+        time.sleep(0.01)
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

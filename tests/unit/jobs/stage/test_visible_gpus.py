@@ -1,4 +1,7 @@
-"""A pod that asked for GPUs does not begin without them."""
+"""A pod that asked for GPUs does not begin without them. Torch is a stand-in; `tests/engines/torch` asks the real one."""
+
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -6,15 +9,14 @@ from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.visible_gpus import require_gpus
 
-torch = pytest.importorskip("torch")
-
 
 @pytest.fixture
-def visible(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    return monkeypatch
+def torch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Torch on a node with four GPUs."""
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 4, init=lambda: None)
+    made = SimpleNamespace(__version__="2.13.0", version=SimpleNamespace(cuda="13.0"), cuda=cuda)
+    monkeypatch.setitem(sys.modules, "torch", made)
+    return made
 
 
 def too_old() -> None:
@@ -22,28 +24,28 @@ def too_old() -> None:
 
 
 @pytest.mark.parametrize("asked", [0, 1, 4])
-def test_a_pod_that_sees_its_gpus_begins(visible: pytest.MonkeyPatch, asked: int) -> None:
+def test_a_pod_that_sees_its_gpus_begins(torch: SimpleNamespace, asked: int) -> None:
     require_gpus(asked)
 
 
-def test_a_node_that_lacks_gpus_is_named_as_what_is_wrong_and_another_attempt_is_worth_it(visible: pytest.MonkeyPatch) -> None:
+def test_a_node_that_lacks_gpus_is_named_as_what_is_wrong_and_another_attempt_is_worth_it(torch: SimpleNamespace) -> None:
     with pytest.raises(
         InfrastructureError, match=r"asks for 8 GPUs, but torch .* sees 4; check that the node's driver supports CUDA 13"
     ):
         require_gpus(8)
 
 
-def test_a_driver_that_is_too_old_is_reported_in_cuda_s_own_words(visible: pytest.MonkeyPatch) -> None:
-    visible.setattr(torch.cuda, "is_available", lambda: False)
-    visible.setattr(torch.cuda, "init", too_old)
+def test_a_driver_that_is_too_old_is_reported_in_cuda_s_own_words(torch: SimpleNamespace) -> None:
+    torch.cuda.is_available = lambda: False
+    torch.cuda.init = too_old
     with pytest.raises(
         InfrastructureError, match=r"sees 0 \(The NVIDIA driver on your system is too old \(found version 12020\)\.\)"
     ):
         require_gpus(1)
 
 
-def test_an_image_for_cpus_is_the_settings_fault_and_another_attempt_is_not_made(visible: pytest.MonkeyPatch) -> None:
-    visible.setattr(torch.version, "cuda", None)
+def test_an_image_for_cpus_is_the_settings_fault_and_another_attempt_is_not_made(torch: SimpleNamespace) -> None:
+    torch.version.cuda = None
     with pytest.raises(InvalidInputError, match=r"this image is built for CPUs; set images\.jobsGpu in the chart's values"):
         require_gpus(1)
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import pytest
-import yaml
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph
@@ -19,6 +18,7 @@ from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.errors import InvalidInputError
 from subterra_testkit.procedures import agent, branch, end, procedure, shop, user
 from subterra_testkit.repository import EXAMPLES
+from subterra_testkit.yaml_reader import read_yaml
 
 NAMES = ("travel", "zoom", "insurance")
 BOOK = load_phrasebook()
@@ -37,7 +37,7 @@ Line = tuple[Turn, dict[str, str], ComposedLine]
 
 @cache
 def graph_of(name: str) -> Graph:
-    return Graph(ProcedureSpec.model_validate(yaml.safe_load((EXAMPLES / name / "procedure.yaml").read_text())["spec"]))
+    return Graph(ProcedureSpec.model_validate(read_yaml((EXAMPLES / name / "procedure.yaml").read_text())["spec"]))
 
 
 def turns_of(graph: Graph) -> list[Turn]:

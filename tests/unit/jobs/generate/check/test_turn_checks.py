@@ -171,7 +171,7 @@ def test_no_wording_of_the_examples_is_taken_for_untrue(name: str) -> None:
     graph = Graph(example(name))
     check = TurnChecker(graph)
     for planned in plan_conversations(
-        graph.spec, Generation(teacher=Provider(), conversations=1000, seeds=(42,), held_out_percent=10)
+        graph.spec, Generation(teacher=Provider(), conversations=400, seeds=(42,), held_out_percent=10)
     ):
         said = scripted.scripted_utterances(graph, planned.path, planned.values, random.Random(planned.id))
         faults = [check.turn(planned, position, said[:position], each.text) for position, each in enumerate(said)]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from subterra_api.v1alpha1.compilerun import CompileInputs, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.stage_pods import StagePod
 from subterra_core.training_fit import training_plan
 from subterra_core.training_fit.fit_verdict import changes_that_fit, fits
 from subterra_core.training_fit.gpu_cards import gpu_cards

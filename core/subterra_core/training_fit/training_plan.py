@@ -66,7 +66,9 @@ class TrainingPlan:
         card = self.card or gpu_cards()[-1]
         if not self.setup.on_gpu or fits(self.setup, card):
             return ()
-        return changes_that_fit(self.setup, card, gpu_cards())
+        found = changes_that_fit(self.setup, card, gpu_cards())
+        # With several nodes more ranks are more GPUs in each pod, or more pods: that is not for this to choose.
+        return tuple(change for change in found if self.nodes == 1 or change.setup.ranks == self.setup.ranks)
 
     @property
     def warnings(self) -> tuple[str, ...]:

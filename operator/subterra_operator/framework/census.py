@@ -162,6 +162,8 @@ class Census:
                 if place[0] not in OPTIONAL or error.code not in (403, 404):
                     raise
                 self._controller.cache.absent_kinds.add(place[0])
+            else:
+                self._controller.cache.absent_kinds.discard(place[0])
         return counts
 
     async def _count(self, place: Place) -> Count:

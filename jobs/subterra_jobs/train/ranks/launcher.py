@@ -49,8 +49,8 @@ _FIXED_VARIABLES = {
     "PYTHONUNBUFFERED": "1",
 }
 _ALONE_VARIABLES = {"GLOO_SOCKET_IFNAME": "lo"}
-JOIN_SECONDS = 1800
-"""How long the ranks of one pod wait for those of the others, whose images may have to be pulled."""
+JOIN_SECONDS = 86400
+"""How long the ranks of node 0 wait for those of other pods, which may wait for a node. The operator gives them up earlier."""
 LOG_TAIL = 2000
 """Characters of the log in an error message, which has to fit into a termination message."""
 _KILLED = re.compile(r"Signal 9 \(SIGKILL\)|exitcode *: *(-9|137)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from subterra_api.job_contract.messages import LOST_CONTACT
 from subterra_operator.decide.run.disruption import disruption_of
 from subterra_operator.labels import labels_of
 from subterra_operator.resources import Object, is_deleting
@@ -30,14 +31,14 @@ def _controlled_by(job: Observed, uid: str) -> bool:
 
 
 def telling_pod(pods: Sequence[Observed]) -> Observed | None:
-    """The pod whose state is that of all: the first that failed, else one that has not started, else the first.
+    """The pod whose state is that of all: the first that failed, else one that has not started, else that of node 0.
 
-    Of failures a disruption comes first: the others then lost contact with that pod.
+    Of failures a disruption comes first, and a pod that lost contact with another last.
     """
     current = _newest_by_index(pods)
     failed = [pod for pod in current if _failed(pod)]
     if failed:
-        return min(failed, key=lambda pod: (disruption_of(pod) is None, _finished_at(pod)))
+        return min(failed, key=_order_of_causes)
     pending = (pod for pod in current if pod.get("status", {}).get("phase", "Pending") == "Pending")
     return next(pending, current[0] if current else None)
 
@@ -53,8 +54,9 @@ def _failed(pod: Observed) -> bool:
     return not is_deleting(pod) and (pod.get("status", {}).get("phase") == "Failed" or _main_ended(pod).get("exitCode", 0) != 0)
 
 
-def _finished_at(pod: Observed) -> str:
-    return str(_main_ended(pod).get("finishedAt") or "")
+def _order_of_causes(pod: Observed) -> tuple[bool, bool, str]:
+    ended = _main_ended(pod)
+    return disruption_of(pod) is None, LOST_CONTACT in ended.get("message", ""), str(ended.get("finishedAt") or "")
 
 
 def _main_ended(pod: Observed) -> Object:

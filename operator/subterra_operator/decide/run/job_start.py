@@ -36,7 +36,7 @@ class JobStart:
         """Why the pod does not run, or whom a suspended Job waits for."""
         if self.suspended:
             return self._waiting()
-        if self.pod is not None and not (self.job["kind"] == "JobSet" and self._never_had_pod):
+        if self.pod is not None and not self._lacks_pods:
             return pod_trouble(self.pod, self.events, self.place, self.now)
         return job_without_pod(self.job, self.events, self.place) if self._never_had_pod else None
 
@@ -47,8 +47,8 @@ class JobStart:
 
     @property
     def pending(self) -> bool:
-        """Whether the pod does not exist or has not started its main container."""
-        if self.pod is None:
+        """Whether the pod, or another one of a JobSet, does not exist or has not started its main container."""
+        if self.pod is None or self._lacks_pods:
             return not self._ending
         phase: str = self.pod.get("status", {}).get("phase", "Pending")
         return phase == "Pending"
@@ -91,6 +91,11 @@ class JobStart:
     @property
     def _ending(self) -> bool:
         return any(true_condition(self.job, kind) for kind in _ENDINGS)
+
+    @property
+    def _lacks_pods(self) -> bool:
+        """Whether a JobSet does not have all of its pods yet."""
+        return self.job["kind"] == "JobSet" and self._never_had_pod
 
     @property
     def _never_had_pod(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.unit.operator import test_decide_run as runs
 
+from subterra_api.job_contract.messages import LOST_CONTACT
 from subterra_operator.decide.decision import Decision
 from subterra_operator.labels import FAILURE_REASON, NODES_LABEL, SUSPENDED_BY_OPERATOR
 from subterra_operator.resources import Key, Object
@@ -72,11 +73,11 @@ def test_a_completed_jobset_whose_pods_are_gone_has_its_result_read_back_by_one_
     assert runs.created(decide(run, of)) == [f"{NAME}-attach"]
 
 
-def test_the_pod_that_failed_first_says_why_and_all_start_again_as_the_next_attempt() -> None:
+def test_the_pod_that_failed_by_itself_says_why_and_all_start_again_as_the_next_attempt() -> None:
     run = training()
     of = gang(run, {"type": "Failed", "status": "True", "reason": "FailedJobs", "message": "jobset failed"}, active=0, failed=2)
-    first = make.ended(14, "a rank was killed (exit code 137)") | {"finishedAt": "2026-11-20T12:00:10Z"}
-    second = make.ended(14, "the ranks lost contact") | {"finishedAt": "2026-11-20T12:00:11Z"}
+    first = make.ended(14, "a rank was killed (exit code 137)") | {"finishedAt": "2026-11-20T12:00:11Z"}
+    second = make.ended(14, f"{LOST_CONTACT}: mostly one was killed") | {"finishedAt": "2026-11-20T12:00:10Z"}
     decision = decide(run, of, pod(of[1], 0, terminated=second), pod(of[1], 1, terminated=first))
     stage = runs.stage(decision, "train")
     assert (stage["state"], stage["reason"]) == ("Pending", "Infrastructure")
@@ -88,7 +89,7 @@ def test_the_pod_that_failed_first_says_why_and_all_start_again_as_the_next_atte
 def test_a_drained_node_is_a_disruption_although_the_others_failed_before_it() -> None:
     run = training()
     of = gang(run, failed=2)
-    lost = pod(of[1], 0, terminated=make.ended(14, "the ranks lost contact"))
+    lost = pod(of[1], 0, terminated=make.ended(14, LOST_CONTACT))
     drained = pod(of[1], 1, terminated=make.ended(143) | {"finishedAt": "2026-11-20T12:00:30Z"})
     drained["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]
     stage = runs.stage(decide(run, of, lost, drained), "train")
@@ -129,6 +130,8 @@ def test_a_pod_that_a_quota_refuses_is_told_by_the_event_of_the_jobsets_job() ->
     words = "exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1"
     events = {key: (Warned("FailedCreate", f'Error creating: pods "x" is forbidden: {words}'),)}
     assert condition(decide(run, of, pod(of[1], 0), events=events), "Reconciling") == ("True", "QuotaExceeded")
+    late = decide(run, of, pod(of[1], 0), events=events, later=6 * 3600)
+    assert condition(late, "Stalled") == ("True", "SchedulingDeadlineExceeded"), "although node 0 runs"
 
 
 def test_a_jobset_whose_controller_does_not_run_is_told() -> None:

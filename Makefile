@@ -38,14 +38,16 @@ test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watch
 
 .PHONY: test-exhaustive
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server, promtool and Prometheus
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server, promtool, Prometheus, JobSet's CRD
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints, TypeAdapter
 
 from subterra_api.v1alpha1.base import ApiModel, Labels, Money
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
-from subterra_api.v1alpha1.compilerun import StagePod
 from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements, Toleration, amount
+from subterra_api.v1alpha1.stage_pods import StagePod, TrainingPod
 from subterra_core.pricing import format_usd
 
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -78,8 +78,13 @@ def gpu_count(resources: ResourceRequirements) -> int:
 
 
 def default_ranks(pod: StagePod) -> int:
-    """Ranks of a training: what the pod says, else one for each GPU, else one."""
+    """Ranks of a training in each pod: what the pod says, else one for each GPU, else one."""
     return pod.ranks or max(1, gpu_count(pod.resources))
+
+
+def node_count(pod: StagePod) -> int:
+    """Pods that work on the stage together."""
+    return pod.nodes if isinstance(pod, TrainingPod) else 1
 
 
 def wants_gpu(resources: ResourceRequirements) -> bool:

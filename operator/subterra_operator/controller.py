@@ -214,7 +214,9 @@ class Controller:
     async def _cache_is_stale(self, run: Key) -> bool:
         """A live check before a Job is created: whether the API server has Jobs or pods of the run that the cache lacks."""
         changes = 0
-        for kind in ("Job", "Pod"):
+        for kind in ("Job", "JobSet", "Pod"):
+            if kind in self.cache.absent_kinds:
+                continue
             objects, _ = await self.api.list(KINDS[kind], run.namespace, f"{RUN_LABEL}={run.name}")
             changes += sum(self.cache.upsert(obj) for obj in objects)
         return changes > 0
@@ -235,7 +237,7 @@ def _wishes(subject: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _creates_job(decision: Decision) -> bool:
-    return any(write.verb == "create" and write.key.kind == "Job" for write in decision.writes)
+    return any(write.verb == "create" and write.key.kind in ("Job", "JobSet") for write in decision.writes)
 
 
 def _describe(changes: Sequence[str], status: Mapping[str, Any]) -> str:

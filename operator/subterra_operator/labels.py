@@ -16,6 +16,8 @@ RUN_LABEL = f"{GROUP}/run"
 STAGE_LABEL = f"{GROUP}/stage"
 VERSION_LABEL = f"{GROUP}/version"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
+NODES_LABEL = f"{GROUP}/nodes"
+"""On a JobSet, its Job and its pods: the number of pods that train together and reach each other."""
 ATTACH_LABEL = f"{GROUP}/attach"
 """On a Job: "true" when it only reads back the result of a finished attempt."""
 

@@ -1,7 +1,7 @@
 """The kinds of objects that the operator handles: their API paths, and which fields of each the cache keeps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from subterra_api.v1alpha1 import GROUP, VERSION
@@ -87,6 +87,7 @@ KINDS = {
         Kind("CompileRun", GROUP, VERSION, "compileruns", ("spec", "status"), ours=True),
         Kind("CompiledAgent", GROUP, VERSION, "compiledagents", ("spec", "status"), ours=True),
         Kind("Job", "batch", "v1", "jobs", ("spec.suspend", "status")),
+        Kind("JobSet", "jobset.x-k8s.io", "v1alpha2", "jobsets", ("spec.suspend", "status")),
         Kind("Pod", "", "v1", "pods", _POD_PATHS),
         Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "spec.selector", "spec.template", "status")),
         Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
@@ -95,9 +96,12 @@ KINDS = {
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
         Kind("Lease", "coordination.k8s.io", "v1", "leases"),
         Kind("Event", "events.k8s.io", "v1", "events"),
+        Kind("Workload", "kueue.x-k8s.io", "v1beta2", "workloads", ours=True),
     )
 }
-WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "Pod", "Deployment", "Service", "ConfigMap")
+WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "JobSet", "Pod", "Deployment", "Service", "ConfigMap")
+OPTIONAL = ("JobSet",)
+"""Watched kinds that a cluster may lack."""
 RECONCILED = ("Procedure", "CompileRun", "CompiledAgent")
 
 
@@ -114,6 +118,11 @@ def _copy(source: Any, target: Object, path: list[str]) -> None:
         source, target = source.get(part) or {}, target.setdefault(part, {})
     if source.get(path[-1]) is not None:
         target[path[-1]] = source[path[-1]]
+
+
+def kind_of(obj: Mapping[str, Any]) -> Kind:
+    """The kind of an object, in the version that the object names."""
+    return replace(KINDS[obj["kind"]], version=obj["apiVersion"].rpartition("/")[2])
 
 
 def key_of(obj: Mapping[str, Any]) -> Key:

@@ -26,6 +26,21 @@ Events = Mapping[Key, tuple[Warned, ...]]
 
 
 @dataclass(frozen=True)
+class QueuedWorkload:
+    """What Kueue says about a Job or JobSet with a queue."""
+
+    installed: bool = True
+    """Whether the cluster has Kueue."""
+    name: str = ""
+    """Name of the Workload that stands for it in the queue; empty before Kueue has made one."""
+    api_version: str = ""
+    active: bool = True
+    """Whether Kueue may admit it."""
+    words: str = ""
+    """Why it is not admitted, in Kueue's words."""
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Why the API server refused a write of the decision before this one, and what to do about it."""
 
@@ -53,11 +68,18 @@ class RunSnapshot:
     procedure: Observed | None = None
     input: Observed | None = None
     jobs: tuple[Observed, ...] = ()
+    """Jobs and JobSets."""
     pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
     events: Events = field(default_factory=dict)
+    workloads: Mapping[str, QueuedWorkload] = field(default_factory=dict)
+    """By UID of the Job; only of Jobs about which a decision asked."""
     refusal: Refusal | None = None
     """Set when the API server has just refused a write: only the status is wanted then, as if nothing had been written."""
+    members: tuple[Observed, ...] = ()
+    """The Jobs of the JobSets."""
+    job_sets: bool = True
+    """Whether the cluster has JobSets at all."""
 
     @property
     def subject(self) -> Observed:

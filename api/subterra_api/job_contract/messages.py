@@ -31,6 +31,8 @@ class ExitCode(IntEnum):
     INFRASTRUCTURE = 14
 
 
+LOST_CONTACT = "the ranks lost contact with each other"
+"""How the message of a training begins that another pod's end explains."""
 RETRIED = frozenset({ExitCode.PROVIDER_UNAVAILABLE, ExitCode.INFRASTRUCTURE})
 
 

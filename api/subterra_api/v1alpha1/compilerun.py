@@ -9,7 +9,6 @@ from subterra_api.v1alpha1.base import (
     ApiModel,
     Condition,
     Digest,
-    Labels,
     LocalReference,
     Money,
     SecretKeyReference,
@@ -18,9 +17,9 @@ from subterra_api.v1alpha1.base import (
 )
 from subterra_api.v1alpha1.judge_certificate import JudgeCertificate, Language
 from subterra_api.v1alpha1.judging import JudgingSettings
-from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, QueueName, ResourceRequirements, Toleration
-from subterra_api.v1alpha1.pod_template import PodTemplate
+from subterra_api.v1alpha1.pod_settings import QueueName
 from subterra_api.v1alpha1.scores import Scores, Verdict
+from subterra_api.v1alpha1.stage_pods import EvaluationPod, StagePod, TrainingPod
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
@@ -159,40 +158,6 @@ class CompileInputs(ApiModel):
         return self
 
 
-class StagePod(ApiModel):
-    """Placement and resources of a stage."""
-
-    resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits. Where there are none at all, those of the operator's settings."""
-    node_selector: Labels = {}
-    """Labels that a node must have, as in a PodSpec."""
-    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=20)] = ()
-    """Tolerations of the pods, as in a PodSpec."""
-    active_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
-    """Seconds, counted from when a node accepts the pod, after which the stage is stopped and the run fails with DeadlineExceeded.
-    Time in a queue or without a node does not count. Default: 6 hours, for train 48 hours."""
-    scheduling_deadline_seconds: Annotated[int, Field(ge=60, le=1209600)] | None = None
-    """Seconds, counted from the Job's start, within which the stage's main container must have started; else the Job is stopped and
-    the run fails with SchedulingDeadlineExceeded and the cause. Time in a queue does not count. Default: 6 hours."""
-    ranks: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Number of training processes: one per GPU, or on CPU one per core assigned to the pod. Default: the number of GPUs that
-    `resources` asks for, without GPUs 1."""
-    pool: PoolName | None = None
-    """Node pool from the operator's settings (`pools` of the chart): its labels and tolerations are added to the pod's own."""
-    shared_memory: Quantity | None = None
-    """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 512Mi, for generate 1Gi, with GPUs 8Gi."""
-    pod_template: PodTemplate = PodTemplate()
-    """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
-
-
-class EvaluationPod(StagePod):
-    """Placement and resources of the evaluation, whose `resources` are those of each vLLM server."""
-
-    models: Literal["Parallel", "Sequential"] = "Parallel"
-    """Parallel: each compared model has a vLLM server, and GPUs, of its own in the pod. Sequential, for pools with one GPU: one
-    server loads them one after another, with the same scores and verdict. Default: Parallel."""
-
-
 class GatePolicy(ApiModel):
     """Thresholds for promotion, applied to confidence bounds: not worse than the serving version, and above the floors."""
 
@@ -255,7 +220,7 @@ class ExecutionSettings(ApiModel):
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
     """Hard cap on provider spending within 30 days of all runs of the agent, or of this run alone if it has no agent."""
     queue_name: QueueName | None = None
-    """Kueue LocalQueue for the jobs; requires Kueue."""
+    """Kueue LocalQueue for the jobs of all stages; requires Kueue."""
     api_key_secret: SecretKeyReference | None = None
     """API key for the teacher's provider; required except for `scripted`."""
     api_key_secrets: ApiKeySecrets = ApiKeySecrets()
@@ -264,8 +229,8 @@ class ExecutionSettings(ApiModel):
     """Token for a base model on a hub that is private or gated."""
     generate: StagePod = StagePod()
     """The pod that writes the conversations."""
-    train: StagePod = StagePod()
-    """The pod that trains the model."""
+    train: TrainingPod = TrainingPod()
+    """The pod that trains the model, or the pods if it is trained on several nodes."""
     evaluate: EvaluationPod = EvaluationPod()
     """The pod that simulates and judges; the candidate's vLLM server runs next to it."""
     judging: JudgingSettings | None = None

@@ -118,6 +118,7 @@ PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-
 """Name of a node pool in the chart's values."""
 
 _NAMED = " || ".join([f"name in {list(RESOURCE_NAMES)}", "name.startsWith('hugepages-')", "name.contains('/')"])
+_QUEUE_RULE = (f"!has(self.queueName) || self.queueName.matches('{LABEL_VALUE}')", QUEUE_NAME)
 RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "Toleration": (
         ("(has(self.key) && self.key != '') || (has(self.operator) && self.operator == 'Exists')", TOLERATION_KEY),
@@ -133,6 +134,6 @@ RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
             REQUEST_ABOVE_LIMIT,
         ),
     ),
-    "ExecutionSettings": ((f"!has(self.queueName) || self.queueName.matches('{LABEL_VALUE}')", QUEUE_NAME),),
+    **dict.fromkeys(("ExecutionSettings", "StagePod", "TrainingPod", "EvaluationPod"), (_QUEUE_RULE,)),
 }
 """The same demands for the API server, by model: rule and message."""

@@ -47,6 +47,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch]
+# Trainings on several nodes. Also granted where the cluster has no JobSet.
+- apiGroups: [jobset.x-k8s.io]
+  resources: [jobsets]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -70,6 +74,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create, patch]
+# Kueue: what it says about a Job in a queue, and `spec.active` of its Workload, by which a suspended run leaves the queue.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list, patch]
 # What `kubectl describe` shows of a resource's life.
 - apiGroups: [events.k8s.io]
   resources: [events]

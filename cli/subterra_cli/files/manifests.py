@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
-from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec, ExecutionSettings, GatePolicy, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec, ExecutionSettings, GatePolicy
 from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_api.v1alpha1.stage_pods import TrainingPod
 from subterra_cli.errors import InvalidFileError
 from subterra_cli.files.lint_report import LintReport, check_document, object_name, read_documents, with_lines
 from subterra_cli.files.yaml_document import Document, DocumentError
@@ -43,7 +44,7 @@ class CompileRequest:
     inputs: CompileInputs
     references: int
     caps: tuple[SpendingCap, ...]
-    train: StagePod
+    train: TrainingPod
     """The pod that trains."""
     judging: JudgingSettings = CALL_BY_CALL
     gate: GatePolicy = field(default_factory=GatePolicy)

@@ -13,6 +13,7 @@ def lines(plan: TrainingPlan | str) -> Iterator[str]:
         return
     setup = plan.setup
     ranks = "1 rank" if setup.ranks == 1 else f"{setup.ranks} ranks"
+    ranks += f" on {plan.nodes} nodes" if plan.nodes > 1 else ""
     yield (
         f"training: {plan.model}, {_billions(setup.shape.parameters)} parameters, {setup.optimizer}, {setup.precision}, "
         f"ZeRO-{setup.zero_stage}, {ranks}, at most {setup.micro_batch} × {setup.max_length:,} tokens at a time"
@@ -28,7 +29,8 @@ def lines(plan: TrainingPlan | str) -> Iterator[str]:
 
 
 def _gpu_lines(plan: TrainingPlan) -> Iterator[str]:
-    yield f"up to {gigabytes(plan.memory.peak)} per GPU, {gigabytes(plan.host_bytes)} of host memory"
+    where = " in each pod" if plan.nodes > 1 else ""
+    yield f"up to {gigabytes(plan.memory.peak)} per GPU, {gigabytes(plan.host_bytes)} of host memory{where}"
     yield f"per GPU: {_parts(plan)}"
     fitting = [card.name for card, fits in plan.cards.items() if fits]
     others = [card.name for card, fits in plan.cards.items() if not fits]
@@ -36,7 +38,8 @@ def _gpu_lines(plan: TrainingPlan) -> Iterator[str]:
 
 
 def _cpu_lines(plan: TrainingPlan) -> Iterator[str]:
-    yield f"up to {gigabytes(plan.memory.peak)} per rank, {gigabytes(plan.host_bytes)} of memory in all, without a GPU"
+    where = "in each pod" if plan.nodes > 1 else "in all"
+    yield f"up to {gigabytes(plan.memory.peak)} per rank, {gigabytes(plan.host_bytes)} of memory {where}, without a GPU"
     yield f"per rank: {_parts(plan)}"
     if plan.setup.precision == "bfloat16":
         yield f"a processor without AMX or AVX512-BF16 trains in float32 and needs up to {gigabytes(plan.float32_peak)} per rank"

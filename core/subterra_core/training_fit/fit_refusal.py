@@ -1,6 +1,7 @@
 """Why a training cannot run with the GPUs that its pod asks for."""
 
-from subterra_api.v1alpha1.compilerun import CompileInputs, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.stage_pods import StagePod
 from subterra_core.node_pools import GPU_RESOURCE, Pools, default_ranks, gpu_count, pool_of
 from subterra_core.training_fit.gpu_cards import GpuCard, card_named, selected_card
 from subterra_core.training_fit.model_shape import UnknownShapeError, shape_of

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from subterra_api.job_contract.defaults import generation_of, training_of
-from subterra_api.v1alpha1.compilerun import CompileInputs, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.pod_settings import amount
-from subterra_core.node_pools import GPU_RESOURCE, default_ranks, gpu_count
+from subterra_api.v1alpha1.stage_pods import StagePod
+from subterra_core.node_pools import GPU_RESOURCE, default_ranks, gpu_count, node_count
 from subterra_core.training_fit.disk_need import DiskNeed, disk_need, optimizer_steps
 from subterra_core.training_fit.fit_verdict import USABLE_PERCENT, Change, changes_that_fit, fits
 from subterra_core.training_fit.gpu_cards import GpuCard, gpu_cards, selected_card
@@ -27,7 +28,7 @@ class TrainingPlan:
     model: str
     setup: TrainingSetup
     gpus: int
-    """GPUs that the pod asks for."""
+    """GPUs that each pod asks for."""
     card: GpuCard | None
     """The card that the pod's nodeSelector names."""
     memory_limit: str | None
@@ -35,6 +36,8 @@ class TrainingPlan:
     disk: DiskNeed
     store_size: str
     """Of the store's claim, as a quantity."""
+    nodes: int = 1
+    """Pods that share the ranks evenly."""
 
     @cached_property
     def memory(self) -> MemoryEstimate:
@@ -42,7 +45,7 @@ class TrainingPlan:
 
     @property
     def host_bytes(self) -> int:
-        return host_memory(self.setup)
+        return -(-host_memory(self.setup) // self.nodes)
 
     @property
     def float32_peak(self) -> int:
@@ -63,7 +66,9 @@ class TrainingPlan:
         card = self.card or gpu_cards()[-1]
         if not self.setup.on_gpu or fits(self.setup, card):
             return ()
-        return changes_that_fit(self.setup, card, gpu_cards())
+        found = changes_that_fit(self.setup, card, gpu_cards())
+        # With several nodes more ranks are more GPUs in each pod, or more pods: that is not for this to choose.
+        return tuple(change for change in found if self.nodes == 1 or change.setup.ranks == self.setup.ranks)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -84,7 +89,7 @@ class TrainingPlan:
         return f"does not fit {named}: {gigabytes(self.memory.peak)} needed, {usable}; {fix}"
 
     def _rank_warnings(self) -> Iterator[str]:
-        ranks = self.setup.ranks
+        ranks = self.setup.ranks // self.nodes
         if 0 < self.gpus < ranks:
             yield f"execution.train.ranks is {ranks}, but the pod asks for {self.gpus} {GPU_RESOURCE}; make them equal"
         elif self.gpus > ranks:
@@ -118,7 +123,7 @@ def plan_training(
         shape=shape,
         optimizer=training.optimizer,
         zero_stage=training.zero_stage,
-        ranks=default_ranks(pod),
+        ranks=default_ranks(pod) * node_count(pod),
         batch_size=training.batch_size,
         max_length=training.max_length,
         on_gpu=gpus > 0,
@@ -130,7 +135,7 @@ def plan_training(
     steps = optimizer_steps(trained, training.batch_size, training.epochs, training.max_steps)
     disk = disk_need(setup, -(-steps // training.checkpoint_steps))
     card, model = card or selected_card(pod.node_selector), inputs.base_model.uri.rpartition("/")[2]
-    return TrainingPlan(model, setup, gpus, card, _memory_limit(pod), disk, store_size)
+    return TrainingPlan(model, setup, gpus, card, _memory_limit(pod), disk, store_size, node_count(pod))
 
 
 def _memory_limit(pod: StagePod) -> str | None:

@@ -35,6 +35,7 @@ from subterra_api.job_contract.messages import Budget, Gate
 from subterra_api.v1alpha1.judging import JudgingSettings
 from subterra_core.pricing import TokenPrice, parse_prices
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.stage.pod_group import ALONE, PodGroup
 
 Value = TypeVar("Value")
 _URLS = TypeAdapter(tuple[str, ...])
@@ -73,8 +74,10 @@ class StageEnvironment:
     """Conversations in progress per arm of an evaluation; `None` for the stage's default."""
     workers: int | None = None
     """Processes that write scripted conversations; `None` for the stage's default."""
+    group: PodGroup = ALONE
+    """The pods that train together."""
     ranks: int | None = None
-    """Ranks of a training; `None` for those of the run's input."""
+    """Ranks of a training, of all pods; `None` for those of the run's input."""
     gpus: int = 0
     """GPUs that the pod asks for and a training must have."""
     models: Path = Path(MODELS_DIRECTORY)
@@ -105,6 +108,7 @@ class StageEnvironment:
             serving_args=_parse(variables, SERVING_ARGS_VARIABLE, _URLS.validate_json, "[]", 'JSON such as ["--seed=1"]'),
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            group=PodGroup.parse(variables),
             ranks=_parse(variables, RANKS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             gpus=_parse(variables, GPUS_VARIABLE, _positive, "", _COUNT_EXAMPLE) or 0,
             models=Path(variables.get(MODELS_VARIABLE) or MODELS_DIRECTORY),

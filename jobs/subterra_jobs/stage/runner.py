@@ -26,6 +26,7 @@ from subterra_core.training_fit.training_plan import gigabytes
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.cancellation import TERMINATED, exit_on_signals
 from subterra_jobs.stage.environment import StageEnvironment, termination_log
+from subterra_jobs.stage.pod_group import PodGroup
 from subterra_jobs.stage.progress import ProgressReporter
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import Lease, acquire, keep_renewed
@@ -66,15 +67,25 @@ class StageOutcome:
 Work = Callable[[StageContext], StageOutcome]
 
 
-def main(stage: Stage, work: Work) -> None:
-    """Entry point of a stage's module: writes the termination message and exits with the contract's code."""
+Assist = Callable[[StageContext], None]
+
+
+def main(stage: Stage, work: Work, assist: Assist | None = None) -> None:
+    """Entry point of a stage's module: writes the termination message and exits with the contract's code.
+
+    With ``assist`` several pods may work together: all but the first do that instead.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     arguments = _arguments(stage)
     code: int
     exit_on_signals()
     try:
-        result = execute(stage, work, _read_input(arguments.input), attach=arguments.attach)
-        message, code = termination_message(result), ExitCode.SUCCEEDED
+        run_input = _read_input(arguments.input)
+        if assist is not None and PodGroup.parse(os.environ).rank:
+            message = execute_part(stage, assist, run_input, StageEnvironment.parse(os.environ))
+        else:
+            message = termination_message(execute(stage, work, run_input, attach=arguments.attach))
+        code = ExitCode.SUCCEEDED
     except StageError as error:
         log.error("%s", error)
         message, code = str(error), error.code
@@ -133,6 +144,21 @@ def execute(
                 context = StageContext(run_input, environment, store, output, work_dir, progress, lease)
                 _publish(stage, work(context), context)
     return _result(stage, key, store, reused=lease is None)
+
+
+def execute_part(stage: Stage, assist: Assist, run_input: RunInput, environment: StageEnvironment) -> str:
+    """Works along with the first pod of a group, which holds the stage lease and publishes; returns the termination message."""
+    store, key, group = ArtifactStore(run_input.store), run_input.keys.of(stage), environment.group
+    path = artifact_path(stage, key)
+    if not group.wait_for_first(lambda: store.manifest(path) is not None):
+        return f"{path} is in the store, so there was nothing to do for node {group.rank}"
+    with tempfile.TemporaryDirectory(prefix=f"{stage}-") as scratch:
+        output, work_dir = Path(scratch, "output"), Path(scratch, "work")
+        output.mkdir()
+        work_dir.mkdir()
+        not_held = Lease(store, lease_path(key), 0, run_input.run.name, "")  # its check fails: this pod may publish nothing
+        assist(StageContext(run_input, environment, store, output, work_dir, ProgressReporter(stage), not_held))
+    return f"node {group.rank} of {group.count} has done its part; node 0 reports the result"
 
 
 @contextmanager

@@ -9,38 +9,28 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
 from subterra_core.procedure.tools import function_lines
 from subterra_jobs.dialogue.turn_limit import max_reply_tokens
+from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 from subterra_jobs.stage.visible_gpus import require_gpus
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.model.model_card import copy_license, write_card
 from subterra_jobs.train.model.portable_files import make_portable
 from subterra_jobs.train.source.base_model_source import base_model
-from subterra_jobs.train.training import train
+from subterra_jobs.train.training import train, train_along
 
 
 def work(context: StageContext) -> StageOutcome:
     """Trains into ``context.output``, resuming from the newest checkpoint of an attempt that was killed."""
     require_gpus(context.environment.gpus)
     run, progress = context.input, context.progress
-    checkpoints = _checkpoints(context)
 
     def report(step: int, planned: int, loss: float | None, held_out: float | None) -> None:
         losses = [f"loss {loss:.3f}"] if loss is not None else []
         losses += [f"held-out {held_out:.3f}"] if held_out is not None else []
         progress.update(step, planned, "steps", message=", ".join(losses) or progress.current.message)
 
-    task = TrainingTask(
-        dataset_dir=context.artifact("generate"),
-        output_dir=context.output,
-        checkpoint_dir=checkpoints,
-        base_model=base_model(run.base_model.uri, context),
-        system_prompt=run.procedure.system_prompt,
-        wordings=wordings(run.procedure),
-        tools=function_lines(run.procedure),
-        settings=run.training,
-        ranks=context.environment.ranks or run.ranks,
-    )
-    summary = train(task, report)
+    task = _task(context)
+    summary = train(task, report, context.environment.group)
     make_portable(context.output, max_reply_tokens(run.procedure))
     write_card(context.output, run, summary)
     copy_license(Path(task.base_model), context.output)
@@ -48,12 +38,38 @@ def work(context: StageContext) -> StageOutcome:
     (context.output / PROCEDURE_FILE).write_bytes(canonical(significant_fields(run.procedure)))
     loss = f"{summary.heldout_loss:.4f}" if summary.heldout_loss is not None else "unknown"
     message = f"{summary.steps:,} steps in {summary.precision}, best at {summary.best_step:,} with held-out loss {loss}"
-    return StageOutcome(message, obsolete=checkpoints)
+    return StageOutcome(message, obsolete=task.checkpoint_dir)
+
+
+def assist(context: StageContext) -> None:
+    """Trains along with the pod that does `work`, on another node."""
+    require_gpus(context.environment.gpus)
+    train_along(_task(context), context.environment.group)
+
+
+def _task(context: StageContext) -> TrainingTask:
+    run = context.input
+    return TrainingTask(
+        dataset_dir=context.artifact("generate"),
+        output_dir=context.output,
+        checkpoint_dir=_checkpoints(context),
+        base_model=base_model(run.base_model.uri, context),
+        system_prompt=run.procedure.system_prompt,
+        wordings=wordings(run.procedure),
+        tools=function_lines(run.procedure),
+        settings=run.training,
+        ranks=context.environment.ranks or run.ranks,
+    )
 
 
 def _checkpoints(context: StageContext) -> Path:
     """A directory on the store's volume, which outlives the pod; with object storage, checkpoints are lost with the pod."""
     if not context.store.is_local:
+        if not context.environment.group.alone:
+            raise InvalidInputError(
+                f"{context.environment.group.count} nodes train together, but the store {context.input.store} is no volume that "
+                "all of them mount, which their checkpoints need; set execution.train.nodes to 1"
+            )
         return context.work / "checkpoints"
     return Path(context.store.root, work_path(context.input.keys.model), "checkpoints")
 

@@ -169,7 +169,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Reports a training or held-out loss."""
         logs = kwargs.get("logs") or {}
-        if state.is_world_process_zero and ("loss" in logs or "eval_loss" in logs):
+        if state.is_local_process_zero and ("loss" in logs or "eval_loss" in logs):
             self._exchange.report((state.global_step, state.max_steps, logs.get("loss"), logs.get("eval_loss")))
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -177,7 +177,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         self._trainer.began = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Saves the state and ends, if `Exchange.request_stop` was called."""
+        """Saves the state and ends, if `Exchange.request_stop` was called in any pod."""
         if agreed(self._exchange.stop_requested()):
             self._trainer.stopping = control.should_save = control.should_training_stop = True
             control.should_evaluate = False  # the pod is about to be killed

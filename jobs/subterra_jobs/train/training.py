@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.stage.pod_group import ALONE, PodGroup
 from subterra_jobs.train.checkpoints.resumable import set_aside_unusable
 from subterra_jobs.train.exchange import HELD_OUT_FILE, TRAIN_FILE, OnProgress, TrainingTask
 from subterra_jobs.train.ranks.launcher import launch
@@ -28,8 +29,8 @@ class TrainingSummary:
     """Spent on checkpoints, of `seconds`."""
 
 
-def train(task: TrainingTask, on_progress: OnProgress) -> TrainingSummary:
-    """Fine-tunes the base model and leaves a model directory in ``task.output_dir``.
+def train(task: TrainingTask, on_progress: OnProgress, group: PodGroup = ALONE) -> TrainingSummary:
+    """Fine-tunes the base model and leaves a model directory in ``task.output_dir``. In a ``group`` this is the first pod.
 
     A training that was killed resumes from the newest checkpoint in ``task.checkpoint_dir``. Raises StageError.
     """
@@ -40,5 +41,11 @@ def train(task: TrainingTask, on_progress: OnProgress) -> TrainingSummary:
     task.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     set_aside_unusable(task.checkpoint_dir, task.ranks)
     with tempfile.TemporaryDirectory(prefix="train-") as work:
-        result = launch(task, Path(work), on_progress)
+        result = launch(task, Path(work), on_progress, group)
     return TrainingSummary(**result, seconds=round(time.monotonic() - started, 1))
+
+
+def train_along(task: TrainingTask, group: PodGroup) -> None:
+    """Runs the ranks of this pod, which is not the first of its group. Raises StageError."""
+    with tempfile.TemporaryDirectory(prefix="train-") as work:
+        launch(task, Path(work), lambda *_: None, group)

@@ -16,14 +16,15 @@ from subterra_operator.specs.vllm_container import RefusedArgumentError, check_a
 BUILD = "build images/jobs-gpu and set images.jobsGpu in the chart's values"
 
 
-def stage_problems(stage: Stage, spec: CompileRunSpec, settings: Settings) -> Iterator[str]:
-    """Problems of a stage's pod, each with the field and the fix."""
+def stage_problems(stage: Stage, spec: CompileRunSpec, settings: Settings, *, job_sets: bool = True) -> Iterator[str]:
+    """Problems of a stage's pod, each with the field and the fix. ``job_sets``: whether the cluster has JobSets."""
     yield from cap_problems(stage, spec.inputs, spec.execution, settings)
     pod, field = effective_pod(stage, spec.execution, settings), f"execution.{stage}"
     if problem := pool_problem(field, pod, settings.pools):
         yield problem
         return
     if stage == "train":
+        yield from _node_problems(spec.execution.train.nodes, settings, job_sets=job_sets)
         if wants_gpu(pod.resources) and settings.jobs_gpu_image is None:
             yield f"{field}.resources asks for a GPU, but the image {settings.jobs_image} trains on CPUs only; {BUILD}"
         if problem := training_problem(spec.inputs, pod, settings.pools):
@@ -32,6 +33,19 @@ def stage_problems(stage: Stage, spec: CompileRunSpec, settings: Settings) -> It
         yield from _refused_arguments(spec)
     if stage == "evaluate" and wants_gpu(pod.resources):
         yield from _serving_image(field, settings)
+
+
+def _node_problems(nodes: int, settings: Settings, *, job_sets: bool) -> Iterator[str]:
+    """Why several nodes cannot train together."""
+    if nodes == 1:
+        return
+    asked = f"execution.train.nodes is {nodes}, but"
+    if not job_sets:
+        found = "this cluster has no JobSets (jobsets.jobset.x-k8s.io), or does not let the operator see them"
+        yield f"{asked} {found}; install JobSet (https://jobset.sigs.k8s.io) and this chart's roles, or set nodes to 1"
+    if settings.store.access_mode == "ReadWriteOnce":
+        fix = "set store.accessMode to ReadWriteMany in the chart's values and make the claim again, or set nodes to 1"
+        yield f"{asked} only one node can mount the store's claim {settings.store.claim} (ReadWriteOnce); {fix}"
 
 
 def _refused_arguments(spec: CompileRunSpec) -> Iterator[str]:

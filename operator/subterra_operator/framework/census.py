@@ -16,7 +16,7 @@ from typing import NoReturn
 from subterra_operator.controller import Controller
 from subterra_operator.kube.api_client import ApiError, KubernetesApi
 from subterra_operator.kube.heartbeat import is_heartbeat
-from subterra_operator.resources import KINDS, WATCHED, Key, Version
+from subterra_operator.resources import KINDS, OPTIONAL, WATCHED, Key, Version
 
 log = logging.getLogger("subterra")
 
@@ -156,9 +156,21 @@ class Census:
         await self._sleep(HINT_SECONDS)
 
     async def _counts(self, kinds: Iterable[str]) -> dict[Place, Count]:
-        """Counts these kinds in all namespaces. Raises ApiError, StaleWatchError."""
-        places = [(kind, namespace) for kind in kinds for namespace in self._namespaces]
-        return {place: await self._count(place) for place in places}
+        """Counts these kinds in all namespaces. Raises ApiError, StaleWatchError.
+
+        A kind that the cluster lacks is left out. Once it is there, the watch that kopf never began ends this life.
+        """
+        counts = dict[Place, Count]()
+        for place in ((kind, namespace) for kind in kinds for namespace in self._namespaces):
+            try:
+                counts[place] = await self._count(place)
+            except ApiError as error:
+                if place[0] not in OPTIONAL or error.code not in (403, 404):
+                    raise
+                self._controller.cache.absent_kinds.add(place[0])
+            else:
+                self._controller.cache.absent_kinds.discard(place[0])
+        return counts
 
     async def _count(self, place: Place) -> Count:
         cache, (kind, namespace) = self._controller.cache, place

@@ -15,7 +15,7 @@ from kubernetes.aio.client.api_client import ApiClient
 
 from subterra_operator.kube.credentials import CredentialsError, load_configuration
 from subterra_operator.labels import MANAGER
-from subterra_operator.resources import KINDS, Key, Kind, Object, Version, key_of
+from subterra_operator.resources import KINDS, Key, Kind, Object, Version, key_of, kind_of
 
 LOGIN_SECONDS = 300.0
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
@@ -146,7 +146,7 @@ class KubernetesApi:
     async def patch(self, obj: Object, subresource: str = "") -> Object:
         """Merge patch. Raises ConflictError if it names a resourceVersion and the object has another."""
         key = key_of(obj)
-        path = KINDS[key.kind].path(key.namespace, key.name) + (f"/{subresource}" if subresource else "")
+        path = kind_of(obj).path(key.namespace, key.name) + (f"/{subresource}" if subresource else "")
         return await self._call("PATCH", path, obj, query={"fieldManager": MANAGER}, media="application/merge-patch+json")
 
     async def replace(self, obj: Object) -> Object:

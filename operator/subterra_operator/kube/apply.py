@@ -88,8 +88,7 @@ class Applier:
     async def _write(self, write: Write) -> bool:
         if write.verb == "patch":
             await self._check_guard(write.guard)
-            self._remember(await self._api.patch(write.object))
-            return True
+            return await self._patch(write)
         digest, watched = write.digest, write.key.kind in WATCHED
         if write.verb == "create" and not watched:
             return await self._create_unwatched(write)
@@ -102,6 +101,15 @@ class Applier:
             await self._create(write)
         else:
             self._remember(await self._api.apply(with_digest(write.object, digest)))
+        return True
+
+    async def _patch(self, write: Write) -> bool:
+        try:
+            self._remember(await self._api.patch(write.object))
+        except NotFoundError:
+            if write.key.kind in WATCHED:
+                raise
+            return False  # what no watch reports may be gone by now
         return True
 
     def _up_to_date(self, write: Write, digest: str) -> bool:

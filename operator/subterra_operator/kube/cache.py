@@ -12,7 +12,7 @@ from subterra_operator.kube.packed_objects import Packer
 from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
 from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
 from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, key_of, trim
-from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, RunSnapshot, Snapshot, Warned
+from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, QueuedWorkload, RunSnapshot, Snapshot, Warned
 from subterra_operator.specs.run_input import input_name
 
 TOMBSTONE_LIMIT = 2000
@@ -46,6 +46,10 @@ class ObjectCache:
         """What pods did that are gone, or whose exporter started again, by namespace, agent and version."""
         self.events: dict[str, dict[Key, tuple[Warned, ...]]] = defaultdict(dict)
         """Warnings by namespace and object."""
+        self.absent_kinds: set[str] = set()
+        """Kinds of `OPTIONAL` that the cluster lacks, or does not let us see."""
+        self.workloads: dict[str, dict[str, QueuedWorkload]] = defaultdict(dict)
+        """What Kueue says, by namespace and UID of the Job."""
 
     def upsert(self, obj: Mapping[str, Any]) -> bool:
         """Adds an object or replaces an older copy; returns whether the cache changed."""
@@ -77,6 +81,7 @@ class ObjectCache:
             return False
         self._drop(key)
         self.events.get(key.namespace, {}).pop(key, None)
+        self.workloads.get(key.namespace, {}).pop(uid, None)
         if key.kind == "Pod":
             self.progress.pop(key[1:], None)
             labels = labels_of(self._packer.unpack(key.kind, known.packed))
@@ -162,7 +167,7 @@ class ObjectCache:
         if kind == "Procedure":
             yield from sorted(self._index.get(("procedure", namespace, name), ()))
         labels = labels_of(obj)
-        if RUN_LABEL in labels and kind in ("Job", "Pod", "ConfigMap"):
+        if RUN_LABEL in labels and kind in ("Job", "JobSet", "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
         elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod"):
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
@@ -191,17 +196,22 @@ class ObjectCache:
         run = self.get(key)
         if run is None:
             return None
+        sets = self._children("JobSet", run)
+        members = [job for each in sets for job in self._children("Job", each)]
         jobs = self._children("Job", run)
-        pods = [pod for job in jobs for pod in self._children("Pod", job)]
+        pods = [pod for job in (*jobs, *members) for pod in self._children("Pod", job)]
         names = [(key.namespace, pod["metadata"]["name"]) for pod in pods]
         return RunSnapshot(
             run,
             procedure=self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"])),
             input=self._owned(Key("ConfigMap", key.namespace, input_name(key.name)), run),
-            jobs=tuple(jobs),
+            jobs=(*jobs, *sets),
+            members=tuple(members),
+            job_sets="JobSet" not in self.absent_kinds,
             pods=tuple(pods),
             progress={name[1]: self.progress[name] for name in names if name in self.progress},
             events=self.events.get(key.namespace, {}),
+            workloads=self.workloads.get(key.namespace, {}),
         )
 
     def agent_snapshot(self, key: Key) -> AgentSnapshot | None:

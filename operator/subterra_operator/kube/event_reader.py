@@ -1,4 +1,7 @@
-"""Reads the Events about objects whose status does not say what is wrong. On demand: a watch of all Events would be a flood."""
+"""Reads Events, and Workloads of Kueue, about objects whose status does not say what is wrong.
+
+On demand: a watch of all Events would be a flood.
+"""
 
 import logging
 import time
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from subterra_operator.kube.api_client import ApiError, KubernetesApi
 from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.workload_reader import read_workload
 from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import Warned
 
@@ -22,7 +26,7 @@ KEPT = 5
 
 
 class EventReader:
-    """Keeps the warnings that decisions ask for in the cache."""
+    """Keeps the warnings and Workloads that decisions ask for in the cache."""
 
     def __init__(self, api: KubernetesApi, cache: ObjectCache, clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._cache, self._clock = api, cache, clock
@@ -41,9 +45,17 @@ class EventReader:
             self._read_at[key] = now
             self._recent.append(now)
             try:
-                changed |= self._remember(key, await self._api.warnings(key))
+                changed |= await self._read(key)
             except ApiError as error:
                 log.warning("Events about %s: %s", key, error)
+        return changed
+
+    async def _read(self, key: Key) -> bool:
+        if key.kind != "Workload":
+            return self._remember(key, await self._api.warnings(key))
+        found, known = await read_workload(self._api, key), self._cache.workloads[key.namespace]
+        changed = known.get(key.name) != found
+        known[key.name] = found
         return changed
 
     def _is_flooded(self, now: float) -> bool:

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
-from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, STAGE_LABEL
+from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, NODES_LABEL, STAGE_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
 from subterra_operator.specs.pod import new_object
 
 NAMESPACE = "kubernetes.io/metadata.name"
+_TOGETHER: Object = {
+    "matchLabels": {MANAGED_BY: MANAGER},
+    "matchExpressions": [{"key": NODES_LABEL, "operator": "Exists"}],
+}
+"""Pods that train on several nodes: they reach each other at any port, since NCCL and gloo take free ones."""
+_TOGETHER_PEER: Object = {"podSelector": _TOGETHER}
 DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 
@@ -30,6 +36,7 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
         _policy(namespace, "subterra-serving", serving, [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {}}]}], None),
         _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *in_cluster]),
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub]),
+        _policy(namespace, "subterra-nodes", _TOGETHER, [{"from": [_TOGETHER_PEER]}], [{"to": [_TOGETHER_PEER]}]),
     ]
 
 

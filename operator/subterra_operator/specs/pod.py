@@ -72,11 +72,11 @@ def owner_reference(obj: Mapping[str, Any]) -> Object:
     }
 
 
-def truncate_name(name: str) -> str:
-    """``name``, or its beginning and a digest if it is too long for a label."""
-    if len(name) <= NAME_LIMIT:
+def truncate_name(name: str, limit: int = NAME_LIMIT) -> str:
+    """``name``, or its beginning and a digest if it is too long, by default for a label."""
+    if len(name) <= limit:
         return name
-    return f"{name[: NAME_LIMIT - 9].rstrip('-')}-{short(sha256(name))}"
+    return f"{name[: limit - 9].rstrip('-')}-{short(sha256(name))}"
 
 
 def env(values: Mapping[str, str]) -> list[Object]:

@@ -1,4 +1,4 @@
-"""The Job of one attempt at one stage."""
+"""The Job of one attempt at one stage, or the JobSet of a training on several nodes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,10 @@ from subterra_api.job_contract.environment import (
     VLLM_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, Gate
-from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
-from subterra_core.node_pools import default_ranks, gpu_count, placement, wants_gpu
+from subterra_api.v1alpha1.stage_pods import StagePod
+from subterra_core.node_pools import default_ranks, gpu_count, node_count, placement, wants_gpu
 from subterra_operator.labels import (
     AGENT_LABEL,
     ATTACH_LABEL,
@@ -55,6 +56,7 @@ from subterra_operator.specs.pod import (
 from subterra_operator.specs.run_caps import caps_of
 from subterra_operator.specs.run_input import input_name
 from subterra_operator.specs.stage_env.hub_env import hub_env
+from subterra_operator.specs.stage_env.job_set import job_set, job_set_name, node_env
 from subterra_operator.specs.stage_env.provider_env import provider_env
 from subterra_operator.specs.vllm_container import Model, models_in_turn, reply_arguments, vllm_container
 
@@ -111,6 +113,22 @@ class _JobPlan:
         return pod
 
     @property
+    def nodes(self) -> int:
+        """Pods that do the work together; a single one reads a result back."""
+        return 1 if self.attempt.attach else node_count(self.stage_pod)
+
+    @property
+    def job_name(self) -> str:
+        """Name of the Job or JobSet."""
+        name = self.attempt.job_name(self.run_name)
+        return job_set_name(name) if self.nodes > 1 else name
+
+    @property
+    def queue(self) -> str | None:
+        """The Kueue LocalQueue that admits the Job."""
+        return self.stage_pod.queue_name or self.execution.queue_name
+
+    @property
     def deadline(self) -> int:
         """Seconds that the pod may take on its node."""
         default = DEADLINES[self.attempt.stage] * (len(self.models) if self.in_turn else 1)
@@ -153,14 +171,18 @@ def scheduling_deadline(pod: StagePod) -> int:
 def stage_job(
     run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model] = ()
 ) -> Object:
-    """The Job; ``models`` are the candidate and its references, which sidecars of the evaluation serve."""
+    """The Job, or the JobSet if several nodes train.
+
+    ``models`` are the candidate and its references, which sidecars of the evaluation serve.
+    """
     plan = _JobPlan(run, execution, attempt, settings, models)
     labels = _labels(plan)
-    job = new_object("Job", run["metadata"]["namespace"], attempt.job_name(plan.run_name), labels)
-    if execution.queue_name:
-        job["metadata"]["labels"][KUEUE_QUEUE_LABEL] = execution.queue_name
+    job = new_object("Job", run["metadata"]["namespace"], plan.job_name, labels)
+    if plan.queue:
+        job["metadata"]["labels"][KUEUE_QUEUE_LABEL] = plan.queue
     job["metadata"]["ownerReferences"] = [owner_reference(run)]
-    job["spec"] = {
+    # As Kueue's webhook would: where that is down, or fails open, nothing runs without admission either.
+    job["spec"] = ({"suspend": True} if plan.queue else {}) | {
         "backoffLimit": 0,
         "completions": 1,
         "parallelism": 1,
@@ -171,7 +193,7 @@ def stage_job(
             {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(plan)}, plan.stage_pod.pod_template, "main"
         ),
     }
-    return job
+    return job_set(job, plan.nodes) if plan.nodes > 1 else job
 
 
 def _labels(plan: _JobPlan) -> dict[str, str]:
@@ -238,7 +260,7 @@ def _environment(plan: _JobPlan) -> list[Object]:
     values = {
         **HOME,
         "SUBTERRA_RUN": plan.run_name,
-        "SUBTERRA_JOB": attempt.job_name(plan.run_name),
+        "SUBTERRA_JOB": plan.job_name,
         "SUBTERRA_ATTEMPT": str(attempt.number),
         VLLM_VARIABLE: LOCAL_VLLM_URL,
     }
@@ -258,8 +280,9 @@ def _environment(plan: _JobPlan) -> list[Object]:
     if attempt.stage == "train":
         environment += hub_env(inputs, execution, plan.settings)
         pod = plan.working_pod
-        asked = {RANKS_VARIABLE: default_ranks(pod), GPUS_VARIABLE: gpu_count(pod.resources)}
+        asked = {RANKS_VARIABLE: default_ranks(pod) * plan.nodes, GPUS_VARIABLE: gpu_count(pod.resources)}
         environment += env({name: str(count) for name, count in asked.items() if count})
+        environment += node_env(plan.job_name, plan.nodes) if plan.nodes > 1 else []
     if attempt.stage in PAID_STAGES:
         environment += provider_env(attempt.stage, inputs, execution, caps_of(execution, plan.settings), plan.settings)
     return environment

@@ -55,6 +55,14 @@ USED: dict[Right, str] = {
     **_named(_OURS, "compiledagents/finalizers", update=_OF_ENFORCED_OWNERS),
     **_named("batch", "jobs", get="whose an existing Job is", create="a stage", patch="suspension", **_WATCHED),
     **_named(
+        *("jobset.x-k8s.io", "jobsets"),
+        get="whose an existing JobSet is",
+        create="a training on several nodes",
+        patch="suspension",
+        delete="pods that did not start in time",
+        **_WATCHED,
+    ),
+    **_named(
         *("apps", "deployments"),
         get="ready just before traffic moves",
         create="a version",
@@ -73,6 +81,7 @@ USED: dict[Right, str] = {
         create="server-side apply of a new policy",
         patch="server-side apply",
     ),
+    **_named("kueue.x-k8s.io", "workloads", list="why a Job waits in its queue", patch="a suspended run leaves the queue"),
     **_named("events.k8s.io", "events", create="what happened", patch="what happened again"),
 }
 """The rights in watched namespaces."""

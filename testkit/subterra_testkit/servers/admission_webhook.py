@@ -43,7 +43,7 @@ class AdmissionWebhook:
 @contextmanager
 def serving(folder: Path) -> Iterator[AdmissionWebhook]:
     """Serves a webhook that admits everything; ``folder`` receives its key and its certificate."""
-    certificate, key = _certificate(folder)
+    certificate, key = certificate_of(folder)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -73,7 +73,7 @@ def serving(folder: Path) -> Iterator[AdmissionWebhook]:
             thread.join()
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def certificate_of(folder: Path) -> tuple[Path, Path]:
     """A certificate that is its own authority, and its key."""
     certificate, key = folder / "webhook.crt", folder / "webhook.key"
     command: list[str | Path] = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

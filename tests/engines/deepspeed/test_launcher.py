@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.stage.pod_group import ALONE
 from subterra_jobs.train.ranks import launcher
 from subterra_jobs.train.ranks.launcher import (
     TrainingCrashedError,
     TrainingInterruptedError,
-    free_port,
     launch,
     rank_environment,
     threads_per_rank,
@@ -32,7 +32,7 @@ def ranks_that(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         "from subterra_jobs.train.ranks.rank_failure import RankFailure\n"
         "work = Path(sys.argv[1]); exchange = Exchange(work)\n"
     )
-    monkeypatch.setattr(launcher, "torchrun_command", lambda ranks, port, work: [sys.executable, "-c", head + script, str(work)])
+    monkeypatch.setattr(launcher, "torchrun_command", lambda ranks, group, work: [sys.executable, "-c", head + script, str(work)])
 
 
 def test_progress_and_result_come_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -189,5 +189,5 @@ def test_ranks_get_their_threads_whatever_the_pod_sets_and_do_not_spin_while_the
 
 
 def test_one_rank_goes_through_torchrun_too(tmp_path: Path):
-    call = torchrun_command(1, free_port(), tmp_path)
+    call = torchrun_command(1, ALONE, tmp_path)
     assert "subterra_jobs.train.ranks.torchrun" in call and call[call.index("--nproc_per_node") + 1] == "1"

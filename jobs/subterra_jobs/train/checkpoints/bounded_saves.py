@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from enum import IntFlag
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,19 @@ def _is_rank_0() -> bool:
 
 def _from_rank_0(decision: int) -> int:
     """The decision of rank 0, on every rank: ranks that went different ways would wait for each other."""
+    return _over_ranks(decision, lambda shared: torch.distributed.broadcast(shared, src=0))
+
+
+def _over_ranks(value: int, exchange: Callable[[torch.Tensor], object]) -> int:
+    """What a rank's value has become by a collective operation on it."""
     if torch.distributed.get_world_size() == 1:
-        return decision
+        return value
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    shared = torch.tensor([decision], device=device)
-    torch.distributed.broadcast(shared, src=0)
+    shared = torch.tensor([value], device=device)
+    exchange(shared)
     return int(shared.item())
 
 
 def agreed(condition: bool) -> bool:
-    """Rank 0's condition, on every rank."""
-    return bool(_from_rank_0(int(condition)))
+    """Whether the condition holds on any rank, on every rank."""
+    return _over_ranks(int(condition), lambda shared: torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)) > 0

@@ -21,6 +21,7 @@ from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.cancellation import on_sigterm
 from subterra_jobs.stage.cpu_limit import available_cpus
+from subterra_jobs.stage.pod_group import ALONE, PodGroup
 from subterra_jobs.train.exchange import SCRATCH, Exchange, OnProgress, TrainingTask
 from subterra_jobs.train.ranks.rank_failure import RankFailure, symptom_in
 
@@ -43,11 +44,13 @@ _FIXED_VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
     # Compiling Muon's kernels takes longer than running them.
     "TORCHDYNAMO_DISABLE": "1",
-    "GLOO_SOCKET_IFNAME": "lo",
     # The stage has downloaded the base model; libraries ask the hub about local directories too.
     "HF_HUB_OFFLINE": "1",
     "PYTHONUNBUFFERED": "1",
 }
+_ALONE_VARIABLES = {"GLOO_SOCKET_IFNAME": "lo"}
+JOIN_SECONDS = 86400
+"""How long the ranks of node 0 wait for those of other pods, which may wait for a node. The operator gives them up earlier."""
 LOG_TAIL = 2000
 """Characters of the log in an error message, which has to fit into a termination message."""
 _KILLED = re.compile(r"Signal 9 \(SIGKILL\)|exitcode *: *(-9|137)")
@@ -63,14 +66,14 @@ class TrainingInterruptedError(InfrastructureError):
     """The training was stopped by SIGTERM; the next attempt resumes from the newest checkpoint."""
 
 
-def launch(task: TrainingTask, work: Path, on_progress: OnProgress) -> dict[str, Any]:
-    """Runs the training to the end and returns the figures of its result.
+def launch(task: TrainingTask, work: Path, on_progress: OnProgress, group: PodGroup = ALONE) -> dict[str, Any]:
+    """Runs this pod's ranks to the end and returns the figures of the result, which only the first pod of a group has.
 
     Raises TrainingInterruptedError after SIGTERM, the ranks' own StageError, or TrainingCrashedError.
     """
     exchange, log_file = Exchange(work), work / "ranks.log"
     exchange.write_task(task)
-    process = _start_ranks(task, work, log_file)
+    process = _start_ranks(task, work, log_file, group)
     output = RanksOutput(log_file)
     with on_sigterm(exchange.request_stop) as stopped:
         try:
@@ -102,14 +105,16 @@ class RanksOutput:
         sys.stderr.flush()
 
 
-def torchrun_command(ranks: int, port: int, work: Path) -> list[str]:
-    """The torchrun call, also for one rank: without torchrun DeepSpeed looks for MPI."""
+def torchrun_command(ranks: int, group: PodGroup, work: Path) -> list[str]:
+    """The torchrun call for the ranks of this pod, also for one: without torchrun DeepSpeed looks for MPI."""
     options = {
         "--nproc_per_node": str(ranks),
-        "--nnodes": "1",
+        "--nnodes": str(group.count),
+        "--node_rank": str(group.rank),
         "--rdzv_backend": "static",
-        "--master_addr": "127.0.0.1",
-        "--master_port": str(port),
+        "--rdzv_conf": f"timeout={JOIN_SECONDS}",
+        "--master_addr": group.host,
+        "--master_port": str(group.port or free_port()),
     }
     arguments = [argument for option in options.items() for argument in option]
     return [
@@ -123,26 +128,32 @@ def torchrun_command(ranks: int, port: int, work: Path) -> list[str]:
     ]
 
 
-def threads_per_rank(task: TrainingTask, cpus: int) -> int:
-    """One for the tiny model, whose matrices are too small to share; otherwise the CPUs, divided among the ranks."""
-    return 1 if task.base_model == SCRATCH else max(1, cpus // task.ranks)
+def threads_per_rank(task: TrainingTask, cpus: int, pods: int = 1) -> int:
+    """One for the tiny model, whose matrices are too small to share; otherwise a pod's CPUs, divided among its ranks."""
+    return 1 if task.base_model == SCRATCH else max(1, cpus // (task.ranks // pods))
 
 
-def rank_environment(base: Mapping[str, str], work: Path, threads: int = 1) -> dict[str, str]:
-    """Environment of the ranks; works for a user without name or home, on a read-only root file system."""
+def rank_environment(base: Mapping[str, str], work: Path, threads: int = 1, *, alone: bool = True) -> dict[str, str]:
+    """Environment of the ranks; works for a user without name or home, on a read-only root file system.
+
+    Unless the pod is ``alone``, ranks talk over the interface that gloo chooses or that the pod's variables name.
+    """
     inherited = {name: value for name, value in base.items() if name not in _REMOVED_VARIABLES}
     caches = {name: str(work / folder) for name, folder in _CACHE_FOLDERS.items()}
     home = inherited.get("HOME", "")
     writable_home = {} if home and os.access(home, os.W_OK) else {"HOME": str(work)}
-    fixed = _FIXED_VARIABLES | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    fixed = (_FIXED_VARIABLES | (_ALONE_VARIABLES if alone else {})) | dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
+    )
     return {"USER": "subterra", "LOGNAME": "subterra"} | caches | inherited | fixed | writable_home
 
 
-def _start_ranks(task: TrainingTask, work: Path, log_file: Path) -> subprocess.Popen[bytes]:
+def _start_ranks(task: TrainingTask, work: Path, log_file: Path, group: PodGroup) -> subprocess.Popen[bytes]:
+    threads = threads_per_rank(task, available_cpus(), group.count)
     with log_file.open("w") as output:
         return subprocess.Popen(
-            torchrun_command(task.ranks, free_port(), work),
-            env=rank_environment(os.environ, work, threads_per_rank(task, available_cpus())),
+            torchrun_command(task.ranks // group.count, group, work),
+            env=rank_environment(os.environ, work, threads, alone=group.alone),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

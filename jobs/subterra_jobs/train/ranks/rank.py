@@ -23,7 +23,10 @@ HELD_OUT_LIMIT = 256
 
 
 def main(directory: str) -> int:
-    """Trains and returns the exit code; rank 0 writes the model, then the result. Every rank that fails leaves its reason."""
+    """Trains and returns the exit code; rank 0 writes the model, then the result. Every rank that fails leaves its reason.
+
+    On another node than rank 0 the first rank reports that its pod's part is done.
+    """
     die_with_parent()
     exchange = Exchange(Path(directory))
     try:
@@ -84,6 +87,15 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
         precision = str(workload.dtype).removeprefix("torch.")
         exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})
     torch.distributed.barrier()
+    _end_on_this_node(exchange, stopping=trainer.stopping)
+
+
+def _end_on_this_node(exchange: Exchange, *, stopping: bool) -> None:
+    """Reports the end to the launcher of a pod that rank 0 is not in, or that nobody asked to stop."""
+    if stopping and not exchange.stop_requested():
+        raise InfrastructureError("another node was asked to stop; the next attempt resumes from the newest checkpoint")
+    if not stopping and os.environ["LOCAL_RANK"] == "0" and os.environ["RANK"] != "0":
+        exchange.succeed({})
 
 
 def _resume(trainer: "StageTrainer", task: TrainingTask) -> Path | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from subterra_api.job_contract.messages import ExitCode
+from subterra_api.job_contract.messages import LOST_CONTACT, ExitCode
 from subterra_jobs.errors import StageError
 
 LONGEST_CAUSE = 600
@@ -80,7 +80,7 @@ SYMPTOMS = (
         r"NCCL (error|operation|communicator)|ncclUnhandled|watchdog caught collective|connection (closed|reset|refused) by peer|"
         r"DistBackendError|DistNetworkError|DistStoreError|socket timeout|gloo.*(timed ?out|connect)",
         ExitCode.INFRASTRUCTURE,
-        "the ranks lost contact with each other: mostly one was killed, or waited too long for another; see the log of the pod",
+        f"{LOST_CONTACT}: mostly one was killed, or waited too long for another; see the log of the pod",
         consequence=True,
     ),
 )

@@ -12,6 +12,8 @@ from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of, words_of
+from subterra_operator.decide.run.gang import telling_pod
+from subterra_operator.decide.trouble.refused_pod import maker_of_pods
 from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, annotations_of, labels_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import Observed
@@ -69,8 +71,10 @@ def is_attach(job: Observed) -> bool:
 
 
 def pod_of(job: Observed, pods: Sequence[Observed]) -> Observed | None:
-    """A Job's newest pod."""
-    own = [pod for pod in pods if labels_of(pod).get("batch.kubernetes.io/job-name") == job["metadata"]["name"]]
+    """A Job's newest pod; of a JobSet's the one that tells most."""
+    own = [pod for pod in pods if labels_of(pod).get("batch.kubernetes.io/job-name") == maker_of_pods(job).name]
+    if job["kind"] == "JobSet":
+        return telling_pod(own)
     return max(own, key=lambda pod: (not is_deleting(pod), pod["metadata"]["creationTimestamp"]), default=None)
 
 

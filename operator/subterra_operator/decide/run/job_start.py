@@ -7,13 +7,13 @@ from functools import cached_property
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import Write, patch, seconds_since, truncate
 from subterra_operator.decide.run.job_outcome import POD_PENDING, true_condition
+from subterra_operator.decide.run.suspension import queue_of, workload_key
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import job_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble
-from subterra_operator.labels import FAILURE_REASON, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
+from subterra_operator.labels import FAILURE_REASON, NODES_LABEL, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
 from subterra_operator.resources import Object
-from subterra_operator.snapshot import Events, Observed
-from subterra_operator.specs.stage_job import KUEUE_QUEUE_LABEL
+from subterra_operator.snapshot import Events, Observed, QueuedWorkload
 
 _ENDINGS = ("Complete", "SuccessCriteriaMet", "Failed", "FailureTarget")
 
@@ -28,13 +28,15 @@ class JobStart:
     place: Place
     deadline: int
     now: datetime
+    workload: QueuedWorkload | None = None
+    """What Kueue says, if it was asked."""
 
     @cached_property
     def trouble(self) -> Trouble | None:
         """Why the pod does not run, or whom a suspended Job waits for."""
         if self.suspended:
             return self._waiting()
-        if self.pod is not None:
+        if self.pod is not None and not self._lacks_pods:
             return pod_trouble(self.pod, self.events, self.place, self.now)
         return job_without_pod(self.job, self.events, self.place) if self._never_had_pod else None
 
@@ -45,8 +47,8 @@ class JobStart:
 
     @property
     def pending(self) -> bool:
-        """Whether the pod does not exist or has not started its main container."""
-        if self.pod is None:
+        """Whether the pod, or another one of a JobSet, does not exist or has not started its main container."""
+        if self.pod is None or self._lacks_pods:
             return not self._ending
         phase: str = self.pod.get("status", {}).get("phase", "Pending")
         return phase == "Pending"
@@ -75,10 +77,15 @@ class JobStart:
         return self.deadline - seconds_since(started, self.now)
 
     def give_up(self) -> tuple[str, Write]:
-        """Why the Job is given up, and the patch that records it and has the Job controller end the Job."""
+        """Why the Job is given up, and the patch that records it and has the Job controller end the Job.
+
+        A JobSet has no such deadline; it is deleted once its end is recorded.
+        """
         cause = self.trouble.text if self.trouble is not None else "its main container has not started"
         text = truncate(f"not started within {self.deadline} s: {cause}")
-        change: Object = {"metadata": {"annotations": {FAILURE_REASON: text}}, "spec": {"activeDeadlineSeconds": 1}}
+        change: Object = {"metadata": {"annotations": {FAILURE_REASON: text}}}
+        if self.job["kind"] == "Job":
+            change["spec"] = {"activeDeadlineSeconds": 1}
         return text, patch(self.job, change)
 
     @property
@@ -86,10 +93,16 @@ class JobStart:
         return any(true_condition(self.job, kind) for kind in _ENDINGS)
 
     @property
+    def _lacks_pods(self) -> bool:
+        """Whether a JobSet does not have all of its pods yet."""
+        return self.job["kind"] == "JobSet" and self._never_had_pod
+
+    @property
     def _never_had_pod(self) -> bool:
-        """Whether the Job's controller knows of no pod either; a deleted pod is counted before it is gone."""
+        """Whether the Job's controller does not know of all pods either; a deleted pod is counted before it is gone."""
         status = self.job.get("status") or {}
-        counted = any(status.get(name) for name in ("active", "ready", "terminating", "failed", "succeeded"))
+        numbers = [status.get(name) or 0 for name in ("active", "terminating", "failed", "succeeded")]
+        counted = max(status.get("ready") or 0, sum(numbers)) >= int(labels_of(self.job).get(NODES_LABEL, 1))
         uncounted = any((status.get("uncountedTerminatedPods") or {}).values())
         return not (counted or uncounted or self._ending)
 
@@ -97,10 +110,21 @@ class JobStart:
         """Whom a suspended Job waits for; `None` if the operator itself suspended it, or if it is about to be resumed."""
         if SUSPENDED_BY_OPERATOR in annotations_of(self.job) or not self.job["spec"].get("suspend"):
             return None
-        name, queue = self.job["metadata"]["name"], labels_of(self.job).get(KUEUE_QUEUE_LABEL)
+        name, queue = self.job["metadata"]["name"], queue_of(self.job)
         if queue:
-            fix = f"it starts by itself; see kubectl describe localqueue {queue}"
-            return Trouble(Reason.QUEUED, f"waiting for admission to queue {queue}", fix)
+            return Trouble(Reason.QUEUED, *self._queued(queue), event_sources=(workload_key(self.job),))
         command = f'kubectl patch job {name} --patch \'{{"spec":{{"suspend":false}}}}\''
         fix = f"whoever suspended it has to resume it: {command}"
         return Trouble(Reason.JOB_SUSPENDED, f"Job {name} was suspended by someone else", fix)
+
+    def _queued(self, queue: str) -> tuple[str, str]:
+        """Cause and fix of a Job that waits for its queue."""
+        cause, said = f"waiting for admission to queue {queue}", self.workload or QueuedWorkload()
+        if not said.installed:
+            remake = f"remove {self.place.field}.queueName and execution.queueName, {self.place.remake}"
+            return f"{cause}, but this cluster has no Kueue (workloads.kueue.x-k8s.io)", f"install Kueue; or {remake}"
+        cause += f": {said.words}" if said.words else ""
+        if not said.active:
+            command = f'kubectl patch workload {said.name} --type merge --patch \'{{"spec":{{"active":true}}}}\''
+            return cause, f"whoever stopped it has to let it go on: {command}"
+        return cause, f"it starts by itself; see kubectl describe localqueue {queue}"

@@ -16,7 +16,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import FORMAT, judge
 from subterra_core.model_retirements import retired_models
-from subterra_core.node_pools import default_ranks
+from subterra_core.node_pools import default_ranks, node_count
 from subterra_core.provider_rules import provider_conflicts, tool_conflicts
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import checked, describe_errors
@@ -98,16 +98,19 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     stage_writes = tuple(write for step in steps for write in step.writes)
     needed = any(write.verb == "create" for write in stage_writes) or any(step.claim_missing for step in steps)
     shared = _namespace_objects(run, context.settings) if needed else ()
+    deletes = tuple(obj for step in steps for obj in step.deletes)
     recheck = earliest(step.recheck_after for step in steps)
     lookups = tuple(key for step in steps for key in step.lookups)
-    return replace(decision, writes=(*frozen.writes, *shared, *stage_writes), recheck_after=recheck, lookups=lookups)
+    writes = (*frozen.writes, *shared, *stage_writes)
+    return replace(decision, writes=writes, deletes=deletes, recheck_after=recheck, lookups=lookups)
 
 
 def _unrunnable(steps: list[StageStep], context: RunContext) -> tuple[Reason, str] | None:
     """Why a stage that is about to start cannot run: settings of run or chart may have changed since the input was frozen."""
     created = (write.object for step in steps for write in step.writes if write.verb == "create")
     starting = {labels_of(job)[STAGE_LABEL] for job in created if not is_attach(job)}
-    found = (stage_problems(stage, context.spec, context.settings) for stage in STAGES if stage in starting)
+    job_sets = context.snapshot.job_sets
+    found = (stage_problems(stage, context.spec, context.settings, job_sets=job_sets) for stage in STAGES if stage in starting)
     problems = [problem for each in found for problem in each]
     return (Reason.INVALID_SPEC, "; ".join(problems)) if problems else None
 
@@ -190,17 +193,16 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
     if snapshot.procedure is None:
         text = f"Procedure {name} does not exist in this namespace; create it"
         return _FrozenInput(problem=(Reason.PROCEDURE_NOT_FOUND, text))
-    if problem := _rejection(name, snapshot.procedure["spec"], spec, settings, now):
+    if problem := _rejection(snapshot, spec, settings, now):
         return _FrozenInput(problem=problem)
     procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
     frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure, settings))
     return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure),))
 
 
-def _rejection(
-    name: str, procedure: Observed, spec: CompileRunSpec, settings: Settings, now: datetime
-) -> tuple[Reason, str] | None:
-    """Why nothing may be spent on this run, or `None`."""
+def _rejection(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings, now: datetime) -> tuple[Reason, str] | None:
+    """Why nothing may be spent on this run, whose procedure exists, or `None`."""
+    name, procedure = spec.inputs.procedure_ref.name, (snapshot.procedure or {})["spec"]
     check = checked(procedure)
     if check.errors:
         return check.reason, f"Procedure {name} has errors: {check.errors}"
@@ -208,7 +210,8 @@ def _rejection(
     if expected is not None and expected != check.counts.digest:
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
-    unrunnable = dict.fromkeys(problem for stage in STAGES for problem in stage_problems(stage, spec, settings))
+    of_stages = (stage_problems(stage, spec, settings, job_sets=snapshot.job_sets) for stage in STAGES)
+    unrunnable = dict.fromkeys(problem for each in of_stages for problem in each)
     conflicts = [*provider_conflicts(spec.inputs), *tool_conflicts(spec.inputs, has_tools=bool(procedure.get("tools")))]
     problems = [*conflicts, *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
     if problems := [*problems, *retired_models(spec.inputs, now.date())]:
@@ -217,7 +220,7 @@ def _rejection(
 
 
 def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpec, settings: Settings) -> RunInput:
-    metadata = run["metadata"]
+    metadata, train = run["metadata"], effective_pod("train", spec.execution, settings)
     identity = RunIdentity(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=owning_agent(run))
     return resolve(
         spec.inputs,
@@ -225,7 +228,7 @@ def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpe
         procedure_digest(procedure),
         identity,
         store=f"file://{STORE_MOUNT}",
-        ranks=default_ranks(effective_pod("train", spec.execution, settings)),
+        ranks=default_ranks(train) * node_count(train),
         references=spec.references,
     )
 

@@ -9,13 +9,15 @@ from subterra_api.job_contract.messages import Progress, StageResult
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
-from subterra_operator.decide.decision import Write, earliest, parse_time, patch, truncate
+from subterra_operator.decide.decision import Write, earliest, parse_time, truncate
 from subterra_operator.decide.run.disruption import disruptions_after, wait_seconds
+from subterra_operator.decide.run.gang import as_job
 from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
 from subterra_operator.decide.run.job_start import JobStart
-from subterra_operator.decide.trouble.trouble import Place
-from subterra_operator.labels import STAGE_LABEL, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
-from subterra_operator.resources import Key, key_of
+from subterra_operator.decide.run.suspension import suspension
+from subterra_operator.decide.trouble.trouble import EVENTS_EVERY_SECONDS, Place
+from subterra_operator.labels import FAILURE_REASON, STAGE_LABEL, annotations_of, labels_of
+from subterra_operator.resources import Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, scheduling_deadline, stage_job
@@ -48,9 +50,10 @@ class RunContext:
         return self.spec.execution.suspend
 
     def newest_job(self, stage: Stage) -> Observed | None:
-        """The Job of the latest attempt at a stage."""
+        """The Job of the latest attempt at a stage, or the JobSet in the form of one."""
         own = [job for job in self.snapshot.jobs if labels_of(job).get(STAGE_LABEL) == stage]
-        return max(own, key=lambda job: (attempt_of(job), is_attach(job)), default=None)
+        newest = max(own, key=lambda job: (attempt_of(job), is_attach(job)), default=None)
+        return as_job(newest, self.snapshot.members) if newest and newest["kind"] == "JobSet" else newest
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class StageStep:
     """Objects whose Events may say why the pod does not run."""
     claim_missing: bool = False
     """Whether the pod waits for the store's volume claim, which does not exist."""
+    deletes: tuple[Observed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class _StagePlanner:
             adopted = self._adopt(self.job)
             return replace(self, recorded=adopted)._follow(self.job, adopted)
         if recorded.state == "Failed":
-            return self._start(recorded.attempt + 1, retries=0) if self.context.retry else StageStep(recorded)
+            if self.context.retry:
+                return self._start(recorded.attempt + 1, retries=0)
+            return StageStep(recorded, deletes=self._given_up())
         if recorded.attempt == 0:
             return self._start(1, retries=0)
         if recorded.finished_at:
@@ -93,6 +99,13 @@ class _StagePlanner:
         if self.job is None or job_attempt < recorded.attempt:
             return self._fail(JobOutcome.disruption("the Job was deleted"))
         return self._follow(self.job, recorded)
+
+    def _given_up(self) -> tuple[Observed, ...]:
+        """The JobSet whose pods were given up, and may start yet."""
+        job = self.job
+        if job is None or job["kind"] != "JobSet" or is_deleting(job) or FAILURE_REASON not in annotations_of(job):
+            return ()
+        return (job,)
 
     def _adopt(self, job: Observed) -> StageStatus:
         """The status as it would be, had it been written when ``job`` was created."""
@@ -121,7 +134,7 @@ class _StagePlanner:
             state="Running",
             attempt=number,
             retries=retries,
-            job_name=attempt.job_name(run["metadata"]["name"]),
+            job_name=job["metadata"]["name"],
             disruptions=self.recorded.disruptions if number > 1 and self.recorded.state == "Pending" else None,
             started_at=timestamp(self.context.now),
             message=POD_PENDING,
@@ -167,16 +180,18 @@ class _StagePlanner:
             text, stop = start.give_up()
             return replace(self._fail(JobOutcome("failed", None, Reason.SCHEDULING_DEADLINE_EXCEEDED, text)), writes=(stop,))
         finished, trouble = bool((job.get("status") or {}).get("completionTime")), start.trouble
+        held = suspension(job, start.workload, wanted=self.context.suspended)
         recheck = (
             RESULT_RECHECK_SECONDS if finished else None,
             start.seconds_left,
             trouble.recheck_after(now) if trouble else None,
+            EVENTS_EVERY_SECONDS if held.lookups else None,
         )
         return StageStep(
             self._running_status(job, recorded, start),
-            self._sync_suspension(job),
+            held.writes,
             recheck_after=earliest(recheck),
-            lookups=trouble.lookups(now) if trouble else (),
+            lookups=(*held.lookups, *(trouble.lookups(now) if trouble else ())),
             claim_missing=trouble is not None and trouble.claim_missing,
         )
 
@@ -184,16 +199,8 @@ class _StagePlanner:
         snapshot, settings = self.context.snapshot, self.context.settings
         place = Place(key_of(job), f"execution.{self.name}", settings.store.claim)
         deadline = scheduling_deadline(getattr(self.context.spec.execution, self.name))
-        return JobStart(job, pod_of(job, snapshot.pods), snapshot.events, place, deadline, self.context.now)
-
-    def _sync_suspension(self, job: Observed) -> tuple[Write, ...]:
-        """Makes the Job's suspension follow the run's, unless someone else suspended the Job."""
-        suspended, by_operator = job["spec"].get("suspend", False), SUSPENDED_BY_OPERATOR in annotations_of(job)
-        if self.context.suspended and not suspended:
-            return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_OPERATOR: "true"}}, "spec": {"suspend": True}}),)
-        if not self.context.suspended and suspended and by_operator:
-            return (patch(job, {"metadata": {"annotations": {SUSPENDED_BY_OPERATOR: None}}, "spec": {"suspend": False}}),)
-        return ()
+        workload = snapshot.workloads.get(job["metadata"]["uid"])
+        return JobStart(job, pod_of(job, snapshot.pods), snapshot.events, place, deadline, self.context.now, workload)
 
     def _running_status(self, job: Observed, recorded: StageStatus, start: JobStart) -> StageStatus:
         progress: Progress | None = self.context.snapshot.progress.get(start.pod["metadata"]["name"]) if start.pod else None

@@ -6,6 +6,7 @@ from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.trouble.trouble import Place, Trouble, one_line
 from subterra_operator.resources import Key, key_of
 from subterra_operator.snapshot import Events, Observed
+from subterra_operator.specs.stage_env.job_set import only_job_of
 
 _POD_NAME = re.compile(r'^(Error creating: )?(pods "[^"]*" is forbidden: )?')
 """The name is another one at each try; without it the message stays the same."""
@@ -25,13 +26,23 @@ _FIXES = (
 def job_without_pod(job: Observed, events: Events, place: Place) -> Trouble:
     """The trouble of an active Job that has no pod."""
     since = job.get("status", {}).get("startTime") or job["metadata"]["creationTimestamp"]
-    key = key_of(job)
+    key = maker_of_pods(job)
     refusal = next((event.message for event in events.get(key, ()) if event.reason == "FailedCreate"), None)
     if refusal is not None:
         return refused_pod(refusal, since, place, (key,))
-    cause = f"Job {key.name} has no pod yet"
+    cause = (
+        f"Job {key.name} has no pod yet" if key == key_of(job) else f"JobSet {key_of(job).name} does not have all of its pods yet"
+    )
     fix = f"see kubectl describe job {key.name}; the cluster's controller manager makes the pod"
+    if key != key_of(job):
+        fix += f". Without that Job, see kubectl describe jobset {key_of(job).name} and whether JobSet's controller runs"
     return Trouble(Reason.POD_PENDING, cause, fix, since, event_sources=(key,))
+
+
+def maker_of_pods(job: Observed) -> Key:
+    """The Job that makes the pods: itself, or the one Job of a JobSet."""
+    key = key_of(job)
+    return Key("Job", key.namespace, only_job_of(key.name)) if key.kind == "JobSet" else key
 
 
 def deployment_without_pod(deployed: Observed, place: Place) -> Trouble | None:

@@ -22,7 +22,7 @@ class Place:
     """The owner of a pod and where its settings are, for the fixes."""
 
     owner: Key
-    """The Job or Deployment."""
+    """The Job, JobSet or Deployment."""
     field: str
     """Settings of the pod in the spec, such as ``spec.serving``."""
     claim: str
@@ -36,7 +36,7 @@ class Place:
     @property
     def remake_after_edit(self) -> str:
         """The same for an edit of ``field``: an edited ``spec.serving`` is another version, which starts by itself."""
-        return f", {self.remake}" if self.owner.kind == "Job" else ""
+        return f", {self.remake}" if self.owner.kind != "Deployment" else ""
 
 
 @dataclass(frozen=True)

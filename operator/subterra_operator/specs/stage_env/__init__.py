@@ -1,1 +1,1 @@
-"""Environment variables of stages that reach out of the cluster: model providers and the hub of base models."""
+"""What stages know of others: model providers, the hub of base models, and pods that train together."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from subterra_api.v1alpha1.compilerun import CompileInputs, StagePod
+from subterra_api.v1alpha1.compilerun import CompileInputs
+from subterra_api.v1alpha1.stage_pods import TrainingPod
 from subterra_core.training_fit import training_plan
 from subterra_core.training_fit.fit_verdict import changes_that_fit, fits
 from subterra_core.training_fit.gpu_cards import gpu_cards
@@ -23,7 +24,10 @@ ZOOM = TrainingSetup(shape_of("hf://Qwen/Qwen3-8B"), "adamw", 3, 8, 32, 4096, on
 def plan(uri: str, *, store: str = "1Ti", training: dict[str, Any] | None = None, **pod: Any) -> TrainingPlan:
     inputs = {"procedureRef": {"name": "travel"}, "baseModel": {"uri": uri}, "training": training or {}}
     return plan_training(
-        CompileInputs.model_validate_json(json.dumps(inputs)), StagePod.model_validate_json(json.dumps(pod)), shape_of(uri), store
+        CompileInputs.model_validate_json(json.dumps(inputs)),
+        TrainingPod.model_validate_json(json.dumps(pod)),
+        shape_of(uri),
+        store,
     )
 
 
@@ -49,6 +53,14 @@ def test_eight_billion_fit_eight_cards_and_not_one_that_would_be_full_to_the_las
     assert "148 GB needed, 95 % of its 151 GB may be used" in full.warnings[0]
     assert "164 GB needed" in plan("hf://Qwen/Qwen3-8B", **on(1, "H200-141")).warnings[0]
     assert [change.setup.ranks for change in full.changes] == [2]
+
+
+def test_ranks_of_several_nodes_share_the_model_and_each_pod_has_its_part_of_the_memory() -> None:
+    one, two = (plan("hf://Qwen/Qwen3-8B", nodes=nodes, **on(8, "A100-80")) for nodes in (1, 2))
+    assert (two.setup.ranks, two.gpus, two.warnings) == (16, 8, ())
+    assert two.memory.peak < one.memory.peak and two.host_bytes == one.host_bytes
+    full = plan("hf://Qwen/Qwen3-8B", nodes=2, **on(1, "RTX-5090-32"))
+    assert [change.setup.ranks for change in full.changes if change.setup.ranks != 2] == [], "nodes are for a person to choose"
 
 
 def test_adapters_of_eight_billion_fit_a_card_that_the_whole_model_does_not() -> None:

@@ -83,6 +83,8 @@ class Cluster:
         self.objects: list[Object] = []
         self.number = 10
         self.errors: list[ApiError] = []
+        self.lacking: dict[str, int] = {}
+        """Status codes of lists of kinds that this API server does not have."""
         self.listed: list[str] = []
         self.steps = 0
         self.script: dict[int, Callable[[], object]] = {}
@@ -94,6 +96,8 @@ class Cluster:
     async def versions(self, kind: Kind, _: str | None = None) -> tuple[dict[Key, Version], int]:
         if self.errors:
             raise self.errors.pop(0)
+        if kind.name in self.lacking:
+            raise ApiError(self.lacking[kind.name], "NotFound", "no such kind")
         self.listed.append(kind.name)
         found = {}
         for obj in self.objects:
@@ -175,6 +179,30 @@ async def test_a_kind_that_kopf_has_not_discovered_ends_the_life() -> None:
     cluster.delivers(kinds=[kind for kind in WATCHED if kind != "Job"])
     with pytest.raises(StaleWatchError, match="all of kind Job"):
         await cluster.until(lambda: cluster.controller.ready)
+
+
+@pytest.mark.parametrize("code", [404, 403], ids=["not installed", "not allowed"])
+async def test_a_cluster_without_jobsets_is_ready_and_one_that_gets_them_begins_anew(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.0)
+    cluster = Cluster()
+    cluster.lacking = {"JobSet": code}
+    cluster.delivers(kinds=[kind for kind in WATCHED if kind != "JobSet"])
+    task = await cluster.begun()
+    assert cluster.controller.cache.absent_kinds == {"JobSet"}
+    cluster.lacking = {}
+    with pytest.raises(StaleWatchError, match="all of kind JobSet"):
+        await task
+
+
+async def test_every_other_kind_must_be_there() -> None:
+    cluster = Cluster()
+    cluster.lacking = {"Job": 404}
+    cluster.delivers()
+    cluster.script = {3: lambda: cluster.lacking.clear() if not cluster.controller.ready else None}
+    await cluster.until(lambda: cluster.controller.ready)
+    assert cluster.steps >= 3 and cluster.controller.cache.absent_kinds == set()
 
 
 async def test_the_census_is_patient_while_objects_keep_arriving() -> None:

@@ -120,6 +120,25 @@ def test_a_run_has_its_own_jobs_and_their_pods_and_no_others() -> None:
     assert [pod["metadata"]["name"] for pod in found.pods] == ["travel-12345678-generate-1-abcde"]
 
 
+def test_a_run_has_its_jobsets_with_their_jobs_and_pods() -> None:
+    cache, run = ObjectCache(), make.run(execution={"train": {"nodes": 2}})
+    execution = ExecutionSettings.model_validate(run["spec"]["execution"])
+    job_set = make.stored(stage_job(run, execution, Attempt("train", 1), Settings()))
+    template = job_set["spec"]["replicatedJobs"][0]["template"]
+    owner = {"kind": "JobSet", "uid": job_set["metadata"]["uid"], "controller": True}
+    metadata = {"name": "member", "namespace": make.NAMESPACE, "labels": template["metadata"]["labels"], "ownerReferences": [owner]}
+    member = make.stored({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]})
+    for obj in (run, job_set, member, make.pod_of(member)):
+        cache.upsert(obj)
+    found = cache.run_snapshot(key_of(run))
+    assert found is not None and found.job_sets
+    assert [job["kind"] for job in found.jobs] == ["JobSet"], "a member is no attempt"
+    assert [job["metadata"]["name"] for job in found.members] == ["member"]
+    assert len(found.pods) == 1
+    for child in (job_set, member):
+        assert list(cache.affected_keys(child)) == [key_of(run)]
+
+
 def test_a_snapshot_is_nobody_elses_to_change() -> None:
     cache, run = ObjectCache(), make.run()
     cache.upsert(run)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from subterra_operator.kube.api_client import ApiError, KubernetesApi
+from subterra_operator.kube.api_client import ApiError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.event_reader import EVERY_SECONDS, MAX_LISTS, WINDOW_SECONDS, EventReader
-from subterra_operator.resources import Key, Object
-from subterra_operator.snapshot import Warned
+from subterra_operator.resources import Key, Kind, Object
+from subterra_operator.snapshot import QueuedWorkload, Warned
 
 JOB = Key("Job", "demo", "travel-1")
 
@@ -32,6 +32,43 @@ class Api(KubernetesApi):
         if self.error:
             raise self.error
         return self.events
+
+
+class Kueue(Api):
+    """An API server with Workloads in these versions of Kueue's API."""
+
+    def __init__(self, **workloads: Sequence[Object]) -> None:
+        super().__init__()
+        self.workloads = workloads
+        self.selectors: list[str] = []
+
+    async def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> tuple[list[Object], str]:
+        self.selectors.append(selector)
+        if kind.version not in self.workloads:
+            raise NotFoundError(404, "NotFound", "no such kind")
+        return [{"apiVersion": kind.api_version, **each} for each in self.workloads[kind.version]], "1"
+
+
+WORKLOAD = {
+    "metadata": {"name": "job-travel-1", "creationTimestamp": "2026-11-20T12:00:00Z"},
+    "spec": {"active": True},
+    "status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": "no quota"}]},
+}
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1beta2"])
+async def test_what_kueue_says_is_found_by_the_uid_of_the_job_in_whichever_version_it_has(version: str, now: list[float]) -> None:
+    api, cache = Kueue(**{version: [WORKLOAD]}), ObjectCache()
+    key = Key("Workload", "demo", "uid-1")
+    assert await EventReader(api, cache, lambda: now[0]).read((key,))
+    assert cache.workloads["demo"] == {"uid-1": QueuedWorkload(True, "job-travel-1", f"kueue.x-k8s.io/{version}", True, "no quota")}
+    assert set(api.selectors) == {"kueue.x-k8s.io/job-uid=uid-1"}
+
+
+async def test_a_cluster_without_kueue_is_known_as_one(now: list[float]) -> None:
+    cache = ObjectCache()
+    assert await EventReader(Kueue(), cache, lambda: now[0]).read((Key("Workload", "demo", "uid-1"),))
+    assert cache.workloads["demo"]["uid-1"].installed is False
 
 
 @pytest.fixture

@@ -1,0 +1,138 @@
+"""Trainings on several nodes against a real API server, with JobSet's own schema and controller."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.apiserver.pods.test_pod_template import dry_run
+from tests.tools import jobset
+
+from subterra_api.v1alpha1.compilerun import ExecutionSettings
+from subterra_cluster.config import default_cache
+from subterra_cluster.kubernetes.control_plane import ControlPlane
+from subterra_operator.kube.api_client import NotFoundError
+from subterra_operator.resources import KINDS, Kind, Object
+from subterra_operator.settings import Settings
+from subterra_operator.specs.stage_job import Attempt, stage_job
+from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
+
+TWO = {"train": {"nodes": 2}}
+WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+
+
+@pytest.fixture
+async def crd(quiet: ClusterNamespace) -> AsyncIterator[Object]:
+    """JobSet's CRD, which the API server does not have yet, or no longer."""
+    if not (path := jobset.crd_path(default_cache())).exists():
+        pytest.skip("the CRD is not in the cache: make test-tools gets it")
+    found: Object = yaml.safe_load(path.read_text())
+    await remove(quiet, found)
+    yield found
+    await remove(quiet, found)
+
+
+async def remove(world: ClusterNamespace, crd: Object) -> None:
+    """Removes the CRD with all JobSets."""
+
+    async def gone() -> bool:
+        try:
+            await world.api._call("DELETE", KINDS["CustomResourceDefinition"].path(None, crd["metadata"]["name"]))
+        except NotFoundError:
+            return not await world.listed("JobSet")
+        return False
+
+    await world.until(gone, "there are no JobSets")
+
+
+async def install(world: ClusterNamespace, crd: Object) -> None:
+    await world.api.apply(crd)
+    await world.until(lambda: world.listed("JobSet"), "JobSets are served")
+
+
+def agent() -> Object:
+    """The travel agent, trained on two nodes."""
+    found = copy.deepcopy(TRAVEL_AGENT)
+    found["spec"]["compile"].setdefault("template", {})["execution"] = TWO
+    return found
+
+
+async def test_the_schema_takes_the_jobset_as_it_is_built(plane: ControlPlane, quiet: ClusterNamespace, crd: Object) -> None:
+    await install(quiet, crd)
+    execution = ExecutionSettings.model_validate({**TWO, "queueName": "gpus"})
+    built = stage_job(make.run(), execution, Attempt("train", 1), Settings())
+    stored = yaml.safe_load(dry_run(plane, quiet.namespace, built))
+    wanted, kept = built["spec"], stored["spec"]
+    assert {name: kept[name] for name in wanted if name != "replicatedJobs"} == {
+        name: value for name, value in wanted.items() if name != "replicatedJobs"
+    }
+    assert kept["replicatedJobs"][0]["template"] == wanted["replicatedJobs"][0]["template"]
+
+
+async def test_a_cluster_that_gets_jobset_later_trains_without_a_restart_of_the_operator(
+    crd: Object, world: ClusterNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subterra_operator.framework.census.INTERVAL_SECONDS", 2.0)
+    world.kubelet.held = {"train"}
+    await world.put(TRAVEL)
+    await world.put(agent())
+
+    async def refused() -> bool:
+        runs = await world.all("CompileRun")
+        return bool(runs and "status" in runs[0] and condition(runs[0], "Stalled")["reason"] == "InvalidSpec")
+
+    await world.until(refused, "the run is refused")
+    [run] = await world.all("CompileRun")
+    message = condition(run, "Stalled")["message"]
+    assert "execution.train.nodes is 2, but this cluster has no JobSets (jobsets.jobset.x-k8s.io)" in message
+    assert "install JobSet (https://jobset.sigs.k8s.io)" in message
+    assert await world.names("Job") == []
+    await install(world, crd)
+    [made] = await world.until(lambda: world.all("JobSet"), "the training is created", 120)
+    assert made["metadata"]["name"].endswith("-train-1")
+
+
+@pytest.mark.exhaustive  # the controller takes four minutes of a core to build
+async def test_jobsets_own_controller_runs_the_pods_and_a_dead_one_restarts_them_all(
+    crd: Object, quiet: ClusterNamespace, plane: ControlPlane, tmp_path: Path
+) -> None:
+    if not (program := jobset.controller_path(default_cache())).exists():
+        pytest.skip("the controller is not built: make test-exhaustive builds it")
+    await install(quiet, crd)
+    with jobset.running_controller(program, plane.kubeconfig, tmp_path) as webhooks:
+        for kind in WEBHOOKS:
+            KINDS[kind] = Kind(kind, "admissionregistration.k8s.io", "v1", f"{kind.lower()}s", ours=True)
+        try:
+            for webhook in webhooks:
+                await quiet.put(webhook, namespaced=False)
+            kubelet = asyncio.create_task(quiet.kubelet.run())
+            async with running_operator(Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)):
+                await run_through(quiet)
+            kubelet.cancel()
+        finally:
+            for webhook in webhooks:
+                await quiet.api._call("DELETE", KINDS[webhook["kind"]].path(None, webhook["metadata"]["name"]))
+
+
+async def run_through(world: ClusterNamespace) -> None:
+    """A training whose first attempt loses a pod, and whose second one succeeds."""
+    world.kubelet.exits["train"] = [(14, "a rank was killed")]
+    await world.put(TRAVEL)
+    await world.put(agent())
+
+    async def serves() -> bool:
+        found = await world.get("CompiledAgent", "travel")
+        return bool(found and "status" in found and condition(found, "UpToDate")["status"] == "True")
+
+    await world.until(serves, "the agent is served", 180)
+    [run] = await world.all("CompileRun")
+    train = run["status"]["stages"][1]
+    assert (train["state"], train["attempt"], train["retries"]) == ("Succeeded", 2, 1)
+    first, second = await world.all("JobSet")
+    assert [each["status"]["terminalState"] for each in (first, second)] == ["Failed", "Completed"]
+    service = await world.get("Service", second["metadata"]["name"])
+    assert service is not None and service["spec"]["clusterIP"] == "None"

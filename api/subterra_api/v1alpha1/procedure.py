@@ -302,11 +302,11 @@ class ProcedureStatus(StatusModel):
     """Accepted and Ready: whether the procedure can be compiled; if not, the message lists every error with its fix.
     Stalled: the author must act."""
     phase: str | None = None
-    """Summary of the conditions: Accepted or Invalid."""
+    """Summary of the conditions: Accepted, Invalid, or Pending while a called procedure may still appear."""
     digest: str | None = None
-    """Digest of the procedure's significant fields; when it changes, a new run starts."""
+    """Digest of the significant fields of the procedure, with those that it calls; when it changes, a new run starts."""
     nodes: int | None = None
-    """Number of nodes."""
+    """Number of nodes, with those of called procedures."""
     edges: int | None = None
     """Number of edges."""
     hubs: int | None = None

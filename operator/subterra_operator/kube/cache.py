@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
+from subterra_core.procedure.calls.called import MAX_CALLED, called_names_in
 from subterra_core.serving_costs.serving_price import total_work
 from subterra_operator.kube.packed_objects import Packer
 from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
@@ -155,12 +156,35 @@ class ObjectCache:
         if kind in RECONCILED:
             yield Key(kind, namespace, name)
         if kind == "Procedure":
-            yield from sorted(self._index.get(("procedure", namespace, name), ()))
+            callers = self._callers(namespace, name)
+            yield from callers
+            for procedure in (name, *(caller.name for caller in callers)):
+                yield from sorted(self._index.get(("procedure", namespace, procedure), ()))
         labels = labels_of(obj)
         if RUN_LABEL in labels and kind in ("Job", "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
         elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod"):
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
+
+    def _callers(self, namespace: str, name: str) -> list[Key]:
+        """The procedures that call this one, over others or at once."""
+        names, found = [name], list[Key]()
+        for called in names:
+            callers = sorted(self._index.get(("caller", namespace, called), ()))
+            found += [caller for caller in callers if caller.name not in names]
+            names += [caller.name for caller in callers if caller.name not in names]
+        return found
+
+    def called_procedures(self, procedure: Mapping[str, Any]) -> dict[str, Object]:
+        """The procedures that a Procedure calls, over others or at once, as far as they exist; at most `MAX_CALLED`."""
+        namespace, found = procedure["metadata"]["namespace"], dict[str, Object]()
+        waiting = called_names_in(procedure["spec"])
+        for name in waiting:
+            called = self.get(Key("Procedure", namespace, name)) if name not in found and len(found) < MAX_CALLED else None
+            if called is not None:
+                found[name] = called
+                waiting += called_names_in(called["spec"])
+        return found
 
     def procedure_to_check(self, key: Key) -> Object | None:
         """The Procedure whose check the decision on a resource needs: itself, or that of a run without a frozen input."""
@@ -179,7 +203,7 @@ class ObjectCache:
     def procedure_snapshot(self, key: Key) -> ProcedureSnapshot | None:
         """Input of a Procedure's decision, or `None` if the Procedure is not known."""
         procedure = self.get(key)
-        return ProcedureSnapshot(procedure) if procedure else None
+        return ProcedureSnapshot(procedure, self.called_procedures(procedure)) if procedure else None
 
     def run_snapshot(self, key: Key) -> RunSnapshot | None:
         """Input of a CompileRun's decision, or `None` if the run is not known."""
@@ -189,10 +213,13 @@ class ObjectCache:
         jobs = self._children("Job", run)
         pods = [pod for job in jobs for pod in self._children("Pod", job)]
         names = [(key.namespace, pod["metadata"]["name"]) for pod in pods]
+        procedure = self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"]))
+        frozen = self._owned(Key("ConfigMap", key.namespace, input_name(key.name)), run)
         return RunSnapshot(
             run,
-            procedure=self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"])),
-            input=self._owned(Key("ConfigMap", key.namespace, input_name(key.name)), run),
+            procedure=procedure,
+            called=self.called_procedures(procedure) if procedure and not frozen else {},
+            input=frozen,
             jobs=tuple(jobs),
             pods=tuple(pods),
             progress={name[1]: self.progress[name] for name in names if name in self.progress},
@@ -253,6 +280,8 @@ def _index_keys(obj: Mapping[str, Any]) -> Iterator[IndexKey]:
         yield "version", *served
     if procedure := _procedure_of(obj):
         yield "procedure", namespace, procedure
+    for called in called_names_in(obj.get("spec", {})) if kind == "Procedure" else ():
+        yield "caller", namespace, called
 
 
 def _served_version(labels: Mapping[str, str], namespace: str) -> tuple[str, str, str]:

@@ -22,12 +22,15 @@ FileDocument = tuple[str, Document]
 def called_in_files(file: str, given: Sequence[FileDocument] = ()) -> Find:
     """Looks for procedures in the folder of `file`, then among the documents `given`."""
     near = [(place, document) for place, document in given if Path(place).parent == Path(file).parent]
-    in_folder = cache(lambda: [*_in_folder(file)])
+
+    @cache
+    def in_folder() -> list[FileDocument]:
+        return [*_in_folder(file)]
 
     def find(name: str) -> ProcedureSpec | Unavailable:
-        for place, document in (each for source in (lambda: near, in_folder, lambda: given) for each in source()):
-            if _is_procedure(document.data, name):
-                return _read(place, document)
+        found = _named(name, near) or _named(name, in_folder()) or _named(name, given)
+        if found is not None:
+            return _read(*found)
         others = [place for place in dict.fromkeys(place for place, _ in given) if Path(place).parent != Path(file).parent]
         problem = f"is neither in {_folder(file)} nor in {', '.join(others)}" if others else f"is not in {_folder(file)}"
         return Unavailable(problem, "put its file there, pass it too, or correct the name", is_missing=True)
@@ -53,6 +56,10 @@ def _content(file: Path) -> bytes:
 
 def _folder(file: str) -> str:
     return f"the folder {Path(file).parent}" if Path(file).is_file() else "standard input"
+
+
+def _named(name: str, documents: Sequence[FileDocument]) -> FileDocument | None:
+    return next((each for each in documents if _is_procedure(each[1].data, name)), None)
 
 
 def _is_procedure(data: Any, name: str) -> bool:

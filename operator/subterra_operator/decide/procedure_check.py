@@ -17,7 +17,7 @@ from subterra_api.digest import canonical, procedure_digest
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec, ProcedureStatus
-from subterra_core.procedure.calls.called import Unavailable, called_names_in, gather
+from subterra_core.procedure.calls.called import TOO_LARGE, Unavailable, called_names_in, gather
 from subterra_core.procedure.calls.expansion import Expansion, expand
 from subterra_core.procedure.lint.findings import Analysis
 from subterra_core.procedure.schema_errors import findings_of
@@ -80,6 +80,8 @@ def _expansion(name: str, spec: ProcedureSpec, called: Mapping[str, Any]) -> Exp
     def find(callee: str) -> ProcedureSpec | Unavailable:
         if callee not in called:
             return Unavailable("does not exist in this namespace", "create it, or correct the name", is_missing=True)
+        if called[callee] is None:
+            return TOO_LARGE
         try:
             return ProcedureSpec.model_validate(called[callee])
         except ValidationError as error:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from subterra_api.digest import canonical
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
-from subterra_core.procedure.calls.called import MAX_CALLED, called_names_in
+from subterra_core.procedure.calls.called import MAX_CALLED, MAX_CALLED_BYTES, called_names_in
 from subterra_core.serving_costs.serving_price import total_work
 from subterra_operator.kube.packed_objects import Packer
 from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
@@ -176,14 +177,19 @@ class ObjectCache:
         return found
 
     def called_procedures(self, procedure: Mapping[str, Any]) -> dict[str, Object]:
-        """The procedures that a Procedure calls, over others or at once, as far as they exist; at most `MAX_CALLED`."""
-        namespace, found = procedure["metadata"]["namespace"], dict[str, Object]()
+        """The procedures that a Procedure calls, over others or at once, as far as they exist; at most `MAX_CALLED`.
+
+        Those after `MAX_CALLED_BYTES` have no spec.
+        """
+        namespace, found, size = procedure["metadata"]["namespace"], dict[str, Object](), 0
         waiting = called_names_in(procedure["spec"])
         for name in waiting:
             called = self.get(Key("Procedure", namespace, name)) if name not in found and len(found) < MAX_CALLED else None
-            if called is not None:
-                found[name] = called
-                waiting += called_names_in(called["spec"])
+            if called is None:
+                continue
+            size += len(canonical(called["spec"]))
+            found[name] = called if size <= MAX_CALLED_BYTES else called | {"spec": None}
+            waiting += called_names_in(called["spec"]) if size <= MAX_CALLED_BYTES else []
         return found
 
     def procedure_to_check(self, key: Key) -> Object | None:

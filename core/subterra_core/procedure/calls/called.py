@@ -9,6 +9,9 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 MAX_CALLED = 20
 """Procedures that one procedure may call, over others or at once."""
 
+MAX_CALLED_BYTES = 1024 * 1024
+"""Of all called procedures in JSON: twice as much as a flat procedure may have. What comes after that many is not read."""
+
 
 class Unavailable(NamedTuple):
     """Why a called procedure cannot be read, and the fix."""
@@ -22,6 +25,10 @@ class Unavailable(NamedTuple):
 Called = Mapping[str, ProcedureSpec | Unavailable]
 """The procedures that are called, by name."""
 TOO_MANY = Unavailable(f"is one of more than {MAX_CALLED} procedures called here", "call fewer, or put several into one")
+
+TOO_LARGE = Unavailable(
+    f"is not read, since the procedures called here have more than {MAX_CALLED_BYTES // 1024:,} KiB", "shorten them, or call fewer"
+)
 
 
 def called_names(spec: ProcedureSpec) -> Iterator[str]:

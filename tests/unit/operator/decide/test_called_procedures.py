@@ -5,6 +5,8 @@ from typing import Any
 
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.calls.called import MAX_CALLED_BYTES
+from subterra_operator.decide.procedure_check import checked
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Key, Object
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -144,6 +146,15 @@ def test_a_procedure_wakes_those_that_call_it_over_others_too_and_their_agents()
         cache.upsert(obj)
     woken = set(cache.affected_keys(callee()))
     assert woken == {IDENTITY, BANK, Key("Procedure", make.NAMESPACE, "outer"), Key("CompiledAgent", make.NAMESPACE, "travel")}
+
+
+def test_called_procedures_beyond_a_mebibyte_are_not_read() -> None:
+    cache, long = ObjectCache(), make.resource("Procedure", "identity", {"systemPrompt": "x" * MAX_CALLED_BYTES, "nodes": []})
+    cache.upsert(long)
+    called = cache.called_procedures(caller())
+    assert called["identity"]["spec"] is None
+    check = checked(caller()["spec"], called, "bank")
+    assert check.errors.startswith("node check: calls identity, which is not read, since the procedures called here have more than")
 
 
 def test_procedures_that_call_each_other_wake_each_other_once() -> None:

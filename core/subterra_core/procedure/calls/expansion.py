@@ -23,6 +23,8 @@ MAX_DEPTH = 5
 """Calls within calls."""
 MAX_NODES = 500
 """Nodes of a procedure, those of called ones included; the schema has the same limit."""
+SHOWN_OF_EACH = 20
+"""Errors in the calls of one called procedure that its caller lists: hundreds of calls within calls would multiply them."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ class _Expander:
                 missing += inner.is_missing
                 findings.append(error(where, f"{field}.procedure", f"calls {node.procedure}, which {inner.problem}", inner.fix))
                 continue
-            missing += len(inner.findings) if inner.is_incomplete else 0
-            within = f"{where}, in procedure {node.procedure}: "
-            findings += [replace(each, where=f"{within}{_place(each)}", field=f"{field}.procedure") for each in inner.findings]
+            first, within = inner.findings[:SHOWN_OF_EACH], f"{where}, in procedure {node.procedure}: "
+            missing += len(first) if inner.is_incomplete else 0
+            findings += [replace(each, where=f"{within}{_place(each)}", field=f"{field}.procedure") for each in first]
             if not inner.findings:
                 call = Call(node, field, inner.spec, remaining_anywhere(inner.spec, spec.anywhere, node.id))
                 findings += call.check(spec)

@@ -7,7 +7,7 @@ import pytest
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.procedure.calls.called import MAX_CALLED, Unavailable, called_names_in, gather
-from subterra_core.procedure.calls.expansion import Expansion, expand
+from subterra_core.procedure.calls.expansion import SHOWN_OF_EACH, Expansion, expand
 from subterra_core.procedure.graph import Graph
 from subterra_testkit.procedures import Json, agent, branch, end, fact_hub, procedure, user, way
 
@@ -400,6 +400,14 @@ def test_what_is_too_large_or_nested_too_deep_is_refused() -> None:
     chain = {f"p{level}": procedure(agent("a", "b"), call("b", procedure=f"p{level + 1}"), start="a") for level in range(6)}
     deep = errors(bank(call("c", procedure="p0")), **chain, p6=identity())
     assert "has calls within calls, 6 deep; the limit is 5" in deep[0]
+
+
+def test_errors_of_calls_within_calls_do_not_multiply_without_bound() -> None:
+    chain = {
+        f"p{level}": procedure(*(call(f"c{index}", procedure=f"p{level + 1}") for index in range(60)), start="c0")
+        for level in range(3)
+    }
+    assert len(expanded(bank(call("c", procedure="p0")), **chain).findings) == SHOWN_OF_EACH
 
 
 def test_procedures_are_gathered_once_and_no_more_than_the_limit() -> None:

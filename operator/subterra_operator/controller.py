@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from subterra_core.procedure.calls.called import called_names_in
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
@@ -64,7 +65,8 @@ class Controller:
         self.heartbeat = heartbeat
         self._ready = asyncio.Event()
         self._settled: dict[Key, Version] = {}
-        """Procedures in the version on which the last decision changed nothing. No other kind's decision depends on it alone."""
+        """Procedures without calls, in the version on which the last decision changed nothing. No other decision depends on one
+        object alone."""
 
     @property
     def ready(self) -> bool:
@@ -170,7 +172,8 @@ class Controller:
     async def reconcile(self, key: Key) -> float | None:
         """Decides on one resource and applies the decision; returns the seconds until the next reconcile, if one is due."""
         if procedure := self.cache.procedure_to_check(key):
-            await self.checker.check(procedure["spec"])
+            called = self.cache.called_procedures(procedure)
+            await self.checker.check(procedure["spec"], called, procedure["metadata"]["name"])
         snapshot = self.cache.snapshot(key)
         if snapshot is None or is_deleting(snapshot.subject):
             self._settled.pop(key, None)
@@ -188,7 +191,7 @@ class Controller:
             return EDITED_RETRY_SECONDS
         if changes:
             log.info("%s: %s", key, _describe(changes, decision.status or {}))
-        elif key.kind == "Procedure":
+        elif key.kind == "Procedure" and not called_names_in(subject["spec"]):
             self._settled[key] = version_of(subject)
         metrics.record_status(key, decision.status or {}, subject, now)
         if key.kind == "CompiledAgent":

@@ -50,9 +50,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ProcedureSnapshot:
-    """A Procedure."""
+    """A Procedure, and those that it calls, over others or at once, by name."""
 
     procedure: Observed
+    called: Mapping[str, Observed] = field(default_factory=dict)
 
     @property
     def subject(self) -> Observed:
@@ -62,10 +63,14 @@ class ProcedureSnapshot:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """A CompileRun, its procedure as it is now, and the objects the run owns. ``progress`` is by pod name."""
+    """A CompileRun, its procedure as it is now, and the objects the run owns. ``progress`` is by pod name.
+
+    ``called`` has the procedures that its procedure calls, as long as the run's input is not frozen.
+    """
 
     run: Observed
     procedure: Observed | None = None
+    called: Mapping[str, Observed] = field(default_factory=dict)
     input: Observed | None = None
     jobs: tuple[Observed, ...] = ()
     """Jobs and JobSets."""

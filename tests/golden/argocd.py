@@ -44,7 +44,11 @@ EXAMPLES = {
         "healthy_passed.yaml": "run: judged and passed",
         "healthy_rejected.yaml": "run: judged and rejected",
     },
-    "Procedure": {"healthy_accepted.yaml": "procedure: accepted", "degraded_invalid.yaml": "procedure: invalid"},
+    "Procedure": {
+        "healthy_accepted.yaml": "procedure: accepted",
+        "degraded_invalid.yaml": "procedure: invalid",
+        "progressing_waiting.yaml": "procedure: waits for one that it calls",
+    },
 }
 Case = Callable[[], Object]
 BY_TITLE: dict[str, tuple[str, Case]] = {title: (wanted, case) for title, wanted, case in CASES}

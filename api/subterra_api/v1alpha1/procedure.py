@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, StatusModel
+from subterra_api.v1alpha1.base import ApiModel, Condition, Name, StatusModel
 
 NodeId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$", max_length=63)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_]*$", max_length=63)]
@@ -19,14 +19,14 @@ IsoDate = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}
 
 Role = Literal["agent", "user"]
 """Who speaks."""
-NodeRole = Literal["agent", "user", "tool"]
-ROLE_SPELLINGS = {"agent": "agent", "user": "user", "customer": "user", "tool": "tool"}
+NodeRole = Literal["agent", "user", "tool", "call"]
+ROLE_SPELLINGS = {"agent": "agent", "user": "user", "customer": "user", "tool": "tool", "call": "call"}
 """What authors may write for a role. Programs see only a `NodeRole`, so both spellings of a procedure have one digest."""
 
 
 def _role(value: Any) -> Any:
     if value not in list(ROLE_SPELLINGS):
-        raise PydanticKnownError("literal_error", {"expected": "'agent', 'customer', 'user' or 'tool'"})
+        raise PydanticKnownError("literal_error", {"expected": "'agent', 'customer', 'user', 'tool' or 'call'"})
     return ROLE_SPELLINGS[value]
 
 
@@ -58,6 +58,9 @@ class Edge(ApiModel):
     """Where a fact decides: the values that take this edge. Without values, all those that no other edge names."""
     guards: Annotated[tuple[Guard, ...], Field(max_length=10)] = ()
     """Earlier decisions on which this edge depends; all must hold. Without guards it is always open."""
+    outcome: NodeId | None = None
+    """At a `call` node: the ending of the called procedure after which this edge is taken, which is an outcome or the id of a
+    terminal; the id goes before the outcome. Without it, all endings that no other edge names."""
 
 
 class ToolArgument(ApiModel):
@@ -69,14 +72,32 @@ class ToolArgument(ApiModel):
     """A variable, as in `{{order}}`, whose value the agent knows by then, or a fixed text."""
 
 
+class CallInput(ApiModel):
+    """What a variable of the called procedure stands for."""
+
+    name: VariableName
+    """Name of a variable of the called procedure."""
+    value: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """A variable of this procedure, as in `{{order}}`, or a fixed text."""
+
+
+class CallOutput(ApiModel):
+    """A variable of the called procedure under a name in this one."""
+
+    name: VariableName
+    """Name in this procedure, which does not declare it."""
+    value: VariableReference
+    """The variable of the called procedure, as in `{{code}}`."""
+
+
 class Node(ApiModel):
-    """One utterance of the agent or of the customer, or one tool call of the agent."""
+    """One utterance of the agent or of the customer, one tool call of the agent, or a call of another procedure."""
 
     id: NodeId
     """Id of the node, unique within the procedure; edges refer to it."""
     role: RoleField
     """Who speaks here: `agent` or `customer`; `user` means the same as `customer`. At a `tool` node the agent calls a tool and says
-    nothing."""
+    nothing. A `call` node stands for all nodes of another procedure."""
     prompt: Annotated[str, StringConstraints(max_length=4000)] = ""
     """What the speaker should do here; `{{name}}` is replaced by the value of that variable. Required for agents."""
     examples: Utterances = ()
@@ -95,6 +116,13 @@ class Node(ApiModel):
     """Where the role is `tool`: the tool that is called, one of `spec.tools`."""
     arguments: Annotated[tuple[ToolArgument, ...], Field(max_length=20)] = ()
     """Where the role is `tool`: what the tool is called with."""
+    procedure: Name | None = None
+    """Where the role is `call`: the metadata.name of the called Procedure, in the same namespace."""
+    inputs: Annotated[tuple[CallInput, ...], Field(max_length=20)] = ()
+    """Where the role is `call`: variables of the called procedure that are variables of this one, or fixed texts. Its other
+    variables of the customer are its own."""
+    outputs: Annotated[tuple[CallOutput, ...], Field(max_length=20)] = ()
+    """Where the role is `call`: variables of the called procedure that this one uses afterwards."""
 
     @property
     def speaker(self) -> Role:
@@ -243,7 +271,8 @@ class ProcedureSpec(ApiModel):
     start: NodeId
     """Id of the node with which a conversation begins."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=2, max_length=500)]
-    """The flowchart: one node per utterance of the agent or the customer, or tool call, each with its edges to the next ones."""
+    """The flowchart: one node per utterance of the agent or the customer, tool call, or call of another procedure, each with its
+    edges to the next ones."""
     anywhere: Annotated[tuple[AnywhereEdge, ...], Field(max_length=20)] = ()
     """Edges that the customer may take at any turn, as to a person or to a cancellation. Where a node has an edge with the same
     target, condition or example, the node's edge is taken."""
@@ -273,11 +302,11 @@ class ProcedureStatus(StatusModel):
     """Accepted and Ready: whether the procedure can be compiled; if not, the message lists every error with its fix.
     Stalled: the author must act."""
     phase: str | None = None
-    """Summary of the conditions: Accepted or Invalid."""
+    """Summary of the conditions: Accepted, Invalid, or Pending while a called procedure may still appear."""
     digest: str | None = None
-    """Digest of the procedure's significant fields; when it changes, a new run starts."""
+    """Digest of the significant fields of the procedure, with those that it calls; when it changes, a new run starts."""
     nodes: int | None = None
-    """Number of nodes."""
+    """Number of nodes, with those of called procedures."""
     edges: int | None = None
     """Number of edges."""
     hubs: int | None = None

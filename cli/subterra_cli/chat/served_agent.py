@@ -2,27 +2,21 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.agents.watch_compile import stage_views
 from subterra_cli.cluster import ClusterAccessError, ClusterTarget, get_condition
+from subterra_cli.files.load_procedure import Reader, called_in_cluster
+from subterra_core.procedure.calls.called import Unavailable, gather
+from subterra_core.procedure.calls.expansion import expand
 
 Resource = dict[str, Any]
 DEFAULT_PORT = 8000
-
-
-class Reader(Protocol):
-    """Reads objects of the subterra.dev API group."""
-
-    target: ClusterTarget
-
-    def get(self, plural: str, name: str) -> Resource | None:
-        """The object, or `None` if it does not exist."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +26,8 @@ class ServedAgent:
     agent: Resource
     run: Resource | None
     procedure: Resource | None
+    called: Mapping[str, ProcedureSpec | Unavailable] = field(default_factory=dict)
+    """The procedures that its procedure calls."""
 
     @property
     def name(self) -> str:
@@ -49,11 +45,12 @@ class ServedAgent:
 
     @cached_property
     def spec(self) -> ProcedureSpec | None:
-        """The procedure; `None` if there is none that this version of the command line can read."""
-        try:
-            return ProcedureSpec.model_validate(self.procedure["spec"]) if self.procedure else None
-        except ValidationError:
+        """The procedure with those that it calls; `None` if there is none that this version of the command line can read."""
+        written = _spec(self.procedure)
+        if written is None:
             return None
+        expansion = expand(str(self.agent["spec"]["compile"]["procedureRef"]["name"]), written, self.called)
+        return None if expansion.findings else expansion.spec
 
     @property
     def speaks_first(self) -> bool:
@@ -66,6 +63,8 @@ class ServedAgent:
         if "model" in self.agent["spec"]:
             return f"CompiledAgent {self.name} serves a model compiled elsewhere (spec.model)"
         name = self.agent["spec"]["compile"]["procedureRef"]["name"]
+        if self.procedure is not None and _spec(self.procedure) is not None:
+            return f"Procedure {name} has errors in its calls of others"
         return f"Procedure {name} {'has fields that this subterra does not know' if self.procedure else 'does not exist any more'}"
 
 
@@ -83,7 +82,17 @@ def find_served_agent(reader: Reader, name: str) -> ServedAgent:
         raise ClusterAccessError(_not_served(agent, _run(reader, status.get("currentRun")), reader.target))
     source = agent["spec"].get("compile")
     procedure = reader.get("procedures", source["procedureRef"]["name"]) if source else None
-    return ServedAgent(agent, _run(reader, serving.get("run")), procedure)
+    written = _spec(procedure)
+    called = gather(written, lambda each: called_in_cluster(reader, each)) if written else {}
+    return ServedAgent(agent, _run(reader, serving.get("run")), procedure, called)
+
+
+def _spec(procedure: Resource | None) -> ProcedureSpec | None:
+    """The procedure as it was written, if this version of the command line can read it."""
+    try:
+        return ProcedureSpec.model_validate(procedure["spec"]) if procedure else None
+    except ValidationError:
+        return None
 
 
 def _run(reader: Reader, name: str | None) -> Resource | None:

@@ -19,6 +19,7 @@ class GraphFormat(StrEnum):
     HTML = "html"
 
 
+UNFOLD = "In pictures, draw the nodes of called procedures in place of each call."
 DATASET = "A dataset's folder, coverage.json or labels.jsonl: shows how often each edge is taken."
 
 
@@ -26,6 +27,7 @@ def graph(
     procedure: Procedure,
     output: Annotated[GraphFormat, typer.Option("--output", "-o", help="Output format.")] = GraphFormat.TABLE,
     dataset: Annotated[Path | None, typer.Option(help=DATASET)] = None,
+    unfold: Annotated[bool, typer.Option("--unfold", help=UNFOLD)] = False,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -47,4 +49,4 @@ def graph(
         elif output is GraphFormat.JSON:
             typer.echo(render.as_json(render.graph_data(loaded.name, loaded.spec, loaded.analysis, counts)))
         else:
-            typer.echo(render.picture(output.value, loaded, counts), nl=False)
+            typer.echo(render.picture(output.value, loaded, counts, unfold=unfold), nl=False)

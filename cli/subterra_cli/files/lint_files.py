@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from subterra_api.crd import NAME_FIX
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunSpec
+from subterra_cli.files.called_files import SUFFIXES, FileDocument, called_in_files
 from subterra_cli.files.lint_report import (
     STANDARD_INPUT,
     LintReport,
@@ -29,7 +30,6 @@ from subterra_core.procedure.schema_errors import findings_of
 from subterra_core.provider_rules import SCRIPTED, provider_conflicts
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
-SUFFIXES = (".yaml", ".yml", ".json")
 KINDS = ("Procedure", "CompiledAgent", "CompileRun")
 AGENT_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
@@ -54,8 +54,9 @@ class _Named:
 def check_paths(paths: Sequence[str]) -> list[LintReport]:
     """A report for each object in the order of the files, and one for each file that has none or cannot be read."""
     read = [objects for path in paths for objects in _read(path)]
-    named = _named([document for objects in read for document in objects.documents])
-    return [report for objects in read for report in _reports(objects, named)]
+    given = [(objects.file, document) for objects in read for document in objects.documents]
+    named = _named([document for _, document in given])
+    return [report for objects in read for report in _reports(objects, named, given)]
 
 
 def _read(path: str) -> Iterator[_Objects]:
@@ -103,7 +104,7 @@ def _inputs(document: Document) -> CompileInputs | None:
     return None
 
 
-def _reports(objects: _Objects, named: _Named) -> Iterator[LintReport]:
+def _reports(objects: _Objects, named: _Named, given: Sequence[FileDocument]) -> Iterator[LintReport]:
     if objects.failed:
         yield objects.failed
     names = Counter((_kind(document), object_name(document)) for document in objects.documents)
@@ -111,7 +112,8 @@ def _reports(objects: _Objects, named: _Named) -> Iterator[LintReport]:
         name = object_name(document)
         twice = [_twice(document)] if name and names[_kind(document), name] > 1 else []
         if _kind(document) == "Procedure":
-            report = check_document(objects.file, document, scripted=name in named.scripted)
+            find = called_in_files(objects.file, given)
+            report = check_document(objects.file, document, find, scripted=name in named.scripted)
             yield report.with_findings(with_lines(document, twice))
         else:
             yield LintReport(objects.file, with_lines(document, (*twice, *_manifest_findings(document, named))), name)

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.errors import InvalidFileError
+from subterra_cli.files.called_files import Find, called_in_files
 from subterra_cli.files.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
-from subterra_core.procedure.lint.analyse import analyse
+from subterra_core.procedure.calls.called import gather
+from subterra_core.procedure.calls.expansion import expand
 from subterra_core.procedure.lint.findings import Analysis, Finding
 from subterra_core.procedure.lint.unspoken import check_examples
 from subterra_core.procedure.schema_errors import findings_of
@@ -26,13 +28,17 @@ _FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 @dataclass(frozen=True)
 class LintReport:
-    """The findings in a file, in the order of its lines. ``spec`` and ``analysis`` are set when the schema accepts it."""
+    """The findings in a file, in the order of its lines. ``spec`` and ``analysis`` are set when the schema accepts it.
+
+    ``spec`` has called procedures in it, unless the calls have errors; ``written`` is the procedure as it is in the file.
+    """
 
     file: str
     findings: tuple[tuple[int, Finding], ...]
     name: str = ""
     spec: ProcedureSpec | None = None
     analysis: Analysis | None = None
+    written: ProcedureSpec | None = None
 
     @property
     def errors(self) -> int:
@@ -67,9 +73,9 @@ def _finding_data(line: int, finding: Finding) -> dict[str, Any]:
 
 
 def load_spec(file: Path) -> ProcedureSpec:
-    """The procedure in a file that the schema accepts. Raises InvalidFileError."""
+    """The procedure in a file that the schema accepts, with those that it calls. Raises InvalidFileError."""
     report = check_file(str(file))
-    if report.spec is None:
+    if report.spec is None or any(node.role == "call" for node in report.spec.nodes):
         raise InvalidFileError("\n".join(report.lines()))
     return report.spec
 
@@ -80,7 +86,7 @@ def check_file(file: str, documents: list[Document] | None = None) -> LintReport
         document = _one_procedure(read_documents(file) if documents is None else documents)
     except DocumentError as error:
         return LintReport(file, ((error.line, error.finding),))
-    return check_document(file, document)
+    return check_document(file, document, called_in_files(file))
 
 
 def read_documents(file: str) -> list[Document]:
@@ -130,17 +136,19 @@ def object_name(document: Document) -> str:
     return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
 
-def check_document(file: str, document: Document, *, scripted: bool = False) -> LintReport:
-    """The report on a Procedure; `scripted`: its teacher is, so that it needs examples."""
+def check_document(file: str, document: Document, find: Find, *, scripted: bool = False) -> LintReport:
+    """The report on a Procedure, with those that it calls; `scripted`: its teacher is, so that it needs examples."""
     name, header = object_name(document), tuple(header_findings(document))
     try:
         # The API server sees JSON: a number is not a string there, and fields have only their wire names.
         spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         return LintReport(file, with_lines(document, (*header, *findings_of(error))), name)
-    analysis = analyse(spec)
-    silent = tuple(check_examples(spec)) if scripted else ()
-    return LintReport(file, with_lines(document, (*header, *analysis.findings, *silent)), name, spec, analysis)
+    expansion = expand(name, spec, gather(spec, find))
+    analysis = expansion.analyse()
+    silent = expansion.in_author_words([*check_examples(expansion.spec)]) if scripted and not expansion.findings else ()
+    findings = with_lines(document, (*header, *analysis.findings, *silent))
+    return LintReport(file, findings, name, expansion.spec, analysis, spec)
 
 
 def with_lines(document: Document, findings: Iterable[Finding]) -> tuple[tuple[int, Finding], ...]:

@@ -15,6 +15,7 @@ from subterra_api.v1alpha1.judging import CALL_BY_CALL, JudgingSettings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.stage_pods import TrainingPod
 from subterra_cli.errors import InvalidFileError
+from subterra_cli.files.called_files import called_in_files
 from subterra_cli.files.lint_report import LintReport, check_document, object_name, read_documents, with_lines
 from subterra_cli.files.yaml_document import Document, DocumentError
 from subterra_core.node_pools import POOLS, NodePool
@@ -131,7 +132,7 @@ def _caps(part: str, run: str | None, days: str | None, of_run: str = "maxUSD") 
 def _named_procedure(name: str, objects: Sequence[FileObject], *, scripted: bool) -> ProcedureSpec:
     for file, document in objects:
         if document.data.get("kind") == "Procedure" and object_name(document) == name:
-            report = check_document(file, document, scripted=scripted)
+            report = check_document(file, document, called_in_files(file, objects), scripted=scripted)
             if report.errors or report.spec is None:
                 raise InvalidFileError("\n".join(report.lines(warnings=False)))
             return report.spec

@@ -113,13 +113,14 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts
     out.print(table)
 
 
-def picture(kind: str, source: LoadedProcedure, counts: TraversalCounts | None) -> str:
-    """The procedure as Mermaid, SVG or HTML."""
+def picture(kind: str, source: LoadedProcedure, counts: TraversalCounts | None, *, unfold: bool = False) -> str:
+    """The procedure as Mermaid, SVG or HTML. A call is one box; with ``unfold``, or counts of nodes, all nodes of what it calls."""
+    spec = source.spec if unfold or counts else source.written
     if kind == "mermaid":
-        return mermaid(source.spec, counts)
+        return mermaid(spec, counts)
     if kind == "svg":
-        return ET.tostring(draw_svg(source.spec, source.name, counts), encoding="unicode") + "\n"
-    return page(source.spec, source.name, summary(source.analysis), source.analysis, counts)
+        return ET.tostring(draw_svg(spec, source.name, counts), encoding="unicode") + "\n"
+    return page(spec, source.name, summary(source.analysis), source.analysis, counts)
 
 
 def first_paths(spec: ProcedureSpec, outcome: str | None, limit: int) -> tuple[list[Path], bool]:

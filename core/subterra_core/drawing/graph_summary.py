@@ -38,6 +38,8 @@ class TraversalCounts:
 
 def condition_label(node: Node, edge: Edge) -> str:
     """Condition of an edge, phrased as in prompts, with its guards in parentheses; empty if nothing decides."""
+    if node.role == "call":
+        return f"ends with {edge.outcome}" if edge.outcome else "ends otherwise" if len(node.next) > 1 else ""
     decision = "; ".join(decision_texts(node, edge) or order_texts(node, edge))
     guards = " and ".join(guard_texts(edge))
     return " ".join(part for part in (decision, f"(if {guards})" if guards else "") if part)

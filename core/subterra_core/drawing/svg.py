@@ -67,6 +67,8 @@ svg.procedure { --tool: #e6f4f1; --tool-edge: #1f7a6b; }
 .procedure .tool .box { fill: var(--tool); stroke: var(--tool-edge); }
 """
 """Only for procedures with tools, so that other drawings stay as they are."""
+CALL_STYLE = ".procedure .call .box { fill: none; stroke: var(--agent-edge); stroke-width: 4; }\n"
+"""Only where calls of other procedures are drawn as one box."""
 _CUT = 11.0
 """Corners that are cut off the box of a tool call."""
 
@@ -84,7 +86,11 @@ def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = N
     box = f"0 0 {layout.width:.0f} {layout.height:.0f}"
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "procedure", "role": "img", "viewBox": box, **size})
     add(svg, "title", title)
-    add(svg, "style", STYLE + (TOOL_STYLE if spec.tools else ""))
+    add(
+        svg,
+        "style",
+        STYLE + (TOOL_STYLE if spec.tools else "") + (CALL_STYLE if any(node.role == "call" for node in nodes) else ""),
+    )
     for node in nodes:
         for edge in node.next:
             text = f"{node.id} → {edge.to}" + (f": {condition_label(node, edge)}" if condition_label(node, edge) else "")
@@ -121,7 +127,11 @@ def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Car
     room = int((width - 2 * PADDING) / _CHARACTER)
     branches = [wrapped(condition_label(node, edge) or "(no condition)", room - 4, 2) for edge in node.next] if hub else []
     notes = [_decides(node)] if hub and node.decided_by != "customer" else []
-    notes += [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"] if node.id in looping else []
+    notes += (
+        [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"]
+        if node.id in looping and node.role != "call"
+        else []
+    )
     notes += [_count(visits, node.id)] if visits else []
     notes += [f"ends: {node.outcome}"] if node.outcome else []
     return _Card(width, wrapped(label_text(node), room, _PROMPT_LINES), branches, notes)

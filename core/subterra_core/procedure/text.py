@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from subterra_api.v1alpha1.procedure import Edge, Node, NodeRole, ProcedureSpec
 from subterra_core.procedure.tools import label_text
 
-SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "tool"}
-"""Names of the speakers, and of tool calls, for people and models."""
+SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "tool", "call": "call"}
+"""Names of the speakers, and of calls, for people and models."""
 
 
 def flowchart_text(spec: ProcedureSpec) -> str:

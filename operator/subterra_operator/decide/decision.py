@@ -19,7 +19,8 @@ class Write:
     """One object to write.
 
     ``create`` never changes an existing object; ``apply`` is server-side apply; ``patch`` is a merge patch that fails when the
-    object has changed. ``guard`` must be unchanged on the API server just before the write: for whatever costs money.
+    object has changed. ``guard`` must be unchanged on the API server just before the write: for whatever costs money. So must
+    ``more_guards``.
     """
 
     verb: Literal["create", "apply", "patch"]
@@ -27,6 +28,7 @@ class Write:
     guard: Mapping[str, Any] | None = None
     group: str = ""
     """Writes of one group depend on the earlier ones: after a refused write the rest of its group waits, other groups go on."""
+    more_guards: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def key(self) -> Key:

@@ -94,7 +94,8 @@ class Applier:
             return await self._create_unwatched(write)
         if self._up_to_date(write, digest) if watched else self._recently_written(write.key, digest):
             return False
-        await self._check_guard(write.guard)
+        for guard in (write.guard, *write.more_guards):
+            await self._check_guard(guard)
         if write.verb == "apply" and not watched:
             return await self._apply_unwatched(write, digest)
         if write.verb == "create":

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from subterra_api.digest import canonical
 from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
+from subterra_core.procedure.calls.called import MAX_CALLED, MAX_CALLED_BYTES, called_names_in
 from subterra_core.serving_costs.serving_price import total_work
 from subterra_operator.kube.packed_objects import Packer
 from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
@@ -165,12 +167,40 @@ class ObjectCache:
         if kind in RECONCILED:
             yield Key(kind, namespace, name)
         if kind == "Procedure":
-            yield from sorted(self._index.get(("procedure", namespace, name), ()))
+            callers = self._callers(namespace, name)
+            yield from callers
+            for procedure in (name, *(caller.name for caller in callers)):
+                yield from sorted(self._index.get(("procedure", namespace, procedure), ()))
         labels = labels_of(obj)
         if RUN_LABEL in labels and kind in ("Job", "JobSet", "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
         elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod"):
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
+
+    def _callers(self, namespace: str, name: str) -> list[Key]:
+        """The procedures that call this one, over others or at once."""
+        names, found = [name], list[Key]()
+        for called in names:
+            callers = sorted(self._index.get(("caller", namespace, called), ()))
+            found += [caller for caller in callers if caller.name not in names]
+            names += [caller.name for caller in callers if caller.name not in names]
+        return found
+
+    def called_procedures(self, procedure: Mapping[str, Any]) -> dict[str, Object]:
+        """The procedures that a Procedure calls, over others or at once, as far as they exist; at most `MAX_CALLED`.
+
+        Those after `MAX_CALLED_BYTES` have no spec.
+        """
+        namespace, found, size = procedure["metadata"]["namespace"], dict[str, Object](), 0
+        waiting = called_names_in(procedure["spec"])
+        for name in waiting:
+            called = self.get(Key("Procedure", namespace, name)) if name not in found and len(found) < MAX_CALLED else None
+            if called is None:
+                continue
+            size += len(canonical(called["spec"]))
+            found[name] = called if size <= MAX_CALLED_BYTES else called | {"spec": None}
+            waiting += called_names_in(called["spec"]) if size <= MAX_CALLED_BYTES else []
+        return found
 
     def procedure_to_check(self, key: Key) -> Object | None:
         """The Procedure whose check the decision on a resource needs: itself, or that of a run without a frozen input."""
@@ -189,7 +219,7 @@ class ObjectCache:
     def procedure_snapshot(self, key: Key) -> ProcedureSnapshot | None:
         """Input of a Procedure's decision, or `None` if the Procedure is not known."""
         procedure = self.get(key)
-        return ProcedureSnapshot(procedure) if procedure else None
+        return ProcedureSnapshot(procedure, self.called_procedures(procedure)) if procedure else None
 
     def run_snapshot(self, key: Key) -> RunSnapshot | None:
         """Input of a CompileRun's decision, or `None` if the run is not known."""
@@ -201,10 +231,13 @@ class ObjectCache:
         jobs = self._children("Job", run)
         pods = [pod for job in (*jobs, *members) for pod in self._children("Pod", job)]
         names = [(key.namespace, pod["metadata"]["name"]) for pod in pods]
+        procedure = self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"]))
+        frozen = self._owned(Key("ConfigMap", key.namespace, input_name(key.name)), run)
         return RunSnapshot(
             run,
-            procedure=self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"])),
-            input=self._owned(Key("ConfigMap", key.namespace, input_name(key.name)), run),
+            procedure=procedure,
+            called=self.called_procedures(procedure) if procedure and not frozen else {},
+            input=frozen,
             jobs=(*jobs, *sets),
             members=tuple(members),
             job_sets="JobSet" not in self.absent_kinds,
@@ -268,6 +301,8 @@ def _index_keys(obj: Mapping[str, Any]) -> Iterator[IndexKey]:
         yield "version", *served
     if procedure := _procedure_of(obj):
         yield "procedure", namespace, procedure
+    for called in called_names_in(obj.get("spec", {})) if kind == "Procedure" else ():
+        yield "caller", namespace, called
 
 
 def _served_version(labels: Mapping[str, str], namespace: str) -> tuple[str, str, str]:

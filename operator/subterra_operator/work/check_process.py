@@ -19,9 +19,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
-from subterra_api.digest import canonical
 from subterra_api.v1alpha1.conditions import Reason
-from subterra_operator.decide.procedure_check import MEMORY, CheckMemory, ProcedureCheck, check_text
+from subterra_operator.decide.procedure_check import MEMORY, CheckMemory, ProcedureCheck, check_request, check_text
+from subterra_operator.snapshot import Observed
 
 log = logging.getLogger("subterra")
 
@@ -50,9 +50,9 @@ class ProcedureChecker:
         self._turn = asyncio.Lock()
         self._stopping: asyncio.TimerHandle | None = None
 
-    async def check(self, spec: Mapping[str, Any]) -> None:
-        """Checks a spec that the memory does not have. Raises CheckFailedError."""
-        text = canonical(spec)
+    async def check(self, spec: Mapping[str, Any], called: Mapping[str, Observed] | None = None, name: str = "") -> None:
+        """Checks procedure `name`, unless the memory has it as it is, calling those in `called`. Raises CheckFailedError."""
+        text = check_request(spec, called or {}, name)
         if text in self._memory:
             return
         if len(text) < LARGE_BYTES:
@@ -125,7 +125,7 @@ def _over_limit(code: int) -> ProcedureCheck:
 
 
 def serve(requests: BinaryIO, responses: BinaryIO) -> None:
-    """Answers each line, a spec in JSON, with a line, its check in JSON, until there are no more."""
+    """Answers each line, a `check_request`, with a line, the check in JSON, until there are no more."""
     for line in requests:
         used = resource.getrusage(resource.RUSAGE_SELF)
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS, resource.RLIM_INFINITY))

@@ -222,9 +222,11 @@ def procedure(**changes: Any) -> Object:
     return told(found, decide_procedure(ProcedureSnapshot(found), make.NOW))
 
 
+CALLING = [{"id": "greet", "role": "call", "procedure": "greeting"}, {"id": "end", "role": "agent", "prompt": "Bye."}]
 PROCEDURES: list[tuple[str, str, Case]] = [
     ("accepted", "Current", procedure),
     ("invalid", "Failed", lambda: procedure(start="nowhere")),
+    ("waits for one that it calls", "InProgress", lambda: procedure(nodes=CALLING)),
 ]
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.anywhere import anywhere_edges_by_node, without_anywhere
+from subterra_core.procedure.counting.path_count import EFFORT, count_paths
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.anywhere_edges import check_anywhere
 from subterra_core.procedure.lint.branches import check_hubs
@@ -20,7 +21,6 @@ from subterra_core.procedure.lint.structure import check_nodes, check_structure
 from subterra_core.procedure.lint.tool_checks import check_tools
 from subterra_core.procedure.lint.unforeseen import check_closed_values, check_otherwise
 from subterra_core.procedure.lint.variables import check_known_when_used, check_variables
-from subterra_core.procedure.path_count import EFFORT, count_paths
 
 MAX_FINDINGS = 1000
 """Findings of the checks without paths, and again of those with paths. The others appear once these are fixed."""

@@ -56,17 +56,31 @@ def _check_nodes(edge: AnywhereEdge, preferred_at: Preferred, where: str, path: 
 
 
 def _check_alike(spec: ProcedureSpec) -> Iterator[Finding]:
-    """Errors for two anywhere edges that a customer takes with the same words, or that lead to the same node."""
-    first: defaultdict[str, dict[Any, str]] = defaultdict(dict)
+    """Errors for two anywhere edges that a customer takes with the same words at one node, or that lead to the same node."""
+    found: defaultdict[Any, list[AnywhereEdge]] = defaultdict(list)
+    customers = [node.id for node in spec.nodes if node.role == "user"]
     for edge, where, path in located_anywhere(spec):
-        if edge.to in first["to"]:
+        if found["to", edge.to]:
             yield error(where, f"{path}.to", "another anywhere edge leads to the same node", "merge them")
-        words = condition_words(edge.when)
-        if (other := first["when"].setdefault(words, edge.to)) != edge.to:
+        if other := _meeting(edge, found["when", condition_words(edge.when)], customers):
             fix = "make their conditions differ, or merge them"
-            yield error(where, f"{path}.when", f"has the same condition as the anywhere edge to {other}", fix)
+            yield error(where, f"{path}.when", f"has the same condition as the anywhere edge to {other.to}", fix)
         for index, text in enumerate(edge.examples):
-            if (other := first["examples"].setdefault(example_words(text), edge.to)) != edge.to:
-                problem = f"{text!r} is also an example of the anywhere edge to {other}, so it decides nothing"
+            if other := _meeting(edge, found["example", example_words(text)], customers):
+                problem = f"{text!r} is also an example of the anywhere edge to {other.to}, so it decides nothing"
                 yield error(where, f"{path}.examples[{index}]", problem, "keep it on one of them")
-        first["to"][edge.to] = edge.to
+            found["example", example_words(text)].append(edge)
+        found["when", condition_words(edge.when)].append(edge)
+        found["to", edge.to].append(edge)
+
+
+def _meeting(edge: AnywhereEdge, others: Sequence[AnywhereEdge], customers: Sequence[str]) -> AnywhereEdge | None:
+    """The first of `others` that leads elsewhere and is open at one of the customer's nodes where `edge` is open too."""
+    return next(
+        (
+            other
+            for other in others
+            if other.to != edge.to and any(node not in other.except_ and node not in edge.except_ for node in customers)
+        ),
+        None,
+    )

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.closed_edges import closed_edges
+from subterra_core.procedure.counting.closed_edges import closed_edges
+from subterra_core.procedure.counting.path_count import PathCount
 from subterra_core.procedure.graph import Graph, Hop
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes, warning
-from subterra_core.procedure.path_count import PathCount
 
 
 def check_reachability(spec: ProcedureSpec, count: PathCount) -> Iterator[Finding]:

@@ -81,7 +81,8 @@ class CompilePlanner:
         accepted = self._accepted_procedure()
         if isinstance(accepted, AgentState):
             writes = suspend_all(self.snapshot.runs) if self.source.suspend else ()
-            recheck = self._grace_seconds() if accepted.in_progress else None
+            left = self._grace_seconds()
+            recheck = left if accepted.in_progress and left > 0 else None  # the procedure's own status wakes the agent too
             return self._with_pin(Plan(accepted, writes=writes, recheck_after=recheck))
         digest = accepted.digest or ""
         name = run_name_for(self.snapshot.agent["metadata"]["name"], self.source, digest)
@@ -111,6 +112,8 @@ class CompilePlanner:
         accepted = find_condition(status.conditions, Type.ACCEPTED)
         if accepted is None or status.observed_generation != procedure["metadata"].get("generation", 0):
             return AgentState(None, Reason.PENDING, f"Procedure {name} is being checked", in_progress=True)
+        if accepted.status == "Unknown":
+            return AgentState(None, Reason.PENDING, f"Procedure {name} waits: {accepted.message}", in_progress=True)
         if accepted.status != "True":
             return AgentState(None, Reason.INVALID_PROCEDURE, f"Procedure {name} is not accepted: {accepted.message}")
         return status

@@ -19,7 +19,7 @@ from subterra_core.model_retirements import retired_models
 from subterra_core.node_pools import default_ranks, node_count
 from subterra_core.provider_rules import provider_conflicts, tool_conflicts
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
-from subterra_operator.decide.procedure_check import checked, describe_errors
+from subterra_operator.decide.procedure_check import checked, describe_errors, flat_procedure
 from subterra_operator.decide.retiring_models import retirement_condition
 from subterra_operator.decide.retry import retry_request
 from subterra_operator.decide.run.job_outcome import is_attach
@@ -193,26 +193,28 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
     if snapshot.procedure is None:
         text = f"Procedure {name} does not exist in this namespace; create it"
         return _FrozenInput(problem=(Reason.PROCEDURE_NOT_FOUND, text))
-    if problem := _rejection(snapshot, spec, settings, now):
-        return _FrozenInput(problem=problem)
-    procedure = ProcedureSpec.model_validate(snapshot.procedure["spec"])
-    frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure, settings))
-    return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure),))
-
-
-def _rejection(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings, now: datetime) -> tuple[Reason, str] | None:
-    """Why nothing may be spent on this run, whose procedure exists, or `None`."""
-    name, procedure = spec.inputs.procedure_ref.name, (snapshot.procedure or {})["spec"]
-    check = checked(procedure)
+    check = checked(snapshot.procedure["spec"], snapshot.called, name)
     if check.errors:
-        return check.reason, f"Procedure {name} has errors: {check.errors}"
-    expected = spec.inputs.procedure_digest
-    if expected is not None and expected != check.counts.digest:
+        return _FrozenInput(problem=(check.reason, f"Procedure {name} has errors: {check.errors}"))
+    procedure = flat_procedure(snapshot.procedure["spec"], snapshot.called, name)
+    if problem := _rejection(procedure, check.counts.digest, spec, settings, now, job_sets=snapshot.job_sets):
+        return _FrozenInput(problem=problem)
+    frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure, settings))
+    called = tuple(snapshot.called.values())
+    return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure, more_guards=called),))
+
+
+def _rejection(
+    procedure: ProcedureSpec, digest: str | None, spec: CompileRunSpec, settings: Settings, now: datetime, *, job_sets: bool
+) -> tuple[Reason, str] | None:
+    """Why nothing may be spent on this run, or `None`."""
+    name, expected = spec.inputs.procedure_ref.name, spec.inputs.procedure_digest
+    if expected is not None and expected != digest:
         text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
         return Reason.PROCEDURE_CHANGED, text
-    of_stages = (stage_problems(stage, spec, settings, job_sets=snapshot.job_sets) for stage in STAGES)
+    of_stages = (stage_problems(stage, spec, settings, job_sets=job_sets) for stage in STAGES)
     unrunnable = dict.fromkeys(problem for each in of_stages for problem in each)
-    conflicts = [*provider_conflicts(spec.inputs), *tool_conflicts(spec.inputs, has_tools=bool(procedure.get("tools")))]
+    conflicts = [*provider_conflicts(spec.inputs), *tool_conflicts(spec.inputs, has_tools=bool(procedure.tools))]
     problems = [*conflicts, *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
     if problems := [*problems, *retired_models(spec.inputs, now.date())]:
         return Reason.INVALID_SPEC, "; ".join(problems)

@@ -9,11 +9,11 @@ from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.anywhere import LARGEST_SHARE, anywhere_shares, reached_only_by_leaving, without_anywhere
 from subterra_core.procedure.context_contract import context_facts
+from subterra_core.procedure.counting.path_count import count_paths
 from subterra_core.procedure.diff import ProcedureDiff
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_core.procedure.lint.unspoken import check_examples
-from subterra_core.procedure.path_count import count_paths
 from subterra_core.procedure.text import flowchart_text
 from subterra_testkit.procedures import PLAN, Json, agent, end, fact_hub, procedure, user, way
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.core.procedure.test_path_count import tangled
+from tests.unit.core.procedure.counting.test_path_count import tangled
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.closed_edges import closed_edges
+from subterra_core.procedure.counting.closed_edges import closed_edges
+from subterra_core.procedure.counting.path_count import count_paths
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_core.procedure.path_count import count_paths
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
 
 KNOT = [f"n{number}" for number in range(16)]

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.counting.path_count import count_paths
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_core.procedure.path_count import count_paths
 from subterra_testkit.procedures import PLAN, agent, end, procedure, user
 
 

@@ -1,0 +1,1 @@
+"""Paths of a procedure counted, and edges that no path takes."""

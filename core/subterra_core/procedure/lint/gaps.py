@@ -10,6 +10,7 @@ from subterra_core.procedure.lint.findings import (
     error,
     located_conditions,
     located_otherwise,
+    located_question_texts,
     located_utterances,
     warning,
 )
@@ -26,7 +27,7 @@ def check_gaps(spec: ProcedureSpec) -> Iterator[Finding]:
     An error where an import writes gaps. A warning in other texts, where procedures that serve may have had the word all along.
     """
     texts = (("spec.systemPrompt", "spec.systemPrompt", spec.system_prompt), *located_utterances(spec), *located_conditions(spec))
-    yield from _gaps(texts, error)
+    yield from _gaps((*texts, *located_question_texts(spec)), error)
     yield from _gaps((*located_otherwise(spec), *_located_descriptions(spec)), warning)
 
 

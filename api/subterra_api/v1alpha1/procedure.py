@@ -149,8 +149,7 @@ class AnywhereEdge(ApiModel):
 
 
 class Question(ApiModel):
-    """A question that the customer may ask at any turn. The agent answers and repeats what it asked; the conversation stays where it
-    was."""
+    """A question that the customer may ask at any turn. The agent answers and asks again what it had asked."""
 
     id: NodeId | None = None
     """Name of the question in plans and reports. Default: the first words of `question`."""
@@ -162,8 +161,8 @@ class Question(ApiModel):
     """What the agent answers, word for word."""
     except_: Annotated[tuple[NodeId, ...], Field(alias="except", max_length=500)] = ()
     """Ids of the customer's nodes at which nobody asks this. Default: it may be asked at every node of the customer."""
-    percent: Annotated[int, Field(ge=1, le=50)] = 2
-    """Percent of the conversations, in training, in which the customer asks this. Default: 2."""
+    percent: Annotated[int, Field(ge=1, le=50)] = 4
+    """Percent of the conversations, in training, in which the customer asks this. Default: 4."""
 
 
 class Variable(ApiModel):
@@ -241,8 +240,8 @@ class Otherwise(ApiModel):
     after_end: OtherwiseUtterances = ()
     """Answers to anything that the customer says after the end of the conversation. Default: thanks and a goodbye."""
     unknown_question: OtherwiseUtterances = ()
-    """Answers to a question about the subject that is not among `questions`. Default, where there are questions: that the agent does
-    not know."""
+    """Answers to a question about the subject that is not among `questions`. Default, where there are any: that the agent does not
+    know."""
 
 
 class Style(ApiModel):

@@ -65,8 +65,7 @@ def asks_questions(spec: ProcedureSpec) -> bool:
 
 def question_name(question: Question) -> str:
     """Its id, else the first words of what the customer wants to know."""
-    words = re.findall(r"\w+", question.question.lower())[:_NAME_WORDS]
-    return question.id or "-".join(words)
+    return question.id or "-".join(re.findall(r"\w+", question.question.lower())[:_NAME_WORDS])
 
 
 def questions_by_name(spec: ProcedureSpec) -> dict[str, Question]:

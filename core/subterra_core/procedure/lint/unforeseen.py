@@ -79,17 +79,18 @@ def _check_question_exceptions(spec: ProcedureSpec) -> Iterator[Finding]:
 
 def _check_question_examples(spec: ProcedureSpec) -> Iterator[Finding]:
     """Errors for words that are also those of a branch, of a node, or of another question: they could mean either."""
-    known: dict[tuple[str, ...], str] = {}
+    known: dict[tuple[str, ...], tuple[str, str]] = {}
     for node, where, field in located_nodes(spec):
         if node.role == "user":
-            known |= dict.fromkeys(map(example_words, node.examples), where)
-            for edge, name, _ in located_edges(node, field):
-                known |= dict.fromkeys(map(example_words, edge.examples), name)
-    for anywhere, name, _ in located_anywhere(spec):
-        known |= dict.fromkeys(map(example_words, anywhere.examples), name)
+            known |= dict.fromkeys(map(example_words, node.examples), (where, field))
+            for edge, name, path in located_edges(node, field):
+                known |= dict.fromkeys(map(example_words, edge.examples), (name, path))
+    for anywhere, name, path in located_anywhere(spec):
+        known |= dict.fromkeys(map(example_words, anywhere.examples), (name, path))
     for each, where, path in located_questions(spec):
         for index, text in enumerate(each.examples):
-            if (other := known.setdefault(example_words(text), where)) != where:
+            other, place = known.setdefault(example_words(text), (where, path))
+            if place != path:
                 problem = f"{text!r} is also an example of {other}: whoever says it could mean either"
                 yield error(where, f"{path}.examples[{index}]", problem, "keep it in one of the two places")
 

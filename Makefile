@@ -134,11 +134,12 @@ generate: .venv/.synced ## write crds/ and the chart's copy, its schema and the 
 	@$(PY) -m subterra_cli.files.chart_files
 
 .PHONY: figure
-figure: .venv/.synced ## write docs/architecture.svg and docs/first-agent.svg
+figure: .venv/.synced ## write the pictures in docs/
 	@$(PY) docs/contributing/architecture_figure.py
 	@mkdir -p out && rm -f out/first.yaml
 	@$(PY) -m subterra_cli init first --output out/first.yaml
 	@$(PY) -m subterra_cli graph out/first.yaml --output svg > docs/first-agent.svg
+	@$(PY) -m subterra_cli graph examples/library/procedure.yaml --output svg > docs/questions.svg
 
 .PHONY: golden
 golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises

@@ -176,6 +176,7 @@ def data(plan: CostPlan) -> dict[str, Any]:
         "retiring": list(plan.retiring),
         "lifetimes": list(plan.lifetimes),
         "untrained": [{"nodes": ngram, "why": why} for ngram, why in plan.coverage.untrained.items()],
+        **({"rareQuestions": plan.coverage.rare_questions} if plan.coverage.questions else {}),
         "usd": _dollars(plan.total.low, plan.total.high),
         "caps": [{"field": cap.field, "usd": float(cap.usd), "covers": _covers(plan.total, cap.usd)} for cap in plan.caps],
     }

@@ -176,6 +176,23 @@ class AnywhereEdge(ApiModel):
     """Percent of the conversations, in training and evaluation, in which the customer takes this edge. Default: 5."""
 
 
+class Question(ApiModel):
+    """A question that the customer may ask at any turn. The agent answers and asks again what it had asked."""
+
+    id: NodeId | None = None
+    """Name of the question in plans and reports. Default: the first words of `question`."""
+    question: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    """What the customer wants to know, as in "Whether the shop ships abroad."."""
+    examples: Utterances = ()
+    """What the customer says, as in "Do you ship abroad?"; required by the scripted teacher."""
+    answer: Annotated[str, StringConstraints(max_length=1000)]
+    """What the agent answers, word for word."""
+    except_: Annotated[tuple[NodeId, ...], Field(alias="except", max_length=500)] = ()
+    """Ids of the customer's nodes at which nobody asks this. Default: it may be asked at every node of the customer."""
+    percent: Annotated[int, Field(ge=1, le=50)] = 4
+    """Percent of the conversations, in training, in which the customer asks this. Default: 4."""
+
+
 class Variable(ApiModel):
     """A value that varies between conversations."""
 
@@ -250,6 +267,9 @@ class Otherwise(ApiModel):
     cannot offer it."""
     after_end: OtherwiseUtterances = ()
     """Answers to anything that the customer says after the end of the conversation. Default: thanks and a goodbye."""
+    unknown_question: OtherwiseUtterances = ()
+    """Answers to a question about the subject that is not among `questions`. Default, where there are any: that the agent does not
+    know."""
 
 
 class Style(ApiModel):
@@ -276,6 +296,9 @@ class ProcedureSpec(ApiModel):
     anywhere: Annotated[tuple[AnywhereEdge, ...], Field(max_length=20)] = ()
     """Edges that the customer may take at any turn, as to a person or to a cancellation. Where a node has an edge with the same
     target, condition or example, the node's edge is taken."""
+    questions: Annotated[tuple[Question, ...], Field(max_length=100)] = ()
+    """Questions that the customer may ask at any turn, with their answers. They are no edges: after the answer the conversation is
+    where it was."""
     variables: Annotated[tuple[Variable, ...], Field(max_length=100)] = ()
     """Values that vary between conversations: names, amounts, dates."""
     openers: Annotated[tuple[Utterance, ...], Field(max_length=50)] = ("Hi", "Hello", "Hi there", "Hello, can you help me?")

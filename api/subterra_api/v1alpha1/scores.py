@@ -7,7 +7,7 @@ from pydantic import Field
 from subterra_api.v1alpha1.base import StatusModel
 
 VerdictResult = Literal["Pass", "Fail", "Inconclusive"]
-RobustnessKind = Literal["phrasings", "unknownValues", "realValues", "offTopic", "corrections", "afterEnd"]
+RobustnessKind = Literal["phrasings", "unknownValues", "realValues", "offTopic", "corrections", "afterEnd", "questions"]
 
 
 class Interval(StatusModel):
@@ -146,7 +146,8 @@ class RobustnessScore(StatusModel):
 
     kind: RobustnessKind
     """phrasings: other words. unknownValues: a value outside a closed list. realValues: real names. offTopic: something else in
-    between. corrections: a value corrected in the same turn. afterEnd: the customer goes on after the end."""
+    between. corrections: a value corrected in the same turn. afterEnd: the customer goes on after the end. questions: a question in
+    between, answered or not; only where the procedure has questions."""
     hits: int
     """Number of conversations in which the agent handled it."""
     of: int

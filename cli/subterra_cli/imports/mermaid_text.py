@@ -14,6 +14,7 @@ _COMMENT = re.compile(r"^[ \t]*%%[^\n]*$", re.MULTILINE)
 _HEADER = re.compile(r"\s*(?:flowchart|graph)(?:-elk)?(?:[ \t]+(?:TB|TD|BT|RL|LR|[<>^v]))?[ \t]*(?=;|\n|$)")
 _START = re.compile(r"^[ \t]*%% start: (\S+)[ \t]*$", re.MULTILINE)
 _DECIDES = re.compile(r"^[ \t]*%% decides (\S+): (\w+)[ \t]*$", re.MULTILINE)
+_QUESTIONS = re.compile(r"^[ \t]*%% questions: (\S+)[ \t]*$", re.MULTILINE)
 _ANYWHERE = re.compile(r"^[ \t]*%% anywhere: (\S+)[ \t]*$", re.MULTILINE)
 _EXCEPT = re.compile(r"^[ \t]*%% except (\S+): (\S+(?:, \S+)*)[ \t]*$", re.MULTILINE)
 _NODE = re.compile(r"\w[\w./]*(?:-(?![-.>])[\w./]+)*")
@@ -122,7 +123,9 @@ def parse_flowchart(text: str) -> Flowchart:
         raise MermaidError("no Mermaid flowchart: the first line must be `flowchart TD`, `graph LR` or the like")
     reader = _Reader(plain, header.end())
     reader.read()
-    chart = Flowchart(reader.boxes, list(_flattened(reader)))
+    questions = _QUESTIONS.search(text)  # their box has no answers, so there is nothing to import
+    boxes = {name: box for name, box in reader.boxes.items() if questions is None or name != questions[1]}
+    chart = Flowchart(boxes, list(_flattened(reader)))
     start = _START.search(text)
     chart.start = start[1] if start and start[1] in chart.boxes else None
     chart.decides = dict(_DECIDES.findall(text))

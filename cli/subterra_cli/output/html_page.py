@@ -8,7 +8,7 @@ import hashlib
 import xml.etree.ElementTree as ET
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-from subterra_core.drawing.anywhere_box import drawn_nodes, with_box
+from subterra_core.drawing.anywhere_box import QUESTIONS_BOX, drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.svg import add, draw_svg
 from subterra_core.procedure.lint.findings import Analysis
@@ -94,7 +94,7 @@ def _nodes(section: ET.Element, spec: ProcedureSpec, counts: TraversalCounts | N
     _row(table, "th", ["Node", "Speaker", "Prompt", "Goes to", *(["In the dataset"] if counts else [])])
     counts = with_box(spec, counts)
     for node in drawn_nodes(spec):
-        count = [f"{counts.nodes.get(node.id, 0):,}"] if counts else []
+        count = [f"{counts.nodes.get(node.id, 0):,}" if node.id != QUESTIONS_BOX else ""] if counts else []
         cells = _row(table, "td", [node.id, SPEAKERS[node.role], label_text(node), "", *count])
         _edges(cells[3], node, counts)
 
@@ -102,6 +102,8 @@ def _nodes(section: ET.Element, spec: ProcedureSpec, counts: TraversalCounts | N
 def _edges(cell: ET.Element, node: Node, counts: TraversalCounts | None) -> None:
     if node.outcome:
         cell.text = f"ends: {node.outcome}"
+    for text in node.examples if node.id == QUESTIONS_BOX else ():
+        add(cell, "div", text)
     for edge in node.next:
         count = f" ({counts.edges.get((node.id, edge.to), 0):,}×)" if counts else ""
         when = condition_label(node, edge)

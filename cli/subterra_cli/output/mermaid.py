@@ -3,7 +3,7 @@
 import textwrap
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-from subterra_core.drawing.anywhere_box import BOX, drawn_nodes, with_box
+from subterra_core.drawing.anywhere_box import BOX, QUESTIONS_BOX, drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, condition_label
 from subterra_core.drawing.layout import returning_edges
 from subterra_core.procedure.tools import label_text
@@ -22,7 +22,7 @@ _TOOL_CLASS = "  classDef tool fill:#e6f4f1,stroke:#1f7a6b,color:#1c2430\n"
 
 def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
     """The flowchart's text; dashed edges loop back. Comments name what decides at hubs, unless the customer
-    does, the box of the anywhere edges with their exceptions, and the start if it is not the first node.
+    does, the box of the anywhere edges with their exceptions, that of the questions, and the start if it is not the first node.
     """
     nodes, counts = drawn_nodes(spec), with_box(spec, counts)
     names = {node.id: f"n{index}" for index, node in enumerate(nodes)}
@@ -41,6 +41,8 @@ def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
         lines.append(f"  %% anywhere: {names[BOX]}")
         closed = [(each.to, [names[node] for node in each.except_ if node in names]) for each in spec.anywhere]
         lines += [f"  %% except {names[to]}: {', '.join(nodes)}" for to, nodes in closed if nodes]
+    if spec.questions:
+        lines.append(f"  %% questions: {names[QUESTIONS_BOX]}")
     if spec.start != spec.nodes[0].id:
         lines.append(f"  %% start: {names[spec.start]}")
     calls = _CALL_CLASS if any(node.role == "call" for node in spec.nodes) else ""
@@ -50,6 +52,7 @@ def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
 def _box(node: Node) -> str:
     label = label_text(node)
     says = [textwrap.shorten(label, _ROOM, placeholder=" …")] if label.strip() else []
+    says += [textwrap.shorten(text, _ROOM, placeholder=" …") for text in node.examples] if node.id == QUESTIONS_BOX else []
     text = _text("\n".join([node.id, *says, *([f"ends: {node.outcome}"] if node.outcome else [])]))
     return {"agent": f"[{text}]", "user": f"([{text}])", "tool": f"[[{text}]]", "call": f"[[{text}]]"}[node.role]
 

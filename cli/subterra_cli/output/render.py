@@ -35,10 +35,13 @@ def summary(analysis: Analysis) -> str:
     """One line with the procedure's counts."""
     turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"
     counts = f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
-    if not analysis.anywhere:
-        return counts
-    edges = f"{analysis.anywhere} anywhere edge{'s' if analysis.anywhere > 1 else ''}"
-    return f"{counts}, not counting {edges}, by which a conversation may leave at {analysis.leaving_nodes} of the customer's nodes"
+    beyond = []
+    if analysis.anywhere:
+        edges = f"{analysis.anywhere} anywhere edge{'s' if analysis.anywhere > 1 else ''}"
+        beyond.append(f"{edges}, by which a conversation may leave at {analysis.leaving_nodes} of the customer's nodes")
+    if analysis.questions:
+        beyond.append(f"{analysis.questions} question{'s' if analysis.questions > 1 else ''} that may be asked in between")
+    return f"{counts}, not counting {', and '.join(beyond)}" if beyond else counts
 
 
 def lint_summary(reports: Sequence[LintReport]) -> Iterator[str]:
@@ -80,6 +83,7 @@ def graph_data(name: str, spec: ProcedureSpec, analysis: Analysis, counts: Trave
             {"node": node.id, "outcome": node.outcome, "paths": ends and ends[node.id]} for node in spec.nodes if not node.next
         ],
         **({"anywhere_edges": analysis.anywhere, "leaving_nodes": analysis.leaving_nodes} if analysis.anywhere else {}),
+        **({"questions": analysis.questions} if analysis.questions else {}),
         "loops": loops(spec),
         "conversations": counts and counts.conversations,
         "graph": to_dict(spec, counts),

@@ -108,8 +108,9 @@ def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str)
     difficulty = customer.challenge or twist
     unusual = " of ".join(filter(None, (difficulty.kind, difficulty.about))) if difficulty else ""
     detour = f"detour: {conversation.detour.kind}" if conversation.detour else ""
+    asked = f"asks: {', '.join(each.name for each in spec.asked)}" if spec.asked else ""
     split = "held out" if spec.held_out else "training"
-    yield " · ".join(filter(None, (number, spec.id, split, customer.persona, customer.style, unusual, detour)))
+    yield " · ".join(filter(None, (number, spec.id, split, customer.persona, customer.style, unusual, detour, asked)))
     yield "  path: " + " → ".join(spec.path)
     if spec.values:
         yield "  variables: " + ", ".join(f"{name} = {clean(value)}" for name, value in spec.values.items())

@@ -11,6 +11,7 @@ import networkx as nx
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.graph import Graph, Hop
+from subterra_core.procedure.otherwise import question_name
 from subterra_core.procedure.text import decision_texts, guard_texts, order_texts
 
 MAX_LISTED_PATHS = 20_000
@@ -84,4 +85,6 @@ def to_dict(spec: ProcedureSpec, visits: TraversalCounts | None) -> dict[str, An
             facts = {"from": node.id, "to": edge.to, "when": condition, "weight": edge.weight}
             edges.append(facts | ({"visits": visits.edges.get((node.id, edge.to), 0)} if visits else {}))
     leaving = [{"to": each.to, "when": each.when, "except": each.except_, "percent": each.percent} for each in spec.anywhere]
-    return {"nodes": nodes, "edges": edges, **({"anywhere": leaving} if leaving else {})}
+    asked = [{"name": question_name(each), "question": each.question, "except": each.except_} for each in spec.questions]
+    beyond = {"anywhere": leaving, "questions": asked}
+    return {"nodes": nodes, "edges": edges, **{name: rows for name, rows in beyond.items() if rows}}

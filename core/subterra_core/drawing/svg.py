@@ -9,7 +9,7 @@ from itertools import pairwise
 from unicodedata import east_asian_width
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
-from subterra_core.drawing.anywhere_box import drawn_nodes, with_box
+from subterra_core.drawing.anywhere_box import QUESTIONS_BOX, drawn_nodes, with_box
 from subterra_core.drawing.graph_summary import TraversalCounts, clean, condition_label, loops
 from subterra_core.drawing.layout import Box, Layout, Line, Size, arrange
 from subterra_core.procedure.graph import Hop
@@ -20,6 +20,7 @@ WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3
 HEAT = {"fine": 0.0, "some": 0.1, "much": 0.3, "most": 1.0}
 """CSS classes, each with the largest share of failures for which it is used."""
+_LISTED_QUESTIONS = 12
 _BROAD_SHARE = 0.3
 """Edges taken by at least this share of the conversations are drawn broad."""
 _CHARACTER = 6.6
@@ -96,7 +97,7 @@ def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = N
             text = f"{node.id} → {edge.to}" + (f": {condition_label(node, edge)}" if condition_label(node, edge) else "")
             _edge(svg, (node.id, edge.to), layout, text, visits)
     for node in nodes:
-        first, heat = node.id == spec.start, _heat(visits, node.id)
+        first, heat = node.id == spec.start, _heat(visits, node.id) if node.id != QUESTIONS_BOX else []
         _box(svg, node, cards[node.id], layout.boxes[node.id], first, heat)
     for node in nodes:
         for number, edge in enumerate(node.next if len(node.next) > 1 else (), start=1):
@@ -122,6 +123,8 @@ class _Card:
 
 
 def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Card:
+    if node.id == QUESTIONS_BOX:
+        return _questions_card(node)
     hub = len(node.next) > 1
     width = HUB_WIDTH if hub else WIDTH
     room = int((width - 2 * PADDING) / _CHARACTER)
@@ -135,6 +138,13 @@ def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Car
     notes += [_count(visits, node.id)] if visits else []
     notes += [f"ends: {node.outcome}"] if node.outcome else []
     return _Card(width, wrapped(label_text(node), room, _PROMPT_LINES), branches, notes)
+
+
+def _questions_card(node: Node) -> _Card:
+    """The questions that the customer may ask in between, the first ones if there are many."""
+    room, listed = int((HUB_WIDTH - 2 * PADDING) / _CHARACTER), node.examples[:_LISTED_QUESTIONS]
+    more = [f"and {len(node.examples) - len(listed)} more"] if len(node.examples) > len(listed) else []
+    return _Card(HUB_WIDTH, wrapped(node.prompt, room, _PROMPT_LINES), [], [*(wrapped(text, room, 1)[0] for text in listed), *more])
 
 
 def _decides(node: Node) -> str:

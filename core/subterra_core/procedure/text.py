@@ -6,6 +6,7 @@ These texts are part of cache keys and fingerprints: changing one invalidates pa
 from collections.abc import Iterator
 
 from subterra_api.v1alpha1.procedure import Edge, Node, NodeRole, ProcedureSpec
+from subterra_core.procedure.otherwise import question_lines
 from subterra_core.procedure.tools import label_text
 
 SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "tool", "call": "call"}
@@ -15,7 +16,7 @@ SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "
 def flowchart_text(spec: ProcedureSpec) -> str:
     """All nodes with their prompts and edges. `{{name}}` stands for the value of a variable."""
     lines = (line for node in spec.nodes for line in _node(node))
-    return "\n".join([f"The conversation begins at {spec.start}.", *lines, *anywhere_lines(spec)])
+    return "\n".join([f"The conversation begins at {spec.start}.", *lines, *anywhere_lines(spec), *question_lines(spec)])
 
 
 def anywhere_lines(spec: ProcedureSpec) -> Iterator[str]:

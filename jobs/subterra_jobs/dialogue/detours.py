@@ -3,6 +3,7 @@
 Off topic and an unlisted value come before a turn that the customer then takes as the flowchart has it: the agent says that it
 cannot help there, and repeats its question. What comes after the end is answered once more, politely. Where the
 customer is ambiguous or contradicts what was said, the agent asks back; teachers that are models write that, given a `style`.
+Questions in between are in `questions`.
 """
 
 import random
@@ -22,13 +23,13 @@ from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.dialogue.tool_calls import spoken
 from subterra_jobs.dialogue.wording_patterns import compile_pattern, max_value_length
 
-DetourKind = Literal["off topic", "unknown value", "after end", "ambiguity", "contradiction"]
+DetourKind = Literal["off topic", "unknown value", "after end", "ambiguity", "contradiction", "question"]
 OTHERWISE: Mapping[DetourKind, OtherwiseKind] = {
     "off topic": "offTopic",
     "unknown value": "unknownValue",
     "after end": "afterEnd",
 }
-_REPEATING: tuple[DetourKind, ...] = ("off topic", "unknown value")
+_REPEATING: tuple[DetourKind, ...] = ("off topic", "unknown value", "question")
 """Kinds after which the agent repeats its question."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -44,7 +45,7 @@ class Detour:
     agent: str
     """The agent's words, which its question follows unless the conversation is at its end."""
     value: str = ""
-    """The unlisted value that the customer names."""
+    """The unlisted value that the customer names, or the name of the question."""
 
 
 def draw_detour(
@@ -67,12 +68,35 @@ def draw_detour(
 def with_detour(chat: Sequence[Mapping[str, str]], detour: Detour, *, before_path: int = 0) -> list[dict[str, str]]:
     """The chat with the exchange in its place; `before_path` is the number of customer turns before those of the path."""
     place = detour_index([message["role"] for message in chat], detour, before_path)
-    question = question_of(chat[place - 1]["content"]) if detour.kind in _REPEATING else ""
+    asked = detour.kind in _REPEATING and chat[place - 1]["role"] == "assistant"
+    question = question_of(chat[place - 1]["content"]) if asked else ""
     exchange = [
         {"role": "user", "content": detour.customer},
         {"role": "assistant", "content": f"{detour.agent} {question}".strip()},
     ]
     return [*map(dict, chat[:place]), *exchange, *map(dict, chat[place:])]
+
+
+def with_detours(chat: Sequence[Mapping[str, str]], detours: Sequence[Detour], *, before_path: int = 0) -> list[dict[str, str]]:
+    """The chat with several exchanges; of those at the same turn the last one is said first."""
+    found = [dict(message) for message in chat]
+    for detour in _from_the_end(detours):
+        found = with_detour(found, detour, before_path=before_path)
+    return found
+
+
+def detour_places(roles: Sequence[str], detours: Sequence[Detour], before_path: int) -> list[int]:
+    """The indexes at which `with_detours` inserts, one after the other."""
+    roles, places = [*roles], list[int]()
+    for detour in _from_the_end(detours):
+        places.append(detour_index(roles, detour, before_path))
+        roles[places[-1] : places[-1]] = ["user", "assistant"]
+    return places
+
+
+def _from_the_end(detours: Sequence[Detour]) -> list[Detour]:
+    """In an order in which no exchange moves the place of another one."""
+    return sorted(detours, key=lambda detour: -detour.at)
 
 
 def detour_index(roles: Sequence[str], detour: Detour, before_path: int) -> int:

@@ -14,4 +14,6 @@ def max_reply_tokens(procedure: ProcedureSpec) -> int:
     """Token limit of a compiled agent's reply: one per character of its longest step, so that no tokenizer truncates it."""
     steps = (text for node in procedure.nodes if node.role == "agent" for text in agent_templates(node))
     calls = (len(call_text(node)) + _VALUE_LENGTH * (1 + len(node.arguments)) for node in tool_nodes(procedure))
-    return max(TURN_TOKENS, *map(len, steps), *calls, 0)
+    longest = max(map(len, steps), default=0)
+    answers = (len(each.answer) + longest for each in procedure.questions)  # the step's question is asked again
+    return max(TURN_TOKENS, longest, *answers, *calls)

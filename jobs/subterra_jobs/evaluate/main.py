@@ -274,7 +274,9 @@ async def _beyond_the_procedure(
     robustness = await robustness_run.play_robustness(
         block,
         taking_part.arms[0],
-        HandlingExaminer(inputs.graph, reader, robustness_run.otherwise_recognizer()),
+        HandlingExaminer(
+            inputs.graph, reader, robustness_run.otherwise_recognizer(), robustness_run.answer_reader(inputs.graph, models)
+        ),
         Schedule(settings.seed, semaphore, halt, steps.increment),
         taking_part.caches,
     )

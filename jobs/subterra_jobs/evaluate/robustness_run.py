@@ -7,18 +7,21 @@ from pathlib import Path
 from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.otherwise import asks_questions
 from subterra_jobs.dialogue.detours import draw_detour, otherwise_kind
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.phrasing.phrasebook import load_phrasebook
 from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.dialogue.scripted import agent_templates
+from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, SentenceEncoder
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
+from subterra_jobs.evaluate.judge.free_words.answers import AnswerReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import make_labeller
 from subterra_jobs.evaluate.judge.handling import HandlingExaminer, OtherwiseRecognizer
 from subterra_jobs.evaluate.judge.results import Result
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
-from subterra_jobs.evaluate.scenarios.robustness import KINDS, CustomerSources, RobustnessBlock
+from subterra_jobs.evaluate.scenarios.robustness import CustomerSources, RobustnessBlock
 from subterra_jobs.evaluate.scheduling import Schedule
 from subterra_jobs.evaluate.simulate.agents import Arm
 from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
@@ -44,6 +47,13 @@ def otherwise_recognizer() -> OtherwiseRecognizer:
     return otherwise_kind
 
 
+def answer_reader(graph: Graph, models: Path) -> AnswerReader:
+    """A reader of answers to questions in between; by similarity too, if the encoder is in the folder `models`."""
+    folder = models / MODEL
+    encoder = SentenceEncoder(folder) if asks_questions(graph.spec) and folder.is_dir() else None  # loaded when it is needed
+    return AnswerReader(graph.spec, encoder)
+
+
 def reply_reader(graph: Graph, results: Sequence[Result], models: Path) -> tuple[ReplyReader, Labeller | None]:
     """A reader by rules if they recognize the candidate's replies in `results`, else one by a labeller of free words."""
     by_rules = ReplyReader(graph)
@@ -61,12 +71,12 @@ def _recognizes(reader: ReplyReader, results: Sequence[Result]) -> bool:
 def playable(block: RobustnessBlock, settings: Evaluation, reader: ReplyReader, results: Sequence[Result]) -> RobustnessBlock:
     """The customers that are worth simulating after the conforming ones, `results` of the candidate."""
     if len(results) < settings.scenarios:
-        return RobustnessBlock((), dict.fromkeys(KINDS, ENDED_EARLY))
+        return RobustnessBlock((), dict.fromkeys(block.kinds, ENDED_EARLY))
     by_rules = settings.judge.name == "scripted"
     if by_rules or _recognizes(reader, results):
         return block
     scenarios = tuple(each for each in block.scenarios if each.kind in _WITHOUT_STEPS)
-    unchecked = dict.fromkeys([kind for kind in KINDS if kind not in _WITHOUT_STEPS], SPEAKS_FREELY)
+    unchecked = dict.fromkeys([kind for kind in block.kinds if kind not in _WITHOUT_STEPS], SPEAKS_FREELY)
     return RobustnessBlock(scenarios, {**unchecked, **block.untested})
 
 

@@ -6,6 +6,7 @@ from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.pricing import TokenPrice
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.otherwise import UNKNOWN_QUESTION
 from subterra_jobs.dialogue.dummy import dummy_utterances
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
@@ -51,6 +52,9 @@ def cost_of_writing(
             for position, utterance in ((at, each) for at, each in enumerate(utterances) if not each.call):
                 yield prompts.turn(spec, position, utterances[:position]), text_tokens(utterance.text)
             yield from asides(spec, utterances)
+            for asked in (each for each in spec.asked if each.name != UNKNOWN_QUESTION):
+                words = utterances[asked.position].text
+                yield prompts.question(spec, asked, utterances[: asked.position]), text_tokens(words)
 
     def asides(spec: ConversationSpec, utterances: Sequence[Utterance]) -> Iterator[PlannedCall]:
         challenge = spec.customer.challenge

@@ -9,7 +9,7 @@ from typing import Any
 
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.tools import function_schemas
-from subterra_jobs.dialogue.detours import detour_index
+from subterra_jobs.dialogue.detours import detour_places
 from subterra_jobs.dialogue.scripted import CHAT_ROLE
 from subterra_jobs.dialogue.tool_calls import with_calls
 from subterra_jobs.errors import InvalidInputError
@@ -119,7 +119,14 @@ def label_row(conversation: Conversation, graph: Graph | None = None) -> dict[st
         "twist": customer.twist and asdict(customer.twist),
         **({"challenge": asdict(customer.challenge)} if customer.challenge else {}),
         "turns": _turns(conversation) if graph is None else _message_nodes(graph, conversation),
-    } | ({"detour": conversation.detour.kind} if conversation.detour else {})
+    } | _exchanges(conversation)
+
+
+def _exchanges(conversation: Conversation) -> dict[str, Any]:
+    """What the conversation has beyond its path: a detour, and questions with the node before whose words each was asked."""
+    detour, asked = conversation.detour, conversation.spec.asked[: len(conversation.questions)]
+    questions = [{"question": each.name, "before": conversation.spec.path[each.position]} for each in asked]
+    return ({"detour": detour.kind} if detour else {}) | ({"questions": questions} if questions else {})
 
 
 def _message_nodes(graph: Graph, conversation: Conversation) -> list[list[str]]:
@@ -131,18 +138,19 @@ def _message_nodes(graph: Graph, conversation: Conversation) -> list[list[str]]:
 
 
 def _turns(conversation: Conversation) -> list[list[str]]:
-    """The nodes behind each message after the system prompt; an empty list for the customer's opener and for a detour."""
+    """The nodes behind each message after the system prompt; empty lists for the customer's opener and for detours."""
     customer = conversation.spec.customer
     opener: list[list[str]] = [] if customer.opener is None else [[]]
     by_speaker = groupby(conversation.utterances, key=lambda utterance: utterance.role)
     turns = opener + [[utterance.node for utterance in group] for _, group in by_speaker]
     turns = [turns[1], *turns] if customer.greeted and opener else turns
-    if conversation.detour is None:
+    if not conversation.detours:
         return turns
     first_speaker = "user" if opener and not customer.greeted else CHAT_ROLE[conversation.utterances[0].role]
     roles = [first_speaker if index % 2 == 0 else _OTHER[first_speaker] for index in range(len(turns))]
-    place = detour_index(roles, conversation.detour, int(bool(opener)))
-    return [*turns[:place], [], [], *turns[place:]]
+    for place in detour_places(roles, conversation.detours, int(bool(opener))):
+        turns = [*turns[:place], [], [], *turns[place:]]
+    return turns
 
 
 def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

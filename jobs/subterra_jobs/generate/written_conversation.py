@@ -22,6 +22,8 @@ class Conversation:
     """Cache keys of ``utterances``."""
     detour: Detour | None = None
     """An exchange that the flowchart does not have."""
+    questions: tuple[Detour, ...] = ()
+    """One for each of ``spec.asked`` that has its words."""
     reused: int = 0
     """Number of turns and guesses taken from the response cache."""
     rewritten: tuple[str, ...] = ()
@@ -39,5 +41,16 @@ class Conversation:
         return due and not self.spec.audited and self.detour is None
 
     @property
+    def needs_question(self) -> bool:
+        """Whether the words of a question in between are missing; they come last, so that no turn depends on them."""
+        return self.written and len(self.questions) < len(self.spec.asked)
+
+    @property
+    def detours(self) -> tuple[Detour, ...]:
+        """All exchanges that the flowchart does not have."""
+        return (*([] if self.detour is None else [self.detour]), *self.questions)
+
+    @property
     def finished(self) -> bool:
-        return self.drop_reason is not None or (self.written and len(self.guesses) == len(self.spec.audited))
+        complete = self.written and not self.needs_question and len(self.guesses) == len(self.spec.audited)
+        return self.drop_reason is not None or complete

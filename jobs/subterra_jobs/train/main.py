@@ -6,7 +6,7 @@ from typing import get_args
 from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE, work_path
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.otherwise import OtherwiseKind, otherwise_texts
+from subterra_core.procedure.otherwise import OtherwiseKind, answer_texts, otherwise_texts, question_percents
 from subterra_core.procedure.tools import function_lines
 from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import InvalidInputError
@@ -80,4 +80,6 @@ def wordings(procedure: ProcedureSpec) -> list[str]:
     edges = [text for node in procedure.nodes for edge in node.next for text in edge.examples]
     edges += [text for edge in procedure.anywhere for text in edge.examples]
     otherwise = [text for kind in get_args(OtherwiseKind) for text in otherwise_texts(procedure, kind)]
-    return [*procedure.openers, *nodes, *edges, *otherwise]
+    asked = [text for name in question_percents(procedure) for text in answer_texts(procedure, name)]
+    asked += [text for each in procedure.questions for text in each.examples]
+    return [*procedure.openers, *nodes, *edges, *otherwise, *asked]

@@ -185,7 +185,7 @@ def test_a_result_with_all_scores_and_two_comparisons_fits_a_termination_message
     assert len(text.encode()) <= RESULT_LIMIT
     read = StageResult.model_validate_json(text)
     assert read.scores == scores
-    assert read.message.startswith("m" * 50)
+    assert read.message.startswith("m" * 20)
     assert read.message.endswith("…")
 
 

@@ -19,7 +19,7 @@ from subterra_core.procedure.lint.reachability import check_reachability
 from subterra_core.procedure.lint.size import check_size
 from subterra_core.procedure.lint.structure import check_nodes, check_structure
 from subterra_core.procedure.lint.tool_checks import check_tools
-from subterra_core.procedure.lint.unforeseen import check_closed_values, check_otherwise
+from subterra_core.procedure.lint.unforeseen import check_closed_values, check_otherwise, check_questions
 from subterra_core.procedure.lint.variables import check_known_when_used, check_variables
 
 MAX_FINDINGS = 1000
@@ -33,6 +33,7 @@ _CHECKS = (
     check_tools,
     check_dependencies,
     check_otherwise,
+    check_questions,
     check_closed_values,
     check_gaps,
 )
@@ -56,7 +57,7 @@ def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
         if not _has_errors(findings):
             counts = (count.paths, count.truncated, count.min_turns, count.max_turns)
             leaving = len(anywhere_edges_by_node(spec)) if spec.anywhere else 0
-            return Analysis(tuple(findings), *sizes, *counts, anywhere=len(spec.anywhere), leaving_nodes=leaving)
+            return Analysis(tuple(findings), *sizes, *counts, len(spec.anywhere), leaving, len(spec.questions))
     return Analysis(tuple(findings), *sizes)
 
 

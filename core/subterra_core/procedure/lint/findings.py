@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Question
+from subterra_core.procedure.otherwise import question_name
 
 EXACT_COUNT_LIMIT = 10**12
 """Larger counts are reported by their order of magnitude."""
@@ -39,12 +40,14 @@ class Analysis:
     min_turns: int | None = None
     max_turns: int | None = None
     """Also `None` if not all paths could be counted: longer ones may exist."""
-    too_large: bool = False
-    """Whether the procedure was not checked because of its size."""
     anywhere: int = 0
     """Anywhere edges; no path that takes one is counted."""
     leaving_nodes: int = 0
     """Nodes of the customer at which some anywhere edge is open."""
+    questions: int = 0
+    """Questions that the customer may ask in between; they are on no path."""
+    too_large: bool = False
+    """Whether the procedure was not checked because of its size."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -90,6 +93,12 @@ def located_anywhere(spec: ProcedureSpec) -> Iterator[tuple[AnywhereEdge, str, s
         yield edge, f"anywhere edge to {edge.to}", f"spec.anywhere[{index}]"
 
 
+def located_questions(spec: ProcedureSpec) -> Iterator[tuple[Question, str, str]]:
+    """Questions with their name for people and their field path."""
+    for index, each in enumerate(spec.questions):
+        yield each, f"question {question_name(each)}", f"spec.questions[{index}]"
+
+
 LocatedText = tuple[str, str, str]
 """Name for people, field path and text."""
 
@@ -110,6 +119,14 @@ def located_utterances(spec: ProcedureSpec) -> Iterator[LocatedText]:
             yield name, f"{path}.examples[{index}]", text
 
 
+def located_question_texts(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """What is said when the customer asks a question: examples and answer."""
+    for each, name, path in located_questions(spec):
+        for index, text in enumerate(each.examples):
+            yield name, f"{path}.examples[{index}]", text
+        yield name, f"{path}.answer", each.answer
+
+
 def located_conditions(spec: ProcedureSpec) -> Iterator[LocatedText]:
     """The edges' conditions."""
     for node, _, field in located_nodes(spec):
@@ -123,6 +140,7 @@ def located_otherwise(spec: ProcedureSpec) -> Iterator[LocatedText]:
     """What the agent says where the flowchart has no words, as the author wrote it."""
     otherwise = spec.otherwise
     kinds = {"offTopic": otherwise.off_topic, "unknownValue": otherwise.unknown_value, "afterEnd": otherwise.after_end}
+    kinds |= {"unknownQuestion": otherwise.unknown_question}
     for kind, texts in kinds.items():
         for index, text in enumerate(texts):
             yield f"spec.otherwise.{kind}", f"spec.otherwise.{kind}[{index}]", text

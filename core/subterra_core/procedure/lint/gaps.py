@@ -11,6 +11,7 @@ from subterra_core.procedure.lint.findings import (
     located_conditions,
     located_nodes,
     located_otherwise,
+    located_question_texts,
     located_utterances,
     warning,
 )
@@ -28,7 +29,7 @@ def check_gaps(spec: ProcedureSpec) -> Iterator[Finding]:
     value begins with one. A warning in other texts, where procedures that serve may have had the word all along.
     """
     texts = (("spec.systemPrompt", "spec.systemPrompt", spec.system_prompt), *located_utterances(spec), *located_conditions(spec))
-    yield from _gaps((*texts, *_located_calls(spec)), error)
+    yield from _gaps((*texts, *_located_calls(spec), *located_question_texts(spec)), error)
     variables = [*_located_variables(spec)]
     yield from _gaps([each for each in variables if each[2].startswith(GAP)], error)
     yield from _gaps([each for each in variables if not each[2].startswith(GAP)], warning)

@@ -19,6 +19,7 @@ _NAMES = {
     "knowledge": "knowledge",
     "variables": "variables",
     "otherwise": "otherwise",
+    "questions": "questions",
 }
 _FIXES = {
     "examples": "list fewer or shorter examples; about ten a node are plenty",

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.lint.findings import Finding, error, located_anywhere, located_edges, located_nodes
+from subterra_core.procedure.lint.findings import Finding, error, located_anywhere, located_edges, located_nodes, located_questions
 
 
 def check_examples(spec: ProcedureSpec) -> Iterator[Finding]:
-    """An error for each node, or branch of a node, without examples."""
+    """An error for each node, branch of a node, or question without examples."""
     for node, where, field in located_nodes(spec):
         if node.examples or node.role == "tool":
             continue
@@ -19,6 +19,9 @@ def check_examples(spec: ProcedureSpec) -> Iterator[Finding]:
                 yield _silent(name, f"{path}.examples")
     for anywhere, name, path in located_anywhere(spec):
         if not anywhere.examples:
+            yield _silent(name, f"{path}.examples")
+    for question, name, path in located_questions(spec):
+        if not question.examples:
             yield _silent(name, f"{path}.examples")
 
 

@@ -1,10 +1,13 @@
 """Fabrication over all conversations of the candidate, and how it handled robustness customers, by kind. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Proportion, RobustnessKind, RobustnessScore
+from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, asks_questions, questions_by_name
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.judge.fabrication import count_fabricated
 from subterra_jobs.evaluate.judge.handling import Handling
@@ -21,6 +24,7 @@ TITLES: Mapping[RobustnessKind, str] = {
     "offTopic": "Says something else in between",
     "corrections": "Gives a wrong value and corrects it at once",
     "afterEnd": "Goes on after the end",
+    "questions": "Asks a question in between",
 }
 
 
@@ -39,7 +43,9 @@ class Robustness:
 
     def scores(self) -> tuple[RobustnessScore, ...]:
         """Counts of all kinds."""
-        counts = {kind: [each.handled for each in self.tested(kind)] for kind in KINDS}
+        planned = {each.kind for each in self.handlings}.union(self.untested)
+        kinds = [kind for kind in KINDS if kind != "questions" or kind in planned]  # few procedures have questions
+        counts = {kind: [each.handled for each in self.tested(kind)] for kind in kinds}
         return tuple(RobustnessScore(kind=kind, hits=handled.count(True), of=len(handled)) for kind, handled in counts.items())
 
 
@@ -63,6 +69,23 @@ def _row(robustness: Robustness, score: RobustnessScore) -> dict[str, Any]:
         "untested": None if score.of else robustness.untested.get(score.kind, NEVER_CAME),
         "failed": [handling_row(each) for each in failed[:SHOWN]],
     }
+
+
+def question_rows(robustness: Robustness, spec: ProcedureSpec) -> list[dict[str, Any]]:
+    """A row of the report for each question: how often it was asked in between, and how often that was handled."""
+    handled: defaultdict[str, list[bool]] = defaultdict(list)
+    for each in robustness.tested("questions"):
+        handled[each.scenario.asked].append(bool(each.handled))
+    questions = {name: each.question for name, each in questions_by_name(spec).items()}
+    questions |= {UNKNOWN_QUESTION: "Something that has no answer."} if asks_questions(spec) else {}
+    return [
+        {"name": name, "question": text, "hits": sum(handled[name]), "of": len(handled[name]), "share": _share_of(handled[name])}
+        for name, text in questions.items()
+    ]
+
+
+def _share_of(handled: Sequence[bool]) -> dict[str, Any] | None:
+    return share_interval(sum(handled), len(handled)).model_dump() if handled else None
 
 
 def handling_row(handling: Handling) -> dict[str, Any]:

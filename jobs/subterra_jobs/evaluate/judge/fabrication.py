@@ -151,7 +151,8 @@ def _agent_texts(spec: ProcedureSpec) -> Iterator[str]:
     for node in spec.nodes:
         if node.role == "agent":
             yield from (node.prompt, *node.examples, *(text for edge in node.next for text in edge.examples))
-    others = spec.model_dump(exclude={"nodes", "anywhere", "variables", "openers", "personas"})
+    others = spec.model_dump(exclude={"nodes", "anywhere", "questions", "variables", "openers", "personas"})
+    yield from (each.answer for each in spec.questions)
     yield from _strings(others)
 
 

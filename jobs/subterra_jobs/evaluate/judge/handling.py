@@ -7,9 +7,11 @@ from typing import Any
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import question_of
 from subterra_jobs.evaluate.judge.call_conformance import with_calls_checked
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.fabrication import Assertion, ReplyReader
+from subterra_jobs.evaluate.judge.free_words.answers import AnswerReader
 from subterra_jobs.evaluate.judge.value_forms import contains
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
@@ -60,8 +62,15 @@ class _Played:
 class HandlingExaminer:
     """Examines the conversations of robustness customers."""
 
-    def __init__(self, graph: Graph, reader: ReplyReader, otherwise_kind: OtherwiseRecognizer | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        reader: ReplyReader,
+        otherwise_kind: OtherwiseRecognizer | None = None,
+        answers: AnswerReader | None = None,
+    ) -> None:
         self._graph, self._reader, self._otherwise_kind = graph, reader, otherwise_kind
+        self._answers = answers or AnswerReader(graph.spec)
         self._checks: Mapping[RobustnessKind, Callable[[_Played], str | None]] = {
             "phrasings": self._followed_the_procedure,
             "realValues": self._repeated_every_value,
@@ -69,6 +78,7 @@ class HandlingExaminer:
             "unknownValues": self._refused_the_value,
             "offTopic": self._came_back,
             "afterEnd": self._stayed_at_the_end,
+            "questions": self._answered_and_went_on,
         }
 
     def examine(self, scenario: Scenario, conversation: Conversation) -> Handling:
@@ -124,6 +134,28 @@ class HandlingExaminer:
         closing = {node for nodes in end for node in nodes}
         stayed = not steps or any({*nodes} <= closing for nodes in steps) or self._is_otherwise(played, at)
         return "" if stayed else f"took the step {' + '.join(steps[0])} after the end"
+
+    def _answered_and_went_on(self, played: _Played) -> str:
+        """It gives the answer to this question, asks again what it had asked, and the rest is as if nobody had asked."""
+        at, asked = played.detour_reply, played.scenario.asked
+        if at >= len(played.replies):
+            return f"did not reply to the question {asked}"
+        reply, previous = played.replies[at], played.replies[at - 1] if at else ""
+        read = self._answers.read(reply, previous)
+        if asked not in read.names:
+            other = " and ".join(sorted(read.names))
+            return f"answered {other}, not {asked}" if other else f"gave no answer to {asked}"
+        if not read.takes_up and not self._asks_again(played, at):
+            return f"answered {asked}, but did not take up its question again"
+        others = [turn for turn in range(len(played.replies)) if turn != at]
+        return played.made_up(range(at, at + 1)) or _deviation(self._replay(played, others))
+
+    def _asks_again(self, played: _Played, at: int) -> bool:
+        """Whether the end of a reply takes the step of the reply before it, in whatever words."""
+        last = question_of(played.replies[at])
+        before = set(self._steps(played, at - 1)) if at else set()
+        steps = [label.nodes for label in self._reader.label_reply(last, played.scenario)]
+        return any(any({*nodes} <= {*each} for each in before) for nodes in steps)
 
     def _is_otherwise(self, played: _Played, at: int) -> bool:
         """Whether a reply is in the author's words for what the flowchart does not have."""

@@ -22,7 +22,7 @@ from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.anywhere_rows import anywhere_rows
 from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary, compare_with, other_arms_task_success
-from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, robustness_rows
+from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, question_rows, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
 from subterra_jobs.evaluate.analysis.trial_summary import TrialResults
@@ -104,6 +104,7 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "slots": _slot_counts(results),
         "fabrication": _fabrication(evaluated),
         "robustness": robustness_rows(evaluated.robustness) if evaluated.robustness else [],
+        **_questions(evaluated),
         "trials": evaluated.trials.summary(seed) if evaluated.trials else None,
         "illegalTransitions": illegal_transitions(kept),
         "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes([*kept, *counted(evaluated.rare_branches)])],
@@ -122,6 +123,12 @@ def _anywhere(evaluated: Evaluated) -> dict[str, Any]:
         return {}
     results = counted([*evaluated.arms[CANDIDATE], *evaluated.rare_branches])
     return {"anywhere": anywhere_rows(evaluated.graph, results)}
+
+
+def _questions(evaluated: Evaluated) -> dict[str, Any]:
+    """How each question in between was handled; nothing for a procedure without any."""
+    rows = question_rows(evaluated.robustness, evaluated.graph.spec) if evaluated.robustness else []
+    return {"questions": rows} if rows else {}
 
 
 def _decision(evaluated: Evaluated) -> dict[str, Any]:

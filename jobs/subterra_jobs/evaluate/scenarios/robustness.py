@@ -11,20 +11,22 @@ from typing import Protocol, get_args
 
 from subterra_api.digest import sha256, short
 from subterra_api.job_contract.messages import Evaluation
-from subterra_api.v1alpha1.procedure import Variable
+from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph, Path
+from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, asks_questions, questions_by_name
 from subterra_core.procedure.template import render, split
 from subterra_jobs.dialogue.detours import DetourKind
+from subterra_jobs.dialogue.questions import asking_positions, closed_nodes, question_words, turn_number
 from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, example_templates
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 
 KINDS: tuple[RobustnessKind, ...] = get_args(RobustnessKind)
-CUSTOMERS: Mapping[RobustnessKind, int] = dict.fromkeys(KINDS, 30) | {"phrasings": 120}
+CUSTOMERS: Mapping[RobustnessKind, int] = dict.fromkeys(KINDS, 30) | {"phrasings": 120, "questions": 60}
 """The most customers of each kind. The gate decides on phrasings, so they are enough for a narrow interval."""
-_PER_CONFORMING: Mapping[RobustnessKind, float] = dict.fromkeys(KINDS, 30 / 420) | {"phrasings": 0.3}
+_PER_CONFORMING: Mapping[RobustnessKind, float] = dict.fromkeys(KINDS, 30 / 420) | {"phrasings": 0.3, "questions": 60 / 420}
 """Customers of each kind for each conforming one, so that small evaluations stay small."""
 NO_PLACE: Mapping[RobustnessKind, str] = {
     "phrasings": "the procedure has no turn of the customer",
@@ -33,7 +35,9 @@ NO_PLACE: Mapping[RobustnessKind, str] = {
     "offTopic": "the procedure has no turn of the customer before which something else could be said",
     "corrections": "the customer never says a value that could be corrected",
     "afterEnd": "the agent never has the last word",
+    "questions": "no question may be asked at a turn of the customer",
 }
+UNKNOWN_EVERY = 5
 _TRIES = 50
 """Draws before a kind counts as one that the procedure has no place for."""
 _DETOURS: Mapping[RobustnessKind, DetourKind] = {
@@ -74,6 +78,12 @@ class DrawDetour(Protocol):
     ) -> Detour | None: ...
 
 
+class QuestionWords(Protocol):
+    """The customer's words for a question, by its name."""
+
+    def __call__(self, spec: ProcedureSpec, name: str, rng: random.Random, *, held_out: bool) -> str: ...
+
+
 class RealValues(Protocol):
     """Values of the real world for a variable; empty if no list fits."""
 
@@ -89,6 +99,7 @@ class CustomerSources:
     """Templates with a wrong value, `{other}`, before the right one, `{value}`."""
     draw_detour: DrawDetour
     real_values: RealValues
+    question_words: QuestionWords = question_words
 
 
 @dataclass(frozen=True)
@@ -98,17 +109,29 @@ class RobustnessBlock:
     scenarios: tuple[Scenario, ...] = ()
     untested: Mapping[RobustnessKind, str] = field(default_factory=dict)
 
+    @property
+    def kinds(self) -> list[RobustnessKind]:
+        """The kinds that are tested, or not tested for a reason."""
+        played = {scenario.kind for scenario in self.scenarios}
+        return [kind for kind in KINDS if kind in played or kind in self.untested]
+
+
+def kinds_of(spec: ProcedureSpec) -> list[RobustnessKind]:
+    """All kinds, without questions where the procedure has none."""
+    return [kind for kind in KINDS if kind != "questions" or asks_questions(spec)]
+
 
 def customers_by_kind(conforming: int) -> dict[RobustnessKind, int]:
-    """Number of customers of each kind: two thirds of the `conforming` ones in all at most."""
+    """Number of customers of each kind: four fifths of the `conforming` ones in all at most, two thirds without questions."""
     return {kind: min(most, int(conforming * _PER_CONFORMING[kind])) for kind, most in CUSTOMERS.items()}
 
 
 def build_robustness(graph: Graph, settings: Evaluation, sources: CustomerSources) -> RobustnessBlock:
     """Customers of these settings, the same whenever they are built."""
     scenarios, untested = list[Scenario](), dict[RobustnessKind, str]()
-    for kind, count in customers_by_kind(settings.scenarios).items():
-        found = _customers(graph, kind, count, settings.seed, sources)
+    counts = customers_by_kind(settings.scenarios)
+    for kind in kinds_of(graph.spec):
+        found = _customers(graph, kind, counts[kind], settings.seed, sources)
         if isinstance(found, str):
             untested[kind] = found
         else:
@@ -120,10 +143,10 @@ def _customers(graph: Graph, kind: RobustnessKind, count: int, seed: int, source
     """Customers of one kind, or why there are none."""
     if count == 0:
         return "too few scenarios; raise evaluation.scenarios"
-    draw = _drawing(graph, kind, sources)
     scenarios: dict[str, Scenario] = {}
     for index in range(count):
         try:
+            draw = _drawing(graph, kind, sources, index)
             drawn = _first_drawn(draw, f"evaluate/{seed}/robustness/{kind}/{index}", scenarios)
         except InvalidInputError as error:  # such as a node without examples
             return str(error)
@@ -147,9 +170,12 @@ def _first_drawn(draw: Draw, seed: str, known: Mapping[str, Scenario]) -> Scenar
     return last
 
 
-def _drawing(graph: Graph, kind: RobustnessKind, sources: CustomerSources) -> Draw:
-    """How a customer of this kind is drawn."""
+def _drawing(graph: Graph, kind: RobustnessKind, sources: CustomerSources, index: int) -> Draw:
+    """How customer number `index` of this kind is drawn."""
     customer = _Customer(graph, kind)
+    if kind == "questions":
+        name = question_in_turn(graph.spec, index)
+        return lambda rng: customer.with_question(name, sources.question_words, rng)
     if kind == "corrections":
         return lambda rng: customer.with_correction(sources.corrections, rng)
     if kind == "phrasings":
@@ -157,6 +183,14 @@ def _drawing(graph: Graph, kind: RobustnessKind, sources: CustomerSources) -> Dr
     if kind == "realValues":
         return lambda rng: customer.with_real_values(sources.real_values, rng)
     return lambda rng: customer.with_detour(sources.draw_detour, rng)
+
+
+def question_in_turn(spec: ProcedureSpec, index: int) -> str:
+    """The question of customer number `index`: each question in turn, and one without an answer by every fifth customer."""
+    known, number = [*questions_by_name(spec)], index // UNKNOWN_EVERY
+    if not known or index % UNKNOWN_EVERY == UNKNOWN_EVERY - 1:
+        return UNKNOWN_QUESTION
+    return known[(index - number) % len(known)]
 
 
 @dataclass(frozen=True)
@@ -213,6 +247,18 @@ class _Customer:
         at = len(base.lines) if self.kind == "afterEnd" else detour.at
         lines = (*base.lines[:at], detour.customer, *base.lines[at:])
         return replace(base, lines=lines, detour_at=at, unlisted=detour.value, id=self._id(path, values, lines))
+
+    def with_question(self, name: str, words: QuestionWords, rng: random.Random) -> Scenario | None:
+        """One who asks a question in between. Without an opener, so that turns are counted on the path."""
+        path, values = self._path_and_values(rng)
+        closed = closed_nodes(self.graph.spec)[name]
+        places = [position for position in asking_positions(self.graph, path) if path[position] not in closed]
+        if not places:
+            return None
+        base = self._scenario(path, values, _rendered(self._templates(path, rng), values), None)
+        at = turn_number(self.graph, path, rng.choice(places))
+        lines = (*base.lines[:at], words(self.graph.spec, name, rng, held_out=True), *base.lines[at:])
+        return replace(base, lines=lines, detour_at=at, asked=name, id=self._id(path, values, lines))
 
     def _path_and_values(self, rng: random.Random) -> tuple[Path, dict[str, str]]:
         path = sample_path(self.graph, rng)

@@ -42,6 +42,8 @@ class Scenario:
     """Index of the line that the flowchart has no place for."""
     unlisted: str = ""
     """The value in that line that is in no list."""
+    asked: str = ""
+    """Name of the question in that line."""
 
     @property
     def customer(self) -> str:

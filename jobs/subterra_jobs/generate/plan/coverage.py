@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from subterra_api.v1alpha1.procedure import Variable
@@ -10,8 +10,10 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.plan.anywhere_plan import without_leaving_pairs
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
 from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, terminal_shares
+from subterra_jobs.generate.plan.question_plan import LEAST, question_counts
 
 NO_PATH, TOO_FEW = "no path can take it", "too few conversations; raise generation.conversations"
+_SHOWN_QUESTIONS = 5
 _KINDS = {1: "node", 2: "edge", 3: "pair of edges"}
 
 
@@ -27,6 +29,8 @@ class Coverage:
     shares: dict[str, float]
     """Minimum share of each terminal."""
     values: dict[str, dict[str, Any]]
+    questions: dict[str, int] = field(default_factory=dict)
+    """In how many conversations each question is asked in between; empty for a procedure without questions."""
 
     def covered(self, length: int) -> tuple[int, int]:
         """The number of n-grams of ``length`` nodes with at least `FLOOR` training conversations, and the total number."""
@@ -64,7 +68,19 @@ class Coverage:
         for ngram, why in self.untrained.items():
             grouped.setdefault((len(ngram), why), []).append(ngram)
         texts = [f"{_named(ngrams)} ({why})" for (_, why), ngrams in sorted(grouped.items())]
-        return f"not trained: {', '.join(texts)}" if texts else ""
+        return ", ".join(filter(None, (f"not trained: {', '.join(texts)}" if texts else "", self._rare_questions)))
+
+    @property
+    def rare_questions(self) -> dict[str, int]:
+        """Questions that are asked too rarely to be learned, with the number of conversations."""
+        return {name: count for name, count in self.questions.items() if count < LEAST}
+
+    @property
+    def _rare_questions(self) -> str:
+        rare = self.rare_questions
+        shown = ", ".join(f"{name} in {count}" for name, count in [*rare.items()][:_SHOWN_QUESTIONS])
+        more = f" and {len(rare) - _SHOWN_QUESTIONS} more" if len(rare) > _SHOWN_QUESTIONS else ""
+        return f"questions asked in fewer than {LEAST} conversations: {shown}{more} ({TOO_FEW})" if rare else ""
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``coverage.json``."""
@@ -79,6 +95,7 @@ class Coverage:
                 terminal: {"count": count, "leastShare": self.shares[terminal]} for terminal, count in self.terminals.items()
             },
             "variables": self.values,
+            **({"questions": self.questions} if self.questions else {}),
             **({"untrained": gaps} if gaps else {}),
         }
 
@@ -103,6 +120,7 @@ def measure_coverage(graph: Graph, specs: Iterable[ConversationSpec]) -> Coverag
         terminals={node.id: terminals[node.id] for node in nodes if not node.next},
         shares=terminal_shares(graph.spec),
         values={variable.name: _value_counts(variable, training) for variable in graph.spec.variables},
+        questions=question_counts(graph, training),
     )
 
 

@@ -24,6 +24,7 @@ from subterra_core.procedure.anywhere import reached_only_by_leaving
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
 from subterra_core.procedure.tools import call_variables
+from subterra_jobs.dialogue.questions import AskedQuestion
 from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, sample_each, walk_path
 from subterra_jobs.generate.plan.anywhere_plan import (
     AnywherePlan,
@@ -36,6 +37,7 @@ from subterra_jobs.generate.plan.customer_style import CustomerStyle, draw_custo
 from subterra_jobs.generate.plan.hash_random import rng, weighted_rendezvous
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
 from subterra_jobs.generate.plan.pilot import BranchDecision, customer_decisions, select_pilot
+from subterra_jobs.generate.plan.question_plan import with_questions
 from subterra_jobs.generate.plan.split import (
     Requirements,
     copies_to_hold_out,
@@ -77,6 +79,8 @@ class ConversationSpec:
     """Decisions that the blind reader has to identify; only pilot conversations have any."""
     copy: bool = False
     """Held out although others train on the same scenario: it measures new words, not a new path."""
+    asked: tuple[AskedQuestion, ...] = ()
+    """Questions in between, in the order of the turns."""
 
     def values_at(self, position: int) -> dict[str, str]:
         """The values as the customer has them at a turn: one who changes their mind later has another one until then."""
@@ -108,7 +112,7 @@ def plan_conversations(procedure: ProcedureSpec, generation: Generation) -> list
     split = _with_held_out(procedure, specs, quota, fill=replanned)
     for scenario in sorted(leaving_to_hold_out(graph, split)):
         split = _holding_out(split, scenario)
-    return _with_pilot(graph, split)
+    return with_questions(graph, _with_pilot(graph, split))
 
 
 def _all_conversations(seed_plans: "Iterable[_SeedPlan]") -> list[ConversationSpec]:

@@ -62,6 +62,12 @@ class ObservedTeacher:
         self._on_reply()
         return reply
 
+    async def write_question(self, conversation: Conversation, attempt: int) -> TeacherReply:
+        """See `Teacher`."""
+        reply = await self._teacher.write_question(conversation, attempt)
+        self._on_reply()
+        return reply
+
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """See `Teacher`."""
         reply = await self._teacher.guess_branch(conversation, decision)

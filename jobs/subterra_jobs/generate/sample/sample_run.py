@@ -9,6 +9,7 @@ from decimal import Decimal
 from subterra_api.job_contract.messages import Budget, Generation, RunIdentity
 from subterra_core.pricing import TokenPrice, format_usd
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.otherwise import questions_by_name
 from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.errors import InvalidInputError, StageError
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
@@ -96,6 +97,11 @@ def missing_examples(graph: Graph) -> list[str]:
                 example_templates(graph, node.id, taken)
             except InvalidInputError as error:
                 problems.append(str(error))
+    problems += [
+        f"question {name} has no examples, which the scripted teacher needs; add some, or use another teacher"
+        for name, question in questions_by_name(graph.spec).items()
+        if not question.examples
+    ]
     return list(dict.fromkeys(problems))
 
 

@@ -3,7 +3,9 @@
 import random
 
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.otherwise import UNKNOWN_QUESTION
 from subterra_jobs.dialogue.detours import Detour, DetourKind, draw_detour
+from subterra_jobs.dialogue.questions import question_words
 from subterra_jobs.generate.plan.pilot import BranchDecision
 from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import parse_choice
@@ -41,12 +43,24 @@ class LLMTeacher:
         request = self._prompts.aside(spec, position, conversation.utterances, customer)
         return await self._reply(conversation, request, attempt)
 
+    async def write_question(self, conversation: Conversation, attempt: int) -> TeacherReply:
+        """The model's words for a question that has an answer; one that has none costs nothing. Raises as `write_turn`."""
+        spec, asked = conversation.spec, conversation.spec.asked[len(conversation.questions)]
+        if asked.name == UNKNOWN_QUESTION:
+            rng = random.Random(f"{spec.id}:question:{attempt}")
+            return TeacherReply(question_words(self._graph.spec, asked.name, rng, held_out=False))
+        request = self._prompts.question(spec, asked, conversation.utterances[: asked.position])
+        key = self._keys.question(spec, conversation.turn_keys[: asked.position], request, attempt)
+        return await self._paid(key, request, {"conversation": spec.id, "asks": asked.name}, asked.position)
+
     async def _reply(self, conversation: Conversation, request: Request, attempt: int) -> TeacherReply:
         """The response, which is a turn at the next node or just before it."""
         spec, position = conversation.spec, len(conversation.utterances)
         key = self._keys.turn(spec, conversation.turn_keys, request, attempt)
-        labels = {"conversation": spec.id, "node": spec.path[position]}
-        response, reused = await self._client.complete(key, request, labels, priority=position)
+        return await self._paid(key, request, {"conversation": spec.id, "node": spec.path[position]}, position)
+
+    async def _paid(self, key: str, request: Request, labels: dict[str, str], priority: int) -> TeacherReply:
+        response, reused = await self._client.complete(key, request, labels, priority=priority)
         if response.cut is not None:
             kind = HopelessTurnError if response.cut in (FILTERED, THINKING) else BadTurnError
             raise kind(f"ended with {explained(response.cut)}")

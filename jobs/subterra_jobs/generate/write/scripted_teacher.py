@@ -10,6 +10,7 @@ from dataclasses import replace
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import Detour, DetourKind, draw_detour
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
+from subterra_jobs.dialogue.questions import question_words
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.plan.pilot import BranchDecision
@@ -45,6 +46,12 @@ class ScriptedTeacher:
     async def write_aside(self, conversation: Conversation, customer: str | None, attempt: int) -> TeacherReply:
         """Never called: plans for the scripted teacher have no challenges."""
         raise InvalidInputError(f"conversation {conversation.spec.id} has a challenge, which the scripted teacher cannot write")
+
+    async def write_question(self, conversation: Conversation, attempt: int) -> TeacherReply:
+        """An example of the author, or what a hurried customer makes of it."""
+        asked = conversation.spec.asked[len(conversation.questions)]
+        rng = random.Random(f"{conversation.spec.id}:question:{asked.name}")
+        return TeacherReply(question_words(self._graph.spec, asked.name, rng, held_out=False))
 
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """The guess of a `RuleReader`."""

@@ -15,6 +15,7 @@ from subterra_jobs.dialogue.anywhere_paths import leaves_at
 from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.path_variables import mentioned_on_path
 from subterra_jobs.dialogue.prompt_blocks import xml_block
+from subterra_jobs.dialogue.questions import AskedQuestion
 from subterra_jobs.dialogue.sampling import context_lines
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.generate.plan.customer_style import TwistKind
@@ -115,6 +116,17 @@ class StyledPrompts(Prompts):
         if customer is None:  # without the decision, which is for the turn after it
             return self._customer_request(spec, position, self._transcript(spec, previous, None), ask_customer, None)
         return self._agent_request(spec, self._transcript(spec, previous, None, customer, calls=True), ask_agent)
+
+    def question(self, spec: ConversationSpec, asked: AskedQuestion, previous: Sequence[Utterance]) -> Request:
+        """See `Prompts`."""
+        parts = [
+            xml_block("you", self._person(spec)),
+            xml_block("situation", self._path_situation(spec, asked.position)),
+            self._transcript(spec, previous, None),
+            xml_block("instruction", self._asks(asked)),
+            "Write the next turn of the Customer.",
+        ]
+        return single_message(self._customer, "\n\n".join(parts))
 
     def _agent_request(self, spec: ConversationSpec, transcript: str, instruction: str) -> Request:
         known = context_lines(self._graph.spec, spec.values)

@@ -33,6 +33,11 @@ class TurnKeys:
         whens = sorted(render(edge.when, spec.values) for edge in node.next if edge.when) if len(node.next) > 1 else []
         return cache_key(spec.id, spec.seed, previous_keys[-1:], request.system, request.messages[0]["content"], whens, attempt)
 
+    def question(self, spec: ConversationSpec, previous_keys: tuple[str, ...], request: Request, attempt: int) -> str:
+        """The key of attempt ``attempt`` at a question that is asked after the turns with ``previous_keys``."""
+        content = request.messages[0]["content"]
+        return cache_key("question", spec.id, spec.seed, previous_keys[-1:], request.system, content, attempt)
+
     def reading(self, spec: ConversationSpec, turn_key: str, request: Request) -> str:
         """The key of a blind reader's guess about a turn."""
         return cache_key(spec.id, spec.seed, turn_key, request.system, request.messages[0]["content"])

@@ -1,12 +1,14 @@
 """Writes one conversation turn by turn with any teacher."""
 
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.detours import Detour, DetourKind, with_detour
+from subterra_jobs.dialogue.detours import Detour, DetourKind, with_detours
+from subterra_jobs.dialogue.questions import question_detour
 from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, tool_utterance
 from subterra_jobs.errors import InvalidInputError
@@ -54,6 +56,10 @@ class Teacher(Protocol):
         """The customer's words before a turn with a challenge, or what the agent asks once these are given. Raises as above."""
         ...
 
+    async def write_question(self, conversation: Conversation, attempt: int) -> TeacherReply:
+        """The customer's words for the next question in between. Raises as `write_turn`."""
+        ...
+
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """The branch that a reader of the conversation up to the decision chooses; empty if the words name none."""
         ...
@@ -82,6 +88,8 @@ class Writer:
         return conversation
 
     def _step(self, conversation: Conversation) -> Callable[[Conversation], Awaitable[Conversation]]:
+        if conversation.needs_question:
+            return self._write_question
         if conversation.written:
             return self._guess_next
         return self._write_aside if conversation.needs_aside else self._write_next
@@ -121,6 +129,28 @@ class Writer:
         rewritten = (*conversation.rewritten, *_at_node(path[challenge.position], customer, agent))
         detour = Detour(kind, at, customer.text, agent.text)
         return replace(conversation, detour=detour, reused=reused, rewritten=rewritten)
+
+    async def _write_question(self, conversation: Conversation) -> Conversation:
+        """The conversation with one more question in between, or dropped. The answer is the author's, whoever the teacher is."""
+        spec, asked = conversation.spec, conversation.spec.asked[len(conversation.questions)]
+
+        def write(attempt: int) -> Awaitable[TeacherReply]:
+            return self._teacher.write_question(conversation, attempt)
+
+        problem_of = self._checker.utterance if self._teacher.costs_money else form_problem
+        try:
+            reply = await _first_usable(write, problem_of, 1 + MAX_REWRITES)
+        except BadTurnError as error:
+            return replace(conversation, drop_reason=f"node {spec.path[asked.position]} {error}")
+        rng = random.Random(f"{spec.id}:answer:{asked.name}")
+        exchange = question_detour(self._graph, spec.path, asked, reply.text, rng)
+        longer = replace(
+            conversation,
+            questions=(*conversation.questions, exchange),
+            reused=conversation.reused + reply.reused,
+            rewritten=(*conversation.rewritten, *_at_node(spec.path[asked.position], reply)),
+        )
+        return replace(longer, drop_reason=conversation_problem(messages(self._graph, longer)))
 
     async def _usable_aside(self, conversation: Conversation, customer: str | None) -> TeacherReply:
         """The first reply of the right form. Raises BadTurnError."""
@@ -209,6 +239,4 @@ def messages(graph: Graph, conversation: Conversation) -> list[dict[str, str]]:
     spec, customer = conversation.spec, conversation.spec.customer
     system = system_message(graph.spec, spec.values)
     chat = chat_messages(system, customer.opener, list(conversation.utterances), greeted=customer.greeted)
-    if conversation.detour is None:
-        return chat
-    return with_detour(chat, conversation.detour, before_path=int(customer.opener is not None))
+    return with_detours(chat, conversation.detours, before_path=int(customer.opener is not None))

@@ -1,5 +1,6 @@
 """Lint names what the author may not have foreseen: other values, placeholders without a value, gaps of an import."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_testkit.procedures import agent, end, procedure, user
+from subterra_core.procedure.text import flowchart_text
+from subterra_testkit.procedures import agent, branch, end, procedure, user
 
 Json = dict[str, Any]
 SIZE: Json = {"name": "size", "values": ["S", "M", "L", "XL", "XXL"]}
@@ -199,3 +202,78 @@ def test_the_word_within_a_variables_description_is_a_warning() -> None:
     analysis = analyse(spec)
     assert "spec.variables[0].description" in [finding.field for finding in analysis.warnings]
     assert analysis.errors == ()
+
+
+QUESTION: Json = {"id": "ship", "question": "Whether we ship.", "examples": ["Do you ship?"], "answer": "We ship to France."}
+
+
+def with_questions(*questions: Json, **more: Any) -> list[tuple[str, str]]:
+    """Severity and field of each finding about the questions of a shop that has an anywhere edge."""
+    leaving = {"to": "help", "when": "A person.", "examples": ["A person, please."]}
+    spec = shirts(*NODES, end("help", examples=["One moment."]), questions=questions, anywhere=[leaving], **more)
+    return [(severity, field) for severity, field, _ in found(spec) if field.startswith("spec.questions")]
+
+
+def test_all_faults_of_questions_are_named_at_once_each_with_its_field() -> None:
+    faults = [
+        QUESTION | {"except": ["nowhere", "hello"]},
+        QUESTION | {"answer": "  ", "examples": ["do you  ship?"]},
+        {"question": "What it costs.", "examples": ["A person, please."], "answer": "It costs {price} or {{size}}."},
+        {"question": "What size.", "examples": ["{{size}}, please."], "answer": "Any.", "except": ["ask"]},
+        {"question": "?", "answer": "Yes."},
+    ]
+    assert set(with_questions(*faults)) == {
+        ("error", "spec.questions[0].except[0]"),
+        ("error", "spec.questions[0].except[1]"),
+        ("error", "spec.questions[1].id"),
+        ("error", "spec.questions[1].answer"),
+        ("error", "spec.questions[1].examples[0]"),
+        ("error", "spec.questions[2].answer"),
+        ("error", "spec.questions[2].examples[0]"),
+        ("error", "spec.questions[3].examples[0]"),
+        ("error", "spec.questions[3].except"),
+        ("error", "spec.questions[4]"),
+    }
+
+
+def test_a_fault_of_a_question_is_named_with_its_fix() -> None:
+    texts = [
+        text for _, field, text in found(shirts(questions=[QUESTION | {"answer": "Within {days} days."}])) if "questions" in field
+    ]
+    assert texts == [
+        "question ship: 'Within {days} days.' contains {days}, which nothing fills in; "
+        "write the words themselves: questions are the same for every customer"
+    ]
+
+
+def test_a_hundred_questions_without_faults_are_none() -> None:
+    many = [
+        QUESTION | {"id": f"q{each}", "examples": [f"Do you ship to {each}?"], "answer": f"Yes, {each}."} for each in range(100)
+    ]
+    assert with_questions(*many) == []
+
+
+def test_questions_are_on_no_path_so_500_nodes_are_counted_in_seconds() -> None:
+    nodes: list[Json] = []
+    for each in range(166):
+        nodes += [agent(f"a{each}", f"c{each}", examples=["What?"]), agent(f"r{each}", f"c{each}", examples=["Again?"])]
+        following = f"a{each + 1}" if each < 165 else "bye"
+        nodes.append(user(f"c{each}", branch(following, "Yes."), branch(f"r{each}", "No.")))
+    many = [QUESTION | {"id": f"q{each}", "examples": [f"Do you ship to {each}?"]} for each in range(20)]
+    plain, asked = (procedure(*nodes, end(examples=["Bye."]), start="a0", **more) for more in ({}, {"questions": many}))
+    begun = time.process_time()
+    counted, without = analyse(asked), analyse(plain)
+    assert time.process_time() - begun < 20
+    assert (counted.paths, counted.max_turns, counted.errors) == (without.paths, without.max_turns, ())
+    assert counted.questions == 20
+
+
+def test_a_procedure_without_questions_is_the_same_text_and_digest_as_before_they_existed() -> None:
+    plain, empty = shirts(), shirts(questions=[], otherwise={"unknownQuestion": []})
+    assert procedure_digest(plain) == procedure_digest(empty)
+    assert "question" not in flowchart_text(plain)
+    assert flowchart_text(shirts(questions=[QUESTION])).removeprefix(flowchart_text(plain)).splitlines()[1:] == [
+        "At every step of the customer, the customer may ask one of these. The agent answers and asks again what it had asked:",
+        "  Whether we ship. -> We ship to France.",
+        "  Any other question about the subject -> I'm sorry, I don't know that.",
+    ]

@@ -32,6 +32,8 @@ TRIES = 3
 ANSWER_TOKENS = 6000
 GOLD_SAMPLE = 20
 """Held-out conversations of the dataset that the labeller's accuracy is measured on."""
+_BEYOND_THE_PATH = frozenset({"detour", "questions"})
+"""Fields of labels whose conversations have turns that belong to no step."""
 ROLES: dict[str, Role] = {"assistant": "agent", "user": "user"}
 
 _INSTRUCTION = """\
@@ -117,7 +119,8 @@ class GoldConversation:
 
 def draw_gold_conversations(dataset: Path, seed: int, count: int = GOLD_SAMPLE) -> list[GoldConversation]:
     """A sample of held-out conversations with their steps; all when there are fewer."""
-    labels = {row["id"]: row for row in _rows(dataset / "labels.jsonl") if row["heldOut"] and "detour" not in row}
+    whole = [row for row in _rows(dataset / "labels.jsonl") if row["heldOut"] and not _BEYOND_THE_PATH.intersection(row)]
+    labels = {row["id"]: row for row in whole}
     rows = [row for row in _rows(dataset / "heldout.jsonl") if row["id"] in labels]
     drawn = random.Random(f"evaluate/{seed}/gold").sample(rows, min(count, len(rows)))
     return [_gold_conversation(row, labels[row["id"]]) for row in drawn]

@@ -71,11 +71,13 @@ def built(spec: ProcedureSpec | None = None) -> RobustnessBlock:
     return build_robustness(Graph(spec) if spec else TRAVEL, settings(), SOURCES)
 
 
-def test_there_are_two_thirds_as_many_as_conforming_customers_at_most() -> None:
-    full = dict.fromkeys(KINDS, 30) | {"phrasings": 120}
+def test_there_are_two_thirds_as_many_as_conforming_customers_at_most_without_those_who_ask_questions() -> None:
+    full = dict.fromkeys(KINDS, 30) | {"phrasings": 120, "questions": 60}
     assert customers_by_kind(420) == customers_by_kind(5000) == full
     for conforming in (1, 10, 100, 200, 300):
-        assert 3 * sum(customers_by_kind(conforming).values()) <= 2 * conforming
+        counts = customers_by_kind(conforming)
+        assert 3 * (sum(counts.values()) - counts["questions"]) <= 2 * conforming
+        assert 5 * sum(counts.values()) <= 4 * conforming
 
 
 def test_at_the_default_size_phrasings_of_which_five_in_six_are_followed_pass_the_default_floor() -> None:
@@ -86,7 +88,9 @@ def test_at_the_default_size_phrasings_of_which_five_in_six_are_followed_pass_th
 
 def test_every_kind_is_built_and_the_same_again() -> None:
     block = built()
-    assert Counter(each.kind for each in block.scenarios) == customers_by_kind(420)
+    planned = customers_by_kind(420)
+    assert planned.pop("questions") == 60  # travel has none
+    assert Counter(each.kind for each in block.scenarios) == planned
     assert block.untested == {}
     assert built() == block
     assert len({each.id for each in block.scenarios}) == len(block.scenarios)
@@ -163,4 +167,4 @@ def test_of_an_agent_that_speaks_freely_only_the_values_are_checked(reader: Repl
     results = [judged_by_rules(each, scripted_conversation(each, "garbled")) for each in build_scenarios(TRAVEL, chosen)]
     block = playable(built(), chosen, reader, results)
     assert {each.kind for each in block.scenarios} == {"unknownValues"}
-    assert block.untested == {kind: SPEAKS_FREELY for kind in KINDS if kind != "unknownValues"}
+    assert block.untested == {kind: SPEAKS_FREELY for kind in KINDS if kind not in ("unknownValues", "questions")}

@@ -143,8 +143,8 @@ images: .venv/.synced ## build images/*/Dockerfile and share them with the local
 	@$(CLUSTER) images
 
 .PHONY: release
-release: .venv/.synced ## command line, images, chart, bills of materials, checksums; VERSION=0.2.0 REGISTRY=registry.example/me (root, Debian)
-	@PYTHONPATH=cluster:release $(PY) -m subterra_release $(VERSION) --registry $(REGISTRY) $(RELEASE_OPTIONS)
+release: .venv/.synced ## command line, images, chart, checksums; VERSION=0.2.0 REGISTRY=registry.example/me; KEY=cosign.key signs (root, Debian)
+	@PYTHONPATH=cluster:release $(PY) -m subterra_release $(VERSION) --registry $(REGISTRY) $(if $(KEY),--key $(KEY)) $(if $(DOWNLOADS),--downloads $(DOWNLOADS)) $(RELEASE_OPTIONS)
 
 .PHONY: cluster-up
 cluster-up: .venv/.synced ## a one-node Kubernetes on this machine (root, Debian)

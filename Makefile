@@ -41,11 +41,12 @@ test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kub
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server, promtool and Prometheus
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, Prometheus, a registry, cosign, krew
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser
@@ -122,7 +123,7 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@$(PY) docs/contributing/architecture_figure.py --check
 
 .PHONY: generate
-generate: .venv/.synced ## write crds/ and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics
+generate: .venv/.synced ## write crds/, the page of their fields and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics
 	@$(PY) -m subterra_api.crd
 	@$(PY) -m subterra_core.monitoring
 	@$(PY) -m subterra_cli.files.chart_files

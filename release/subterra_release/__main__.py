@@ -160,7 +160,10 @@ def locked_files(source: Path) -> dict[str, str]:
 
 
 def sign_release(made: Path, digests: Mapping[str, str], pushed: Mapping[str, str], build: provenance.Build, by: Signer) -> None:
-    """Signs the files in ``made`` and what was pushed, and attests where all of it comes from and what is in the images."""
+    """Signs the files in ``made`` and what was pushed, and attests where all of it comes from and what is in the images.
+
+    About images that were built elsewhere it attests nothing, because this build does not know.
+    """
     origin = provenance.predicate(build, os.environ)
     with tempfile.TemporaryDirectory() as folder:
         predicate, statement = Path(folder) / "predicate.json", Path(folder) / "statement.json"
@@ -171,6 +174,8 @@ def sign_release(made: Path, digests: Mapping[str, str], pushed: Mapping[str, st
             by.sign_file(made / name)
         for name, reference in pushed.items():
             by.sign(reference)
+            if name in build.given_images:
+                continue
             by.attest(reference, "slsaprovenance1", predicate)
             if name in BILLS:
                 by.attest(reference, "cyclonedx", made / f"{name}.cdx.json")

@@ -28,9 +28,8 @@ class Build:
 
 def predicate(build: Build, environment: Mapping[str, str]) -> dict[str, Any]:
     """SLSA's provenance, version 1. The same build in the same place gives the same provenance."""
-    source = {"digest": {"gitCommit": build.commit}}
-    if build.repository:
-        source = {"uri": f"git+{build.repository}", **source}
+    address = {"uri": f"git+{build.repository}"} if build.repository else {}
+    source = {**address, "digest": {"gitCommit": build.commit}}
     locks = [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(build.locked.items())]
     parameters: dict[str, Any] = {"version": build.version, "registry": build.registry}
     if build.given_images:

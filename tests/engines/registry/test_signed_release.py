@@ -42,6 +42,7 @@ class Released:
     registry: Registry
     cosign: Path
     helm: Path
+    commit: str
 
     @property
     def pushed(self) -> dict[str, str]:
@@ -103,8 +104,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
         patch.setattr(command, "built_images", lambda source, names: builder)
         options = ["--key", str(keys(cosign, folder / "keys")), "--downloads", "https://files.example", "--allow-changes"]
         options += ["--image", f"jobs={elsewhere}", "--output", str(target)]
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
         assert command.main([VERSION, "--registry", address, *options]) == 0
-        yield Released(target, running, cosign, helm / "helm")
+        yield Released(target, running, cosign, helm / "helm", commit)
 
 
 def test_everything_that_was_pushed_is_signed(released: Released) -> None:
@@ -115,13 +117,12 @@ def test_everything_that_was_pushed_is_signed(released: Released) -> None:
 
 @pytest.mark.parametrize("name", ["operator", "chart"])
 def test_what_was_built_says_which_commit_it_comes_from(released: Released, name: str) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     origin = released.statement("slsaprovenance1", released.pushed[name])
     [subject] = origin["subject"]
     assert subject["digest"]["sha256"] == released.pushed[name].partition("@sha256:")[2]
     definition = origin["predicate"]["buildDefinition"]
     assert definition["externalParameters"]["version"] == VERSION
-    assert definition["resolvedDependencies"][0]["digest"] == {"gitCommit": commit}
+    assert definition["resolvedDependencies"][0]["digest"] == {"gitCommit": released.commit}
 
 
 def test_an_image_carries_its_bill_of_materials(released: Released) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
     helm = binaries.cached(cache)
     if helm is None or not cosign.exists() or not server.exists():
         pytest.skip("cosign and the registry are not built: make test builds them")
+    if not shutil.which("buildah"):
+        pytest.skip("buildah is not installed: make test installs it")
     folder = tmp_path_factory.mktemp("release")
     with registry.serving(server, folder) as running, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_CONFIG", str(folder / "docker"))

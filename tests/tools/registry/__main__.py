@@ -1,5 +1,7 @@
 """``python -m tests.tools.registry``: also builds cosign, as `make release` does, and installs what pushes images."""
 
+import shutil
+
 from tests import programs
 from tests.tools.registry import PROGRAMS, SOURCES
 
@@ -10,4 +12,5 @@ from subterra_release import signatures
 for name, package in PROGRAMS.items():
     programs.ensure(SOURCES, package, default_cache(), name)
 programs.ensure(signatures.SOURCES, signatures.PACKAGE, default_cache())
-prerequisites.ensure(default_paths(), Ports(), node=False, images=True)
+if not shutil.which("buildah"):
+    prerequisites.ensure(default_paths(), Ports(), node=False, images=True)

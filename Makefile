@@ -42,12 +42,13 @@ test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kub
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, the libraries of GitOps tools, an S3 server, promtool, Prometheus, JobSet's CRD
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, Prometheus, JobSet, a registry, cosign
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser
@@ -128,7 +129,7 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@$(PY) docs/contributing/architecture_figure.py --check
 
 .PHONY: generate
-generate: .venv/.synced ## write crds/ and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics
+generate: .venv/.synced ## write crds/, the page of their fields and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics
 	@$(PY) -m subterra_api.crd
 	@$(PY) -m subterra_core.monitoring
 	@$(PY) -m subterra_cli.files.chart_files
@@ -150,8 +151,8 @@ images: .venv/.synced ## build images/*/Dockerfile and share them with the local
 	@$(CLUSTER) images
 
 .PHONY: release
-release: .venv/.synced ## command line, images, chart, bills of materials, checksums; VERSION=0.2.0 REGISTRY=registry.example/me (root, Debian)
-	@PYTHONPATH=cluster:release $(PY) -m subterra_release $(VERSION) --registry $(REGISTRY) $(RELEASE_OPTIONS)
+release: .venv/.synced ## command line, images, chart, checksums; VERSION=0.2.0 REGISTRY=registry.example/me; KEY=cosign.key signs (root, Debian)
+	@PYTHONPATH=cluster:release $(PY) -m subterra_release $(VERSION) --registry $(REGISTRY) $(if $(KEY),--key $(KEY)) $(if $(DOWNLOADS),--downloads $(DOWNLOADS)) $(RELEASE_OPTIONS)
 
 .PHONY: cluster-up
 cluster-up: .venv/.synced ## a one-node Kubernetes on this machine (root, Debian)

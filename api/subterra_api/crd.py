@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions from the models: `python -m subterra_api.crd [--check]` writes or compares the YAML files.
+"""CustomResourceDefinitions, and the page of their fields, from the models: `python -m subterra_api.crd` writes the files.
 
 The API server defaults no spec field: a stored object holds only what its author wrote, so that its digest does not change when a
 default does.
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from subterra_api import reference_page
 from subterra_api.file_generator import write_or_check
 from subterra_api.v1alpha1 import GROUP, VERSION, pod_settings, pod_template
 from subterra_api.v1alpha1.base import ApiModel
@@ -202,6 +203,23 @@ class _Kind:
         return schema | ({"x-kubernetes-validations": _rules(self.rules)} if self.rules else {})
 
 
+DESCRIPTIONS = {
+    "Procedure": "A conversational flowchart that can be compiled into the weights of a small model.",
+    "CompileRun": "One compilation of one procedure: synthetic conversations, training, evaluation and the gate's verdict.",
+    "CompiledAgent": (
+        "Serves an agent compiled from a procedure and keeps it up to date, promoting only models that passed the gate. "
+        "Permission to create one implies permission to create pods."
+    ),
+}
+
+
+MODELS = (
+    ("Procedure", DESCRIPTIONS["Procedure"], ProcedureSpec, ProcedureStatus),
+    ("CompileRun", DESCRIPTIONS["CompileRun"], CompileRunSpec, CompileRunStatus),
+    ("CompiledAgent", DESCRIPTIONS["CompiledAgent"], CompiledAgentSpec, CompiledAgentStatus),
+)
+
+
 def procedures() -> Schema:
     """CRD of Procedure."""
     columns = [
@@ -215,7 +233,7 @@ def procedures() -> Schema:
         _column("Digest", ".status.digest", priority=1),
         _column("Message", '.status.conditions[?(@.type=="Accepted")].message', priority=1),
     ]
-    text = "A conversational flowchart that can be compiled into the weights of a small model."
+    text = DESCRIPTIONS["Procedure"]
     return _Kind("Procedure", "proc", text, structural_schema(ProcedureSpec), structural_schema(ProcedureStatus), columns).crd()
 
 
@@ -235,7 +253,7 @@ def compileruns() -> Schema:
     spec["properties"]["inputs"]["x-kubernetes-validations"] = _rules([INPUTS_RULE])
     spec["x-kubernetes-validations"] = _rules([ORIGIN_RULE])
     rules = [(RUN_NAME, f"the name of a CompileRun must have at most 49 characters: {NAME_FIX}")]
-    text = "One compilation of one procedure: synthetic conversations, training, evaluation and the gate's verdict."
+    text = DESCRIPTIONS["CompileRun"]
     return _Kind("CompileRun", "crun", text, spec, structural_schema(CompileRunStatus), columns, rules).crd()
 
 
@@ -256,12 +274,8 @@ def compiledagents() -> Schema:
         "statusReplicasPath": ".status.replicas",
         "labelSelectorPath": ".status.selector",
     }
-    text = (
-        "Serves an agent compiled from a procedure and keeps it up to date, promoting only models that passed the gate. "
-        "Permission to create one implies permission to create pods."
-    )
     spec, status = structural_schema(CompiledAgentSpec), structural_schema(CompiledAgentStatus)
-    return _Kind("CompiledAgent", "cagent", text, spec, status, columns, rules, scale).crd()
+    return _Kind("CompiledAgent", "cagent", DESCRIPTIONS["CompiledAgent"], spec, status, columns, rules, scale).crd()
 
 
 def all_crds() -> list[Schema]:
@@ -280,7 +294,7 @@ def files() -> dict[Path, str]:
         body = _yaml(kept).replace("{{", '{{ "{{" }}')
         wrapped = f"{header}{{{{- if .Values.crds.install }}}}\n{body}{{{{- end }}}}\n"
         result[Path("charts/subterra/templates/crds") / name] = wrapped
-    return result
+    return result | {Path("docs/reference/api.md"): reference_page.page(MODELS)}
 
 
 def _yaml(value: Schema) -> str:

@@ -1,12 +1,12 @@
 """The chart of a release: its version, and images by digest instead of by tag. The same inputs make the same bytes."""
 
-import gzip
-import io
 import re
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
+from subterra_release import tar_archive
 from subterra_release.release_error import ReleaseError
 
 DEFAULT_IMAGES = {
@@ -16,10 +16,15 @@ DEFAULT_IMAGES = {
 """Lines of values.yaml that a release replaces."""
 
 
-def chart_files(source: Path, version: str, images: Mapping[str, str]) -> dict[str, bytes]:
+def chart_files(
+    source: Path, version: str, images: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
     """The chart's files by name, for `version`; `images` has a reference with its digest for operator and jobs."""
     files = {str(path.relative_to(source)): path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file()}
-    files["Chart.yaml"] = _versioned(files["Chart.yaml"].decode(), version).encode()
+    described = _versioned(files["Chart.yaml"].decode(), version)
+    if annotations:
+        described += yaml.safe_dump({"annotations": dict(annotations)}, width=1000)
+    files["Chart.yaml"] = described.encode()
     files["values.yaml"] = _with_images(files["values.yaml"].decode(), images).encode()
     return files
 
@@ -44,13 +49,5 @@ def _with_images(text: str, images: Mapping[str, str]) -> str:
 
 def packed(files: Mapping[str, bytes], epoch: int) -> bytes:
     """A chart archive as `helm package` makes one, with all times at `epoch`."""
-    target = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=target, mode="wb", mtime=epoch) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        for name in sorted(files, key=lambda name: (name != "Chart.yaml", name)):
-            entry = tarfile.TarInfo(f"subterra/{name}")
-            entry.size, entry.mtime, entry.mode = len(files[name]), epoch, 0o644
-            archive.addfile(entry, io.BytesIO(files[name]))
-    return target.getvalue()
+    names = sorted(files, key=lambda name: (name != "Chart.yaml", name))
+    return tar_archive.packed({f"subterra/{name}": files[name] for name in names}, epoch)

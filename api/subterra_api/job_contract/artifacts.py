@@ -7,6 +7,8 @@ from subterra_api.v1alpha1.base import ApiModel
 
 PROCEDURE_FILE = "procedure.json"
 """File in a model's directory with the procedure that it was compiled from."""
+LOSS_LOG_FILE = "losses.json"
+"""File in a model's directory with the losses of its training."""
 Stage = Literal["generate", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = ("generate", "train", "evaluate")
 ARTIFACT_KIND: dict[Stage, str] = {"generate": "datasets", "train": "models", "evaluate": "reports"}

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from subterra_api.job_contract.artifacts import artifact_path
+from subterra_api.job_contract.artifacts import LOSS_LOG_FILE, artifact_path
 from subterra_api.job_contract.messages import Gate
 from subterra_api.v1alpha1.scores import JudgeReliability, Scores
 from subterra_core.gate.verdict import INTERIM_BLOCK, futile
@@ -19,6 +19,7 @@ from subterra_jobs.evaluate import robustness_run
 from subterra_jobs.evaluate.analysis.arms import judge_fingerprints
 from subterra_jobs.evaluate.analysis.gate_statistics import gate_statistics
 from subterra_jobs.evaluate.analysis.judge_agreement import judge_reliability
+from subterra_jobs.evaluate.analysis.learning_curve import LearningCurve, parse_learning_curve
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, fabrication
 from subterra_jobs.evaluate.analysis.summary import mean_tokens, summarise
 from subterra_jobs.evaluate.analysis.trial_summary import TrialResults, collect_trials
@@ -124,7 +125,7 @@ async def _evaluate(context: StageContext) -> StageOutcome:
     )
     retiring = retiring_models(context.input, context.environment.today)
     evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, rare, robustness, retiring)
-    write_report(context.output, replace(evaluated, trials=trials))
+    write_report(context.output, replace(evaluated, trials=trials, learning_curve=_learning_curve(context)))
     message = closing_message(results, scores)
     if figures is None:
         return StageOutcome(message, scores=scores)
@@ -169,6 +170,11 @@ async def _connect(inputs: _Inputs, pool: ClientPool, stack: AsyncExitStack) -> 
     simulator = simulator_fingerprint(run.evaluation.simulator)
     caches = {arm.name: ConversationCache(context.store, arm.fingerprint, simulator) for arm in arms}
     return _Participants(arms, caches, users, examiner, server, switch)
+
+
+def _learning_curve(context: StageContext) -> LearningCurve | None:
+    """The losses of the candidate's training; `None` for a model that was not trained here, or before losses were kept."""
+    return parse_learning_curve(context.store.read(f"{artifact_path('train', context.input.keys.model)}/{LOSS_LOG_FILE}"))
 
 
 def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:

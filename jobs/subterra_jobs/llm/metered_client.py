@@ -252,7 +252,7 @@ async def _gather_both(first: Awaitable[None], second: Awaitable[None]) -> None:
 def kept_response(response: Response, seconds: float, charge: LedgerEntry) -> CachedResponse:
     """A paid response as the cache keeps it; `seconds` is how long it took."""
     tokens = response.usage or Usage(0, 0)
-    usage = CallUsage(round(seconds, 4), tokens.sent, tokens.output, str(charge["usd"]))
+    usage = CallUsage(round(seconds, 4), tokens.sent, tokens.output, str(charge["usd"]), tokens.cache_read)
     return CachedResponse(response.text, response.cut, usage)
 
 

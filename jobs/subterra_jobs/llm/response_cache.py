@@ -27,6 +27,8 @@ class CallUsage:
     input: int
     output: int
     usd: str
+    cache_read: int = 0
+    """Those of the billed input tokens that the provider read from its cache."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,15 @@ class ResponseCache:
 
 
 def _line(key: str, response: CachedResponse) -> bytes:
-    usage = {"took": asdict(response.usage)} if response.usage else {}
+    usage = _usage_fields(response.usage) if response.usage else {}
     return canonical({"key": key, "text": response.text, "cut": response.cut, "check": _check(key, response), **usage})
+
+
+def _usage_fields(usage: CallUsage) -> dict[str, object]:
+    """The record's fields about usage. Tokens read from a cache have a field of their own, which older versions pass over."""
+    took = asdict(usage)
+    cache_read = took.pop("cache_read")
+    return {"took": took} | ({"cacheRead": cache_read} if cache_read else {})
 
 
 def _check(key: str, response: CachedResponse) -> str:
@@ -111,7 +120,8 @@ def _records(content: bytes) -> Iterator[tuple[str, CachedResponse] | None]:
     for line in content.splitlines():
         try:
             row = json.loads(line)
-            response = CachedResponse(row["text"], row["cut"], CallUsage(**row["took"]) if "took" in row else None)
+            usage = CallUsage(**row["took"], cache_read=row.get("cacheRead", 0)) if "took" in row else None
+            response = CachedResponse(row["text"], row["cut"], usage)
             yield (row["key"], response) if row["check"] == _check(row["key"], response) else None
         except (ValueError, KeyError, TypeError):
             yield None

@@ -53,7 +53,7 @@ def cost_per_conversation(results: Sequence[Result]) -> dict[str, float | None]:
     return {
         "turns": per_conversation(len(replies)),
         "words": per_reply([len(reply.text.split()) for reply in replies], np.mean),
-        "oneQuestion": per_reply([_questions(reply.text) == 1 for reply in replies], np.mean),
+        "oneQuestion": per_reply([question_count(reply.text) == 1 for reply in replies], np.mean),
         "secondsPerReply": per_reply(seconds, np.mean),
         "secondsPerReplyP95": per_reply(seconds, lambda values: np.percentile(values, 95)),
         "seconds": per_conversation(sum(seconds)),
@@ -63,7 +63,8 @@ def cost_per_conversation(results: Sequence[Result]) -> dict[str, float | None]:
     }
 
 
-def _questions(text: str) -> int:
+def question_count(text: str) -> int:
+    """Number of question marks, of any script that has its own."""
     return sum(text.count(mark) for mark in QUESTION_MARKS)
 
 
@@ -85,6 +86,11 @@ def compare_with(candidate: Sequence[Result], other: Sequence[Result], name: str
         "criteria": {criterion: _paired_summary(*both, seed) | {"p": adjusted[criterion]} for criterion, both in sides.items()},
         "failures": {"onlyCandidate": failed[True, False], "onlyOther": failed[False, True], "both": failed[True, True]},
     }
+
+
+def paired_sides(candidate: Sequence[Result], other: Sequence[Result]) -> dict[str, tuple[list[float], list[float]]]:
+    """Scores of both arms by criterion, on the pairs of `compare_with`, whose missing judgements count as there."""
+    return dict(_paired_scores([pair for pair in zip(candidate, other, strict=True) if _comparable(*pair)]))
 
 
 def _comparable(*both: Result) -> bool:

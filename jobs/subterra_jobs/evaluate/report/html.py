@@ -7,9 +7,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.arms import other_arms_task_success
+from subterra_jobs.evaluate.analysis.learning_curve import LearningCurve
 from subterra_jobs.evaluate.judge.results import CRITERIA, NATURAL, TASK, ArmResults, Result
 from subterra_jobs.evaluate.judge.rubric import RUBRIC
 from subterra_jobs.evaluate.report.graph_heatmap import draw_heatmap
+from subterra_jobs.evaluate.report.paper_section import paper_section
 from subterra_jobs.evaluate.report.transcripts import transcript_row
 from subterra_jobs.evaluate.simulate.participants import CANDIDATE
 
@@ -25,7 +27,7 @@ WORST, BROKEN, BEST = 15, 3, 5
 TITLES = {criterion.name: criterion.title for criterion in RUBRIC}
 
 
-def render_html(data: dict[str, Any], graph: Graph, arms: ArmResults) -> str:
+def render_html(data: dict[str, Any], graph: Graph, arms: ArmResults, curve: LearningCurve | None = None) -> str:
     """One self-contained page. Everything is escaped, because models wrote much of it."""
     results = arms[CANDIDATE]
     worst, good = _selected(arms)
@@ -38,6 +40,7 @@ def render_html(data: dict[str, Any], graph: Graph, arms: ArmResults) -> str:
         troubled=sum(not _is_perfect(result) for result in results),
         judges=[judge["name"] for judge in data["agreement"]["judges"]],
         reasons=[*map(_with_titles, data["verdict"]["reasons"])],
+        **paper_section(data, arms, curve),
     )
 
 

@@ -22,6 +22,8 @@ from subterra_core.gate.verdict import judge
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.anywhere_rows import anywhere_rows
 from subterra_jobs.evaluate.analysis.arms import agreement_summary, arm_summary, compare_with, other_arms_task_success
+from subterra_jobs.evaluate.analysis.learning_curve import LearningCurve
+from subterra_jobs.evaluate.analysis.paper_tables.tables import paper_tables
 from subterra_jobs.evaluate.analysis.robustness_summary import Robustness, handling_row, question_rows, robustness_rows
 from subterra_jobs.evaluate.analysis.statistics import share_interval
 from subterra_jobs.evaluate.analysis.summary import branch_outcomes, compare_seen_with_held_out, illegal_transitions
@@ -80,6 +82,8 @@ class Evaluated:
     """Hosted models of the run whose requests fail soon, each with field, date and replacement."""
     trials: TrialResults | None = None
     """`None` if each customer has one conversation."""
+    learning_curve: LearningCurve | None = None
+    """`None` if the candidate's training left no losses."""
 
 
 def build_report(evaluated: Evaluated) -> dict[str, Any]:
@@ -109,6 +113,7 @@ def build_report(evaluated: Evaluated) -> dict[str, Any]:
         "illegalTransitions": illegal_transitions(kept),
         "branches": [branch.model_dump(by_alias=True) for branch in branch_outcomes([*kept, *counted(evaluated.rare_branches)])],
         **_anywhere(evaluated),
+        **_as_in_the_paper(evaluated),
         "edgesNotPlayed": [list(edge) for edge in uncovered_edges(evaluated.graph, [result.scenario for result in results])],
         "provenance": dict(evaluated.provenance),
         "scenarios": [
@@ -129,6 +134,13 @@ def _questions(evaluated: Evaluated) -> dict[str, Any]:
     """How each question in between was handled; nothing for a procedure without any."""
     rows = question_rows(evaluated.robustness, evaluated.graph.spec) if evaluated.robustness else []
     return {"questions": rows} if rows else {}
+
+
+def _as_in_the_paper(evaluated: Evaluated) -> dict[str, Any]:
+    """The paper's tables if there is a baseline, and the learning curve if there is one."""
+    run, curve = evaluated.run, evaluated.learning_curve
+    tables = paper_tables(evaluated.graph, evaluated.arms, evaluated.quality.judges, run.base_model.uri, run.evaluation.seed)
+    return ({"paper": tables} if tables else {}) | ({"learningCurve": curve.to_json()} if curve else {})
 
 
 def _decision(evaluated: Evaluated) -> dict[str, Any]:
@@ -178,7 +190,7 @@ def write_report(output: Path, evaluated: Evaluated) -> None:
         handlings = evaluated.robustness.handlings if evaluated.robustness else ()
         others = ({"arm": CANDIDATE} | handling_row(each) for each in handlings)
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in others)
-    (output / "report.html").write_text(render_html(data, evaluated.graph, evaluated.arms))
+    (output / "report.html").write_text(render_html(data, evaluated.graph, evaluated.arms, evaluated.learning_curve))
 
 
 def _further_trials(trials: TrialResults | None) -> Iterator[dict[str, Any]]:

@@ -80,9 +80,10 @@ class ServedAgent:
         key = cache_key(self._fingerprint, scenario.id, [*chat])
         cached = self._cache.get(key)
         if cached is not None and cached.usage is not None:
-            return Reply(cached.text, cached.usage.seconds, cached.usage.input, cached.usage.output, cached.cut or "stop")
+            took, cut = cached.usage, cached.cut or "stop"
+            return Reply(cached.text, took.seconds, took.input, took.output, cut, cache_read=took.cache_read)
         reply = await self._client.reply(chat, scenario.context)
-        took = CallUsage(reply.seconds, reply.prompt_tokens, reply.completion_tokens, "0")
+        took = CallUsage(reply.seconds, reply.prompt_tokens, reply.completion_tokens, "0", reply.cache_read)
         cut = None if reply.finish_reason == "stop" else reply.finish_reason
         try:
             await self._cache.put(key, CachedResponse(reply.text, cut, took))
@@ -132,6 +133,7 @@ def combined_reply(responses: Sequence[CachedResponse], text: str | None = None)
         finish_reason=next((response.cut for response in responses if response.cut), "stop"),
         usd=str(sum(Decimal(call.usd) for call in calls)) if calls else None,
         calls=len(responses),
+        cache_read=sum(call.cache_read for call in calls),
     )
 
 

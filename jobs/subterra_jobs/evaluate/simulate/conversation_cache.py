@@ -1,7 +1,7 @@
 """Finished conversations, stored under everything that determines them: a restart loses none, and no run simulates one again."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,8 @@ from subterra_jobs.store.artifact_store import ArtifactStore
 
 SIMULATION_VERSION = 1
 """Incremented when the same customer and agent would have a different conversation."""
+_LATER_FIELDS = ("cache_read", "route")
+"""Fields of replies that versions before them do not know: stored next to the conversation, where those pass over them."""
 
 
 class ConversationCache:
@@ -45,9 +47,10 @@ class ConversationCache:
         if conversation.error is not None:
             return
         dialogue = asdict(conversation)
+        more = [{name: reply.pop(name) for name in _LATER_FIELDS} for reply in dialogue["replies"]]
         for reply in dialogue["replies"]:
             del reply["messages"]  # those of turns with tool calls are in the chat
-        row = {"scenario": scenario, "dialogue": dialogue}
+        row = {"scenario": scenario, "dialogue": dialogue} | ({"more": more} if any(any(each.values()) for each in more) else {})
         try:
             await self._commit.add([canonical(row | {"check": _checksum(row)})])
         except OSError as error:
@@ -60,13 +63,17 @@ def _records(content: bytes) -> Iterator[tuple[str, Conversation]]:
         try:
             row = json.loads(line)
             if row.pop("check") == _checksum(row):
-                yield row["scenario"], _conversation(row["dialogue"])
+                yield row["scenario"], _conversation(row["dialogue"], row.get("more"))
         except (ValueError, KeyError, TypeError):
             continue
 
 
-def _conversation(row: dict[str, Any]) -> Conversation:
-    return Conversation(**row | {"chat": tuple(row["chat"]), "replies": tuple(Reply(**each) for each in row["replies"])})
+def _conversation(row: dict[str, Any], more: Sequence[dict[str, Any]] | None) -> Conversation:
+    replies = tuple(
+        Reply(**each, cache_read=later.get("cache_read", 0), route=tuple((hub, to) for hub, to in later.get("route", ())))
+        for each, later in zip(row["replies"], more or [{}] * len(row["replies"]), strict=True)
+    )
+    return Conversation(**row | {"chat": tuple(row["chat"]), "replies": replies})
 
 
 def _checksum(row: dict[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
-from subterra_core.procedure.graph import Graph, Step
+from subterra_core.procedure.graph import Graph, Hop, Step
 from subterra_core.procedure.template import render, variables_of
 from subterra_core.procedure.text import edge_condition
 from subterra_jobs.dialogue.prompt_blocks import conversation_block, xml_block
@@ -41,6 +41,8 @@ class TurnState:
     step: Step
     responses: list[CachedResponse] = field(default_factory=list)
     utterances: list[str] = field(default_factory=list)
+    route: list[Hop] = field(default_factory=list)
+    """Choices that the model made."""
     next_node: str = ""
 
     @property
@@ -75,7 +77,7 @@ class OrchestratorAgent:
         state: _State = await self._app.ainvoke({"_turn": turn}, {"recursion_limit": 2 * len(self._graph.nodes) + 10})
         turn = state["_turn"]
         self._steps[scenario.id] = turn.step
-        return combined_reply(turn.responses, " ".join(turn.utterances))
+        return replace(combined_reply(turn.responses, " ".join(turn.utterances)), route=tuple(turn.route))
 
     def _build_graph(self) -> Any:
         from langgraph.graph import END, START, StateGraph
@@ -127,7 +129,9 @@ class OrchestratorAgent:
             response, _ = await self._caller.complete(key, request, about)
             turn.responses.append(response)
             if (number := _parse_option(response.text)) in range(1, len(edges) + 1):
-                return edges[number - 1]
+                edge = edges[number - 1]
+                turn.route.append((node.id, edge.to))
+                return edge
         raise UnplayableError(f"the model chose no edge at node {node.id}", server_failed=False)
 
 

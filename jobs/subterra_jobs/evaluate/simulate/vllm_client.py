@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from subterra_core.procedure.graph import Hop
 from subterra_jobs.dialogue.prompt_blocks import GREETING_REQUEST
 from subterra_jobs.errors import InfrastructureError
 
@@ -40,6 +41,10 @@ class Reply:
     calls: int = 1
     messages: tuple[dict[str, Any], ...] = ()
     """Of a turn with tool calls: the messages with calls, results and words. The text has a mark for each call."""
+    cache_read: int = 0
+    """Prompt tokens that were read from a cache, as far as the server says."""
+    route: tuple[Hop, ...] = ()
+    """Node and target of each choice that an orchestrator's model made in this turn."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ def _parse_response(response: Any, seconds: float) -> Reply:
             prompt_tokens=int(usage.get("prompt_tokens", 0)),
             completion_tokens=int(usage.get("completion_tokens", 0)),
             finish_reason=str(choice.get("finish_reason") or ""),
+            cache_read=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise UnplayableError(f"the server's response is not a chat completion: {error!r}", server_failed=False) from None

@@ -62,6 +62,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train.model import export
     from subterra_jobs.train.model.adapters import export_merged
     from subterra_jobs.train.model.base_model import load_model, load_tokenizer, load_whole, training_dtype
+    from subterra_jobs.train.model.loss_log import write_loss_log
     from subterra_jobs.train.tokenized_dataset import load_examples
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
@@ -84,6 +85,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
         else:
             export_merged(load_whole(task.base_model, tokenizer, settings.seed), best.folder, tokenizer, task.output_dir)
         figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
+        write_loss_log(task.output_dir, trainer.state.log_history, best.step)
         precision = str(workload.dtype).removeprefix("torch.")
         exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})
     torch.distributed.barrier()

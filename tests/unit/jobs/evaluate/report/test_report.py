@@ -150,7 +150,7 @@ def test_what_rests_on_a_labeller_that_is_right_too_rarely_says_so(beside: Sampl
     poor = replace(judging, accuracy=replace(judging.accuracy, agent=Proportion(hits=90, of=96)))
     text = page((run, arms, poor))
     assert "right on only 93.8 % of the agent's turns" in text
-    assert text.count(doubt) == 2  # illegal steps, and reliability
+    assert text.count(doubt) == 3  # illegal steps, how conversations failed, and reliability
     assert "uncertain: the labeller was right on too few turns" in text  # conformance
 
 

@@ -11,7 +11,7 @@ from subterra_core.procedure.lint.findings import Finding
 
 _PLACE = re.compile(r"^spec\.(\w+)\[(\d+)\](.*)$", re.DOTALL)
 _FIRST_EDGE = ".next[0]"
-LISTS = ("nodes", "variables", "knowledge", "anywhere", "tools")
+LISTS = ("nodes", "variables", "knowledge", "anywhere", "questions", "tools")
 """Lists of a procedure to which a call may add."""
 
 

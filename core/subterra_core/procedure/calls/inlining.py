@@ -3,16 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from subterra_api.digest import significant_fields
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, Node, ProcedureSpec, Tool, Variable
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, Node, ProcedureSpec, Question, Tool, Variable
+from subterra_core.procedure.anywhere import example_words
 from subterra_core.procedure.calls.author_words import LISTS, Origin, Origins
 from subterra_core.procedure.calls.call_checks import SHARED, Call
 from subterra_core.procedure.calls.renaming import Renaming, node_prefix, variable_prefix
 from subterra_core.procedure.lint.findings import Finding, error
 from subterra_core.procedure.template import variables_of
 
+Open = TypeVar("Open", AnywhereEdge, Question)
 Located = tuple[Any, Origin]
 """An entry of one of the procedure's lists, and where it was written."""
 
@@ -27,11 +29,13 @@ class Inlining:
         self._own = Renaming(entries, {}, {})
         self._clashes: list[Finding] = []
         nodes = self._nodes()
+        customers = [node.id for node, _ in nodes if node.role == "user"]
         lists: dict[str, Sequence[Located]] = {
             "nodes": nodes,
             "variables": self._merged("variables", "variable", "name"),
             "knowledge": self._knowledge(),
-            "anywhere": self._anywhere([node for node, _ in nodes]),
+            "anywhere": self._anywhere(customers),
+            "questions": self._questions(customers),
             "tools": self._merged("tools", "tool", "name"),
         }
         start = entries.get(caller.start, caller.start)
@@ -86,20 +90,37 @@ class Inlining:
             texts.update(each.text for each, _ in part.knowledge)
         return found
 
-    def _anywhere(self, nodes: Sequence[Node]) -> list[Located]:
+    def _anywhere(self, customers: Sequence[str]) -> list[Located]:
         """The caller's anywhere edges, open in called procedures too, then those of each called procedure, open in it alone."""
-        customers = [node.id for node in nodes if node.role == "user"]
         found: list[Located] = []
         for index, each in enumerate(self.caller.anywhere):
-            closed = [name for node in each.except_ for name in (self._parts[node].customers if node in self._parts else [node])]
-            edge = self._own.anywhere(each).model_copy(update={"except_": tuple(dict.fromkeys(closed))})
-            found.append((edge, Origin(f"spec.anywhere[{index}]")))
+            found.append((self._closed(self._own.anywhere(each), each.except_), Origin(f"spec.anywhere[{index}]")))
         for part in self._parts.values():
-            inside = set(part.customers)
-            for edge, origin in part.anywhere:
-                outside = [name for name in customers if name not in inside or name in edge.except_]
-                found.append((edge.model_copy(update={"except_": tuple(outside)}), origin))
+            found += [(part.closed_outside(edge, customers), origin) for edge, origin in part.anywhere]
         return found
+
+    def _questions(self, customers: Sequence[str]) -> list[Located]:
+        """The caller's questions, asked in called procedures too, then those of each called procedure, asked in it alone."""
+        found: list[Located] = []
+        for index, each in enumerate(self.caller.questions):
+            found.append((self._closed(each, each.except_), Origin(f"spec.questions[{index}]")))
+        places = dict[tuple[str, ...], int]()
+        for part in self._parts.values():
+            for each, origin in part.questions(self.caller.questions):
+                question, words = part.closed_outside(each, customers), (each.question, each.answer, *each.examples)
+                place = places.setdefault(words, len(found))
+                if place == len(found):
+                    found.append((question, origin))
+                else:  # of a procedure that is called twice
+                    first, origin = found[place]
+                    closed = tuple(name for name in first.except_ if name in question.except_)
+                    found[place] = (first.model_copy(update={"except_": closed}), origin)
+        return found
+
+    def _closed(self, each: Open, excepted: Sequence[str]) -> Open:
+        """The same with exceptions of the flat procedure: a call stands for the customer's nodes in it."""
+        closed = [name for node in excepted for name in (self._parts[node].customers if node in self._parts else [node])]
+        return each.model_copy(update={"except_": tuple(dict.fromkeys(closed))})
 
 
 class _Part:
@@ -154,6 +175,20 @@ class _Part:
         """The anywhere edges that the caller has not itself."""
         for index, each in self.call.anywhere:
             yield self.renaming.anywhere(each), self._origin("anywhere", index)
+
+    def questions(self, callers: Sequence[Question]) -> Iterator[tuple[Question, Origin]]:
+        """The questions of which the caller has no example itself."""
+        known = {example_words(text) for question in callers for text in (question.question, *question.examples)}
+        for index, each in enumerate(self.call.callee.questions):
+            if known.isdisjoint(map(example_words, (each.question, *each.examples))):
+                name = {"id": self._prefix + each.id} if each.id else {}
+                yield self.renaming.question(each).model_copy(update=name), self._origin("questions", index)
+
+    def closed_outside(self, each: Open, customers: Sequence[str]) -> Open:
+        """The same, excepting each customer's node that is not in this part."""
+        inside = set(self.customers)
+        outside = [name for name in customers if name not in inside or name in each.except_]
+        return each.model_copy(update={"except_": tuple(outside)})
 
     def _origin(self, name: str, index: int, way_out: str | None = None) -> Origin:
         return Origin(self.call.field, self.call.node, self._origins[name][index], way_out)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Guard, Node, Variable
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Guard, Node, Question, Variable
 from subterra_core.procedure.template import split
 
 SEPARATOR = "__"
@@ -57,6 +57,10 @@ class Renaming:
             "except_": tuple(self._node(node) for node in edge.except_),
         }
         return edge.model_copy(update=update)
+
+    def question(self, question: Question) -> Question:
+        """The question with its exceptions; its words have no variables."""
+        return question.model_copy(update={"except_": tuple(self._node(node) for node in question.except_)})
 
     def _edge(self, edge: Edge) -> Edge:
         when = {"when": self._text(edge.when)} if edge.when else {}

@@ -219,6 +219,29 @@ def test_a_request_that_both_procedures_expect_anywhere_leads_where_the_caller_s
     assert not expansion.analyse().errors
 
 
+WHY = {"id": "why", "question": "Why the code is asked.", "examples": ["Why do you ask?"], "answer": "To protect you."}
+OPEN = {"question": "Opening hours.", "examples": ["When do you open?"], "answer": "At nine."}
+
+
+def asked_at(spec: ProcedureSpec) -> dict[str, set[str]]:
+    customers = {node.id for node in spec.nodes if node.role == "user"}
+    return {each.question: customers - set(each.except_) for each in spec.questions}
+
+
+def test_questions_of_the_caller_are_asked_in_called_procedures_and_theirs_only_there() -> None:
+    callee = identity(questions=[WHY])
+    spec = flat(bank(CHECK, questions=[OPEN]), identity=callee)
+    assert asked_at(spec) == {"Opening hours.": {"check__answer"}, "Why the code is asked.": {"check__answer"}}
+    assert [each.id for each in spec.questions] == [None, "check__why"]
+    spec = flat(bank(CHECK, questions=[OPEN | {"except": ["check"]}]), identity=callee)
+    assert asked_at(spec)["Opening hours."] == set()
+
+
+def test_a_question_that_the_caller_answers_itself_is_asked_once() -> None:
+    spec = flat(bank(CHECK, questions=[WHY | {"id": "own", "answer": "Because we must."}]), identity=identity(questions=[WHY]))
+    assert [each.answer for each in spec.questions] == ["Because we must."]
+
+
 def test_knowledge_is_gathered_and_said_once() -> None:
     fact = {"id": "hours", "text": "We are open from 8 to 6."}
     again = CHECK | {"id": "again"}

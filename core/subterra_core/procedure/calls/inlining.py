@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from subterra_api.digest import significant_fields
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, Node, ProcedureSpec, Question, Tool, Variable
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, ProcedureSpec, Question, Tool, Variable
 from subterra_core.procedure.anywhere import example_words
 from subterra_core.procedure.calls.author_words import LISTS, Origin, Origins
 from subterra_core.procedure.calls.call_checks import SHARED, Call
@@ -112,9 +112,9 @@ class Inlining:
                 if place == len(found):
                     found.append((question, origin))
                 else:  # of a procedure that is called twice
-                    first, origin = found[place]
+                    first, written = found[place]
                     closed = tuple(name for name in first.except_ if name in question.except_)
-                    found[place] = (first.model_copy(update={"except_": closed}), origin)
+                    found[place] = (first.model_copy(update={"except_": closed}), written)
         return found
 
     def _closed(self, each: Open, excepted: Sequence[str]) -> Open:

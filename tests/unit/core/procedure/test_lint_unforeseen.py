@@ -180,7 +180,8 @@ def test_a_gap_in_a_call_or_at_the_beginning_of_a_variable_is_an_error_because_i
     look_up = {"id": "look_up", "role": "tool", "tool": "find", "arguments": [{"name": "order", "value": "GAP: which order"}]}
     spec = procedure(
         agent("hello", "look_up"),
-        look_up | {"decidedBy": "fact", "fact": "state", "next": [{"to": "bye", "values": ["GAP: what it returns"]}, {"to": "sorry"}]},
+        look_up
+        | {"decidedBy": "fact", "fact": "state", "next": [{"to": "bye", "values": ["GAP: what it returns"]}, {"to": "sorry"}]},
         end(),
         end("sorry"),
         tools=[{"name": "find", "description": "GAP: what it does", "parameters": [{"name": "order"}], "results": ["state"]}],

@@ -20,15 +20,19 @@ _Name = Annotated[str | None, typer.Option(help="Name of the procedure; default:
 def langgraph(
     target: Annotated[str, typer.Argument(metavar="MODULE:GRAPH", help="A compiled StateGraph; importing it runs its module.")],
     name: Annotated[str | None, typer.Option(help="Name of the procedure; default: the module's name.")] = None,
+    per_message: Annotated[
+        bool, typer.Option("--per-message", help="The graph runs once for each message: where it ends, the customer goes on.")
+    ] = False,
 ) -> None:
     """Convert a LangGraph graph to a procedure; what the graph does not specify is marked GAP for you to fill in.
 
     Example: subterra import langgraph shop.agent:graph > procedure.yaml
     """
-    from subterra_cli.imports.langgraph_flow import load_flow, to_procedure, to_yaml
+    from subterra_cli.imports.langgraph_flow import to_procedure, to_yaml
+    from subterra_cli.imports.langgraph_reader import load_flow
 
     with exit_on_error():
-        procedure = to_procedure(load_flow(target), name or _module_name(target))
+        procedure = to_procedure(load_flow(target), name or _module_name(target), per_message=per_message)
         typer.echo(to_yaml(procedure, target), nl=False)
         _summarize(procedure, target)
 

@@ -8,11 +8,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.files.lint_report import load_spec
 from subterra_cli.imports.gap_count import find_gaps
-from subterra_cli.imports.langgraph_flow import load_flow, to_procedure
+from subterra_cli.imports.langgraph_flow import to_procedure
+from subterra_cli.imports.langgraph_reader import load_flow
 from subterra_cli.main import app
 from subterra_core.procedure.graph import Graph
+from subterra_core.procedure.lint.analyse import analyse
 
 SHOP = "subterra_testkit.langgraph_shop"
 
@@ -122,3 +125,110 @@ def flow_of_graph(graph: Any) -> Any:
     module.graph = graph.compile()  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
     return load_flow("graph_of_a_test:graph")
+
+
+def nodes_of(graph: Any, **options: Any) -> dict[str, dict[str, Any]]:
+    """Nodes of the procedure that a graph becomes; lint finds nothing in it but gaps."""
+    spec = to_procedure(flow_of_graph(graph), "p", **options)["spec"]
+    problems = [str(each) for each in analyse(ProcedureSpec.model_validate(spec)).errors if "a gap left" not in each.problem]
+    assert problems == []
+    return {node["id"]: node for node in spec["nodes"]}
+
+
+def built(nodes: dict[str, Any], *edges: tuple[str, str]) -> Any:
+    from langgraph.graph import StateGraph
+
+    graph = StateGraph(dict)
+    for name, action in nodes.items():
+        graph.add_node(name, action)
+    for one, other in edges:
+        graph.add_edge(one, other)
+    return graph
+
+
+def said(state: Any) -> Any:
+    return state
+
+
+def asks(state: Any) -> Any:
+    from langgraph.types import interrupt
+
+    return {"answer": interrupt("Your name?")}
+
+
+def goes_somewhere(state: Any) -> Any:
+    from langgraph.types import Command
+
+    return Command(goto="bye")
+
+
+def test_subgraphs_are_expanded_in_their_place() -> None:
+    inner = built({"ask": said, "check": said}, ("__start__", "ask"), ("ask", "check"), ("check", "__end__")).compile()
+    outer = built({"hello": said, "order": inner, "bye": said}, ("__start__", "hello"), ("hello", "order"), ("order", "bye"))
+    nodes = nodes_of(outer)
+    assert {node: ways(found) for node, found in nodes.items()} == {
+        "hello": ["order_ask"],
+        "order_ask": ["order_check"],
+        "order_check": ["bye"],
+        "bye": [],
+    }
+
+
+def test_a_subgraph_that_branches_at_its_beginning_and_end_keeps_a_node_for_each() -> None:
+    inner = built({"one": said, "two": said}, ("one", "__end__"), ("two", "__end__"))
+    inner.add_conditional_edges("__start__", lambda state: "one", ["one", "two"])
+    outer = built({"part": inner.compile(), "bye": said, "again": said}, ("__start__", "part"), ("again", "part"))
+    outer.add_conditional_edges("part", lambda state: "bye", ["bye", "again"])
+    nodes = nodes_of(outer)
+    assert ways(nodes["part_answer"]) == ["part_one", "part_two"]
+    assert (ways(nodes["part_one"]), ways(nodes["part_end_answer"])) == (["part_end"], ["bye", "again"])
+    assert ways(nodes["again"]) == ["part"]
+
+
+def test_a_node_that_interrupts_is_followed_by_the_customers_answer() -> None:
+    nodes = nodes_of(built({"name": asks, "bye": said}, ("__start__", "name"), ("name", "bye")))
+    assert (ways(nodes["name"]), nodes["name_answer"]["role"], ways(nodes["name_answer"])) == (["name_answer"], "user", ["bye"])
+    last = nodes_of(built({"hello": said, "name": asks}, ("__start__", "hello"), ("hello", "name")))
+    assert ways(last["name_answer"]) == ["closing"]
+
+
+def test_the_tools_of_a_tool_node_are_calls_between_which_the_customer_decides() -> None:
+    from langchain_core.tools import tool
+    from langgraph.prebuilt import ToolNode, tools_condition
+
+    @tool
+    def find_order(number: str, verbose: bool = False) -> str:
+        """Look up an order."""
+        return ""
+
+    @tool
+    def cancel(number: str) -> str:
+        """Cancel an order."""
+        return ""
+
+    graph = built({"agent": said, "tools": ToolNode([find_order, cancel])}, ("__start__", "agent"), ("tools", "agent"))
+    graph.add_conditional_edges("agent", tools_condition)
+    nodes = nodes_of(graph)
+    assert ways(nodes["agent_answer"]) == ["tools_find_order", "tools_cancel", "closing"]
+    assert nodes["agent_answer"]["next"][0]["when"] == "The answer needs a tool that does this: Look up an order."
+    assert nodes["tools_find_order"] == {
+        "id": "tools_find_order",
+        "role": "tool",
+        "tool": "find_order",
+        "arguments": [{"name": "number", "value": "GAP: the value of number"}],
+        "next": [{"to": "agent"}],
+    }
+    alone = nodes_of(built({"tools": ToolNode([cancel])}, ("__start__", "tools"), ("tools", "__end__")))
+    assert [*alone] == ["opening", "tools", "tools_result"]
+
+
+def test_a_command_that_does_not_declare_its_targets_is_no_ending() -> None:
+    flow = flow_of_graph(built({"hello": goes_somewhere, "bye": said}, ("__start__", "hello")))
+    node = to_procedure(flow, "p")["spec"]["nodes"][1]
+    assert (node["id"], "add the missing edges" in node["prompt"]) == ("hello_answer", True)
+
+
+def test_a_graph_that_runs_once_for_each_message_goes_on_where_it_ends() -> None:
+    nodes = nodes_of(built({"reply": said}, ("__start__", "reply"), ("reply", "__end__")), per_message=True)
+    assert ways(nodes["reply"]) == ["next_message"]
+    assert ways(nodes["next_message"]) == ["reply", "closing"]

@@ -13,7 +13,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.main import app
 from subterra_core.procedure.lint.analyse import analyse
 from subterra_core.procedure.text import flowchart_text
-from subterra_testkit.procedures import agent, branch, end, procedure, user
+from subterra_testkit.procedures import agent, branch, end, procedure, user, way
 
 Json = dict[str, Any]
 SIZE: Json = {"name": "size", "values": ["S", "M", "L", "XL", "XXL"]}
@@ -180,8 +180,7 @@ def test_a_gap_in_a_call_or_at_the_beginning_of_a_variable_is_an_error_because_i
     look_up = {"id": "look_up", "role": "tool", "tool": "find", "arguments": [{"name": "order", "value": "GAP: which order"}]}
     spec = procedure(
         agent("hello", "look_up"),
-        look_up
-        | {"decidedBy": "fact", "fact": "state", "next": [{"to": "bye", "values": ["GAP: what it returns"]}, {"to": "sorry"}]},
+        look_up | {"decidedBy": "fact", "fact": "state", "next": [way("bye", "GAP: what it returns"), way("sorry")]},
         end(),
         end("sorry"),
         tools=[{"name": "find", "description": "GAP: what it does", "parameters": [{"name": "order"}], "results": ["state"]}],

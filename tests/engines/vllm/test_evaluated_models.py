@@ -1,6 +1,7 @@
 """Real models behind real vLLM servers: a damaged one is refused, a good one passes, and of one in between the gate cannot tell.
 
-The stage is the process that the operator starts, with the candidate and what serves side by side.
+The stage is the process that the operator starts, with the candidate and what serves side by side. `make test` has the model that
+has learned nothing; the others are trained first, and how good they get depends on the processor.
 """
 
 import json
@@ -8,28 +9,32 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from subterra_api.digest import procedure_digest
+from subterra_api.digest import canonical, procedure_digest, significant_fields
+from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.environment import REFERENCES_VARIABLE, VLLM_VARIABLE
-from subterra_api.job_contract.messages import RunIdentity, StageResult
+from subterra_api.job_contract.messages import RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs, GatePolicy, Reference
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_core.gate.verdict import judge
+from subterra_testkit.runs.customer_meanings import customer_meanings
 from subterra_testkit.runs.tiny_model import CITIES, TRIP, noised, trained
+from subterra_testkit.servers.fake_chat_server import fake_chat_server
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(1500)]  # the model depends on the processor
-SHORT = ("--override-generation-config", json.dumps({"temperature": 0, "max_tokens": 40}))
+pytestmark = pytest.mark.timeout(1500)
+MAX_TOKENS = 40
+SHORT = ("--override-generation-config", json.dumps({"temperature": 0, "max_tokens": MAX_TOKENS}))
 """No step of the procedure is longer, and a damaged model that does not end its replies would take minutes."""
 NOISE = 0.4
 """Of each tensor's standard deviation: about half of the replies are then wrong."""
@@ -64,20 +69,23 @@ def servers(good_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Servers(*(start.result() for start in starts))
 
 
+class Relay(ThreadingHTTPServer):
+    """Takes the connections of a whole evaluation at once."""
+
+    request_queue_size = 256
+
+
 @contextmanager
-def between(servers: Servers) -> Iterator[str]:
-    """A server that gives the conversations about some cities to the damaged model."""
+def relay(url_for: Callable[[dict[str, Any]], str]) -> Iterator[str]:
+    """A server that hands each conversation to the server at the URL that it is for, and lets no reply grow long."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(httpx.get(servers.good + self.path, timeout=60))
+            self._answer(httpx.get(url_for({"messages": []}) + self.path, timeout=60))
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            said = " ".join(message["content"] for message in json.loads(body)["messages"])
-            url = servers.damaged if any(city in said for city in SPOILT) else servers.good
-            headers = {"Content-Type": "application/json"}
-            self._answer(httpx.post(url + self.path, content=body, headers=headers, timeout=60))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._answer(httpx.post(url_for(body) + self.path, json=body | {"max_tokens": MAX_TOKENS}, timeout=60))
 
         def _answer(self, response: httpx.Response) -> None:
             self.send_response(response.status_code)
@@ -89,7 +97,7 @@ def between(servers: Servers) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Relay(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -98,13 +106,26 @@ def between(servers: Servers) -> Iterator[str]:
         server.server_close()
 
 
-def verdict(candidate: str, folder: Path, serving: str | None = None) -> Verdict:
-    """What the gate says of the candidate on 150 scenarios, beside what serves if something does."""
-    store = folder / "store"
-    references = () if serving is None else (SERVING,)
+def between(servers: Servers) -> Callable[[dict[str, Any]], str]:
+    """Gives the conversations about some cities to the damaged model."""
+
+    def url_for(body: dict[str, Any]) -> str:
+        said = " ".join(message["content"] for message in body["messages"])
+        return servers.damaged if any(city in said for city in SPOILT) else servers.good
+
+    return url_for
+
+
+def evaluation_of(folder: Path, references: tuple[Reference, ...]) -> RunInput:
+    """A run whose candidate is evaluated on 150 scenarios."""
     inputs = CompileInputs.model_validate({"procedureRef": {"name": "trip"}, "evaluation": {"scenarios": 150}})
     identity = RunIdentity(name="trip-1", namespace="demo", uid="u")
-    run = resolve(inputs, TRIP, procedure_digest(TRIP), identity, store=store.as_uri(), references=references)
+    return resolve(inputs, TRIP, procedure_digest(TRIP), identity, store=(folder / "store").as_uri(), references=references)
+
+
+def verdict(candidate: str, folder: Path, serving: str | None = None) -> Verdict:
+    """What the gate says of the candidate on 150 scenarios, beside what serves if something does."""
+    run = evaluation_of(folder, () if serving is None else (SERVING,))
     (folder / "input.json").write_text(run.model_dump_json(by_alias=True))
     told = {
         VLLM_VARIABLE: candidate,
@@ -120,28 +141,41 @@ def verdict(candidate: str, folder: Path, serving: str | None = None) -> Verdict
 
 
 @pytest.fixture
-def folder(tmp_path: Path, good_model: Path) -> Path:
-    """Its store has the model that serves."""
-    (tmp_path / "store" / "models").mkdir(parents=True)
-    (tmp_path / "store" / SERVING.model_path).symlink_to(good_model)
+def folder(tmp_path: Path) -> Path:
+    """Its store has of the model that serves what the stage reads: the procedure that it was compiled from."""
+    (tmp_path / "store" / SERVING.model_path).mkdir(parents=True)
+    (tmp_path / "store" / SERVING.model_path / PROCEDURE_FILE).write_bytes(canonical(significant_fields(TRIP)))
     return tmp_path
 
 
-def test_a_model_as_good_as_what_serves_passes(servers: Servers, folder: Path) -> None:
-    found = verdict(servers.good, folder, serving=servers.good)
-    assert found.result == "Pass", found.reasons
-
-
-def test_a_damaged_model_is_refused_for_what_it_does_worse_as_soon_as_that_is_clear(servers: Servers, folder: Path) -> None:
-    found = verdict(servers.damaged, folder, serving=servers.good)
+def refused(found: Verdict) -> None:
+    """Fails unless the verdict names what the candidate does worse, after as few scenarios as show it."""
     assert found.result == "Fail", found.reasons
     named = {reason.partition(":")[0] for reason in found.reasons}
     assert {"conformance", "taskSuccess against serving", "success against serving"} <= named
     assert "only 100 of 150 scenarios were simulated" in found.reasons[-1]
 
 
+def test_a_model_that_has_learned_nothing_is_refused_for_what_it_does_worse(untrained: str, folder: Path) -> None:
+    meant = customer_meanings(TRIP, evaluation_of(folder, (SERVING,)).evaluation)
+    with relay(lambda _: untrained) as candidate, fake_chat_server(TRIP, meanings=meant) as (serving, _):
+        refused(verdict(candidate, folder, serving))
+
+
+@pytest.mark.exhaustive
+def test_a_model_as_good_as_what_serves_passes(servers: Servers, folder: Path) -> None:
+    found = verdict(servers.good, folder, serving=servers.good)
+    assert found.result == "Pass", found.reasons
+
+
+@pytest.mark.exhaustive
+def test_a_damaged_model_is_refused_for_what_it_does_worse_as_soon_as_that_is_clear(servers: Servers, folder: Path) -> None:
+    refused(verdict(servers.damaged, folder, serving=servers.good))
+
+
+@pytest.mark.exhaustive
 def test_of_a_model_at_the_floor_the_gate_cannot_tell_and_says_how_many_scenarios_would(servers: Servers, folder: Path) -> None:
-    with between(servers) as candidate:
+    with relay(between(servers)) as candidate:
         found = verdict(candidate, folder)
     assert found.result == "Inconclusive", found.reasons
     assert any(reason.startswith("conformance: ") and "scenarios would be needed to decide" in reason for reason in found.reasons)

@@ -1,41 +1,24 @@
 """The openai teacher against a real vLLM. Its model has never learned a word, so what is tested is the wire, not what is said."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.engines.vllm.conftest import UNTRAINED
 from tests.stages.hosted_models.test_openai_client import ledger, write
 
 from subterra_api.job_contract.environment import ENDPOINTS_VARIABLE, PRICES_VARIABLE
 from subterra_api.job_contract.messages import RunInput
 from subterra_jobs.errors import InvalidInputError
-from subterra_testkit.runs.generation_inputs import run_input, travel
-from subterra_testkit.servers.vllm_server import vllm_server
+from subterra_testkit.runs.generation_inputs import run_input
 
 pytestmark = pytest.mark.timeout(700)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, as it is before its training."""
-    from subterra_jobs.train.model.scratch_model import scratch_model
-    from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
-
-    words = [text for node in travel().nodes for text in (node.prompt, *node.examples)]
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = scratch_tokenizer(words, travel().system_prompt)
-    tokenizer.save_pretrained(folder)
-    scratch_model(tokenizer, seed=0).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vllm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of a server, started as the operator starts it."""
-    pytest.importorskip("vllm")
-    with vllm_server(model, "qwen", tmp_path_factory.mktemp("vllm")) as url:
-        yield f"{url}/v1"
+@pytest.fixture
+def vllm(untrained: str) -> str:
+    """Base URL of the server."""
+    return f"{untrained}/v1"
 
 
 def run_with(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> RunInput:
@@ -46,13 +29,13 @@ def run_with(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: s
 
 
 async def test_a_vllm_is_asked_and_what_it_counts_is_booked(vllm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch, figures = await write(run_with(vllm, monkeypatch, tmp_path, "qwen"), 2)
+    batch, figures = await write(run_with(vllm, monkeypatch, tmp_path, UNTRAINED), 2)
     assert (batch.failure, len(batch.finished)) == (None, 2)
     entries = ledger(tmp_path)
     assert len(entries) == figures.calls > 0
     assert figures.limit is None
     for entry in entries:
-        assert entry["model"] == "qwen"
+        assert entry["model"] == UNTRAINED
         assert entry["input"] > 100
         # Words without text look like thinking, and get as much more room as the context of 4,096 tokens has.
         assert 0 < entry["output"] <= 400 + 2048

@@ -1,0 +1,38 @@
+"""A real vLLM that the tests here share: a start takes half a minute of a core."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.engines.conftest import less_urgent
+
+from subterra_testkit.runs.generation_inputs import travel
+from subterra_testkit.servers.vllm_server import vllm_server
+
+UNTRAINED = "untrained"
+"""Name under which the model is served."""
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, as it is before its training."""
+    from subterra_jobs.train.model.scratch_model import scratch_model
+    from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
+
+    words = [text for node in travel().nodes for text in (node.prompt, *node.examples)]
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = scratch_tokenizer(words, travel().system_prompt)
+    tokenizer.save_pretrained(folder)
+    scratch_model(tokenizer, seed=0).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untrained(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a server of it, started as the operator starts it."""
+    pytest.importorskip("vllm")
+    with ExitStack() as stack:
+        with less_urgent():  # a fixture of the session begins before those of the module
+            url = stack.enter_context(vllm_server(untrained_model, UNTRAINED, tmp_path_factory.mktemp("vllm")))
+        yield url

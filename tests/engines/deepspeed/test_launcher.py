@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
-from subterra_jobs.stage.pod_group import ALONE
+from subterra_jobs.stage.pod_group import ALONE, PodGroup
 from subterra_jobs.train.ranks import launcher
 from subterra_jobs.train.ranks.launcher import (
     TrainingCrashedError,
@@ -186,6 +186,20 @@ def test_a_pretrained_model_uses_all_cpus_and_the_tiny_one_a_thread_per_rank(bas
 def test_ranks_get_their_threads_whatever_the_pod_sets_and_do_not_spin_while_they_wait(tmp_path: Path):
     found = rank_environment({"OMP_NUM_THREADS": "8", "MKL_NUM_THREADS": "8", "OMP_WAIT_POLICY": "active"}, tmp_path, 2)
     assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"], found["OMP_WAIT_POLICY"]) == ("2", "2", "passive")
+
+
+def test_each_of_two_pods_starts_its_own_ranks_as_a_node_of_one_training(tmp_path: Path):
+    call = torchrun_command(8, PodGroup(2, 1, "a-node-0-0.a", 29500), tmp_path)
+    found = {option: call[call.index(option) + 1] for option in ("--nproc_per_node", "--nnodes", "--node_rank", "--master_addr")}
+    assert list(found.values()) == ["8", "2", "1", "a-node-0-0.a"] and call[call.index("--master_port") + 1] == "29500"
+    assert threads_per_rank(replace(TASK, base_model="/m", ranks=16), cpus=8, pods=2) == 1
+    assert threads_per_rank(replace(TASK, base_model="/m", ranks=4), cpus=8, pods=2) == 4
+
+
+def test_ranks_of_several_pods_do_not_talk_over_the_loopback_interface_alone(tmp_path: Path):
+    assert rank_environment({}, tmp_path)["GLOO_SOCKET_IFNAME"] == "lo"
+    assert "GLOO_SOCKET_IFNAME" not in rank_environment({}, tmp_path, alone=False)
+    assert rank_environment({"GLOO_SOCKET_IFNAME": "eth1"}, tmp_path, alone=False)["GLOO_SOCKET_IFNAME"] == "eth1"
 
 
 def test_one_rank_goes_through_torchrun_too(tmp_path: Path):

@@ -8,12 +8,12 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from subterra_api.job_contract.environment import NODE_RANK_VARIABLE, NODES_VARIABLE, RENDEZVOUS_VARIABLE
-from subterra_api.job_contract.messages import ExitCode
+from subterra_api.job_contract.messages import LOST_CONTACT, ExitCode
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.ranks.launcher import free_port
 from subterra_jobs.train.training import train
@@ -21,6 +21,7 @@ from subterra_testkit.runs.small_llama import small_llama
 from subterra_testkit.runs.training_inputs import dataset, training_task
 
 STEPS = 16
+WAIT_SECONDS = 120
 POD = """
 import json, os, sys
 from pathlib import Path
@@ -66,6 +67,15 @@ class Pods:
         self.losses: dict[int, float] = {}
         self.said: list[dict[str, Any]] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends what is left; the ranks die with it."""
+        for pod in (self.first, self.second):
+            pod.kill()
+            pod.wait()
+
     def follow(self, until: int = STEPS + 1) -> None:
         """Reads what node 0 says up to a step, or to its end."""
         assert self.first.stdout is not None
@@ -78,7 +88,7 @@ class Pods:
                 return
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_nodes_train_as_two_ranks_of_one_pod_do_and_after_the_death_of_one_both_end_and_a_resume_goes_on(tmp_path: Path):
     small_llama(tmp_path / "base")
     alone, together = tmp_path / "alone", tmp_path / "together"
@@ -88,19 +98,19 @@ def test_two_nodes_train_as_two_ranks_of_one_pod_do_and_after_the_death_of_one_b
     expected = dict[int, float]()
     train(task_of(alone), lambda step, total, loss, _: expected.update({step: loss} if loss is not None else {}))
 
-    killed = Pods(together, task_of(together))
-    killed.follow(until=8)
-    killed.second.send_signal(signal.SIGKILL)
-    killed.follow()
-    assert killed.second.wait(60) == -signal.SIGKILL
-    assert killed.first.wait(60) == ExitCode.INFRASTRUCTURE
-    assert "lost contact" in killed.said[-1]["failure"]
+    with Pods(together, task_of(together)) as killed:
+        killed.follow(until=8)
+        killed.second.send_signal(signal.SIGKILL)
+        killed.follow()
+        assert killed.second.wait(WAIT_SECONDS) == -signal.SIGKILL
+        assert killed.first.wait(WAIT_SECONDS) == ExitCode.INFRASTRUCTURE
+    assert LOST_CONTACT in killed.said[-1]["failure"]
     assert killed.losses == pytest.approx({step: expected[step] for step in killed.losses}, rel=0.001)
     assert not (together / "model" / "config.json").exists()
 
-    resumed = Pods(together, task_of(together))
-    resumed.follow()
-    assert (resumed.first.wait(60), resumed.second.wait(60)) == (0, 0)
+    with Pods(together, task_of(together)) as resumed:
+        resumed.follow()
+        assert (resumed.first.wait(WAIT_SECONDS), resumed.second.wait(WAIT_SECONDS)) == (0, 0)
     assert resumed.said[-1]["steps"] == STEPS and 4 <= resumed.said[-1]["resumed"] < STEPS
     assert resumed.losses == pytest.approx({step: expected[step] for step in resumed.losses}, rel=0.01)
     assert (together / "model" / "config.json").is_file(), "node 0 alone exports the model"

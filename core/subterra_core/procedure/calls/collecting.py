@@ -5,7 +5,7 @@ agent asks for the rest alone.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -50,7 +50,7 @@ def without_collecting(spec: ProcedureSpec) -> Prepared:
     return Prepared(spec.model_copy(update={"nodes": tuple(nodes), "anywhere": anywhere}), origins)
 
 
-def _excepting(edge: AnywhereEdge, customers: dict[str, list[str]]) -> AnywhereEdge:
+def _excepting(edge: AnywhereEdge, customers: Mapping[str, list[str]]) -> AnywhereEdge:
     closed = [name for node in edge.except_ for name in customers.get(node, [node])]
     return edge.model_copy(update={"except_": tuple(closed)})
 
@@ -146,7 +146,7 @@ def _errors(spec: ProcedureSpec) -> Iterator[Finding]:
         yield from _slot_errors(node, declared, where, field)
 
 
-def _slot_errors(node: Node, declared: dict[str, str], where: str, field: str) -> Iterator[Finding]:
+def _slot_errors(node: Node, declared: Mapping[str, str], where: str, field: str) -> Iterator[Finding]:
     named = Counter(slot.variable for slot in node.collects)
     for index, slot in enumerate(node.collects):
         path, name = f"{field}.collects[{index}]", slot.variable

@@ -19,14 +19,21 @@ IsoDate = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}
 
 Role = Literal["agent", "user"]
 """Who speaks."""
-NodeRole = Literal["agent", "user", "tool", "call"]
-ROLE_SPELLINGS = {"agent": "agent", "user": "user", "customer": "user", "tool": "tool", "call": "call"}
+NodeRole = Literal["agent", "user", "tool", "call", "collect"]
+ROLE_SPELLINGS = {
+    "agent": "agent",
+    "user": "user",
+    "customer": "user",
+    "tool": "tool",
+    "call": "call",
+    "collect": "collect",
+}
 """What authors may write for a role. Programs see only a `NodeRole`, so both spellings of a procedure have one digest."""
 
 
 def _role(value: Any) -> Any:
     if value not in list(ROLE_SPELLINGS):
-        raise PydanticKnownError("literal_error", {"expected": "'agent', 'customer', 'user', 'tool' or 'call'"})
+        raise PydanticKnownError("literal_error", {"expected": "'agent', 'customer', 'user', 'tool', 'call' or 'collect'"})
     return ROLE_SPELLINGS[value]
 
 
@@ -90,6 +97,17 @@ class CallOutput(ApiModel):
     """The variable of the called procedure, as in `{{code}}`."""
 
 
+class Slot(ApiModel):
+    """A variable that a `collect` node asks for."""
+
+    variable: VariableName
+    """Name of a variable of visibility `customer`."""
+    ask: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """What the agent asks for, in a few words, as in "the day of departure"."""
+    examples: Utterances = ()
+    """How the customer says it within a sentence, as in "on {{day}}"; required by the scripted teacher."""
+
+
 class Node(ApiModel):
     """One utterance of the agent or of the customer, one tool call of the agent, or a call of another procedure."""
 
@@ -97,7 +115,8 @@ class Node(ApiModel):
     """Id of the node, unique within the procedure; edges refer to it."""
     role: RoleField
     """Who speaks here: `agent` or `customer`; `user` means the same as `customer`. At a `tool` node the agent calls a tool and says
-    nothing. A `call` node stands for all nodes of another procedure."""
+    nothing. A `call` node stands for all nodes of another procedure. At a `collect` node the agent asks for several variables until
+    the customer has said all."""
     prompt: Annotated[str, StringConstraints(max_length=4000)] = ""
     """What the speaker should do here; `{{name}}` is replaced by the value of that variable. Required for agents."""
     examples: Utterances = ()
@@ -123,6 +142,9 @@ class Node(ApiModel):
     variables of the customer are its own."""
     outputs: Annotated[tuple[CallOutput, ...], Field(max_length=20)] = ()
     """Where the role is `call`: variables of the called procedure that this one uses afterwards."""
+    collects: Annotated[tuple[Slot, ...], Field(max_length=4)] = ()
+    """Where the role is `collect`: the variables that the customer says, in any order; the agent asks only for those that are
+    missing. `{{missing}}` in its examples is what it asks for."""
 
     @property
     def speaker(self) -> Role:

@@ -19,7 +19,7 @@ class GraphFormat(StrEnum):
     HTML = "html"
 
 
-UNFOLD = "In pictures, draw the nodes of called procedures in place of each call."
+UNFOLD = "In pictures, draw the nodes for which a call or a node of role collect stands."
 DATASET = "A dataset's folder, coverage.json or labels.jsonl: shows how often each edge is taken."
 
 

@@ -75,7 +75,7 @@ def _finding_data(line: int, finding: Finding) -> dict[str, Any]:
 def load_spec(file: Path) -> ProcedureSpec:
     """The procedure in a file that the schema accepts, with those that it calls. Raises InvalidFileError."""
     report = check_file(str(file))
-    if report.spec is None or any(node.role == "call" for node in report.spec.nodes):
+    if report.spec is None or any(node.role in ("call", "collect") for node in report.spec.nodes):
         raise InvalidFileError("\n".join(report.lines()))
     return report.spec
 

@@ -96,6 +96,8 @@ def _nodes(
             text = f"{GAP}the whole of: {text}"
     if "tool" in box.classes:
         text = f"{GAP}role: tool with tool and arguments, instead of this prompt, for {text!r}"
+    if "collect" in box.classes:
+        text = f"{GAP}role: collect with collects, instead of this prompt, for {text!r}"
     if "call" in box.classes:
         text = f"{GAP}role: call with procedure, inputs and outcomes of its edges, instead of this prompt, for {text!r}"
     prompt = {"prompt": text or f"{GAP}what the agent says at {ids[box.name]!r}"} if text or role == "agent" else {}

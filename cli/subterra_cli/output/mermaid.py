@@ -16,7 +16,7 @@ _CLASSES = """\
   classDef abandonment fill:#ececef,stroke:#70757d,color:#1c2430
   classDef escalation fill:#fbe4e1,stroke:#c24a3a,color:#1c2430
 """
-_CALL_CLASS = "  classDef call fill:none,stroke:#4a74c9,stroke-width:4px\n"
+_FOLDED_CLASS = "  classDef {role} fill:none,stroke:#4a74c9,stroke-width:4px\n"
 _TOOL_CLASS = "  classDef tool fill:#e6f4f1,stroke:#1f7a6b,color:#1c2430\n"
 
 
@@ -45,8 +45,9 @@ def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
         lines.append(f"  %% questions: {names[QUESTIONS_BOX]}")
     if spec.start != spec.nodes[0].id:
         lines.append(f"  %% start: {names[spec.start]}")
-    calls = _CALL_CLASS if any(node.role == "call" for node in spec.nodes) else ""
-    return "\n".join(lines) + "\n" + _CLASSES + (_TOOL_CLASS if spec.tools else "") + calls
+    roles = [role for role in ("call", "collect") if any(node.role == role for node in spec.nodes)]
+    folded = "".join(_FOLDED_CLASS.format(role=role) for role in roles)
+    return "\n".join(lines) + "\n" + _CLASSES + (_TOOL_CLASS if spec.tools else "") + folded
 
 
 def _box(node: Node) -> str:
@@ -54,7 +55,9 @@ def _box(node: Node) -> str:
     says = [textwrap.shorten(label, _ROOM, placeholder=" …")] if label.strip() else []
     says += [textwrap.shorten(text, _ROOM, placeholder=" …") for text in node.examples] if node.id == QUESTIONS_BOX else []
     text = _text("\n".join([node.id, *says, *([f"ends: {node.outcome}"] if node.outcome else [])]))
-    return {"agent": f"[{text}]", "user": f"([{text}])", "tool": f"[[{text}]]", "call": f"[[{text}]]"}[node.role]
+    return {"agent": f"[{text}]", "user": f"([{text}])", "tool": f"[[{text}]]", "call": f"[[{text}]]", "collect": f"[[{text}]]"}[
+        node.role
+    ]
 
 
 def _text(text: str) -> str:

@@ -68,8 +68,9 @@ svg.procedure { --tool: #e6f4f1; --tool-edge: #1f7a6b; }
 .procedure .tool .box { fill: var(--tool); stroke: var(--tool-edge); }
 """
 """Only for procedures with tools, so that other drawings stay as they are."""
-CALL_STYLE = ".procedure .call .box { fill: none; stroke: var(--agent-edge); stroke-width: 4; }\n"
-"""Only where calls of other procedures are drawn as one box."""
+FOLDED_STYLE = ".procedure .folded .box { fill: none; stroke: var(--agent-edge); stroke-width: 4; }\n"
+"""Only where one box stands for several nodes."""
+_FOLDED = ("call", "collect")
 _CUT = 11.0
 """Corners that are cut off the box of a tool call."""
 
@@ -90,7 +91,7 @@ def draw_svg(spec: ProcedureSpec, title: str, visits: TraversalCounts | None = N
     add(
         svg,
         "style",
-        STYLE + (TOOL_STYLE if spec.tools else "") + (CALL_STYLE if any(node.role == "call" for node in nodes) else ""),
+        STYLE + (TOOL_STYLE if spec.tools else "") + (FOLDED_STYLE if any(node.role in _FOLDED for node in nodes) else ""),
     )
     for node in nodes:
         for edge in node.next:
@@ -132,7 +133,7 @@ def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Car
     notes = [_decides(node)] if hub and node.decided_by != "customer" else []
     notes += (
         [f"at most {node.max_visits} {'visit' if node.max_visits == 1 else 'visits'}"]
-        if node.id in looping and node.role != "call"
+        if node.id in looping and node.role not in _FOLDED
         else []
     )
     notes += [_count(visits, node.id)] if visits else []
@@ -184,7 +185,13 @@ def _heat(visits: TraversalCounts | None, place: str | Hop) -> list[str]:
 
 
 def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: list[str]) -> None:
-    kinds = [node.role, *(["hub"] if card.branches else []), *([node.outcome] if node.outcome else []), *heat]
+    kinds = [
+        node.role,
+        *(["folded"] if node.role in _FOLDED else []),
+        *(["hub"] if card.branches else []),
+        *([node.outcome] if node.outcome else []),
+        *heat,
+    ]
     group = add(svg, "g", class_=" ".join(kinds))
     add(group, "title", f"{node.id} ({SPEAKERS[node.role]})\n{label_text(node)}")
     _outline(group, node, box)

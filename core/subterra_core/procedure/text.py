@@ -9,7 +9,7 @@ from subterra_api.v1alpha1.procedure import Edge, Node, NodeRole, ProcedureSpec
 from subterra_core.procedure.otherwise import question_lines
 from subterra_core.procedure.tools import label_text
 
-SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "tool", "call": "call"}
+SPEAKERS: dict[NodeRole, str] = {"agent": "agent", "user": "customer", "tool": "tool", "call": "call", "collect": "agent"}
 """Names of the speakers, and of calls, for people and models."""
 
 

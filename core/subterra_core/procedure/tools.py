@@ -101,6 +101,8 @@ def call_text(node: Node) -> str:
 
 def label_text(node: Node) -> str:
     """What a drawing writes into the node's box: its prompt, after the call if there is one."""
+    if node.role == "collect":
+        return "\n".join(filter(None, (f"collects {', '.join(slot.variable for slot in node.collects)}", node.prompt)))
     if node.role == "call":
         return "\n".join(filter(None, (f"calls procedure {node.procedure}", node.prompt)))
     return node.prompt if node.role != "tool" else "\n".join(filter(None, ("calls " + call_text(node), node.prompt)))

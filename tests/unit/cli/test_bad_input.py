@@ -46,7 +46,7 @@ def run(command: str, content: str | bytes, tmp_path: Path) -> tuple[int, list[s
         (small() + "  colour: red\n", "10: error: spec.colour: there is no such field; remove it"),
         (small("role", "rule"), "8: error: spec.nodes[0].rule: there is no such field; did you mean role?"),
         (small("prompt: Hello.", "max_visits: 2"), "max_visits: there is no such field; did you mean maxVisits?"),
-        (small("agent", "robot"), "8: error: spec.nodes[0].role: is the string 'robot'; write agent, customer, user, tool or call"),
+        (small("agent", "robot"), "8: error: spec.nodes[0].role: is the string 'robot'; write agent, customer, user, tool, call"),
         (small("Hello.", "yes"), "8: error: spec.nodes[0].prompt: is true, not a string; put it in quotes"),
         (small("Hello.", "[a]"), "8: error: spec.nodes[0].prompt: is a list, not a string; write a string"),
         (small("[{to: bye}]", "{to: bye}"), "spec.nodes[0].next: is a mapping, not a list; begin each"),

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from subterra_api.v1alpha1.procedure import Node
+from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.procedure.calls.renaming import node_prefix, variable_prefix
 from subterra_core.procedure.lint.findings import Finding
 
@@ -26,9 +25,14 @@ class Origin:
     """Where the called procedure has the entry."""
     way_out: str | None = None
     """At an ending of the called procedure: the field of the call's edge that is taken after it."""
+    made_of: str | None = None
+    """The id of the node that collects variables, where the entry is one of those made of it."""
 
     def located(self, finding: Finding, rest: str) -> Finding:
         """The finding about the field `rest` of the entry, as the author knows it."""
+        if self.made_of is not None:
+            what = rest.removeprefix(".") if finding.where == finding.field else f"as {finding.where}"
+            return replace(finding, where=f"node {self.made_of}, {what}", field=f"{self.field}.collects")
         if self.call is None or self.inner is None:
             field = self.field + rest
             return replace(finding, where=field if finding.where == finding.field else finding.where, field=field)
@@ -53,9 +57,9 @@ Origins = Mapping[str, Sequence[Origin]]
 """For each of `LISTS`, the origin of each entry."""
 
 
-def own_origins(content: Mapping[str, Sequence[Any]]) -> dict[str, list[Origin]]:
-    """Origins of a procedure without calls."""
-    return {name: [Origin(f"spec.{name}[{index}]") for index in range(len(content[name]))] for name in LISTS}
+def own_origins(spec: ProcedureSpec) -> dict[str, Sequence[Origin]]:
+    """Origins of a procedure as it was written."""
+    return {name: [Origin(f"spec.{name}[{index}]") for index in range(len(getattr(spec, name)))] for name in LISTS}
 
 
 def in_author_words(finding: Finding, origins: Origins) -> Finding:

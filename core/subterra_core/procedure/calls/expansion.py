@@ -1,18 +1,19 @@
 """A procedure with calls as one flat procedure: called nodes stand where the call was, and their endings lead on. Pure.
 
-What reads procedures (lint, counting, planning, evaluation) sees only the flat one. A procedure without calls is its own expansion.
+Nodes that collect variables are replaced before. What reads procedures (lint, counting, planning, evaluation) sees only the flat
+one. A procedure with neither is its own expansion.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.calls.author_words import LISTS, Origins, in_author_words, own_origins
+from subterra_core.procedure.calls.author_words import Origins, in_author_words, own_origins
 from subterra_core.procedure.calls.call_checks import Call, check_fields, has_calls
 from subterra_core.procedure.calls.called import Called, Unavailable
+from subterra_core.procedure.calls.collecting import Prepared, without_collecting
 from subterra_core.procedure.calls.inlining import Inlining
 from subterra_core.procedure.calls.shared_anywhere import remaining_anywhere
 from subterra_core.procedure.lint.analyse import analyse
@@ -34,7 +35,7 @@ class Expansion:
     spec: ProcedureSpec
     findings: tuple[Finding, ...] = ()
     origins: Origins | None = None
-    """`None` for a procedure without calls."""
+    """`None` for a procedure that is its own expansion."""
     depth: int = 0
     is_incomplete: bool = False
     """Whether called procedures that do not exist are all that is wrong."""
@@ -68,21 +69,25 @@ class _Expander:
 
     def expand(self, name: str, spec: ProcedureSpec) -> Expansion:
         """The expansion of one procedure."""
-        if not has_calls(spec):
-            return Expansion(spec)
+        prepared = without_collecting(spec)
+        if prepared.findings:
+            return Expansion(spec, prepared.findings)
+        if not has_calls(prepared.spec):
+            return Expansion(spec) if prepared.spec is spec else _read(spec, prepared.spec, _origins(prepared), 0)
         self._open.append(name)
         try:
-            return self._expand(spec)
+            return self._expand(spec, prepared)
         finally:
             self._open.pop()
 
-    def _expand(self, spec: ProcedureSpec) -> Expansion:
-        findings, missing, depth = [*check_fields(spec)], 0, 1
+    def _expand(self, written: ProcedureSpec, prepared: Prepared) -> Expansion:
+        spec = prepared.spec
+        findings, missing, depth = [in_author_words(each, _origins(prepared)) for each in check_fields(spec)], 0, 1
         calls: dict[str, tuple[Call, Origins]] = {}
         for index, node in enumerate(spec.nodes):
             if node.role != "call" or node.procedure is None:
                 continue
-            where, field = f"node {node.id}", f"spec.nodes[{index}]"
+            where, field = f"node {node.id}", prepared.origins[index].field
             inner = self._expansion_of(node.procedure)
             if isinstance(inner, Unavailable):
                 missing += inner.is_missing
@@ -94,12 +99,15 @@ class _Expander:
             if not inner.findings:
                 call = Call(node, field, inner.spec, remaining_anywhere(inner.spec, spec.anywhere, node.id))
                 findings += call.check(spec)
-                calls[node.id] = call, inner.origins or own_origins({name: getattr(inner.spec, name) for name in LISTS})
+                calls[node.id] = call, inner.origins or own_origins(inner.spec)
             depth = max(depth, inner.depth + 1)
         findings += self._too_much(spec, [call for call, _ in calls.values()], depth)
         if findings:
-            return Expansion(spec, tuple(findings), depth=depth, is_incomplete=len(findings) == missing)
-        return _flat(Inlining(spec, calls), depth)
+            return Expansion(written, tuple(findings), depth=depth, is_incomplete=len(findings) == missing)
+        inlining = Inlining(prepared, calls)
+        if clashes := tuple(inlining.clashes()):
+            return Expansion(written, clashes, depth=depth)
+        return _read(written, inlining.spec, inlining.origins, depth)
 
     def _expansion_of(self, name: str) -> Expansion | Unavailable:
         if name in self._open:
@@ -130,13 +138,13 @@ def _place(finding: Finding) -> str:
     return finding.where if nested or finding.where == finding.field else f"{finding.where} ({finding.field})"
 
 
-def _flat(inlining: Inlining, depth: int) -> Expansion:
+def _origins(prepared: Prepared) -> Origins:
+    return {**own_origins(prepared.spec), "nodes": prepared.origins}
+
+
+def _read(written: ProcedureSpec, flat: ProcedureSpec, origins: Origins, depth: int) -> Expansion:
     """The flat procedure as the schema reads it: what a run stores is the same as what was checked."""
-    spec, origins = inlining.spec, inlining.origins
-    if findings := [*inlining.clashes()]:
-        return Expansion(inlining.caller, tuple(findings), depth=depth)
     try:
-        read: Any = ProcedureSpec.model_validate(spec.dump())
+        return Expansion(ProcedureSpec.model_validate(flat.dump()), (), origins, depth)
     except ValidationError as problem:
-        return Expansion(inlining.caller, tuple(in_author_words(each, origins) for each in findings_of(problem)), depth=depth)
-    return Expansion(read, (), origins, depth)
+        return Expansion(written, tuple(in_author_words(each, origins) for each in findings_of(problem)), depth=depth)

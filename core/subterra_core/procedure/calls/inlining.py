@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from subterra_api.digest import significant_fields
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, ProcedureSpec, Question, Tool, Variable
 from subterra_core.procedure.anywhere import example_words
 from subterra_core.procedure.calls.author_words import LISTS, Origin, Origins
 from subterra_core.procedure.calls.call_checks import SHARED, Call
+from subterra_core.procedure.calls.collecting import Open, Prepared
 from subterra_core.procedure.calls.renaming import Renaming, node_prefix, variable_prefix
 from subterra_core.procedure.lint.findings import Finding, error
 from subterra_core.procedure.template import variables_of
 
-Open = TypeVar("Open", AnywhereEdge, Question)
 Located = tuple[Any, Origin]
 """An entry of one of the procedure's lists, and where it was written."""
 
@@ -22,8 +22,9 @@ Located = tuple[Any, Origin]
 class Inlining:
     """The flat procedure of one with calls, and the origin of each of its parts."""
 
-    def __init__(self, caller: ProcedureSpec, calls: Mapping[str, tuple[Call, Origins]]) -> None:
-        self.caller = caller
+    def __init__(self, prepared: Prepared, calls: Mapping[str, tuple[Call, Origins]]) -> None:
+        self.caller = caller = prepared.spec
+        self._origins = prepared.origins
         self._parts = {name: _Part(call, origins) for name, (call, origins) in calls.items()}
         entries = {name: part.entry for name, part in self._parts.items()}
         self._own = Renaming(entries, {}, {})
@@ -60,9 +61,9 @@ class Inlining:
 
     def _nodes(self) -> list[Located]:
         found: list[Located] = []
-        for index, node in enumerate(self.caller.nodes):
+        for node, origin in zip(self.caller.nodes, self._origins, strict=True):
             part = self._parts.get(node.id)
-            found += part.led_on(self._own) if part else [(self._own.node(node), Origin(f"spec.nodes[{index}]"))]
+            found += part.led_on(self._own) if part else [(self._own.node(node), origin)]
         return found
 
     def _merged(self, name: str, kind: str, key: str) -> list[Located]:

@@ -100,7 +100,7 @@ def test_a_compile_request_has_the_flat_procedure() -> None:
 def test_paths_and_json_are_those_of_the_flat_procedure() -> None:
     assert "greet → check__ask_number → check__number → check__refused → goodbye" in command("paths", BANK)
     graph = json.loads(command("graph", BANK, "-o", "json"))
-    assert (graph["nodes"], graph["paths"]) == (15, 4)
+    assert (graph["nodes"], graph["paths"]) == (19, 6)
 
 
 @pytest.mark.parametrize("form", ["mermaid", "svg", "html"])

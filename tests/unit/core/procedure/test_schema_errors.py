@@ -58,7 +58,7 @@ def test_a_valid_spec_has_no_finding() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("user", "costumer", "spec.nodes[1].role: is the string 'costumer'; write agent, customer, user, tool or call"),
+        ("user", "costumer", "spec.nodes[1].role: is the string 'costumer'; write agent, customer, user, tool, call or collect"),
         ("when", "if", "spec.nodes[1].next[0].if: there is no such field; did you mean when?"),
         ("prompt", "promt", "spec.nodes[0].promt: there is no such field; did you mean prompt?"),
         ("plan", "plan, text: b", "spec.variables[0].text: there is no such field; remove it"),

@@ -27,7 +27,7 @@ async def test_a_caller_and_its_agent_follow_the_called_procedure(world: Cluster
     assert "node check: calls identity-check, which does not exist in this namespace" in condition(waiting, "Accepted")["message"]
     await world.put(IDENTITY)
     first = await world.condition("Procedure", "bank", "Accepted", "True")
-    assert first["status"]["nodes"] == 15
+    assert first["status"]["nodes"] == 19
     await world.condition("CompiledAgent", "bank", "UpToDate", "True")
 
     await world.put(edited())

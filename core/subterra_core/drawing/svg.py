@@ -20,12 +20,14 @@ WIDTH, HUB_WIDTH, LINE, PADDING = 216.0, 300.0, 15.0, 10.0
 _PROMPT_LINES = 3
 HEAT = {"fine": 0.0, "some": 0.1, "much": 0.3, "most": 1.0}
 """CSS classes, each with the largest share of failures for which it is used."""
-_NOTE_CHARACTER = 5.8
 _LISTED_QUESTIONS = 12
+"""Questions that are named in their box, at most."""
 _BROAD_SHARE = 0.3
 """Edges taken by at least this share of the conversations are drawn broad."""
 _CHARACTER = 6.6
 """Average width of a character in small text."""
+_NOTE_CHARACTER = 5.8
+"""The same in notes."""
 
 STYLE = """
 svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8794; --agent: #e8f0fe; --agent-edge: #4a74c9;

@@ -21,10 +21,13 @@ _PROMPT_LINES = 3
 HEAT = {"fine": 0.0, "some": 0.1, "much": 0.3, "most": 1.0}
 """CSS classes, each with the largest share of failures for which it is used."""
 _LISTED_QUESTIONS = 12
+"""Questions that are named in their box, at most."""
 _BROAD_SHARE = 0.3
 """Edges taken by at least this share of the conversations are drawn broad."""
 _CHARACTER = 6.6
 """Average width of a character in small text."""
+_NOTE_CHARACTER = 5.8
+"""The same in notes."""
 
 STYLE = """
 svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8794; --agent: #e8f0fe; --agent-edge: #4a74c9;
@@ -143,9 +146,10 @@ def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Car
 
 def _questions_card(node: Node) -> _Card:
     """The questions that the customer may ask in between, the first ones if there are many."""
-    room, listed = int((HUB_WIDTH - 2 * PADDING) / _CHARACTER), node.examples[:_LISTED_QUESTIONS]
+    room, listed = HUB_WIDTH - 2 * PADDING, node.examples[:_LISTED_QUESTIONS]
     more = [f"and {len(node.examples) - len(listed)} more"] if len(node.examples) > len(listed) else []
-    return _Card(HUB_WIDTH, wrapped(node.prompt, room, _PROMPT_LINES), [], [*(wrapped(text, room, 1)[0] for text in listed), *more])
+    notes = [line for text in listed for line in wrapped(text, int(room / _NOTE_CHARACTER), 1)]
+    return _Card(HUB_WIDTH, wrapped(node.prompt, int(room / _CHARACTER), _PROMPT_LINES), [], [*notes, *more])
 
 
 def _decides(node: Node) -> str:

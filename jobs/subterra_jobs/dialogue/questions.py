@@ -119,7 +119,7 @@ def _own_words(spec: ProcedureSpec) -> frozenset[str]:
 
 def _unknown_questions(spec: ProcedureSpec, side: str) -> Sequence[str]:
     """Questions that share no word with the procedure; the least related ones where these are few."""
-    found: Sequence[str] = _data()["unknown"][side]
-    related = {text: len(content_words(text) & _own_words(spec)) for text in found}
+    found, own = _data()["unknown"][side], _own_words(spec)
+    related = {text: len(content_words(text) & own) for text in found}
     strange = [text for text in found if not related[text]]
     return strange if len(strange) >= _FEWEST_UNKNOWN else sorted(found, key=related.__getitem__)[:_FEWEST_UNKNOWN]

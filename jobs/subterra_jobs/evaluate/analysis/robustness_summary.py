@@ -101,6 +101,7 @@ def handling_row(handling: Handling) -> dict[str, Any]:
     return {
         "id": handling.scenario.id,
         "kind": handling.kind,
+        **({"asked": handling.scenario.asked} if handling.scenario.asked else {}),
         "handled": handling.handled,
         "why": handling.why,
         "path": list(handling.scenario.path),

@@ -106,14 +106,13 @@ class _Spreading:
 
     def _next(self, name: str, load: int) -> list["ConversationSpec"]:
         """The next conversations that have room for the question, and so many others."""
-        waiting, found, early = self._waiting[name][load], list["ConversationSpec"](), list["ConversationSpec"]()
+        waiting, found = self._waiting[name][load], list["ConversationSpec"]()
         while waiting and len(found) < _WINDOW:
             spec = waiting.popleft()
             asked = self._asked.get(spec.id, ())
-            if len(asked) <= load and all(each.name != name for each in asked) and self._places(name, spec):
-                (found if len(asked) == load else early).append(spec)
+            if len(asked) == load and all(each.name != name for each in asked) and self._places(name, spec):
+                found.append(spec)  # one that is not found now has too many questions already, or no room
         waiting.extendleft(reversed(found))
-        waiting.extend(early)
         return found
 
     def _places(self, name: str, spec: "ConversationSpec") -> list[_Place]:

@@ -9,6 +9,7 @@ from bench.paper.checks import made_flaws, problems
 from bench.paper.stand_ins import FLAWS, FlawedAgent, KnownFlaws, draw, lines_of
 from bench.paper.tables import lines
 
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.paper_tables.failure_modes import FailureMode, failure_modes
 from subterra_jobs.evaluate.analysis.paper_tables.score_tables import compare_runs
@@ -21,49 +22,59 @@ from subterra_jobs.evaluate.scenarios.build import build_scenarios
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import Reply
+from subterra_testkit.procedures import agent, end, procedure, user
 from subterra_testkit.repository import EXAMPLES
 from subterra_testkit.runs.evaluation_runs import run_input
-from subterra_testkit.runs.generation_inputs import example
+from subterra_testkit.runs.generation_inputs import example, travel
 from subterra_testkit.runs.reports import evaluated, page, paired
 
-ZOOM = example("zoom")
-GRAPH = Graph(ZOOM)
-LABELLER = RuleLabeller(GRAPH)
+TRAVEL = travel()
+QUESTIONS = procedure(
+    agent("hello", {"to": "what"}, examples=["What is it?"]),
+    *(user(node, {"to": to}, examples=[f"It is {node}."]) for node, to in {"what": "ask", "when": "more", "where": "last"}.items()),
+    agent("ask", {"to": "when"}, examples=["And when?"]),
+    agent("more", {"to": "where"}, examples=["And where?"]),
+    agent("last", {"to": "who"}, examples=["And who?"]),
+    user("who", {"to": "bye"}, examples=["It is who."]),
+    end(examples=["Thank you, goodbye."]),
+)
+"""Without any choice, so that it is certain which step comes next."""
 SCRIPTED = {"simulator": {"name": "scripted"}, "judge": {"name": "scripted"}}
 
 
-def cast(count: int = 40) -> list[Scenario]:
-    return build_scenarios(GRAPH, run_input(Path("/nowhere"), ZOOM, scenarios=count, **SCRIPTED).evaluation)
+def played(spec: ProcedureSpec, player: FlawedAgent, count: int = 40) -> list[Result]:
+    """Scripted customers' conversations with the agent, examined by rules."""
+    graph = Graph(spec)
+    labeller = RuleLabeller(graph)
+    scenarios = build_scenarios(graph, run_input(Path("/nowhere"), spec, scenarios=count, **SCRIPTED).evaluation)
+    return [examine_by_rules(graph, labeller, each, conversation(player, each)) for each in scenarios]
 
 
-def played(agent: FlawedAgent, scenario: Scenario) -> Result:
-    """A scripted customer's conversation with the agent, examined by rules."""
+def conversation(player: FlawedAgent, scenario: Scenario) -> Conversation:
     chat: list[dict[str, str]] = []
     replies: list[Reply] = []
     for line in (None, *scenario.lines) if scenario.agent_first else scenario.lines:
         chat += [] if line is None else [{"role": "user", "content": line}]
-        text = agent.respond(chat)
+        text = player.respond(chat)
         if text is None:
-            return examine_by_rules(GRAPH, LABELLER, scenario, Conversation(tuple(chat), tuple(replies), "the model said nothing"))
+            return Conversation(tuple(chat), tuple(replies), "the model said nothing")
         replies.append(Reply(text, 0.1, 10, 5, "stop"))
         chat.append({"role": "assistant", "content": text})
-    return examine_by_rules(GRAPH, LABELLER, scenario, Conversation(tuple(chat), tuple(replies)))
+    return Conversation(tuple(chat), tuple(replies))
 
 
 @pytest.mark.parametrize("mode", FLAWS)
 def test_a_stand_in_with_a_flaw_has_it_first_in_every_conversation_that_allows_it(mode: FailureMode) -> None:
-    known = KnownFlaws()
-    agent = FlawedAgent(ZOOM, 1.0, known, (mode,))
-    results = [played(agent, scenario) for scenario in cast()]
+    spec, known = QUESTIONS if mode == "skippedStep" else TRAVEL, KnownFlaws()
+    results = played(spec, FlawedAgent(spec, 1.0, known, (mode,)))
     flawed = [each for each in results if known.first(lines_of([*each.conversation.chat])) is not None]
     assert flawed
-    assert {failure_modes(GRAPH, each)[:1] == [mode] for each in flawed} == {True}
-    assert not any(failure_modes(GRAPH, each) for each in results if each not in flawed)
+    assert {tuple(failure_modes(Graph(spec), each)[:1]) for each in flawed} == {(mode,)}
+    assert not any(failure_modes(Graph(spec), each) for each in results if each not in flawed)
 
 
 def test_a_stand_in_without_flaws_follows_the_procedure() -> None:
-    agent = FlawedAgent(ZOOM, 0.0, KnownFlaws())
-    assert all(played(agent, scenario).conformant for scenario in cast(20))
+    assert all(each.conformant for each in played(TRAVEL, FlawedAgent(TRAVEL, 0.0, KnownFlaws()), 20))
     drawn = [draw([str(number)], 0.3) for number in range(1000)]
     assert 250 < sum(mode is not None for mode in drawn) < 350
     assert {*drawn} == {None, *FLAWS}
@@ -71,13 +82,16 @@ def test_a_stand_in_without_flaws_follows_the_procedure() -> None:
 
 def test_a_count_that_is_not_that_of_the_flaws_made_is_a_problem() -> None:
     known = KnownFlaws()
-    results = [played(FlawedAgent(ZOOM, 0.5, known, ("noReply", "unrecognized")), scenario) for scenario in cast()]
-    rows = [{"arm": "candidate"} | transcript_row(each) for each in results]
-    report = {"arms": ["candidate"], "scenarios": rows, "paper": {"failures": {"candidate": {"causes": {}}}}}
+    rows = [
+        {"arm": "candidate"} | transcript_row(each)
+        for each in played(TRAVEL, FlawedAgent(TRAVEL, 0.5, known, ("noReply", "unrecognized")))
+    ]
+    causes: dict[str, int] = {}
+    report = {"arms": ["candidate"], "scenarios": rows, "paper": {"failures": {"candidate": {"causes": causes}}}}
     made = made_flaws(report, rows, known)
     assert set(made["candidate"]) == {"noReply", "unrecognized"}
     assert len([*problems(report, made)]) == 2
-    report["paper"]["failures"]["candidate"]["causes"] = dict(made["candidate"])  # type: ignore[index]
+    causes |= made["candidate"]
     assert not [*problems(report, made)]
 
 

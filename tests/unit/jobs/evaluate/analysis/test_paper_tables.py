@@ -148,7 +148,7 @@ def test_effort_is_the_mean_of_a_conversation_and_own_hardware_has_the_papers_pr
     assert (own["turns"], own["words"], own["questions"], own["seconds"]) == (2.0, 4.0, 2.0, 1.0)
     assert (own["tokensIn"], own["tokensOut"], own["ownHardware"]) == (1000.0, 100.0, True)
     price = paper_price()
-    assert (round(price.input, 4), round(price.output, 4)) == (pytest.approx(0.0463), pytest.approx(0.2315))
+    assert (round(float(price.input), 4), round(float(price.output), 4)) == (0.0463, 0.2315)
     assert own["usd"] == pytest.approx((1000 * 2.5 / 3600 / 15000) + (100 * 2.5 / 3600 / 3000), abs=1e-9)
     hosted = effort_of([result(["Yes?"], prompt_tokens=4000, completion_tokens=20, usd="0.0139", cache_read=3500, calls=2)])
     assert (hosted["usd"], hosted["cacheRead"], hosted["calls"], hosted["ownHardware"]) == (0.0139, 3500.0, 2.0, False)

@@ -13,8 +13,8 @@ _TURN = re.compile(r"^\[(\d+)\] (Agent|Customer): (.*)$", re.MULTILINE)
 
 def schema_of(body: Body) -> dict[str, Any] | None:
     """JSON schema that a call of either API asks for; `None` for plain text."""
-    if "output_config" in body:
-        found: dict[str, Any] = body["output_config"]["format"]["schema"]
+    if (asked := body.get("output_config", {}).get("format")) is not None:  # it may also have the effort alone
+        found: dict[str, Any] = asked["schema"]
         return found
     told = body.get("response_format")
     return told["json_schema"]["schema"] if told else None

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from subterra_api.digest import significant_fields
-from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, ProcedureSpec, Question, Tool, Variable
+from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Knowledge, Question, Tool, Variable
 from subterra_core.procedure.anywhere import example_words
 from subterra_core.procedure.calls.author_words import LISTS, Origin, Origins
 from subterra_core.procedure.calls.call_checks import SHARED, Call

@@ -103,7 +103,7 @@ bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on
 
 .PHONY: bench-paper
 bench-paper: .venv/.synced ## the paper's tables without a cluster, stand-ins for all models; AGENT=… CANDIDATE=URL SAME_MODEL=URL: hosted models, paid; AGAINST=report.json
-	@PYTHONPATH=testkit:. $(PY) -m bench.paper $(if $(AGENT),--agent $(AGENT)) $(if $(CANDIDATE),--candidate $(CANDIDATE)) $(if $(SAME_MODEL),--same-model $(SAME_MODEL)) $(if $(AGAINST),--against $(AGAINST)) $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=testkit:. $(PY) -m bench.evaluation.paper $(if $(AGENT),--agent $(AGENT)) $(if $(CANDIDATE),--candidate $(CANDIDATE)) $(if $(SAME_MODEL),--same-model $(SAME_MODEL)) $(if $(AGAINST),--against $(AGAINST)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-training
 bench-training: .venv/.synced ## the train stage against a plain PyTorch loop, by CPU seconds (5 minutes)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bench.paper import plan
-from bench.paper.checks import made_flaws, problems
-from bench.paper.stand_ins import FLAWS, FlawedAgent, KnownFlaws, draw, lines_of
-from bench.paper.tables import lines
+from bench.evaluation.paper import plan
+from bench.evaluation.paper.checks import made_flaws, problems
+from bench.evaluation.paper.stand_ins import FLAWS, FlawedAgent, KnownFlaws, draw, lines_of
+from bench.evaluation.paper.tables import lines
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph

@@ -38,10 +38,13 @@ FailureMode = Literal[
     "judgesOnly",
 ]
 MODES: tuple[FailureMode, ...] = get_args(FailureMode)
+Event = tuple[int, FailureMode]
+"""Turn of the agent, counted from 0, and what was wrong there."""
 
 
 def failure_modes(graph: Graph, result: Result) -> list[FailureMode]:
     """Modes of one conversation, in the order in which they occurred; empty when nothing was wrong."""
+    events: list[Event]
     if result.conversation.error is not None:
         events = [*_step_events(graph, result, len(result.conversation.replies)), (len(result.conversation.replies), "noReply")]
     else:
@@ -49,10 +52,6 @@ def failure_modes(graph: Graph, result: Result) -> list[FailureMode]:
     events += _lost_facts(result)
     found = [*dict.fromkeys(mode for _, mode in sorted(events, key=lambda event: (event[0], MODES.index(event[1]))))]
     return found or (["judgesOnly"] if result.failed else [])
-
-
-Event = tuple[int, FailureMode]
-"""Turn of the agent, counted from 0, and what was wrong there."""
 
 
 def _step_events(graph: Graph, result: Result, replies: int) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""``python -m bench.paper``: an evaluation with all of the paper's arms, without a cluster, and its tables.
+"""``python -m bench.evaluation.paper``: an evaluation with all of the paper's arms, without a cluster, and its tables.
 
 By default with stand-ins that make every kind of failure, whose counts the table must have. With ``--agent FILE`` the simulator,
 judges and baselines are the hosted models of that file, paid with the keys in ANTHROPIC_API_KEY and OPENAI_API_KEY, and
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from bench.paper import plan
-from bench.paper.checks import made_flaws, problems
-from bench.paper.stand_ins import FlawedAgent, FlawedCompany, KnownFlaws
-from bench.paper.tables import lines, table
+from bench.evaluation.paper import plan
+from bench.evaluation.paper.checks import made_flaws, problems
+from bench.evaluation.paper.stand_ins import FlawedAgent, FlawedCompany, KnownFlaws
+from bench.evaluation.paper.tables import lines, table
 
 from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.job_contract.environment import BUDGET_VARIABLE, ENDPOINTS_VARIABLE, PRICES_VARIABLE, VLLM_VARIABLE
@@ -144,7 +144,7 @@ def _print(
 
 
 def _parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m bench.paper", description=str(__doc__).partition("\n")[0])
+    found = argparse.ArgumentParser(prog="python -m bench.evaluation.paper", description=str(__doc__).partition("\n")[0])
     found.add_argument("--procedure", type=Path, default=Path("examples/travel/procedure.yaml"), help="default: %(default)s")
     found.add_argument("--scenarios", type=int, help=f"number of scenarios (default: {SCENARIOS}, or the agent file's)")
     found.add_argument("--seed", type=int, help="of the scenarios")

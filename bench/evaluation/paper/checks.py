@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.paper.stand_ins import KnownFlaws, Line
+from bench.evaluation.paper.stand_ins import KnownFlaws, Line
 
 Json = Mapping[str, Any]
 

@@ -80,8 +80,8 @@ class ServedAgent:
         key = cache_key(self._fingerprint, scenario.id, [*chat])
         cached = self._cache.get(key)
         if cached is not None and cached.usage is not None:
-            took, cut = cached.usage, cached.cut or "stop"
-            return Reply(cached.text, took.seconds, took.input, took.output, cut, cache_read=took.cache_read)
+            took, ended = cached.usage, cached.cut or "stop"
+            return Reply(cached.text, took.seconds, took.input, took.output, ended, cache_read=took.cache_read)
         reply = await self._client.reply(chat, scenario.context)
         took = CallUsage(reply.seconds, reply.prompt_tokens, reply.completion_tokens, "0", reply.cache_read)
         cut = None if reply.finish_reason == "stop" else reply.finish_reason

@@ -43,7 +43,7 @@ def side_by_side(graph: Graph, arms: ArmResults) -> list[dict[str, Any]]:
     played = [index for index, row in enumerate(rows) if not any(result.absent for result in row)]
 
     def spread(index: int) -> float:
-        scores = [result.score(TASK) for result in rows[index]]
+        scores = [float(result.score(TASK)) for result in rows[index]]
         return max(scores) - min(scores)
 
     chosen = sorted(played, key=lambda index: -spread(index))[:SIDE_BY_SIDE]

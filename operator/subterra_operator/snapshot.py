@@ -70,7 +70,6 @@ class RunSnapshot:
 
     run: Observed
     procedure: Observed | None = None
-    called: Mapping[str, Observed] = field(default_factory=dict)
     input: Observed | None = None
     jobs: tuple[Observed, ...] = ()
     """Jobs and JobSets."""
@@ -85,6 +84,7 @@ class RunSnapshot:
     """The Jobs of the JobSets."""
     job_sets: bool = True
     """Whether the cluster has JobSets at all."""
+    called: Mapping[str, Observed] = field(default_factory=dict)
 
     @property
     def subject(self) -> Observed:

@@ -84,7 +84,7 @@ def test_the_key_of_a_report_with_a_paid_simulator_is_golden(run_input: RunInput
 @pytest.mark.parametrize(
     ("teacher", "key"),
     [
-        ({}, "sha256:86fc7649dceaf4a1a9fa62d9000018fc90d7b187759fb1e5e232499bf40286b9"),
+        ({}, "sha256:efdb520d6dbcb5a4b592b3a6053812d71306c01aea439b9354cf6b7046388e6d"),
         (
             {"name": "anthropic", "model": "claude-sonnet-4-5"},
             "sha256:4db76c5a346b5bd0b42267396e9290c0f2416e752c4a7e5bd3449cd989bcef50",

@@ -15,7 +15,7 @@ def made_flaws(report: Json, transcripts: Sequence[Json], known: KnownFlaws) -> 
     found: dict[str, Counter[str]] = {arm: Counter() for arm in report["arms"]}
     for row in transcripts:
         if row["id"] in scenarios and "trial" not in row and not row.get("leftOut"):
-            mode = known.first(_lines(row))
+            mode = "noReply" if row["error"] else known.first(_lines(row))
             found[row["arm"]].update([mode] if mode else [])
     return found
 

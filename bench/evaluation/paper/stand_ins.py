@@ -45,8 +45,9 @@ class KnownFlaws:
 
     def first(self, lines: Sequence[Line]) -> FailureMode | None:
         """The first flaw of a conversation; `None` for one without."""
-        keys = (_key(lines[:end]) for end in range(1, len(lines) + 1))
-        return next((self.modes[key] for key in keys if key in self.modes), None)
+        found = ((end, self.modes.get(_key(lines[:end]))) for end in range(1, len(lines) + 1))
+        # Other agents had a reply to the very words that one had none for: only a conversation that ends there is flawed.
+        return next((mode for end, mode in found if mode and (mode != "noReply" or end == len(lines))), None)
 
 
 def _key(lines: Sequence[Line]) -> str:

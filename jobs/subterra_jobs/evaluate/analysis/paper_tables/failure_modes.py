@@ -11,8 +11,9 @@
 | unrecognized | its words match no step of the procedure |
 | notFinished | every step was right, but the end was never reached: turns ran out, or the customer left |
 | lostFact | it said another value than the customer's; where models label, who note no values: Information Accuracy ≤ 3 |
-| judgesOnly | the judges gave a Task Success of 3 or less although steps and values are right |
+| judgesOnly | the judges gave a Task Success of 3 or less although steps and values are right, or nobody could label the steps |
 
+Where models label, they do not label a conversation without a reply, so that nothing before is known.
 Only the first wrong step is classified, because what follows it is its consequence; repeated questions and lost facts are found
 anywhere. The *cause* of a failure is the mode that occurred first.
 """
@@ -44,19 +45,19 @@ Event = tuple[int, FailureMode]
 
 def failure_modes(graph: Graph, result: Result) -> list[FailureMode]:
     """Modes of one conversation, in the order in which they occurred; empty when nothing was wrong."""
-    events: list[Event]
+    events = [*_step_events(graph, result)]
     if result.conversation.error is not None:
-        events = [*_step_events(graph, result, len(result.conversation.replies)), (len(result.conversation.replies), "noReply")]
+        events.append((len(result.conversation.replies), "noReply"))
     else:
-        events = [*_step_events(graph, result, result.replay.labelled), *_ending(graph, result)]
+        events += _ending(result)
     events += _lost_facts(result)
     found = [*dict.fromkeys(mode for _, mode in sorted(events, key=lambda event: (event[0], MODES.index(event[1]))))]
     return found or (["judgesOnly"] if result.failed else [])
 
 
-def _step_events(graph: Graph, result: Result, replies: int) -> Iterator[Event]:
-    """The first wrong step, and every question that was asked again, among the first `replies` turns."""
-    turns, taken, on_track = result.replay.turns[:replies], set[str](), True
+def _step_events(graph: Graph, result: Result) -> Iterator[Event]:
+    """The first wrong step, and every question that was asked again, among the labelled turns."""
+    turns, taken, on_track = result.replay.turns[: result.replay.labelled], set[str](), True
     for at, turn in enumerate(turns):
         got = turn.label.nodes if turn.label else ()
         again = not turn.right and bool(got) and taken.issuperset(got)
@@ -96,11 +97,12 @@ def is_hub(graph: Graph, node: str) -> bool:
     return node in graph.nodes and len(graph.nodes[node].next) + len(graph.anywhere.get(node, ())) > 1
 
 
-def _ending(graph: Graph, result: Result) -> Iterator[Event]:
+def _ending(result: Result) -> Iterator[Event]:
     """A conversation that was right as far as it went, without coming to its end, or closed by the agent too soon."""
     replay = result.replay
     right = all(turn.right for turn in replay.turns[: replay.labelled])
-    if right and not replay.arrived:
+    known = bool(replay.labelled or not result.conversation.replies)
+    if known and right and not replay.arrived:
         yield len(replay.turns), "notFinished"
 
 

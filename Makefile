@@ -39,16 +39,21 @@ test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watch
 .PHONY: test-exhaustive
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
+.PHONY: test-release
+test-release: test-tools ## a signed release in a real registry, verified and used as a stranger would (cosign, helm, krew; 5 minutes, and 4 once to build them)
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
+	@$(PY) -m pytest --numprocesses=0 --timeout=1800 tests/engines/registry
+
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, Prometheus, JobSet, a registry, cosign
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, Prometheus, JobSet
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
-	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

@@ -31,7 +31,7 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 SECRET = "the key's password"
 OFFLINE = "--insecure-ignore-tlog=true"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(900)]
 """The release is made within the first test: a wheel, all packages of the command line in one file, fourteen signatures."""
 
 
@@ -88,9 +88,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
     cosign, server = path_of(signatures.SOURCES, cache), registry.path_of("registry", cache)
     helm = binaries.cached(cache)
     if helm is None or not cosign.exists() or not server.exists():
-        pytest.skip("cosign and the registry are not built: make test builds them")
+        pytest.skip("cosign and the registry are not built: make test-release builds them")
     if not shutil.which("buildah"):
-        pytest.skip("buildah is not installed: make test installs it")
+        pytest.skip("buildah is not installed: make test-tools installs it")
     folder = tmp_path_factory.mktemp("release")
     with registry.serving(server, folder) as running, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_CONFIG", str(folder / "docker"))

@@ -24,6 +24,11 @@ help: ## this list
 demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGISTRY=… use your own cluster
 	@PYTHONPATH=demo $(PY) -m subterra_demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(REGISTRY),--registry $(REGISTRY))
 
+.PHONY: dashboards
+dashboards: .venv/.synced ## the dashboards of the demo's cluster as out/dashboards.html: customers call while a Prometheus scrapes (4 minutes)
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
+	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.dashboards
+
 .PHONY: test
 test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults
 	@$(PYTEST) $(WAITING) --junitxml=out/tests/engines.xml -m "not exhaustive" tests --ignore tests/unit

@@ -2,13 +2,18 @@
 
 import json
 import random
+from typing import Any
+
+import pytest
 
 from subterra_api.job_contract.defaults import generation_of
 from subterra_api.v1alpha1.compilerun import GenerationSettings
 from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_demo.customers import load_customers
+from subterra_demo.dashboards import scrape_jobs
 from subterra_demo.replay import replay
+from subterra_demo.steps import StepError
 from subterra_demo.unheard import heard_in_training
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
@@ -63,3 +68,25 @@ def test_the_customers_say_nothing_that_the_scripted_teacher_writes() -> None:
     lines = [scripted_utterances(GRAPH, each.path, each.values, random.Random(each.id), teacher) for each in plan]
     rows = [row(*(utterance.text for utterance in utterances if utterance.role == "user")) for utterances in lines]
     assert heard_in_training(load_customers(), rows) == []
+
+
+def _pod(namespace: str, port: str, **labels: str) -> dict[str, Any]:
+    container = {"ports": [{"name": port, "containerPort": 8080}, {"name": "progress", "containerPort": 1}]}
+    metadata = {"name": "p", "namespace": namespace, "labels": labels}
+    return {"metadata": metadata, "spec": {"containers": [container]}, "status": {"podIP": "10.0.0.1"}}
+
+
+def test_a_prometheus_of_the_demo_scrapes_what_the_charts_monitors_would() -> None:
+    serving = {"app.kubernetes.io/component": "serving", "subterra.dev/agent": "travel", "subterra.dev/version": "abc"}
+    jobs = scrape_jobs([_pod("subterra-system", "http"), _pod("demo", "metrics", **serving), _pod("demo", "http")])
+    assert {job["job_name"]: job["static_configs"] for job in jobs} == {
+        "operator": [{"targets": ["10.0.0.1:8080"], "labels": {"namespace": "subterra-system", "pod": "p"}}],
+        "agents": [
+            {"targets": ["10.0.0.1:8080"], "labels": {"namespace": "demo", "pod": "p", "agent": "travel", "version": "abc"}}
+        ],
+    }
+
+
+def test_without_a_served_agent_there_is_nothing_to_draw() -> None:
+    with pytest.raises(StepError, match="run make demo first"):
+        scrape_jobs([_pod("subterra-system", "http")])

@@ -27,7 +27,7 @@ demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGIS
 .PHONY: dashboards
 dashboards: .venv/.synced ## the dashboards of the demo's cluster as out/dashboards.html: customers call while a Prometheus scrapes (4 minutes)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
-	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.dashboards
+	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.scraped_cluster
 
 .PHONY: test
 test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults

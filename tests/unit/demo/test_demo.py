@@ -11,8 +11,8 @@ from subterra_api.v1alpha1.compilerun import GenerationSettings
 from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
 from subterra_demo.customers import load_customers
-from subterra_demo.dashboards import scrape_jobs
 from subterra_demo.replay import replay
+from subterra_demo.scraped_cluster import scrape_jobs
 from subterra_demo.steps import StepError
 from subterra_demo.unheard import heard_in_training
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing

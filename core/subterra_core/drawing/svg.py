@@ -141,7 +141,8 @@ def _card(node: Node, looping: set[str], visits: TraversalCounts | None) -> _Car
     )
     notes += [_count(visits, node.id)] if visits else []
     notes += [f"ends: {node.outcome}"] if node.outcome else []
-    return _Card(width, wrapped(label_text(node), room, _PROMPT_LINES), branches, notes)
+    does, _, prompt = label_text(node).partition("\n") if node.role in (*_FOLDED, "tool") else ("", "", node.prompt)
+    return _Card(width, [*wrapped(does, room, _PROMPT_LINES), *wrapped(prompt, room, _PROMPT_LINES)], branches, notes)
 
 
 def _questions_card(node: Node) -> _Card:

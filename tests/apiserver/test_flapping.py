@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from subterra_operator.main import run_operator
-from subterra_operator.resources import WATCHED, Object
+from subterra_operator.resources import OPTIONAL, WATCHED, Object
 from subterra_operator.settings import LeaseSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
@@ -41,7 +41,7 @@ async def test_over_a_whole_life_no_condition_is_told_and_taken_back(world: Clus
 
 async def versions(world: ClusterNamespace) -> dict[str, str]:
     """The resourceVersion of everything that the operator may write."""
-    kinds = (*WATCHED, "PersistentVolumeClaim", "NetworkPolicy")
+    kinds = (*(kind for kind in WATCHED if kind not in OPTIONAL), "PersistentVolumeClaim", "NetworkPolicy")
     found = [obj for kind in kinds for obj in await world.all(kind) if not obj["metadata"]["name"].endswith("heartbeat")]
     return {f"{obj['kind']} {obj['metadata']['name']}": obj["metadata"]["resourceVersion"] for obj in found}
 

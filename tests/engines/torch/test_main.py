@@ -9,6 +9,7 @@ import torch
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.errors import InfrastructureError
+from subterra_jobs.stage.pod_group import PodGroup
 from subterra_jobs.stage.runner import StageOutcome, execute
 from subterra_jobs.stage.visible_gpus import require_gpus
 from subterra_jobs.store.artifact_store import ArtifactStore
@@ -19,7 +20,8 @@ from subterra_testkit.runs.generation_inputs import run_input
 
 
 def test_a_model_knows_the_procedure_that_it_was_compiled_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trained(task: TrainingTask, _: OnProgress) -> TrainingSummary:
+    def trained(task: TrainingTask, _: OnProgress, group: PodGroup) -> TrainingSummary:
+        assert group.alone
         (task.output_dir / "model.safetensors").write_bytes(b"weights")
         return TrainingSummary(1, "float32", 1, 0.1, 0.1, 1, 0, 1.0)
 

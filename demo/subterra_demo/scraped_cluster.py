@@ -2,16 +2,13 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
 from rich.console import Console
 from tests.tools import prometheus
 
@@ -22,10 +19,8 @@ from subterra_cli.cluster import ClusterAccessError, ClusterTarget, port_forward
 from subterra_cli.errors import CommandError
 from subterra_cluster.config import default_cache
 from subterra_core.monitoring.dashboards import DASHBOARDS
-from subterra_core.monitoring.generated_files import CHART_FILES
 from subterra_demo import customers
 from subterra_demo.steps import AGENT, KUBECONFIG, NAMESPACE, ROOT, SYSTEM_NAMESPACE, DemoCluster, StepError, run, tools_on_path
-from subterra_testkit.servers.free_port import free_port
 
 PAGE = ROOT / "out" / "dashboards.html"
 INTERVAL_SECONDS = 5
@@ -40,7 +35,11 @@ def main() -> int:
     tools_on_path()
     try:
         jobs = scrape_jobs(pods(DemoCluster()))
-        with TemporaryDirectory(prefix="prometheus-") as folder, running(Path(folder), jobs) as url:
+        program = built()
+        with (
+            TemporaryDirectory(prefix="prometheus-") as folder,
+            prometheus.scraping(program, Path(folder), jobs, INTERVAL_SECONDS) as url,
+        ):
             began = time.time()
             console.print(f"customers call for {arguments.minutes:g} minutes; Prometheus is at {url}")
             calls = _call(arguments.minutes * 60)
@@ -89,23 +88,12 @@ def _ports(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (port for each in containers for port in each.get("ports", []) if port.get("name") in ("http", "metrics"))
 
 
-@contextmanager
-def running(folder: Path, jobs: list[dict[str, Any]]) -> Iterator[str]:
-    """The address of a Prometheus that has the chart's rules and scrapes these jobs. Raises StepError."""
-    program, port, log = prometheus.path_of("prometheus", default_cache()), free_port(), folder / "log"
+def built() -> Path:
+    """The Prometheus that tests build. Raises StepError."""
+    program = prometheus.path_of("prometheus", default_cache())
     if not program.exists():
         raise StepError("Prometheus is not built; run make dashboards, which builds it")
-    settings = {"scrape_interval": f"{INTERVAL_SECONDS}s", "evaluation_interval": f"{INTERVAL_SECONDS}s"}
-    rules = [str(ROOT / CHART_FILES / "rules.yaml")]
-    (folder / "config.yaml").write_text(yaml.safe_dump({"global": settings, "rule_files": rules, "scrape_configs": jobs}))
-    options = [f"--config.file={folder / 'config.yaml'}", f"--storage.tsdb.path={folder}", f"--web.listen-address=127.0.0.1:{port}"]
-    with log.open("wb") as output:
-        process = subprocess.Popen([program, *options], stdout=output, stderr=output)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    return program
 
 
 def _call(seconds: float) -> int:

@@ -1,7 +1,6 @@
 """A real Prometheus scrapes what the operator and a pod's exporter say, and answers every query of the dashboards."""
 
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 from tests.tools import prometheus
 
@@ -21,7 +19,6 @@ from subterra_cli.agents.dashboards.draw import draw
 from subterra_cli.agents.dashboards.queries import Scope
 from subterra_cluster.config import default_cache
 from subterra_core.monitoring.dashboards import DASHBOARDS
-from subterra_core.monitoring.generated_files import CHART_FILES
 from subterra_core.serving_costs.conversation_costs import Compared, ConversationCosts
 from subterra_jobs.exporter.exported_metrics import families
 from subterra_operator.monitoring import agent_metrics, metrics, run_metrics
@@ -133,19 +130,8 @@ def running(program: Path, folder: Path, targets: dict[str, int]) -> Iterator[Pr
         {"job_name": job, "honor_labels": True, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": labels[job]}]}
         for job, port in targets.items()
     ]
-    settings = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump({"global": settings, "rule_files": [str(ROOT / CHART_FILES / "rules.yaml")], "scrape_configs": jobs})
-    )
-    port, log = free_port(), folder / "log"
-    options = [f"--config.file={folder / 'config.yaml'}", f"--storage.tsdb.path={folder}", f"--web.listen-address=127.0.0.1:{port}"]
-    with log.open("wb") as output:
-        process = subprocess.Popen([program, *options], stdout=output, stderr=output)
-    try:
-        yield Prometheus(f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        process.wait(30)
+    with prometheus.scraping(program, folder, jobs, 1) as url:
+        yield Prometheus(url)
 
 
 @pytest.fixture(scope="module")

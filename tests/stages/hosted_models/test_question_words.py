@@ -4,22 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Style
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, answer_texts
 from subterra_jobs.generate.cost_estimate import cost_of_writing
 from subterra_jobs.generate.dataset import label_row
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
-from subterra_jobs.generate.workers.worker import Worker
 from subterra_jobs.generate.write.writer import messages
-from subterra_jobs.generate.written_conversation import Conversation
-from subterra_jobs.llm.admission import AdmissionQueue
-from subterra_jobs.llm.rate_limit import RateLimiter
-from subterra_jobs.spending.budget import BudgetGuard
-from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import PAID, example, run_input
+from subterra_testkit.runs.generation_runs import write_hosted
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 
@@ -31,25 +24,13 @@ def asking(folder: Path, spec: ProcedureSpec) -> list[ConversationSpec]:
     return [unknown, *[each for each in planned if each is not unknown][:4]]
 
 
-async def write(folder: Path, spec: ProcedureSpec, plan: list[ConversationSpec]) -> list[Conversation]:
-    run = run_input(folder, spec, teacher=PAID, conversations=150)
-    queue = AdmissionQueue(BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), RateLimiter(64))
-    worker = Worker(run, 4, queue)
-    try:
-        batch = await worker.write([Conversation(planned) for planned in plan])
-    finally:
-        await worker.close()
-    assert batch.failure is None
-    return list(batch.finished)
-
-
 @pytest.mark.parametrize("style", [None, Style()], ids=["plain", "styled"])
 async def test_the_words_cost_one_call_each_and_nothing_when_they_are_found_again(
     api: FakeLLMApi, tmp_path: Path, style: Style | None
 ) -> None:
     spec = example("library").model_copy(update={"style": style})
     graph, plan = Graph(spec), asking(tmp_path, spec)
-    written = await write(tmp_path, spec, plan)
+    written = await write_hosted(tmp_path, spec, plan)
     for conversation in written:
         row, chat = label_row(conversation, graph), messages(graph, conversation)[1:]
         assert conversation.drop_reason is None
@@ -60,6 +41,6 @@ async def test_the_words_cost_one_call_each_and_nothing_when_they_are_found_agai
             assert chat[place + 1]["content"].startswith(answer_texts(spec, asked.name))
     calls, teacher = api.paid, run_input(tmp_path, spec, teacher=PAID).generation.teacher
     assert calls == cost_of_writing(graph, plan, teacher, {}).low.calls
-    again = await write(tmp_path, spec, plan)
+    again = await write_hosted(tmp_path, spec, plan)
     assert api.paid == calls
     assert [each.questions for each in again] == [each.questions for each in written]

@@ -2,21 +2,14 @@
 
 from pathlib import Path
 
-from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.procedure import Style
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.cost_estimate import cost_of_writing
 from subterra_jobs.generate.dataset import label_row
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
-from subterra_jobs.generate.workers.worker import Worker
 from subterra_jobs.generate.write.writer import messages
-from subterra_jobs.generate.written_conversation import Conversation
-from subterra_jobs.llm.admission import AdmissionQueue
-from subterra_jobs.llm.rate_limit import RateLimiter
-from subterra_jobs.spending.budget import BudgetGuard
-from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import PAID, run_input, travel
+from subterra_testkit.runs.generation_runs import write_hosted
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi
 
 SPEC = travel().model_copy(update={"style": Style()})
@@ -34,22 +27,10 @@ def challenged(folder: Path, each: int = 2) -> list[ConversationSpec]:
     return [planned for found in chosen.values() for planned in found[:each]]
 
 
-async def write(folder: Path, plan: list[ConversationSpec]) -> list[Conversation]:
-    run = run_input(folder, SPEC, teacher=PAID, conversations=150)
-    queue = AdmissionQueue(BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), RateLimiter(64))
-    worker = Worker(run, 4, queue)
-    try:
-        batch = await worker.write([Conversation(planned) for planned in plan])
-    finally:
-        await worker.close()
-    assert batch.failure is None
-    return list(batch.finished)
-
-
 async def test_before_an_ambiguous_or_contradicting_turn_the_agent_asks_back_and_the_dataset_says_where(
     api: FakeLLMApi, tmp_path: Path
 ) -> None:
-    for written in await write(tmp_path, challenged(tmp_path)):
+    for written in await write_hosted(tmp_path, SPEC, challenged(tmp_path)):
         challenge, row, chat = written.spec.customer.challenge, label_row(written), messages(GRAPH, written)
         assert written.drop_reason is None
         assert challenge is not None
@@ -72,11 +53,11 @@ async def test_each_exchange_costs_two_calls_as_the_forecast_says_and_nothing_wh
     api: FakeLLMApi, tmp_path: Path
 ) -> None:
     plan = challenged(tmp_path)
-    await write(tmp_path, plan)
+    await write_hosted(tmp_path, SPEC, plan)
     asides = sum(planned.customer.challenge is not None and planned.customer.challenge.has_aside for planned in plan)
     run = run_input(tmp_path, SPEC, teacher=PAID)
     assert api.paid == sum(len(planned.path) for planned in plan) + 2 * asides
     assert api.paid == cost_of_writing(GRAPH, plan, run.generation.teacher, {}).low.calls
     before = api.paid
-    await write(tmp_path, plan)
+    await write_hosted(tmp_path, SPEC, plan)
     assert api.paid == before

@@ -160,10 +160,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 def _until_scraped(server: Prometheus, times: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        try:
-            counts = [float(each["value"][1]) for each in server.values("count_over_time(up[1m])")]
-        except httpx.TransportError:  # it does not listen yet
-            counts = []
+        counts = [float(each["value"][1]) for each in server.values("count_over_time(up[1m])")]
         if len(counts) == 2 and min(counts) >= times:
             return
         time.sleep(0.2)

@@ -1,11 +1,13 @@
 """Prometheus and its promtool for tests: rules are fired, queries executed. ``python -m tests.tools.prometheus`` builds them."""
 
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 from tests import programs
 
@@ -18,6 +20,7 @@ MODULE = "github.com/prometheus/prometheus"
 PROGRAMS = {"promtool": f"{MODULE}/cmd/promtool", "prometheus": f"{MODULE}/cmd/prometheus"}
 TAGS = ("remove_all_sd", "netgo")
 """Without the SDKs of all clouds for service discovery."""
+READY_SECONDS = 60.0
 
 
 def path_of(program: str, cache: Path) -> Path:
@@ -27,7 +30,11 @@ def path_of(program: str, cache: Path) -> Path:
 
 @contextmanager
 def scraping(program: Path, folder: Path, jobs: Sequence[dict[str, Any]], seconds: int) -> Iterator[str]:
-    """The address of a server that has our rules and scrapes these jobs at that interval. Its data and log are in `folder`."""
+    """The address of a server that has our rules and scrapes these jobs at that interval. Its data and log are in `folder`.
+
+    It answers queries from the start: those that come before it is ready get 503 in plain text. Raises RuntimeError with its log
+    if it ends or is not ready in time.
+    """
     settings = {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"}
     rules = [str(ROOT / CHART_FILES / "rules.yaml")]
     configuration = {"global": settings, "rule_files": rules, "scrape_configs": [*jobs]}
@@ -36,8 +43,25 @@ def scraping(program: Path, folder: Path, jobs: Sequence[dict[str, Any]], second
     options = [f"--config.file={folder / 'config.yaml'}", f"--storage.tsdb.path={folder}", f"--web.listen-address=127.0.0.1:{port}"]
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen([program, *options], stdout=output, stderr=output)
+    url = f"http://127.0.0.1:{port}"
     try:
-        yield f"http://127.0.0.1:{port}"
+        if not _ready(process, url):
+            raise RuntimeError(
+                f"Prometheus is not ready after {READY_SECONDS:.0f} s, or has ended: {(folder / 'log').read_text()[-2000:]}"
+            )
+        yield url
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/-/ready", timeout=5).is_success:
+                return True
+        except httpx.TransportError:  # it does not listen yet
+            pass
+        time.sleep(0.1)
+    return False

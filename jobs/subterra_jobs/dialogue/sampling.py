@@ -22,7 +22,7 @@ from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
 from subterra_core.procedure.dependencies import bounds_of, draw_order, shows_end
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.dialogue.phrasing.numbers_and_dates import LARGEST_SPELLED, other_form, spelled, usable_formats
-from subterra_jobs.dialogue.phrasing.value_lists import list_for, manner_of, without_article
+from subterra_jobs.dialogue.phrasing.value_lists import list_for, noun_form_of, without_article
 from subterra_jobs.errors import InvalidInputError
 
 MADE_UP_SHARE = 0.7
@@ -162,7 +162,7 @@ def _rich_string(variable: Variable, rng: random.Random, bounds: Bounds) -> _Dra
     elif source < LISTED_SHARE + REAL_SHARE and (fitting := list_for(variable)):
         text = fitting.draw(rng)
     else:
-        text = _made_up_in_manner(variable.values, rng)
+        text = _made_up_like(variable.values, rng)
     return _Drawn(text, text)
 
 
@@ -173,15 +173,15 @@ def _real_string(variable: Variable, rng: random.Random, bounds: Bounds) -> _Dra
     elif fitting := list_for(variable):
         text = fitting.draw(rng)
     else:
-        text = _made_up_in_manner(variable.values, rng)
+        text = _made_up_like(variable.values, rng)
     return _Drawn(text, text)
 
 
-def _made_up_in_manner(values: Sequence[str], rng: random.Random) -> str:
+def _made_up_like(values: Sequence[str], rng: random.Random) -> str:
     """A made-up name, but in small letters and with an article where the author's values are so: "a toston"."""
     text = _made_up([without_article(value) for value in values], rng)
     small = all(value[0].islower() for value in values)
-    return manner_of(values)(text.lower()) if small else text
+    return noun_form_of(values)(text.lower()) if small else text
 
 
 def _made_up(values: Sequence[str], rng: random.Random) -> str:

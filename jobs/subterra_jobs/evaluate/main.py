@@ -98,23 +98,23 @@ def work(context: StageContext) -> StageOutcome:
 async def _evaluate(context: StageContext) -> StageOutcome:
     inputs = _inputs(context)
     async with AsyncExitStack() as stack:
-        halt = stack.enter_context(cancelled_by_signals())
-        pool = _client_pool(context, halt)
+        cancellation = stack.enter_context(cancelled_by_signals())
+        pool = _client_pool(context, cancellation)
         stack.push_async_callback(pool.close)
         taking_part = await _connect(inputs, pool, stack)
-        await taking_part.examiner.prepare(halt)
+        await taking_part.examiner.prepare(cancellation)
         forecast = await check_cost(context, _planned_work(inputs, taking_part), pool)
         conforming = len(inputs.scenarios) * len(taking_part.arms) + len(inputs.candidate_only)
         conversations, further_steps = conforming + len(inputs.robustness.scenarios), taking_part.examiner.steps(conforming)
         progress = report_progress(context, pool, conversations, further_steps, forecast)
         steps = await stack.enter_async_context(progress)
         if taking_part.switch:
-            await _play_in_turn(inputs, taking_part, taking_part.switch, steps, halt)
-        batches = await _simulate_and_examine(inputs, taking_part, steps, halt)
-        further = await _examine_candidate_alone(inputs, taking_part, batches, steps, halt)
+            await _play_in_turn(inputs, taking_part, taking_part.switch, steps, cancellation)
+        batches = await _simulate_and_examine(inputs, taking_part, steps, cancellation)
+        further = await _examine_candidate_alone(inputs, taking_part, batches, steps, cancellation)
         rare, trials = _rare_branches_and_trials(inputs, batches, further)
-        quality = await taking_part.examiner.quality(batches, halt)
-        results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, halt)
+        quality = await taking_part.examiner.quality(batches, cancellation)
+        results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, cancellation)
         figures = await pool.stats()
     results = _require_counted(results, {arm.name for arm in taking_part.arms if arm.stored})
     scores = _scores(inputs, results, rare, robustness, quality)
@@ -148,12 +148,12 @@ def _dataset(context: StageContext) -> Path | None:
     return context.store.local(path) if context.store.manifest(path) else None
 
 
-def _client_pool(context: StageContext, halt: Cancellation) -> ClientPool:
+def _client_pool(context: StageContext, cancellation: Cancellation) -> ClientPool:
     """Clients of all providers; they refuse to spend once the lease is lost or the stage is stopped."""
 
     def check() -> None:
         context.lease.check()
-        halt.raise_if_cancelled()
+        cancellation.raise_if_cancelled()
 
     run = context.input
     folder = participants.responses_folder(run)
@@ -186,11 +186,11 @@ def _planned_work(inputs: _Inputs, taking_part: _Participants) -> PlannedWork:
 
 
 async def _play_in_turn(
-    inputs: _Inputs, taking_part: _Participants, switch: ModelSwitch, steps: StepCounter, halt: Cancellation
+    inputs: _Inputs, taking_part: _Participants, switch: ModelSwitch, steps: StepCounter, cancellation: Cancellation
 ) -> None:
     """Plays the conversations of models that are served one after another, so that the arms' caches have them."""
     limit, concurrency = agent_turn_limit(inputs.scenarios), inputs.context.environment.concurrency or CONCURRENCY
-    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), halt, steps.increment_ahead)
+    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), cancellation, steps.increment_ahead)
 
     async def play(arm: Arm, scenarios: Sequence[Scenario]) -> None:
         await simulate_all([arm], scenarios, taking_part.users, schedule, max_agent_turns=limit, caches=taking_part.caches)
@@ -200,7 +200,7 @@ async def _play_in_turn(
 
 
 async def _simulate_and_examine(
-    inputs: _Inputs, taking_part: _Participants, steps: StepCounter, halt: Cancellation
+    inputs: _Inputs, taking_part: _Participants, steps: StepCounter, cancellation: Cancellation
 ) -> list[ExaminedBatch]:
     """Simulates and judges block by block, until an interim look finds that the candidate can no longer pass.
 
@@ -211,20 +211,20 @@ async def _simulate_and_examine(
     flagged = participants.scenarios_by_reference(inputs.context, scenarios)
     semaphore, limit = asyncio.Semaphore(concurrency * len(arms)), agent_turn_limit(scenarios)
 
-    async def examine(block: slice, halt: Cancellation) -> ExaminedBatch:
-        schedule = Schedule(inputs.context.input.evaluation.seed, semaphore, halt, steps.increment)
+    async def examine(block: slice, cancellation: Cancellation) -> ExaminedBatch:
+        schedule = Schedule(inputs.context.input.evaluation.seed, semaphore, cancellation, steps.increment)
         conversations = await simulate_all(
             arms, scenarios[block], taking_part.users, schedule, max_agent_turns=limit, caches=taking_part.caches
         )
         simulations = {
             name: [*zip(flagged.get(name, scenarios)[block], of_arm, strict=True)] for name, of_arm in conversations.items()
         }
-        return await taking_part.examiner.examine(simulations, halt, steps.increment)
+        return await taking_part.examiner.examine(simulations, cancellation, steps.increment)
 
     def is_futile(batches: Sequence[ExaminedBatch]) -> bool:
         return futile(gate_statistics(_joined(batches)), gate.policy, gate.attempt)
 
-    return await run_in_blocks(block_slices(len(scenarios), INTERIM_BLOCK), examine, is_futile, halt)
+    return await run_in_blocks(block_slices(len(scenarios), INTERIM_BLOCK), examine, is_futile, cancellation)
 
 
 def _ended_early(inputs: _Inputs, batches: Sequence[ExaminedBatch]) -> bool:
@@ -243,7 +243,7 @@ def _rare_branches_and_trials(
 
 
 async def _examine_candidate_alone(
-    inputs: _Inputs, taking_part: _Participants, batches: Sequence[ExaminedBatch], steps: StepCounter, halt: Cancellation
+    inputs: _Inputs, taking_part: _Participants, batches: Sequence[ExaminedBatch], steps: StepCounter, cancellation: Cancellation
 ) -> Sequence[Result]:
     """The candidate's conversations that no other arm has, on rare branches and of further trials.
 
@@ -253,7 +253,7 @@ async def _examine_candidate_alone(
     if not scenarios or _ended_early(inputs, batches):
         return ()
     concurrency = inputs.context.environment.concurrency or CONCURRENCY
-    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), halt, steps.increment)
+    schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), cancellation, steps.increment)
     conversations = await simulate_all(
         [candidate],
         scenarios,
@@ -263,11 +263,11 @@ async def _examine_candidate_alone(
         caches=taking_part.caches,
     )
     simulations = {candidate.name: [*zip(scenarios, conversations[candidate.name], strict=True)]}
-    return (await taking_part.examiner.examine(simulations, halt, steps.increment)).arms[candidate.name]
+    return (await taking_part.examiner.examine(simulations, cancellation, steps.increment)).arms[candidate.name]
 
 
 async def _beyond_the_procedure(
-    inputs: _Inputs, taking_part: _Participants, arms: ArmResults, steps: StepCounter, halt: Cancellation
+    inputs: _Inputs, taking_part: _Participants, arms: ArmResults, steps: StepCounter, cancellation: Cancellation
 ) -> tuple[ArmResults, Robustness]:
     """The results with what the candidate asserted, and its conversations with robustness customers."""
     settings, candidate = inputs.context.input.evaluation, arms[participants.CANDIDATE]
@@ -283,7 +283,7 @@ async def _beyond_the_procedure(
         HandlingExaminer(
             inputs.graph, reader, robustness_run.otherwise_recognizer(), robustness_run.answer_reader(inputs.graph, models)
         ),
-        Schedule(settings.seed, semaphore, halt, steps.increment),
+        Schedule(settings.seed, semaphore, cancellation, steps.increment),
         taking_part.caches,
     )
     return {**arms, participants.CANDIDATE: results}, replace(robustness, labelling=quality)

@@ -20,31 +20,31 @@ class Schedule:
 
     seed: int
     semaphore: asyncio.Semaphore
-    halt: Cancellation
+    cancellation: Cancellation
     on_done: Callable[[], None] = lambda: None
 
 
 async def run_shuffled(jobs: Sequence[Job], run: Callable[[Job], Awaitable[JobResult]], schedule: Schedule) -> list[JobResult]:
     """Results of `run` for every job, in the jobs' order; the jobs start in an order drawn from the seed.
 
-    Batches that share a semaphore start one after the other without a gap. After a failure, or once the halt says so, no further
+    Batches that share a semaphore start one after the other without a gap. After a failure, or once it is cancelled, no further
     job starts; running jobs finish, so that what they paid for is kept. Then the reason is raised.
     """
 
     async def run_at(index: int) -> JobResult:
         async with schedule.semaphore:
-            schedule.halt.raise_if_cancelled()
+            schedule.cancellation.raise_if_cancelled()
             try:
                 result = await run(jobs[index])
             except Exception as error:
-                schedule.halt.cancel(error)
+                schedule.cancellation.cancel(error)
                 raise
             schedule.on_done()
             return result
 
     order = random.Random(f"evaluate/{schedule.seed}/order").sample(range(len(jobs)), len(jobs))
     results = dict(zip(order, await asyncio.gather(*map(run_at, order), return_exceptions=True), strict=True))
-    schedule.halt.raise_if_cancelled()
+    schedule.cancellation.raise_if_cancelled()
     return [_raise_if_failed(results[index]) for index in range(len(jobs))]
 
 
@@ -72,24 +72,24 @@ async def run_in_blocks(
     """Results of `run` for each block, in order; only the first ones if an interim look at them `is_futile`.
 
     All blocks start at once, so that there is no idle time between them; the semaphore they share favors the earlier ones. `run`
-    starts nothing more once its halt says so. Raises the first failure once all have finished.
+    starts nothing more once its cancellation says so. Raises the first failure once all have finished.
     """
-    halt, results = Cancellation(parent), dict[int, BlockResult]()
+    cancellation, results = Cancellation(parent), dict[int, BlockResult]()
     needed = len(slices)
 
     async def run_at(index: int) -> None:
         nonlocal needed
         try:
-            results[index] = await run(slices[index], halt)
+            results[index] = await run(slices[index], cancellation)
         except Exception as error:
-            halt.cancel(error)
+            cancellation.cancel(error)
             raise
         first = [results[i] for i in takewhile(results.__contains__, range(len(slices)))]
         if index < len(first) < needed and is_futile(first):
             needed = len(first)
-            halt.cancel(FutilityError())
+            cancellation.cancel(FutilityError())
 
     await asyncio.gather(*map(run_at, range(len(slices))), return_exceptions=True)
-    if not isinstance(halt.reason, FutilityError):
-        halt.raise_if_cancelled()
+    if not isinstance(cancellation.reason, FutilityError):
+        cancellation.raise_if_cancelled()
     return [results[index] for index in range(needed)]

@@ -122,22 +122,27 @@ class World:
         await asyncio.sleep(0)
 
     def judge(
-        self, judging: JudgingSettings = BATCH, *, max_usd: str | None = None, halt: Cancellation | None = None, gpt: Any = GPT
+        self,
+        judging: JudgingSettings = BATCH,
+        *,
+        max_usd: str | None = None,
+        cancellation: Cancellation | None = None,
+        gpt: Any = GPT,
     ) -> ExaminedBatch:
         """One attempt of the stage's judging. A killed one closes nothing."""
-        return asyncio.run(self._attempt(judging, max_usd, halt or Cancellation(), gpt))
+        return asyncio.run(self._attempt(judging, max_usd, cancellation or Cancellation(), gpt))
 
-    async def _attempt(self, judging: JudgingSettings, max_usd: str | None, halt: Cancellation, gpt: Any) -> ExaminedBatch:
+    async def _attempt(self, judging: JudgingSettings, max_usd: str | None, cancellation: Cancellation, gpt: Any) -> ExaminedBatch:
         run = run_input(self.folder, judge=CLAUDE, secondJudge=gpt)
         environment = replace(StageEnvironment.parse({**KEYS}), budget=Budget(max_usd=max_usd), endpoints=("http://vllm/v1",))
         times = BatchTimes(lambda: self.now, sleep=self.sleep)
         pool = ClientPool(ArtifactStore(run.store), TRAVEL_1, "evaluate", environment, "work/answers", batch_times=times)
         examiner = LLMExaminer(run, GRAPH, pool, None, judging)
         try:
-            await examiner.prepare(halt)
+            await examiner.prepare(cancellation)
             self.on_sleep = lambda: self.notes.extend(pool.batches.notes() if pool.batches else ())
-            found = await examiner.examine(ARMS, halt, lambda: None)
-            await examiner.quality([found], halt)
+            found = await examiner.examine(ARMS, cancellation, lambda: None)
+            await examiner.quality([found], cancellation)
         except Exception:
             await pool.close()
             raise
@@ -292,18 +297,18 @@ def test_a_batch_that_does_not_end_in_time_is_canceled_and_the_rest_asked_one_by
 
 def judged_until(world: World, seconds: float, reason: Exception) -> None:
     """An attempt that is told to stop after `seconds`."""
-    halt, end = Cancellation(), world.now + timedelta(seconds=seconds)
+    cancellation, end = Cancellation(), world.now + timedelta(seconds=seconds)
 
     async def sleep(slept: float) -> None:
         world.now += timedelta(seconds=slept)
         if world.now > end:
-            halt.cancel(reason)
+            cancellation.cancel(reason)
         await asyncio.sleep(0)
 
     with world.patch.context() as patch:
         patch.setattr(world, "sleep", sleep)
         with pytest.raises(type(reason)):
-            world.judge(halt=halt)
+            world.judge(cancellation=cancellation)
 
 
 def hold(world: World, held: bool = True) -> None:

@@ -68,10 +68,10 @@ class Listed:
 
 
 async def play_out(
-    conditions: Sequence[Arm], cast: UserFactory, *, at_once: int = 16, halt: Cancellation | None = None, **more: Any
+    conditions: Sequence[Arm], cast: UserFactory, *, at_once: int = 16, cancellation: Cancellation | None = None, **more: Any
 ) -> dict[str, tuple[Conversation, ...]]:
     """Every customer with every condition."""
-    schedule = Schedule(7, asyncio.Semaphore(at_once), halt or Cancellation())
+    schedule = Schedule(7, asyncio.Semaphore(at_once), cancellation or Cancellation())
     return await simulate_all(conditions, CAST, cast, schedule, max_agent_turns=agent_turn_limit(CAST), **more)
 
 
@@ -185,15 +185,15 @@ async def test_after_a_blocked_call_nobody_begins_another_turn_and_what_is_paid_
 
 
 async def test_told_to_stop_nobody_begins_another_turn() -> None:
-    halt, speaker = Cancellation(), Parrot()
+    cancellation, speaker = Cancellation(), Parrot()
 
     class Last(Listed):
         def user(self, scenario: Scenario, other_party: str) -> User:
-            halt.cancel(StoppedError())
+            cancellation.cancel(StoppedError())
             return super().user(scenario, other_party)
 
     with pytest.raises(StoppedError):
-        await play_out([Arm("candidate", speaker, "c")], Last(["Hello"] * 5), at_once=1, halt=halt)
+        await play_out([Arm("candidate", speaker, "c")], Last(["Hello"] * 5), at_once=1, cancellation=cancellation)
     assert len(speaker.asked) <= 1
 
 

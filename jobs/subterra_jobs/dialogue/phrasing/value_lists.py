@@ -49,7 +49,7 @@ class ValueList:
 
 
 def list_for(variable: Variable, locale: str = "en") -> ValueList | None:
-    """The list that fits a variable, without the author's own values, in the author's manner; `None` if no list fits."""
+    """The list that fits a variable, or `None`: without the author's own values, its nouns in the form that the author uses."""
     if variable.type != "string" or not variable.values:
         return None
     return _list_for(variable.name, variable.description, variable.values, locale)
@@ -141,11 +141,13 @@ def _count_known(candidate: ValueList, values: Sequence[str]) -> int:
 def _fitted(found: ValueList, values: Sequence[str]) -> ValueList:
     """The list without the author's values; with an article or a capital where all of the author's values have one."""
     own = set(map(_plain, values))
-    manner: Callable[[str], str] = str if found.proper else manner_of(values)
-    return replace(found, kinds=tuple(tuple(manner(value) for value in kind if _plain(value) not in own) for kind in found.kinds))
+    noun_form: Callable[[str], str] = str if found.proper else noun_form_of(values)
+    return replace(
+        found, kinds=tuple(tuple(noun_form(value) for value in kind if _plain(value) not in own) for kind in found.kinds)
+    )
 
 
-def manner_of(values: Sequence[str]) -> Callable[[str], str]:
+def noun_form_of(values: Sequence[str]) -> Callable[[str], str]:
     """What writes a common noun as the author does: with an article or a capital where all of the author's values have one."""
     with_article = all(_ARTICLE.match(value) for value in values)
     capitalized = all(value[0].isupper() for value in values)

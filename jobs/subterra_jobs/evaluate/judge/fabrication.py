@@ -38,7 +38,7 @@ class _Known:
 
     values: Mapping[str, str]
     """The scenario's."""
-    told: str
+    heard: str
     """The customer's words so far, and the values of the context."""
 
 
@@ -70,15 +70,15 @@ class ReplyReader:
         """Everything that the agent asserted in a conversation, in order."""
         context = [scenario.values[name] for name in self._context if name in scenario.values]
         values = self._values(scenario)
-        told, found, turn = [*context], list[Assertion](), 0
+        heard, found, turn = [*context], list[Assertion](), 0
         returned = returned_by_turn(conversation.chat)
         for message in conversation.chat:
             if message["role"] == "user":
-                told.append(message["content"])
+                heard.append(message["content"])
             else:
                 values |= {name: scenario.values[name] for name in self._results & returned[turn]}
                 labels = self.label_reply(message["content"], scenario)
-                found += self._in_reply(turn, message["content"], labels, _Known(values, "\n".join(told)))
+                found += self._in_reply(turn, message["content"], labels, _Known(values, "\n".join(heard)))
                 turn += 1
         return tuple(found)
 
@@ -117,12 +117,12 @@ class ReplyReader:
 
     def _given(self, name: str, said: str, known: _Known) -> bool:
         meant = known.values.get(name, "")
-        if plain_words(said) == plain_words(meant) or contains(known.told, said):
+        if plain_words(said) == plain_words(meant) or contains(known.heard, said):
             return True
         kind = self._variables[name].type if name in self._variables else "string"
         if kind == "integer":
             numbers = numbers_in(said)
-            return bool(numbers) and numbers <= numbers_in(f"{meant}\n{known.told}")
+            return bool(numbers) and numbers <= numbers_in(f"{meant}\n{known.heard}")
         parts = date_parts(said) if kind == "dateRange" else frozenset()
         return bool(parts) and parts <= date_parts(meant)
 

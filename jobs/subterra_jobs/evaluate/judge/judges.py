@@ -49,15 +49,15 @@ class Examiner(Protocol):
         """Number of steps for this many conversations, for progress."""
         ...
 
-    async def prepare(self, halt: Cancellation) -> None:
+    async def prepare(self, cancellation: Cancellation) -> None:
         """Takes up what an earlier attempt of this evaluation left, before anything else is paid."""
         ...
 
-    async def examine(self, arms: ArmSimulations, halt: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
+    async def examine(self, arms: ArmSimulations, cancellation: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
         """Labels and judges; calls `on_done` after each step. Raises a StageError when the stage cannot go on."""
         ...
 
-    async def quality(self, batches: Sequence[ExaminedBatch], halt: Cancellation) -> JudgingQuality:
+    async def quality(self, batches: Sequence[ExaminedBatch], cancellation: Cancellation) -> JudgingQuality:
         """Names of judges and labeller, and how reliable they are."""
         ...
 
@@ -79,10 +79,10 @@ class RuleExaminer:
         """Always 0: rules take no time."""
         return 0
 
-    async def prepare(self, halt: Cancellation) -> None:
+    async def prepare(self, cancellation: Cancellation) -> None:
         """See `Examiner`."""
 
-    async def examine(self, arms: ArmSimulations, halt: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
+    async def examine(self, arms: ArmSimulations, cancellation: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
         """See `Examiner`."""
         return ExaminedBatch(
             {
@@ -91,7 +91,7 @@ class RuleExaminer:
             }
         )
 
-    async def quality(self, batches: Sequence[ExaminedBatch], halt: Cancellation) -> JudgingQuality:
+    async def quality(self, batches: Sequence[ExaminedBatch], cancellation: Cancellation) -> JudgingQuality:
         """See `Examiner`."""
         return JudgingQuality()
 
@@ -125,14 +125,14 @@ class LLMExaminer:
         """One label and, per judge, one judgement for each, plus repeated judgements."""
         return conversations + len(self._judges) * (conversations + round(REPEAT_SHARE * conversations))
 
-    async def prepare(self, halt: Cancellation) -> None:
+    async def prepare(self, cancellation: Cancellation) -> None:
         """See `Examiner`."""
-        await self._batches.start(halt)
+        await self._batches.start(cancellation)
 
-    async def examine(self, arms: ArmSimulations, halt: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
+    async def examine(self, arms: ArmSimulations, cancellation: Cancellation, on_done: Callable[[], None]) -> ExaminedBatch:
         """See `Examiner`."""
-        await self._ask_in_batches(arms, halt)
-        schedule = Schedule(self._seed, self._semaphore, halt, on_done)
+        await self._ask_in_batches(arms, cancellation)
+        schedule = Schedule(self._seed, self._semaphore, cancellation, on_done)
         replays = await self._replays(arms, schedule)
         judged = await judge_all(self._judges, arms, schedule)
         rows = {name: zip(arms[name], replays[name], judged.arms[name], strict=True) for name in arms}
@@ -142,25 +142,25 @@ class LLMExaminer:
         }
         return ExaminedBatch(results, judged.repeats)
 
-    async def quality(self, batches: Sequence[ExaminedBatch], halt: Cancellation) -> JudgingQuality:
+    async def quality(self, batches: Sequence[ExaminedBatch], cancellation: Cancellation) -> JudgingQuality:
         """See `Examiner`. Raises a StageError when the stage cannot go on."""
         await self._batches.drain()
         accuracy = None
         if self._dataset is not None:
-            accuracy = await self._labeller.accuracy(self._dataset, Schedule(self._seed, self._semaphore, halt))
+            accuracy = await self._labeller.accuracy(self._dataset, Schedule(self._seed, self._semaphore, cancellation))
         repeats = tuple(repeat for batch in batches for repeat in batch.repeats)
         return JudgingQuality(tuple(judge.name for judge in self._judges), repeats, self._labeller.name, accuracy)
 
-    async def _ask_in_batches(self, arms: ArmSimulations, halt: Cancellation) -> None:
+    async def _ask_in_batches(self, arms: ArmSimulations, cancellation: Cancellation) -> None:
         """Has batches answer what will be asked about these conversations, as far as they do: twice, because a call may fail or its
         response be unusable. All responses are kept under the keys of single calls, which need not be paid then.
         """
         for _ in range(BATCH_ROUNDS):
-            if not self._batches.is_needed or halt.cancelled:
+            if not self._batches.is_needed or cancellation.cancelled:
                 return
             if not (calls := await self._unanswered(arms)):
                 return
-            await self._batches.answer(calls, halt)
+            await self._batches.answer(calls, cancellation)
 
     async def _unanswered(self, arms: ArmSimulations) -> list[UsedCall]:
         """The next calls about these conversations that lack a response, in an order drawn from the seed."""

@@ -53,7 +53,7 @@ async def simulate_all(
         if arm.stored:
             return Conversation((), (), NOT_STORED)  # before the customer's first turn, which may cost something
         user = users.user(scenario, arm.fingerprint)
-        conversation = await simulate(arm.agent, user, scenario, max_agent_turns, schedule.halt)
+        conversation = await simulate(arm.agent, user, scenario, max_agent_turns, schedule.cancellation)
         if cache:
             await cache.add(scenario.id, conversation)
         return conversation
@@ -75,7 +75,7 @@ def agent_turn_limit(scenarios: Sequence[Scenario]) -> int:
     return max(len(scenario.path) for scenario in scenarios) + 1
 
 
-async def simulate(agent: Agent, user: User, scenario: Scenario, max_agent_turns: int, halt: Cancellation) -> Conversation:
+async def simulate(agent: Agent, user: User, scenario: Scenario, max_agent_turns: int, cancellation: Cancellation) -> Conversation:
     """One conversation, until the customer has nothing more to say and got a reply, or `max_agent_turns`."""
     chat: list[dict[str, Any]] = []
     replies: list[Reply] = []
@@ -85,12 +85,12 @@ async def simulate(agent: Agent, user: User, scenario: Scenario, max_agent_turns
         while len(replies) < max_agent_turns and user.fault is None:
             if line is not None:
                 chat.append({"role": "user", "content": line})
-            halt.raise_if_cancelled()
+            cancellation.raise_if_cancelled()
             reply = await agent.reply(chat, scenario)
             replies.append(reply)
             calls = {"messages": list(reply.messages)} if reply.messages else {}
             chat.append({"role": "assistant", "content": reply.text, **calls})
-            halt.raise_if_cancelled()
+            cancellation.raise_if_cancelled()
             if (line := await user.reply(chat)) is None:
                 break
     except UnplayableError as unplayable:

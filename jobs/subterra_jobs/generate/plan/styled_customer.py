@@ -1,8 +1,8 @@
 """Customers of procedures with a `style`, for teachers that are models. Pure.
 
-Persona, manner of typing, twist and challenge are independent: each has a low-discrepancy sequence of its own. A manner says
-nothing that a persona could contradict; only procedures without personas have the general styles. Nobody mentions early what the
-agent has to ask next, and no greeting is returned, since the agent's first words would stand twice.
+Persona, manner of typing, twist and challenge are independent: each has a low-discrepancy sequence of its own. A manner of typing
+says nothing that a persona could contradict; only procedures without personas have the general styles. Nobody mentions early what
+the agent has to ask next, and no greeting is returned, since the agent's first words would stand twice.
 """
 
 import math

@@ -98,7 +98,7 @@ class BatchRunner:
         """A line for each open batch, for the progress message."""
         return [self._note(record, state) for record, state in self._progress.values()]
 
-    async def start(self, halt: Cancellation) -> None:
+    async def start(self, cancellation: Cancellation) -> None:
         """Takes up what earlier attempts of this evaluation began. Raises InfrastructureError."""
         try:
             records = await asyncio.to_thread(self._records.read)
@@ -109,9 +109,9 @@ class BatchRunner:
         for record in records:
             if record.account in self._accounts:
                 self._set_deadline()
-                self._claim(self._finish(record, halt), [call.key for call in record.calls])
+                self._claim(self._finish(record, cancellation), [call.key for call in record.calls])
 
-    async def answer(self, calls: Sequence[UsedCall], halt: Cancellation) -> None:
+    async def answer(self, calls: Sequence[UsedCall], cancellation: Cancellation) -> None:
         """Returns once each call is answered by a batch or has to be asked by itself: see which are in the cache.
 
         Raises a StageError when the stage cannot go on, StoppedError when it is stopped.
@@ -121,7 +121,7 @@ class BatchRunner:
             for name, account in self._accounts.items():
                 own = [(use, call) for use, call in fresh.values() if use in account.clients]
                 if own and name not in self._refusing:
-                    self._claim(self._answer_by(name, own, halt), [call.key for _, call in own])
+                    self._claim(self._answer_by(name, own, cancellation), [call.key for _, call in own])
         await _all_ended({self._claims[call.key] for _, call in calls if call.key in self._claims})
 
     async def drain(self) -> None:
@@ -149,18 +149,18 @@ class BatchRunner:
 
         task.add_done_callback(release)
 
-    async def _answer_by(self, account: str, calls: Sequence[UsedCall], halt: Cancellation) -> None:
+    async def _answer_by(self, account: str, calls: Sequence[UsedCall], cancellation: Cancellation) -> None:
         left = list(calls)
         while left and not self._is_late() and account not in self._refusing:
-            _raise_if_stopped(halt)
-            if halt.cancelled:
+            _raise_if_stopped(cancellation)
+            if cancellation.cancelled:
                 return
             count = fitting([call.request for _, call in left], self._accounts[account].api)
             record = await self._reserve(account, left[:count])
             requests = {custom_id(record.name, index): call.request for index, (_, call) in enumerate(left[: len(record.calls)])}
             left = left[len(record.calls) :]
             if (begun := await self._create(record, requests)) is not None:
-                await self._finish(begun, halt)
+                await self._finish(begun, cancellation)
 
     async def _reserve(self, account: str, calls: Sequence[UsedCall]) -> BatchRecord:
         """A new batch of as many of the first calls as the caps leave room for. Raises BudgetExceededError."""
@@ -199,7 +199,7 @@ class BatchRunner:
             return begun
         return None
 
-    async def _finish(self, record: BatchRecord, halt: Cancellation) -> None:
+    async def _finish(self, record: BatchRecord, cancellation: Cancellation) -> None:
         """Waits for a batch and settles it."""
         self._progress[record.name] = record, None
         try:
@@ -207,17 +207,17 @@ class BatchRunner:
                 await self._budget.end_batch(record.name, record.run, written_off(record, self._account(record)))
                 self._records.remove(record)
                 return
-            known = await self._identified(record, halt)
+            known = await self._identified(record, cancellation)
             if known is None:
                 log.warning("a batch of %d calls was not begun: the provider does not list it", len(record.calls))
                 await self._forget(record)
                 return
-            await self._wait(known, halt)
+            await self._wait(known, cancellation)
             await self._settle(known)
         finally:
             self._progress.pop(record.name, None)
 
-    async def _identified(self, record: BatchRecord, halt: Cancellation) -> BatchRecord | None:
+    async def _identified(self, record: BatchRecord, cancellation: Cancellation) -> BatchRecord | None:
         """The batch with the provider's id, which is looked for if it was lost; `None` if it does not exist."""
         if record.id is not None:
             return record
@@ -230,9 +230,9 @@ class BatchRunner:
                 return known
             if found is None and self._times.utc() >= until:
                 return None
-            await self._pause(halt)
+            await self._pause(cancellation)
 
-    async def _wait(self, record: BatchRecord, halt: Cancellation) -> None:
+    async def _wait(self, record: BatchRecord, cancellation: Cancellation) -> None:
         """Returns once the batch has ended, which it is asked to when nobody waits for it any more."""
         api, batch, cancelled = self._accounts[record.account].api, record.id or "", False
         while True:
@@ -240,12 +240,12 @@ class BatchRunner:
             self._progress[record.name] = record, state
             if state.ended:
                 return
-            if not cancelled and (self._is_late() or self._closing or not self._creates or halt.cancelled):
-                _raise_if_stopped(halt)
+            if not cancelled and (self._is_late() or self._closing or not self._creates or cancellation.cancelled):
+                _raise_if_stopped(cancellation)
                 log.info("batch %s is canceled; calls that it has not answered go one by one", batch)
                 await self._patiently(record, lambda: api.cancel(batch))
                 cancelled = True
-            await self._pause(halt)
+            await self._pause(cancellation)
 
     async def _settle(self, record: BatchRecord) -> None:
         """Keeps the responses, then books their cost, then forgets the batch."""
@@ -289,11 +289,11 @@ class BatchRunner:
                 await self._times.sleep(error.retry_after or pause)
                 waited, pause = waited + (error.retry_after or pause), min(30.0, 2 * pause)
 
-    async def _pause(self, halt: Cancellation) -> None:
+    async def _pause(self, cancellation: Cancellation) -> None:
         """Waits until the next look. Raises the reason when the stage is stopped."""
         slept = 0.0
         while slept < self._times.poll_seconds:
-            _raise_if_stopped(halt)
+            _raise_if_stopped(cancellation)
             await self._times.sleep(min(_SLICE_SECONDS, self._times.poll_seconds))
             slept += min(_SLICE_SECONDS, self._times.poll_seconds)
 
@@ -330,10 +330,10 @@ async def _all_ended(tasks: set["asyncio.Task[None]"]) -> None:
             raise result
 
 
-def _raise_if_stopped(halt: Cancellation) -> None:
+def _raise_if_stopped(cancellation: Cancellation) -> None:
     """Raises the reason if the stage ends in a way that lets the next attempt go on; batches are left running then."""
     try:
-        halt.raise_if_cancelled()
+        cancellation.raise_if_cancelled()
     except (StoppedError, StageError):
         raise
     except Exception:  # an interim look has decided: open batches are ended by whoever waits for them

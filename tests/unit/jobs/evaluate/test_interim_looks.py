@@ -19,8 +19,8 @@ class Play:
         self.second_block = asyncio.Event()
         self._slots, self._fails_at, self._slow = asyncio.Semaphore(4), fails_at, slow
 
-    async def block(self, part: slice, halt: Cancellation) -> list[int]:
-        return await run_shuffled(range(30)[part], self.one, Schedule(1, self._slots, halt))
+    async def block(self, part: slice, cancellation: Cancellation) -> list[int]:
+        return await run_shuffled(range(30)[part], self.one, Schedule(1, self._slots, cancellation))
 
     async def one(self, customer: int) -> int:
         self.begun.append(customer)

@@ -28,6 +28,10 @@ PRICE_SECONDS = 30.0
 """Interval at which a serving pod with traffic is polled: there may be a thousand of them, and prices change slowly."""
 QUIET_PRICE_SECONDS = 60.0
 """The same for a pod that has had no conversation since the last poll."""
+POLLS_PER_SECOND = 10.0
+"""Most polls of all serving pods together, and as many of all pods of Jobs: each takes a millisecond of processor time. Where there
+are hundreds of them, each is polled less often.
+"""
 MAX_CONCURRENT_POLLS = 100
 PUBLISH_SECONDS = 15.0
 """Minimum time between two reconciles of a resource for new progress alone."""
@@ -50,7 +54,9 @@ class PodPoller:
         self._cache, self._enqueue, self._pools = cache, enqueue, pools or {}
         self._list_prices = {name: price.to_token_price() for name, price in (prices or {}).items()}
         self._published: dict[PodName, float] = {}
-        self._next_price: dict[PodName, float] = {}
+        self._next_poll: dict[PodName, float] = {}
+        self._serving = self._working = 0
+        """Pods of either kind."""
         self._measured: dict[PodName, Key] = {}
         """The run of each pod whose progress is in the metrics."""
         self._terms: dict[Key, tuple[tuple[Version, ...], CostTerms | None]] = {}
@@ -73,12 +79,14 @@ class PodPoller:
     async def _poll_all(self, session: aiohttp.ClientSession) -> None:
         now, pods = time.monotonic(), {pod.id: pod for pod in self._cache.running_pods()}
         self._forget_all_but(pods)
-        due = (pod for name, pod in pods.items() if now >= self._next_price.get(name, now))
+        self._serving = sum(_serves(pod) for pod in pods.values())
+        self._working = len(pods) - self._serving
+        due = (pod for name, pod in pods.items() if now >= self._next_poll.get(name, now))
         await asyncio.gather(*(self._poll(session, pod) for pod in due))
 
     def _forget_all_but(self, pods: Mapping[PodName, RunningPod]) -> None:
         self._published = {name: when for name, when in self._published.items() if name in pods}
-        self._next_price = {name: when for name, when in self._next_price.items() if name in pods}
+        self._next_poll = {name: when for name, when in self._next_poll.items() if name in pods}
         for name in self._measured.keys() - pods.keys():
             run_metrics.forget_progress(self._measured.pop(name))
         for agent in self._terms.keys() - {pod.owner for pod in pods.values()}:
@@ -87,12 +95,14 @@ class PodPoller:
     async def _poll(self, session: aiohttp.ClientSession, pod: RunningPod) -> None:
         async with self._slots:
             now = time.monotonic()
-            if pod.component == "serving":
-                self._next_price[pod.id] = now + PRICE_SECONDS
+            if _serves(pod):
+                self._next_poll[pod.id] = now + max(PRICE_SECONDS, self._serving / POLLS_PER_SECOND)
                 price = await _get(session, _url(pod, EXPORTER_PORT, "price"), PodPrice)
                 if price is not None and not self._publish_price(pod, price):
-                    self._next_price[pod.id] = now + QUIET_PRICE_SECONDS
+                    self._next_poll[pod.id] = now + max(QUIET_PRICE_SECONDS, self._serving / POLLS_PER_SECOND)
             else:
+                if (interval := self._working / POLLS_PER_SECOND) > POLL_SECONDS:
+                    self._next_poll[pod.id] = now + interval
                 progress = await _get(session, _url(pod, PROGRESS_PORT, "progress"), Progress)
                 self._publish(self._cache.progress, pod, progress, now)
                 self._record_metrics(pod, progress)
@@ -133,6 +143,10 @@ class PodPoller:
         if value is not None and due and published.get(pod.id) != value:
             published[pod.id], self._published[pod.id] = value, now
             self._enqueue(pod.owner)
+
+
+def _serves(pod: RunningPod) -> bool:
+    return pod.component == "serving"
 
 
 def _session() -> aiohttp.ClientSession:

@@ -75,6 +75,24 @@ async def test_a_pod_without_traffic_is_asked_half_as_often(asked: list[str], mo
     assert polled == [0, 30, 90, 150], "the first answer is news, the same one again is not"
 
 
+@pytest.mark.parametrize("component", ["serving", "job"])
+async def test_a_thousand_pods_are_polled_ten_times_a_second_together(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, component: str
+) -> None:
+    clock, cache = Clock(), ObjectCache()
+    monkeypatch.setattr(pod_poller, "time", clock)
+    for number in range(1000):
+        pod = running(component)
+        pod["metadata"] |= {"name": f"pod-{number}", "uid": f"pod-{number}"}
+        cache.upsert(pod)
+    poller, polled = PodPoller(cache, lambda _: None), list[tuple[int, int]]()
+    for clock.now in range(0, 220, 5):
+        before = len(asked)
+        await poller.poll_once()
+        polled += [(clock.now, len(asked) - before)] if len(asked) > before else []
+    assert polled == [(0, 1000), (100, 1000), (200, 1000)]
+
+
 def served(cache: ObjectCache, usd_per_hour: str = "3.60", version: str = "10") -> RunningPod:
     """An agent with a version that has traffic, in the cache; its pod."""
     agent = make.agent(cost={"usdPerHour": usd_per_hour})

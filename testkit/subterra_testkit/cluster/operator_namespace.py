@@ -58,12 +58,20 @@ class FakeKubelet:
         """Statuses of pods that do not start, by stage; `serving` for those of agents."""
         self.scores: Scores = scores()
         self.serving_ready = True
+        self.paid: dict[str, str] = {}
+        """Dollars that a stage's result names, by stage."""
+        self.address: str | None = None
+        """Of all pods that run."""
+        self.dead_nodes: set[str] = set()
+        """Nodes whose kubelet does nothing any more."""
 
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:
             pods, _ = await self.api.list(KINDS["Pod"], self.namespace)
             for pod in pods:
+                if pod["spec"].get("nodeName") in self.dead_nodes:
+                    continue
                 try:
                     await self._advance(pod)
                 except (ConflictError, NotFoundError):
@@ -101,7 +109,8 @@ class FakeKubelet:
         config = await self.api.get(Key("ConfigMap", self.namespace, f"{run}-input"))
         keys = json.loads(config["data"]["input.json"])["keys"]
         key = keys[{"generate": "dataset", "train": "model", "evaluate": "report"}[stage]]
-        return result(stage, key, self.scores if stage == "evaluate" else None)
+        said: Object = json.loads(result(stage, key, self.scores if stage == "evaluate" else None))
+        return json.dumps(said | {"usd": self.paid.get(stage, "0")})
 
     async def _status(self, pod: Object, phase: str, container: str, state: Object, ready: bool = False) -> None:
         container_status = {
@@ -114,6 +123,8 @@ class FakeKubelet:
         }
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
         status = {"phase": phase, "containerStatuses": [container_status], "initContainerStatuses": None, "conditions": conditions}
+        if self.address and phase == "Running":
+            status |= {"podIP": self.address, "podIPs": [{"ip": self.address}]}
         await self.api.patch({"apiVersion": "v1", "kind": "Pod", "metadata": _name(pod), "status": status}, "status")
 
 

@@ -285,7 +285,7 @@ def next_step(context: RunContext, name: Stage) -> StageStep:
 _THEN_RETRY = f"then set the annotation {RETRY_AT} to the current time"
 _FIXES = {
     Reason.INVALID_INPUT: "correct the procedure or the settings; a new run then starts by itself",
-    Reason.BUDGET_EXCEEDED: f"paid work is kept; raise the cap (spec.budget of the agent) or wait, {_THEN_RETRY}",
+    Reason.BUDGET_EXCEEDED: f"paid work is kept; raise that cap or wait, {_THEN_RETRY}",
     Reason.PROVIDER_BLOCKED: f"check the provider's key, credit and spend limit, {_THEN_RETRY}",
     Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {_THEN_RETRY}",
     Reason.INFRASTRUCTURE: f"check the pod's events and the store, {_THEN_RETRY}",

@@ -70,6 +70,7 @@ KEPT_METADATA = (
     "metadata.deletionTimestamp",
 )
 _POD_PATHS = (
+    "spec.nodeName",
     "status.phase",
     "status.podIP",
     "status.reason",

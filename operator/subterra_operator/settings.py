@@ -92,7 +92,15 @@ class BudgetSettings(ApiModel):
     default_max_usd_per_run: Annotated[Money | None, Field(alias="defaultMaxUSDPerRun")] = None
     """Cap of a run without one."""
     allow_uncapped: bool = True
-    """Whether a run that calls paid models may have no cap at all."""
+    """Whether a run that calls paid models may have no cap of its own, nor its agent."""
+    max_usd_per_namespace_per_30_days: Annotated[Money | None, Field(alias="maxUSDPerNamespacePer30Days")] = None
+    """Cap on what all runs of a namespace together may pay within 30 days."""
+    max_usd_per_30_days_by_namespace: Annotated[dict[Name, Money], Field(alias="maxUSDPer30DaysByNamespace")] = {}
+    """Other caps for single namespaces."""
+
+    def cap_of_namespace(self, namespace: str) -> str | None:
+        """The cap on what all runs of a namespace may pay within 30 days, or `None`."""
+        return self.max_usd_per_30_days_by_namespace.get(namespace, self.max_usd_per_namespace_per_30_days)
 
     @model_validator(mode="after")
     def _default_fits(self) -> "BudgetSettings":

@@ -115,6 +115,8 @@ class Budget(ApiModel):
     """Cap for the run, over all stages and attempts."""
     max_usd_per_30_days: Annotated[Money | None, Field(alias="maxUSDPer30Days")] = None
     """Cap for all runs of the payer, in the 30 days before a call."""
+    max_usd_per_namespace_per_30_days: Annotated[Money | None, Field(alias="maxUSDPerNamespacePer30Days")] = None
+    """The administrator's cap for all payers of the namespace, in the 30 days before a call."""
 
 
 class Gate(ApiModel):

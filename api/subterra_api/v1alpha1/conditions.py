@@ -83,6 +83,7 @@ class Reason(StrEnum):
 
 POD_REASONS = frozenset(
     {
+        Reason.DISRUPTED,
         Reason.QUEUED,
         Reason.JOB_SUSPENDED,
         Reason.POD_PENDING,
@@ -98,7 +99,7 @@ POD_REASONS = frozenset(
         Reason.OUT_OF_MEMORY,
     }
 )
-"""Why a pod does not run yet. Work continues by itself once the cause is gone, so none of these is final while it lasts."""
+"""Why a pod does not run, or not yet. Work continues by itself once the cause is gone, so none of these is final while it lasts."""
 
 REFUSALS = frozenset({Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.NAME_TAKEN, Reason.ADMISSION_DENIED})
 """The API server refuses to write an object; the write is retried until it succeeds."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, WithJsonSchema
 
-from subterra_api.v1alpha1.base import ApiModel, Labels, Name
+from subterra_api.v1alpha1.base import ApiModel, Labels, Money, Name
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
 from subterra_core.node_pools import NodePool
 from subterra_core.pricing import ModelPrice
@@ -14,7 +14,7 @@ Image = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\s]+$")]
 OptionalImage = Annotated[str, StringConstraints(pattern=r"^[^\s]*$")]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 OptionalURL = Annotated[str, StringConstraints(pattern=r"^(https?://.+)?$")]
-OptionalUSD = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?)?$")]
+OptionalUSD = Annotated[str, StringConstraints(pattern=r"^([0-9]{1,9}(\.[0-9]{1,6})?)?$")]
 Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -69,6 +69,8 @@ class BudgetValues(ApiModel):
     max_usd_per_run: Annotated[OptionalUSD, Field(alias="maxUSDPerRun")]
     default_max_usd_per_run: Annotated[OptionalUSD, Field(alias="defaultMaxUSDPerRun")]
     allow_uncapped: bool
+    max_usd_per_namespace_per_30_days: Annotated[OptionalUSD, Field(alias="maxUSDPerNamespacePer30Days")]
+    max_usd_per_30_days_by_namespace: Annotated[dict[Name, Money], Field(alias="maxUSDPer30DaysByNamespace")]
 
 
 class NetworkPolicyValues(ApiModel):

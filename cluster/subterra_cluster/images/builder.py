@@ -7,12 +7,13 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from subterra_cluster.binaries import pip_install
 from subterra_cluster.config import IMAGE_PREFIX, REPOSITORY, Paths
 from subterra_cluster.host.shell import ClusterError, locked, run, step
+from subterra_cluster.images.leftovers import DiskSpace, in_use, stale_mounts
 
 GUEST = "/run/subterra-build"  # where a build sees what the host mounts
 UV_CACHE = "/run/subterra-uv-cache"
@@ -51,12 +52,28 @@ class Builder:
             self.build_file(name, self.paths.repository / "images" / name / "Dockerfile")
 
     def build_file(self, name: str, dockerfile: Path) -> None:
-        """Build one Dockerfile, with the repository as its context and the Debian bases that it starts from."""
+        """Build one Dockerfile, with the repository as its context and the Debian bases that it starts from.
+
+        Mounts of builds that failed or were killed are removed first: nothing can be built as long as they are there.
+        """
+        log, space = self.paths.cache / "logs" / f"image-{name}.log", DiskSpace(self.paths.containers)
+        log.unlink(missing_ok=True)
+        try:
+            self._build_file(name, dockerfile, log)
+        except ClusterError as error:
+            with contextlib.suppress(ClusterError):
+                self.clear_interrupted()
+            raise space.explained(error, f"building image {name}", (log,)) from None
+
+    def _build_file(self, name: str, dockerfile: Path, log: Path) -> None:
         with locked(self.paths.cache / "images.lock", "preparing image builds"):
+            if stale_mounts(self.paths.containers):
+                with step("removing what an interrupted build left mounted"):
+                    self.clear_interrupted()
             for suite in bases(dockerfile.read_text()):
                 self._ensure_base(suite)
             lent = self._lend()
-        tag, log = f"{IMAGE_PREFIX}/{name}:dev", self.paths.cache / "logs" / f"image-{name}.log"
+        tag = f"{IMAGE_PREFIX}/{name}:dev"
         before = self._identity(tag)
         words: list[str | Path] = ["bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
         with step(f"building image {name} (log: {log})"):
@@ -108,9 +125,11 @@ class Builder:
         return [word for mount in mounts for word in ("--volume", mount)]
 
     def clear_interrupted(self) -> None:
-        """Remove mounts left by killed builds, unless a build is running."""
-        if not self.storage.exists() or os.fsencode(self.storage) in b" ".join(_command_lines()):
+        """Remove mounts and containers left by builds that were killed or ran out of disk, unless a build is running."""
+        if not self.storage.exists() or in_use(self.storage):
             return
+        for point in stale_mounts(self.paths.containers):
+            run(["umount", "-l", point], check=False)
         self.buildah("rm", "--all")
 
     def push(self, names: Sequence[str], registry: str) -> None:
@@ -118,13 +137,6 @@ class Builder:
         for name in names or self.names():
             with step(f"pushing {registry}/{name}:dev"):
                 self.buildah("push", f"{IMAGE_PREFIX}/{name}:dev", f"docker://{registry}/{name}:dev")
-
-
-def _command_lines() -> Iterator[bytes]:
-    """The command lines of all processes."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            yield path.read_bytes()
 
 
 def bases(dockerfile: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import socket
 import time
 from contextlib import ExitStack
@@ -247,6 +248,19 @@ class ControlPlane:
             if time.monotonic() > deadline:
                 raise ClusterError(f"the API server runs, but {path} does not appear; logs are in {self.logs}")
             time.sleep(0.05)
+
+    def back_up(self, folder: Path) -> None:
+        """Copy etcd's data into a new folder; etcd is stopped meanwhile, the other components wait for it."""
+        self._supervisor.stop("etcd")
+        shutil.copytree(self.plane.data, folder)
+        start(self._supervisor, etcd(self.plane))
+
+    def restore(self, folder: Path) -> None:
+        """Go back to a backup: all components are stopped, etcd's data is replaced by the copy, all start again."""
+        self._supervisor.stop_all()
+        shutil.rmtree(self.plane.data)
+        shutil.copytree(folder, self.plane.data)
+        self._start(self.plane)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Kill everything immediately; the data is no longer needed."""

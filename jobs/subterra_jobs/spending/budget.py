@@ -15,6 +15,7 @@ from subterra_jobs.errors import BudgetExceededError, InfrastructureError
 from subterra_jobs.spending.batch_reservations import BatchReservations
 from subterra_jobs.spending.caps import CapExceeded, RollingSpend
 from subterra_jobs.spending.ledger import Ledger, LedgerEntry, Payment, payment_of
+from subterra_jobs.spending.namespace_spend import NamespaceSpend
 from subterra_jobs.store.append_log import GroupCommit
 
 REFRESH_SECONDS = 1.0
@@ -60,6 +61,7 @@ class BudgetGuard:
         self._first_payment_at: datetime | None = None
         self._rolling = RollingSpend()
         self.batches = BatchReservations()
+        self._namespace = NamespaceSpend(ledger.run, _decimal(budget.max_usd_per_namespace_per_30_days))
         self._usd, self._tokens = Decimal(0), 0
         self._sent = self._cache_read = 0
         self._reserved: dict[int, Decimal] = {}
@@ -68,6 +70,7 @@ class BudgetGuard:
         self._changed = asyncio.Condition()
         self._refreshed_at = clocks.monotonic()
         self._count(ledger.new_payments())
+        self._count_others(self._new_payments_of_others())
 
     @property
     def reserved(self) -> Decimal:
@@ -152,7 +155,7 @@ class BudgetGuard:
 
     def _fits(self, usd: Decimal) -> bool:
         caps = ((self.cap, self.spent), (self._cap_30_days, self._rolling.total + self._others))
-        return all(cap is None or paid + usd <= cap for cap, paid in caps)
+        return all(cap is None or paid + usd <= cap for cap, paid in caps) and self._namespace.fits(usd)
 
     def _cap_exceeded(self, usd: Decimal) -> CapExceeded | None:
         """The cap that is exceeded even if all calls in flight turn out to be free."""
@@ -166,26 +169,37 @@ class BudgetGuard:
         if cap is not None and paid + usd > cap:
             field, freed_at = f"spec.{section}.maxUSDPer30Days of {payer}", rolling.freed_at(paid + usd - cap)
             return CapExceeded("30 days", cap, payer, paid, rolling.since(), usd, field, freed_at)
-        return None
+        return self._namespace.exceeded(usd)
 
     async def _refresh(self) -> None:
         """Reads other runs' payments when the last refresh is too old, and checks whether this stage may still pay."""
         self._rolling.drop_expired(self._clocks.utc())
         self.batches.drop_expired(self._clocks.utc())
+        self._namespace.drop_expired(self._clocks.utc())
         if self._clocks.monotonic() - self._refreshed_at < REFRESH_SECONDS:
             return
         started = self._clocks.monotonic()
         with _ledger_errors():
             self._count(await asyncio.to_thread(self._new_payments))
+            self._count_others(await asyncio.to_thread(self._new_payments_of_others))
         self._refreshed_at = started
 
     def _new_payments(self) -> list[Payment]:
         self._check()
-        return self._ledger.new_payments() if self._cap_30_days is not None else []
+        capped = self._cap_30_days is not None or self._namespace.cap is not None
+        return self._ledger.new_payments() if capped else []
+
+    def _new_payments_of_others(self) -> list[Payment]:
+        return self._ledger.new_payments_of_others() if self._namespace.cap is not None else []
+
+    def _count_others(self, payments: Iterable[Payment]) -> None:
+        for payment in payments:
+            self._namespace.count(payment)
 
     def _count(self, payments: Iterable[Payment]) -> None:
         for payment in payments:
             self._rolling.add(payment.at, payment.usd)
+            self._namespace.count(payment)
             self.batches.note(payment)
             if payment.run != self._ledger.run.uid:
                 continue

@@ -12,6 +12,8 @@ from subterra_api.job_contract.messages import RunIdentity
 from subterra_jobs.store.append_log import AppendLog
 from subterra_jobs.store.artifact_store import ArtifactStore
 
+ROOT = "ledger"
+"""Folder of all payers' ledgers in the store."""
 _SENT = ("input", "cacheWrite", "cacheWrite1h", "cacheRead")
 
 LedgerEntry = Mapping[str, Any]
@@ -45,7 +47,7 @@ class Ledger:
 
     def __init__(self, store: ArtifactStore, run: RunIdentity) -> None:
         self.run = run
-        self._store, self._folder = store, f"ledger/{run.payer}"
+        self._store, self._folder = store, f"{ROOT}/{run.payer}"
         self._writer = AppendLog(store, f"{self._folder}/{run.uid}")
         self._offsets: dict[str, int] = {}
 
@@ -55,8 +57,16 @@ class Ledger:
 
     def new_payments(self) -> list[Payment]:
         """Payments of the payer's runs since the last call, except those that this ledger wrote."""
+        return self._new_payments(self._store.sizes(self._folder))
+
+    def new_payments_of_others(self) -> list[Payment]:
+        """Payments of all other payers in this store since the last call."""
+        sizes = self._store.sizes(ROOT)
+        return self._new_payments({path: size for path, size in sizes.items() if not path.startswith(f"{self._folder}/")})
+
+    def _new_payments(self, sizes: Mapping[str, int]) -> list[Payment]:
         lines: list[bytes] = []
-        for path, size in self._store.sizes(self._folder).items():
+        for path, size in sizes.items():
             start = self._offsets.get(path, 0)
             if size > start and PurePosixPath(path).suffix == ".jsonl" and self._writer.name not in path:
                 content = (self._store.read(path) or b"")[start:]

@@ -13,13 +13,17 @@ from subterra_operator.specs.stage_env.provider_env import is_free
 FIELD = "spec.budget.maxUSDPerRun of the agent, or spec.execution.maxUSD of a run without one"
 
 
-def caps_of(execution: ExecutionSettings, settings: Settings) -> Budget:
+def caps_of(execution: ExecutionSettings, settings: Settings, namespace: str) -> Budget:
     """The caps that an attempt gets. They never exceed the administrator's, whatever was checked before."""
     highest = settings.budgets.max_usd_per_run
     wanted = execution.max_usd or settings.budgets.default_max_usd_per_run or highest
     if wanted is not None and highest is not None and Decimal(wanted) > Decimal(highest):
         wanted = highest
-    return Budget(max_usd=wanted, max_usd_per_30_days=execution.max_usd_per_30_days)
+    return Budget(
+        max_usd=wanted,
+        max_usd_per_30_days=execution.max_usd_per_30_days,
+        max_usd_per_namespace_per_30_days=settings.budgets.cap_of_namespace(namespace),
+    )
 
 
 def cap_problems(stage: Stage, inputs: CompileInputs, execution: ExecutionSettings, settings: Settings) -> Iterator[str]:
@@ -33,7 +37,7 @@ def cap_problems(stage: Stage, inputs: CompileInputs, execution: ExecutionSettin
     if own is not None and highest is not None and Decimal(own) > Decimal(highest):
         text = f"this run may pay up to ${own}, and the administrator allows ${highest} per run"
         yield f"{text}; set {FIELD}, to {highest} or less, or raise budgets.maxUSDPerRun in the chart's values"
-    caps = caps_of(execution, settings)
-    if caps.max_usd is None and caps.max_usd_per_30_days is None and not settings.budgets.allow_uncapped:
+    own_caps = (execution.max_usd_per_30_days, own, settings.budgets.default_max_usd_per_run, highest)
+    if own_caps == (None,) * 4 and not settings.budgets.allow_uncapped:
         text = f"{paid[0]} costs money and no cap is set, which the administrator does not allow"
         yield f"{text}; set {FIELD}, or budgets.defaultMaxUSDPerRun in the chart's values"

@@ -284,5 +284,6 @@ def _environment(plan: _JobPlan) -> list[Object]:
         environment += env({name: str(count) for name, count in asked.items() if count})
         environment += node_env(plan.job_name, plan.nodes) if plan.nodes > 1 else []
     if attempt.stage in PAID_STAGES:
-        environment += provider_env(attempt.stage, inputs, execution, caps_of(execution, plan.settings), plan.settings)
+        caps = caps_of(execution, plan.settings, plan.run["metadata"]["namespace"])
+        environment += provider_env(attempt.stage, inputs, execution, caps, plan.settings)
     return environment

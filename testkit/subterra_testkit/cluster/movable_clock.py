@@ -14,11 +14,15 @@ class MovableClock:
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self._ahead
 
+    def advance(self, seconds: float) -> None:
+        """Sets the clock forward for good."""
+        self._ahead += timedelta(seconds=seconds)
+
     @contextmanager
     def ahead(self, seconds: float) -> Iterator[None]:
         """The clock is fast by `seconds` within the block."""
-        self._ahead = timedelta(seconds=seconds)
+        self.advance(seconds)
         try:
             yield
         finally:
-            self._ahead = timedelta(0)
+            self.advance(-seconds)

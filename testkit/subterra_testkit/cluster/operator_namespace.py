@@ -58,17 +58,25 @@ class FakeKubelet:
         """Statuses of pods that do not start, by stage; `serving` for those of agents."""
         self.scores: Scores = scores()
         self.serving_ready = True
+        self.paid: dict[str, str] = {}
+        """Dollars that a stage's result names, by stage."""
+        self.address: str | None = None
+        """Of all pods that run."""
+        self.dead_nodes: set[str] = set()
+        """Nodes whose kubelet does nothing any more."""
 
     async def run(self) -> None:
-        """Runs until cancelled."""
+        """Runs until cancelled, through outages of the API server too."""
         while True:
-            pods, _ = await self.api.list(KINDS["Pod"], self.namespace)
-            for pod in pods:
-                try:
-                    await self._advance(pod)
-                except (ConflictError, NotFoundError):
-                    continue
+            with suppress(ApiError):
+                pods, _ = await self.api.list(KINDS["Pod"], self.namespace)
+                await self._advance_all([pod for pod in pods if pod["spec"].get("nodeName") not in self.dead_nodes])
             await asyncio.sleep(0.1)
+
+    async def _advance_all(self, pods: Sequence[Object]) -> None:
+        for pod in pods:
+            with suppress(ConflictError, NotFoundError):
+                await self._advance(pod)
 
     async def _advance(self, pod: Object) -> None:
         phase, labels = pod["status"].get("phase"), pod["metadata"]["labels"]
@@ -101,7 +109,8 @@ class FakeKubelet:
         config = await self.api.get(Key("ConfigMap", self.namespace, f"{run}-input"))
         keys = json.loads(config["data"]["input.json"])["keys"]
         key = keys[{"generate": "dataset", "train": "model", "evaluate": "report"}[stage]]
-        return result(stage, key, self.scores if stage == "evaluate" else None)
+        said: Object = json.loads(result(stage, key, self.scores if stage == "evaluate" else None))
+        return json.dumps(said | {"usd": self.paid.get(stage, "0")})
 
     async def _status(self, pod: Object, phase: str, container: str, state: Object, ready: bool = False) -> None:
         container_status = {
@@ -114,6 +123,8 @@ class FakeKubelet:
         }
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
         status = {"phase": phase, "containerStatuses": [container_status], "initContainerStatuses": None, "conditions": conditions}
+        if self.address and phase == "Running":
+            status |= {"podIP": self.address, "podIPs": [{"ip": self.address}]}
         await self.api.patch({"apiVersion": "v1", "kind": "Pod", "metadata": _name(pod), "status": status}, "status")
 
 
@@ -220,18 +231,20 @@ class ClusterNamespace:
             await asyncio.sleep(0.05)
         return answer
 
-    async def up_to_date(self, name: str = "travel", procedure: Object | None = None) -> Object:
+    async def up_to_date(self, name: str = "travel", procedure: Object | None = None, patience: float = TIMEOUT_SECONDS) -> Object:
         """Waits until an agent serves the model of a procedure."""
         digest = procedure_digest(ProcedureSpec.model_validate(procedure["spec"])) if procedure else None
 
         async def met() -> Object | None:
-            found = await self.condition("CompiledAgent", name, "UpToDate", "True")
+            found = await self.condition("CompiledAgent", name, "UpToDate", "True", patience=patience)
             return found if digest in (None, found["status"].get("procedureDigest")) else None
 
-        found: Object = await self.until(met, f"{name} serves what its procedure says")
+        found: Object = await self.until(met, f"{name} serves what its procedure says", patience)
         return found
 
-    async def condition(self, kind: str, name: str, of: str, status: str, reason: str | None = None) -> Object:
+    async def condition(
+        self, kind: str, name: str, of: str, status: str, reason: str | None = None, patience: float = TIMEOUT_SECONDS
+    ) -> Object:
         """Waits until a condition of the current generation has this status; returns the object."""
 
         async def met() -> Object | None:
@@ -243,7 +256,7 @@ class ClusterNamespace:
                     return obj
             return None
 
-        found: Object = await self.until(met, f"{kind} {name} has {of}={status} {reason or ''}")
+        found: Object = await self.until(met, f"{kind} {name} has {of}={status} {reason or ''}", patience)
         return found
 
 

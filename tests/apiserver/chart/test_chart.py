@@ -293,6 +293,36 @@ def test_uninstalling_keeps_the_crds(plane: ControlPlane) -> None:
     assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds)
 
 
+async def test_after_an_uninstall_a_release_of_another_name_takes_over_the_crds_and_keeps_what_is_there(
+    quiet: ClusterNamespace, plane: ControlPlane
+) -> None:
+    def install(release: str, *options: str) -> "subprocess.CompletedProcess[str]":
+        words = ("install", release, str(ROOT / "charts/subterra"), "--namespace", release, "--create-namespace", *options)
+        command = [plane.kubectl.with_name("helm"), "--kubeconfig", plane.kubeconfig, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def owners() -> set[str]:
+        found = json.loads(tool(plane, "kubectl", "get", "crd", "--output=json"))["items"]
+        ours = (crd["metadata"] for crd in found if crd["spec"]["group"] == "subterra.dev")
+        return {metadata["annotations"]["meta.helm.sh/release-name"] for metadata in ours}
+
+    first, second = f"first-{quiet.namespace}", f"second-{quiet.namespace}"
+    before = await quiet.put(TRAVEL)
+    done = install(first, "--take-ownership")  # other tests have applied the CRDs
+    assert done.returncode == 0, done.stderr
+    tool(plane, "helm", "uninstall", first, "--namespace", first)
+    assert owners() == {first}
+    refused = install(second)
+    assert refused.returncode != 0
+    assert "invalid ownership metadata" in refused.stderr and first in refused.stderr
+    done = install(second, "--take-ownership")
+    assert done.returncode == 0, done.stderr
+    assert owners() == {second}
+    after = await quiet.get("Procedure", "travel")
+    assert after and (after["metadata"]["uid"], after["spec"]) == (before["metadata"]["uid"], before["spec"])
+    tool(plane, "helm", "uninstall", second, "--namespace", second)
+
+
 def older_chart(folder: Path) -> Path:
     """The chart as an earlier release had it: Procedures know no personas."""
     chart = Path(shutil.copytree(ROOT / "charts/subterra", folder / "subterra"))

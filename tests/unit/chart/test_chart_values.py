@@ -93,6 +93,10 @@ def test_a_value_of_another_type_is_refused(steps: tuple[str, ...]) -> None:
         {"images": {"jobs": "registry.example/jobs :1"}},
         {"watchNamespaces": ["Team_A"]},
         {"operator": {"replicas": -1}},
+        {"budgets": {"maxUSDPerNamespacePer30Days": "$500"}},
+        {"budgets": {"maxUSDPerRun": "1234567890"}},
+        {"budgets": {"maxUSDPer30DaysByNamespace": {"team-a": ""}}},
+        {"budgets": {"maxUSDPer30DaysByNamespace": {"Team_A": "500"}}},
     ],
     ids=json.dumps,
 )
@@ -108,6 +112,7 @@ GIVEN: list[dict[str, Any]] = [
     {"images": {"operator": f"registry.example/operator@sha256:{'0' * 64}", "jobs": "true", "pullSecrets": ["1"]}},
     {"pools": {"h200": {"gpuType": "H200-141", "usdPerHour": "3.50", "tolerations": [{"operator": "Exists"}]}}},
     {"prices": {"gpt": {"input": "1", "output": "2"}}, "hub": {"endpoint": "https://hub.example"}},
+    {"budgets": {"maxUSDPerNamespacePer30Days": "500", "maxUSDPer30DaysByNamespace": {"team-a": "2000.50", "007": "0"}}},
     {"global": {"anything": 1}},
 ]
 

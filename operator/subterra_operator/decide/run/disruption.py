@@ -28,8 +28,8 @@ def disruption_of(pod: Observed) -> str | None:
 
 
 def disruptions_after(recorded: StageStatus) -> int:
-    """Disruptions in a row, with the one that has just ended an attempt; an attempt that got on begins a new row."""
-    return 1 + (0 if recorded.percent else recorded.disruptions or 0)
+    """Disruptions in a row, with the one that has just ended an attempt. Progress ends a row when it is reported."""
+    return 1 + (recorded.disruptions or 0)
 
 
 def wait_seconds(disruptions: int) -> float:

@@ -5,9 +5,10 @@ from datetime import datetime
 from functools import cached_property
 
 from subterra_api.v1alpha1.conditions import Reason
-from subterra_operator.decide.decision import Write, patch, seconds_since, truncate
+from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
 from subterra_operator.decide.run.job_outcome import POD_PENDING, true_condition
 from subterra_operator.decide.run.suspension import queue_of, workload_key
+from subterra_operator.decide.trouble.overdue_pod import overdue_in, overdue_pod
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import job_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble
@@ -37,7 +38,7 @@ class JobStart:
         if self.suspended:
             return self._waiting()
         if self.pod is not None and not self._lacks_pods:
-            return pod_trouble(self.pod, self.events, self.place, self.now)
+            return overdue_pod(self.pod, self.now) or pod_trouble(self.pod, self.events, self.place, self.now)
         return job_without_pod(self.job, self.events, self.place) if self._never_had_pod else None
 
     @property
@@ -75,6 +76,13 @@ class JobStart:
             return None
         started = (self.job.get("status") or {}).get("startTime") or self.job["metadata"]["creationTimestamp"]
         return self.deadline - seconds_since(started, self.now)
+
+    @property
+    def recheck_after(self) -> float | None:
+        """Seconds until more can be said about the pod although no watched object changes, or `None`."""
+        overdue = overdue_in(self.pod, self.now) if self.pod is not None else None
+        trouble = self.trouble.recheck_after(self.now) if self.trouble is not None else None
+        return earliest((trouble, overdue if overdue and overdue > 0 else None))
 
     def give_up(self) -> tuple[str, Write]:
         """Why the Job is given up, and the patch that records it and has the Job controller end the Job.

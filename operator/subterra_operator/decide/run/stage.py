@@ -14,6 +14,7 @@ from subterra_operator.decide.run.disruption import disruptions_after, wait_seco
 from subterra_operator.decide.run.gang import as_job
 from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
 from subterra_operator.decide.run.job_start import JobStart
+from subterra_operator.decide.run.reported_progress import is_news, progress_message, reported
 from subterra_operator.decide.run.suspension import suspension
 from subterra_operator.decide.trouble.trouble import EVENTS_EVERY_SECONDS, Place
 from subterra_operator.labels import FAILURE_REASON, STAGE_LABEL, annotations_of, labels_of
@@ -118,6 +119,7 @@ class _StagePlanner:
             attempt=attempt,
             retries=0 if first else recorded.retries + (0 if disrupted else attempt - recorded.attempt),
             disruptions=recorded.disruptions,
+            percent=recorded.percent if recorded.disruptions else 0,
             job_name=job["metadata"]["name"],
             started_at=job["metadata"]["creationTimestamp"],
             usd=recorded.usd,
@@ -129,13 +131,15 @@ class _StagePlanner:
         run, execution = self.context.snapshot.run, self.context.spec.execution
         attempt = Attempt(self.name, number, attach)
         job = stage_job(run, execution, attempt, self.context.settings, self._models() if self.name == "evaluate" else ())
+        disruptions = self.recorded.disruptions if number > 1 and self.recorded.state == "Pending" else None
         status = StageStatus(
             name=self.name,
             state="Running",
             attempt=number,
             retries=retries,
             job_name=job["metadata"]["name"],
-            disruptions=self.recorded.disruptions if number > 1 and self.recorded.state == "Pending" else None,
+            disruptions=disruptions,
+            percent=self.recorded.percent if disruptions else 0,
             started_at=timestamp(self.context.now),
             message=POD_PENDING,
             usd=self.recorded.usd,
@@ -184,7 +188,7 @@ class _StagePlanner:
         recheck = (
             RESULT_RECHECK_SECONDS if finished else None,
             start.seconds_left,
-            trouble.recheck_after(now) if trouble else None,
+            start.recheck_after,
             EVENTS_EVERY_SECONDS if held.lookups else None,
         )
         return StageStep(
@@ -212,10 +216,11 @@ class _StagePlanner:
             "message": "suspended" if suspended else truncate(start.message) or None,
             "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
         }
-        if progress and progress.stage == self.name:
-            update |= {field: getattr(progress, field) for field in ("percent", "eta_seconds", "usd", "tokens")}
-            update["message"] = update["message"] or _progress_message(progress)
-        news = progress is not None and progress.stage == self.name and _is_news(progress, recorded, update["message"])
+        if progress is None or progress.stage != self.name:
+            return recorded.model_copy(update=update)
+        said = progress_message(progress)
+        update |= reported(progress, recorded) | {"message": update["message"] or said}
+        news = is_news(update, recorded, said)
         return recorded.model_copy(update=update | ({"reported_at": timestamp(self.context.now)} if news else {}))
 
     def _succeed(self, recorded: StageStatus, result: StageResult) -> StageStep:
@@ -277,21 +282,10 @@ def next_step(context: RunContext, name: Stage) -> StageStep:
     return _StagePlanner(context, name, recorded, context.newest_job(name)).step()
 
 
-def _is_news(progress: Progress, recorded: StageStatus, message: object) -> bool:
-    """Whether a report says anything that the status has not recorded; ``message`` is what the status will say."""
-    figures = any(getattr(progress, field) != getattr(recorded, field) for field in ("percent", "eta_seconds", "usd", "tokens"))
-    return figures or message == _progress_message(progress) != recorded.message
-
-
-def _progress_message(progress: Progress) -> str | None:
-    done = f"{progress.done:,} of {progress.planned:,} {progress.unit}" if progress.planned else ""
-    return truncate(", ".join(filter(None, (done, progress.message)))) or None
-
-
 _THEN_RETRY = f"then set the annotation {RETRY_AT} to the current time"
 _FIXES = {
     Reason.INVALID_INPUT: "correct the procedure or the settings; a new run then starts by itself",
-    Reason.BUDGET_EXCEEDED: f"paid work is kept; raise the cap (spec.budget of the agent) or wait, {_THEN_RETRY}",
+    Reason.BUDGET_EXCEEDED: f"paid work is kept; raise that cap or wait, {_THEN_RETRY}",
     Reason.PROVIDER_BLOCKED: f"check the provider's key, credit and spend limit, {_THEN_RETRY}",
     Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {_THEN_RETRY}",
     Reason.INFRASTRUCTURE: f"check the pod's events and the store, {_THEN_RETRY}",

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.trouble.container_trouble import container_states, restart_trouble, waiting_trouble
+from subterra_operator.decide.trouble.overdue_pod import taint_command
 from subterra_operator.decide.trouble.trouble import Place, Trouble
 from subterra_operator.decide.trouble.unschedulable_pod import pod_events, scheduled_condition, unschedulable
 from subterra_operator.resources import is_deleting, key_of
@@ -35,6 +36,13 @@ def _with_probe(trouble: Trouble, pod: Observed, events: Events) -> Trouble:
     return replace(trouble, cause=f"{trouble.cause}; {words}") if trouble.event_sources and words else trouble
 
 
+def _volume_fix(message: str) -> str:
+    if "Multi-Attach error" in message:
+        off = f"if that node is switched off, run {taint_command('NODE')}"
+        return f"the node that has the volume has to let go of it, once its pods there have ended; {off}"
+    return "mend the volume, its driver or what it names; the kubelet tries again by itself"
+
+
 def _not_started(pod: Observed, since: str, events: Events) -> Trouble | None:
     """The trouble of a pod none of whose containers has started, although the kubelet has reported no error about one."""
     if any({"running", "terminated"} & container.get("state", {}).keys() for container, _ in container_states(pod)):
@@ -44,8 +52,7 @@ def _not_started(pod: Observed, since: str, events: Events) -> Trouble | None:
     if words:
         kind, message = words[0]
         if kind in _VOLUME_EVENTS:
-            fix = "mend the volume, its driver or what it names; the kubelet tries again by itself"
-            return Trouble(Reason.VOLUME_MOUNT_FAILED, f"{kind}: {message}", fix, since, sources)
+            return Trouble(Reason.VOLUME_MOUNT_FAILED, f"{kind}: {message}", _volume_fix(message), since, sources)
         return Trouble(Reason.POD_PENDING, f"{kind}: {message}", "remove that obstacle on the node", since, sources)
     if scheduled_condition(pod) is None and not pod.get("status", {}).get("startTime"):
         text = f"no scheduler has looked at pod {name}"

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.decide import pods
 
+from subterra_api.job_contract.messages import Progress
 from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -90,9 +91,65 @@ def test_ten_evictions_in_a_row_fail_nothing_and_pauses_grow_to_a_quarter_of_an_
     assert (runs.stage(begun, "generate")["retries"], condition(begun, "Stalled")) == (0, ("False", "Running"))
 
 
-def test_an_attempt_that_got_on_begins_a_new_row() -> None:
-    run = make.run(runs.started(disruptions=6, percent=40))
-    assert runs.stage(after(run, ended_pod(143)), "generate")["disruptions"] == 1
+def reporting(run: Object, attempt: int, progress: Progress | None) -> Object:
+    """The run while the pod of an attempt at the first stage runs and reports this."""
+    job = runs.job(run, "generate", attempt, startTime=make.CREATED)
+    pod = make.pod_of(job, running={})
+    reports = {pod["metadata"]["name"]: progress} if progress else {}
+    decision = runs.decide(run, 31, input=make.frozen(run), jobs=(job,), pods=(pod,), progress=reports)
+    return {**run, "status": decision.status}
+
+
+def next_attempt(run: Object, attempt: int) -> Object:
+    """The run after this attempt was evicted and the next one has begun."""
+    evicted = {**run, "status": after(run, ended_pod(143), attempt=attempt).status}
+    return {**evicted, "status": runs.decide(evicted, 1000, input=make.frozen(evicted)).status}
+
+
+def first_stage(run: Object) -> Object:
+    return dict(run["status"]["stages"][0])
+
+
+def test_an_attempt_that_got_on_begins_a_new_row_and_one_that_only_finds_the_finished_work_does_not() -> None:
+    at_40 = Progress(stage="generate", percent=40, usd="1.5", tokens=900)
+    run = next_attempt(reporting(make.run(runs.started()), 1, at_40), 1)
+    assert (first_stage(run)["disruptions"], first_stage(run)["percent"], first_stage(run)["usd"]) == (1, 40, "1.5")
+    run = reporting(reporting(run, 2, Progress(stage="generate")), 2, at_40.model_copy(update={"percent": 38}))
+    assert (first_stage(run)["percent"], first_stage(run)["usd"], first_stage(run)["tokens"]) == (40, "1.5", 900)
+    run = next_attempt(run, 2)
+    assert first_stage(run)["disruptions"] == 2, "it only had what was there before"
+    run = reporting(run, 3, at_40.model_copy(update={"percent": 41}))
+    assert "disruptions" not in first_stage(run)
+    assert first_stage(next_attempt(run, 3))["disruptions"] == 1
+
+
+@pytest.mark.parametrize("nonsense", ["much", "NaN", "-1", ""])
+def test_an_amount_that_is_none_takes_nothing_from_what_is_known_to_be_paid(nonsense: str) -> None:
+    run = reporting(make.run(runs.started(usd="1.5", tokens=900)), 1, Progress(stage="generate", percent=40, usd=nonsense))
+    assert (first_stage(run)["usd"], first_stage(run)["tokens"], first_stage(run)["percent"]) == ("1.5", 900, 40)
+
+
+def terminating(seconds: float) -> Decision:
+    """The decision so long after a pod should have ended, on a node that does not confirm it."""
+    run = make.run(runs.started())
+    job = runs.job(run, "generate", startTime=make.CREATED, active=1)
+    pod = make.pod_of(job, running={})
+    pod["metadata"]["deletionTimestamp"] = make.CREATED
+    pod["spec"] = {"nodeName": "spot-1"}
+    return runs.decide(run, seconds, input=make.frozen(run), jobs=(job,), pods=(pod,))
+
+
+def test_a_pod_whose_node_does_not_confirm_its_end_is_named_with_what_ends_it() -> None:
+    soon = terminating(-60)
+    assert (condition(soon, "Reconciling"), soon.recheck_after) == (("True", "Running"), 90)
+    decision = terminating(31)
+    assert condition(decision, "Reconciling") == ("True", "Disrupted")
+    assert condition(decision, "Stalled") == ("False", "Disrupted")
+    told = message(decision, "Reconciling")
+    assert "generate: pod travel-12345678-generate-1-abcde was ended, and node spot-1 does not confirm" in told
+    assert "kubectl delete node spot-1" in told
+    assert "kubectl taint node spot-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute" in told
+    assert (runs.stage(decision, "generate")["attempt"], runs.created(decision)) == (1, []), "two at once would both write"
 
 
 def test_a_failure_after_disruptions_is_still_the_first_of_three() -> None:

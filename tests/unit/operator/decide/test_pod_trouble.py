@@ -135,6 +135,9 @@ def test_a_volume_that_cannot_be_mounted_is_explained_by_the_pods_events() -> No
     words = 'MountVolume.SetUp failed for volume "pvc-1" : mount failed: exit status 32'
     trouble = found(creating, pods.warned(pods.POD, "FailedMount", words))
     assert (trouble.reason, trouble.cause) == ("VolumeMountFailed", f"FailedMount: {words}")
+    attached = 'Multi-Attach error for volume "pvc-1" Volume is already exclusively attached to one node'
+    trouble = found(creating, pods.warned(pods.POD, "FailedAttachVolume", attached))
+    assert "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute" in trouble.fix
     stale = pods.warned(pods.POD, "FailedScheduling", "0/1 nodes are available: 1 Insufficient cpu.")
     assert found(creating, stale).reason == "PodPending", "that was before it had a node"
 

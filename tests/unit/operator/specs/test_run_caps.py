@@ -3,11 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
+from subterra_api.job_contract.environment import BUDGET_VARIABLE
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
 from subterra_operator.decide.run.run import decide_run
+from subterra_operator.resources import Object
 from subterra_operator.settings import BudgetSettings, Settings
 from subterra_operator.snapshot import RunSnapshot
 from subterra_operator.specs.run_caps import cap_problems, caps_of
+from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.decided_conditions import condition, message
 
@@ -39,7 +42,7 @@ def test_an_attempt_gets_its_own_cap_the_default_or_the_highest(
     own: str | None, budgets: dict[str, str], effective: str | None
 ) -> None:
     wanted = execution(**({"maxUSD": own} if own else {}), maxUSDPer30Days="900")
-    caps = caps_of(wanted, settings(**budgets))
+    caps = caps_of(wanted, settings(**budgets), "demo")
     assert (caps.max_usd, caps.max_usd_per_30_days) == (effective, "900")
 
 
@@ -75,3 +78,33 @@ def test_what_costs_nothing_needs_no_cap() -> None:
 def test_a_default_above_the_highest_cap_is_no_setting() -> None:
     with pytest.raises(ValidationError, match=r"defaultMaxUSDPerRun \(20\) must not be above maxUSDPerRun \(10\)"):
         settings(maxUSDPerRun="10", defaultMaxUSDPerRun="20")
+
+
+NAMESPACES = {"maxUSDPerNamespacePer30Days": "500", "maxUSDPer30DaysByNamespace": {"team-a": "2000", "trial": "0"}}
+
+
+@pytest.mark.parametrize(("namespace", "cap"), [("demo", "500"), ("team-a", "2000"), ("trial", "0")])
+def test_an_attempt_gets_the_cap_of_its_namespace(namespace: str, cap: str) -> None:
+    assert caps_of(execution(), settings(**NAMESPACES), namespace).max_usd_per_namespace_per_30_days == cap
+    assert caps_of(execution(), settings(maxUSDPer30DaysByNamespace={"x": "1"}), "demo").max_usd_per_namespace_per_30_days is None
+
+
+def budget_of(job: Object) -> str:
+    [main] = job["spec"]["template"]["spec"]["containers"]
+    [found] = [item["value"] for item in main["env"] if item["name"] == BUDGET_VARIABLE]
+    return str(found)
+
+
+def test_the_job_carries_it_and_without_one_is_the_same_as_before() -> None:
+    run, attempt = make.paid_run(), Attempt("generate", 1)
+    capped = stage_job(run, execution(maxUSD="5"), attempt, settings(**NAMESPACES))
+    assert budget_of(capped) == '{"maxUSD":"5","maxUSDPerNamespacePer30Days":"500"}'
+    elsewhere = settings(maxUSDPer30DaysByNamespace={"trial": "0"})
+    assert stage_job(run, execution(maxUSD="5"), attempt, elsewhere) == stage_job(run, execution(maxUSD="5"), attempt, settings())
+    assert budget_of(stage_job(run, execution(maxUSD="5"), attempt, settings())) == '{"maxUSD":"5"}'
+
+
+def test_the_cap_of_the_namespace_is_no_cap_of_a_run() -> None:
+    strict = settings(allowUncapped=False, **NAMESPACES)
+    [problem] = cap_problems("generate", PAID, execution(), strict)
+    assert "no cap is set" in problem

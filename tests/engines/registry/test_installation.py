@@ -50,6 +50,14 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(3600)]
 """The jobs image is compressed, pulled and unpacked: 7 GB. Then a tiny model is trained, evaluated and served."""
 
 
+class QuickBuilder(Builder):
+    """The images of the cache, compressed with zstd, which takes a tenth of the time of gzip."""
+
+    def buildah(self, *words: str | Path, log: Path | None = None) -> str:
+        quick = ("--compression-format=zstd", "--compression-level=1") if words[0] == "push" else ()
+        return super().buildah(*words[:1], *quick, *words[1:], log=log)
+
+
 @dataclass(frozen=True)
 class Stranger:
     """Somebody with a home, a kubeconfig, usual programs and the files of the release."""
@@ -97,7 +105,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
     with registry.serving(registry.path_of("registry", default_cache()), folder) as running, pytest.MonkeyPatch.context() as patch:
         for name, value in registry.logged_in(running, folder).items():
             patch.setenv(name, value)
-        patch.setattr(command, "built_images", lambda source, names: Builder(default_paths()))
+        patch.setattr(command, "built_images", lambda source, names: QuickBuilder(default_paths()))
         options = ["--allow-changes", "--output", str(folder / "made")]
         assert command.main([VERSION, "--registry", f"{running.host}/subterra", *options]) == 0
         cluster = Cluster(default_paths(folder / "cluster"))

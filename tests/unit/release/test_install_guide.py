@@ -71,6 +71,14 @@ def test_every_subcommand_of_the_guide_exists() -> None:
         assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
 
 
+def test_the_readmes_commands_are_the_guides() -> None:
+    helm, *others = commands(ROOT / "README.md", "Without a checkout")
+    assert helm in commands(GUIDE, "Install")
+    [uvx] = [line.partition(" subterra version")[0] for line in commands(GUIDE, "The command line") if line.startswith("uvx")]
+    known = {line.split(" | ")[-1] for line in commands(GUIDE, "A first agent")}
+    assert {line.removeprefix(f"{uvx} ") for line in others} == known
+
+
 def test_the_package_without_its_extra_says_how_to_install_it() -> None:
     """`uvx --from subterra-0.2.0-py3-none-any.whl` has none of the packages that the command line needs."""
     absent = "import sys; sys.modules['typer'] = None; import subterra_cli.main"

@@ -1,6 +1,16 @@
 """``subterra``, also ``kubectl subterra``: registers the commands. What they need is imported when they run, so --help is quick."""
 
-import typer
+import sys
+
+try:
+    import typer
+except ModuleNotFoundError:
+    from subterra_api import __version__
+
+    sys.exit(
+        "subterra: the packages of its command line are missing; install it with the extra cli, "
+        f"for example: uvx --from './subterra-{__version__}-py3-none-any.whl[cli]' subterra"
+    )
 
 from subterra_cli.commands.agents.chat import chat
 from subterra_cli.commands.agents.dashboards import dashboards

@@ -12,13 +12,17 @@ from subterra_cluster.config import default_paths
 from subterra_cluster.host import prerequisites
 from subterra_cluster.host.shell import ClusterError, say
 from subterra_cluster.images.builder import Builder
+from subterra_cluster.images.registry import Registry
 
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser; its help is the reference."""
     result = argparse.ArgumentParser(prog="subterra_cluster", description="A one-node Kubernetes on this machine.")
+    result.add_argument("--folder", type=Path, help="the cluster's folder (default: .cluster in this checkout)")
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", help="start or repair the cluster; builds the binaries the first time")
+    up = commands.add_parser("up", help="start or repair the cluster; builds the binaries the first time")
+    up.add_argument("--registry", metavar="HOST[:PORT]", help="pull images from this registry; then built images are not shared")
+    up.add_argument("--registry-ca", type=Path, metavar="FILE", help="certificate of the authority that it is trusted by")
     commands.add_parser("down", help="stop the cluster and remove everything except the cache")
     commands.add_parser("purge", help="down, and also remove the cache")
     commands.add_parser("status", help="print a line per component; exit code 1 unless all are healthy")
@@ -48,11 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Dispatch to the command."""
-    paths = default_paths()
+    paths = default_paths(options.folder)
     cluster = Cluster(paths)
     match options.command:
         case "up":
-            cluster.up()
+            if options.registry_ca and not options.registry:
+                raise ClusterError("--registry-ca needs --registry, the registry whose certificate it vouches for")
+            cluster.up(Registry(options.registry, options.registry_ca) if options.registry else None)
         case "down":
             cluster.down()
         case "purge":

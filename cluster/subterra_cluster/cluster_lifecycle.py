@@ -15,6 +15,7 @@ from subterra_cluster.host.processes import Daemon, Supervisor, alive
 from subterra_cluster.host.shell import ClusterError, locked, say, step
 from subterra_cluster.images.builder import Builder
 from subterra_cluster.images.oci import single_file_image
+from subterra_cluster.images.registry import Registry, allow_pulls
 from subterra_cluster.images.share import Containerd, read_images
 from subterra_cluster.kubernetes import control_plane, files, node, pki
 from subterra_cluster.kubernetes.control_plane import Plane
@@ -43,13 +44,15 @@ class Cluster:
         self.ports = ports or Ports()
         self.supervisor = Supervisor(paths.pids, paths.logs)
 
-    def up(self) -> None:
-        """Start or repair the cluster; returns at once if it is healthy."""
+    def up(self, registry: Registry | None = None) -> None:
+        """Start or repair the cluster; returns at once if it is healthy. With a registry it pulls, and built images stay out."""
         began = time.monotonic()
         prerequisites.ensure(self.paths, self.ports, node=True, images=False)
         with locked(self.paths.cache / "cluster.lock", "the cluster"):
             plane = self._plane(binaries.ensure(self.paths.cache))
             self._prepare(plane)
+            if registry:
+                allow_pulls(self.paths, registry)
             started = self._start(plane)
             if started:
                 self._finish(plane)
@@ -117,13 +120,14 @@ class Cluster:
         return daemon.ready() or _within(daemon.ready, 3.0)
 
     def _finish(self, plane: Plane) -> None:
-        """Wait for the node, and share the images that were built earlier."""
+        """Wait for the node, and share the images that were built earlier unless it pulls them."""
         with step("waiting for the node"):
             if not _within(lambda: control_plane.node_ready(plane.api, NODE_NAME), 60.0):
                 raise ClusterError(f"the node does not become ready; see {self.paths.logs}/kubelet.log")
             if not _within(lambda: defaults_exist(plane), 30.0):
                 raise ClusterError(f"the default ServiceAccount does not appear; see {self.paths.logs}")
-        self.share()
+        if not self.paths.registries.exists():
+            self.share()
 
     def share(self) -> None:
         """Import the built images into the running cluster."""

@@ -81,6 +81,11 @@ class Paths:
         return self.state / "volumes"
 
     @property
+    def registries(self) -> Path:
+        """Registries that the node pulls from: a folder for each, as containerd reads them; absent if there is none."""
+        return self.state / "registries"
+
+    @property
     def containers(self) -> Path:
         """Image storage and the debootstrap base."""
         return self.cache / "containers"
@@ -91,6 +96,6 @@ def default_cache() -> Path:
     return Path(os.environ.get("SUBTERRA_CACHE") or Path.home() / ".cache" / "subterra").absolute()
 
 
-def default_paths() -> Paths:
-    """The folders of the cluster of this checkout."""
-    return Paths(REPOSITORY, REPOSITORY / ".cluster", default_cache())
+def default_paths(state: Path | None = None) -> Paths:
+    """The folders of the cluster in ``state``; `None` is the cluster of this checkout."""
+    return Paths(REPOSITORY, (state or REPOSITORY / ".cluster").absolute(), default_cache())

@@ -36,15 +36,17 @@ class StageView:
     eta_seconds: int | None = None
     usd: str | None = None
     message: str = ""
+    starting: bool = False
+    """Whether its pod has not started yet; the message may be about the scheduler's first look, which means nothing."""
     waiting: bool = False
-    """Whether it is Running without a pod that runs."""
+    """Whether its pod has not run for so long that the operator gives a reason."""
     unheard: str = ""
     """How long no progress has been heard, if that is long; the rest is as old."""
 
     def line(self) -> str:
         """The stage as one line of a log."""
         left = f", about {duration(self.eta_seconds)} left" if self.eta_seconds and self.state == "Running" else ""
-        return f"{self.name}: {self.state} {self.percent}%{left} {self.note}".rstrip()
+        return f"{self.name}: {self.state} {self.percent}%{left} {'' if self.starting else self.note}".rstrip()
 
     @property
     def note(self) -> str:
@@ -88,7 +90,8 @@ def _stage(name: str, status: dict[str, Any], now: datetime | None) -> StageView
         status.get("usd"),
         status.get("message", ""),
         unheard=_unheard(status, now) if now else "",
-        waiting=status.get("state") == "Running" and ("reason" in status or status.get("message", "").startswith("pod pending")),
+        starting="reason" not in status and status.get("message", "").startswith("pod pending"),
+        waiting=status.get("state") == "Running" and "reason" in status,
     )
 
 

@@ -171,7 +171,8 @@ def _unused(preferred: str, taken: Iterable[str]) -> str:
 def to_yaml(procedure: dict[str, Any], target: str) -> str:
     """The Procedure as YAML, below a comment that says what is left to do."""
     head = f"""\
-# Imported from {target}. LangGraph defines the flow of a conversation, not what is said in it.
+# Imported from {target}. LangGraph defines the flow of a conversation, not what is said in it: prompts and routing inside of
+# functions are not here. At each branch the customer decides; where your program knows it, write `decidedBy: fact` instead.
 # Replace each GAP with what it asks for ({len(find_gaps(procedure))}), set the outcomes that are not success (abandonment,
 # escalation), and add examples if the scripted teacher writes. `subterra lint` lists what is left.
 """

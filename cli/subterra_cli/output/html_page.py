@@ -27,7 +27,8 @@ button { font: inherit; padding: 2px 12px; margin-right: 6px; }
 #picture svg { display: block; margin: 0 auto; }
 table { border-collapse: collapse; background: var(--card); }
 td, th { border: 1px solid var(--rule); padding: 4px 10px; vertical-align: top; }
-th { text-align: left; } td { overflow-wrap: anywhere; min-width: 4em; } td:nth-child(3) { max-width: 46em; white-space: pre-wrap; }
+th { text-align: left; } td { overflow-wrap: anywhere; min-width: 4em; } td:nth-child(2) { white-space: nowrap; }
+td:nth-child(3) { max-width: 46em; white-space: pre-wrap; }
 """
 
 SCRIPT = """

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.tools import registry
-from tests.tools.registry import PASSWORD, USER, Registry
+from tests.tools.registry import Registry
 
 from subterra_cluster import binaries
 from subterra_cluster.config import IMAGE_PREFIX, default_cache, default_paths
@@ -27,7 +27,6 @@ from subterra_release.__main__ import pushed_images
 from subterra_testkit.repository import ROOT
 
 VERSION = "1.2.3"
-AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 SECRET = "the key's password"
 OFFLINE = "--insecure-ignore-tlog=true"
 
@@ -93,15 +92,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
         pytest.skip("buildah is not installed: make test-tools installs it")
     folder = tmp_path_factory.mktemp("release")
     with registry.serving(server, folder) as running, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_CONFIG", str(folder / "docker"))
-        patch.setenv("REGISTRY_AUTH_FILE", str(folder / "docker/config.json"))
-        patch.setenv("SSL_CERT_FILE", str(folder / "authorities.crt"))
+        for name, value in registry.logged_in(running, folder).items():
+            patch.setenv(name, value)
         patch.setenv("COSIGN_PASSWORD", SECRET)
-        known = AUTHORITIES.read_text() if AUTHORITIES.exists() else ""
-        (folder / "authorities.crt").write_text(known + running.authority.read_text())
-        login = ["buildah", "login", "--username", USER, "--password", PASSWORD, running.host]
-        (folder / "docker").mkdir()
-        subprocess.run(login, check=True, capture_output=True)
         builder, target, address = tiny_images(folder), folder / "made", f"{running.host}/subterra"
         elsewhere = pushed_images(builder, "built-elsewhere", address, ["jobs"], plain_http=False)["jobs"]
         patch.setattr(command, "built_images", lambda source, names: builder)

@@ -16,6 +16,8 @@ from subterra_cluster.host.shell import run
 from subterra_testkit.servers.free_port import free_port
 
 SOURCES = Path(__file__).parent
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""What this machine trusts."""
 PROGRAMS = {"registry": ".", "krew": "sigs.k8s.io/krew/cmd/krew"}
 USER, PASSWORD = "tester", "not-a-secret"
 PASSWORD_FILE = f"{USER}:$2b$04$abcdefghijklmnopqrstuukiPfWbK4Chx2wQkrCBcuNQWm8D.wM3i\n"
@@ -61,6 +63,20 @@ def serving(program: Path, folder: Path) -> Iterator[Registry]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+def logged_in(running: Registry, folder: Path) -> dict[str, str]:
+    """Variables for programs that trust the registry and push to it; the files that they name are in ``folder``."""
+    (folder / "docker").mkdir()
+    variables = {
+        "DOCKER_CONFIG": str(folder / "docker"),
+        "REGISTRY_AUTH_FILE": str(folder / "docker/config.json"),
+        "SSL_CERT_FILE": str(folder / "authorities.crt"),
+    }
+    known = AUTHORITIES.read_text() if AUTHORITIES.exists() else ""
+    (folder / "authorities.crt").write_text(known + running.authority.read_text())
+    run(["buildah", "login", "--username", USER, "--password", PASSWORD, running.host], env=variables)
+    return variables
 
 
 def _wait_until_open(server: "subprocess.Popen[bytes]", port: int) -> None:

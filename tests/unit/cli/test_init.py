@@ -1,5 +1,6 @@
 """`subterra init` writes a file that is valid, can be sampled and planned, and explains itself."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_the_new_file_can_be_planned_and_calls_nothing_paid(file: str) -> None:
     code, said = run("plan", file)
     assert code == 0, said
     assert "no paid API calls" in said
+
+
+def test_the_sizes_of_its_training_are_those_that_the_page_about_it_has(file: str) -> None:
+    page = (ROOT / "docs/getting-started/4-twenty-lines.md").read_text()
+    training = json.loads(run("plan", file, "-o", "json")[1])["training"]
+    memory, store = (size / 1e9 for size in (training["hostBytes"], training["storeBytes"]["total"]))
+    assert f"up to {memory:.1f} GB of memory" in page
+    assert f"and {store:.1f} GB of the store" in page
 
 
 def test_every_example_of_the_new_file_is_said_in_its_sample(file: str) -> None:

@@ -78,7 +78,8 @@ class Reader:
         return {**waiting, "status": {**waiting["status"], "currentRun": "travel-1"}}
 
 
-def test_a_log_says_when_a_pod_waits_and_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_says_why_a_pod_waits_once_the_operator_knows_a_reason_and_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a healthy run, too, the scheduler's first look finds no room, because the pod before is still there."""
     monkeypatch.setattr("subterra_cli.agents.watch_compile.time.sleep", lambda _: None)
     running = {"name": "train", "state": "Running"}
     pending = {**running, "message": "pod pending: unschedulable: Insufficient cpu"}
@@ -88,7 +89,7 @@ def test_a_log_says_when_a_pod_waits_and_when_it_runs(monkeypatch: pytest.Monkey
     watch(reader, "travel", Console(file=output, width=200), timeout=100, clock=lambda: 0.0)
     lines = [line.partition("] ")[2] for line in output.getvalue().splitlines() if "train:" in line]
     assert lines == [
-        "train: Running 0% pod pending: unschedulable: Insufficient cpu",
+        "train: Running 0%",
         "train: Running 0% unschedulable: Insufficient cpu; add a node",
         "train: Running 0%",
     ]

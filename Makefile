@@ -148,12 +148,14 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@$(PY) -m subterra_core.monitoring --check
 	@$(PY) -m subterra_cli.files.chart_files --check
 	@$(PY) docs/contributing/architecture_figure.py --check
+	@$(PY) docs/contributing/example_pictures.py --check
 
 .PHONY: generate
-generate: .venv/.synced ## write crds/, the page of their fields and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics
+generate: .venv/.synced ## write crds/, the page of their fields and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics; pictures of examples
 	@$(PY) -m subterra_api.crd
 	@$(PY) -m subterra_core.monitoring
 	@$(PY) -m subterra_cli.files.chart_files
+	@$(PY) docs/contributing/example_pictures.py
 
 .PHONY: figure
 figure: .venv/.synced ## write the pictures in docs/
@@ -161,7 +163,7 @@ figure: .venv/.synced ## write the pictures in docs/
 	@mkdir -p out && rm -f out/first.yaml
 	@$(PY) -m subterra_cli init first --output out/first.yaml
 	@$(PY) -m subterra_cli graph out/first.yaml --output svg > docs/first-agent.svg
-	@$(PY) -m subterra_cli graph examples/library/procedure.yaml --output svg > docs/questions.svg
+	@$(PY) docs/contributing/example_pictures.py
 
 .PHONY: golden
 golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises

@@ -20,17 +20,18 @@ from subterra_cli.commands.agents.report import report
 from subterra_cli.commands.agents.status import status
 from subterra_cli.commands.agents.watch import watch
 from subterra_cli.commands.agents.why import why
+from subterra_cli.commands.authoring.diff import diff
+from subterra_cli.commands.authoring.edit import edit
+from subterra_cli.commands.authoring.facts import facts
+from subterra_cli.commands.authoring.graph import graph
+from subterra_cli.commands.authoring.init import init
+from subterra_cli.commands.authoring.lint import lint
+from subterra_cli.commands.authoring.paths import paths
+from subterra_cli.commands.authoring.sample import sample
 from subterra_cli.commands.dataset import datasets
-from subterra_cli.commands.diff import diff
-from subterra_cli.commands.facts import facts
-from subterra_cli.commands.graph import graph
-from subterra_cli.commands.init import init
-from subterra_cli.commands.lint import lint
 from subterra_cli.commands.models import models
-from subterra_cli.commands.paths import paths
 from subterra_cli.commands.plan import plan
 from subterra_cli.commands.preset import preset
-from subterra_cli.commands.sample import sample
 from subterra_cli.imports.import_commands import imports
 
 HELP = """
@@ -59,7 +60,7 @@ def version() -> None:
     typer.echo(f"subterra {__version__} ({API_VERSION})")
 
 
-ON_FILES = (init, lint, graph, paths, facts, diff, sample, plan, preset)
+ON_FILES = (init, lint, edit, graph, paths, facts, diff, sample, plan, preset)
 ON_AGENTS = (watch, status, why, report, dashboards, approve, rollback, chat)
 for command in (*ON_FILES, *ON_AGENTS, version):
     app.command()(command)

@@ -102,7 +102,8 @@ def clean_lines(text: str) -> Iterator[str]:
     return (clean(line) for line in text.splitlines())
 
 
-def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str) -> Iterator[str]:
+def heading(sampled: SampledConversation, number: str) -> str:
+    """Who the customer is and what is unusual, such as ``1 of 2 · s42-000000 · training · brief · in a few words``."""
     conversation = sampled.conversation
     spec, customer, twist = conversation.spec, conversation.spec.customer, conversation.spec.customer.twist
     difficulty = customer.challenge or twist
@@ -110,7 +111,13 @@ def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str)
     detour = f"detour: {conversation.detour.kind}" if conversation.detour else ""
     asked = f"asks: {', '.join(each.name for each in spec.asked)}" if spec.asked else ""
     split = "held out" if spec.held_out else "training"
-    yield " · ".join(filter(None, (number, spec.id, split, customer.persona, customer.style, unusual, detour, asked)))
+    return " · ".join(filter(None, (number, spec.id, split, customer.persona, customer.style, unusual, detour, asked)))
+
+
+def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str) -> Iterator[str]:
+    conversation = sampled.conversation
+    spec = conversation.spec
+    yield heading(sampled, number)
     yield "  path: " + " → ".join(spec.path)
     if spec.values:
         yield "  variables: " + ", ".join(f"{name} = {clean(value)}" for name, value in spec.values.items())
@@ -118,14 +125,15 @@ def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str)
     width = max((len(", ".join(nodes)) for _, nodes, _ in turns), default=0)
     for role, nodes, text in turns:
         yield f"  {', '.join(nodes):{width}}  {_SPEAKERS[role]:9} {clean(' '.join(text.split()))}"
-    yield from _check_lines(sampled)
+    yield from check_lines(sampled)
     counts = [_count(text) for _, _, text in turns]
     if counts:
         mean = f"{sum(counts) / len(counts):.1f} a turn"
         yield f"  {counted(len(counts), 'turn')}, {counted(sum(counts), 'word')}, {mean}: {', '.join(map(str, counts))}"
 
 
-def _check_lines(sampled: SampledConversation) -> Iterator[str]:
+def check_lines(sampled: SampledConversation) -> Iterator[str]:
+    """What the checks found in a conversation."""
     conversation = sampled.conversation
     for refused in sampled.refused:
         leak = "frame leak, " if refused.frame_leak else ""

@@ -28,6 +28,8 @@ _CHARACTER = 6.6
 """Average width of a character in small text."""
 _NOTE_CHARACTER = 5.8
 """The same in notes."""
+_BOLD_CHARACTER = 7.8
+"""The same in ids."""
 
 STYLE = """
 svg.procedure { --paper: #ffffff; --ink: #1c2430; --faint: #5d6978; --line: #7b8794; --agent: #e8f0fe; --agent-edge: #4a74c9;
@@ -202,7 +204,7 @@ def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: 
     _outline(group, node, box)
     left, y = box.x + PADDING, box.y + PADDING + 11
     who = SPEAKERS[node.role] + (" · start" if first else "")
-    id_room = int((box.width - 2 * PADDING) / 7.4) - len(who) + 1
+    id_room = int((box.width - 3 * PADDING - len(who) * _NOTE_CHARACTER) / _BOLD_CHARACTER)
     add(
         group,
         "text",

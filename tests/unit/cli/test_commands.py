@@ -13,6 +13,7 @@ from subterra_testkit.repository import ROOT
 COMMANDS = [
     ["lint"],
     ["init"],
+    ["edit"],
     ["status"],
     ["why"],
     ["report"],

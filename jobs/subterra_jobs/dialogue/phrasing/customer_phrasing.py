@@ -237,6 +237,8 @@ class CustomerPhrasing:
         name = rng.choice(names)
         if name not in self._variables or f"{{{{{name}}}}}" not in draft.line:
             return draft
+        if self._variables[name].visibility == "result":  # the customer repeats what a tool returned; nobody named another value
+            return draft
         other = self._corrections.other_value(self._variables[name], values[name], rng)
         if other is None:
             return draft

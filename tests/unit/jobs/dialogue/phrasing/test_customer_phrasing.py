@@ -209,6 +209,12 @@ def test_a_correction_gives_the_right_value_too_and_another_one() -> None:
     assert found >= 3
 
 
+def test_what_a_tool_offered_is_not_corrected_from_something_that_it_did_not() -> None:
+    corrected = {*BOOK.values.replaced.held_out, *BOOK.values.added.held_out}
+    nodes = {turn[0] for turn, _, line in lines_of("appointment", held_out=True) if corrected & set(line.templates)}
+    assert nodes == {"number", "visit"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_random_numbers_give_the_same_lines(name: str) -> None:
     turns = turns_of(graph_of(name))

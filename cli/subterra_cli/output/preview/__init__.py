@@ -1,0 +1,1 @@
+"""The page of `subterra edit`: what an author sees of a procedure while writing it."""

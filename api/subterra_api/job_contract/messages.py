@@ -250,6 +250,18 @@ class ServedSample(StatusModel):
     """The week before."""
     reference: ServedCounts | None = None
     """The version's own evaluation, read by the same labeller in the same way; absent if its report is not in the store."""
+    problem: str | None = None
+    """Why nothing is counted."""
+
+
+class MonitorState(StatusModel):
+    """A pod's monitor: what its exporter publishes."""
+
+    sample: ServedSample
+    total: ServedCounts = ServedCounts()
+    """Since the pod started."""
+    unreadable: int = 0
+    """Records that could not be read."""
 
 
 class PodPrice(Price):

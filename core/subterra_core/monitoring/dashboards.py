@@ -39,7 +39,7 @@ FLEET = Dashboard(
                 "Conditions that are not as wanted",
                 (
                     Query(_of("subterra_compiledagent_condition", ', condition=~"Ready|UpToDate", status!="True"')),
-                    Query(_of("subterra_compiledagent_condition", ', condition=~"Stalled|ModelRetirement", status="True"')),
+                    Query(_of("subterra_compiledagent_condition", ', condition=~"Stalled|ModelRetirement|Drifting", status="True"')),
                 ),
                 kind="table",
             ),

@@ -14,7 +14,7 @@ from subterra_api.job_contract.environment import (
     USD_PER_HOUR_VARIABLE,
     VLLM_VARIABLE,
 )
-from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
+from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, MonitoringSettings, ServingSettings
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_core.node_pools import placement, serving_usd_per_hour
 from subterra_operator.labels import (
@@ -34,6 +34,7 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.extra_pod_settings import extended
+from subterra_operator.specs.monitor import monitor, monitor_volumes, publishing, recorder_file, recording
 from subterra_operator.specs.pod import (
     HOME,
     TMP_MOUNT,
@@ -62,12 +63,15 @@ class ServingTarget:
     run: str | None = None
     turns: float | None = None
     """Mean number of agent turns in a conversation; without it the exporter counts each reply as a conversation."""
+    report: str | None = None
+    """Path of the report of its evaluation in the store."""
 
 
-def version_of(target: ServingTarget, serving: ServingSettings) -> str:
-    """Short digest of model and serving template. Changing replicas or port makes no new version."""
+def version_of(target: ServingTarget, serving: ServingSettings, monitoring: MonitoringSettings | None = None) -> str:
+    """Short digest of model, serving template and monitoring. Changing replicas or port makes no new version."""
     template = {key: value for key, value in significant_fields(serving).items() if key not in ("replicas", "port")}
-    return short(sha256([target.digest, target.model.path, template]))
+    watched = [] if monitoring is None else [significant_fields(monitoring)]
+    return short(sha256([target.digest, target.model.path, template, *watched]))
 
 
 def deployment_name(agent: str, version: str) -> str:
@@ -79,7 +83,7 @@ def deployment(
     agent: Mapping[str, Any], spec: CompiledAgentSpec, target: ServingTarget, settings: Settings, now: datetime
 ) -> Object:
     """The version's Deployment. After creation only its replicas change, so an operator upgrade restarts no pod."""
-    name, version = agent["metadata"]["name"], version_of(target, spec.serving)
+    name, version = agent["metadata"]["name"], version_of(target, spec.serving, spec.monitoring)
     labels = {AGENT_LABEL: name, VERSION_LABEL: version, COMPONENT_LABEL: "serving"}
     annotations = {MODEL_DIGEST: target.digest, MODEL_PATH: target.model.path, STARTED_AT: timestamp(now)}
     if target.run:
@@ -129,8 +133,21 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
         init_containers=[_verify(spec, target, settings), _exporter(spec, target, settings)],
         volumes=volumes(settings, str(serving.shared_memory or SHARED_MEMORY)),
     )
+    if spec.monitoring is not None:
+        parts = _watched(parts, spec.monitoring, target, settings)
     pod = pod_spec(settings, parts, placement(serving, settings.pools))
     return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + GRACE_AFTER_DRAIN_SECONDS}
+
+
+def _watched(parts: PodParts, monitoring: MonitoringSettings, target: ServingTarget, settings: Settings) -> PodParts:
+    """The pod with a recorder in vLLM and a monitor next to it."""
+    (vllm,), (verify, exporter) = parts.containers, parts.init_containers
+    sidecar = monitor(settings, monitoring, target.model.path, target.report)
+    return PodParts(
+        containers=[recording(vllm, monitoring)],
+        init_containers=[verify, recorder_file(settings), publishing(exporter), sidecar],
+        volumes=[*parts.volumes, *monitor_volumes()],
+    )
 
 
 def _verify(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> Object:

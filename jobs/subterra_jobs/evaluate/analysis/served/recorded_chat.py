@@ -14,7 +14,7 @@ _EVENT = "data:"
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation up to the agent's last reply: alternating turns with `role` and `content`, and what the system message says."""
+    """A conversation up to the agent's last reply: turns with `role` and `content`, and what the system message says."""
 
     turns: tuple[Mapping[str, str], ...]
     context: str = ""

@@ -26,7 +26,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MODULE = "subterra_recorder"
 """Name of the copied file."""
-FOLDER_VARIABLE, SAMPLE_VARIABLE, PER_HOUR_VARIABLE = "SUBTERRA_RECORD_DIR", "SUBTERRA_RECORD_SAMPLE", "SUBTERRA_RECORD_PER_HOUR"
+FOLDER_VARIABLE, SAMPLE_VARIABLE, PER_HOUR_VARIABLE = "SUBTERRA_SERVED_DIR", "SUBTERRA_RECORD_SAMPLE", "SUBTERRA_RECORD_PER_HOUR"
 HEADER = b"x-subterra-record"
 """A client says `yes` or `no` with it."""
 ROUTE = "/v1/chat/completions"

@@ -46,9 +46,7 @@ def chat(*texts: str, system: str = "") -> Chat:
 
 def records(whole: Chat) -> list[Chat]:
     """The conversation as each of its requests has it."""
-    return [
-        Chat(whole.turns[: index + 1], whole.context) for index, turn in enumerate(whole.turns) if turn["role"] == "assistant"
-    ]
+    return [Chat(whole.turns[: index + 1], whole.context) for index, turn in enumerate(whole.turns) if turn["role"] == "assistant"]
 
 
 def outcomes(check: ChatCheck, whole: Chat) -> list[str]:

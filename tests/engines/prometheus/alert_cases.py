@@ -121,7 +121,11 @@ CASES = {
         quiet_at="30m",
     ),
     "SubterraAgentDrifting": AlertCase(
-        {_condition("Drifting", "True"): "1x80 _x30"}, "70m", "90m", ON_AGENT | {"condition": "Drifting", "status": "True"}, quiet_at="30m"
+        {_condition("Drifting", "True"): "1x80 _x30"},
+        "70m",
+        "90m",
+        ON_AGENT | {"condition": "Drifting", "status": "True"},
+        quiet_at="30m",
     ),
     "SubterraPriceAboveComparator": AlertCase(
         {

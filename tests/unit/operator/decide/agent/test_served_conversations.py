@@ -10,6 +10,9 @@ from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_operator.decide.agent.served_conversations import NO_REFERENCE, REPORT_SECONDS, Watched, watch
 from subterra_operator.decide.decision import ConditionBuilder
 from subterra_operator.decide.events.agent_events import agent_events
+from subterra_operator.kube.cache import ObjectCache
+from subterra_operator.kube.running_pod import RunningPod
+from subterra_operator.monitoring.pod_poller import PodPoller
 from subterra_testkit.cluster.kubernetes_objects import NOW
 
 THIS_WEEK, LAST_WEEK = "2026-11-23", "2026-11-16"
@@ -132,3 +135,12 @@ def test_drift_and_its_end_are_events_and_its_counts_are_not() -> None:
     assert agent_events(worse, status(watched(price(counts(65))))) == []
     (over,) = agent_events(worse, fine)
     assert over.type == "Normal"
+
+
+def test_a_new_count_wakes_the_queue() -> None:
+    woken: list[object] = []
+    poller = PodPoller(ObjectCache(), woken.append)
+    pod = RunningPod("demo", "travel-pod", "10.0.0.1", agent="travel")
+    for current in (counts(1), counts(1), counts(2)):
+        poller._publish_price(pod, price(current))
+    assert len(woken) == 2

@@ -9,8 +9,7 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, MonitoringSet
 from subterra_jobs.evaluate.analysis.served import recorder
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
-from subterra_operator.specs.monitor import RECORDER_MODULE, VOLUME_LIMIT
+from subterra_operator.specs.deployment import RECORDER_MODULE, VOLUME_LIMIT, ServingTarget, deployment, version_of
 from subterra_operator.specs.pod import CONTAINER_SECURITY
 from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -36,7 +35,7 @@ def variables(of: Object, name: str) -> dict[str, str]:
 def test_without_monitoring_a_pod_has_nothing_of_it() -> None:
     """What monitoring adds, taken away, leaves the very pod that agents without the field have."""
     watched, plain = pod({}), pod()
-    assert not any(word in json.dumps(plain) for word in ("monitor", "recorder", "served\"", "RECORD"))
+    assert not any(word in json.dumps(plain) for word in ("monitor", "recorder", 'served"', "RECORD"))
     added = {"recorder", "monitor", "served"}
     for kind in ("initContainers", "containers"):
         watched[kind] = [each for each in watched[kind] if each["name"] not in added]

@@ -211,7 +211,64 @@ class ServedWork(StatusModel):
     """Time that answers were being written, overlapping ones added up."""
 
 
+class HubCounts(StatusModel):
+    """What was seen at one decision hub."""
+
+    turns: int = 0
+    """Turns of customers who decided there."""
+    unrecognized: int = 0
+    """Those whose words are like no example of a way on from there."""
+    violations: int = 0
+    """Conversations in which the reply to the decision was the first wrong one."""
+
+
+class ServedCounts(StatusModel):
+    """What the labeller made of a sample of conversations: counts, which add up over pods."""
+
+    requests: int = 0
+    """Replies that were read."""
+    conversations: int = 0
+    """Conversations that a reply decided: it came to the right end, or was the first wrong one."""
+    conformant: int = 0
+    """Those that came to the right end without a wrong reply."""
+    asserted: int = 0
+    """Values that the agent asserted."""
+    fabricated: int = 0
+    """Those that neither the customer nor the context had given."""
+    endings: dict[str, int] = {}
+    """Replies that came to an end, by terminal."""
+    hubs: dict[str, HubCounts] = {}
+    """By decision hub."""
+
+
+class ServedSample(StatusModel):
+    """What a pod's monitor has counted, by weeks that begin on Monday (UTC), so that those of all pods add up."""
+
+    week: str
+    """Monday of the current week."""
+    current: ServedCounts = ServedCounts()
+    """Since then."""
+    previous: ServedCounts = ServedCounts()
+    """The week before."""
+    reference: ServedCounts | None = None
+    """The version's own evaluation, read by the same labeller in the same way; absent if its report is not in the store."""
+    problem: str | None = None
+    """Why nothing is counted."""
+
+
+class MonitorState(StatusModel):
+    """A pod's monitor: what its exporter publishes."""
+
+    sample: ServedSample
+    total: ServedCounts = ServedCounts()
+    """Since the pod started."""
+    unreadable: int = 0
+    """Records that could not be read."""
+
+
 class PodPrice(Price):
     """The page `/price` of a serving pod. Exporters of earlier releases have no `work`."""
 
     work: ServedWork | None = None
+    sample: ServedSample | None = None
+    """Only of pods with a monitor."""

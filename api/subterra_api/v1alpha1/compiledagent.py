@@ -14,7 +14,7 @@ from subterra_api.v1alpha1.compilerun import (
 )
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
-from subterra_api.v1alpha1.scores import Verdict
+from subterra_api.v1alpha1.scores import Proportion, Verdict
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
 
 
@@ -137,6 +137,25 @@ class CostSettings(ApiModel):
     the operator's settings. Default: claude-sonnet-5-5."""
 
 
+class MonitoringSettings(ApiModel):
+    """A sample of served conversations, labelled in the pod and compared with the version's own evaluation.
+
+    Changes start the same model again in new pods.
+    """
+
+    sample: Literal["OptIn", "All"] = "OptIn"
+    """OptIn: requests with the header `X-Subterra-Record: yes`. All: all but those with `X-Subterra-Record: no`. Default: OptIn."""
+    max_requests_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 600
+    """Most requests per hour and pod, evenly spread; what is beyond is served and not recorded. Default: 600."""
+    keep: Literal["None", "Redacted", "Full"] = "Redacted"
+    """What is kept in the pod once a request has been counted. None: nothing. Redacted: its steps in the procedure, and not a word
+    that was said. Full: its words too. Default: Redacted."""
+    keep_days: Annotated[int, Field(ge=1, le=90)] = 7
+    """Days for which it is kept, at most as long as the pod lives. Default: 7."""
+    resources: ResourceRequirements = ResourceRequirements()
+    """Requests and limits of the monitor. Default: 100m CPU and 512Mi, at most 1 CPU and 1536Mi."""
+
+
 class CompiledAgentSpec(ApiModel):
     """Source of the model, promotion and serving. Set exactly one of compile and model."""
 
@@ -152,6 +171,8 @@ class CompiledAgentSpec(ApiModel):
     """Hard caps on provider spending."""
     cost: CostSettings = CostSettings()
     """Cost of serving, from which the price per conversation is computed."""
+    monitoring: MonitoringSettings | None = None
+    """Watch a sample of the served conversations. Default: none is recorded."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -233,6 +254,36 @@ class Price(StatusModel):
     """Time of the measurement. Later ones are written at most once an hour; the metrics have the current price."""
 
 
+class MonitoredHub(StatusModel):
+    """The hub whose customers' words are most often like no example."""
+
+    hub: str
+    """The node that decides."""
+    turns: int
+    """Turns in which customers decided there."""
+    unrecognized: int
+    """Those whose words are like no example of a way on."""
+
+
+class Monitored(StatusModel):
+    """Served conversations in the sample, of this week and the last, by the running pods of the serving version."""
+
+    conversations: int
+    """Conversations that came to the right end, or had a wrong reply."""
+    conformance: Proportion
+    """Those that came to the right end without a wrong reply."""
+    fabrication: Proportion
+    """Values that neither the customer nor the context had given, of all values that the agent asserted."""
+    worst_hub: MonitoredHub | None = None
+    """The hub whose customers' words are most often like no example; absent if all were recognized."""
+    evaluated: Proportion | None = None
+    """Conformance of the version's own evaluation, read by the same labeller; absent if its report is not in the store."""
+    problem: str | None = None
+    """Why nothing is counted, or nothing compared."""
+    measured_at: str | None = None
+    """Time of the measurement. Later ones are written at most once an hour; the metrics have the current counts."""
+
+
 class CompiledAgentStatus(StatusModel):
     """Serving version, candidate and cost."""
 
@@ -240,7 +291,8 @@ class CompiledAgentStatus(StatusModel):
     """The metadata.generation that this status describes; -1 before the operator has seen the object."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
     """Ready: a version is serving. UpToDate: it matches the spec and the procedure; if not, the message says why.
-    Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act."""
+    Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act.
+    Drifting, only while True: served conversations are worse than evaluated."""
     phase: str | None = None
     """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
     reason: str | None = None
@@ -275,3 +327,5 @@ class CompiledAgentStatus(StatusModel):
     """Cost of a conversation, measured on the serving pods."""
     banner: str | None = None
     """Disclaimer: what the scores cannot be evidence for."""
+    monitored: Monitored | None = None
+    """What `spec.monitoring` has found."""

@@ -21,6 +21,7 @@ class Type(StrEnum):
     EVALUATED = "Evaluated"
     PROMOTABLE = "Promotable"
     MODEL_RETIREMENT = "ModelRetirement"
+    DRIFTING = "Drifting"
 
 
 class Reason(StrEnum):
@@ -78,6 +79,8 @@ class Reason(StrEnum):
     UP_TO_DATE = "UpToDate"
     MODEL_RETIRES_SOON = "ModelRetiresSoon"
     MODEL_RETIRED = "ModelRetired"
+    CONFORMANCE_DROPPED = "ConformanceDropped"
+    WORDS_UNRECOGNIZED = "WordsUnrecognized"
     UNKNOWN = "Unknown"
 
 

@@ -162,6 +162,14 @@ AGENT_ALERTS = (
         "In {{ $value | humanizeDuration }} new runs are refused. What serves goes on serving.",
     ),
     Alert(
+        "SubterraAgentDrifting",
+        'subterra_compiledagent_condition{condition="Drifting", status="True"} == 1',
+        "1h",
+        "warning",
+        f"Served conversations of {_AGENT} are worse than evaluated",
+        "Its condition Drifting says at which hub, with the shares and the number of conversations, and what to do.",
+    ),
+    Alert(
         "SubterraPriceAboveComparator",
         f"{_PRICE} >= on (namespace, agent, version) group_left () "
         'min by (namespace, agent, version) (subterra_compiledagent_comparator_usd_per_conversation{comparator="InContextCached"})',

@@ -21,6 +21,8 @@ def _rate(metric: str) -> str:
 _BUSY, _IDLE = _rate("subterra_serving_busy_seconds_total"), _rate("subterra_serving_idle_seconds_total")
 _AGENT = "{{namespace}}/{{agent}}"
 _RUN = "{{namespace}}/{{run}}"
+_WARNINGS = "Stalled|ModelRetirement|Drifting"
+"""Conditions that are not wanted."""
 FLEET = Dashboard(
     "subterra-fleet",
     "Subterra / Fleet",
@@ -39,7 +41,9 @@ FLEET = Dashboard(
                 "Conditions that are not as wanted",
                 (
                     Query(_of("subterra_compiledagent_condition", ', condition=~"Ready|UpToDate", status!="True"')),
-                    Query(_of("subterra_compiledagent_condition", ', condition=~"Stalled|ModelRetirement", status="True"')),
+                    Query(
+                        _of("subterra_compiledagent_condition", ', condition=~"Stalled|ModelRetirement|Drifting", status="True"')
+                    ),
                 ),
                 kind="table",
             ),

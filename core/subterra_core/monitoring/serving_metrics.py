@@ -29,6 +29,25 @@ EXPORTER_METRICS = (
     _gauge("usd_per_conversation", "Busy time per conversation since the pod started; absent before the first."),
     _gauge("usd_per_conversation_with_idle", "All time per conversation since the pod started; absent before the first."),
     _gauge("usd_per_million_tokens", "Busy time per million tokens, by kind: prompt, generation.", (*_MODEL, "kind")),
+    _counter(
+        "monitored_requests",
+        "With `spec.monitoring`: requests by what became of them: recorded, or dropped because of rate, size, queue, full, error.",
+        (*_MODEL, "state"),
+    ),
+    _counter("monitored_unreadable", "Recorded requests that could not be read."),
+    _counter(
+        "monitored_conversations",
+        "Served conversations in the sample by outcome: conformant, or violation once a reply was wrong.",
+        (*_MODEL, "outcome"),
+    ),
+    _counter("monitored_values", "Values that replies asserted: given, or fabricated.", (*_MODEL, "kind")),
+    _counter("monitored_endings", "Replies that came to an end, by terminal.", (*_MODEL, "terminal")),
+    _counter(
+        "monitored_hub_turns",
+        "Turns in which customers decided, by hub and by whether the words are like an example.",
+        (*_MODEL, "hub", "recognized"),
+    ),
+    _counter("monitored_hub_violations", "Conversations whose first wrong reply came after this hub.", (*_MODEL, "hub")),
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Self
 
 from subterra_api.job_contract.environment import (
@@ -10,6 +11,7 @@ from subterra_api.job_contract.environment import (
     EXPORTER_PORT_VARIABLE,
     LOCAL_VLLM_URL,
     MODEL_DIGEST_VARIABLE,
+    SERVED_VARIABLE,
     TURNS_VARIABLE,
     USD_PER_HOUR_VARIABLE,
     VLLM_VARIABLE,
@@ -28,6 +30,8 @@ class ExporterEnvironment:
     model_digest: str
     vllm_url: str
     port: int
+    served: Path | None = None
+    """Folder that a monitor shares; `None` in pods without one."""
 
     @classmethod
     def parse(cls, variables: Mapping[str, str]) -> Self:
@@ -38,6 +42,7 @@ class ExporterEnvironment:
             model_digest=variables.get(MODEL_DIGEST_VARIABLE, ""),
             vllm_url=variables.get(VLLM_VARIABLE) or LOCAL_VLLM_URL,
             port=_port(variables.get(EXPORTER_PORT_VARIABLE) or str(EXPORTER_PORT)),
+            served=Path(variables[SERVED_VARIABLE]) if variables.get(SERVED_VARIABLE) else None,
         )
 
 

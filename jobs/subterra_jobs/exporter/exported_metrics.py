@@ -8,14 +8,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from subterra_api.job_contract.messages import ServedWork
 from subterra_core.monitoring.metric_table import metrics_of
 from subterra_core.serving_costs.serving_price import HOUR, busy_price, measured_token_price, price_with_idle
+from subterra_jobs.exporter.monitor_files import MonitorFiles
 
 Values = Mapping[tuple[str, ...], float | Decimal | None]
 """By the labels after `model_digest`; `None` leaves a series out."""
 
 
-def families(work: ServedWork, usd_per_hour: Decimal, model_digest: str, *, vllm_up: bool) -> Iterator[Metric]:
+def families(
+    work: ServedWork, usd_per_hour: Decimal, model_digest: str, served: MonitorFiles | None = None, *, vllm_up: bool
+) -> Iterator[Metric]:
     """All metrics of the exporter, in the table's order. Raises KeyError for one in the table without a value."""
-    values = _values(work, usd_per_hour, vllm_up=vllm_up)
+    values = {**_values(work, usd_per_hour, vllm_up=vllm_up), **_monitored(served)}
     for metric in metrics_of("exporter"):
         family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
         found: Metric = family(metric.name.removesuffix("_total"), metric.help, labels=metric.labels)
@@ -42,4 +45,25 @@ def _values(work: ServedWork, usd_per_hour: Decimal, *, vllm_up: bool) -> Mappin
             ("prompt",): tokens.input if tokens else None,
             ("generation",): tokens.output if tokens else None,
         },
+    }
+
+
+def _monitored(served: MonitorFiles | None) -> Mapping[str, Values]:
+    """Counts of the monitor and its recorder; no series in pods without them."""
+    if served is None:
+        names = ("requests", "unreadable", "conversations", "values", "endings", "hub_turns", "hub_violations")
+        return {f"monitored_{name}_total": {} for name in names}
+    total = served.state.total
+    outcomes = {"conformant": total.conformant, "violation": total.conversations - total.conformant}
+    recognized = {"false": lambda hub: hub.unrecognized, "true": lambda hub: hub.turns - hub.unrecognized}
+    return {
+        "monitored_requests_total": {(state,): count for state, count in served.requests.items() if state != "seen"},
+        "monitored_unreadable_total": {(): served.state.unreadable},
+        "monitored_conversations_total": {(outcome,): count for outcome, count in outcomes.items()},
+        "monitored_values_total": {("given",): total.asserted - total.fabricated, ("fabricated",): total.fabricated},
+        "monitored_endings_total": {(terminal,): count for terminal, count in total.endings.items()},
+        "monitored_hub_turns_total": {
+            (name, word): count(hub) for name, hub in total.hubs.items() for word, count in recognized.items()
+        },
+        "monitored_hub_violations_total": {(name,): hub.violations for name, hub in total.hubs.items()},
     }

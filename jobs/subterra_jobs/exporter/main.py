@@ -17,6 +17,7 @@ from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.exporter.environment import ExporterEnvironment
 from subterra_jobs.exporter.exported_metrics import families
 from subterra_jobs.exporter.meter import ServingMeter
+from subterra_jobs.exporter.monitor_files import read_monitor_files, short_enough
 from subterra_jobs.exporter.scrape import ScrapeTimeoutError, scrape
 from subterra_jobs.stage.http_server import Page, serve_pages
 
@@ -67,7 +68,10 @@ class Exporter:
         path = path.partition("?")[0]
         if path == "/price":
             with self._lock:
-                return Page(self._meter.price().model_dump_json(by_alias=True, exclude_none=True).encode())
+                price = self._meter.price()
+            if files := read_monitor_files(self._environment.served):
+                price = price.model_copy(update={"sample": short_enough(files.state.sample)})
+            return Page(price.model_dump_json(by_alias=True, exclude_none=True).encode())
         if path == "/metrics":
             return Page(generate_latest(self.registry), content_type=CONTENT_TYPE_LATEST)
         if path != "/healthz":
@@ -85,7 +89,8 @@ class Exporter:
         """Metrics for Prometheus."""
         with self._lock:
             work, vllm_up = self._meter.work, self._vllm_up
-        yield from families(work, self._environment.usd_per_hour, self._environment.model_digest, vllm_up=vllm_up)
+        served = read_monitor_files(self._environment.served)
+        yield from families(work, self._environment.usd_per_hour, self._environment.model_digest, served, vllm_up=vllm_up)
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ class PodPoller:
         terms = self._terms_of(pod.owner)
         if terms and (costs := conversation_costs(self._cache.prices_of(pod.owner, terms.version), terms)):
             agent_metrics.record_costs(pod.owner, terms.version, costs)
-        moved = before is None or has_moved(before, price)
+        moved = before is None or has_moved(before, price) or before.sample != price.sample
         if moved:
             self._enqueue(pod.owner)
         return moved

@@ -1,4 +1,9 @@
-"""The Deployment of one version of a served agent."""
+"""The Deployment of one version of a served agent.
+
+`spec.monitoring` adds a recorder in vLLM, a monitor that reads its records, and the folder between them. The recorder is one file
+that needs only Python. An init container copies it from the jobs image, so any image with vLLM will do; vLLM's container has the
+file's folder as its working directory, where `python3 -m` finds modules, and no variable of the image is replaced.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +13,23 @@ from typing import Any
 from subterra_api.digest import sha256, short, significant_fields
 from subterra_api.job_contract.environment import (
     EXPORTER_PORT,
+    KEEP_DAYS_VARIABLE,
+    KEEP_VARIABLE,
     LOCAL_VLLM_URL,
     MODEL_DIGEST_VARIABLE,
+    MODEL_PATH_VARIABLE,
+    RECORD_PER_HOUR_VARIABLE,
+    RECORD_SAMPLE_VARIABLE,
+    REPORT_PATH_VARIABLE,
+    SERVED_MOUNT,
+    SERVED_VARIABLE,
     TURNS_VARIABLE,
     USD_PER_HOUR_VARIABLE,
     VLLM_VARIABLE,
 )
-from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, ServingSettings
+from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, MonitoringSettings, ServingSettings
 from subterra_api.v1alpha1.conditions import timestamp
+from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.node_pools import placement, serving_usd_per_hour
 from subterra_operator.labels import (
     AGENT_LABEL,
@@ -51,6 +65,14 @@ from subterra_operator.specs.vllm_container import DRAIN_SECONDS, Model, drain_c
 
 GRACE_AFTER_DRAIN_SECONDS = 30
 SHARED_MEMORY = "1Gi"
+RECORDER_MOUNT, RECORDER_MODULE = "/subterra-recorder", "subterra_recorder"
+PACKAGE = "subterra_jobs.evaluate.analysis.served"
+DEFAULT_RESOURCES = ResourceRequirements(requests={"cpu": "100m", "memory": "512Mi"}, limits={"cpu": "1", "memory": "1536Mi"})
+"""Labelling by similarity holds an encoder; it is in no hurry."""
+VOLUME_LIMIT = "512Mi"
+"""Above what recorder (32 MiB) and monitor (64 MiB) ever write, so that no pod is evicted for it."""
+_RECORDER_VOLUME, _SERVED_VOLUME = "recorder", "served"
+_SERVED: Object = {"name": _SERVED_VOLUME, "mountPath": SERVED_MOUNT}
 
 
 @dataclass(frozen=True)
@@ -62,12 +84,15 @@ class ServingTarget:
     run: str | None = None
     turns: float | None = None
     """Mean number of agent turns in a conversation; without it the exporter counts each reply as a conversation."""
+    report: str | None = None
+    """Path of the report of its evaluation in the store."""
 
 
-def version_of(target: ServingTarget, serving: ServingSettings) -> str:
-    """Short digest of model and serving template. Changing replicas or port makes no new version."""
+def version_of(target: ServingTarget, serving: ServingSettings, monitoring: MonitoringSettings | None = None) -> str:
+    """Short digest of model, serving template and monitoring. Changing replicas or port makes no new version."""
     template = {key: value for key, value in significant_fields(serving).items() if key not in ("replicas", "port")}
-    return short(sha256([target.digest, target.model.path, template]))
+    watched = [] if monitoring is None else [significant_fields(monitoring)]
+    return short(sha256([target.digest, target.model.path, template, *watched]))
 
 
 def deployment_name(agent: str, version: str) -> str:
@@ -79,7 +104,7 @@ def deployment(
     agent: Mapping[str, Any], spec: CompiledAgentSpec, target: ServingTarget, settings: Settings, now: datetime
 ) -> Object:
     """The version's Deployment. After creation only its replicas change, so an operator upgrade restarts no pod."""
-    name, version = agent["metadata"]["name"], version_of(target, spec.serving)
+    name, version = agent["metadata"]["name"], version_of(target, spec.serving, spec.monitoring)
     labels = {AGENT_LABEL: name, VERSION_LABEL: version, COMPONENT_LABEL: "serving"}
     annotations = {MODEL_DIGEST: target.digest, MODEL_PATH: target.model.path, STARTED_AT: timestamp(now)}
     if target.run:
@@ -129,8 +154,21 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
         init_containers=[_verify(spec, target, settings), _exporter(spec, target, settings)],
         volumes=volumes(settings, str(serving.shared_memory or SHARED_MEMORY)),
     )
+    if spec.monitoring is not None:
+        parts = _watched(parts, spec.monitoring, target, settings)
     pod = pod_spec(settings, parts, placement(serving, settings.pools))
     return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + GRACE_AFTER_DRAIN_SECONDS}
+
+
+def _watched(parts: PodParts, monitoring: MonitoringSettings, target: ServingTarget, settings: Settings) -> PodParts:
+    """The pod with a recorder in vLLM and a monitor next to it."""
+    (vllm,), (verify, exporter) = parts.containers, parts.init_containers
+    sidecar = _monitor(settings, monitoring, target.model.path, target.report)
+    return PodParts(
+        containers=[_recording(vllm, monitoring)],
+        init_containers=[verify, _recorder_file(settings), _publishing(exporter), sidecar],
+        volumes=[*parts.volumes, *_monitor_volumes()],
+    )
 
 
 def _verify(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> Object:
@@ -166,3 +204,68 @@ def _exporter(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings
         "restartPolicy": "Always",
     }
     return container("exporter", settings.jobs_image, settings, parts)
+
+
+def _monitor_volumes() -> list[Object]:
+    """The folders of the recorder's file and of its records."""
+    return [
+        {"name": _RECORDER_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": _SERVED_VOLUME, "emptyDir": {"sizeLimit": VOLUME_LIMIT}},
+    ]
+
+
+def _recorder_file(settings: Settings) -> Object:
+    """An init container that provides the recorder's file."""
+    parts = {
+        "command": ["python", "-m", f"{PACKAGE}.recorder", RECORDER_MOUNT],
+        "env": env(HOME),
+        "resources": resources(settings.resources.exporter, settings.resources.exporter),
+        "volumeMounts": [{"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT}],
+    }
+    return container("recorder", settings.jobs_image, settings, parts)
+
+
+def _monitor(settings: Settings, monitoring: MonitoringSettings, model_path: str, report_path: str | None) -> Object:
+    """A native sidecar that labels and counts what was recorded."""
+    values = {
+        **HOME,
+        SERVED_VARIABLE: SERVED_MOUNT,
+        MODEL_PATH_VARIABLE: model_path,
+        KEEP_VARIABLE: monitoring.keep,
+        KEEP_DAYS_VARIABLE: str(monitoring.keep_days),
+    }
+    parts = {
+        "command": ["python", "-m", PACKAGE],
+        "env": env(values | ({REPORT_PATH_VARIABLE: report_path} if report_path else {})),
+        "resources": resources(monitoring.resources, DEFAULT_RESOURCES),
+        "volumeMounts": [*mounts(read_only=True), _SERVED],
+        "restartPolicy": "Always",
+    }
+    return container("monitor", settings.jobs_image, settings, parts)
+
+
+def _recording(vllm: Mapping[str, Any], monitoring: MonitoringSettings) -> Object:
+    """vLLM's container with the recorder as its middleware."""
+    values = {
+        SERVED_VARIABLE: SERVED_MOUNT,
+        RECORD_SAMPLE_VARIABLE: monitoring.sample,
+        RECORD_PER_HOUR_VARIABLE: str(monitoring.max_requests_per_hour),
+    }
+    code: Object = {"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT, "readOnly": True}
+    return {
+        **vllm,
+        "command": [*vllm["command"], "--middleware", f"{RECORDER_MODULE}.Recorder"],
+        "workingDir": RECORDER_MOUNT,
+        "env": sorted([*vllm["env"], *env(values)], key=lambda variable: str(variable["name"])),
+        "volumeMounts": [*vllm["volumeMounts"], code, _SERVED],
+    }
+
+
+def _publishing(exporter: Mapping[str, Any]) -> Object:
+    """The exporter's container with the counts that it publishes."""
+    variables = [*exporter["env"], *env({SERVED_VARIABLE: SERVED_MOUNT})]
+    return {
+        **exporter,
+        "env": sorted(variables, key=lambda variable: str(variable["name"])),
+        "volumeMounts": [*exporter["volumeMounts"], _SERVED | {"readOnly": True}],
+    }

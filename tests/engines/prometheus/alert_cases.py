@@ -120,6 +120,13 @@ CASES = {
         ON_AGENT | {"model": "gpt-4.1"},
         quiet_at="30m",
     ),
+    "SubterraAgentDrifting": AlertCase(
+        {_condition("Drifting", "True"): "1x80 _x30"},
+        "70m",
+        "90m",
+        ON_AGENT | {"condition": "Drifting", "status": "True"},
+        quiet_at="30m",
+    ),
     "SubterraPriceAboveComparator": AlertCase(
         {
             f"subterra_compiledagent_usd_per_conversation_with_idle{{{VERSION}}}": "0.003x10 0.0005x10",

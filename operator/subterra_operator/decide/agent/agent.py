@@ -16,6 +16,7 @@ from subterra_operator.decide.agent.drift import Drift, drifts, record
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
+from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.namespace_policies import namespace_policies
@@ -76,13 +77,16 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     drifted = _drifts(context, spec, versions, rollout)
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
+    watched = _watched(context, spec, status)
+    status = status.model_copy(update={"conditions": (*status.conditions, *watched.conditions), "monitored": watched.monitored})
     return Decision(
         (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted)),
         (*plan.deletes, *rollout.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (
-                *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout), newer_price_after),
+                *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),
+                *(newer_price_after, watched.recheck_after),
                 *(drift.recheck_after for drift in drifted),
                 *rechecks,
             ),
@@ -235,7 +239,7 @@ def _serving_version(snapshot: AgentSnapshot, active: Observed | None) -> AgentV
 def _candidate(spec: CompiledAgentSpec, plan: Plan) -> Candidate | None:
     if plan.run is None and plan.target is None:
         return None
-    version = version_of(plan.target, spec.serving) if plan.target else None
+    version = version_of(plan.target, spec.serving, spec.monitoring) if plan.target else None
     compiled, verdict = (plan.run_status.artifacts.model, plan.run_status.verdict) if plan.run_status else (None, None)
     digest = compiled or (plan.target.digest if plan.target else None)
     return Candidate(run=plan.run, version=version, model_digest=digest, verdict=verdict)
@@ -282,6 +286,16 @@ def _price(context: _Context, spec: CompiledAgentSpec, serving: AgentVersion | N
     hourly = serving_usd_per_hour(spec, context.settings.pools)
     current = combine_prices(context.snapshot.prices, hourly, run.usd if run else None)
     return price_to_report(before, current, context.now)
+
+
+def _watched(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentStatus) -> Watched:
+    """What monitors have found, if the serving version's pods have them."""
+    known = context.before.serving.version if context.before.serving else None
+    if spec.monitoring is None or status.serving is None:
+        return Watched()
+    same = known == status.serving.version
+    before = context.before if same else context.before.model_copy(update={"monitored": None, "conditions": ()})
+    return watch(context.snapshot.prices, before, ConditionBuilder(before.conditions, context.generation, context.now))
 
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:

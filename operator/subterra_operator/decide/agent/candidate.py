@@ -235,4 +235,4 @@ def target_of(run: Observed, status: CompileRunStatus) -> ServingTarget | None:
     inputs = CompileInputs.model_validate(run["spec"]["inputs"])
     model = model_of(inputs, status.artifacts.model_path, agent, tools=bool(status.tools))
     turns = status.scores.turns_per_conversation if status.scores else None
-    return ServingTarget(model, status.artifacts.model, run["metadata"]["name"], turns)
+    return ServingTarget(model, status.artifacts.model, run["metadata"]["name"], turns, status.artifacts.report_path)

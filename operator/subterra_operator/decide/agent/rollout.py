@@ -100,7 +100,7 @@ class Versions:
 
     def roll_out(self, target: ServingTarget | None) -> Rollout:
         """The steps towards serving ``target``; without one, the active version is kept as it is."""
-        version = version_of(target, self.spec.serving) if target else self.active_version
+        version = version_of(target, self.spec.serving, self.spec.monitoring) if target else self.active_version
         step = self._advance(target, version) if target and version else Rollout()
         stopped = self._recreates and step.state == "starting" and version != self.active_version
         scaled = () if stopped else self._scale_active()

@@ -47,7 +47,7 @@ IMPLIED_BY: dict[str, tuple[str, ...]] = {
 def agent_events(old: CompiledAgentStatus, new: CompiledAgentStatus) -> list[Event]:
     """Events of one change of a CompiledAgent's status; of several with one reason the first."""
     events: dict[str, Event] = {}
-    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled):
+    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled, _drifting):
         for event in part(old, new):
             if not _is_implied(event, events):
                 events.setdefault(event.reason, event)
@@ -171,6 +171,15 @@ def _stalled(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Eve
         yield warning(after.reason, "Serve", f"{late}{after.message}")
     elif before and was and not stalled and before.reason not in EXPECTED:
         yield normal(EventReason.RECOVERED, "Resume", f"no longer stalled by {before.reason}")
+
+
+def _drifting(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Event]:
+    """Served conversations became worse than evaluated, in another way than before; or are no longer."""
+    before, after = _conditions(Type.DRIFTING, old, new)
+    if after is not None and (before is None or before.reason != after.reason):
+        yield warning(after.reason, "Serve", after.message)
+    elif before is not None and after is None:
+        yield normal(EventReason.RECOVERED, "Serve", "served conversations are no longer worse than evaluated")
 
 
 def _conditions(kind: Type, old: CompiledAgentStatus, new: CompiledAgentStatus) -> tuple[Condition | None, Condition | None]:

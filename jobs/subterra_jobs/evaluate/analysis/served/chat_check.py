@@ -152,8 +152,10 @@ class ChatCheck:
             return label.nodes[-1]
         before = next((each for each in reversed(alignment.turns[:index]) if each is not None), None)
         following = {edge.to for edge in self._graph.nodes[before.nodes[-1]].next} if before else set()
-        (only,) = following if len(following) == 1 else (None,)
-        return only if only is not None and self._graph.nodes[only].speaker == "user" else None
+        if len(following) != 1:
+            return None
+        (only,) = following
+        return only if self._graph.nodes[only].speaker == "user" else None
 
     def _new_ending(self, steps: Sequence[Sequence[str]], known: int) -> str | None:
         """The terminal that turns from `known` on came to, unless the conversation had come to one before."""

@@ -7,7 +7,7 @@ set forward instead of waiting.
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -157,10 +157,11 @@ class Course:
         """The attempt has ended for that reason; the next one begins after the pause, not before it."""
         again = f"attempt {attempt + 1} begins in {wait} s and goes on with the finished work; this counts as no failure"
         pausing = await self.says(stage, attempt, "Pending", "Disrupted", *words, again)
+        due = parse_time(pausing["finishedAt"]) + timedelta(seconds=wait)
+        following = f"{self.run}-{stage}-{attempt + 1}"
+        assert following not in await self.world.names("Job") or self.world.clock() >= due, "not before the pause is over"
         self.world.clock.advance(wait)
-        begun = await self.says(stage, attempt + 1, "Running")
-        pause = parse_time(begun["startedAt"]) - parse_time(pausing["finishedAt"])
-        assert pause.total_seconds() >= wait
+        await self.says(stage, attempt + 1, "Running")
 
     async def succeeded(self, stage: str) -> None:
         """Lets the stage's pod end with its result."""

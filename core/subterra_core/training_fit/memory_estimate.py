@@ -36,8 +36,8 @@ CUDA_BASE = 1_500_000_000
 CPU_BASE = 950_000_000
 """Python with torch, transformers, TRL and DeepSpeed loaded, measured before a rank loads its model; 400 MB are files."""
 HEAP_GROWTH = 1_700_000_000
-"""What glibc's heap keeps beyond what is in use while a pretrained model is trained on a CPU. It grows with the steps, because no
-two micro-batches ask for the same sizes. It is the rest of the peaks of two trainings of the bundled model by two ranks, with
+"""What the heap has beyond activations and output layer while a pretrained model is trained on a CPU. It grows with the steps, and
+why has not been found: this is what was left over at the peaks of two trainings of the bundled model by two ranks, with
 conversations of up to 482 tokens (after 55 steps) and 627 tokens (after 84)."""
 CUDA_PROCESS = 3_000_000_000
 """The same in host memory with CUDA's libraries. Assumed."""

@@ -4,20 +4,16 @@ Needs root and the images; `make test-exhaustive` starts the embedded cluster an
 """
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.faults.conftest import TALLY
+from tests.faults.node_namespace import PLACE, NodeNamespace, kill_processes, operated, until
 
 from subterra_demo import steps
 from subterra_operator.decide.decision import parse_time
@@ -26,9 +22,9 @@ from subterra_operator.resources import Object
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL
 
 pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(3000)]
-PLACE = steps.DemoCluster()
 NAMESPACE = "faults"
-PATIENCE = 900.0
+HERE = NodeNamespace(NAMESPACE)
+kubectl, read, apply, pod_of, delete = HERE.kubectl, HERE.read, HERE.apply, HERE.pod_of, HERE.delete
 EXPLAINED_SECONDS = 60.0
 """The promise: within this a run or an agent says why its pod does not run."""
 Temporary = Callable[[Object], None]
@@ -41,69 +37,17 @@ SMALL = {
 }
 
 
-def kubectl(*words: str, stdin: str | None = None) -> str:
-    command = PLACE.kubectl("--namespace", NAMESPACE, *words)
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def read(kind: str, name: str = "") -> Any:
-    """An object, or all of a kind."""
-    found = json.loads(kubectl("get", kind, *([name] if name else []), "--output=json", "--show-managed-fields"))
-    return found if name else found["items"]
-
-
-def apply(obj: Object) -> None:
-    kubectl("apply", "--filename=-", stdin=json.dumps(obj))
-
-
 def agent(**serving: Any) -> Object:
     compile_ = {"procedureRef": {"name": "travel"}, "template": SMALL}
     spec = {"compile": compile_, "promotion": {"gate": LENIENT, "keepWarmSeconds": 0}, "serving": serving}
     return {"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "metadata": {"name": "travel"}, "spec": spec}
 
 
-def until(met: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := met()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.5)
-    return found
-
-
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """The embedded cluster with the operator, and an empty namespace."""
-    if os.geteuid() != 0:
-        pytest.skip("the embedded cluster needs root")
-    steps.cluster_up(PLACE)
-    steps.install_chart(PLACE)
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    apply(namespace)
-    yield
-    subprocess.run(PLACE.kubectl("delete", "namespace", NAMESPACE, "--wait=false"), check=False)
-
-
-def pod_of(**marks: str) -> Object | None:
-    """The newest running pod with these labels."""
-    wanted = {f"subterra.dev/{name}": value for name, value in marks.items()}
-    alive = [pod for pod in read("pods") if wanted.items() <= labels_of(pod).items() and pod["status"].get("phase") == "Running"]
-    return max(alive, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
-
-
-def kill_processes(pod: Object) -> None:
-    """SIGKILL to what runs in a pod's containers, as an out-of-memory killer would send it."""
-    uid = pod["metadata"]["uid"]
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            ours = uid in (process / "cgroup").read_text().replace("_", "-")
-            if ours and b"subterra_jobs" in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
-
-
-def delete(pod: Object) -> None:
-    kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+    with operated(HERE):
+        yield
 
 
 STRIKES = (("generate", kill_processes), ("train", delete), ("evaluate", kill_processes))

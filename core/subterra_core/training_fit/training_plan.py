@@ -17,7 +17,7 @@ from subterra_core.training_fit.model_shape import ModelShape
 
 DEFAULT_STORE_SIZE = "20Gi"
 """`store.size` of the chart."""
-DEFAULT_TRAIN_MEMORY = "10Gi"
+DEFAULT_TRAIN_MEMORY = "14Gi"
 """`defaults.resources.train.limits.memory` of the chart, for a stage without any resources."""
 
 
@@ -97,8 +97,12 @@ class TrainingPlan:
 
     def _memory_warnings(self) -> Iterator[str]:
         if self.memory_limit is not None and self.host_bytes > amount(self.memory_limit):
-            needed = gigabytes(self.host_bytes)
-            yield f"the train pod may need {needed} of host memory, and its limit is {self.memory_limit}; raise limits.memory"
+            needed = f"the train pod may need {gigabytes(self.host_bytes)}"
+            if self.setup.on_gpu:
+                yield f"{needed} of host memory, and its limit is {self.memory_limit}; raise limits.memory"
+            else:
+                longest = f"conversations of {self.setup.max_length:,} tokens, training.maxLength"
+                yield f"{needed} with {longest}, and its limit is {self.memory_limit}; raise limits.memory or lower maxLength"
 
     def _disk_warnings(self) -> Iterator[str]:
         if self.disk.total > amount(self.store_size):

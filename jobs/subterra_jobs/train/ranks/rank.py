@@ -104,6 +104,7 @@ def _resume(trainer: "StageTrainer", task: TrainingTask) -> Path | None:
     """Trains to the end from the newest complete checkpoint, and returns that; from the start if there is none."""
     resumed = resumable.newest_complete(task.checkpoint_dir, task.ranks)
     if resumed and trainer.is_world_process_zero():
+        sys.stdout.write(f"training goes on from {resumed.name}\n")
         adopt_best(resumed, task.checkpoint_dir)
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)

@@ -201,7 +201,7 @@ AGENT_ALERTS = (
         "6h",
         "info",
         f"A conversation of {_AGENT} costs more than a hosted model would",
-        "It costs ${{ $value }}, idle hours included, which is not less than the comparator in context with a cache.",
+        "It costs ${{ printf `%.3g` $value }}, idle hours included, which is not less than the comparator in context with a cache.",
     ),
     Alert(
         "SubterraAgentErrors",

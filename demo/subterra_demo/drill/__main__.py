@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +25,14 @@ from subterra_demo.scraped_cluster import built
 from subterra_demo.steps import AGENT, NAMESPACE, RELEASE, ROOT, SYSTEM_NAMESPACE, DemoCluster, StepError, run, tools_on_path
 
 RESULT, PAGES = ROOT / "out/drill.md", ROOT / "out/drill"
-FACTOR, INTERVAL = 120.0, 2
+FACTOR, INTERVAL = 120.0, 3
 
 
 def main() -> int:
     """0 if every fault was found, explained and repaired."""
     arguments, console = _arguments(), Console(soft_wrap=True)
-    cluster, scale = DemoCluster(), TimeScale(arguments.factor, INTERVAL)
+    cluster, scale, outcomes = DemoCluster(), TimeScale(arguments.factor, INTERVAL), list[Outcome]()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is broken is repaired before the drill ends
     tools_on_path()
     try:
         found = faults(site(cluster))
@@ -42,15 +44,22 @@ def main() -> int:
             with prometheus.scraping(built(), folder, jobs(folder), INTERVAL, rules) as url, calling():
                 drill = Drill(cluster, Watched(url), console, PAGES)
                 drill.await_health()
-                outcomes = [drill.run(fault) for fault in chosen]
+                for fault in chosen:
+                    outcomes.append(drill.run(fault))
+                    _write(outcomes, scale)
+            for fault in chosen:
+                drill.take_pictures(fault)
     except (StepError, CommandError, DrillError, RuntimeError) as error:
         console.print(str(error), markup=False, highlight=False)
         return 1
-    _report(console, outcomes, scale)
+    for each in outcomes:
+        console.print(f"{'✔' if each.passed else '✘'} {each.fault.name}: {each.fault.alert} {each.trouble}", highlight=False)
+    console.print(f"{RESULT.relative_to(ROOT)}, pages in {PAGES.relative_to(ROOT)}", highlight=False)
     return 0 if all(each.passed for each in outcomes) else 1
 
 
-def _report(console: Console, outcomes: list[Outcome], scale: TimeScale) -> None:
+def _write(outcomes: list[Outcome], scale: TimeScale) -> None:
+    """The result so far."""
     commit = run(["git", "rev-parse", "--short", "HEAD"], quiet=True).strip()
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     about = (
@@ -59,9 +68,6 @@ def _report(console: Console, outcomes: list[Outcome], scale: TimeScale) -> None
     )
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(document(outcomes, about), encoding="utf-8")
-    for each in outcomes:
-        console.print(f"{'✔' if each.passed else '✘'} {each.fault.name}: {each.fault.alert} {each.trouble}", highlight=False)
-    console.print(f"{RESULT.relative_to(ROOT)}, pages in {PAGES.relative_to(ROOT)}", highlight=False)
 
 
 def site(cluster: DemoCluster) -> Site:

@@ -18,7 +18,7 @@ class Outcome:
     shown: float | None = None
     """Seconds from the injection until the page showed the cause."""
     resolved: float | None = None
-    """Seconds from the fix until the alert was gone."""
+    """Seconds from the start of the fix until the alert was gone."""
     trouble: str = ""
     """Why the drill of this fault ended early."""
 

@@ -73,7 +73,7 @@ def _operator_down(site: Site) -> Fault:
     def scale(replicas: int) -> Action:
         return kubectl("scale", f"deployment/{RELEASE}", "-n", SYSTEM_NAMESPACE, f"--replicas={replicas}")
 
-    ready = kubectl("rollout", "status", f"deployment/{RELEASE}", "-n", SYSTEM_NAMESPACE, "--timeout=120s")
+    ready = kubectl("rollout", "status", f"deployment/{RELEASE}", "-n", SYSTEM_NAMESPACE, "--timeout=240s")
     return Fault(
         "operator-down",
         "somebody scaled the operator to 0",
@@ -111,7 +111,7 @@ def _in_store(site: Site, script: str) -> Action:
 
 def _model_damaged(site: Site) -> Fault:
     pod = apply(NAMESPACE, [manifests.text(manifests.store_pod(STORE_POD, site.template))])
-    up = kubectl("wait", f"pod/{STORE_POD}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+    up = kubectl("wait", f"pod/{STORE_POD}", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=180s")
     restore = _in_store(site, pod_scripts.RESTORE)
     return Fault(
         "model-damaged",

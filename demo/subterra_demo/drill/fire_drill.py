@@ -4,8 +4,9 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import httpx
@@ -18,16 +19,22 @@ from subterra_cli.errors import CommandError
 from subterra_demo.drill.drill_report import Outcome
 from subterra_demo.drill.fault import Action, Fault
 from subterra_demo.drill.runbook_page import advice
-from subterra_demo.steps import AGENT, NAMESPACE, ROOT, SYSTEM_NAMESPACE, DemoCluster
+from subterra_demo.steps import AGENT, NAMESPACE, ROOT, DemoCluster
 
 RUNBOOKS = ROOT / "docs/guides/runbooks.md"
 LEAD_SECONDS = 60.0
 """The page begins so long before the injection."""
-WAIT_SECONDS = 420.0
+WAIT_SECONDS = 600.0
 """How long an alert, its cause on the page, and its end are waited for, each."""
 QUIET_SECONDS = 240.0
-COMMAND_SECONDS = 180.0
 POLL_SECONDS = 1.0
+_SERVED = f'namespace="{NAMESPACE}", agent="{AGENT}"'
+HEALTHY = (
+    f"sum(subterra_compiledagent_ready_replicas{{{_SERVED}}}) > 0 and on () sum(subterra_leader) == 1 "
+    f"and on () min(subterra_serving_vllm_up{{{_SERVED}}}) == 1"
+)
+"""Has an answer while one operator leads, and each pod of the agent answers."""
+COMMAND_SECONDS = 300.0
 WIDTHS = {"": 1280, "-phone": 400}
 HEIGHTS = {"subterra-fleet": 1500, "subterra-runs": 1400, "subterra-agent": 1700}
 TALLER_ON_A_PHONE = 3
@@ -75,11 +82,14 @@ class Drill:
     console: Console
     folder: Path
     """Where the pages are written."""
+    _fixed: set[Action] = field(default_factory=set)
+    """What the fix of the present fault has done, which its undo need not repeat."""
 
     def run(self, fault: Fault) -> Outcome:
         """One fault from injection to repair. Whatever happens, the cluster is left as it was."""
         self.console.rule(f"[bold]{fault.name}", align="left")
         self._say(fault.what)
+        self._fixed.clear()
         try:
             return self._find_and_repair(fault)
         except (DrillError, CommandError) as error:
@@ -99,12 +109,15 @@ class Drill:
         fired = time.time() - injected
         shown = self._wait(lambda: self.watched.has(fault.cause), WAIT_SECONDS)
         shown = None if shown is None else time.time() - injected
-        alert = self.watched.alert(fault)
         self._draw(fault, Scope(began - LEAD_SECONDS, time.time()))
+        alert = self.watched.alert(fault)  # by now its words have the reason, too
         self._explain(fault, alert, fired, shown)
+        mended = time.time()
         for action in fault.fix:
             self.do(action)
-        resolved = self._wait(lambda: self.watched.alert(fault) is None, WAIT_SECONDS)
+            self._fixed.add(action)
+        gone = self._wait(lambda: self.watched.alert(fault) is None, WAIT_SECONDS)
+        resolved = None if gone is None else time.time() - mended
         self._say(f"resolved after {resolved:.0f} s" if resolved is not None else "not resolved")
         return Outcome(fault, fired, shown, resolved)
 
@@ -115,14 +128,18 @@ class Drill:
         self._say(f"  {notes.get('description', '')}\n  {notes.get('runbook_url', '')}")
         self._say(f"the page shows it after {shown:.0f} s: {fault.shows}" if shown else f"the page never showed: {fault.shows}")
         for part, words in advice(RUNBOOKS.read_text(encoding="utf-8"), fault.alert).items():
-            self._say(f"  {part}: {words}")
+            self._say(f"{part}:\n{indent(words, '  ')}")
 
     def _draw(self, fault: Fault, scope: Scope) -> None:
-        """The dashboard with the cause as a page, and as pictures where there is a Chromium."""
+        """The dashboard with the cause, as a page."""
         self.folder.mkdir(parents=True, exist_ok=True)
         page = self.folder / f"{fault.name}.html"
         page.write_text(draw([fault.board], self.watched.url, scope)[0], encoding="utf-8")
-        if chromium() is None:
+
+    def take_pictures(self, fault: Fault) -> None:
+        """PNGs of the fault's page, for a desktop and for a phone, where there is a Chromium: at the end, when nobody waits."""
+        page = self.folder / f"{fault.name}.html"
+        if chromium() is None or not page.exists():
             return
         for suffix, width in WIDTHS.items():
             height = HEIGHTS[fault.board] * (TALLER_ON_A_PHONE if suffix else 1)
@@ -131,6 +148,8 @@ class Drill:
 
     def _undo(self, fault: Fault) -> None:
         for action in fault.undo:
+            if action in self._fixed:
+                continue
             try:
                 self.do(action)
             except DrillError as error:
@@ -138,21 +157,14 @@ class Drill:
         self.await_health()
 
     def await_health(self) -> None:
-        """Waits until agent and operator are ready and no alert fires; says what is still wrong after that time."""
-        for namespace, selector in (
-            (SYSTEM_NAMESPACE, "app.kubernetes.io/name=subterra"),
-            (NAMESPACE, f"subterra.dev/agent={AGENT}"),
-        ):
-            with suppress(DrillError):
-                self.do(Action(("rollout", "status", "deployment", "-n", namespace, "-l", selector, "--timeout=150s")), quiet=True)
-        if self._wait(lambda: not self.watched.firing(), QUIET_SECONDS) is None:
+        """Waits until an operator leads, the agent serves and no alert fires; says what is still wrong after that time."""
+        if self._wait(lambda: self.watched.has(HEALTHY) and not self.watched.firing(), QUIET_SECONDS) is None:
             names = sorted({each["labels"]["alertname"] for each in self.watched.firing()})
-            self._say(f"still firing: {', '.join(names)}")
+            self._say(f"still firing: {', '.join(names) or 'nothing, but no operator leads or the agent does not answer'}")
 
-    def do(self, action: Action, *, quiet: bool = False) -> None:
+    def do(self, action: Action) -> None:
         """Runs a command. Raises DrillError."""
-        if not quiet:
-            self._say(f"[dim]$ {action}[/dim]")
+        self._say(f"[dim]$ {action}[/dim]")
         command = self.cluster.kubectl(*action.words)
         try:
             done = subprocess.run(command, input=action.reads, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)

@@ -2,13 +2,14 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from subterra_demo.scraped_cluster import pods, scrape_targets
-from subterra_demo.steps import DemoCluster, StepError
+from subterra_cli.cluster import ClusterAccessError, ClusterTarget, ResourceReader
+from subterra_demo.scraped_cluster import scrape_targets
+from subterra_demo.steps import NAMESPACE, SYSTEM_NAMESPACE, DemoCluster
 
 JOBS = ("operator", "agents")
 SECONDS = 2.0
@@ -25,15 +26,17 @@ def jobs(folder: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def followed(cluster: DemoCluster, folder: Path) -> Iterator[None]:
-    """Writes the files, and goes on while the context lasts. Raises StepError if the cluster's pods cannot be listed at first."""
-    write(folder, pods(cluster))
+    """Writes the files, and goes on while the context lasts. Raises ClusterAccessError if pods cannot be listed at first."""
+    targets = [ClusterTarget(name, cluster.kubeconfig, cluster.context) for name in (SYSTEM_NAMESPACE, NAMESPACE)]
+    readers = [ResourceReader(target) for target in targets]
+    write(folder, _pods(readers))
     ended = threading.Event()
 
     def follow() -> None:
         while not ended.wait(SECONDS):
             try:
-                write(folder, pods(cluster))
-            except StepError:  # the API server is busy: the targets stay as they were
+                write(folder, _pods(readers))
+            except ClusterAccessError:  # the API server is busy: the targets stay as they were
                 continue
 
     thread = threading.Thread(target=follow, name="targets", daemon=True)
@@ -43,6 +46,10 @@ def followed(cluster: DemoCluster, folder: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _pods(readers: Sequence[ResourceReader]) -> list[dict[str, Any]]:
+    return [pod for reader in readers for pod in reader.pods("")]
 
 
 def write(folder: Path, found: list[dict[str, Any]]) -> None:

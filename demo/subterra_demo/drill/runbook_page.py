@@ -12,8 +12,8 @@ def section(page: str, alert: str) -> str:
 
 
 def advice(page: str, alert: str) -> dict[str, str]:
-    """What the runbook says to look at and to do, each in one line without links. Raises KeyError."""
-    words = LINK.sub(r"\1", " ".join(section(page, alert).split()))
+    """What the runbook says to look at and to do, without links. Raises KeyError."""
+    words = LINK.sub(r"\1", section(page, alert))
     found = re.split(r"\*\*(Means|Look at|Do)\*\* ", words)[1:]
     parts = dict(zip(found[::2], found[1::2], strict=True))
     return {part: parts[part].strip() for part in PARTS}

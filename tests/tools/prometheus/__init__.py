@@ -20,7 +20,7 @@ MODULE = "github.com/prometheus/prometheus"
 PROGRAMS = {"promtool": f"{MODULE}/cmd/promtool", "prometheus": f"{MODULE}/cmd/prometheus"}
 TAGS = ("remove_all_sd", "netgo")
 """Without the SDKs of all clouds for service discovery."""
-READY_SECONDS = 60.0
+READY_SECONDS = 240.0
 RULES = ROOT / CHART_FILES / "rules.yaml"
 
 

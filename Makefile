@@ -29,6 +29,11 @@ dashboards: .venv/.synced ## the dashboards of the demo's cluster as out/dashboa
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.scraped_cluster
 
+.PHONY: drill
+drill: .venv/.synced ## ten faults on the demo's cluster, each found by its alert and repaired by its runbook; out/drill.md (20 minutes); ONLY="…" FACTOR=…
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
+	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.drill $(if $(ONLY),--only $(ONLY)) $(if $(FACTOR),--factor $(FACTOR))
+
 .PHONY: test
 test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults
 	@$(PYTEST) $(WAITING) --junitxml=out/tests/engines.xml -m "not exhaustive" tests --ignore tests/unit

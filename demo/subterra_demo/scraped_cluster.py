@@ -65,6 +65,14 @@ def pods(cluster: DemoCluster) -> list[dict[str, Any]]:
 
 def scrape_jobs(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Prometheus' jobs for these pods, with the labels that the chart's PodMonitor sets. Raises StepError if no agent serves."""
+    jobs = scrape_targets(found)
+    if "agents" not in jobs:
+        raise StepError("no agent serves in the demo's cluster; run make demo first")
+    return [{"job_name": name, "honor_labels": True, "static_configs": targets} for name, targets in jobs.items()]
+
+
+def scrape_targets(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Targets by the job that scrapes them: operator, agents."""
     jobs: dict[str, list[dict[str, Any]]] = {}
     for pod in found:
         address, labels = pod.get("status", {}).get("podIP"), pod["metadata"].get("labels", {})
@@ -78,9 +86,7 @@ def scrape_jobs(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
             of_agent = {name: labels.get(label, "") for name, label in _AGENT_LABELS.items()} if serves else {}
             target = {"targets": [f"{address}:{port['containerPort']}"], "labels": of_pod | of_agent}
             jobs.setdefault("agents" if serves else "operator", []).append(target)
-    if "agents" not in jobs:
-        raise StepError("no agent serves in the demo's cluster; run make demo first")
-    return [{"job_name": name, "honor_labels": True, "static_configs": targets} for name, targets in jobs.items()]
+    return jobs
 
 
 def _ports(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,19 @@ _RUN = "{{ $labels.namespace }}/{{ $labels.run }}"
 _AGENT = "{{ $labels.namespace }}/{{ $labels.agent }}"
 _IS_UP_TO_DATE = 'subterra_compiledagent_condition{condition="UpToDate", status="True"} == 1'
 _BUSY_RUN = 'subterra_compilerun_phase{phase=~"Pending|Generating|Training|Evaluating"} == 1'
+_BUSY_RUN_OF_AGENT = _BUSY_RUN.replace("{", '{agent!="", ')
 _PRICE = "subterra_compiledagent_usd_per_conversation_with_idle"
+_OF_POD = "namespace, agent, pod"
+
+
+def _reason(metric: str, label: str, matchers: str = "") -> str:
+    """A template that names the reasons of the alert's agent or run; nothing where none is known."""
+    selected = f"{metric}{{namespace=%q, {label}=%q{matchers}}}"
+    found = f"printf `{selected}` $labels.namespace $labels.{label} | query"
+    return f" Reason:{{{{ range {found} }}}} {{{{ .Labels.reason }}}}{{{{ else }}}} not known{{{{ end }}}}."
+
+
+_REASON_OF_RUN = _reason("subterra_compilerun_reason", "run")
 
 
 def _burns(series: str, objective: float) -> str:
@@ -90,15 +102,24 @@ RUN_ALERTS = (
         "5m",
         "warning",
         f"Stage {{{{ $labels.stage }}}} of {_RUN} makes no progress",
-        "It has reported nothing new for {{ $value | humanizeDuration }}.",
+        "It has reported nothing new for {{ $value | humanizeDuration }}." + _REASON_OF_RUN,
     ),
     Alert(
         "SubterraRunFailed",
-        f'subterra_compilerun_phase{{phase="Failed"}} == 1 unless on (namespace, agent) ({_IS_UP_TO_DATE})',
+        f'subterra_compilerun_phase{{phase="Failed"}} == 1 unless on (namespace, agent) ({_IS_UP_TO_DATE}) '
+        f"unless on (namespace, agent) ({_BUSY_RUN_OF_AGENT})",
         "1m",
         "warning",
         f"Compile run {_RUN} failed",
-        "It stays failed until someone asks for a retry or the inputs change. What serves goes on serving.",
+        "It stays failed until someone asks for a retry or the inputs change. What serves goes on serving." + _REASON_OF_RUN,
+    ),
+    Alert(
+        "SubterraRunBlocked",
+        'subterra_compilerun_phase{phase="Blocked"} == 1',
+        "10m",
+        "warning",
+        f"Compile run {_RUN} cannot make its objects",
+        "The API server refuses an object of the run. It is tried again every 30 s." + _REASON_OF_RUN,
     ),
     Alert(
         "SubterraCapNearlyReached",
@@ -125,7 +146,18 @@ AGENT_ALERTS = (
         "5m",
         "critical",
         f"Agent {_AGENT} does not serve",
-        "It has a version with traffic, and none of its replicas is ready.",
+        "It has a version with traffic, and none of its replicas is ready."
+        + _reason("subterra_compiledagent_condition_reason", "agent", ', condition="Ready"'),
+    ),
+    Alert(
+        "SubterraAgentHangs",
+        f"min by ({_OF_POD}) (min_over_time(vllm:num_requests_running[5m])) > 0 "
+        f"and on ({_OF_POD}) sum by ({_OF_POD}) (rate(subterra_serving_tokens_total[5m])) == 0",
+        "5m",
+        "critical",
+        f"A pod of agent {_AGENT} has requests and writes nothing",
+        "Pod {{ $labels.pod }} has had requests for ten minutes and has neither read nor written a token: its engine hangs. "
+        "Its health check does not see that, so it keeps its traffic.",
     ),
     Alert(
         "SubterraAgentStalled",
@@ -134,7 +166,8 @@ AGENT_ALERTS = (
         "10m",
         "warning",
         f"Agent {_AGENT} has never served and waits for a person",
-        "Its condition Stalled says what to do.",
+        "Its condition Stalled says what to do."
+        + _reason("subterra_compiledagent_condition_reason", "agent", ', condition="Stalled"'),
     ),
     Alert(
         "SubterraWeightsStale",
@@ -176,7 +209,7 @@ AGENT_ALERTS = (
         "6h",
         "info",
         f"A conversation of {_AGENT} costs more than a hosted model would",
-        "It costs ${{ $value }}, idle hours included, which is not less than the comparator in context with a cache.",
+        "It costs ${{ printf `%.3g` $value }}, idle hours included, which is not less than the comparator in context with a cache.",
     ),
     Alert(
         "SubterraAgentErrors",

@@ -19,10 +19,19 @@ def _rate(metric: str) -> str:
 
 
 _BUSY, _IDLE = _rate("subterra_serving_busy_seconds_total"), _rate("subterra_serving_idle_seconds_total")
+
+
+def _conditions(more: str) -> Query:
+    """Conditions with their reasons."""
+    reason = "group_left (reason) subterra_compiledagent_condition_reason"
+    return Query(f"{_of('subterra_compiledagent_condition', more)} * on (namespace, agent, condition) {reason}")
+
+
 _AGENT = "{{namespace}}/{{agent}}"
 _RUN = "{{namespace}}/{{run}}"
 _WARNINGS = "Stalled|ModelRetirement|Drifting"
 """Conditions that are not wanted."""
+_ONE_RUN = "namespace, agent, run"
 FLEET = Dashboard(
     "subterra-fleet",
     "Subterra / Fleet",
@@ -36,14 +45,20 @@ FLEET = Dashboard(
             Panel("Operator", (Query("max by (version) (subterra_build_info)", "{{version}}"),), kind="stat"),
         ),
         (
+            Panel(
+                "Firing alerts",
+                (Query('ALERTS{alertname=~"Subterra.+", alertstate="firing"}'),),
+                kind="table",
+                description="Empty while all is well.",
+            ),
+        ),
+        (
             Panel("Versions with traffic", (Query(_of("subterra_compiledagent_info")),), kind="table"),
             Panel(
                 "Conditions that are not as wanted",
                 (
-                    Query(_of("subterra_compiledagent_condition", ', condition=~"Ready|UpToDate", status!="True"')),
-                    Query(
-                        _of("subterra_compiledagent_condition", ', condition=~"Stalled|ModelRetirement|Drifting", status="True"')
-                    ),
+                    _conditions(', condition=~"Ready|UpToDate", status!="True"'),
+                    _conditions(', condition=~"Stalled|ModelRetirement|Drifting", status="True"'),
                 ),
                 kind="table",
             ),
@@ -101,7 +116,14 @@ RUNS = Dashboard(
     "Subterra / Compile runs",
     (
         (
-            Panel("Runs", (Query(_of("subterra_compilerun_phase")),), kind="table"),
+            Panel(
+                "Runs",
+                (
+                    Query(f"{_of('subterra_compilerun_phase')} * on ({_ONE_RUN}) group_left (reason) subterra_compilerun_reason"),
+                    Query(f"{_of('subterra_compilerun_phase')} unless on ({_ONE_RUN}) subterra_compilerun_reason"),
+                ),
+                kind="table",
+            ),
             Panel("Verdicts", (Query(f"count by (verdict) ({_of('subterra_compilerun_verdict')})", "{{verdict}}"),), kind="stat"),
         ),
         (

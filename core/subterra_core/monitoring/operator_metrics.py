@@ -45,6 +45,11 @@ PROCESS = (
 )
 RUNS = (
     _gauge("compilerun_phase", "1 for the phase of a run.", (*_RUN, "phase")),
+    _gauge(
+        "compilerun_reason",
+        "1 for the reason of a run that has not succeeded: what it does, waits for, or failed of.",
+        (*_RUN, "reason"),
+    ),
     _gauge("compilerun_verdict", "1 for the gate's verdict on a run: Pass, Fail or Inconclusive.", (*_RUN, "verdict")),
     _gauge("compilerun_usd", "What a run has paid to providers.", _RUN),
     _gauge("compilerun_max_usd", "Cap on what a run may pay to providers; absent without one.", _RUN),
@@ -82,6 +87,11 @@ RUNS = (
 AGENTS = (
     _gauge("compiledagent_phase", "1 for the phase of an agent, as in its status.", (*_AGENT, "phase")),
     _gauge("compiledagent_condition", "1 for the status of a condition: True, False or Unknown.", (*_AGENT, "condition", "status")),
+    _gauge(
+        "compiledagent_condition_reason",
+        "1 for the reason of a condition that is not as wanted: Ready or UpToDate if not True, Stalled or ModelRetirement if True.",
+        (*_AGENT, "condition", "reason"),
+    ),
     _gauge(
         "compiledagent_info",
         "1, with the version that has traffic, its model and the run that made it.",

@@ -68,5 +68,6 @@ OTHERS_METRICS = (
         "vllm",
         ("handler", "method", "status"),
     ),
+    Metric("ALERTS", "gauge", "1 for each alert that is pending or firing.", "prometheus", ("alertname", "alertstate", "severity")),
     Metric("up", "gauge", "1 if Prometheus could scrape the target.", "prometheus", ("job", "instance")),
 )

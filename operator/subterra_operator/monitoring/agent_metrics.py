@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentStatus, CostSettings
+from subterra_api.v1alpha1.conditions import Type
 from subterra_core.serving_costs.conversation_costs import ConversationCosts
 from subterra_operator.monitoring.series import ResourceGauges, Sample
 from subterra_operator.resources import Key
@@ -13,6 +14,7 @@ from subterra_operator.resources import Key
 _STATUS = ResourceGauges(
     "compiledagent_phase",
     "compiledagent_condition",
+    "compiledagent_condition_reason",
     "compiledagent_info",
     "compiledagent_candidate_verdict",
     "compiledagent_status_timestamp_seconds",
@@ -30,6 +32,7 @@ _COSTS = ResourceGauges(
     "compiledagent_comparator_usd_per_conversation",
     "compiledagent_break_even_conversations",
 )
+_WANTED = {Type.READY: "True", Type.UP_TO_DATE: "True", Type.STALLED: "False", Type.MODEL_RETIREMENT: "False"}
 _versions: dict[Key, str] = {}
 """The version that the costs of an agent are about."""
 
@@ -53,6 +56,8 @@ def _samples(agent: str, status: CompiledAgentStatus, spec: Mapping[str, Any], n
     yield Sample("compiledagent_usd_per_hour", (agent,), float(hourly))
     for condition in status.conditions:
         yield Sample("compiledagent_condition", (agent, condition.type, condition.status), 1)
+        if _WANTED.get(condition.type, condition.status) != condition.status:
+            yield Sample("compiledagent_condition_reason", (agent, condition.type, condition.reason), 1)
     if serving := status.serving:
         yield Sample("compiledagent_info", (agent, serving.version, serving.model_digest, serving.run or ""), 1)
     if (candidate := status.candidate) and candidate.verdict:

@@ -6,8 +6,9 @@ from typing import Any
 
 from subterra_api.job_contract.messages import Progress
 from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunStatus, StageStatus
+from subterra_api.v1alpha1.conditions import Type
 from subterra_core.provider_rules import providers_called_by
-from subterra_operator.decide.decision import parse_time
+from subterra_operator.decide.decision import find_condition, parse_time
 from subterra_operator.monitoring.series import ResourceGauges, Sample, counter, histogram
 from subterra_operator.resources import Key, owning_agent
 
@@ -16,6 +17,7 @@ SEVERAL = "several"
 _STAGE = "compilerun_stage_"
 _STATUS = ResourceGauges(
     "compilerun_phase",
+    "compilerun_reason",
     "compilerun_verdict",
     "compilerun_usd",
     "compilerun_max_usd",
@@ -45,6 +47,8 @@ def record_run(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any]) 
 def _samples(run: tuple[str, str], status: CompileRunStatus, subject: Mapping[str, Any]) -> Iterator[Sample]:
     cap = subject["spec"].get("execution", {}).get("maxUSD")
     yield Sample("compilerun_phase", (*run, status.phase or ""), 1)
+    if (ended := find_condition(status.conditions, Type.SUCCEEDED)) and ended.status != "True":
+        yield Sample("compilerun_reason", (*run, ended.reason), 1)
     if status.verdict:
         yield Sample("compilerun_verdict", (*run, status.verdict.result), 1)
     yield Sample("compilerun_usd", run, float(status.usd or 0))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 AGENT = 'namespace="demo", agent="travel"'
 RUN = f'{AGENT}, run="travel-1"'
 VERSION = f'{AGENT}, version="v1"'
+POD = f'{AGENT}, pod="travel-v1-a"'
+IDLE_POD = f'{AGENT}, pod="travel-v1-b"'
 CACHED = f'{VERSION}, comparator="InContextCached", model="m"'
 
 
@@ -63,6 +65,13 @@ CASES = {
         "20m",
         ON_RUN | {"phase": "Failed"},
     ),
+    "SubterraRunBlocked": AlertCase(
+        {f'subterra_compilerun_phase{{{RUN}, phase="Blocked"}}': "1x15 _x20"},
+        "12m",
+        "20m",
+        ON_RUN | {"phase": "Blocked"},
+        quiet_at="9m",
+    ),
     "SubterraCapNearlyReached": AlertCase(
         {
             f"subterra_compilerun_usd{{{RUN}}}": "9.5x40",
@@ -89,6 +98,18 @@ CASES = {
         "20m",
         ON_AGENT | {"condition": "Ready", "status": "False"},
         quiet_at="4m",
+    ),
+    "SubterraAgentHangs": AlertCase(
+        {
+            f"vllm:num_requests_running{{{POD}}}": "2x40",
+            f'subterra_serving_tokens_total{{{POD}, kind="generation"}}': "0+100x10 1000x15 1000+100x15",
+            f"vllm:num_requests_running{{{IDLE_POD}}}": "0x40",
+            f'subterra_serving_tokens_total{{{IDLE_POD}, kind="generation"}}': "7x40",
+        },
+        "22m",
+        "30m",
+        ON_AGENT | {"pod": "travel-v1-a"},
+        quiet_at="14m",
     ),
     "SubterraAgentStalled": AlertCase(
         {_condition("Stalled", "True"): "1x15 _x20"},

@@ -119,6 +119,36 @@ def test_annotations_are_templates_that_prometheus_can_fill(promtool: Path, tmp_
     assert "SUCCESS" in run(promtool, "test", "rules", file)
 
 
+def test_an_alert_names_the_reason_and_a_failed_run_is_quiet_while_another_one_is_in_progress(
+    promtool: Path, tmp_path: Path
+) -> None:
+    failed = 'namespace="demo", agent="travel", run="travel-1"'
+    series = {
+        f'subterra_compilerun_phase{{{failed}, phase="Failed"}}': "1x40",
+        f'subterra_compilerun_reason{{{failed}, reason="InvalidInput"}}': "1x40",
+        'subterra_compilerun_phase{namespace="demo", agent="travel", run="travel-2", phase="Training"}': "_x10 1x10 _x20",
+    }
+    rules = yaml.safe_load(RULES.read_text())
+    [rule] = [each for group in rules["groups"] for each in group["rules"] if each.get("alert") == "SubterraRunFailed"]
+    firing = {
+        "exp_labels": {"severity": "warning", "namespace": "demo", "agent": "travel", "run": "travel-1", "phase": "Failed"},
+        "exp_annotations": {
+            "summary": "Compile run demo/travel-1 failed",
+            "description": rule["annotations"]["description"].partition(" Reason:")[0] + " Reason: InvalidInput.",
+            "runbook_url": "docs/guides/runbooks.md#subterrarunfailed",
+        },
+    }
+    moments = (("5m", [firing]), ("15m", []), ("30m", [firing]))
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": at, "alertname": "SubterraRunFailed", "exp_alerts": found} for at, found in moments],
+    }
+    file = tmp_path / "tests.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}))
+    assert "SUCCESS" in run(promtool, "test", "rules", file)
+
+
 def test_every_query_of_the_dashboards_is_promql(promtool: Path, tmp_path: Path) -> None:
     """As rules, because promtool parses those."""
     queries = [query.expr for board in DASHBOARDS for panel in board.panels for query in panel.queries]

@@ -20,7 +20,8 @@ MODULE = "github.com/prometheus/prometheus"
 PROGRAMS = {"promtool": f"{MODULE}/cmd/promtool", "prometheus": f"{MODULE}/cmd/prometheus"}
 TAGS = ("remove_all_sd", "netgo")
 """Without the SDKs of all clouds for service discovery."""
-READY_SECONDS = 60.0
+READY_SECONDS = 240.0
+RULES = ROOT / CHART_FILES / "rules.yaml"
 
 
 def path_of(program: str, cache: Path) -> Path:
@@ -29,15 +30,15 @@ def path_of(program: str, cache: Path) -> Path:
 
 
 @contextmanager
-def scraping(program: Path, folder: Path, jobs: Sequence[dict[str, Any]], seconds: int) -> Iterator[str]:
-    """The address of a server that has our rules and scrapes these jobs at that interval. Its data and log are in `folder`.
+def scraping(program: Path, folder: Path, jobs: Sequence[dict[str, Any]], seconds: int, rules: Path = RULES) -> Iterator[str]:
+    """The address of a server that has our rules, or those of another file, and scrapes these jobs at that interval.
 
+    Its data and log are in `folder`.
     It answers queries from the start: those that come before it is ready get 503 in plain text. Raises RuntimeError with its log
     if it ends or is not ready in time.
     """
     settings = {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"}
-    rules = [str(ROOT / CHART_FILES / "rules.yaml")]
-    configuration = {"global": settings, "rule_files": rules, "scrape_configs": [*jobs]}
+    configuration = {"global": settings, "rule_files": [str(rules)], "scrape_configs": [*jobs]}
     (folder / "config.yaml").write_text(yaml.safe_dump(configuration))
     port = free_port()
     options = [f"--config.file={folder / 'config.yaml'}", f"--storage.tsdb.path={folder}", f"--web.listen-address=127.0.0.1:{port}"]

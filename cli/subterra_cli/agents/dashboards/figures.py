@@ -8,6 +8,8 @@ from subterra_core.monitoring.grafana import Unit
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _PERIODS = ((86400, "d"), (3600, "h"), (60, "min"))
 _CENT, _DIME = 0.01, 0.1
+_SHORT_SECONDS = 600
+"""An axis this short would have the same minute twice."""
 
 
 def figure(value: float, unit: Unit, infinite: str = "", now: float = 0) -> str:
@@ -35,7 +37,8 @@ def figure(value: float, unit: Unit, infinite: str = "", now: float = 0) -> str:
 
 def clock(seconds: float, span: float) -> str:
     """A moment in UTC on an axis that spans so many seconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M" if span <= 2 * _PERIODS[0][0] else "%d %b")
+    known = "%H:%M:%S" if span <= _SHORT_SECONDS else "%H:%M" if span <= 2 * _PERIODS[0][0] else "%d %b"
+    return datetime.fromtimestamp(seconds, UTC).strftime(known)
 
 
 def moment(seconds: float) -> str:

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from subterra_cli.agents.dashboards.draw import seconds_of
-from subterra_cli.agents.dashboards.figures import figure
+from subterra_cli.agents.dashboards.figures import clock, figure
 from subterra_cli.agents.dashboards.line_chart import draw_lines, nice_ticks
 from subterra_cli.agents.dashboards.page import Filled, page
 from subterra_cli.agents.dashboards.queries import Scope, Series, legend
@@ -236,3 +236,9 @@ def test_the_page_is_well_formed(server: Server, tmp_path: Path) -> None:
     run(server, tmp_path)
     text = (tmp_path / "x.html").read_text().removeprefix("<!doctype html>\n")
     ET.fromstring(re.sub(r"<meta([^>]*)>", r"<meta\1/>", text))
+
+
+def test_an_axis_of_minutes_never_has_the_same_time_twice() -> None:
+    assert clock(90, 180) == "00:01:30"
+    assert clock(90, 3600) == "00:01"
+    assert clock(90, 7 * 86400) == "01 Jan"

@@ -20,8 +20,8 @@ from subterra_jobs.exporter.exported_metrics import families
 from subterra_operator.monitoring import metrics as operator_metrics
 from subterra_testkit.repository import ROOT
 
-OTHERS = ("vllm:", "http_requests_total", "up")
-NAME = re.compile(r"\b(?:subterra[_:][\w:]+|vllm:\w+|http_requests_total|up\b)")
+OTHERS = ("vllm:", "http_requests_total", "up", "ALERTS")
+NAME = re.compile(r"\b(?:subterra[_:][\w:]+|vllm:\w+|http_requests_total|ALERTS\b|up\b)")
 RECORDED = {rule.name for rule in RECORDING_RULES}
 
 

@@ -74,6 +74,22 @@ def test_a_finished_run_keeps_three_series() -> None:
     ]
 
 
+def test_what_is_not_as_wanted_has_a_reason_and_what_is_has_none() -> None:
+    """So that an alert and a dashboard can say why, without a word of any message."""
+    record(AGENT, agent_status("abc"), make.stored(make.agent()))
+    assert series("condition_reason") == []
+    lost = agent_status("abc", ready="False")
+    lost["conditions"][0]["reason"] = "InitFailed"
+    record(AGENT, lost, make.stored(make.agent()))
+    labels = f'agent="travel",condition="Ready",namespace="{NAMESPACE}",reason="InitFailed"'
+    assert series("condition_reason") == [f"compiledagent_condition_reason{{{labels}}} 1.0"]
+    ended = {"type": "Succeeded", "status": "False", "reason": "InvalidInput", "lastTransitionTime": "2026-11-20T12:00:00Z"}
+    record(RUN, {"phase": "Failed", "conditions": [ended]}, run())
+    assert [line for line in series("compilerun_reason") if 'reason="InvalidInput"' in line and line.endswith(" 1.0")]
+    record(RUN, {"phase": "Succeeded", "conditions": [ended | {"status": "True", "reason": "Succeeded"}]}, run())
+    assert series("compilerun_reason") == []
+
+
 def test_a_run_that_ended_no_longer_shows_its_last_progress() -> None:
     run_metrics.record_progress(RUN, "travel", Progress(stage="evaluate", done=166, planned=200))
     assert len(series("stage_done")) == 1

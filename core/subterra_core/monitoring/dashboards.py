@@ -58,7 +58,7 @@ FLEET = Dashboard(
                 "Conditions that are not as wanted",
                 (
                     _conditions(', condition=~"Ready|UpToDate", status!="True"'),
-                    _conditions(', condition=~"Stalled|ModelRetirement|Drifting", status="True"'),
+                    _conditions(f', condition=~"{_WARNINGS}", status="True"'),
                 ),
                 kind="table",
             ),

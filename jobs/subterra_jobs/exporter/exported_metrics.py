@@ -55,15 +55,14 @@ def _monitored(served: MonitorFiles | None) -> Mapping[str, Values]:
         return {f"monitored_{name}_total": {} for name in names}
     total = served.state.total
     outcomes = {"conformant": total.conformant, "violation": total.conversations - total.conformant}
-    recognized = {"false": lambda hub: hub.unrecognized, "true": lambda hub: hub.turns - hub.unrecognized}
+    turns: dict[tuple[str, ...], float | Decimal | None] = {(name, "false"): hub.unrecognized for name, hub in total.hubs.items()}
+    turns |= {(name, "true"): hub.turns - hub.unrecognized for name, hub in total.hubs.items()}
     return {
         "monitored_requests_total": {(state,): count for state, count in served.requests.items() if state != "seen"},
         "monitored_unreadable_total": {(): served.state.unreadable},
         "monitored_conversations_total": {(outcome,): count for outcome, count in outcomes.items()},
         "monitored_values_total": {("given",): total.asserted - total.fabricated, ("fabricated",): total.fabricated},
         "monitored_endings_total": {(terminal,): count for terminal, count in total.endings.items()},
-        "monitored_hub_turns_total": {
-            (name, word): count(hub) for name, hub in total.hubs.items() for word, count in recognized.items()
-        },
+        "monitored_hub_turns_total": turns,
         "monitored_hub_violations_total": {(name,): hub.violations for name, hub in total.hubs.items()},
     }

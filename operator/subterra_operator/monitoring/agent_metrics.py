@@ -32,7 +32,11 @@ _COSTS = ResourceGauges(
     "compiledagent_comparator_usd_per_conversation",
     "compiledagent_break_even_conversations",
 )
-_WANTED = {Type.READY: "True", Type.UP_TO_DATE: "True", Type.STALLED: "False", Type.MODEL_RETIREMENT: "False"}
+_WANTED: Mapping[str, str] = {
+    **dict.fromkeys((Type.READY, Type.UP_TO_DATE), "True"),
+    **dict.fromkeys((Type.STALLED, Type.MODEL_RETIREMENT, Type.DRIFTING), "False"),
+}
+"""The status of each condition that nobody has to look at."""
 _versions: dict[Key, str] = {}
 """The version that the costs of an agent are about."""
 

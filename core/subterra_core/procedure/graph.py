@@ -84,14 +84,24 @@ class Graph:
         edges = self.anywhere.get(step.node, ())
         return [edge for edge in edges if self._within_bounds(step, edge) and (again or edge.to not in step.left)]
 
+    def choices(self, step: Step, *, again: bool) -> list[Edge]:
+        """All ways on from here: open edges, then open anywhere edges.
+
+        A plan takes each anywhere edge once; who listens to a customer has to reckon with a second time, hence `again`.
+        """
+        return [*self.open_edges(step), *self.leaving_edges(step, again=again)]
+
+    def edges_of(self, node: str) -> tuple[Edge, ...]:
+        """A node's edges, ordinary ones first, then anywhere edges, open or not."""
+        return (*self.nodes[node].next, *self.anywhere.get(node, ()))
+
     def leaves(self, source: str, target: str | None) -> bool:
         """Whether the way from `source` to `target` is an anywhere edge."""
         return (source, target) in self._leaving
 
     def edge(self, source: str, target: str | None) -> Edge | None:
         """The edge from `source` to `target`, ordinary or anywhere; `None` if there is none, or `target` is `None`."""
-        edges = (*self.nodes[source].next, *self.anywhere.get(source, ()))
-        return next((edge for edge in edges if edge.to == target), None)
+        return next((edge for edge in self.edges_of(source) if edge.to == target), None)
 
     def take(self, step: Step, edge: Edge) -> Step:
         """The step after taking `edge`."""

@@ -209,10 +209,9 @@ def _speaker_runs(graph: Graph, position: Step | str, role: Role) -> list[_Speak
 
 def _moves(graph: Graph, position: Step | str) -> Iterator[tuple[str, Step | str]]:
     if isinstance(position, str):
-        yield from ((edge.to, edge.to) for edge in (*graph.nodes[position].next, *graph.anywhere.get(position, ())))
+        yield from ((edge.to, edge.to) for edge in graph.edges_of(position))
     else:
-        edges = (*graph.open_edges(position), *graph.leaving_edges(position, again=True))
-        moves = ((edge.to, graph.take(position, edge)) for edge in edges)
+        moves = ((edge.to, graph.take(position, edge)) for edge in graph.choices(position, again=True))
         yield from (move for move in moves if _shortest_completion(graph, move[1]) is not None)
 
 

@@ -91,7 +91,7 @@ class OrchestratorAgent:
 
     def _targets(self, node: Node) -> list[str]:
         """Nodes that may follow."""
-        return [edge.to for edge in (*node.next, *self._graph.anywhere.get(node.id, ()))]
+        return [edge.to for edge in self._graph.edges_of(node.id)]
 
     def _node_function(self, node: Node, end: str) -> Callable[[_State], Awaitable[_State]]:
         async def visit(state: _State) -> _State:
@@ -137,8 +137,7 @@ class OrchestratorAgent:
 
 def possible_edges(graph: Graph, step: Step) -> list[Edge]:
     """The edges between which the conversation has to be read: open ones, and open anywhere edges."""
-    edges = graph.open_edges(step)
-    return [*edges, *graph.leaving_edges(step, again=True)] if edges else edges
+    return graph.choices(step, again=True) if graph.open_edges(step) else []
 
 
 def orchestrator_system_prompt(spec: ProcedureSpec) -> str:

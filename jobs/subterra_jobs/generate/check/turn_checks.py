@@ -84,7 +84,7 @@ class TurnChecker:
         if node.role == "agent":
             return None
         plain = " ".join(_WORD.findall(text.casefold()))
-        edges = (*node.next, *self._graph.anywhere.get(node.id, ()))
+        edges = self._graph.edges_of(node.id)
         whens = (" ".join(_WORD.findall(render(edge.when, spec.values).casefold())) for edge in edges if edge.when)
         quoted = next((when for when in whens if "customer" in when and when in plain), None)
         return f"quotes a condition: {quoted}" if quoted else None

@@ -30,10 +30,9 @@ def customer_decisions(graph: Graph, path: Path) -> tuple[BranchDecision, ...]:
     """
     step, decisions = graph.begin(), list[BranchDecision]()
     for position, target in enumerate(path[1:]):
-        edges = graph.open_edges(step)
-        if graph.leaves(step.node, target):
-            edges += graph.leaving_edges(step)
-        decided = graph.nodes[step.node].decided_by == "customer" or graph.leaves(step.node, target)
+        leaves = graph.leaves(step.node, target)
+        edges = graph.choices(step, again=False) if leaves else graph.open_edges(step)
+        decided = graph.nodes[step.node].decided_by == "customer" or leaves
         if decided and len(edges) > 1:
             decisions.append(BranchDecision(position, tuple(edge.to for edge in edges)))
         step = graph.take(step, next(edge for edge in edges if edge.to == target))

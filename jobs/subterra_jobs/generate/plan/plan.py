@@ -188,9 +188,7 @@ class _ScenarioDigests:
             for node in procedure.nodes
         }
         self._edges = {
-            (node, edge.to): set(variables_of(" ".join(edge.examples)))
-            for node, edges in [*((node.id, node.next) for node in procedure.nodes), *graph.anywhere.items()]
-            for edge in edges
+            (node, edge.to): set(variables_of(" ".join(edge.examples))) for node in graph.nodes for edge in graph.edges_of(node)
         }
 
     def digest(self, path: Path, values: Mapping[str, str]) -> str:

@@ -146,6 +146,8 @@ def test_each_anywhere_edge_is_taken_once_in_a_walk_and_as_often_as_max_visits_a
     step = graph.take(step, graph.open_edges(step)[0])
     assert graph.leaving_edges(step) == []
     assert [edge.to for edge in graph.leaving_edges(step, again=True)] == ["help"]
+    assert [edge.to for edge in graph.choices(step, again=False)] == ["bye"]
+    assert [edge.to for edge in graph.choices(step, again=True)] == [edge.to for edge in graph.edges_of("name")] == ["bye", "help"]
 
 
 def test_a_procedure_without_anywhere_edges_keeps_its_digest_and_one_with_them_has_its_own() -> None:

@@ -94,7 +94,7 @@ def _left_by_another_branch(graph: Graph, turn: CheckedTurn, got: Nodes) -> bool
 
 def is_hub(graph: Graph, node: str) -> bool:
     """Whether several ways lead on from a node, anywhere edges among them; the start of a conversation is none."""
-    return node in graph.nodes and len(graph.nodes[node].next) + len(graph.anywhere.get(node, ())) > 1
+    return node in graph.nodes and len(graph.edges_of(node)) > 1
 
 
 def _ending(result: Result) -> Iterator[Event]:

@@ -32,7 +32,7 @@ _COSTS = ResourceGauges(
     "compiledagent_comparator_usd_per_conversation",
     "compiledagent_break_even_conversations",
 )
-_WANTED = {Type.READY: "True", Type.UP_TO_DATE: "True", Type.STALLED: "False", Type.MODEL_RETIREMENT: "False"}
+_WANTED: dict[str, str] = {Type.READY: "True", Type.UP_TO_DATE: "True", Type.STALLED: "False", Type.MODEL_RETIREMENT: "False"}
 _versions: dict[Key, str] = {}
 """The version that the costs of an agent are about."""
 

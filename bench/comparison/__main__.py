@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from bench.comparison.comparing import Comparison, heading
 from bench.comparison.customers import MOST_PHRASINGS, draw_customers
-from bench.comparison.plans import COMPILED, make_plans, warnings, write_datasets
+from bench.comparison.plans import ARMS, COMPILED, make_plans, warnings, write_datasets
 from bench.comparison.playing import PlaySettings, Serve, serve_with_vllm
 from bench.comparison.progress import Progress
 from tests.tools.models import bundled_models
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("compiled", "scratch"):
         add(f"--{name}", type=Path, metavar="DIR", help="a model directory of the train stage (default: one compiled right here)")
         add(f"--{name}-seconds", type=float, metavar="S", help="how long DIR took to compile (default: unknown)")
-    add("--without-scratch", action="store_true", help="leave the tiny model out")
+    add("--arms", nargs="+", choices=ARMS, default=ARMS, help="which ones to play (default: all)")
     add("--scenarios", type=_positive, default=60, help="customers with the author's phrasings (default: %(default)s)")
     add("--phrasings", type=int, choices=range(1, MOST_PHRASINGS + 1), metavar="N", default=40, help=_PHRASINGS)
     add("--seed", type=int, default=7, help="seed of the customers (default: %(default)s)")

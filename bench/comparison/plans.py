@@ -1,7 +1,7 @@
 """The arms of the command: models that are given or compiled right here, and the base model's two."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench.comparison.arms import ArmPlan, baseline_arm, compiled_arm
@@ -12,7 +12,7 @@ from subterra_api.v1alpha1.compilerun import BaseModelKind
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 
-COMPILED, SCRATCH = "compiled", "scratch"
+COMPILED, IN_CONTEXT, ORCHESTRATOR, SCRATCH = ARMS = ("compiled", "in-context", "orchestrator", "scratch")
 Datasets = Mapping[BaseModelKind, Dataset]
 
 
@@ -23,23 +23,20 @@ def write_datasets(procedure: ProcedureSpec, folder: Path) -> Datasets:
 
 
 def make_plans(options: argparse.Namespace, graph: Graph, datasets: Datasets, models: Path, progress: Progress) -> list[ArmPlan]:
-    """The arms in the order of the tables. ``models`` has the models of the jobs image. Raises StageError."""
+    """The chosen arms in the order of the tables. ``models`` has the models of the jobs image. Raises StageError."""
 
     def model(given: Path | None, seconds: float | None, kind: BaseModelKind) -> CompiledModel:
         if given is not None:
             return CompiledModel(given, seconds)
         return compile_model(run_of(graph.spec, kind), datasets[kind], models, options.folder / "models", progress)
 
-    compiled = model(options.compiled, options.compiled_seconds, "bundled")
-    plans = [
-        compiled_arm(COMPILED, graph, compiled, "bundled"),
-        baseline_arm("in-context", graph, models / BASE),
-        baseline_arm("orchestrator", graph, models / BASE),
-    ]
-    if options.without_scratch:
-        return plans
-    scratch = model(options.scratch, options.scratch_seconds, "scratch")
-    return [*plans, compiled_arm(SCRATCH, graph, scratch, "scratch")]
+    makers: Mapping[str, Callable[[], ArmPlan]] = {
+        COMPILED: lambda: compiled_arm(COMPILED, graph, model(options.compiled, options.compiled_seconds, "bundled"), "bundled"),
+        IN_CONTEXT: lambda: baseline_arm(IN_CONTEXT, graph, models / BASE),
+        ORCHESTRATOR: lambda: baseline_arm(ORCHESTRATOR, graph, models / BASE),
+        SCRATCH: lambda: compiled_arm(SCRATCH, graph, model(options.scratch, options.scratch_seconds, "scratch"), "scratch"),
+    }
+    return [make() for name, make in makers.items() if name in options.arms]
 
 
 def warnings(options: argparse.Namespace, procedure: ProcedureSpec) -> Iterator[str]:

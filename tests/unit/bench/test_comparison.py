@@ -308,10 +308,12 @@ def test_the_command_writes_the_page_for_a_given_model(tmp_path: Path, monkeypat
         return run.model_copy(update={"generation": run.generation.model_copy(update={"conversations": 120})})
 
     monkeypatch.setattr(plans, "run_of", short_run)
-    given = options(tmp_path, "--compiled", str(tmp_path / "model"), "--without-scratch", "--scenarios", "3", "--phrasings", "1")
+    arms = ["compiled", "in-context", "orchestrator"]
+    customers = ["--scenarios", "3", "--phrasings", "1"]
+    given = options(tmp_path, "--compiled", str(tmp_path / "model"), "--arms", *arms, *customers)
     assert command.compare(given, tmp_path / "no-models", Servers().serve, Progress(lambda _: None))
     page = (tmp_path / "page.md").read_text()
-    assert set(rows_of(page, "USD")) == {"compiled", "in-context", "orchestrator"}
+    assert [*rows_of(page, "USD")] == arms
     assert f"3 with {AUTHOR} and 1 with {HELD_OUT}; conversations at a time: 4" in page
     assert "steps labelled by rules" in page
     assert "compiled: nothing in the given directory says that it was compiled from exactly this procedure" in page

@@ -293,7 +293,12 @@ async def test_a_run_lives_through_ten_evictions_a_lost_node_and_a_quarter_of_an
     assert sorted(job["metadata"]["name"] for job in made) == sorted(
         f"{course.run}-{name}" for name in (*attempts, "evaluate-2-attach")
     )
-    assert {sum(job["status"].get(ending, 0) for ending in ("succeeded", "failed")) for job in made} == {1}, "one pod each"
+    await world.until(lambda: one_pod_each(world), "each Job has counted the end of one pod")
+
+
+async def one_pod_each(world: ClusterNamespace) -> bool:
+    """Whether each Job has counted one end of a pod, which its controller does some time after that end."""
+    return {sum(job["status"].get(ending, 0) for ending in ("succeeded", "failed")) for job in await world.all("Job")} == {1}
 
 
 def attaching() -> Object:

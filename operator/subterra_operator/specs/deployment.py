@@ -67,7 +67,7 @@ GRACE_AFTER_DRAIN_SECONDS = 30
 SHARED_MEMORY = "1Gi"
 RECORDER_MOUNT, RECORDER_MODULE = "/subterra-recorder", "subterra_recorder"
 PACKAGE = "subterra_jobs.evaluate.analysis.served"
-DEFAULT_RESOURCES = ResourceRequirements(requests={"cpu": "100m", "memory": "512Mi"}, limits={"cpu": "1", "memory": "1536Mi"})
+DEFAULT_RESOURCES = ResourceRequirements(requests={"cpu": "100m", "memory": "1Gi"}, limits={"cpu": "1", "memory": "1536Mi"})
 """Labelling by similarity holds an encoder; it is in no hurry."""
 VOLUME_LIMIT = "512Mi"
 """Above what recorder (32 MiB) and monitor (64 MiB) ever write, so that no pod is evicted for it."""

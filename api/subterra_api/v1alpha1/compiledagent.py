@@ -153,7 +153,7 @@ class MonitoringSettings(ApiModel):
     keep_days: Annotated[int, Field(ge=1, le=90)] = 7
     """Days for which it is kept, at most as long as the pod lives. Default: 7."""
     resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits of the monitor. Default: 100m CPU and 512Mi, at most 1 CPU and 1536Mi."""
+    """Requests and limits of the monitor. Default: 100m CPU and 1Gi, at most 1 CPU and 1536Mi."""
 
 
 class CompiledAgentSpec(ApiModel):

@@ -64,6 +64,7 @@ async def at_work(world: ClusterNamespace, stage: str) -> bool:
     return any(pod["status"].get("phase") == "Running" for pod in pods)
 
 
+@pytest.mark.exhaustive
 async def test_the_operator_goes_on_from_a_restored_backup_and_makes_no_job_twice(
     own_plane: ControlPlane, world: ClusterNamespace, tmp_path: Path
 ) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from bench.pipeline.memory import PeakMemory
 from tests.tools.models import bundled_models
 
@@ -25,6 +24,8 @@ from subterra_api.job_contract.messages import RunIdentity, RunInput, StageResul
 from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME, CompileInputs, GatePolicy
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Interval, RobustnessScore, Scores
+from subterra_cli.errors import InvalidFileError
+from subterra_cli.files.load_procedure import from_file
 from subterra_core.gate.verdict import judge
 from subterra_jobs.stage.cpu_limit import available_cpus
 from subterra_testkit.servers.vllm_server import vllm_server
@@ -40,10 +41,10 @@ def main() -> int:
     """0 when every procedure was compiled and evaluated, whatever the verdict."""
     options = _parser().parse_args()
     for file in options.procedures:
-        procedure = ProcedureSpec.model_validate(yaml.safe_load(file.read_text())["spec"])
         try:
+            procedure = from_file(str(file)).spec  # with the procedures that it calls, as the operator has it
             figures = run_pipeline(procedure, file.parent.name or file.stem, options)
-        except StageFailedError as error:
+        except (InvalidFileError, StageFailedError) as error:
             sys.stderr.write(f"{file}: {error}\n")
             return 1
         sys.stdout.write(json.dumps(figures) + "\n")

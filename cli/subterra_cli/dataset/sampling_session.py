@@ -15,7 +15,7 @@ from subterra_api.v1alpha1.compilerun import EvaluationSettings, Provider
 from subterra_cli.dataset.sample_settings import TEACHER, SampleSettings
 from subterra_cli.errors import CommandError
 from subterra_cli.files.model_file import SDKS_MISSING
-from subterra_cli.output.sample_text import counted
+from subterra_cli.output.render import counted
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import BudgetExceededError, InvalidInputError, StageError
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations

@@ -31,16 +31,24 @@ _PIPED_WIDTH = 160
 _SHOWN_PATHS = 5
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as ``1 turn`` or ``1,200 turns``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def summary(analysis: Analysis) -> str:
     """One line with the procedure's counts."""
-    turns = f"{analysis.min_turns} to {analysis.max_turns or 'more'} turns"
-    counts = f"{analysis.nodes} nodes, {analysis.hubs} hubs, {analysis.terminals} terminals, {analysis.path_count} paths of {turns}"
+    least, most = analysis.min_turns, analysis.max_turns
+    turns = counted(most, "turn") if most and most == least else f"{least} to {most or 'more'} turns"
+    paths = f"{analysis.path_count} path{'' if analysis.path_count == '1' else 's'} of {turns}"
+    kinds = {"node": analysis.nodes, "hub": analysis.hubs, "terminal": analysis.terminals}
+    counts = ", ".join([*(counted(count, kind) for kind, count in kinds.items()), paths])
     beyond = []
     if analysis.anywhere:
-        edges = f"{analysis.anywhere} anywhere edge{'s' if analysis.anywhere > 1 else ''}"
+        edges = counted(analysis.anywhere, "anywhere edge")
         beyond.append(f"{edges}, by which a conversation may leave at {analysis.leaving_nodes} of the customer's nodes")
     if analysis.questions:
-        beyond.append(f"{analysis.questions} question{'s' if analysis.questions > 1 else ''} that may be asked in between")
+        beyond.append(f"{counted(analysis.questions, 'question')} that may be asked in between")
     return f"{counts}, not counting {', and '.join(beyond)}" if beyond else counts
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from subterra_cli.output.render import counted
 from subterra_core.drawing.graph_summary import clean
 from subterra_core.pricing import format_usd
 from subterra_core.procedure.graph import Graph
@@ -70,11 +71,6 @@ def totals_line(totals: dict[str, Any], *, paid: bool) -> str:
     leaks = f", {counted(totals['frameLeaks'], 'frame leak')} among them" if totals["frameLeaks"] else ""
     cost = f"{counted(totals['calls'], 'call')}, {totals['tokens']:,} tokens, ${totals['usd']}" if paid else "no calls, $0"
     return f"{counts}{mean}{refused}{leaks}; {cost}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as ``1 turn`` or ``1,200 turns``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def prompt_lines(prompts: Sequence[ExamplePrompt]) -> Iterator[str]:

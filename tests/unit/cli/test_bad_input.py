@@ -201,4 +201,4 @@ def test_scripts_read_findings_as_json(tmp_path: Path) -> None:
 
 
 def test_a_sound_file_is_summed_up_in_one_line(tmp_path: Path) -> None:
-    assert run("lint", small(), tmp_path) == (0, ["2 nodes, 0 hubs, 1 terminals, 1 paths of 2 to 2 turns"])
+    assert run("lint", small(), tmp_path) == (0, ["2 nodes, 0 hubs, 1 terminal, 1 path of 2 turns"])

@@ -74,7 +74,7 @@ def test_endings_add_up_to_the_paths_that_lint_counts() -> None:
 
 def test_the_table_shows_outcomes_loops_and_conditions(tmp_path: Path) -> None:
     told = graph_of(SHOP, "table", tmp_path)
-    assert "4 nodes, 1 hubs, 2 terminals, 4 paths of 3 to 5 turns" in told
+    assert "4 nodes, 1 hub, 2 terminals, 4 paths of 3 to 5 turns" in told
     assert "ends in escalation at human: 2 paths" in told
     assert "loop of hello (at most 2×), ask (at most 2×)" in told
     assert "The customer wants human." in told

@@ -30,7 +30,7 @@ def test_the_new_file_has_neither_errors_nor_warnings(file: str) -> None:
     code, said = run("lint", file)
     assert code == 0
     assert said.splitlines() == [
-        "shop.yaml: shop: 6 nodes, 1 hubs, 2 terminals, 2 paths of 3 to 5 turns",
+        "shop.yaml: shop: 6 nodes, 1 hub, 2 terminals, 2 paths of 3 to 5 turns",
         "shop.yaml: shop: no errors",
     ]
 

@@ -46,7 +46,7 @@ def command(*arguments: str, code: int = 0, stdin: str | None = None) -> str:
 def test_lint_finds_the_called_procedure_in_the_folder_of_the_file(tmp_path: Path) -> None:
     file = written(tmp_path / "bank.yaml", "bank", CALLER.dump())
     written(tmp_path / "other-name.yml", "identity", CALLEE.dump())
-    assert "7 nodes, 1 hubs, 2 terminals, 2 paths" in command("lint", file)
+    assert "7 nodes, 1 hub, 2 terminals, 2 paths" in command("lint", file)
 
 
 def test_lint_finds_it_among_the_files_given_after_its_own_folder(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_folder_is_checked_with_its_folders_and_without_what_is_not_ours(tmp_p
     code, lines = lint(tmp_path, a_yaml=good, b_yaml=pod, inner_c_yaml=AGENT, notes_md="# a: [")
     assert (code, lines) == (
         0,
-        ["a.yaml: small: 2 nodes, 0 hubs, 1 terminals, 1 paths of 2 to 2 turns", "inner/c.yaml: small: no errors"],
+        ["a.yaml: small: 2 nodes, 0 hubs, 1 terminal, 1 path of 2 turns", "inner/c.yaml: small: no errors"],
     )
 
 

@@ -71,7 +71,7 @@ def test_two_pods_of_a_jobset_train_as_one_and_after_the_death_of_one_both_resum
     until(trained, "the model is published")
     TALLY.survived += 1
 
-    first, second = sorted(HERE.read("jobsets"), key=lambda found: str(found["metadata"]["name"]))
+    first, second = until(ended_jobsets, "JobSet's controller has ended both attempts")
     assert [found["status"]["terminalState"] for found in (first, second)] == ["Failed", "Completed"]
     assert [found["status"].get("restarts", 0) for found in (first, second)] == [0, 0], "attempts are the operator's"
     assert HERE.read("service", second["metadata"]["name"])["spec"]["clusterIP"] == "None"
@@ -83,6 +83,12 @@ def test_two_pods_of_a_jobset_train_as_one_and_after_the_death_of_one_both_resum
     assert (stage["attempt"], stage["retries"], stage["message"].split()[0]) == (2, 1, str(STEPS))
     assert [each.name for each in store().glob("models/*/config.json")] == ["config.json"]
     assert not list(store().glob("work/*/checkpoints")), "checkpoints go once the model is published"
+
+
+def ended_jobsets() -> list[Object] | None:
+    """Both attempts once their controller has seen their pods end, which is some time after the operator has."""
+    found = sorted(HERE.read("jobsets"), key=lambda each: str(each["metadata"]["name"]))
+    return found if [bool(each.get("status", {}).get("terminalState")) for each in found] == [True, True] else None
 
 
 def running_together(attempt: str) -> dict[str, Object] | None:

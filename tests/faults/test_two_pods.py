@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from tests.faults.conftest import TALLY
 from tests.faults.node_namespace import NodeNamespace, kill_processes, operated, until
 from tests.tools import jobset
@@ -22,7 +21,7 @@ from subterra_testkit.cluster.kubernetes_objects import TRAVEL
 pytestmark = [pytest.mark.faults, pytest.mark.exhaustive, pytest.mark.timeout(3000)]
 HERE = NodeNamespace("two-pods")
 STEPS, CHECKPOINT_STEPS = 160, 20
-CRD = "customresourcedefinitions.apiextensions.k8s.io/jobsets.jobset.x-k8s.io"
+CRD = "jobsets.jobset.x-k8s.io"
 INPUTS = {
     "procedureRef": {"name": "travel"},
     "baseModel": {"uri": "scratch"},
@@ -44,18 +43,17 @@ def installed_jobset(tmp_path: Path) -> Iterator[None]:
     """The embedded cluster with the operator, JobSet's CRD, and JobSet's controller on the machine."""
     if not (program := jobset.controller_path(default_cache())).exists():
         pytest.skip("the controller is not built: make test-exhaustive builds it")
-    crd = yaml.safe_load(jobset.crd_path(default_cache()).read_text())
     with operated(HERE):
         # Server-side, because the whole of it does not fit the annotation that kubectl keeps otherwise.
         HERE.kubectl("apply", "--server-side", f"--filename={jobset.crd_path(default_cache())}")
-        HERE.kubectl("wait", "--for=condition=Established", "--timeout=60s", CRD)
+        until(is_established, "the API server knows JobSets")
         with jobset.running_controller(program, default_paths().kubeconfig, tmp_path) as webhooks:
             for webhook in webhooks:
                 HERE.apply(webhook)
             yield
             for webhook in webhooks:
                 HERE.kubectl("delete", webhook["kind"], webhook["metadata"]["name"])
-        HERE.kubectl("delete", "customresourcedefinition", crd["metadata"]["name"], "--wait=false")
+        HERE.kubectl("delete", "customresourcedefinition", CRD, "--wait=false")
 
 
 def test_two_pods_of_a_jobset_train_as_one_and_after_the_death_of_one_both_resume_and_the_model_is_published(
@@ -83,6 +81,12 @@ def test_two_pods_of_a_jobset_train_as_one_and_after_the_death_of_one_both_resum
     assert (stage["attempt"], stage["retries"], stage["message"].split()[0]) == (2, 1, str(STEPS))
     assert [each.name for each in store().glob("models/*/config.json")] == ["config.json"]
     assert not list(store().glob("work/*/checkpoints")), "checkpoints go once the model is published"
+
+
+def is_established() -> bool:
+    """Whether JobSets can be created; `kubectl wait` fails on a definition that has no conditions yet."""
+    conditions = HERE.read("customresourcedefinition", CRD).get("status", {}).get("conditions") or ()
+    return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
 
 
 def ended_jobsets() -> list[Object] | None:

@@ -61,7 +61,7 @@ zoom(Math.min(box.clientWidth / width, 1), 0, 0);
 def page(spec: ProcedureSpec, title: str, summary: str, analysis: Analysis, counts: TraversalCounts | None = None) -> str:
     """The HTML file's text."""
     html = ET.Element("html", lang="en")
-    _head(html, title)
+    add_head(html, title, STYLE, SCRIPT)
     body = add(html, "body")
     header = add(body, "header")
     add(header, "h1", title)
@@ -78,15 +78,17 @@ def page(spec: ProcedureSpec, title: str, summary: str, analysis: Analysis, coun
     return "<!doctype html>\n" + ET.tostring(html, encoding="unicode", method="html") + "\n"
 
 
-def _head(html: ET.Element, title: str) -> None:
+def add_head(html: ET.Element, title: str, style: str, script: str, also: str = "") -> ET.Element:
+    """The head of a page that may run this one script and load nothing; `also` is added to its Content-Security-Policy."""
     head = add(html, "head")
     add(head, "meta", charset="utf-8")
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'{also}"
     ET.SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": policy})
     add(head, "meta", name="viewport", content="width=device-width")
     add(head, "title", title)
-    add(head, "style").text = STYLE
+    add(head, "style").text = style
+    return head
 
 
 def _nodes(section: ET.Element, spec: ProcedureSpec, counts: TraversalCounts | None) -> None:

@@ -3,15 +3,15 @@
 The XML writer escapes what the author wrote; the page's policy allows no script but ours, and requests to its own server alone.
 """
 
-import base64
 import hashlib
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
+from subterra_cli.output.html_page import add_head
 from subterra_cli.output.preview.preview_state import Preview, ShownConversation, ShownSample
-from subterra_cli.output.render import summary
+from subterra_cli.output.render import counted, summary
 from subterra_core.drawing.svg import add, draw_svg
 from subterra_core.procedure.lint.findings import Finding
 
@@ -107,24 +107,14 @@ def preview_page(preview: Preview) -> PreviewPage:
     version = hashlib.sha256(ET.tostring(main)).hexdigest()[:16]
     main.set("data-version", version)
     html = ET.Element("html", lang="en")
-    _head(html, f"{Path(preview.file).name}: {_state(preview)}")
+    title = f"{Path(preview.file).name}: {_state(preview)}"
+    head = add_head(html, title, STYLE, SCRIPT, "; connect-src 'self'; img-src data:")
+    add(head, "link", rel="icon", href="data:,")
     body = add(html, "body")
     add(body, "div", "subterra edit has ended, so later saves are not shown; start it again.", id="lost", class_="error old")
     body.append(main)
     add(body, "script").text = SCRIPT
     return PreviewPage(version, "<!doctype html>\n" + ET.tostring(html, encoding="unicode", method="html") + "\n")
-
-
-def _head(html: ET.Element, title: str) -> None:
-    head = add(html, "head")
-    add(head, "meta", charset="utf-8")
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; img-src data:"
-    ET.SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": policy})
-    add(head, "meta", name="viewport", content="width=device-width")
-    add(head, "link", rel="icon", href="data:,")
-    add(head, "title", title)
-    add(head, "style").text = STYLE
 
 
 def _main(preview: Preview) -> ET.Element:
@@ -145,7 +135,7 @@ def _main(preview: Preview) -> ET.Element:
 def _state(preview: Preview) -> str:
     """Such as ``2 errors, 1 warning``."""
     counts = [(preview.count(severity), severity) for severity in ("error", "warning")]
-    said = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
+    said = [counted(count, noun) for count, noun in counts if count]
     if not preview.count("error") and not preview.is_current:
         return "no Procedure in this file"
     return ", ".join(said) or "no findings"

@@ -65,8 +65,9 @@ INPUTS_RULE = (
 )
 ORIGIN_RULE = (
     "has(self.references) == has(oldSelf.references) && (!has(self.references) || self.references == oldSelf.references) && "
-    "has(self.attempt) == has(oldSelf.attempt) && (!has(self.attempt) || self.attempt == oldSelf.attempt)",
-    "spec.references and spec.attempt are immutable: create another CompileRun",
+    "has(self.attempt) == has(oldSelf.attempt) && (!has(self.attempt) || self.attempt == oldSelf.attempt) && "
+    "has(self.reevaluates) == has(oldSelf.reevaluates) && (!has(self.reevaluates) || self.reevaluates == oldSelf.reevaluates)",
+    "spec.references, spec.attempt and spec.reevaluates are immutable: create another CompileRun",
 )
 AGENT_NAME = "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
 RUN_NAME = "self.metadata.name.size() <= 49 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"

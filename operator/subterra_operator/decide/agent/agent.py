@@ -80,9 +80,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
     again = _reevaluated(context, spec, status)
-    present = (*status.conditions, *watched.conditions, *again.conditions)
-    update = {"conditions": present, "monitored": watched.monitored, "reevaluation": again.request, "history": again.history}
-    status = status.model_copy(update=update)
+    status = _with_findings(status, watched, again)
     return Decision(
         (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted), *again.writes),
         (*plan.deletes, *rollout.deletes, *again.runs_to_delete(snapshot.reevaluations)),
@@ -222,6 +220,15 @@ def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> Co
 def _reevaluated(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentStatus) -> Reevaluated:
     make = ConditionBuilder(context.before.conditions, context.generation, context.now)
     return Reevaluator(context.snapshot, spec, context.before, status.serving, status.history, context.retry, make).decide()
+
+
+def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated) -> CompiledAgentStatus:
+    """The status with what is known about the model that serves, which neither `Ready` nor the phase depends on."""
+    conditions = (*status.conditions, *watched.conditions, *again.conditions)
+    update = {"conditions": conditions, "monitored": watched.monitored, "reevaluation": again.request, "history": again.history}
+    if again.in_progress:
+        update["stage"] = f"{status.stage}, reevaluating"
+    return status.model_copy(update=update)
 
 
 def _retirement(context: _Context, spec: CompiledAgentSpec) -> tuple[Condition, ...]:

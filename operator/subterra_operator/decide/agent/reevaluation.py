@@ -25,6 +25,8 @@ from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.compile_run import reevaluation_name, reevaluation_run
 
+SKEW_SECONDS = 60.0
+"""How far the clock of who asks may be ahead."""
 KEPT = 5
 """Results that are kept of each version."""
 CHECK_LENGTH = 200
@@ -43,6 +45,12 @@ class Reevaluated:
     conditions: tuple[Condition, ...] = ()
     writes: tuple[Write, ...] = ()
     recheck_after: float | None = None
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether a run evaluates, or will once it can."""
+        unfinished = self.request is not None and self.request.ended_at is None
+        return unfinished and any(condition.status == "Unknown" for condition in self.conditions)
 
     def runs_to_delete(self, runs: Sequence[Observed]) -> tuple[Observed, ...]:
         """Runs that evaluated again what nobody asks about any more."""
@@ -90,7 +98,7 @@ class Reevaluator:
 
     def _begin(self, at: datetime) -> Reevaluated:
         left = (at - self.make.now).total_seconds()
-        if left > 0:
+        if left > SKEW_SECONDS:
             text = f"what serves at {timestamp(at)} is evaluated again then"
             condition = self.make(Type.REEVALUATED, None, Reason.PENDING, text)
             return Reevaluated(self.before.reevaluation, self.history, (condition,), recheck_after=left)

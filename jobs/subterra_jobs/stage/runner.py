@@ -231,7 +231,8 @@ def read_input(path: str, variables: Mapping[str, str]) -> RunInput:
     try:
         return evaluate_again(frozen, EvaluatedAgain.model_validate_json(change))
     except ValidationError as error:
-        raise InvalidInputError(f"{EVALUATED_AGAIN_VARIABLE} is invalid: {error}") from None
+        text = f"{EVALUATED_AGAIN_VARIABLE} is invalid ({error}); use operator and jobs images of one version"
+        raise InvalidInputError(text) from None
 
 
 def termination_message(result: StageResult) -> str:

@@ -351,3 +351,24 @@ def test_it_is_no_attempt_at_the_procedure() -> None:
     settings(life, scenarios=200)
     newest = next(run for run in life.world.all("CompileRun") if run["metadata"]["name"] == status(life)["currentRun"])
     assert "attempt" not in newest["spec"]
+
+
+def test_a_run_made_by_hand_names_what_it_does_not_find() -> None:
+    world = AgentLifecycle().world
+    run = make.run()
+    run["spec"]["reevaluates"] = "nobody"
+    world.put(run)
+    world.settle()
+    found = world.objects[key_of(run)]["status"]
+    [succeeded] = [each for each in found["conditions"] if each["type"] == "Succeeded"]
+    assert (succeeded["status"], succeeded["reason"], found["phase"]) == ("False", "RunNotFound", "Failed")
+    assert "run nobody, whose model this run evaluates, or its ConfigMap nobody-input does not exist" in succeeded["message"]
+
+
+def test_a_run_that_evaluates_again_tells_its_two_stages() -> None:
+    life = served()
+    life.reevaluate()
+    [run] = again(life)
+    assert [stage["name"] for stage in run["status"]["stages"]] == ["evaluate", "gate"]
+    notes = [event.note for key, event in life.world.events if key == key_of(run)]
+    assert notes[0].endswith("again, in the stages evaluate and gate")

@@ -87,6 +87,7 @@ class Reason(StrEnum):
     REEVALUATION_REFUSED = "ReevaluationRefused"
     VERDICT_CONFIRMED = "VerdictConfirmed"
     VERDICT_WORSENED = "VerdictWorsened"
+    VERDICT_UNCERTAIN = "VerdictUncertain"
     UNKNOWN = "Unknown"
 
 

@@ -193,12 +193,13 @@ class Reevaluator:
             return ()
         origin = self.snapshot.run(ended.reevaluates)
         promoted = status_of(origin).verdict if origin else None
-        before = promoted.result if promoted else "Pass"
-        worse = _RANKS[result.verdict] < _RANKS[before]
-        text = f"version {ended.version} had the verdict {before} in run {ended.reevaluates}; evaluated again: {_numbers(result)}"
-        if worse:
-            text += f"; it goes on serving: read `subterra report {result.run}`, then {self._cure(result)}"
-        return (self.make(Type.REEVALUATED, True, Reason.VERDICT_WORSENED if worse else Reason.VERDICT_CONFIRMED, text),)
+        had = f"had the verdict {promoted.result} in" if promoted else "is of the deleted"
+        text = f"version {ended.version} {had} run {ended.reevaluates}; evaluated again: {_numbers(result)}"
+        if _RANKS[result.verdict] >= _RANKS[promoted.result if promoted else "Pass"]:
+            return (self.make(Type.REEVALUATED, True, Reason.VERDICT_CONFIRMED, text),)
+        text += f"; it goes on serving: read `subterra report {result.run}`, then {self._cure(result)}"
+        reason = Reason.VERDICT_WORSENED if result.verdict == "Fail" else Reason.VERDICT_UNCERTAIN
+        return (self.make(Type.REEVALUATED, True, reason, text),)
 
     def _cure(self, result: Reevaluation) -> str:
         agent = self.snapshot.agent["metadata"]["name"]

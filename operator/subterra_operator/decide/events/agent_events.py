@@ -193,8 +193,7 @@ def _reevaluated(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator
     ended = new.reevaluation.ended_at if new.reevaluation else None
     restated = before is None or (before.reason, before.message) != (after.reason, after.message)
     if after.status == "True" and ended and (old.reevaluation is None or old.reevaluation.ended_at != ended):
-        worse = after.reason == Reason.VERDICT_WORSENED
-        yield (warning if worse else normal)(Type.REEVALUATED, "Evaluate", after.message)
+        yield (normal if after.reason == Reason.VERDICT_CONFIRMED else warning)(Type.REEVALUATED, "Evaluate", after.message)
     elif after.status == "False" and restated:
         yield warning(after.reason, "Evaluate", after.message)
     elif after.status == "Unknown" and restated and (before is None or before.reason != after.reason):

@@ -133,6 +133,17 @@ def test_a_worse_verdict_is_a_warning_with_the_fix_and_moves_no_traffic() -> Non
     assert life.world.objects[Key("CompileRun", make.NAMESPACE, life.first)]["status"]["verdict"]["result"] == "Pass"
 
 
+def test_too_little_evidence_is_no_worse_verdict_and_asks_for_no_rollback() -> None:
+    life = served()
+    life.reevaluate()
+    life.stage(scenarios=50)
+    state, reason, text = told(life)
+    assert (state, reason, results(life)[0]["verdict"]) == ("True", "VerdictUncertain", "Inconclusive")
+    assert "remove what makes it inconclusive, and ask again with `subterra reevaluate travel`" in text
+    assert "rollback" not in text
+    assert events(life, "Reevaluated") == [("Warning", text)]
+
+
 def test_the_same_time_runs_once_however_it_is_written() -> None:
     life = served()
     life.reevaluate("2026-11-20T12:01:30Z")

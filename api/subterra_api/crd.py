@@ -68,6 +68,10 @@ ORIGIN_RULE = (
     "has(self.attempt) == has(oldSelf.attempt) && (!has(self.attempt) || self.attempt == oldSelf.attempt)",
     "spec.references and spec.attempt are immutable: create another CompileRun",
 )
+REEVALUATES_RULE = (
+    "has(self.reevaluates) == has(oldSelf.reevaluates) && (!has(self.reevaluates) || self.reevaluates == oldSelf.reevaluates)",
+    "spec.reevaluates is immutable: create another CompileRun",
+)
 AGENT_NAME = "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
 RUN_NAME = "self.metadata.name.size() <= 49 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
 NAME_FIX = "lowercase letters, digits and hyphens, starting with a letter, since other objects are named after it"
@@ -251,7 +255,7 @@ def compileruns() -> Schema:
     ]
     spec = structural_schema(CompileRunSpec)
     spec["properties"]["inputs"]["x-kubernetes-validations"] = _rules([INPUTS_RULE])
-    spec["x-kubernetes-validations"] = _rules([ORIGIN_RULE])
+    spec["x-kubernetes-validations"] = _rules([ORIGIN_RULE, REEVALUATES_RULE])
     rules = [(RUN_NAME, f"the name of a CompileRun must have at most 49 characters: {NAME_FIX}")]
     text = DESCRIPTIONS["CompileRun"]
     return _Kind("CompileRun", "crun", text, spec, structural_schema(CompileRunStatus), columns, rules).crd()

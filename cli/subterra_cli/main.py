@@ -16,6 +16,7 @@ from subterra_cli.commands.agents.chat import chat
 from subterra_cli.commands.agents.dashboards import dashboards
 from subterra_cli.commands.agents.judge import judges
 from subterra_cli.commands.agents.promote import approve, rollback
+from subterra_cli.commands.agents.reevaluate import reevaluate
 from subterra_cli.commands.agents.report import report
 from subterra_cli.commands.agents.status import status
 from subterra_cli.commands.agents.watch import watch
@@ -61,7 +62,7 @@ def version() -> None:
 
 
 ON_FILES = (init, lint, edit, graph, paths, facts, diff, sample, plan, preset)
-ON_AGENTS = (watch, status, why, report, dashboards, approve, rollback, chat)
+ON_AGENTS = (watch, status, why, report, dashboards, approve, rollback, reevaluate, chat)
 for command in (*ON_FILES, *ON_AGENTS, version):
     app.command()(command)
 app.add_typer(imports, name="import")

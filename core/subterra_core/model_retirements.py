@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from subterra_api.job_contract.artifacts import STAGES, Stage
 from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compilerun import CompileInputs, Provider
 from subterra_core.hosted_models.catalog import HostedModel, Retirement, base_model_named, retirement
@@ -42,9 +43,9 @@ def retirements(named: Sequence[NamedProvider], today: date) -> tuple[ModelRetir
     return tuple(sorted(listed, key=lambda each: (each.retirement.on, each.retirement.model)))
 
 
-def retirements_in(inputs: CompileInputs | RunInput, today: date) -> tuple[ModelRetirement, ...]:
-    """Announced retirements of all hosted models that a run with these inputs calls, the earliest first."""
-    return retirements((*providers_called_by(inputs, "generate"), *providers_called_by(inputs, "evaluate")), today)
+def retirements_in(inputs: CompileInputs | RunInput, today: date, stages: Sequence[Stage] = STAGES) -> tuple[ModelRetirement, ...]:
+    """Announced retirements of all hosted models that these stages of a run with these inputs call, the earliest first."""
+    return retirements([named for stage in stages for named in providers_called_by(inputs, stage)], today)
 
 
 def lifetimes(inputs: CompileInputs | RunInput, today: date) -> tuple[str, ...]:
@@ -54,9 +55,9 @@ def lifetimes(inputs: CompileInputs | RunInput, today: date) -> tuple[str, ...]:
     return tuple(f"{end} (page of {model.checked})" for model in models.values() if (end := _end(model, today)))
 
 
-def retired_models(inputs: CompileInputs, today: date) -> tuple[str, ...]:
+def retired_models(inputs: CompileInputs, today: date, stages: Sequence[Stage] = STAGES) -> tuple[str, ...]:
     """Reasons to refuse these inputs before anything is paid: models whose requests fail. Each names field and replacement."""
-    return tuple(str(each) for each in retirements_in(inputs, today) if each.retirement.is_over)
+    return tuple(str(each) for each in retirements_in(inputs, today, stages) if each.retirement.is_over)
 
 
 def retiring_models(inputs: CompileInputs | RunInput, today: date) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ class ProcedureSnapshot:
 class RunSnapshot:
     """A CompileRun, its procedure as it is now, and the objects the run owns. ``progress`` is by pod name.
 
-    ``called`` has the procedures that its procedure calls, as long as the run's input is not frozen.
+    ``called`` has the procedures that its procedure calls, as long as the run's input is not frozen. ``input`` is that of the run
+    whose model is evaluated, if it is another one.
     """
 
     run: Observed
@@ -99,6 +100,9 @@ class AgentSnapshot:
     agent: Observed
     procedure: Observed | None = None
     runs: tuple[Observed, ...] = ()
+    """Runs that compile."""
+    reevaluations: tuple[Observed, ...] = ()
+    """Runs that evaluate again the model of one of those."""
     deployments: tuple[Observed, ...] = ()
     service: Observed | None = None
     pods: tuple[Observed, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from subterra_api.job_contract.defaults import resolve
+from subterra_api.v1alpha1 import API_VERSION, REEVALUATE_AT
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
@@ -73,6 +74,29 @@ async def test_a_run_is_compared_with_what_served_when_it_was_made_also_when_it_
     assert later
     assert [(each["role"], each["modelDigest"]) for each in later["spec"]["references"]] == [("Serving", new), ("Anchor", old)]
     assert (await world.get("CompileRun", run["metadata"]["name"]))["spec"]["references"] == run["spec"]["references"]  # type: ignore[index]
+
+
+async def test_what_serves_is_evaluated_again_and_the_result_is_in_its_history(world: ClusterNamespace) -> None:
+    await world.put(TRAVEL)
+    await world.put(agent())
+    before = await world.up_to_date()
+    service = await world.get("Service", "travel")
+    world.kubelet.scores, world.kubelet.paid = scores(mean=2.0, failures=0.6), {"evaluate": "1.25"}
+    since = before["status"]["serving"]["since"]
+    await world.change(
+        {"apiVersion": API_VERSION, "kind": "CompiledAgent", "metadata": {"name": "travel", "annotations": {REEVALUATE_AT: since}}}
+    )
+    found = await world.condition("CompiledAgent", "travel", "Reevaluated", "True", "VerdictWorsened")
+    [result] = found["status"]["history"][0]["reevaluations"]
+    assert (result["at"], result["verdict"], result["scenarios"], result["usd"]) == (since, "Fail", 200, "1.25")
+    assert condition(found, "Ready")["status"] == condition(found, "UpToDate")["status"] == "True"
+    assert found["status"]["serving"] == before["status"]["serving"]
+    assert (await world.get("Service", "travel"))["spec"] == service["spec"]  # type: ignore[index]
+    first, again = sorted(await world.all("CompileRun"), key=lambda run: "reevaluates" in run["spec"])
+    assert again["spec"]["reevaluates"] == first["metadata"]["name"]
+    assert again["status"]["artifacts"]["reportPath"] != first["status"]["artifacts"]["reportPath"]
+    jobs = [name for name in await world.names("Job") if name.startswith(again["metadata"]["name"])]
+    assert jobs == [f"{again['metadata']['name']}-evaluate-1"]
 
 
 async def test_in_manual_mode_traffic_follows_only_the_pin(world: ClusterNamespace) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from subterra_api.digest import HASH_VERSION, sha256
 from subterra_api.job_contract.artifacts import ArtifactKeys
-from subterra_api.job_contract.messages import Evaluation, Generation, Lora, RunIdentity, RunInput, Training
+from subterra_api.job_contract.messages import EvaluatedAgain, Evaluation, Generation, Lora, RunIdentity, RunInput, Training
 from subterra_api.v1alpha1.base import ApiModel
 from subterra_api.v1alpha1.compilerun import (
     BaseModelKind,
@@ -120,9 +120,6 @@ def resolve(
     evaluation = evaluation_of(inputs.evaluation)
     dataset = sha256([HASH_VERSION, writer_version(generation.teacher), procedure_digest, _dataset_key_fields(generation)])
     model = sha256([dataset, inputs.base_model.uri, _all_fields(training)])
-    compared = [[each.role, each.model_digest, *(["stored"] if each.stored else [])] for each in references]
-    evaluator = SCRIPTED_EVALUATOR_VERSION if evaluation.simulator.name == "scripted" else EVALUATOR_VERSION
-    report = sha256([evaluator, model, _all_fields(evaluation), *compared])
     return RunInput(
         run=run,
         procedure=procedure,
@@ -131,12 +128,30 @@ def resolve(
         generation=generation,
         training=training,
         evaluation=evaluation,
-        keys=ArtifactKeys(dataset=dataset, model=model, report=report),
+        keys=ArtifactKeys(dataset=dataset, model=model, report=_report_key(model, evaluation, references)),
         store=store,
         ranks=ranks,
         references=references,
         banner=disclaimer(inputs),
     )
+
+
+def _report_key(model: str, evaluation: Evaluation, references: tuple[Reference, ...] = ()) -> str:
+    compared = [[each.role, each.model_digest, *(["stored"] if each.stored else [])] for each in references]
+    evaluator = SCRIPTED_EVALUATOR_VERSION if evaluation.simulator.name == "scripted" else EVALUATOR_VERSION
+    return sha256([evaluator, model, _all_fields(evaluation), *compared])
+
+
+def keys_of_reevaluation(keys: ArtifactKeys, evaluation: Evaluation) -> ArtifactKeys:
+    """The keys with the address of another report on the same model, which is compared with no other."""
+    return keys.model_copy(update={"report": _report_key(keys.model, evaluation)})
+
+
+def evaluate_again(frozen: RunInput, change: EvaluatedAgain) -> RunInput:
+    """The input of a run that evaluates the model of the run with the input `frozen`."""
+    keys = keys_of_reevaluation(frozen.keys, change.evaluation)
+    changed = frozen.model_copy(update={"run": change.run, "evaluation": change.evaluation, "keys": keys, "references": ()})
+    return changed.model_copy(update={"banner": disclaimer(changed)})
 
 
 def _all_fields(effective: ApiModel) -> dict[str, Any]:
@@ -150,7 +165,7 @@ def _dataset_key_fields(generation: Generation) -> dict[str, Any]:
     return fields if generation.audit == "Report" else {name: value for name, value in fields.items() if name != "audit"}
 
 
-def disclaimer(inputs: CompileInputs) -> str | None:
+def disclaimer(inputs: CompileInputs | RunInput) -> str | None:
     """Disclaimer about the figures of a run with stand-ins; `None` if every part is real."""
     parts = []
     if inputs.generation.teacher.name == "scripted":

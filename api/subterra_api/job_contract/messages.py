@@ -147,6 +147,14 @@ class RunInput(ApiModel):
     banner: str | None = None
 
 
+class EvaluatedAgain(ApiModel):
+    """What an evaluation of another run's model changes about that run's input."""
+
+    run: RunIdentity
+    """Who evaluates, and is charged."""
+    evaluation: Evaluation
+
+
 class StageResult(ApiModel):
     """Termination message of a job."""
 

@@ -14,7 +14,7 @@ from subterra_api.v1alpha1.compilerun import (
 )
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
-from subterra_api.v1alpha1.scores import Proportion, Verdict
+from subterra_api.v1alpha1.scores import Interval, Proportion, Verdict, VerdictResult
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
 
 
@@ -181,6 +181,44 @@ class CompiledAgentSpec(ApiModel):
         return self
 
 
+class Reevaluation(StatusModel):
+    """Another evaluation of a version, with other scenarios than the one that promoted it."""
+
+    at: str
+    """The time that was asked for."""
+    run: str
+    """The CompileRun that evaluated it."""
+    verdict: VerdictResult
+    """Pass, Fail or Inconclusive, by the floors alone."""
+    check: str | None = None
+    """The first check that decided."""
+    scenarios: int
+    """Number of simulated conversations."""
+    conformance: Interval
+    """Share of conversations that follow the procedure to its end."""
+    failure_rate: Interval
+    """Share of conversations with a Task Success of 3 or less."""
+    usd: Money | None = None
+    """Provider spending in US dollars."""
+    report: str | None = None
+    """Path of the report in the store."""
+
+
+class ReevaluationRequest(StatusModel):
+    """The latest re-evaluation that was begun."""
+
+    at: str
+    """The time that was asked for; only a later one begins another."""
+    run: str
+    """The CompileRun that evaluates."""
+    version: str
+    """The version that is evaluated."""
+    reevaluates: str
+    """The CompileRun that made it."""
+    ended_at: str | None = None
+    """Time of the verdict; absent before."""
+
+
 class AgentVersion(StatusModel):
     """A model combined with a serving template."""
 
@@ -196,6 +234,8 @@ class AgentVersion(StatusModel):
     """Time at which traffic moved to it."""
     restart_at: str | None = None
     """Value of `serving.restartAt` when its pods were made."""
+    reevaluations: Annotated[tuple[Reevaluation, ...], Field(max_length=5)] | None = None
+    """Later evaluations of the same version, latest first; only in `status.history`."""
 
 
 class Settling(StatusModel):
@@ -292,7 +332,9 @@ class CompiledAgentStatus(StatusModel):
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
     """Ready: a version is serving. UpToDate: it matches the spec and the procedure; if not, the message says why.
     Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act.
-    Drifting, only while True: served conversations are worse than evaluated."""
+    Drifting, only while True: served conversations are worse than evaluated.
+    Reevaluated, once `subterra.dev/reevaluate-at` is set: True with the result for the serving version, Unknown until then, False
+    if it cannot be evaluated."""
     phase: str | None = None
     """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
     reason: str | None = None
@@ -329,3 +371,5 @@ class CompiledAgentStatus(StatusModel):
     """Disclaimer: what the scores cannot be evidence for."""
     monitored: Monitored | None = None
     """What `spec.monitoring` has found."""
+    reevaluation: ReevaluationRequest | None = None
+    """The latest re-evaluation of what serves, in progress or ended; results are in `history`."""

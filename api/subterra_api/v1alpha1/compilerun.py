@@ -276,6 +276,9 @@ class CompileRunSpec(ApiModel):
     """Number of the agent's evaluated runs of this procedure since the last promotion, including this one: each later attempt has a
     smaller chance to pass by luck.
     Set by the agent when it creates the run. Immutable. Default: 1."""
+    reevaluates: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """A CompileRun in this namespace whose model is evaluated again, with `inputs.evaluation`: nothing is generated or trained, and
+    nothing is promoted. Set by the agent for `subterra.dev/reevaluate-at`. Immutable."""
 
 
 class StageStatus(StatusModel):

@@ -22,6 +22,7 @@ class Type(StrEnum):
     PROMOTABLE = "Promotable"
     MODEL_RETIREMENT = "ModelRetirement"
     DRIFTING = "Drifting"
+    REEVALUATED = "Reevaluated"
 
 
 class Reason(StrEnum):
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     ADMISSION_DENIED = "AdmissionDenied"
     PROCEDURE_NOT_FOUND = "ProcedureNotFound"
     PROCEDURE_CHANGED = "ProcedureChanged"
+    RUN_NOT_FOUND = "RunNotFound"
     PENDING = "Pending"
     AWAITING_TRIGGER = "AwaitingTrigger"
     RUNNING = "Running"
@@ -81,6 +83,11 @@ class Reason(StrEnum):
     MODEL_RETIRED = "ModelRetired"
     CONFORMANCE_DROPPED = "ConformanceDropped"
     WORDS_UNRECOGNIZED = "WordsUnrecognized"
+    REEVALUATING = "Reevaluating"
+    REEVALUATION_REFUSED = "ReevaluationRefused"
+    VERDICT_CONFIRMED = "VerdictConfirmed"
+    VERDICT_WORSENED = "VerdictWorsened"
+    VERDICT_UNCERTAIN = "VerdictUncertain"
     UNKNOWN = "Unknown"
 
 

@@ -83,7 +83,7 @@ def _own_condition(objects: AgentObjects, now: datetime) -> Diagnosis:
     ready, up_to_date = (get_condition(objects.agent, kind) for kind in ("Ready", "UpToDate"))
     serving = ready.get("status") == "True"
     if serving and up_to_date.get("status") == "True":
-        return Diagnosis(f"{objects.name}: nothing is wrong; it serves version {_serving(objects.agent)}", healthy=True)
+        return _of_what_serves(objects)
     chosen = up_to_date if serving else ready
     summary = f"{objects.name}: {'serves an earlier version' if serving else 'does not serve'}, {chosen.get('reason', 'Unknown')}"
     if trouble := _pod_trouble(objects, now):
@@ -94,6 +94,16 @@ def _own_condition(objects: AgentObjects, now: datetime) -> Diagnosis:
         doing = f"{summary}; nothing is wrong: {running[0] if running else chosen.get('message', 'it begins')}"
         return Diagnosis(doing, healthy=True)
     return _from_condition(objects.name, summary, deeper or chosen)
+
+
+def _of_what_serves(objects: AgentObjects) -> Diagnosis:
+    """An agent that serves what it should: whether another evaluation was asked for, and what it found."""
+    again, serves = get_condition(objects.agent, "Reevaluated"), f"it serves version {_serving(objects.agent)}"
+    if again.get("status") == "Unknown":
+        return Diagnosis(f"{objects.name}: nothing is wrong; {serves}; {again['message']}", healthy=True)
+    if not again or again["reason"] == Reason.VERDICT_CONFIRMED:
+        return Diagnosis(f"{objects.name}: nothing is wrong; {serves}", healthy=True)
+    return _from_condition(objects.name, f"{objects.name}: {serves}; {again['reason']}", again)
 
 
 def _serving(agent: Resource) -> str:

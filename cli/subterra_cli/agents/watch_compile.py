@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS
+from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason
 from subterra_cli.cluster import ClusterAccessError, ResourceReader, get_condition
 
 STAGES = ("generate", "train", "evaluate", "gate", "serve", "price")
@@ -64,6 +64,19 @@ def age(seconds: float) -> str:
     """A long time without its smaller units, as in ``12 min``."""
     minutes = int(seconds // 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def reevaluating(agent: dict[str, Any]) -> str | None:
+    """The run that evaluates what serves again at present; `None` without one that goes on by itself."""
+    request = agent.get("status", {}).get("reevaluation") or {}
+    in_progress = request and "endedAt" not in request and get_condition(agent, "Reevaluated").get("status") == "Unknown"
+    return str(request["run"]) if in_progress else None
+
+
+def reevaluation_views(run: dict[str, Any] | None, now: datetime | None = None) -> list[StageView]:
+    """The stages of a run that only evaluates."""
+    known = {stage["name"]: stage for stage in (run or {}).get("status", {}).get("stages", [])}
+    return [_stage(name, known.get(name, {}), now) for name in ("evaluate", "gate")]
 
 
 def stage_views(agent: dict[str, Any], run: dict[str, Any] | None, now: datetime | None = None) -> list[StageView]:
@@ -144,26 +157,27 @@ class OperatorWatch:
 def watch(
     reader: ResourceReader, name: str, console: Console, *, timeout: float, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Shows progress until the agent serves its current procedure, for at most ``timeout`` seconds.
+    """Shows progress until the agent serves its current procedure, and is not evaluated again, for at most ``timeout`` seconds.
 
-    Raises ClusterAccessError when it cannot.
+    Raises ClusterAccessError when it cannot, or when what serves turned out to be worse than its verdict.
     """
-    started, logged, problem_since = clock(), dict[str, str](), None
+    started, logged, problem_since, again = clock(), dict[str, str](), None, None
     operator = OperatorWatch(reader, clock)
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while clock() - started < timeout:
             agent = reader.get("compiledagents", name)
             if agent is None:
                 raise ClusterAccessError(f"CompiledAgent {name} not found in namespace {reader.target.namespace}; apply it first")
-            run_name = agent.get("status", {}).get("currentRun")
-            stages = stage_views(agent, reader.get("compileruns", run_name) if run_name else None, reader.now())
+            evaluated, again = again, reevaluating(agent) if is_served(agent) else None
+            stages = _stages(reader, agent, again)
             warning = operator.warning()
             if console.is_terminal:
                 live.update(progress_table(f"CompiledAgent {name}", stages, clock() - started, warning))
             else:
                 _log_changes(console, stages, logged, clock() - started)
                 _log_operator(console, warning, logged, clock() - started)
-            if is_served(agent):
+            if is_served(agent) and not again:
+                _tell_result(console, agent, evaluated)
                 return
             problem_since = (problem_since or clock()) if (problem := blocking_problem(agent)) else None
             if problem_since is not None and clock() - problem_since > PATIENCE_SECONDS:
@@ -172,6 +186,23 @@ def watch(
     raise ClusterAccessError(
         f"CompiledAgent {name} is not served after {duration(int(timeout))}; see `kubectl describe compiledagent {name}`"
     )
+
+
+def _stages(reader: ResourceReader, agent: dict[str, Any], reevaluation: str | None) -> list[StageView]:
+    """The stages of the run that evaluates again, else of the agent's current run."""
+    name = reevaluation or agent.get("status", {}).get("currentRun")
+    run = reader.get("compileruns", name) if name else None
+    return reevaluation_views(run, reader.now()) if reevaluation else stage_views(agent, run, reader.now())
+
+
+def _tell_result(console: Console, agent: dict[str, Any], reevaluation: str | None) -> None:
+    """Prints what a re-evaluation that was followed has found. Raises ClusterAccessError if it found nothing, or worse."""
+    result = get_condition(agent, "Reevaluated")
+    if reevaluation is None or not result:
+        return
+    if result["reason"] != Reason.VERDICT_CONFIRMED:
+        raise ClusterAccessError(f"CompiledAgent {agent['metadata']['name']}: {result['reason']}: {result['message']}")
+    console.print(result["message"], highlight=False, markup=False, soft_wrap=True)
 
 
 def is_served(agent: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ def agent_data(agent: dict[str, Any]) -> dict[str, Any]:
         "phase": status.get("phase"),
         "reason": status.get("reason"),
         "stage": status.get("stage"),
+        "reevaluated": get_condition(agent, "Reevaluated").get("message"),
         "usdPerConversation": price.get("usdPerConversation"),
         "usdPerConversationWithIdle": price.get("usdPerConversationWithIdle"),
     }

@@ -89,7 +89,8 @@ AGENTS = (
     _gauge("compiledagent_condition", "1 for the status of a condition: True, False or Unknown.", (*_AGENT, "condition", "status")),
     _gauge(
         "compiledagent_condition_reason",
-        "1 for the reason of a condition that is not as wanted: Ready or UpToDate if not True, Stalled or ModelRetirement if True.",
+        "1 for the reason of a condition that is not as wanted: Ready or UpToDate if not True; Stalled, ModelRetirement or "
+        "Drifting if True; Reevaluated if not True or if its verdict is worse.",
         (*_AGENT, "condition", "reason"),
     ),
     _gauge(

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from subterra_api.digest import sha256
 from subterra_api.job_contract.artifacts import Stage, artifact_path, lease_path
-from subterra_api.job_contract.environment import INPUT_FILE, PROGRESS_PORT, RESULT_LIMIT
-from subterra_api.job_contract.messages import ExitCode, RunInput, StageResult
+from subterra_api.job_contract.defaults import evaluate_again
+from subterra_api.job_contract.environment import EVALUATED_AGAIN_VARIABLE, INPUT_FILE, PROGRESS_PORT, RESULT_LIMIT
+from subterra_api.job_contract.messages import EvaluatedAgain, ExitCode, RunInput, StageResult
 from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.training_fit.training_plan import gigabytes
@@ -80,7 +81,7 @@ def main(stage: Stage, work: Work, assist: Assist | None = None) -> None:
     code: int
     exit_on_signals()
     try:
-        run_input = _read_input(arguments.input)
+        run_input = read_input(arguments.input, os.environ)
         if assist is not None and PodGroup.parse(os.environ).rank:
             message = execute_part(stage, assist, run_input, StageEnvironment.parse(os.environ))
         else:
@@ -216,13 +217,22 @@ def _result(stage: Stage, key: str, store: ArtifactStore, *, reused: bool) -> St
     )
 
 
-def _read_input(path: str) -> RunInput:
+def read_input(path: str, variables: Mapping[str, str]) -> RunInput:
+    """The run's frozen input; if another run's model is evaluated, that run's input with what the environment changes."""
     try:
-        return RunInput.model_validate_json(Path(path).read_text())
+        frozen = RunInput.model_validate_json(Path(path).read_text())
     except FileNotFoundError:
         raise InvalidInputError(f"there is no input file at {path}; pass --input FILE") from None
     except ValidationError as error:
         raise InvalidInputError(f"{path} is not a valid run input: {error}") from None
+    change = variables.get(EVALUATED_AGAIN_VARIABLE)
+    if not change:
+        return frozen
+    try:
+        return evaluate_again(frozen, EvaluatedAgain.model_validate_json(change))
+    except ValidationError as error:
+        text = f"{EVALUATED_AGAIN_VARIABLE} is invalid ({error}); use operator and jobs images of one version"
+        raise InvalidInputError(text) from None
 
 
 def termination_message(result: StageResult) -> str:

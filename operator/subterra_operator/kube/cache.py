@@ -209,7 +209,9 @@ class ObjectCache:
         if key.kind != "CompileRun" or self.has(Key("ConfigMap", key.namespace, input_name(key.name))):
             return None
         run = self.get(key)
-        return self.get(Key("Procedure", key.namespace, _procedure_of(run) or "")) if run else None
+        if run is None or run["spec"].get("reevaluates"):
+            return None
+        return self.get(Key("Procedure", key.namespace, _procedure_of(run) or ""))
 
     def snapshot(self, key: Key) -> Snapshot | None:
         """Input of the decision on a resource, or `None` if it is not known."""
@@ -232,7 +234,7 @@ class ObjectCache:
         pods = [pod for job in (*jobs, *members) for pod in self._children("Pod", job)]
         names = [(key.namespace, pod["metadata"]["name"]) for pod in pods]
         procedure = self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"]))
-        frozen = self._owned(Key("ConfigMap", key.namespace, input_name(key.name)), run)
+        frozen = self._frozen_input(key.namespace, run)
         return RunSnapshot(
             run,
             procedure=procedure,
@@ -247,6 +249,12 @@ class ObjectCache:
             workloads=self.workloads.get(key.namespace, {}),
         )
 
+    def _frozen_input(self, namespace: str, run: Mapping[str, Any]) -> Object | None:
+        """The input of a run, or of the run whose model it evaluates again."""
+        name = run["spec"].get("reevaluates")
+        owner = self.get(Key("CompileRun", namespace, name)) if name else run
+        return self._owned(Key("ConfigMap", namespace, input_name(owner["metadata"]["name"])), owner) if owner else None
+
     def agent_snapshot(self, key: Key) -> AgentSnapshot | None:
         """Input of a CompiledAgent's decision, or `None` if the agent is not known."""
         agent = self.get(key)
@@ -255,10 +263,12 @@ class ObjectCache:
         source = agent["spec"].get("compile")
         service = self._owned(Key("Service", key.namespace, key.name), agent)
         pods = self._lookup("Pod", ("serves", key.namespace, key.name))
+        runs = self._children("CompileRun", agent)
         return AgentSnapshot(
             agent,
             procedure=self.get(Key("Procedure", key.namespace, source["procedureRef"]["name"])) if source else None,
-            runs=tuple(self._children("CompileRun", agent)),
+            runs=tuple(run for run in runs if not run["spec"].get("reevaluates")),
+            reevaluations=tuple(run for run in runs if run["spec"].get("reevaluates")),
             deployments=tuple(self._children("Deployment", agent)),
             service=service,
             pods=tuple(pods),

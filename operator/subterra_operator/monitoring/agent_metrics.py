@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentStatus, CostSettings
-from subterra_api.v1alpha1.conditions import Type
+from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_core.serving_costs.conversation_costs import ConversationCosts
 from subterra_operator.monitoring.series import ResourceGauges, Sample
 from subterra_operator.resources import Key
@@ -33,10 +33,12 @@ _COSTS = ResourceGauges(
     "compiledagent_break_even_conversations",
 )
 _WANTED: Mapping[str, str] = {
-    **dict.fromkeys((Type.READY, Type.UP_TO_DATE), "True"),
+    **dict.fromkeys((Type.READY, Type.UP_TO_DATE, Type.REEVALUATED), "True"),
     **dict.fromkeys((Type.STALLED, Type.MODEL_RETIREMENT, Type.DRIFTING), "False"),
 }
 """The status of each condition that nobody has to look at."""
+_WORSE = (Reason.VERDICT_WORSENED, Reason.VERDICT_UNCERTAIN)
+"""Reasons that somebody has to look at, whatever the status of their condition."""
 _versions: dict[Key, str] = {}
 """The version that the costs of an agent are about."""
 
@@ -60,7 +62,7 @@ def _samples(agent: str, status: CompiledAgentStatus, spec: Mapping[str, Any], n
     yield Sample("compiledagent_usd_per_hour", (agent,), float(hourly))
     for condition in status.conditions:
         yield Sample("compiledagent_condition", (agent, condition.type, condition.status), 1)
-        if _WANTED.get(condition.type, condition.status) != condition.status:
+        if _WANTED.get(condition.type, condition.status) != condition.status or condition.reason in _WORSE:
             yield Sample("compiledagent_condition_reason", (agent, condition.type, condition.reason), 1)
     if serving := status.serving:
         yield Sample("compiledagent_info", (agent, serving.version, serving.model_digest, serving.run or ""), 1)

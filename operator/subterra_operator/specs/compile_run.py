@@ -1,18 +1,22 @@
-"""The CompileRun of an agent."""
+"""The CompileRuns of an agent: one compiles its procedure, others evaluate again what serves."""
 
 from collections.abc import Mapping
+from itertools import count
 from types import MappingProxyType
 from typing import Any
 
-from subterra_api.digest import run_digest, run_name
+from subterra_api.digest import run_digest, run_name, sha256, short
 from subterra_api.job_contract.artifacts import STAGES
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource
+from subterra_api.job_contract.defaults import evaluation_of, generation_of
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompileSource, ReevaluationRequest
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_operator.labels import AGENT_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.specs.pod import new_object, owner_reference
 from subterra_operator.specs.vllm_container import reply_arguments
 
+SEEDS = 2**31
+"""Number of seeds that there are."""
 NO_ORIGIN: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -39,7 +43,43 @@ def compile_run(
 
     ``origin`` has the references and the attempt, which are decided when the run is created.
     """
-    name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
+    name = agent["metadata"]["name"]
+    inputs = inputs_of(source, procedure_digest).dump()
+    return _owned_run(agent, run_name_for(name, source, procedure_digest), inputs, _execution(spec, source), origin)
+
+
+def reevaluation_name(agent: str, run: str, at: str) -> str:
+    """Name of the run that evaluates the model of ``run`` again: equal requests have one."""
+    return run_name(agent, sha256(["reevaluation", run, at]))
+
+
+def reevaluation_run(
+    agent: Mapping[str, Any],
+    spec: CompiledAgentSpec,
+    source: CompileSource,
+    request: ReevaluationRequest,
+    origin: Mapping[str, Any],
+) -> Object:
+    """The run that evaluates the model of the run ``origin`` again, to apply, with the caps and the gate that the agent has now.
+
+    The model alone plays: floors need neither baselines nor the version that it replaced.
+    """
+    made = CompileInputs.model_validate(origin["spec"]["inputs"])
+    inputs = made.dump()
+    evaluation = {name: value for name, value in inputs.get("evaluation", {}).items() if name != "baselines"}
+    inputs["evaluation"] = evaluation | {"seed": fresh_seed(request.at, made)}
+    return _owned_run(agent, request.run, inputs, _execution(spec, source), {"reevaluates": request.reevaluates})
+
+
+def fresh_seed(at: str, inputs: CompileInputs) -> int:
+    """A seed of scenarios that neither the run's evaluation nor its dataset has, decided by the time that was asked for."""
+    taken = {evaluation_of(inputs.evaluation).seed, *generation_of(inputs.generation, inputs.base_model.kind).seeds}
+    seed = int(short(sha256(["reevaluation", at])), 16) % SEEDS
+    return next(each % SEEDS for each in count(seed) if each % SEEDS not in taken)
+
+
+def _execution(spec: CompiledAgentSpec, source: CompileSource) -> Object:
+    """What the agent says at present about how runs are executed."""
     execution = source.template.execution.dump()
     execution.pop("suspend", None)
     for stage in STAGES:
@@ -50,9 +90,16 @@ def compile_run(
     execution |= {name: cap for name, cap in caps.items() if cap is not None}
     if arguments := reply_arguments(spec.serving.args):
         execution["servingArgs"] = arguments
-    run = new_object("CompileRun", namespace, run_name_for(name, source, procedure_digest), {AGENT_LABEL: name})
+    return execution
+
+
+def _owned_run(
+    agent: Mapping[str, Any], name: str, inputs: Mapping[str, Any], execution: Object, origin: Mapping[str, Any]
+) -> Object:
+    metadata = agent["metadata"]
+    run = new_object("CompileRun", metadata["namespace"], name, {AGENT_LABEL: metadata["name"]})
     run["metadata"]["ownerReferences"] = [owner_reference(agent)]
-    run["spec"] = {"inputs": inputs_of(source, procedure_digest).dump(), "execution": execution, **origin}
+    run["spec"] = {"inputs": dict(inputs), "execution": execution, **origin}
     return run
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from subterra_api.job_contract.artifacts import Stage
+from subterra_api.job_contract.defaults import evaluation_of
 from subterra_api.job_contract.environment import (
     CONCURRENCY_VARIABLE,
+    EVALUATED_AGAIN_VARIABLE,
     GATE_VARIABLE,
     GPUS_VARIABLE,
     INPUT_FILE,
@@ -21,7 +23,7 @@ from subterra_api.job_contract.environment import (
     TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
 )
-from subterra_api.job_contract.messages import ExitCode, Gate
+from subterra_api.job_contract.messages import EvaluatedAgain, ExitCode, Gate
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_api.v1alpha1.stage_pods import StagePod
@@ -54,7 +56,7 @@ from subterra_operator.specs.pod import (
     volumes,
 )
 from subterra_operator.specs.run_caps import caps_of
-from subterra_operator.specs.run_input import input_name
+from subterra_operator.specs.run_input import identity_of, input_name
 from subterra_operator.specs.stage_env.hub_env import hub_env
 from subterra_operator.specs.stage_env.job_set import job_set, job_set_name, node_env
 from subterra_operator.specs.stage_env.provider_env import provider_env
@@ -223,7 +225,7 @@ def _pod(plan: _JobPlan) -> Object:
     main = _main(plan, StagePod().resources if sidecars else stage_pod.resources)
     if sidecars and plan.on_gpu:
         main["env"] += env({CONCURRENCY_VARIABLE: str(GPU_CONCURRENCY)})
-    config = {"name": "input", "configMap": {"name": input_name(plan.run_name)}}
+    config = {"name": "input", "configMap": {"name": input_name(plan.run["spec"].get("reevaluates") or plan.run_name)}}
     parts = PodParts([main], sidecars, [*volumes(plan.settings, plan.shared_memory), config])
     # The kubelet counts a pod's deadline from when it accepts the pod; a Job's would count the wait for a node too.
     lifetime: Object = {"restartPolicy": "Never", "activeDeadlineSeconds": plan.deadline}
@@ -255,6 +257,12 @@ def _main(plan: _JobPlan, requested: ResourceRequirements) -> Object:
     return container("main", settings.stage_image(gpu=stage == "train" and plan.on_gpu), settings, parts)
 
 
+def _change_of_input(run: Mapping[str, Any]) -> EvaluatedAgain:
+    """What a run that evaluates another one's model changes about that one's input."""
+    inputs = CompileInputs.model_validate(run["spec"]["inputs"])
+    return EvaluatedAgain(run=identity_of(run), evaluation=evaluation_of(inputs.evaluation))
+
+
 def _environment(plan: _JobPlan) -> list[Object]:
     attempt, execution, references = plan.attempt, plan.execution, plan.models[1:]
     values = {
@@ -266,6 +274,8 @@ def _environment(plan: _JobPlan) -> list[Object]:
     }
     if references:
         values[REFERENCES_VARIABLE] = json.dumps([f"http://127.0.0.1:{model.port}" for model in references])
+    if plan.run["spec"].get("reevaluates"):
+        values[EVALUATED_AGAIN_VARIABLE] = _change_of_input(plan.run).model_dump_json(by_alias=True)
     if plan.in_turn:
         values[MODEL_SWITCH_VARIABLE] = MODEL_SWITCH_FILE
     environment = env(values)

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from subterra_api.v1alpha1 import RETRY_AT
+from subterra_api.v1alpha1 import REEVALUATE_AT, RETRY_AT
 from subterra_operator.resources import Key, Object, key_of
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.cluster_simulation import Simulation
@@ -87,6 +87,11 @@ class AgentLifecycle:
 
     def retry(self) -> None:
         self.world.annotate(AGENT, RETRY_AT, self.world.now.isoformat())
+        self.world.settle()
+
+    def reevaluate(self, text: str | None = None) -> None:
+        """Asks for another evaluation of what serves, by default as of now."""
+        self.world.annotate(AGENT, REEVALUATE_AT, text or self.world.now.isoformat())
         self.world.settle()
 
     def ready(self, count: int | None = None) -> None:

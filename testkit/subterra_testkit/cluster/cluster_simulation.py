@@ -20,7 +20,6 @@ from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import annotations_of, labels_of
 from subterra_operator.resources import Key, Object, controller_uid, key_of
 from subterra_operator.settings import Settings
-from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_testkit.cluster import kubernetes_objects as make
 
 SUBJECTS = ("Procedure", "CompileRun", "CompiledAgent")
@@ -74,8 +73,8 @@ class Simulation:
     def end(self, job: Object, code: int = 0, message: str | None = None, scores: Scores | None = None) -> None:
         """Terminates a Job's main container."""
         stage = labels_of(job)["subterra.dev/stage"]
-        run = labels_of(job)["subterra.dev/run"]
-        keys = artifact_keys_of(self.objects[Key("ConfigMap", make.NAMESPACE, f"{run}-input")])
+        pod_spec = job["spec"]["template"]["spec"]
+        keys = make.keys_of_pod(pod_spec, self.objects[Key("ConfigMap", make.NAMESPACE, make.input_of_pod(pod_spec))])
         result = make.result(stage, keys.of(stage), (scores or make.scores()) if stage == "evaluate" else None)  # type: ignore[arg-type]
         terminated = {"exitCode": code, "message": result if message is None else message, "finishedAt": str(self.now)}
         pod = make.pod_of(job, terminated=terminated)

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.defaults import resolve
-from subterra_api.job_contract.messages import RunIdentity, StageResult
+from subterra_api.job_contract.artifacts import ArtifactKeys
+from subterra_api.job_contract.defaults import evaluate_again, resolve
+from subterra_api.job_contract.environment import EVALUATED_AGAIN_VARIABLE
+from subterra_api.job_contract.messages import EvaluatedAgain, RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1 import API_VERSION
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
@@ -82,6 +84,19 @@ def frozen(of: Object) -> Object:
     inputs = CompileInputs.model_validate(of["spec"]["inputs"])
     identity = RunIdentity(name=of["metadata"]["name"], namespace=NAMESPACE, uid=of["metadata"]["uid"])
     return stored(input_config_map(of, resolve(inputs, TRAVEL_SPEC, TRAVEL_DIGEST, identity, store="file:///store")))
+
+
+def keys_of_pod(spec: Object, config_map: Object) -> ArtifactKeys:
+    """What a stage would make of its input and its environment: the keys of its run's artifacts."""
+    environment = {item["name"]: item.get("value") for item in spec["containers"][0]["env"]}
+    frozen = RunInput.model_validate_json(config_map["data"]["input.json"])
+    change = environment.get(EVALUATED_AGAIN_VARIABLE)
+    return (evaluate_again(frozen, EvaluatedAgain.model_validate_json(change)) if change else frozen).keys
+
+
+def input_of_pod(spec: Object) -> str:
+    """Name of the ConfigMap with a stage's input."""
+    return next(str(volume["configMap"]["name"]) for volume in spec["volumes"] if volume["name"] == "input")
 
 
 def stored(obj: Object, version: str = "7", **status: Any) -> Object:

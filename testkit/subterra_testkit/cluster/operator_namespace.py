@@ -17,7 +17,7 @@ from subterra_operator.kube.api_client import AlreadyExistsError, ApiError, Conf
 from subterra_operator.main import run_operator
 from subterra_operator.resources import KINDS, Key, Kind, Object
 from subterra_operator.settings import Settings
-from subterra_testkit.cluster.kubernetes_objects import result, scores
+from subterra_testkit.cluster.kubernetes_objects import input_of_pod, keys_of_pod, result, scores
 from subterra_testkit.cluster.movable_clock import MovableClock
 
 TIMEOUT_SECONDS = 30.0
@@ -105,10 +105,8 @@ class FakeKubelet:
         await self._status(pod, "Failed" if code else "Succeeded", "main", ended)
 
     async def _result(self, pod: Object, stage: str) -> str:
-        run = pod["metadata"]["labels"]["subterra.dev/run"]
-        config = await self.api.get(Key("ConfigMap", self.namespace, f"{run}-input"))
-        keys = json.loads(config["data"]["input.json"])["keys"]
-        key = keys[{"generate": "dataset", "train": "model", "evaluate": "report"}[stage]]
+        config = await self.api.get(Key("ConfigMap", self.namespace, input_of_pod(pod["spec"])))
+        key = keys_of_pod(pod["spec"], config).of(stage)
         said: Object = json.loads(result(stage, key, self.scores if stage == "evaluate" else None))
         return json.dumps(said | {"usd": self.paid.get(stage, "0")})
 

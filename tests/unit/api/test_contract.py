@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from subterra_api.job_contract.artifacts import artifact_path
-from subterra_api.job_contract.defaults import resolve
+from subterra_api.job_contract.defaults import evaluate_again, keys_of_reevaluation, resolve
 from subterra_api.job_contract.environment import RESULT_LIMIT
-from subterra_api.job_contract.messages import ExitCode, RunIdentity, RunInput, StageResult
+from subterra_api.job_contract.messages import EvaluatedAgain, ExitCode, RunIdentity, RunInput, StageResult
 from subterra_api.v1alpha1.compilerun import CompileInputs
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import (
@@ -53,6 +53,17 @@ def write_file(context: StageContext) -> StageOutcome:
 
 def never(_: StageContext) -> StageOutcome:
     raise AssertionError("the stage must not work again")
+
+
+def test_another_evaluation_of_the_same_model_has_a_report_of_its_own_and_nothing_else_new(run_input: RunInput) -> None:
+    other = RunIdentity(name="travel-2", namespace="demo", uid="2", agent="travel")
+    change = EvaluatedAgain(run=other, evaluation=run_input.evaluation.model_copy(update={"seed": 8}))
+    again = evaluate_again(run_input, change)
+    assert (again.run, again.evaluation.seed, again.procedure) == (other, 8, run_input.procedure)
+    assert (again.keys.dataset, again.keys.model) == (run_input.keys.dataset, run_input.keys.model)
+    assert again.keys == keys_of_reevaluation(run_input.keys, change.evaluation) != run_input.keys
+    same = EvaluatedAgain(run=other, evaluation=run_input.evaluation)
+    assert evaluate_again(run_input, same).keys == run_input.keys, "the address says what was evaluated, not who did it"
 
 
 def test_the_input_survives_the_wire(run_input: RunInput) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from subterra_operator.decide.agent.reevaluation import KEPT
 from subterra_operator.labels import labels_of
 from subterra_testkit.cluster.agent_lifecycle import AgentLifecycle
 
@@ -30,6 +31,7 @@ EVENTS: dict[str, Callable[[AgentLifecycle], None]] = {
     "run deleted": AgentLifecycle.lose_run,
     "Deployments deleted": AgentLifecycle.lose_deployments,
     "Service deleted": AgentLifecycle.lose_service,
+    "reevaluate-at set": AgentLifecycle.reevaluate,
     "half an hour passes": lambda life: life.world.wait(1800),
 }
 HISTORY = 2
@@ -62,4 +64,6 @@ def check(life: AgentLifecycle, event: str, had_traffic: list[str], story: str) 
         forgotten = active is None and life.serving not in life.models()  # its Deployment and its run were both deleted
         assert forgotten or (active and active["spec"]["replicas"]), f"what serves was stopped: {story}"
     limit = 2 * HISTORY + 3  # the history, as many others, the wanted one, the pinned one, one that is warm
-    assert len(world.all("CompileRun")) <= limit, f"runs pile up: {story}"
+    compiling = [run for run in world.all("CompileRun") if "reevaluates" not in run["spec"]]
+    assert len(compiling) <= limit, f"runs pile up: {story}"
+    assert len(world.all("CompileRun")) - len(compiling) <= HISTORY * KEPT + 1, f"runs that evaluate again pile up: {story}"

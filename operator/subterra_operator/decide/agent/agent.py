@@ -14,6 +14,7 @@ from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
 from subterra_operator.decide.agent.drift import Drift, drifts, record
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
+from subterra_operator.decide.agent.reevaluation import Reevaluated, Reevaluator
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
@@ -78,15 +79,16 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
-    status = status.model_copy(update={"conditions": (*status.conditions, *watched.conditions), "monitored": watched.monitored})
+    again = _reevaluated(context, spec, status)
+    status = _with_findings(status, watched, again)
     return Decision(
-        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted)),
-        (*plan.deletes, *rollout.deletes),
+        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted), *again.writes),
+        (*plan.deletes, *rollout.deletes, *again.runs_to_delete(snapshot.reevaluations)),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (
                 *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),
-                *(newer_price_after, watched.recheck_after),
+                *(newer_price_after, watched.recheck_after, again.recheck_after),
                 *(drift.recheck_after for drift in drifted),
                 *rechecks,
             ),
@@ -209,6 +211,23 @@ def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> Co
     update: dict[str, object] = {"stage": "blocked", "retry_at": context.before.retry_at}
     if plan.run is not None and context.snapshot.run(plan.run) is None:
         update |= {name: getattr(context.before, name) for name in ("settling", "current_run", "candidate")}
+    made = {run["metadata"]["name"] for run in context.snapshot.reevaluations}
+    if status.reevaluation is not None and status.reevaluation.run not in made:
+        update |= {"reevaluation": context.before.reevaluation}
+    return status.model_copy(update=update)
+
+
+def _reevaluated(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentStatus) -> Reevaluated:
+    make = ConditionBuilder(context.before.conditions, context.generation, context.now)
+    return Reevaluator(context.snapshot, spec, context.before, status.serving, status.history, context.retry, make).decide()
+
+
+def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated) -> CompiledAgentStatus:
+    """The status with what is known about the model that serves, which neither `Ready` nor the phase depends on."""
+    conditions = (*status.conditions, *watched.conditions, *again.conditions)
+    update = {"conditions": conditions, "monitored": watched.monitored, "reevaluation": again.request, "history": again.history}
+    if again.in_progress:
+        update["stage"] = f"{status.stage}, reevaluating"
     return status.model_copy(update=update)
 
 
@@ -269,7 +288,9 @@ def _history(before: CompiledAgentStatus, serving: AgentVersion | None, limit: i
     """The versions that have served, newest first, each once."""
     if serving is None:
         return before.history[:limit]
-    return (serving, *(version for version in before.history if version.version != serving.version))[:limit]
+    known = next((version for version in before.history if version.version == serving.version), serving)
+    current = serving.model_copy(update={"reevaluations": known.reevaluations})
+    return (current, *(version for version in before.history if version.version != serving.version))[:limit]
 
 
 def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus | None:

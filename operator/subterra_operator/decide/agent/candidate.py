@@ -10,12 +10,19 @@ from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunStatus, Ga
 from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
-from subterra_operator.decide.agent.run_history import first_served, run_that_made, runs_to_prune, status_of, supersede, suspend_all
-from subterra_operator.decide.decision import Write, find_condition, patch, seconds_since
+from subterra_operator.decide.agent.run_history import (
+    first_served,
+    follow_wishes,
+    run_that_made,
+    runs_to_prune,
+    status_of,
+    supersede,
+    suspend_all,
+)
+from subterra_operator.decide.decision import Write, find_condition, seconds_since
 from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.decide.run.status import VERDICTS
-from subterra_operator.labels import AGENT_LABEL, SUPERSEDED_BY, annotation, annotation_patch, labels_of
-from subterra_operator.resources import Object
+from subterra_operator.labels import AGENT_LABEL, labels_of
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.compile_run import compile_run, run_name_for
 from subterra_operator.specs.deployment import ServingTarget
@@ -95,7 +102,11 @@ class CompilePlanner:
         """The wanted run exists: keep it in line with the agent, and serve its model once it is promoted."""
         name, status = run["metadata"]["name"], status_of(run)
         desired = compile_run(self.snapshot.agent, self.spec, self.source, digest or "", existing_origin(run))
-        writes = (Write("apply", desired), *self._sync_run(run), *supersede(self.snapshot.runs, name))
+        writes = (
+            Write("apply", desired),
+            *follow_wishes(run, self.retry, suspend=self.source.suspend),
+            *supersede(self.snapshot.runs, name),
+        )
         state = self._run_state(run, status, name)
         target = target_of(run, status) if state.up_to_date else None
         old_runs = runs_to_prune(self.snapshot, self.spec, self.before, name)
@@ -153,19 +164,6 @@ class CompilePlanner:
         """Since when this run has been the wanted one; any edit of its inputs wants another run."""
         known = self.before.settling
         return known if known and known.run == name else Settling(run=name, since=timestamp(self.now))
-
-    def _sync_run(self, run: Observed) -> tuple[Write, ...]:
-        """Passes suspension and retry on to the wanted run."""
-        change: Object = {}
-        annotations = annotation_patch(run, SUPERSEDED_BY, None)
-        if self.retry.new is not None and annotation(run, RETRY_AT) != self.retry.new:
-            annotations |= annotation_patch(run, RETRY_AT, self.retry.new)
-        if annotations:
-            change |= {"metadata": {"annotations": annotations}}
-        suspended = bool((run["spec"].get("execution") or {}).get("suspend", False))
-        if suspended != self.source.suspend:
-            change |= {"spec": {"execution": {"suspend": self.source.suspend}}}
-        return (patch(run, change),) if change else ()
 
     def _run_state(self, run: Observed, status: CompileRunStatus, name: str) -> AgentState:
         """State of the agent given the wanted run's; up to date when its model should be served."""

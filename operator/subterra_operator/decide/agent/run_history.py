@@ -1,13 +1,15 @@
-"""An agent's other runs: suspended while unfinished, deleted once they are old and unused."""
+"""An agent's runs: the wanted one follows its wishes, others are suspended while unfinished, deleted once old and unused."""
 
 from collections.abc import Iterable
 
+from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Type
 from subterra_operator.decide.decision import Write, find_condition, patch
+from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.labels import RUN_ANNOTATION, SUPERSEDED_BY, annotation, annotation_patch, annotations_of
-from subterra_operator.resources import is_deleting
+from subterra_operator.resources import Object, is_deleting
 from subterra_operator.snapshot import AgentSnapshot, Observed
 
 
@@ -29,6 +31,19 @@ def first_served(before: CompiledAgentStatus) -> str | None:
     """Digest of the first model that the agent served; of agents that never recorded it, the oldest in the history."""
     oldest = next((version for version in (*before.history[::-1], before.serving) if version and version.run), None)
     return before.anchor or (oldest.model_digest if oldest else None)
+
+
+def follow_wishes(run: Observed, retry: RetryRequest, *, suspend: bool) -> tuple[Write, ...]:
+    """Passes an agent's suspension and its retry on to a run that it wants."""
+    change: Object = {}
+    annotations = annotation_patch(run, SUPERSEDED_BY, None)
+    if retry.new is not None and annotation(run, RETRY_AT) != retry.new:
+        annotations |= annotation_patch(run, RETRY_AT, retry.new)
+    if annotations:
+        change |= {"metadata": {"annotations": annotations}}
+    if bool((run["spec"].get("execution") or {}).get("suspend", False)) != suspend:
+        change |= {"spec": {"execution": {"suspend": suspend}}}
+    return (patch(run, change),) if change else ()
 
 
 def supersede(runs: Iterable[Observed], wanted: str) -> tuple[Write, ...]:

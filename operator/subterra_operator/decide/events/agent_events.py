@@ -47,7 +47,7 @@ IMPLIED_BY: dict[str, tuple[str, ...]] = {
 def agent_events(old: CompiledAgentStatus, new: CompiledAgentStatus) -> list[Event]:
     """Events of one change of a CompiledAgent's status; of several with one reason the first."""
     events: dict[str, Event] = {}
-    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled, _drifting):
+    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled, _drifting, _reevaluated):
         for event in part(old, new):
             if not _is_implied(event, events):
                 events.setdefault(event.reason, event)
@@ -180,6 +180,24 @@ def _drifting(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Ev
         yield warning(after.reason, "Serve", after.message)
     elif before is not None and after is None:
         yield normal(EventReason.RECOVERED, "Serve", "served conversations are no longer worse than evaluated")
+
+
+def _reevaluated(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Event]:
+    """A re-evaluation began, was refused, stopped, or said whether what serves is as good as its verdict."""
+    before, after = _conditions(Type.REEVALUATED, old, new)
+    if after is None:
+        if before is not None and before.status == "Unknown" and new.reevaluation is None:
+            text = "not evaluated any further, because nobody asks for it now; what was paid is kept"
+            yield normal(EventReason.REEVALUATION_STOPPED, "Evaluate", text)
+        return
+    ended = new.reevaluation.ended_at if new.reevaluation else None
+    restated = before is None or (before.reason, before.message) != (after.reason, after.message)
+    if after.status == "True" and ended and (old.reevaluation is None or old.reevaluation.ended_at != ended):
+        yield (normal if after.reason == Reason.VERDICT_CONFIRMED else warning)(Type.REEVALUATED, "Evaluate", after.message)
+    elif after.status == "False" and restated:
+        yield warning(after.reason, "Evaluate", after.message)
+    elif after.status == "Unknown" and restated and (before is None or before.reason != after.reason):
+        yield normal(after.reason, "Evaluate", after.message)
 
 
 def _conditions(kind: Type, old: CompiledAgentStatus, new: CompiledAgentStatus) -> tuple[Condition | None, Condition | None]:

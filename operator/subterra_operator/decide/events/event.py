@@ -22,6 +22,7 @@ class EventReason(StrEnum):
     RUN_REUSED = "RunReused"
     TRAFFIC_MOVED = "TrafficMoved"
     ROLLED_BACK = "RolledBack"
+    REEVALUATION_STOPPED = "ReevaluationStopped"
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ STOPPED = (Reason.SUSPENDED, Reason.SUPERSEDED)
 def run_events(old: CompileRunStatus, new: CompileRunStatus) -> Iterator[Event]:
     """Events of one change of a CompileRun's status, in the order in which things happened."""
     if new.procedure_digest and not old.procedure_digest:
-        text = f"compiles procedure {short(new.procedure_digest)} in the stages generate, train, evaluate and gate"
-        yield normal(EventReason.CREATED, "Compile", text)
+        yield normal(EventReason.CREATED, "Compile", _purpose(new, new.procedure_digest))
     yield from _resumed(old, new)
     known = {stage.name: stage for stage in old.stages}
     for stage in new.stages:
@@ -30,6 +29,14 @@ def run_events(old: CompileRunStatus, new: CompileRunStatus) -> Iterator[Event]:
     if new.verdict and (old.verdict is None or old.verdict.result != new.verdict.result):
         yield verdict_event(new.verdict.result, f"verdict {new.verdict.result}: {'; '.join(new.verdict.reasons)}")
     yield from _ended(old, new)
+
+
+def _purpose(status: CompileRunStatus, procedure_digest: str) -> str:
+    """What the run is for; one that evaluates another run's model has fewer stages."""
+    procedure = f"procedure {short(procedure_digest)}"
+    if any(stage.name == "generate" for stage in status.stages):
+        return f"compiles {procedure} in the stages generate, train, evaluate and gate"
+    return f"evaluates a model of {procedure} again, in the stages evaluate and gate"
 
 
 def verdict_event(result: str, note: str) -> Event:

@@ -6,10 +6,10 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from subterra_api.digest import procedure_digest
-from subterra_api.job_contract.artifacts import STAGES
+from subterra_api.job_contract.artifacts import STAGES, Stage
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.job_contract.environment import STORE_MOUNT
-from subterra_api.job_contract.messages import RunIdentity, RunInput
+from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compilerun import Artifacts, CompileInputs, CompileRunSpec, CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_api.v1alpha1.procedure import ProcedureSpec
@@ -36,11 +36,10 @@ from subterra_operator.labels import (
     annotations_of,
     labels_of,
 )
-from subterra_operator.resources import owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
 from subterra_operator.specs.network_policy import network_policies
-from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
+from subterra_operator.specs.run_input import identity_of, input_config_map, input_name, keys_of_run
 from subterra_operator.specs.stage_env.provider_env import unreachable_models
 from subterra_operator.specs.stage_job import effective_pod
 from subterra_operator.specs.volume_claim import store_claim
@@ -68,14 +67,17 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
         spec = CompileRunSpec.model_validate(run["spec"])
     except ValidationError as error:
         return _status_only(run, before, Blockers(problem=(Reason.INVALID_SPEC, describe_errors(error))), now)
-    frozen = _freeze_input(snapshot, spec, settings, now)
+    if spec.reevaluates and snapshot.input is None and before.verdict is not None:
+        return Decision()  # it ended before the run was deleted whose model it evaluated
+    frozen = (_input_of_another if spec.reevaluates else _freeze_input)(snapshot, spec, settings, now)
     if frozen.input is None:
         suspended = _suspension_reason(run, spec)
         problem = None if suspended else frozen.problem
         return _status_only(run, before, Blockers(problem=problem, suspended=suspended), now)
     recorded: dict[str, StageStatus] = {stage.name: stage for stage in before.stages}
     tools = TOOLS in annotations_of(frozen.input)
-    context = RunContext(snapshot, spec, recorded, artifact_keys_of(frozen.input), settings, now, retry.new is not None, tools)
+    keys = keys_of_run(spec, frozen.input)
+    context = RunContext(snapshot, spec, recorded, keys, settings, now, retry.new is not None, tools)
     return _run_stages(context, before, frozen)
 
 
@@ -146,12 +148,17 @@ def _verdict(status: CompileRunStatus, spec: CompileRunSpec, *, same_spec: bool)
 
 def _steps(context: RunContext) -> list[StageStep]:
     steps: list[StageStep] = []
-    for name in STAGES:
+    for name in _stages_of(context.spec):
         if _all_succeeded(steps):
             steps.append(next_step(context, name))
         else:
             steps.append(StageStep(context.recorded.get(name) or StageStatus(name=name)))
     return steps
+
+
+def _stages_of(spec: CompileRunSpec) -> tuple[Stage, ...]:
+    """The stages that work before the gate."""
+    return ("evaluate",) if spec.reevaluates else STAGES
 
 
 def _all_succeeded(steps: list[StageStep]) -> bool:
@@ -197,38 +204,48 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
     if check.errors:
         return _FrozenInput(problem=(check.reason, f"Procedure {name} has errors: {check.errors}"))
     procedure = flat_procedure(snapshot.procedure["spec"], snapshot.called, name)
-    if problem := _rejection(procedure, check.counts.digest, spec, settings, now, job_sets=snapshot.job_sets):
+    if (expected := spec.inputs.procedure_digest) is not None and expected != check.counts.digest:
+        text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
+        return _FrozenInput(problem=(Reason.PROCEDURE_CHANGED, text))
+    if problem := _rejection(spec, settings, now, has_tools=bool(procedure.tools), job_sets=snapshot.job_sets):
         return _FrozenInput(problem=problem)
     frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure, settings))
     called = tuple(snapshot.called.values())
     return _FrozenInput(frozen, (Write("create", frozen, guard=snapshot.procedure, more_guards=called),))
 
 
+def _input_of_another(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Settings, now: datetime) -> _FrozenInput:
+    """The input of the run whose model is evaluated again, unless the evaluation may not begin."""
+    if snapshot.input is None:
+        of, name = spec.reevaluates or "", input_name(spec.reevaluates or "")
+        text = f"run {of}, whose model this run evaluates, or its ConfigMap {name} does not exist; correct spec.reevaluates"
+        return _FrozenInput(problem=(Reason.RUN_NOT_FOUND, f"{text}, or create a run that compiles the model again"))
+    begun = snapshot.jobs or any(stage.get("attempt") for stage in (snapshot.run.get("status") or {}).get("stages", ()))
+    has_tools = TOOLS in annotations_of(snapshot.input)
+    problem = None if begun else _rejection(spec, settings, now, has_tools=has_tools, job_sets=snapshot.job_sets)
+    return _FrozenInput(problem=problem) if problem else _FrozenInput(snapshot.input)
+
+
 def _rejection(
-    procedure: ProcedureSpec, digest: str | None, spec: CompileRunSpec, settings: Settings, now: datetime, *, job_sets: bool
+    spec: CompileRunSpec, settings: Settings, now: datetime, *, has_tools: bool, job_sets: bool
 ) -> tuple[Reason, str] | None:
     """Why nothing may be spent on this run, or `None`."""
-    name, expected = spec.inputs.procedure_ref.name, spec.inputs.procedure_digest
-    if expected is not None and expected != digest:
-        text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
-        return Reason.PROCEDURE_CHANGED, text
-    of_stages = (stage_problems(stage, spec, settings, job_sets=job_sets) for stage in STAGES)
+    of_stages = (stage_problems(stage, spec, settings, job_sets=job_sets) for stage in _stages_of(spec))
     unrunnable = dict.fromkeys(problem for each in of_stages for problem in each)
-    conflicts = [*provider_conflicts(spec.inputs), *tool_conflicts(spec.inputs, has_tools=bool(procedure.tools))]
+    conflicts = [*provider_conflicts(spec.inputs), *tool_conflicts(spec.inputs, has_tools=has_tools)]
     problems = [*conflicts, *unreachable_models(spec.inputs, spec.execution, settings), *unrunnable]
-    if problems := [*problems, *retired_models(spec.inputs, now.date())]:
+    if problems := [*problems, *retired_models(spec.inputs, now.date(), _stages_of(spec))]:
         return Reason.INVALID_SPEC, "; ".join(problems)
     return None
 
 
 def _resolved_input(run: Observed, spec: CompileRunSpec, procedure: ProcedureSpec, settings: Settings) -> RunInput:
-    metadata, train = run["metadata"], effective_pod("train", spec.execution, settings)
-    identity = RunIdentity(name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"], agent=owning_agent(run))
+    train = effective_pod("train", spec.execution, settings)
     return resolve(
         spec.inputs,
         procedure,
         procedure_digest(procedure),
-        identity,
+        identity_of(run),
         store=f"file://{STORE_MOUNT}",
         ranks=default_ranks(train) * node_count(train),
         references=spec.references,

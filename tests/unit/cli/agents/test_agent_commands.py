@@ -1,6 +1,7 @@
-"""`status`, `report`, `approve` and `rollback` against a pretended cluster."""
+"""`status`, `report`, `approve`, `rollback` and `reevaluate` against a pretended cluster."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class PretendedCluster:
 
     def get(self, plural: str, name: str) -> dict[str, Any] | None:
         return next((found for kind, found in self.objects if (kind, found["metadata"]["name"]) == (plural, name)), None)
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 29, 12, tzinfo=UTC)
 
     def all_of(self, plural: str) -> list[dict[str, Any]]:
         return [found for kind, found in self.objects if kind == plural]
@@ -68,7 +72,7 @@ def test_status_of_an_empty_namespace_says_how_to_begin(monkeypatch: pytest.Monk
 
 
 def test_an_agent_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in ("status", "approve", "rollback", "why"):
+    for command in ("status", "approve", "rollback", "reevaluate", "why"):
         code, said = run(monkeypatch, PretendedCluster(), command, "travel")
         assert (code, said.startswith("CompiledAgent travel not found in namespace demo")) == (2, True)
 
@@ -113,6 +117,22 @@ def test_a_dry_run_prints_what_to_commit_and_a_gitops_tool_is_warned_of(monkeypa
     assert run(monkeypatch, pretended, "approve", "travel", "--dry-run") == (0, f"spec:\n  promotion:\n    pin: {NEW}\n")
     assert pretended.patched == []
     assert "undoes this; commit:" in run(monkeypatch, pretended, "approve", "travel")[1]
+
+
+def test_reevaluate_asks_for_it_as_of_now_and_says_how_to_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretended = PretendedCluster(("compiledagents", agent(serving=SERVING)))
+    code, said = run(monkeypatch, pretended, "reevaluate", "travel")
+    annotations = {"subterra.dev/reevaluate-at": "2026-11-29T12:00:00Z"}
+    assert (code, pretended.patched) == (0, [{"metadata": {"annotations": annotations}}])
+    assert said == (
+        "CompiledAgent travel: version 1111 is evaluated again and goes on serving. Follow it with: subterra watch travel -n demo\n"
+    )
+
+
+def test_reevaluate_without_a_version_that_serves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretended = PretendedCluster(("compiledagents", agent()))
+    code, said = run(monkeypatch, pretended, "reevaluate", "travel")
+    assert (code, pretended.patched, "serves no version; follow its compilation" in said) == (2, [], True)
 
 
 def serving_pod(mount: str = "/store") -> dict[str, Any]:

@@ -35,6 +35,26 @@ def test_an_agent_that_serves_its_procedure_is_healthy() -> None:
     assert (found.healthy, found.lines()) == (True, ["travel: nothing is wrong; it serves version 1a2b"])
 
 
+def test_what_another_evaluation_found_counts_once_the_agent_serves_its_procedure() -> None:
+    serves = (condition("Ready", "True", "Serving"), condition("UpToDate", "True", "UpToDate"))
+
+    def found(state: str, reason: str, message: str) -> tuple[bool, list[str]]:
+        agent = resource(*serves, condition("Reevaluated", state, reason, message), serving={"version": "1a2b"})
+        diagnosis = diagnose(AgentObjects(agent), NOW)
+        return diagnosis.healthy, diagnosis.lines()
+
+    assert found("True", "VerdictConfirmed", "Pass") == (True, ["travel: nothing is wrong; it serves version 1a2b"])
+    assert found("Unknown", "Reevaluating", "run travel-2 evaluates it")[1][0].endswith("1a2b; run travel-2 evaluates it")
+    assert found("True", "VerdictWorsened", "evaluated again: Fail; go back") == (
+        False,
+        ["travel: it serves version 1a2b; VerdictWorsened", "cause: evaluated again: Fail", "fix: go back"],
+    )
+    assert found("False", "ReevaluationRefused", "tomorrow is not a time; set it to the current time")[1][1:] == [
+        "cause: tomorrow is not a time",
+        "fix: set it to the current time",
+    ]
+
+
 def test_a_stage_that_works_is_nothing_wrong() -> None:
     run = {"status": {"stages": [{"name": "train", "state": "Running", "percent": 42}]}}
     found = diagnose(AgentObjects(not_serving("Compiling"), run), NOW)

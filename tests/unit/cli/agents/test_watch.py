@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from subterra_cli.agents.watch_compile import blocking_problem, duration, is_served, stage_views, watch
+from subterra_cli.cluster import ClusterAccessError
 
 
 def test_progress_follows_the_statuses() -> None:
@@ -93,3 +94,52 @@ def test_a_log_says_why_a_pod_waits_once_the_operator_knows_a_reason_and_when_it
         "train: Running 0% unschedulable: Insufficient cpu; add a node",
         "train: Running 0%",
     ]
+
+
+class Reevaluated:
+    """A cluster whose agent serves, and is evaluated again: once in progress, then with this result."""
+
+    target = None
+
+    def __init__(self, *results: tuple[str, str, str]) -> None:
+        self.results = list(results)
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 28, tzinfo=UTC)
+
+    def last_heartbeat(self) -> None:
+        """The user may not read it."""
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        if kind == "compileruns":
+            return {"status": {"stages": [{"name": "evaluate", "state": "Running", "percent": 40}]}}
+        agent, (state, reason, message) = agent_with(status="True"), self.results.pop(0)
+        agent["metadata"]["name"] = "travel"
+        agent["status"]["conditions"] += [{"type": "Reevaluated", "status": state, "reason": reason, "message": message}]
+        agent["status"]["reevaluation"] = {"run": "travel-2", **({} if state == "Unknown" else {"endedAt": "now"})}
+        return agent
+
+
+IN_PROGRESS = ("Unknown", "Reevaluating", "run travel-2 evaluates it again")
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, *results: tuple[str, str, str]) -> list[str]:
+    monkeypatch.setattr("subterra_cli.agents.watch_compile.time.sleep", lambda _: None)
+    output, reader = io.StringIO(), Reevaluated(*results)
+    watch(reader, "travel", Console(file=output, width=200), timeout=100, clock=lambda: 0.0)  # type: ignore[arg-type]
+    return [line.partition("] ")[2] or line for line in output.getvalue().splitlines() if line]
+
+
+def test_watching_goes_on_while_what_serves_is_evaluated_again_and_ends_with_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    confirmed = ("True", "VerdictConfirmed", "evaluated again: Pass")
+    assert followed(monkeypatch, IN_PROGRESS, confirmed)[0] == "evaluate: Running 40%"
+    assert followed(monkeypatch, IN_PROGRESS, IN_PROGRESS, confirmed)[-1] == "evaluated again: Pass"
+
+
+def test_a_worse_verdict_ends_the_watching_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ClusterAccessError, match="CompiledAgent travel: VerdictWorsened: evaluated again: Fail"):
+        followed(monkeypatch, IN_PROGRESS, ("True", "VerdictWorsened", "evaluated again: Fail"))
+
+
+def test_a_result_that_was_there_before_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Fail" not in "".join(followed(monkeypatch, ("True", "VerdictWorsened", "evaluated again: Fail")))

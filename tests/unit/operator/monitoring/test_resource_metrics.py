@@ -83,6 +83,13 @@ def test_what_is_not_as_wanted_has_a_reason_and_what_is_has_none() -> None:
     record(AGENT, lost, make.stored(make.agent()))
     labels = f'agent="travel",condition="Ready",namespace="{NAMESPACE}",reason="InitFailed"'
     assert series("condition_reason") == [f"compiledagent_condition_reason{{{labels}}} 1.0"]
+    again = agent_status("abc")
+    again["conditions"].append(lost["conditions"][0] | {"type": "Reevaluated", "status": "True", "reason": "VerdictConfirmed"})
+    record(AGENT, again, make.stored(make.agent()))
+    assert series("condition_reason") == []
+    again["conditions"][-1]["reason"] = "VerdictWorsened"
+    record(AGENT, again, make.stored(make.agent()))
+    assert [line for line in series("condition_reason") if 'reason="VerdictWorsened"' in line and line.endswith(" 1.0")]
     ended = {"type": "Succeeded", "status": "False", "reason": "InvalidInput", "lastTransitionTime": "2026-11-20T12:00:00Z"}
     record(RUN, {"phase": "Failed", "conditions": [ended]}, run())
     assert [line for line in series("compilerun_reason") if 'reason="InvalidInput"' in line and line.endswith(" 1.0")]

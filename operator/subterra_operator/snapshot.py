@@ -63,9 +63,9 @@ class ProcedureSnapshot:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """A CompileRun, its procedure as it is now, and the objects the run owns. ``progress`` is by pod name.
+    """A CompileRun and the objects it owns. ``progress`` is by pod name.
 
-    ``called`` has the procedures that its procedure calls, as long as the run's input is not frozen.
+    As long as its input is not frozen, ``procedure`` is its procedure as it is now, and ``called`` has those that it calls.
     """
 
     run: Observed

@@ -63,10 +63,10 @@ class ProcedureSnapshot:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """A CompileRun, its procedure as it is now, and the objects the run owns. ``progress`` is by pod name.
+    """A CompileRun and the objects it owns. ``progress`` is by pod name.
 
-    ``called`` has the procedures that its procedure calls, as long as the run's input is not frozen. ``input`` is that of the run
-    whose model is evaluated, if it is another one.
+    As long as its input is not frozen, ``procedure`` is its procedure as it is now, and ``called`` has those that it calls.
+    ``input`` is that of the run whose model is evaluated, if it is another one.
     """
 
     run: Observed

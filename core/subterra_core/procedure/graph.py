@@ -10,12 +10,11 @@ both, so that a path which leaves by one can be followed like any other.
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
-
-import networkx as nx
+from typing import NamedTuple
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
+from subterra_core.procedure.counting.digraph import Edges, components
 
 Path = tuple[str, ...]
 Hop = tuple[str, str]
@@ -45,21 +44,17 @@ class Graph:
         self.nodes: dict[str, Node] = {node.id: node for node in spec.nodes}
         self._declared = {variable.name: frozenset(variable.values) for variable in spec.variables}
         self._values: dict[Hop, frozenset[str]] = {}
-        drawn: nx.DiGraph[str] = nx.DiGraph()
-        drawn.add_nodes_from(self.nodes)
-        drawn.add_edges_from((node.id, edge.to) for node in spec.nodes for edge in node.next)
         self.anywhere: dict[str, tuple[Edge, ...]] = anywhere_edges_by_node(spec)
         """Anywhere edges that are open at each customer's node."""
         self._leaving = {(node, edge.to) for node, edges in self.anywhere.items() for edge in edges}
-        drawn.add_edges_from(sorted(self._leaving))
-        condensed: nx.DiGraph[Any] = nx.condensation(drawn)
-        self.loops: tuple[int, ...] = tuple(nx.topological_sort(condensed))
+        self.drawn: Edges = {node: [edge.to for edge in self.edges_of(node)] for node in self.nodes}
+        """Targets of each node's edges, anywhere edges included."""
+        self.loops: tuple[tuple[str, ...], ...] = tuple(tuple(sorted(members)) for members in components(self.drawn))
         """Strongly connected components in the order in which walks meet them; most consist of one node."""
-        self.loop: dict[str, int] = condensed.graph["mapping"]
-        """Component of each node."""
-        members = [sorted(condensed.nodes[loop]["members"]) for loop in self.loops]
-        self._shift = {node: _BITS * index for nodes in members for index, node in enumerate(nodes)}
-        self._hubs_ahead, self._facts_ahead = self._lookahead(condensed)
+        self.loop: dict[str, int] = {node: number for number, members in enumerate(self.loops) for node in members}
+        """Number of each node's component."""
+        self._shift = {node: _BITS * index for members in self.loops for index, node in enumerate(members)}
+        self._hubs_ahead, self._facts_ahead = self._lookahead()
         self._work = {node.id: (1 + self._work_of_edges(node), len(node.next)) for node in spec.nodes}
 
     def begin(self, values: Mapping[str, str] | None = None) -> Step:
@@ -193,12 +188,13 @@ class Graph:
             known[node.fact] &= self.values_for(node, edge)
         return tuple(item for item in known.items() if item[0] in needed)
 
-    def _lookahead(self, condensed: "nx.DiGraph[Any]") -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+    def _lookahead(self) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
         """For each node, the hubs named by guards ahead of it, and the facts that decide at hubs ahead of it."""
         hubs_ahead: dict[int, frozenset[str]] = {}
         facts_ahead: dict[int, frozenset[str]] = {}
-        for loop in reversed(self.loops):
-            nodes, later = [self.nodes[node] for node in condensed.nodes[loop]["members"]], list(condensed.successors(loop))
+        for loop, members in reversed([*enumerate(self.loops)]):
+            nodes = [self.nodes[node] for node in members]
+            later = {self.loop[to] for node in members for to in self.drawn[node]} - {loop}
             hubs = {guard.hub for node in nodes for edge in node.next for guard in edge.guards}
             facts = {node.fact for node in nodes if node.fact is not None}
             hubs_ahead[loop] = frozenset(hubs).union(*(hubs_ahead[successor] for successor in later))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from subterra_operator.resources import KINDS, WATCHED, Kind
 
@@ -63,6 +64,16 @@ class NoProgress(kopf.ProgressStorage):
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         """The essence as it is."""
         return essence
+
+
+class NoMemories(ResourceMemories):
+    """Remembers no object: no handler of ours has a state, and what kopf would keep of a thousand agents is 11 MiB."""
+
+    async def recall(
+        self, raw_body: kopf.RawBody, *, memobase: Any = None, noticed_by_listing: bool = False, ephemeral: bool = True
+    ) -> ResourceMemory:
+        """What kopf asks for at each event, good for that event."""
+        return await super().recall(raw_body, memobase=memobase, noticed_by_listing=noticed_by_listing, ephemeral=True)
 
 
 def configure(settings: kopf.OperatorSettings, begins: Callable[[str], object]) -> None:

@@ -18,6 +18,7 @@ import kopf
 from subterra_operator.controller import Controller
 from subterra_operator.framework.census import Census, StaleWatchError
 from subterra_operator.framework.handlers import REGISTRY, Memo
+from subterra_operator.framework.kopf_settings import NoMemories
 from subterra_operator.monitoring import metrics
 
 log = logging.getLogger("subterra")
@@ -71,6 +72,7 @@ async def live_once(controller: Controller, census: Census, on_spawned: Callable
         tasks = await kopf.spawn_tasks(
             registry=REGISTRY,
             memo=Memo(controller, census),
+            memories=NoMemories(),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,

@@ -233,12 +233,12 @@ class ObjectCache:
         jobs = self._children("Job", run)
         pods = [pod for job in (*jobs, *members) for pod in self._children("Pod", job)]
         names = [(key.namespace, pod["metadata"]["name"]) for pod in pods]
-        procedure = self.get(Key("Procedure", key.namespace, run["spec"]["inputs"]["procedureRef"]["name"]))
         frozen = self._frozen_input(key.namespace, run)
+        procedure = None if frozen else self.get(Key("Procedure", key.namespace, _procedure_of(run) or ""))
         return RunSnapshot(
             run,
             procedure=procedure,
-            called=self.called_procedures(procedure) if procedure and not frozen else {},
+            called=self.called_procedures(procedure) if procedure else {},
             input=frozen,
             jobs=(*jobs, *sets),
             members=tuple(members),

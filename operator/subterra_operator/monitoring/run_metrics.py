@@ -36,7 +36,8 @@ def record_run(key: Key, status: Mapping[str, Any], subject: Mapping[str, Any]) 
     """Sets a run's gauges from its new status, and counts what happened since the one before."""
     if not status.get("phase"):
         return
-    before, after = CompileRunStatus.model_validate(subject.get("status") or {}), CompileRunStatus.model_validate(status)
+    before = CompileRunStatus.model_validate(subject.get("status") or {})
+    after = before if status == subject.get("status") else CompileRunStatus.model_validate(status)
     run = (owning_agent(subject) or "", key.name)
     _STATUS.report(key, _samples(run, after, subject))
     known = {stage.name: stage for stage in before.stages}

@@ -1,12 +1,14 @@
 """The caps of a run: its own, and the administrator's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from typing import Any
 
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
 from subterra_core.provider_rules import providers_called_by
+from subterra_operator.resources import owning_agent
 from subterra_operator.settings import Settings
 from subterra_operator.specs.stage_env.provider_env import is_free
 
@@ -24,6 +26,21 @@ def caps_of(execution: ExecutionSettings, settings: Settings, namespace: str) ->
         max_usd_per_30_days=execution.max_usd_per_30_days,
         max_usd_per_namespace_per_30_days=settings.budgets.cap_of_namespace(namespace),
     )
+
+
+def caps_in_words(run: Mapping[str, Any], execution: ExecutionSettings, settings: Settings) -> str:
+    """That a cap was reached, and all caps of a run with their fields, for a Job that did not say which of them it was."""
+    name, namespace, agent = run["metadata"]["name"], run["metadata"]["namespace"], owning_agent(run)
+    caps, chart = caps_of(execution, settings, namespace), "budgets in the chart's values"
+    owner, section, field = (f"agent {agent}", "budget", "maxUSDPerRun") if agent else (f"run {name}", "execution", "maxUSD")
+    own = f"spec.{section}.{field} of {owner}"
+    found = (
+        (caps.max_usd, "per run", own if caps.max_usd == execution.max_usd else chart),
+        (caps.max_usd_per_30_days, "per 30 days", f"spec.{section}.maxUSDPer30Days of {owner}"),
+        (caps.max_usd_per_namespace_per_30_days, f"per 30 days for namespace {namespace}", chart),
+    )
+    named = [f"${cap} {period} ({field})" for cap, period, field in found if cap is not None]
+    return f"a cap was reached: {' or '.join(named) or f'one in spec.{section} of {owner}, where none is set any more'}"
 
 
 def cap_problems(stage: Stage, inputs: CompileInputs, execution: ExecutionSettings, settings: Settings) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The real kopf against an API server in this process: what the census and the supervisor mend, and that nothing is written."""
 
 import asyncio
+import gc
 import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
+from kopf._core.reactor.inventory import ResourceMemory
 
 from subterra_operator.controller import Controller
 from subterra_operator.framework import census as census_module
@@ -230,3 +232,9 @@ async def test_kopf_writes_nothing_and_leaves_a_foreign_finalizer_alone(operator
     await operator.until(lambda: operator.controllers[-1].cache.versions("Pod")[Key("Pod", "demo", "a")].number == number)
     await asyncio.sleep(0.3)
     assert operator.server.writes == []
+
+
+async def test_kopf_remembers_no_object_once_its_event_is_over(operator: Operator) -> None:
+    operator.server.put("Service", "a")
+    await operator.until(lambda: operator.knows("Service", "a"))
+    await operator.until(lambda: not any(isinstance(each, ResourceMemory) for each in gc.get_objects()))

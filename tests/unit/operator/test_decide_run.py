@@ -135,6 +135,37 @@ def test_these_exit_codes_are_final_and_say_what_to_do(code: ExitCode, reason: s
     assert created(again) == []
 
 
+OWNED = [{"kind": "CompiledAgent", "name": "travel", "uid": "a", "controller": True}]
+CAPPED = Settings.model_validate({"budgets": {"maxUSDPerRun": "50", "maxUSDPerNamespacePer30Days": "300"}})
+
+
+@pytest.mark.parametrize(
+    ("owners", "execution", "settings", "caps"),
+    [
+        (OWNED, {"maxUSD": "20"}, SETTINGS, "$20 per run (spec.budget.maxUSDPerRun of agent travel)"),
+        ([], {"maxUSD": "20"}, SETTINGS, "$20 per run (spec.execution.maxUSD of run travel-12345678)"),
+        (
+            OWNED,
+            {"maxUSDPer30Days": "90"},
+            CAPPED,
+            "$50 per run (budgets in the chart's values) or $90 per 30 days (spec.budget.maxUSDPer30Days of agent travel) "
+            "or $300 per 30 days for namespace demo (budgets in the chart's values)",
+        ),
+        (OWNED, {}, SETTINGS, "one in spec.budget of agent travel, where none is set any more"),
+    ],
+    ids=["of an agent", "of a run of its own", "of the administrator too", "removed since"],
+)
+def test_a_cap_that_a_job_reached_without_a_word_is_named_with_its_value_and_field(
+    owners: list[Object], execution: Object, settings: Settings, caps: str
+) -> None:
+    run = make.run(started(), execution, ownerReferences=owners)
+    generate = job(run, "generate")
+    pod = make.pod_of(generate, terminated=make.ended(ExitCode.BUDGET_EXCEEDED))
+    snapshot = RunSnapshot(run, procedure=make.procedure(), input=make.frozen(run), jobs=(generate,), pods=(pod,))
+    told = stage(decide_run(snapshot, settings, make.NOW), "generate")["message"]
+    assert told.startswith(f"exit code 11: a cap was reached: {caps}; paid work is kept; raise that cap or wait, then set ")
+
+
 @pytest.mark.parametrize("code", [ExitCode.PROVIDER_UNAVAILABLE, ExitCode.INFRASTRUCTURE, 137, 143])
 def test_these_exit_codes_are_tried_again_after_a_while(code: int) -> None:
     run = make.run(started())

@@ -192,8 +192,8 @@ def run_of_another_procedure() -> Object:
 
 
 def ended(code: int) -> Object:
-    """A run whose first Job ended."""
-    run = make.run(runs.started())
+    """A run whose first Job ended and left no words."""
+    run = make.run(runs.started(), {"maxUSD": "20"})
     generate = runs.job(run, "generate")
     pod = make.pod_of(generate, terminated=make.ended(code))
     return told(run, runs.decide(run, input=make.frozen(run), jobs=(generate,), pods=(pod,)))

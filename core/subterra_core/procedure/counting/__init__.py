@@ -1,1 +1,1 @@
-"""Paths of a procedure counted, and edges that no path takes."""
+"""Paths of a procedure counted, edges that no path takes, and the directed graphs that both need."""

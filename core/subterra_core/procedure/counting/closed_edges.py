@@ -7,11 +7,9 @@ they allow may still be closed: values and decisions are looked at one by one, a
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-
-import networkx as nx
 
 from subterra_api.v1alpha1.procedure import Node
+from subterra_core.procedure.counting.digraph import dominators
 from subterra_core.procedure.graph import Graph, Hop
 
 EFFORT = 100_000
@@ -41,7 +39,7 @@ class _Passage:
 
 def closed_edges(graph: Graph, effort: int = EFFORT) -> frozenset[Hop]:
     """Edges that guards, facts or `maxVisits` close on every walk; none if finding out takes more than `effort`."""
-    bits, passed = _Bits(graph), _dominators(graph)
+    bits, passed = _Bits(graph), dominators(graph.drawn, graph.spec.start)
     passages = {node.id: list(_passages(graph, node, bits, passed)) for node in graph.spec.nodes}
     possible = {graph.spec.start: bits.start}
     waiting, spent = dict.fromkeys([graph.spec.start]), 0
@@ -108,20 +106,3 @@ def _passages(graph: Graph, node: Node, bits: _Bits, passed: Mapping[str, frozen
         yield edge.to, _Passage(tuple(conditions), forgets, sets)
         if node.decided_by == "history" and decides and not inside and not edge.guards:
             return  # always open, so those after it are never looked at
-
-
-def _dominators(graph: Graph) -> dict[str, frozenset[str]]:
-    """For each node that can be reached, the nodes through which every walk to it passes, itself included."""
-    drawn: nx.DiGraph[str] = nx.DiGraph((node.id, edge.to) for node in graph.spec.nodes for edge in node.next)
-    drawn.add_edges_from((node, edge.to) for node, edges in graph.anywhere.items() for edge in edges)
-    if graph.spec.start not in drawn:
-        return {}
-    above = nx.immediate_dominators(drawn, graph.spec.start)
-    found: dict[str, frozenset[str]] = {graph.spec.start: frozenset({graph.spec.start})}
-    for node in nx.descendants(drawn, graph.spec.start):
-        chain = [node]
-        while chain[-1] not in found:
-            chain.append(above[chain[-1]])
-        for upper, lower in pairwise(reversed(chain)):
-            found[lower] = found[upper] | {lower}
-    return found

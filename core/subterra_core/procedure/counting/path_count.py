@@ -10,8 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import networkx as nx
-
+from subterra_core.procedure.counting.digraph import distances, reversed_edges
 from subterra_core.procedure.graph import Graph, Hop, Step
 
 EFFORT = 100_000
@@ -57,7 +56,7 @@ def count_paths(graph: Graph, effort: int = EFFORT) -> PathCount:
     """Number of paths and range of turns of `graph`; `effort` bounds the work."""
     counter = _PathCounter(graph, effort)
     counter.waiting[graph.loop[graph.spec.start]][graph.begin()] = _Walks(1, 1, 1)
-    for loop in graph.loops:
+    for loop in range(len(graph.loops)):
         frontier = counter.waiting.pop(loop, {})
         while frontier:
             frontier = counter.advance(counter.beam(frontier), loop)
@@ -83,9 +82,8 @@ class _PathCounter:
 
     def __post_init__(self) -> None:
         self._turns = {node.id: int(node.role != "tool") for node in self.graph.spec.nodes}
-        backwards = nx.DiGraph((edge.to, node.id) for node in self.graph.spec.nodes for edge in node.next)
-        ends = {node.id for node in self.graph.spec.nodes if not node.next}
-        self._distance = nx.multi_source_dijkstra_path_length(backwards, ends & set(backwards)) if len(backwards) else {}
+        backwards = reversed_edges({node.id: [edge.to for edge in node.next] for node in self.graph.spec.nodes})
+        self._distance = distances(backwards, [node.id for node in self.graph.spec.nodes if not node.next])
 
     def advance(self, frontier: _Frontier, loop: int) -> _Frontier:
         """Moves all walks one step forward and returns those that stay in the loop."""

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import networkx as nx
-
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
+from subterra_core.procedure.counting.digraph import Edges, distances, reversed_edges
 from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
 
 
@@ -23,28 +22,21 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
     if next(node for node in spec.nodes if node.id == spec.start).role == "tool":
         fix = "begin with somebody's words, and call the tool after them"
         yield error("spec.start", "spec.start", f"{spec.start} calls a tool, but a conversation begins with words", fix)
-    drawn: nx.DiGraph[str] = nx.DiGraph()
-    drawn.add_nodes_from(known)
+    drawn: dict[str, set[str]] = {node: set() for node in known}
     for node, _, field in located_nodes(spec):
         for edge, name, path in located_edges(node, field):
             if edge.to in known:
-                drawn.add_edge(node.id, edge.to)
+                drawn[node.id].add(edge.to)
             else:
                 yield error(name, f"{path}.to", f"there is no node {edge.to!r}", "add that node or correct the edge")
     yield from _disconnected(spec, drawn)
 
 
-def _disconnected(spec: ProcedureSpec, drawn: "nx.DiGraph[str]") -> Iterator[Finding]:
+def _disconnected(spec: ProcedureSpec, drawn: Edges) -> Iterator[Finding]:
     """Nodes that the start does not lead to, or that lead to no terminal by the edges of nodes: customers need not leave."""
-    everything = drawn.copy()
-    everything.add_edges_from((node, edge.to) for node, edges in anywhere_edges_by_node(spec).items() for edge in edges)
-    reachable = nx.descendants(everything, spec.start) | {spec.start}
-    waiting = [node.id for node in spec.nodes if not node.next]
-    terminating = set(waiting)
-    while waiting:
-        before = set(drawn.predecessors(waiting.pop())) - terminating
-        terminating |= before
-        waiting += before
+    leaving = {node: {edge.to for edge in edges} & drawn.keys() for node, edges in anywhere_edges_by_node(spec).items()}
+    reachable = distances({node: {*targets, *leaving.get(node, ())} for node, targets in drawn.items()}, [spec.start])
+    terminating = distances(reversed_edges(drawn), [node.id for node in spec.nodes if not node.next])
     for node, where, field in located_nodes(spec):
         if node.id not in reachable:
             yield error(where, field, "cannot be reached from the start", "add an edge to it or remove it")

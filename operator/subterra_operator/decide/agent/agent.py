@@ -76,7 +76,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
     rollout_writes = (replace(write, group="rollout") for write in rollout.writes)  # what serves does not wait for the next run
     drifted = _drifts(context, spec, versions, rollout)
-    price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
+    price, newer_price_after = _price(context, spec, plan, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
     again = _reevaluated(context, spec, status)
@@ -293,16 +293,21 @@ def _history(before: CompiledAgentStatus, serving: AgentVersion | None, limit: i
     return (current, *(version for version in before.history if version.version != serving.version))[:limit]
 
 
-def _run_status(snapshot: AgentSnapshot, name: str | None) -> CompileRunStatus | None:
+def _run_status(snapshot: AgentSnapshot, plan: Plan, name: str | None) -> CompileRunStatus | None:
+    """Status of a run; the plan has read that of the wanted one, which is mostly the one that serves."""
+    if name is not None and name == plan.run and plan.run_status is not None:
+        return plan.run_status
     run = snapshot.run(name)
     return status_of(run) if run else None
 
 
-def _price(context: _Context, spec: CompiledAgentSpec, serving: AgentVersion | None) -> tuple[Price | None, float | None]:
+def _price(
+    context: _Context, spec: CompiledAgentSpec, plan: Plan, serving: AgentVersion | None
+) -> tuple[Price | None, float | None]:
     """The price to report, and when there may be a newer one to report."""
     if serving is None:
         return None, None
-    run, known = _run_status(context.snapshot, serving.run), context.before.serving
+    run, known = _run_status(context.snapshot, plan, serving.run), context.before.serving
     before = context.before.price if known and known.version == serving.version else None
     hourly = serving_usd_per_hour(spec, context.settings.pools)
     current = combine_prices(context.snapshot.prices, hourly, run.usd if run else None)
@@ -321,5 +326,5 @@ def _watched(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentSt
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:
     """The disclaimer about the evaluation's figures, of the run whose figures are shown."""
-    run = _run_status(snapshot, serving.run) if serving else plan.run_status
+    run = _run_status(snapshot, plan, serving.run) if serving else plan.run_status
     return run.banner if run else None

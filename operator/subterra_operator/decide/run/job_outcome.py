@@ -48,6 +48,8 @@ class JobOutcome:
     message: str = ""
     retried: bool = False
     """Whether the failure is of a kind that passes, so that another attempt is made."""
+    wordless: bool = False
+    """Whether the exit code is all that the Job left."""
 
     @property
     def disrupted(self) -> bool:
@@ -139,7 +141,8 @@ def _from_exit_code(code: int, message: str, reason: str) -> JobOutcome:
     if code in _SIGNAL_EXIT_CODES:
         return JobOutcome("failed", None, Reason.INFRASTRUCTURE, f"the pod was killed by signal {code - 128}", retried=True)
     known = ExitCode(code) if code in ExitCode.__members__.values() else ExitCode.INTERNAL
-    return JobOutcome("failed", None, REASONS[known], message.strip() or f"exit code {code}", retried=known in RETRIED)
+    words, retried = message.strip(), known in RETRIED
+    return JobOutcome("failed", None, REASONS[known], words or f"exit code {code}", retried, wordless=not words)
 
 
 def _from_failed_condition(failure: Observed, pod: Observed | None) -> JobOutcome:

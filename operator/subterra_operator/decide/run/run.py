@@ -66,14 +66,14 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
     try:
         spec = CompileRunSpec.model_validate(run["spec"])
     except ValidationError as error:
-        return _status_only(run, before, Blockers(problem=(Reason.INVALID_SPEC, describe_errors(error))), now)
+        return _status_only(before, Blockers(problem=(Reason.INVALID_SPEC, describe_errors(error))), now)
     if spec.reevaluates and snapshot.input is None and before.verdict is not None:
         return Decision()  # it ended before the run was deleted whose model it evaluated
     frozen = (_input_of_another if spec.reevaluates else _freeze_input)(snapshot, spec, settings, now)
     if frozen.input is None:
         suspended = _suspension_reason(run, spec)
         problem = None if suspended else frozen.problem
-        return _status_only(run, before, Blockers(problem=problem, suspended=suspended), now)
+        return _status_only(before, Blockers(problem=problem, suspended=suspended), now)
     recorded: dict[str, StageStatus] = {stage.name: stage for stage in before.stages}
     tools = TOOLS in annotations_of(frozen.input)
     keys = keys_of_run(spec, frozen.input)
@@ -88,7 +88,7 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     problem = (refusal.reason, refusal.message) if refusal else _unrunnable(steps, context)
     blockers = Blockers(problem=problem, suspended=_suspension_reason(run, spec))
     if refusal and frozen.writes:
-        return _status_only(run, before, blockers, context.now)
+        return _status_only(before, blockers, context.now)
     if problem:
         steps = [_unwritten(step, context) for step in steps]
         before = before.model_copy(update={"retry_at": (run.get("status") or {}).get("retryAt")})  # a retry is not done with
@@ -96,7 +96,7 @@ def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenIn
     verdict = _verdict(status, spec, same_spec=_is_same_spec(run)) if _all_succeeded(steps) else None
     stages = (*(step.status for step in steps), _gate_stage(verdict))
     status = status.model_copy(update={"verdict": verdict, "stages": stages})
-    decision = _status_only(run, status, blockers, context.now, spec.inputs)
+    decision = _status_only(status, blockers, context.now, spec.inputs)
     stage_writes = tuple(write for step in steps for write in step.writes)
     needed = any(write.verb == "create" for write in stage_writes) or any(step.claim_missing for step in steps)
     shared = _namespace_objects(run, context.settings) if needed else ()
@@ -261,14 +261,14 @@ def _suspension_reason(run: Observed, spec: CompileRunSpec) -> tuple[Reason, str
     return Reason.SUSPENDED, "suspended; set spec.execution.suspend to false to resume"
 
 
-def _status_only(
-    run: Observed, status: CompileRunStatus, blockers: Blockers, now: datetime, inputs: CompileInputs | None = None
-) -> Decision:
-    """The decision that writes only the status; models of `inputs` that retire soon are warned about until the run has ended."""
-    previous = CompileRunStatus.model_validate(run.get("status") or {}).conditions
-    present = conditions(status, blockers, previous, now)
+def _status_only(status: CompileRunStatus, blockers: Blockers, now: datetime, inputs: CompileInputs | None = None) -> Decision:
+    """The decision that writes only the status, which still has the conditions as they were.
+
+    Models of `inputs` that retire soon are warned about until the run has ended.
+    """
+    present = conditions(status, blockers, status.conditions, now)
     if inputs is not None and present[0].status == "Unknown":
-        make = ConditionBuilder(previous, status.observed_generation, now)
+        make = ConditionBuilder(status.conditions, status.observed_generation, now)
         present = (*present, *retirement_condition(make, inputs, RETIREMENT_EFFECT))
     derived = {"conditions": present, "phase": phase(present), "progress": progress(status.stages)}
     return Decision(status=to_json(status.model_copy(update=derived)))

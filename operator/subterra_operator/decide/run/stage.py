@@ -21,6 +21,7 @@ from subterra_operator.labels import FAILURE_REASON, STAGE_LABEL, annotations_of
 from subterra_operator.resources import Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
+from subterra_operator.specs.run_caps import caps_in_words
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, scheduling_deadline, stage_job
 from subterra_operator.specs.vllm_container import Model, model_of, reference_model
 
@@ -269,11 +270,18 @@ class _StagePlanner:
             "attempt": attempt,
             "reason": outcome.reason,
             "eta_seconds": None,
-            "message": truncate(f"{outcome.message.rstrip('.')}; {ending}"),
+            "message": truncate(f"{self._told(outcome)}; {ending}"),
             "finished_at": timestamp(self.context.now),
         }
         recheck = BACKOFF_SECONDS * 2**recorded.retries if retrying else None
         return StageStep(recorded.model_copy(update=update), recheck_after=recheck)
+
+    def _told(self, outcome: JobOutcome) -> str:
+        """The Job's last words; where it left none and reached a cap, which caps there are."""
+        words = outcome.message.rstrip(".")
+        if not outcome.wordless or outcome.reason is not Reason.BUDGET_EXCEEDED:
+            return words
+        return f"{words}: {caps_in_words(self.context.snapshot.run, self.context.spec.execution, self.context.settings)}"
 
 
 def next_step(context: RunContext, name: Stage) -> StageStep:

@@ -88,6 +88,18 @@ def test_a_child_of_a_run_of_the_same_name_that_was_deleted_is_not_taken_for_its
     assert found.input is None
 
 
+def test_a_run_has_its_procedure_until_its_input_is_frozen() -> None:
+    """Unpacking it at each decision would be a third of the work."""
+    cache, run = ObjectCache(), make.run()
+    for obj in (run, make.procedure()):
+        cache.upsert(obj)
+    found = cache.run_snapshot(key_of(run))
+    assert found and found.procedure == cache.get(key_of(make.procedure()))
+    cache.upsert(make.frozen(run))
+    found = cache.run_snapshot(key_of(run))
+    assert found and found.input and found.procedure is None
+
+
 def test_copies_keep_no_more_than_decisions_read() -> None:
     cache, config = ObjectCache(), make.frozen(make.run())
     cache.upsert(config)

@@ -22,6 +22,7 @@ class Type(StrEnum):
     PROMOTABLE = "Promotable"
     MODEL_RETIREMENT = "ModelRetirement"
     DRIFTING = "Drifting"
+    EXPORTED = "Exported"
 
 
 class Reason(StrEnum):
@@ -81,6 +82,10 @@ class Reason(StrEnum):
     MODEL_RETIRED = "ModelRetired"
     CONFORMANCE_DROPPED = "ConformanceDropped"
     WORDS_UNRECOGNIZED = "WordsUnrecognized"
+    EXPORTED = "Exported"
+    EXPORTING = "Exporting"
+    EXPORT_FAILED = "ExportFailed"
+    NOTHING_TO_EXPORT = "NothingToExport"
     UNKNOWN = "Unknown"
 
 

@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.conditions import Reason
 from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
 from subterra_operator.decide.agent.drift import Drift, drifts, record
+from subterra_operator.decide.agent.model_export import Exporter
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
@@ -78,20 +79,32 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
-    status = status.model_copy(update={"conditions": (*status.conditions, *watched.conditions), "monitored": watched.monitored})
+    export = Exporter(
+        snapshot, spec, context.before, settings, ConditionBuilder(context.before.conditions, context.generation, now)
+    )
+    exported = export.export(status.serving)
+    found = {"conditions": (*status.conditions, *watched.conditions, *exported.conditions), "exported": exported.exported}
+    status = status.model_copy(update={**found, "monitored": watched.monitored})
     return Decision(
-        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted)),
-        (*plan.deletes, *rollout.deletes),
+        (
+            *plan.writes,
+            *restored,
+            *rollout_writes,
+            *_kept_policies(context),
+            *_upkeep(versions, rollout, drifted),
+            *exported.writes,
+        ),
+        (*plan.deletes, *rollout.deletes, *exported.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (
                 *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),
-                *(newer_price_after, watched.recheck_after),
+                *(newer_price_after, watched.recheck_after, exported.recheck_after),
                 *(drift.recheck_after for drift in drifted),
                 *rechecks,
             ),
         ),
-        tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
+        (*(key for trouble in troubles for key in trouble.lookups(context.now)), *exported.lookups),
     )
 
 

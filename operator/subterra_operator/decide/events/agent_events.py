@@ -47,7 +47,7 @@ IMPLIED_BY: dict[str, tuple[str, ...]] = {
 def agent_events(old: CompiledAgentStatus, new: CompiledAgentStatus) -> list[Event]:
     """Events of one change of a CompiledAgent's status; of several with one reason the first."""
     events: dict[str, Event] = {}
-    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled, _drifting):
+    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled, _drifting, _exported):
         for event in part(old, new):
             if not _is_implied(event, events):
                 events.setdefault(event.reason, event)

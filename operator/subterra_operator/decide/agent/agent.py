@@ -79,22 +79,14 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     price, newer_price_after = _price(context, spec, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
-    export = Exporter(
-        snapshot, spec, context.before, settings, ConditionBuilder(context.before.conditions, context.generation, now)
-    )
-    exported = export.export(status.serving)
+    make = ConditionBuilder(context.before.conditions, context.generation, now)
+    exported = Exporter(snapshot, spec, context.before, settings, make).export(status.serving)
     found = {"conditions": (*status.conditions, *watched.conditions, *exported.conditions), "exported": exported.exported}
     status = status.model_copy(update={**found, "monitored": watched.monitored})
+    kept = (*_kept_policies(context), *_upkeep(versions, rollout, drifted))
     return Decision(
-        (
-            *plan.writes,
-            *restored,
-            *rollout_writes,
-            *_kept_policies(context),
-            *_upkeep(versions, rollout, drifted),
-            *exported.writes,
-        ),
-        (*plan.deletes, *rollout.deletes, *exported.deletes),
+        (*plan.writes, *restored, *rollout_writes, *kept, *exported.writes),
+        (*plan.deletes, *rollout.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (

@@ -80,8 +80,8 @@ def _unservable(source: ModelSource) -> str | None:
     if scheme == "oci" and not re.fullmatch(rf"{REPOSITORY}@sha256:[0-9a-f]{{64}}", place):
         untagged = re.sub(rf"(@.*|:{TAG})$", "", place)
         return (
-            f"spec.model.uri: {source.uri} does not name one artifact for good; write oci://{untagged}@sha256:… with the artifact's "
-            "digest, as in status.exported.uri of the agent that was exported"
+            f"spec.model.uri: {source.uri} does not name one artifact for good; write oci://{untagged}@sha256:… with the "
+            "artifact's digest, as in status.exported.uri of the agent that was exported"
         )
     return None
 

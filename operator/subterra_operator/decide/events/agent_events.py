@@ -182,6 +182,15 @@ def _drifting(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Ev
         yield normal(EventReason.RECOVERED, "Serve", "served conversations are no longer worse than evaluated")
 
 
+def _exported(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Event]:
+    """A model is in the registry, or could not be pushed."""
+    before, after = _conditions(Type.EXPORTED, old, new)
+    if after is None or (before is not None and before.message == after.message):
+        return
+    if after.reason in (Reason.EXPORTED, Reason.EXPORT_FAILED):
+        yield (normal if after.reason == Reason.EXPORTED else warning)(after.reason, "Export", after.message)
+
+
 def _conditions(kind: Type, old: CompiledAgentStatus, new: CompiledAgentStatus) -> tuple[Condition | None, Condition | None]:
     return find_condition(old.conditions, kind), find_condition(new.conditions, kind)
 

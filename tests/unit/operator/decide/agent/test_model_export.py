@@ -26,11 +26,8 @@ class Staging:
     def __init__(self, verdict: str = "Pass", **export: Any) -> None:
         self.agent = make.agent(promotion={"export": {**EXPORT, **export}})
         self.run = wanted_run(self.agent, verdict, procedureDigest=make.TRAVEL_DIGEST)
-        self.run["status"]["artifacts"] |= {
-            "dataset": "sha256:" + "e" * 64,
-            "report": "sha256:" + "f" * 64,
-            "datasetPath": "datasets/1",
-        }
+        made = {"dataset": "sha256:" + "e" * 64, "report": "sha256:" + "f" * 64, "datasetPath": "datasets/1"}
+        self.run["status"]["artifacts"] |= made
 
     def decided(self, later: float = 0, **parts: Any) -> Decision:
         deployed = version(self.agent, self.run)
@@ -49,6 +46,10 @@ class Staging:
         return self.decided(later, exports=(stored,), export_pods=pods)
 
 
+def variable(container: Object, name: str) -> str:
+    return next(str(each["value"]) for each in container["env"] if each["name"] == name)
+
+
 def exported(decision: Decision) -> Object:
     assert decision.status
     return next(each for each in decision.status["conditions"] if each["type"] == "Exported")
@@ -59,9 +60,7 @@ def test_the_model_with_traffic_is_pushed_by_a_job_next_to_the_store() -> None:
     job = staging.job()
     pod = job["spec"]["template"]["spec"]
     [main] = pod["containers"]
-    request = ExportRequest.model_validate(
-        json.loads(next(each["value"] for each in main["env"] if each["name"] == EXPORT_VARIABLE))
-    )
+    request = ExportRequest.model_validate(json.loads(variable(main, EXPORT_VARIABLE)))
     assert request.to == f"{TO}:{staging.run['metadata']['name']}"
     assert (request.model_path, request.dataset_path, request.sign) == ("models/1", "datasets/1", True)
     said = request.provenance
@@ -76,7 +75,7 @@ def test_the_model_with_traffic_is_pushed_by_a_job_next_to_the_store() -> None:
 def test_a_tag_of_ones_own_moves_with_each_model() -> None:
     staging = Staging(to=f"{TO}:staging")
     [main] = staging.job()["spec"]["template"]["spec"]["containers"]
-    assert f'"to":"{TO}:staging"' in next(each["value"] for each in main["env"] if each["name"] == EXPORT_VARIABLE)
+    assert f'"to":"{TO}:staging"' in variable(main, EXPORT_VARIABLE)
 
 
 def test_status_condition_and_event_name_the_artifact_and_nothing_is_pushed_twice() -> None:
@@ -172,7 +171,7 @@ def test_a_model_from_a_registry_is_pulled_into_the_pod_and_needs_no_store() -> 
     [deployed] = [write.object for write in decision.writes if write.key.kind == "Deployment"]
     template = deployed["spec"]["template"]
     pull, exporter = template["spec"]["initContainers"]
-    request = PullRequest.model_validate(json.loads(next(each["value"] for each in pull["env"] if each["name"] == PULL_VARIABLE)))
+    request = PullRequest.model_validate(json.loads(variable(pull, PULL_VARIABLE)))
     assert (request.uri, request.digest) == (URI, MODEL)
     assert request.public_key and request.public_key.startswith("-----BEGIN PUBLIC KEY-----")
     [vllm] = template["spec"]["containers"]
@@ -189,10 +188,8 @@ def test_a_model_from_a_registry_is_pulled_into_the_pod_and_needs_no_store() -> 
 def test_another_artifact_secret_or_policy_is_another_version() -> None:
     policy = {"requireAttestation": {"publicKey": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n"}}
     changes: list[Object] = [{}, {"uri": URI.replace("d", "c")}, {"registrySecret": {"name": "other"}}, policy]
-    names = {
-        write.object["metadata"]["name"] for each in changes for write in served(**each).writes if write.key.kind == "Deployment"
-    }
-    assert len(names) == len(changes)
+    writes = [write.key for each in changes for write in served(**each).writes]
+    assert len({key.name for key in writes if key.kind == "Deployment"}) == len(changes)
 
 
 REFUSED: dict[str, tuple[Object, str]] = {

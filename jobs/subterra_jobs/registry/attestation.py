@@ -1,18 +1,13 @@
-"""The in-toto statement about how a model was made, next to its artifact under the tag where cosign looks for it.
-
-https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
-"""
+"""The statement about a model next to its artifact, under the tag where cosign looks for it, and the policy about it."""
 
 import json
-
-from pydantic import ValidationError
 
 from subterra_api.job_contract.model_transfer import PREDICATE_TYPE, Provenance
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.registry.client import MANIFEST_TYPE, Descriptor, Repository
-from subterra_jobs.registry.signing import payload_of, verified
+from subterra_jobs.registry.signing import verified
+from subterra_jobs.registry.statement import provenance_of
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 IMAGE_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 COSIGN_SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -21,17 +16,6 @@ COSIGN_SIGNATURE = "dev.cosignproject.cosign/signature"
 def tag_of(digest: str) -> str:
     """The tag of the attestation of an artifact, as cosign forms it."""
     return digest.replace(":", "-") + ".att"
-
-
-def statement(address: str, digest: str, provenance: Provenance) -> bytes:
-    """The statement that the artifact with this digest has this provenance."""
-    value = {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": address, "digest": {"sha256": digest.removeprefix("sha256:")}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": provenance.model_dump(mode="json", by_alias=True, exclude_none=True),
-    }
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def attach(repository: Repository, artifact: Descriptor, envelope: bytes) -> None:
@@ -76,20 +60,3 @@ def checked(envelope: bytes | None, digest: str, model: str, public_key: str) ->
             "that did, or remove spec.model.requireAttestation"
         )
     return found
-
-
-def provenance_of(payload: bytes, digest: str) -> Provenance:
-    """The provenance in a statement about this artifact. Raises InvalidInputError."""
-    try:
-        value = json.loads(payload)
-        subjects = [subject["digest"]["sha256"] for subject in value["subject"]]
-        if value["predicateType"] != PREDICATE_TYPE or digest.removeprefix("sha256:") not in subjects:
-            raise InvalidInputError(f"the attestation is about another artifact than {digest}; export the model again")
-        return Provenance.model_validate(value["predicate"])
-    except (ValidationError, ValueError, LookupError, TypeError) as error:
-        raise InvalidInputError(f"the attestation cannot be read ({error!r:.200}); export the model again") from None
-
-
-def unverified(envelope: bytes, digest: str) -> Provenance:
-    """The provenance as an envelope claims it. Raises InvalidInputError."""
-    return provenance_of(payload_of(envelope), digest)

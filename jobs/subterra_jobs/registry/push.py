@@ -18,6 +18,7 @@ from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageEr
 from subterra_jobs.registry import attestation, model_pack
 from subterra_jobs.registry.client import Descriptor, Repository, digest_of
 from subterra_jobs.registry.signing import envelope, private_key
+from subterra_jobs.registry.statement import statement
 from subterra_jobs.stage.environment import termination_log
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore, file_digest
 
@@ -52,7 +53,7 @@ def push(request: ExportRequest, store: ArtifactStore, registry_secret: Path, si
     manifest = model_pack.manifest(repository.put_bytes(config), files, request.provenance.model)
     repository.put_manifest(tag, manifest)
     artifact = Descriptor(digest_of(manifest), len(manifest))
-    said = attestation.statement(address, artifact.digest, request.provenance)
+    said = statement(address, artifact.digest, request.provenance)
     attestation.attach(repository, artifact, envelope(said, key))
     size = sum(file.blob.size for file in files)
     text = f"{len(files)} files, {size / 1e6:,.0f} MB, {'signed' if key else 'not signed'}"

@@ -16,6 +16,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.registry.statement import payload_of
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SCRYPT_MEMORY = 256 * 1024 * 1024
@@ -54,14 +55,6 @@ def envelope(payload: bytes, key: ec.EllipticCurvePrivateKey | None) -> bytes:
     """The envelope of a payload, signed if there is a key."""
     signatures = [{"sig": _text(key.sign(_encoded(payload), ec.ECDSA(SHA256())))}] if key else []
     return json.dumps({"payloadType": PAYLOAD_TYPE, "payload": _text(payload), "signatures": signatures}).encode()
-
-
-def payload_of(content: bytes) -> bytes:
-    """The payload of an envelope, whoever signed it. Raises InvalidInputError."""
-    try:
-        return base64.b64decode(json.loads(content)["payload"], validate=True)
-    except (ValueError, LookupError, TypeError):
-        raise InvalidInputError("the attestation is no DSSE envelope; export the model again") from None
 
 
 def verified(content: bytes, public_key: str) -> bytes:

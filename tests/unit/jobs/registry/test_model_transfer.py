@@ -11,6 +11,7 @@ from subterra_api.job_contract.model_transfer import ATTESTATION_FILE, ExportReq
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.registry import attestation, client, pull, push
+from subterra_jobs.registry.statement import unverified
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.exported_models import FILES, MODEL, signing_secret, stored_model
 from subterra_testkit.servers.fake_registry import FakeRegistry, serving
@@ -51,7 +52,7 @@ def test_a_model_comes_back_from_a_registry_as_the_very_bytes_that_were_judged(t
     folder = transfer.pulled(transfer.pushed(), transfer.public_key)
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
     assert ArtifactStore(f"file://{transfer.target}").digest("models/x") == transfer.request.provenance.model
-    said = attestation.unverified((transfer.target / ATTESTATION_FILE).read_bytes(), transfer.pushed().partition("@")[2])
+    said = unverified((transfer.target / ATTESTATION_FILE).read_bytes(), transfer.pushed().partition("@")[2])
     assert said == transfer.request.provenance
 
 

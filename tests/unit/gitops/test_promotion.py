@@ -44,9 +44,8 @@ class Repository:
             self.git(*words)
 
     def git(self, *words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=self.folder, env=self.variables, check=True, capture_output=True, text=True
-        ).stdout
+        line = ["git", "-C", self.folder, *words]
+        return subprocess.run(line, env=self.variables, check=True, capture_output=True, text=True).stdout
 
     def promote(self, **status: object) -> "subprocess.CompletedProcess[str]":
         variables = {**self.variables, "STATUS": json.dumps({"words": WORDS, **status})}

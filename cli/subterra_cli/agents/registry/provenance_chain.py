@@ -29,7 +29,7 @@ class Link:
     digest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind:<11}{self.name}" + (f"  {self.digest}" if self.digest else "")
+        return f"{self.kind:<11}{'  '.join(filter(None, (self.name, self.digest)))}"
 
 
 def compiled_chain(agent: Mapping[str, Any], run: Mapping[str, Any] | None) -> Iterator[Link]:

@@ -49,28 +49,29 @@ test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watch
 .PHONY: test-exhaustive
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
-	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
 	@$(CLUSTER) images
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
 .PHONY: test-release
 test-release: test-tools ## a signed release in a real registry, verified and used as a stranger would (cosign, helm, krew; 5 minutes, and 4 once to build them)
-	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
 	@$(PY) -m pytest --numprocesses=0 --timeout=1800 tests/engines/registry/test_signed_release.py
 
 .PHONY: test-install
 test-install: test-tools ## a release installed from a registry alone into a second cluster, as the guide says (root, no other cluster; 15 minutes)
-	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
+	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
 	@$(CLUSTER) images
 	@$(PY) -m pytest --numprocesses=0 --timeout=3600 tests/engines/registry/test_installation.py
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, Prometheus, JobSet
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.registry
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

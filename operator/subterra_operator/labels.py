@@ -18,6 +18,8 @@ VERSION_LABEL = f"{GROUP}/version"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 NODES_LABEL = f"{GROUP}/nodes"
 """On a JobSet, its Job and its pods: the number of pods that train together and reach each other."""
+REGISTRY_LABEL = f"{GROUP}/registry"
+"""On a pod: "true" when it may reach OCI registries."""
 ATTACH_LABEL = f"{GROUP}/attach"
 """On a Job: "true" when it only reads back the result of a finished attempt."""
 

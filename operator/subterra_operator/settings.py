@@ -54,6 +54,8 @@ class NetworkSettings(ApiModel):
     """Addresses of model providers, for generate and evaluate."""
     hub_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
     """Addresses of model hub and object storage, for train."""
+    registry_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
+    """Addresses of OCI registries with models, for exports and for agents that serve a model from one."""
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
 
 

@@ -107,6 +107,9 @@ class AgentSnapshot:
     service: Observed | None = None
     pods: tuple[Observed, ...] = ()
     prices: tuple[PodPrice, ...] = ()
+    exports: tuple[Observed, ...] = ()
+    """Jobs that push models to a registry."""
+    export_pods: tuple[Observed, ...] = ()
     events: Events = field(default_factory=dict)
     refusal: Refusal | None = None
 

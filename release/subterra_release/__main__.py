@@ -35,7 +35,7 @@ IMAGES = ("operator", "jobs")
 BILLS = {
     "cli": ("cli",),
     "operator": ("operator",),
-    "jobs": ("generate", "train", "evaluate", "exporter", "serve-cpu"),
+    "jobs": ("generate", "train", "evaluate", "exporter", "registry", "serve-cpu"),
 }
 """Bills of materials, with the extras of the lock file that each is about."""
 

@@ -12,6 +12,7 @@ from subterra_api.v1alpha1.compilerun import (
     GatePolicy,
     GenerationSettings,
 )
+from subterra_api.v1alpha1.model_registry import Exported, ExportSettings, ModelSource
 from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Interval, Proportion, Verdict, VerdictResult
@@ -54,17 +55,6 @@ class CompileSource(ApiModel):
     """Suspends the current run and starts no new one. The serving version keeps serving. Default: false."""
 
 
-class ModelSource(ApiModel):
-    """Serve a model that was compiled elsewhere, verified by its digest."""
-
-    uri: Annotated[str, StringConstraints(pattern=r"^(pvc://.+|s3://.+)$", max_length=500)]
-    """Location of the model: `pvc://path` in the namespace's store, or `s3://bucket/path`."""
-    digest: Digest
-    """Digest of its manifest: status.serving.modelDigest of the agent that compiled it."""
-    turns_per_conversation: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Mean number of agent turns, from the report of the run that made the model. Without it, the price is per reply."""
-
-
 class PromotionSettings(ApiModel):
     """When traffic is switched to a new version."""
 
@@ -88,6 +78,8 @@ class PromotionSettings(ApiModel):
     Default: 300."""
     progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
     """Seconds within which the pods of a new version must become ready before the rollout counts as failed. Default: 900."""
+    export: ExportSettings | None = None
+    """Push each model that gets traffic to an OCI registry, from where production can serve it. Default: none is pushed."""
 
 
 class ServingSettings(ApiModel):
@@ -334,7 +326,7 @@ class CompiledAgentStatus(StatusModel):
     Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act.
     Drifting, only while True: served conversations are worse than evaluated.
     Reevaluated, once `subterra.dev/reevaluate-at` is set: True with the result for the serving version, Unknown until then, False
-    if it cannot be evaluated."""
+    if it cannot be evaluated. Exported, with promotion.export: the serving model is in the registry."""
     phase: str | None = None
     """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
     reason: str | None = None
@@ -373,3 +365,5 @@ class CompiledAgentStatus(StatusModel):
     """What `spec.monitoring` has found."""
     reevaluation: ReevaluationRequest | None = None
     """The latest re-evaluation of what serves, in progress or ended; results are in `history`."""
+    exported: Exported | None = None
+    """The latest model that `spec.promotion.export` has pushed."""

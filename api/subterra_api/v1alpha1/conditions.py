@@ -23,6 +23,7 @@ class Type(StrEnum):
     MODEL_RETIREMENT = "ModelRetirement"
     DRIFTING = "Drifting"
     REEVALUATED = "Reevaluated"
+    EXPORTED = "Exported"
 
 
 class Reason(StrEnum):
@@ -88,6 +89,10 @@ class Reason(StrEnum):
     VERDICT_CONFIRMED = "VerdictConfirmed"
     VERDICT_WORSENED = "VerdictWorsened"
     VERDICT_UNCERTAIN = "VerdictUncertain"
+    EXPORTED = "Exported"
+    EXPORTING = "Exporting"
+    EXPORT_FAILED = "ExportFailed"
+    NOTHING_TO_EXPORT = "NothingToExport"
     UNKNOWN = "Unknown"
 
 

@@ -80,6 +80,7 @@ class NetworkPolicyValues(ApiModel):
     prometheus_namespace: Name
     provider_cidrs: tuple[Cidr, ...]
     hub_cidrs: tuple[Cidr, ...]
+    registry_cidrs: tuple[Cidr, ...]
     ports: tuple[Port, ...]
 
 

@@ -18,7 +18,7 @@ _FROM_THE_CHART = {
         "storageClassName": "store.storageClass",
         "accessModes": "store.accessMode",
     },
-    "NetworkPolicy": {"cidr": "networkPolicies.providerCidrs or networkPolicies.hubCidrs"},
+    "NetworkPolicy": {"cidr": "networkPolicies.providerCidrs, .hubCidrs or .registryCidrs"},
     "Job": {"imagePull": "the images", "image": "the images", "env": "the providers' settings"},
     "JobSet": {"imagePull": "the images", "image": "the images", "env": "the providers' settings"},
     "Deployment": {"imagePull": "the images", "image": "the images"},

@@ -174,7 +174,7 @@ class ObjectCache:
         labels = labels_of(obj)
         if RUN_LABEL in labels and kind in ("Job", "JobSet", "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
-        elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod"):
+        elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod", "Job"):
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
 
     def _callers(self, namespace: str, name: str) -> list[Key]:
@@ -264,6 +264,7 @@ class ObjectCache:
         service = self._owned(Key("Service", key.namespace, key.name), agent)
         pods = self._lookup("Pod", ("serves", key.namespace, key.name))
         runs = self._children("CompileRun", agent)
+        exports = self._children("Job", agent)
         return AgentSnapshot(
             agent,
             procedure=self.get(Key("Procedure", key.namespace, source["procedureRef"]["name"])) if source else None,
@@ -273,6 +274,8 @@ class ObjectCache:
             service=service,
             pods=tuple(pods),
             prices=self.prices_of(key, service["spec"].get("selector", {}).get(VERSION_LABEL)) if service else (),
+            exports=tuple(exports),
+            export_pods=tuple(pod for job in exports for pod in self._children("Pod", job)),
             events=self.events.get(key.namespace, {}),
         )
 

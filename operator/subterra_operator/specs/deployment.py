@@ -6,7 +6,7 @@ file's folder as its working directory, where `python3 -m` finds modules, and no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from subterra_api.job_contract.environment import (
 )
 from subterra_api.v1alpha1.compiledagent import AgentVersion, CompiledAgentSpec, MonitoringSettings, ServingSettings
 from subterra_api.v1alpha1.conditions import timestamp
+from subterra_api.v1alpha1.model_registry import ModelSource
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.node_pools import placement, serving_usd_per_hour
 from subterra_operator.labels import (
@@ -38,6 +39,7 @@ from subterra_operator.labels import (
     MANAGER,
     MODEL_DIGEST,
     MODEL_PATH,
+    REGISTRY_LABEL,
     RESTART_AT,
     RUN_ANNOTATION,
     STARTED_AT,
@@ -48,6 +50,7 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.extra_pod_settings import extended
+from subterra_operator.specs.model_transfer import pull_container, pulled_volumes
 from subterra_operator.specs.pod import (
     HOME,
     TMP_MOUNT,
@@ -86,13 +89,15 @@ class ServingTarget:
     """Mean number of agent turns in a conversation; without it the exporter counts each reply as a conversation."""
     report: str | None = None
     """Path of the report of its evaluation in the store."""
+    pulled: ModelSource | None = None
+    """The registry that it comes from; `None` for a model in the store."""
 
 
 def version_of(target: ServingTarget, serving: ServingSettings, monitoring: MonitoringSettings | None = None) -> str:
     """Short digest of model, serving template and monitoring. Changing replicas or port makes no new version."""
     template = {key: value for key, value in significant_fields(serving).items() if key not in ("replicas", "port")}
-    watched = [] if monitoring is None else [significant_fields(monitoring)]
-    return short(sha256([target.digest, target.model.path, template, *watched]))
+    others = [significant_fields(part) for part in (monitoring, target.pulled) if part is not None]
+    return short(sha256([target.digest, target.model.path, template, *others]))
 
 
 def deployment_name(agent: str, version: str) -> str:
@@ -106,6 +111,7 @@ def deployment(
     """The version's Deployment. After creation only its replicas change, so an operator upgrade restarts no pod."""
     name, version = agent["metadata"]["name"], version_of(target, spec.serving, spec.monitoring)
     labels = {AGENT_LABEL: name, VERSION_LABEL: version, COMPONENT_LABEL: "serving"}
+    pod_labels = labels | ({REGISTRY_LABEL: "true"} if target.pulled else {})
     annotations = {MODEL_DIGEST: target.digest, MODEL_PATH: target.model.path, STARTED_AT: timestamp(now)}
     if target.run:
         annotations[RUN_ANNOTATION] = target.run
@@ -119,7 +125,7 @@ def deployment(
         "progressDeadlineSeconds": spec.promotion.progress_deadline_seconds,
         "selector": {"matchLabels": {AGENT_LABEL: name, VERSION_LABEL: version}},
         "template": extended(
-            {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(spec, target, settings)},
+            {"metadata": {"labels": {MANAGED_BY: MANAGER, **pod_labels}}, "spec": _pod(spec, target, settings)},
             spec.serving.pod_template,
             target.model.container,
         ),
@@ -154,6 +160,8 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
         init_containers=[_verify(spec, target, settings), _exporter(spec, target, settings)],
         volumes=volumes(settings, str(serving.shared_memory or SHARED_MEMORY)),
     )
+    if target.pulled is not None:
+        parts = replace(parts, volumes=pulled_volumes(target.pulled, [*parts.volumes]))
     if spec.monitoring is not None:
         parts = _watched(parts, spec.monitoring, target, settings)
     pod = pod_spec(settings, parts, placement(serving, settings.pools))
@@ -172,15 +180,20 @@ def _watched(parts: PodParts, monitoring: MonitoringSettings, target: ServingTar
 
 
 def _verify(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> Object:
-    """An init container that compares the model's files with its digest, at each start of a pod.
+    """An init container that compares the model's files with its digest, or pulls them, at each start of a pod.
 
     It has vLLM's cores and memory, save GPUs: those are reserved for the pod anyway, and nothing else uses them yet.
     """
-    reserved = resources(spec.serving.resources, settings.resources.vllm)
+    reserved = {
+        kind: {name: part[name] for name in ("cpu", "memory") if name in part}
+        for kind, part in resources(spec.serving.resources, settings.resources.vllm).items()
+    }
+    if target.pulled is not None:
+        return pull_container(target.pulled, target.model.path, reserved, settings)
     parts = {
         "command": ["python", "-m", "subterra_jobs.store.verify", target.model.path, target.digest],
         "env": env(HOME),
-        "resources": {kind: {name: part[name] for name in ("cpu", "memory") if name in part} for kind, part in reserved.items()},
+        "resources": reserved,
         "volumeMounts": mounts(read_only=True),
     }
     return container("verify", settings.jobs_image, settings, parts)

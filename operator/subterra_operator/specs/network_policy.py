@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
-from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, NODES_LABEL, STAGE_LABEL
+from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, NODES_LABEL, REGISTRY_LABEL, STAGE_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
 from subterra_operator.specs.pod import new_object
@@ -30,12 +30,14 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
     all_pods = {"matchLabels": {MANAGED_BY: MANAGER}}
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}}
     in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in openai.namespaces]
+    registry = {"matchLabels": {MANAGED_BY: MANAGER, REGISTRY_LABEL: "true"}}
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
         _policy(namespace, "subterra-default", all_pods, _monitoring(network), [{"ports": DNS_PORTS}]),
         _policy(namespace, "subterra-serving", serving, [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {}}]}], None),
         _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *in_cluster]),
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub]),
+        _policy(namespace, "subterra-registry", registry, None, [_to(network.registry_cidrs, network.ports)]),
         _policy(namespace, "subterra-nodes", _TOGETHER, [{"from": [_TOGETHER_PEER]}], [{"to": [_TOGETHER_PEER]}]),
     ]
 

@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.conditions import Reason
 from subterra_core.node_pools import serving_usd_per_hour
 from subterra_operator.decide.agent.candidate import AgentState, CompilePlanner, Plan, plan_model, target_of
 from subterra_operator.decide.agent.drift import Drift, drifts, record
+from subterra_operator.decide.agent.model_export import Export, Exporter
 from subterra_operator.decide.agent.price import combine_prices, price_to_report
 from subterra_operator.decide.agent.reevaluation import Reevaluated, Reevaluator
 from subterra_operator.decide.agent.rollout import Rollout, Versions
@@ -54,6 +55,10 @@ class _Context:
     def generation(self) -> int:
         return int(self.snapshot.agent["metadata"].get("generation", 0))
 
+    @property
+    def make(self) -> ConditionBuilder:
+        return ConditionBuilder(self.before.conditions, self.generation, self.now)
+
 
 def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> Decision:
     """Runs, Deployments and the Service to write, and the status."""
@@ -79,21 +84,22 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     price, newer_price_after = _price(context, spec, plan, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
-    again = _reevaluated(context, spec, status)
-    status = _with_findings(status, watched, again)
+    again, exported = _reevaluated(context, spec, status), _exported(context, spec, status)
+    status = _with_findings(status, watched, again, exported)
+    kept = (*_kept_policies(context), *_upkeep(versions, rollout, drifted))
     return Decision(
-        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted), *again.writes),
+        (*plan.writes, *restored, *rollout_writes, *kept, *again.writes, *exported.writes),
         (*plan.deletes, *rollout.deletes, *again.runs_to_delete(snapshot.reevaluations)),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (
                 *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),
-                *(newer_price_after, watched.recheck_after, again.recheck_after),
+                *(newer_price_after, watched.recheck_after, again.recheck_after, exported.recheck_after),
                 *(drift.recheck_after for drift in drifted),
                 *rechecks,
             ),
         ),
-        tuple(key for trouble in troubles for key in trouble.lookups(context.now)),
+        (*(key for trouble in troubles for key in trouble.lookups(context.now)), *exported.lookups),
     )
 
 
@@ -218,14 +224,18 @@ def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> Co
 
 
 def _reevaluated(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentStatus) -> Reevaluated:
-    make = ConditionBuilder(context.before.conditions, context.generation, context.now)
-    return Reevaluator(context.snapshot, spec, context.before, status.serving, status.history, context.retry, make).decide()
+    return Reevaluator(context.snapshot, spec, context.before, status.serving, status.history, context.retry, context.make).decide()
 
 
-def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated) -> CompiledAgentStatus:
+def _exported(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentStatus) -> Export:
+    return Exporter(context.snapshot, spec, context.before, context.settings, context.make).export(status.serving)
+
+
+def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated, exported: Export) -> CompiledAgentStatus:
     """The status with what is known about the model that serves, which neither `Ready` nor the phase depends on."""
-    conditions = (*status.conditions, *watched.conditions, *again.conditions)
-    update = {"conditions": conditions, "monitored": watched.monitored, "reevaluation": again.request, "history": again.history}
+    conditions = (*status.conditions, *watched.conditions, *again.conditions, *exported.conditions)
+    update = {"conditions": conditions, "monitored": watched.monitored, "exported": exported.exported}
+    update |= {"reevaluation": again.request, "history": again.history}
     if again.in_progress:
         update["stage"] = f"{status.stage}, reevaluating"
     return status.model_copy(update=update)
@@ -234,8 +244,7 @@ def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevalu
 def _retirement(context: _Context, spec: CompiledAgentSpec) -> tuple[Condition, ...]:
     if spec.compile is None:
         return ()
-    make = ConditionBuilder(context.before.conditions, context.generation, context.now)
-    return retirement_condition(make, models_of(spec.compile), RETIREMENT_EFFECT)
+    return retirement_condition(context.make, models_of(spec.compile), RETIREMENT_EFFECT)
 
 
 def _agent_state(snapshot: AgentSnapshot, plan: Plan, rollout: Rollout, now: datetime) -> AgentState:
@@ -321,7 +330,7 @@ def _watched(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentSt
         return Watched()
     same = known == status.serving.version
     before = context.before if same else context.before.model_copy(update={"monitored": None, "conditions": ()})
-    return watch(context.snapshot.prices, before, ConditionBuilder(before.conditions, context.generation, context.now))
+    return watch(context.snapshot.prices, before, context.make)
 
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:

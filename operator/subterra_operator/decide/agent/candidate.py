@@ -1,13 +1,16 @@
 """Which model should an agent serve? Follows the procedure, the run, the gate and the pin, and gives the reason."""
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from subterra_api.digest import short
+from subterra_api.job_contract.artifacts import artifact_path
 from subterra_api.v1alpha1 import RETRY_AT
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus, CompileSource, ModelSource, Settling
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus, CompileSource, Settling
 from subterra_api.v1alpha1.compilerun import CompileInputs, CompileRunStatus, GatePolicy
 from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type, timestamp
+from subterra_api.v1alpha1.model_registry import REPOSITORY, TAG, ModelSource
 from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
 from subterra_operator.decide.agent.run_history import (
@@ -60,16 +63,34 @@ class Plan:
 
 
 def plan_model(snapshot: AgentSnapshot, source: ModelSource) -> Plan:
-    """Serves a finished model from the namespace's store and suspends unfinished runs."""
+    """Serves a finished model from the namespace's store or a registry, and suspends unfinished runs."""
     writes = supersede(snapshot.runs, "spec.model")
+    if problem := _unservable(source):
+        return Plan(AgentState(False, Reason.INVALID_SPEC, problem), writes=writes)
     scheme, _, path = source.uri.partition("://")
-    if scheme != "pvc":
-        text = f"spec.model.uri: {scheme}:// cannot be served; copy the model into the namespace's store and use pvc://PATH"
-        return Plan(AgentState(False, Reason.INVALID_SPEC, text), writes=writes)
-    name = snapshot.agent["metadata"]["name"]
-    target = ServingTarget(Model(path.strip("/"), name), source.digest, turns=source.turns_per_conversation)
+    pulled = source if scheme == "oci" else None
+    folder = artifact_path("train", source.digest) if pulled else path.strip("/")
+    model = Model(folder, snapshot.agent["metadata"]["name"])
+    target = ServingTarget(model, source.digest, turns=source.turns_per_conversation, pulled=pulled)
     state = AgentState(True, Reason.UP_TO_DATE, f"serves the model {short(source.digest)} of spec.model")
     return Plan(state, target, writes=writes)
+
+
+def _unservable(source: ModelSource) -> str | None:
+    """Why a model cannot be served from there, and what to do."""
+    scheme, _, place = source.uri.partition("://")
+    if scheme == "s3":
+        return "spec.model.uri: s3:// cannot be served; copy the model into the namespace's store and use pvc://PATH"
+    if scheme == "pvc" and (source.require_attestation or source.registry_secret):
+        field = "requireAttestation" if source.require_attestation else "registrySecret"
+        return f"spec.model.{field}: {source.uri} comes from no registry; export the model (spec.promotion.export) and use oci://"
+    if scheme == "oci" and not re.fullmatch(rf"{REPOSITORY}@sha256:[0-9a-f]{{64}}", place):
+        untagged = re.sub(rf"(@.*|:{TAG})$", "", place)
+        return (
+            f"spec.model.uri: {source.uri} does not name one artifact for good; write oci://{untagged}@sha256:… with the "
+            "artifact's digest, as in status.exported.uri of the agent that was exported"
+        )
+    return None
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ class Versions:
         if self._recreates and self.active:
             wanted["spec"]["replicas"] = 0  # what the API server refuses, it refuses before anything is stopped
         created = Write("create", wanted)
-        return Rollout("starting", message=self._starting(wanted, version), writes=(self.claim(), *policies, created))
+        claim = () if target.pulled else (self.claim(),)
+        return Rollout("starting", message=self._starting(wanted, version), writes=(*claim, *policies, created))
 
     def _starting(self, wanted: Observed, version: str) -> str:
         """That a version starts, and why if it only starts the model again that serves."""

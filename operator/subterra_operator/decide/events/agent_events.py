@@ -47,7 +47,18 @@ IMPLIED_BY: dict[str, tuple[str, ...]] = {
 def agent_events(old: CompiledAgentStatus, new: CompiledAgentStatus) -> list[Event]:
     """Events of one change of a CompiledAgent's status; of several with one reason the first."""
     events: dict[str, Event] = {}
-    for part in (_run_followed, _resumed, _verdict, _traffic, _up_to_date, _readiness, _stalled, _drifting, _reevaluated):
+    for part in (
+        _run_followed,
+        _resumed,
+        _verdict,
+        _traffic,
+        _up_to_date,
+        _readiness,
+        _stalled,
+        _drifting,
+        _reevaluated,
+        _exported,
+    ):
         for event in part(old, new):
             if not _is_implied(event, events):
                 events.setdefault(event.reason, event)
@@ -198,6 +209,15 @@ def _reevaluated(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator
         yield warning(after.reason, "Evaluate", after.message)
     elif after.status == "Unknown" and restated and (before is None or before.reason != after.reason):
         yield normal(after.reason, "Evaluate", after.message)
+
+
+def _exported(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Event]:
+    """A model is in the registry, or could not be pushed."""
+    before, after = _conditions(Type.EXPORTED, old, new)
+    if after is None or (before is not None and before.message == after.message):
+        return
+    if after.reason in (Reason.EXPORTED, Reason.EXPORT_FAILED):
+        yield (normal if after.reason == Reason.EXPORTED else warning)(after.reason, "Export", after.message)
 
 
 def _conditions(kind: Type, old: CompiledAgentStatus, new: CompiledAgentStatus) -> tuple[Condition | None, Condition | None]:

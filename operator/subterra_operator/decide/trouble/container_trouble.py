@@ -9,6 +9,7 @@ from subterra_operator.decide.decision import seconds_since
 from subterra_operator.decide.trouble.trouble import Place, Trouble, last_words, one_line
 from subterra_operator.resources import key_of
 from subterra_operator.snapshot import Observed
+from subterra_operator.specs.model_transfer import PULL
 
 _STARTING = ("PodInitializing", "ContainerCreating", "CrashLoopBackOff")
 """Reasons to wait that are no fault of their own; a crash is read from the state before."""
@@ -113,6 +114,8 @@ def _init_trouble(name: str, ended: Observed, count: int, place: Place) -> Troub
     said = last_words(ended.get("message"))
     cause = f"init container {name} failed with exit code {ended['exitCode']}" + (f": {said}" if said else "")
     fix = "the kubelet tries again by itself"
+    if name == PULL and ended["exitCode"] == ExitCode.INVALID_INPUT:
+        fix = "the kubelet tries again by itself, and after a change of spec.model other pods start"
     if name == "verify":
         fix = _NOT_THE_MODEL if ended["exitCode"] == ExitCode.INVALID_INPUT else _RESTORE
     return Trouble(Reason.INIT_FAILED, cause, fix)

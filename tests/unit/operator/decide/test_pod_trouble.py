@@ -201,6 +201,15 @@ def test_an_init_container_that_fails_says_why_at_once(verify: Object) -> None:
     assert "correct spec.model.uri or spec.model.digest" in trouble.fix
 
 
+def test_a_model_that_cannot_be_pulled_has_the_words_of_the_pull_which_name_the_fix() -> None:
+    words = "registry r asks for a password (401); correct the password in the Secret of spec.model.registrySecret"
+    pulls = [pods.container("pull", {"terminated": pods.ended(code, words)}) for code in (10, 14)]
+    refused, passing = (found(pods.pod(initContainerStatuses=[pull]), place=pods.SERVING) for pull in pulls)
+    assert refused.cause == f"init container pull failed with exit code 10: {words}"
+    assert "after a change of spec.model other pods start" in refused.fix
+    assert passing.fix == "the kubelet tries again by itself"
+
+
 def test_an_init_container_that_succeeded_in_the_end_is_no_trouble() -> None:
     done = pods.container("verify", {"terminated": pods.ended(0, reason="Completed")}, 1, pods.ended(14, "no store"), ready=True)
     loading = pods.container("vllm", pods.RUNNING)

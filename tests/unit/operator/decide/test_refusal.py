@@ -132,7 +132,7 @@ TABLE: list[tuple[int, str, Object, Reason, str]] = [
         '"10.0.0": must be a valid CIDR value',
         POLICY,
         Reason.REFUSED,
-        "correct networkPolicies.providerCidrs or networkPolicies.hubCidrs in the chart's values",
+        "correct networkPolicies.providerCidrs, .hubCidrs or .registryCidrs in the chart's values",
     ),
     (
         403,

@@ -286,10 +286,11 @@ def test_only_stages_that_need_it_may_leave_the_namespace() -> None:
     assert found["subterra-default"]["policyTypes"] == ["Ingress", "Egress"]
     assert found["subterra-default"]["egress"] == [{"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}]
     outward = {name for name, spec in found.items() if any("to" in rule for rule in spec.get("egress", []))}
-    assert outward == {"subterra-providers", "subterra-hub", "subterra-nodes"}
+    assert outward == {"subterra-providers", "subterra-hub", "subterra-registry", "subterra-nodes"}
     assert [list(peer) for rule in found["subterra-nodes"]["egress"] for peer in rule["to"]] == [["podSelector"]], (
         "in the namespace"
     )
+    assert found["subterra-registry"]["podSelector"]["matchLabels"]["subterra.dev/registry"] == "true"
     stages = found["subterra-providers"]["podSelector"]["matchExpressions"][0]["values"]
     assert stages == ["generate", "evaluate"]
 

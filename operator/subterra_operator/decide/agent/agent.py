@@ -330,7 +330,7 @@ def _watched(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentSt
         return Watched()
     same = known == status.serving.version
     before = context.before if same else context.before.model_copy(update={"monitored": None, "conditions": ()})
-    return watch(context.snapshot.prices, before, context.make)
+    return watch(context.snapshot.prices, before, ConditionBuilder(before.conditions, context.generation, context.now))
 
 
 def _banner(snapshot: AgentSnapshot, plan: Plan, serving: AgentVersion | None) -> str | None:

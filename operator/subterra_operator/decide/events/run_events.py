@@ -33,10 +33,10 @@ def run_events(old: CompileRunStatus, new: CompileRunStatus) -> Iterator[Event]:
 
 def _purpose(status: CompileRunStatus, procedure_digest: str) -> str:
     """What the run is for; one that evaluates another run's model has fewer stages."""
-    procedure = f"procedure {short(procedure_digest)}"
-    if any(stage.name == "generate" for stage in status.stages):
-        return f"compiles {procedure} in the stages generate, train, evaluate and gate"
-    return f"evaluates a model of {procedure} again, in the stages evaluate and gate"
+    procedure, stages = f"procedure {short(procedure_digest)}", [stage.name for stage in status.stages]
+    if stages == ["evaluate", "gate"]:
+        return f"evaluates a model of {procedure} again, in the stages evaluate and gate"
+    return f"compiles {procedure} in the stages generate, train, evaluate and gate"
 
 
 def verdict_event(result: str, note: str) -> Event:

@@ -120,7 +120,7 @@ class Clients:
 
 
 async def roll_out(served: Served, folder: Path, clients: int, rounds: int, quiet: float = QUIET_SECONDS) -> Observed:
-    """In each round a new version gets the traffic, the former gets it back, and the new one ends; last, one of two pods is drained."""
+    """Each round moves the traffic to a new version and back, and ends the new one. Last, one of two pods is drained."""
     found = Observed()
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(pods(served, folder, quiet))

@@ -1,6 +1,6 @@
 """A version's last minutes on a real vLLM: clients who keep their connections open move on, and no request fails.
 
-The same on vLLM's HTTP server alone is in `tests/unit/operator/specs/test_drain.py`; more versions and clients are `make bench-serving`.
+`tests/unit/operator/specs/test_drain.py` has more of it without a model, `make bench-serving` with more versions and clients.
 """
 
 import asyncio

@@ -34,10 +34,10 @@ def main() -> int:
         served = Served(made, kind, spec, None if options.model else UNTRAINED_TOKENS)
         figures = asyncio.run(roll_out(served, folder / "rollouts", options.clients, options.rounds)).figures()
         sys.stdout.write(f"{figures}\n")
-        rows = []
-        for number in CONVERSATIONS:
-            rows.append(asyncio.run(throughput(served, folder / f"load-{number}", number, options.seconds)))
-            sys.stdout.write(f"{rows[-1]}\n")
+        sys.stdout.flush()
+        rows = asyncio.run(throughput(served, folder / "throughput", CONVERSATIONS, options.seconds))
+    for row in rows:
+        sys.stdout.write(f"{row}\n")
     sys.stdout.write(json.dumps(figures | {"throughput": rows}) + "\n")
     return 1 if figures["failed_requests"] else 0
 

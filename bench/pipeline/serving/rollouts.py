@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,10 +137,18 @@ async def roll_out(served: Served, folder: Path, clients: int, rounds: int, quie
             found.handovers.append(await _move(service, talking, second, first))
             found.rollbacks.append(min(at for at in service.answered[first] if at > moved) - moved)
             found.drains.append(await fleet.end(second))
+            _tell(found)
         found.drains.append(await _drain_one_of_two(service, fleet, talking, first))
         await talking.settle()
         found.seen = await talking.stop()
     return found
+
+
+def _tell(found: Observed) -> None:
+    """A line on standard error: a round takes minutes where the processors are busy."""
+    sys.stderr.write(
+        f"handovers {found.handovers[-2:]}, back after {found.rollbacks[-1]:.3f} s, drained in {found.drains[-1]:.1f} s\n"
+    )
 
 
 async def _move(service: TcpService, talking: Clients, former: int, to: int) -> float:
@@ -160,13 +169,17 @@ async def _drain_one_of_two(service: TcpService, fleet: Pods, talking: Clients, 
     return await ending
 
 
-async def throughput(served: Served, folder: Path, conversations: int, seconds: float) -> dict[str, Any]:
-    """Time to the first token and tokens per second with so many conversations at a time."""
+async def throughput(served: Served, folder: Path, conversations: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    """Time to the first token and tokens per second of one server, with so many conversations at a time."""
     async with pods(served, folder) as fleet:
         url = f"http://127.0.0.1:{await fleet.start()}"
-        run = LoadRun(url, NAME, served.spec, customers(served.spec, 100, 1), max_tokens=served.max_tokens)
-        end = time.monotonic() + seconds
-        result = await run.closed_loop(conversations, lambda: time.monotonic() < end)
+        return [await _answers(served, url, number, seconds) for number in conversations]
+
+
+async def _answers(served: Served, url: str, conversations: int, seconds: float) -> dict[str, Any]:
+    run = LoadRun(url, NAME, served.spec, customers(served.spec, 100, 1), max_tokens=served.max_tokens)
+    end = time.monotonic() + seconds
+    result = await run.closed_loop(conversations, lambda: time.monotonic() < end)
     firsts = [request.first_token for request in result.requests if request.first_token is not None]
     tokens = sum(request.completion_tokens for request in result.requests)
     return {

@@ -72,13 +72,15 @@ class LoadRun:
         return self._result(began)
 
     async def closed_loop(self, clients: int, goes_on: Callable[[], bool]) -> LoadResult:
-        """So many customers at a time, each with connections of its own, while `goes_on()`."""
+        """So many customers at a time, each with connections of its own, one after the other while `goes_on()`."""
         began, numbers = time.monotonic(), count()
 
         async def client(http: httpx.AsyncClient) -> None:
-            while goes_on():
+            talks = True
+            while talks:
                 if not await self._conversation(http, next(numbers)):
                     await asyncio.sleep(0.1)  # a server that refuses would be asked without a pause
+                talks = goes_on()
 
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for _ in range(clients):

@@ -16,7 +16,7 @@ from bench.pipeline.serving.rollouts import Served, roll_out, throughput
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_testkit.repository import EXAMPLES
-from subterra_testkit.runs.untrained_model import untrained_model
+from subterra_testkit.runs.tiny_model import untrained
 
 CONVERSATIONS = (1, 8, 32)
 UNTRAINED_TOKENS = 24
@@ -29,7 +29,7 @@ def main() -> int:
     spec = ProcedureSpec.model_validate(yaml.safe_load(options.procedure.read_text())["spec"])
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        made = options.model or untrained_model(spec, folder / "model")
+        made = options.model or untrained(spec, folder / "model")
         kind = "bundled" if options.model else "scratch"
         served = Served(made, kind, spec, None if options.model else UNTRAINED_TOKENS)
         figures = asyncio.run(roll_out(served, folder / "rollouts", options.clients, options.rounds)).figures()

@@ -17,9 +17,9 @@ UNTRAINED = "untrained"
 @pytest.fixture(scope="session")
 def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, as it is before its training."""
-    from subterra_testkit.runs import untrained_model
+    from subterra_testkit.runs.tiny_model import untrained
 
-    return untrained_model.untrained_model(travel(), tmp_path_factory.mktemp("model"))
+    return untrained(travel(), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")

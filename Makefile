@@ -136,6 +136,10 @@ bench-training: .venv/.synced ## the train stage against a plain PyTorch loop, b
 bench-pipeline: .venv/.synced ## the three stages without a cluster: seconds, memory, scores of PROCEDURES=… (default: travel; half an hour each); CONVERSATIONS=…
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.pipeline $(or $(PROCEDURES),examples/travel/procedure.yaml) $(if $(CONVERSATIONS),--conversations $(CONVERSATIONS))
 
+.PHONY: bench-serving
+bench-serving: .venv/.synced ## ten rollouts and a drained pod under 24 clients on open connections, first tokens and tokens per second, real vLLM without a cluster (15 minutes); MODEL=… for a trained one
+	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.pipeline.serving $(if $(MODEL),--model $(MODEL))
+
 .PHONY: bench-compare
 bench-compare: .venv/.synced ## compiled models against the base model in context and orchestrated; COMPILED=… SCRATCH=… are finished models (hours)
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.comparison $(if $(COMPILED),--compiled $(COMPILED)) $(if $(SCRATCH),--scratch $(SCRATCH))

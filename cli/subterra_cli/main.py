@@ -15,6 +15,7 @@ except ModuleNotFoundError:
 from subterra_cli.commands.agents.chat import chat
 from subterra_cli.commands.agents.dashboards import dashboards
 from subterra_cli.commands.agents.judge import judges
+from subterra_cli.commands.agents.load import load
 from subterra_cli.commands.agents.model_registry import export, provenance
 from subterra_cli.commands.agents.promote import approve, rollback
 from subterra_cli.commands.agents.reevaluate import reevaluate
@@ -43,9 +44,9 @@ them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 EPILOG = """
 Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
 conversation matches, a sample was interrupted or is unusable, the list of models is out of date, the agent is not served or
-cannot be reached, why found something to do, a report cannot be fetched, a model is not exported, a link of its provenance is
-missing, a judge is not certified) · 2 error (usage, invalid procedure, a model that has retired, dataset, evaluation or cluster
-object not found, people's scores invalid, facts about the customer missing).
+cannot be reached, a request of a load test failed, why found something to do, a report cannot be fetched, a model is not exported,
+a link of its provenance is missing, a judge is not certified) · 2 error (usage, invalid procedure, a model that has retired,
+dataset, evaluation or cluster object not found, people's scores invalid, facts about the customer missing).
 """
 
 app = typer.Typer(no_args_is_help=True, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -63,7 +64,7 @@ def version() -> None:
 
 
 ON_FILES = (init, lint, edit, graph, paths, facts, diff, sample, plan, preset)
-ON_AGENTS = (watch, status, why, report, dashboards, approve, rollback, reevaluate, export, provenance, chat)
+ON_AGENTS = (watch, status, why, report, dashboards, approve, rollback, reevaluate, export, provenance, chat, load)
 for command in (*ON_FILES, *ON_AGENTS, version):
     app.command()(command)
 app.add_typer(imports, name="import")

@@ -12,7 +12,7 @@ from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.node_pools import wants_gpu
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs import one_at_a_time
+from subterra_operator.specs.in_vllm import drain, drainable_vllm, one_at_a_time
 from subterra_operator.specs.pod import HOME, container, effective_resources, env, mounts, resources
 
 ALLOWED_FLAGS = frozenset(
@@ -76,20 +76,10 @@ _TOOL_FLAGS = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
 """Makes `tool_calls` of the calls that a model writes; only for models of procedures with tools."""
 STARTUP_SECONDS = 600
 PROBE_SECONDS = 2
-DRAIN_SECONDS = 120
-"""How long a terminating pod waits for requests in flight."""
-_DRAIN = """
-import sys, time, urllib.request
-url, pause, limit = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-end = time.monotonic() + limit
-time.sleep(pause)
-def busy():
-    text = urllib.request.urlopen(url, timeout=5).read().decode()
-    gauges = ("vllm:num_requests_running", "vllm:num_requests_waiting")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(gauges))
-while time.monotonic() < end and busy():
-    time.sleep(0.5)
-"""
+DRAIN_SECONDS = 300
+"""How long a terminating pod waits at most for requests in flight; a reply that takes longer is cut."""
+QUIET_SECONDS = 5
+"""How long nobody may have sent a request before a terminating pod ends."""
 
 
 class RefusedArgumentError(ValueError):
@@ -151,8 +141,9 @@ def _is_number(text: str) -> bool:
 
 def command(model: Model, arguments: Sequence[str]) -> list[str]:
     """The command line; the author's arguments come last, because vLLM obeys the last of two."""
-    # As a module: vLLM's CPU distribution has another name, which breaks its `vllm serve`.
-    line = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", f"{STORE_MOUNT}/{model.path}"]
+    # Not by `vllm serve`: vLLM's CPU distribution has another name, which breaks it.
+    line = ["python3", "-c", inspect.getsource(drainable_vllm), "--middleware", f"__main__.{drainable_vllm.Drainable.__name__}"]
+    line += ["--model", f"{STORE_MOUNT}/{model.path}"]
     line += ["--served-model-name", model.name, "--host", "0.0.0.0"]  # noqa: S104
     line += ["--port", str(model.port), "--generation-config", "auto", "--override-generation-config", json.dumps(SAMPLING)]
     if model.max_length:
@@ -162,9 +153,9 @@ def command(model: Model, arguments: Sequence[str]) -> list[str]:
     return [*line, *arguments]
 
 
-def drain_command(url: str = f"{LOCAL_VLLM_URL}/metrics", pause: float = 5, limit: float = DRAIN_SECONDS) -> list[str]:
-    """A command that ends once no request is in flight, after a ``pause`` for those that proxies still send. Needs only Python."""
-    return ["python3", "-c", _DRAIN, url, f"{pause:g}", f"{limit:g}"]
+def drain_command(url: str = f"{LOCAL_VLLM_URL}{drainable_vllm.IDLE_PATH}", quiet: float = QUIET_SECONDS) -> list[str]:
+    """A command that ends once no request has been in flight for ``quiet`` seconds. Needs only Python."""
+    return ["python3", "-c", inspect.getsource(drain), url, f"{quiet:g}", f"{DRAIN_SECONDS:g}"]
 
 
 def models_in_turn(

@@ -11,12 +11,15 @@ from safetensors.torch import load_file, save_file
 from subterra_api.digest import canonical, significant_fields
 from subterra_api.job_contract.artifacts import PROCEDURE_FILE
 from subterra_api.job_contract.defaults import training_of
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.training_settings import TrainingSettings
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.main import wordings
+from subterra_jobs.train.model.scratch_model import scratch_model
+from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 from subterra_jobs.train.training import train
 from subterra_testkit.procedures import agent, end, procedure, user
 
@@ -40,6 +43,15 @@ TRIP = procedure(
     start="ask",
     variables=[{"name": "city", "values": list(CITIES)}],
 )
+
+
+def untrained(spec: ProcedureSpec, folder: Path) -> Path:
+    """The folder, with a tokenizer for the procedure's words and weights as they are before the first step."""
+    words = [text for node in spec.nodes for text in (node.prompt, *node.examples)]
+    tokenizer = scratch_tokenizer(words, spec.system_prompt)
+    tokenizer.save_pretrained(folder)
+    scratch_model(tokenizer, seed=0).save_pretrained(folder)
+    return folder
 
 
 def trained(folder: Path, steps: int = 250) -> Path:

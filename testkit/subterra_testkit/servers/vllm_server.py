@@ -2,18 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
 from subterra_api.v1alpha1.compilerun import BaseModelKind
 from subterra_operator.specs.vllm_container import Model, command
+from subterra_testkit.servers.free_port import free_port
 
 START_SECONDS = 500
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -37,8 +37,22 @@ def vllm_server(
 
     Without a `max_length` the model's own counts; with `tools` calls are parsed. Raises ServerStartError.
     """
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    with vllm_process(model, name, work, max_length, *arguments, kind=kind, tools=tools) as (_, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def vllm_process(
+    model: Path,
+    name: str,
+    work: Path,
+    max_length: int | None = 4096,
+    *arguments: str,
+    kind: BaseModelKind = "scratch",
+    tools: bool = False,
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """The same, with the process itself, which leads a session, and its port."""
+    port = free_port()
     line = server_command(model, Model("unused", name, kind, max_length=max_length, tools=tools), port, *arguments)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "log"
@@ -47,9 +61,10 @@ def vllm_server(
         server = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, env=os.environ | CPU | home, start_new_session=True)
     try:
         _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log)
-        yield f"http://127.0.0.1:{port}"
+        yield server, port
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # with its engine; there is nothing to save
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)  # with its engine; there is nothing to save
         server.wait(10)
 
 

@@ -17,15 +17,9 @@ UNTRAINED = "untrained"
 @pytest.fixture(scope="session")
 def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, as it is before its training."""
-    from subterra_jobs.train.model.scratch_model import scratch_model
-    from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
+    from subterra_testkit.runs.tiny_model import untrained
 
-    words = [text for node in travel().nodes for text in (node.prompt, *node.examples)]
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = scratch_tokenizer(words, travel().system_prompt)
-    tokenizer.save_pretrained(folder)
-    scratch_model(tokenizer, seed=0).save_pretrained(folder)
-    return folder
+    return untrained(travel(), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")

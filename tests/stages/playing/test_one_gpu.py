@@ -23,7 +23,7 @@ from subterra_jobs.evaluate.progress import StepCounter
 from subterra_jobs.evaluate.simulate import model_switch
 from subterra_jobs.stage.environment import StageEnvironment
 from subterra_jobs.stage.runner import execute
-from subterra_operator.specs import one_at_a_time
+from subterra_operator.specs.in_vllm import one_at_a_time
 from subterra_testkit.repository import ROOT
 from subterra_testkit.runs.evaluation_runs import run_input
 from subterra_testkit.servers.fake_chat_server import fake_chat_server

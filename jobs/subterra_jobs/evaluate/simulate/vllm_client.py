@@ -71,11 +71,11 @@ class VLLMClient:
         messages = [*system, *chat] or [GREETING_REQUEST]
         body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": self._max_tokens}
         started = time.monotonic()
-        response = await self._post(body | ({"tools": list(tools)} if tools else {}))
+        response = await self.post(body | ({"tools": list(tools)} if tools else {}))
         reply = _parse_response(response, time.monotonic() - started)
         return Completion(response["choices"][0]["message"], reply)
 
-    async def _post(self, body: dict[str, Any]) -> Any:
+    async def post(self, body: dict[str, Any]) -> Any:
         """JSON of the response; retries transport errors, 429 and 5xx."""
         problem = UnplayableError("no request was sent", server_failed=True)
         for attempt in range(ATTEMPTS):

@@ -220,8 +220,10 @@ def command_for(uri: str) -> list[str]:
 
 def test_a_model_from_scratch_is_served_by_the_command_that_it_always_had() -> None:
     """Golden: a version that is deployed keeps its command, and new ones should differ for a reason only."""
-    assert " ".join(command_for("scratch")) == (
-        "python3 -m vllm.entrypoints.openai.api_server --model /store/models/abc --served-model-name travel --host 0.0.0.0"
+    interpreter, option, program, *arguments = command_for("scratch")
+    assert (interpreter, option) == ("python3", "-c") and "vllm.entrypoints.openai.api_server" in program
+    assert " ".join(arguments) == (
+        "--middleware __main__.Drainable --model /store/models/abc --served-model-name travel --host 0.0.0.0"
         ' --port 8000 --generation-config auto --override-generation-config {"temperature": 0, "top_k": 0}'
         " --max-model-len 1024 --dtype float32 --enforce-eager --max-num-seqs 8"
     )

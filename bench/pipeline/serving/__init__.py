@@ -1,0 +1,1 @@
+"""What clients of a served model notice of rollouts, and how fast it answers."""

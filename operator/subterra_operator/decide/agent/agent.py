@@ -18,8 +18,8 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
+from subterra_operator.decide.agent.traffic_objects import budgets, policies
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
-from subterra_operator.decide.namespace_policies import namespace_policies
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
@@ -30,7 +30,7 @@ from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_label, version_of
-from subterra_operator.specs.service import selector
+from subterra_operator.specs.traffic.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
 RETIREMENT_EFFECT = "new runs are refused from that day on, what serves goes on serving"
@@ -80,7 +80,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     watched = _watched(context, spec, status)
     status = status.model_copy(update={"conditions": (*status.conditions, *watched.conditions), "monitored": watched.monitored})
     return Decision(
-        (*plan.writes, *restored, *rollout_writes, *_kept_policies(context), *_upkeep(versions, rollout, drifted)),
+        (*plan.writes, *restored, *rollout_writes, *_kept_objects(context, spec, versions), *_upkeep(versions, rollout, drifted)),
         (*plan.deletes, *rollout.deletes),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
@@ -95,11 +95,12 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     )
 
 
-def _kept_policies(context: _Context) -> tuple[Write, ...]:
-    """The NetworkPolicies of a namespace where an agent serves, so that one that was deleted or edited comes back."""
+def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions) -> tuple[Write, ...]:
+    """NetworkPolicies and PodDisruptionBudget of an agent that serves, so that one that was deleted or edited comes back."""
     if not context.snapshot.deployments:
         return ()
-    return namespace_policies(context.snapshot.agent["metadata"]["namespace"], context.settings)
+    agent = context.snapshot.agent
+    return (*policies(agent, spec.serving, context.settings), *budgets(agent, spec.serving, versions.active_version))
 
 
 def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
@@ -191,7 +192,7 @@ def _status(
         retry_at=context.retry.seen,
         current_run=plan.run,
         settling=plan.settling,
-        stage=_stage(plan, rollout, state),
+        stage=_stage(plan, rollout, state, serving),
         serving=version,
         downtime=downtime(before.downtime, rollout.active, rollout.version, context.now),
         candidate=_candidate(spec, plan),
@@ -253,7 +254,7 @@ _NOT_PROMOTED = {
 }
 
 
-def _stage(plan: Plan, rollout: Rollout, state: AgentState) -> str:
+def _stage(plan: Plan, rollout: Rollout, state: AgentState, serving: Serving) -> str:
     """The current activity, in a word or two."""
     progress = plan.run_status.progress if plan.run_status else None
     if state.in_progress and plan.target is None:
@@ -261,7 +262,7 @@ def _stage(plan: Plan, rollout: Rollout, state: AgentState) -> str:
     if rollout.state == "starting":
         return f"starting {rollout.version}"
     if state.up_to_date:
-        return "serving"
+        return _NOT_PROMOTED[Reason.SCALED_TO_ZERO] if serving.at_zero else "serving"
     return _NOT_PROMOTED.get(state.reason) or progress or "waiting"
 
 

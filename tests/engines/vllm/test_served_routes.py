@@ -15,6 +15,7 @@ from openai import OpenAI
 from tests.engines.conftest import less_urgent
 from tests.engines.vllm.conftest import UNTRAINED
 
+from subterra_api.job_contract.environment import LOCAL_VLLM_URL
 from subterra_cli.chat.agent_key import ApiKey
 from subterra_cli.chat.chat_session import ChatSession, KeyRefusedError
 from subterra_jobs.evaluate.analysis.served import key_guard
@@ -59,7 +60,8 @@ def test_nothing_is_answered_without_the_key(served: str, path: str) -> None:
 def test_what_the_pod_itself_asks_needs_no_key(served: str) -> None:
     assert httpx.get(f"{served}/health").status_code == 200
     assert scrape(served) is not None, "the exporter finds its counters"
-    subprocess.run([sys.executable, *drain_command(f"{served}/metrics", 0, 30)[1:]], check=True, timeout=60)
+    drain = [part.replace(LOCAL_VLLM_URL, served) for part in drain_command()]
+    subprocess.run([sys.executable, *drain[1:]], check=True, timeout=60)
 
 
 def test_the_documented_python_client_reads_a_reply_as_it_is_written(served: str, capsys: pytest.CaptureFixture[str]) -> None:

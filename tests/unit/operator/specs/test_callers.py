@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -84,6 +85,13 @@ def test_key_and_monitoring_share_the_folder_and_the_guard_is_outermost() -> Non
 def test_the_operator_names_the_guard_as_the_stages_image_has_it() -> None:
     names = (key_guard.MODULE, key_guard.KEY_VARIABLE, key_guard.__name__)
     assert names == (api_key.GUARD_MODULE, api_key.KEY_VARIABLE, api_key.PROGRAM)
+
+
+def test_probes_and_the_hook_that_ends_a_pod_ask_for_open_paths_only() -> None:
+    vllm = named(template(KEY)["spec"], "vllm")
+    hook = next(part for part in vllm["lifecycle"]["preStop"]["exec"]["command"] if part.startswith("http"))
+    probed = {vllm[probe]["httpGet"]["path"] for probe in vllm if probe.endswith("Probe")}
+    assert probed | {urlsplit(hook).path} <= set(key_guard.OPEN)
 
 
 def test_another_secret_is_another_version_so_the_old_key_holds_until_traffic_moves() -> None:

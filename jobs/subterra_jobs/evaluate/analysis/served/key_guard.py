@@ -25,8 +25,8 @@ MODULE = "subterra_key_guard"
 """Name of the copied file."""
 KEY_VARIABLE = "VLLM_API_KEY"
 """The variable in which vLLM looks for its key."""
-OPEN = ("/health", "/metrics")
-"""What kubelet, the pod's own hooks and Prometheus ask for, none of which has the key."""
+OPEN = ("/health", "/metrics", "/subterra/idle")
+"""What kubelet, Prometheus and the pod's own hooks ask for, none of which has the key. The last is for a hook that ends a pod."""
 LONGEST = 4096
 REFUSED = "no API key, or a wrong one; send the agent's as: Authorization: Bearer KEY"
 _INVALID_INPUT = 10

@@ -1,7 +1,7 @@
 """CustomResourceDefinitions, and the page of their fields, from the models: `python -m subterra_api.crd` writes the files.
 
 The API server defaults no spec field: a stored object holds only what its author wrote, so that its digest does not change when a
-default does.
+default does. An agent's replicas are the exception: without the field nothing could read its scale, and they are in no digest.
 """
 
 import sys
@@ -279,6 +279,8 @@ def compiledagents() -> Schema:
         "labelSelectorPath": ".status.selector",
     }
     spec, status = structural_schema(CompiledAgentSpec), structural_schema(CompiledAgentStatus)
+    spec["properties"]["serving"]["default"] = {"replicas": 1}  # or the scale subresource could not be read, so nothing could scale
+    spec["properties"]["serving"]["properties"]["replicas"]["default"] = 1
     return _Kind("CompiledAgent", "cagent", DESCRIPTIONS["CompiledAgent"], spec, status, columns, rules, scale).crd()
 
 

@@ -22,8 +22,8 @@ from subterra_operator.settings import Settings
 from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
 from subterra_operator.specs.run_input import artifact_keys_of, input_config_map
-from subterra_operator.specs.service import service
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, stage_job
+from subterra_operator.specs.traffic.service import service
 from subterra_operator.specs.vllm_container import model_of
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, ended, result, scores
 

@@ -1,5 +1,6 @@
 """Reads Subterra's resources and reaches its Services with the user's kubeconfig."""
 
+import base64
 import contextlib
 import os
 import shutil
@@ -108,6 +109,15 @@ class ResourceReader:
             )["items"]
         return sorted(found, key=lambda item: str(item["metadata"]["name"]))
 
+    def secret_value(self, name: str, key: str) -> str:
+        """A value of a Secret. Raises ClusterAccessError."""
+        with _explained(f"reading Secret {name}"):
+            data = self._core.read_namespaced_secret(name, self.target.namespace).data or {}
+        try:
+            return base64.b64decode(data[key]).decode()
+        except (KeyError, ValueError):
+            raise ClusterAccessError(f"Secret {name} has no readable key {key}") from None
+
     def pods(self, selector: str) -> list[dict[str, Any]]:
         """Pods with these labels, as JSON. Raises ClusterAccessError."""
         with _explained("listing pods"):
@@ -197,7 +207,9 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[str]", timeout: float
     deadline = time.monotonic() + timeout
     while True:
         try:
-            httpx.get(f"{url}/v1/models", timeout=5).raise_for_status()
+            answer = httpx.get(f"{url}/v1/models", timeout=5)
+            if answer.status_code != httpx.codes.UNAUTHORIZED:  # it answers, and who has a key may talk to it
+                answer.raise_for_status()
         except httpx.HTTPError as error:
             if process.poll() is not None:
                 raise ClusterAccessError("kubectl port-forward ended; the pod it reached is gone or refuses connections") from None

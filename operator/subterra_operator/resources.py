@@ -95,6 +95,7 @@ KINDS = {
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
+        Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
         Kind("Lease", "coordination.k8s.io", "v1", "leases"),
         Kind("Event", "events.k8s.io", "v1", "events"),
         Kind("Workload", "kueue.x-k8s.io", "v1beta2", "workloads", ours=True),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, Labels, LocalReference, Money, StatusModel
+from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, Labels, LocalReference, Money, SecretKeyReference, StatusModel
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     EvaluationSettings,
@@ -17,6 +17,8 @@ from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequi
 from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Interval, Proportion, Verdict, VerdictResult
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
+
+NamespaceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 
 
 class RunTemplate(ApiModel):
@@ -104,6 +106,11 @@ class ServingSettings(ApiModel):
     """Size of /dev/shm, through which GPUs of one pod may exchange data. Default: 1Gi."""
     pod_template: PodTemplate = PodTemplate()
     """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
+    api_key_secret: SecretKeyReference | None = None
+    """Secret with the API key that clients must send (`Authorization: Bearer …`). Default: none is asked for."""
+    allowed_namespaces: Annotated[tuple[NamespaceName, ...], Field(min_length=1, max_length=100)] | None = None
+    """Namespaces whose pods may call the agent; name its own too if it should. Those of operator and Prometheus always may. Needs a
+    network plugin that enforces NetworkPolicies. Default: all namespaces."""
     restart_at: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7E]+$", max_length=64)] | None = None
     """Change it to start the same model again in new pods, such as with the images of a new operator version: the current time, or
     any other word. The new pods are rolled out like a new version, so what serves goes on until they are ready."""
@@ -330,7 +337,7 @@ class CompiledAgentStatus(StatusModel):
     phase: str | None = None
     """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
     reason: str | None = None
-    """Reason of `Ready` if a version should be serving and is not, else of `UpToDate`, for `kubectl get`."""
+    """Reason of `Ready` if nothing answers although the agent is up to date, else of `UpToDate`, for `kubectl get`."""
     procedure_digest: str | None = None
     """Digest of the procedure that this status describes; see the Procedure's status.digest."""
     retry_at: str | None = None

@@ -74,6 +74,9 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch]
 # Kueue: what it says about a Job in a queue, and `spec.active` of its Workload, by which a suspended run leaves the queue.
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]

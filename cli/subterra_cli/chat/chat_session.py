@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from subterra_cli.chat.agent_key import ApiKey, refusal
 from subterra_cli.cluster import ClusterAccessError
 from subterra_cli.errors import CommandError
 from subterra_jobs.dialogue.prompt_blocks import GREETING_REQUEST
@@ -25,6 +26,10 @@ class ServerFailedError(ClusterAccessError):
     """The agent's server gave no reply; the message says why."""
 
 
+class KeyRefusedError(ClusterAccessError):
+    """The agent demands an API key, or another one; the message says what to do."""
+
+
 class TooLongError(CommandError):
     """The agent cannot read that much. The conversation is as before and can go on."""
 
@@ -37,6 +42,8 @@ class ChatSession:
     model: str
     messages: list[Message] = field(default_factory=list)
     timeout: float = 60.0
+    api_key: ApiKey | None = None
+    """Sent with every request."""
     context: str = ""
     """Facts about this customer, a line `name: value` each; the system message of every request."""
     tools: Sequence[dict[str, Any]] = ()
@@ -47,11 +54,11 @@ class ChatSession:
     """Called with each tool call and its result, as a line."""
 
     def greet(self) -> str:
-        """The agent's first turn, before the customer says anything. Raises ServerFailedError and TooLongError."""
+        """The agent's first turn, before the customer says anything. Raises what `say` raises."""
         return self._request_reply([])
 
     def say(self, text: str) -> str:
-        """The agent's reply to the customer's ``text``. Raises ServerFailedError and TooLongError; both leave ``text`` out."""
+        """The agent's reply to ``text``. Raises ServerFailedError, KeyRefusedError, TooLongError; all leave ``text`` out."""
         if len(text) > MAX_CHARACTERS:
             raise TooLongError(f"This has {len(text):,} characters; the limit of a line is {MAX_CHARACTERS:,}.")
         return self._request_reply([{"role": "user", "content": text}])
@@ -85,8 +92,9 @@ class ChatSession:
 
     def _post(self, messages: Sequence[Message]) -> httpx.Response:
         body = {"model": self.model, "messages": messages, "temperature": 0, **({"tools": [*self.tools]} if self.tools else {})}
+        headers = {"Authorization": f"Bearer {self.api_key.value}"} if self.api_key else {}
         try:
-            return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=self.timeout)
+            return httpx.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=self.timeout)
         except httpx.TimeoutException:
             raise ServerFailedError(
                 f"CompiledAgent {self.model} did not reply within {self.timeout:g} s; its server is overloaded or hangs"
@@ -98,6 +106,8 @@ class ChatSession:
             ) from None
 
     def _message_of(self, response: httpx.Response) -> dict[str, Any]:
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise KeyRefusedError(refusal(self.model, self.api_key))
         if response.is_error:
             said = _error_message(response)
             if response.status_code in (400, 413) and _TOO_LONG.search(said):

@@ -43,6 +43,12 @@ class ServedAgent:
         """The port of its Service."""
         return int(self.agent["spec"].get("serving", {}).get("port", DEFAULT_PORT))
 
+    @property
+    def api_key_secret(self) -> Mapping[str, str] | None:
+        """The Secret with its API key, if it demands one."""
+        found: Mapping[str, str] | None = self.agent["spec"].get("serving", {}).get("apiKeySecret")
+        return found
+
     @cached_property
     def spec(self) -> ProcedureSpec | None:
         """The procedure with those that it calls; `None` if there is none that this version of the command line can read."""

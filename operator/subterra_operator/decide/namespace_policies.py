@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from subterra_operator.decide.decision import Write
 from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
-from subterra_operator.specs.network_policy import policies_of
+from subterra_operator.specs.traffic.network_policy import policies_of
 
 NAMESPACES = 1024
 """Namespaces whose writes are kept; those of others are built again."""

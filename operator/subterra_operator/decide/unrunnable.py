@@ -62,6 +62,9 @@ def serving_problems(serving: ServingSettings, settings: Settings) -> Iterator[s
         yield problem
     elif wants_gpu(working):
         yield from _serving_image("spec.serving", settings)
+    if serving.allowed_namespaces is not None and not settings.network.enabled:
+        off = "networkPolicies.enabled in the chart's values is false"
+        yield f"spec.serving.allowedNamespaces has no effect, since {off}; set it to true, or remove the field"
 
 
 def _serving_image(field: str, settings: Settings) -> Iterator[str]:

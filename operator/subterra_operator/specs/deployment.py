@@ -34,7 +34,9 @@ from subterra_api.v1alpha1.pod_settings import ResourceRequirements
 from subterra_core.node_pools import placement, serving_usd_per_hour
 from subterra_operator.labels import (
     AGENT_LABEL,
+    CALLERS_LABEL,
     COMPONENT_LABEL,
+    LISTED,
     MANAGED_BY,
     MANAGER,
     MODEL_DIGEST,
@@ -64,6 +66,7 @@ from subterra_operator.specs.pod import (
     resources,
     volumes,
 )
+from subterra_operator.specs.traffic.api_key import guarded
 from subterra_operator.specs.vllm_container import DRAIN_SECONDS, Model, drain_command, vllm_container
 
 GRACE_AFTER_DRAIN_SECONDS = 30
@@ -76,6 +79,10 @@ VOLUME_LIMIT = "512Mi"
 """Above what recorder (32 MiB) and monitor (64 MiB) ever write, so that no pod is evicted for it."""
 _RECORDER_VOLUME, _SERVED_VOLUME = "recorder", "served"
 _SERVED: Object = {"name": _SERVED_VOLUME, "mountPath": SERVED_MOUNT}
+_NOT_IN_PODS = ("replicas", "port", "allowedNamespaces")
+"""Fields of `spec.serving` that change no pod."""
+_MIDDLEWARE: Object = {"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT}
+"""The folder with files of ours that vLLM imports: the recorder, and the guard of an API key."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,12 @@ class ServingTarget:
 
 
 def version_of(target: ServingTarget, serving: ServingSettings, monitoring: MonitoringSettings | None = None) -> str:
-    """Short digest of model, serving template and monitoring. Changing replicas or port makes no new version."""
-    template = {key: value for key, value in significant_fields(serving).items() if key not in ("replicas", "port")}
+    """Short digest of model, serving template and monitoring. Changing replicas, port or callers makes no new version.
+
+    Naming callers for the first time does, since the pods' labels say whether they answer to all.
+    """
+    template = {key: value for key, value in significant_fields(serving).items() if key not in _NOT_IN_PODS}
+    template |= {CALLERS_LABEL: LISTED} if serving.allowed_namespaces is not None else {}
     others = [significant_fields(part) for part in (monitoring, target.pulled) if part is not None]
     return short(sha256([target.digest, target.model.path, template, *others]))
 
@@ -111,7 +122,7 @@ def deployment(
     """The version's Deployment. After creation only its replicas change, so an operator upgrade restarts no pod."""
     name, version = agent["metadata"]["name"], version_of(target, spec.serving, spec.monitoring)
     labels = {AGENT_LABEL: name, VERSION_LABEL: version, COMPONENT_LABEL: "serving"}
-    pod_labels = labels | ({REGISTRY_LABEL: "true"} if target.pulled else {})
+    pod_labels = labels | _callers(spec) | ({REGISTRY_LABEL: "true"} if target.pulled else {})
     annotations = {MODEL_DIGEST: target.digest, MODEL_PATH: target.model.path, STARTED_AT: timestamp(now)}
     if target.run:
         annotations[RUN_ANNOTATION] = target.run
@@ -152,6 +163,11 @@ def deployed_version(deployment: Mapping[str, Any], since: str | None = None) ->
     )
 
 
+def _callers(spec: CompiledAgentSpec) -> dict[str, str]:
+    """The label of pods that only listed namespaces may call: the namespace's own policy leaves such pods out."""
+    return {} if spec.serving.allowed_namespaces is None else {CALLERS_LABEL: LISTED}
+
+
 def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> Object:
     serving = spec.serving
     drain = {"lifecycle": {"preStop": {"exec": {"command": drain_command()}}}}
@@ -164,6 +180,8 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
         parts = replace(parts, volumes=pulled_volumes(target.pulled, [*parts.volumes]))
     if spec.monitoring is not None:
         parts = _watched(parts, spec.monitoring, target, settings)
+    if serving.api_key_secret is not None:
+        parts = guarded(parts, serving.api_key_secret, _MIDDLEWARE, settings)
     pod = pod_spec(settings, parts, placement(serving, settings.pools))
     return pod | {"terminationGracePeriodSeconds": DRAIN_SECONDS + GRACE_AFTER_DRAIN_SECONDS}
 
@@ -233,7 +251,7 @@ def _recorder_file(settings: Settings) -> Object:
         "command": ["python", "-m", f"{PACKAGE}.recorder", RECORDER_MOUNT],
         "env": env(HOME),
         "resources": resources(settings.resources.exporter, settings.resources.exporter),
-        "volumeMounts": [{"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT}],
+        "volumeMounts": [_MIDDLEWARE],
     }
     return container("recorder", settings.jobs_image, settings, parts)
 
@@ -264,13 +282,12 @@ def _recording(vllm: Mapping[str, Any], monitoring: MonitoringSettings) -> Objec
         RECORD_SAMPLE_VARIABLE: monitoring.sample,
         RECORD_PER_HOUR_VARIABLE: str(monitoring.max_requests_per_hour),
     }
-    code: Object = {"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT, "readOnly": True}
     return {
         **vllm,
         "command": [*vllm["command"], "--middleware", f"{RECORDER_MODULE}.Recorder"],
         "workingDir": RECORDER_MOUNT,
         "env": sorted([*vllm["env"], *env(values)], key=lambda variable: str(variable["name"])),
-        "volumeMounts": [*vllm["volumeMounts"], code, _SERVED],
+        "volumeMounts": [*vllm["volumeMounts"], _MIDDLEWARE | {"readOnly": True}, _SERVED],
     }
 
 

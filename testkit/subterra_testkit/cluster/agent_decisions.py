@@ -14,7 +14,7 @@ from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot
 from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import deployment
-from subterra_operator.specs.service import service
+from subterra_operator.specs.traffic.service import service
 from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()

@@ -182,7 +182,7 @@ class Simulation:
         if key.kind == "Service":
             version = obj["spec"]["selector"]["subterra.dev/version"]
             self.selected += [version] if [version] != self.selected[-1:] else []
-        if key.kind in ("PersistentVolumeClaim", "NetworkPolicy"):
+        if key.kind in ("PersistentVolumeClaim", "NetworkPolicy", "PodDisruptionBudget"):
             return
         self.cache.upsert(obj)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_cli.cluster import ClusterTarget
+from subterra_cli.cluster import ClusterAccessError, ClusterTarget
 
 Object = dict[str, Any]
 SERVES = {"type": "Ready", "status": "True", "reason": "Serving", "message": "version 1a2b3c4d serves with 1 of 1 replicas"}
@@ -25,6 +25,8 @@ class FakeReader:
             "spec": {"inputs": {"procedureRef": {"name": "shop"}, "baseModel": {"uri": "hf://Qwen/Qwen3-8B"}}},
             "status": {"procedureDigest": "sha256:0badcafe1234"},
         }
+        self.secrets: dict[tuple[str, str], str] = {}
+        """Values by name and key."""
         self.procedure: Object | None = {"spec": spec.dump(), "status": {"digest": "sha256:0badcafe1234"}}
 
     def get(self, plural: str, name: str) -> Object | None:
@@ -35,3 +37,10 @@ class FakeReader:
             ("procedures", "shop"): self.procedure,
         }
         return objects.get((plural, name))
+
+    def secret_value(self, name: str, key: str) -> str:
+        """A value of a Secret. Raises ClusterAccessError."""
+        try:
+            return self.secrets[name, key]
+        except KeyError:
+            raise ClusterAccessError(f"reading Secret {name} failed: 404 Not Found") from None

@@ -81,6 +81,12 @@ USED: dict[Right, str] = {
         create="server-side apply of a new policy",
         patch="server-side apply",
     ),
+    **_named(
+        *("policy", "poddisruptionbudgets"),
+        get="unchanged by others",
+        create="server-side apply of a new budget",
+        patch="server-side apply",
+    ),
     **_named("kueue.x-k8s.io", "workloads", list="why a Job waits in its queue", patch="a suspended run leaves the queue"),
     **_named("events.k8s.io", "events", create="what happened", patch="what happened again"),
 }

@@ -74,7 +74,8 @@ async def limited(world: ClusterNamespace, plane: ControlPlane, folder: Path, ri
 
 async def life(world: ClusterNamespace) -> None:
     """One compilation, an edit that supersedes a run at work, and a second version; ends when it cannot go on."""
-    agent = {**TRAVEL_AGENT, "spec": {**TRAVEL_AGENT["spec"], "promotion": {"keepWarmSeconds": 0}}}
+    more = {"promotion": {"keepWarmSeconds": 0}, "serving": {"replicas": 2}}
+    agent = {**TRAVEL_AGENT, "spec": {**TRAVEL_AGENT["spec"], **more}}
     await world.put(TRAVEL)
     await world.put(agent)
     await world.up_to_date()

@@ -27,9 +27,12 @@ def test_the_files_are_what_the_models_say() -> None:
 
 
 @pytest.mark.parametrize("kind", CRDS)
-def test_a_schema_is_structural_and_defaults_nothing_but_an_unseen_status(kind: str) -> None:
+def test_a_schema_is_structural_and_defaults_nothing_but_an_unseen_status_and_replicas(kind: str) -> None:
     root = copy.deepcopy(CRDS[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
     assert root["properties"]["status"].pop("default") == {"observedGeneration": -1}
+    if kind == "CompiledAgent":
+        serving = root["properties"]["spec"]["properties"]["serving"]
+        assert (serving.pop("default"), serving["properties"]["replicas"].pop("default")) == ({"replicas": 1}, 1), "in no digest"
     for schema in schemas(root):
         assert "type" in schema or schema.get("x-kubernetes-int-or-string"), schema
         assert not set(schema) & {"default", "$ref", "anyOf", "title", "const"}, schema

@@ -1,6 +1,8 @@
 """``subterra chat``."""
 
+import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +32,18 @@ Tools = Annotated[
     ),
 ]
 
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="File with the API key of an agent that demands one; else the variable SUBTERRA_API_KEY is read, else the Secret that "
+        "the agent names.",
+    ),
+]
+
 
 def chat(
     agent: Agent,
@@ -39,6 +53,7 @@ def chat(
     port: Port = None,
     fact: Facts = None,
     tools: Tools = None,
+    api_key_file: KeyFile = None,
 ) -> None:
     """Talk to a served agent. An empty line, exit, Ctrl-D or Ctrl-C ends the conversation.
 
@@ -54,7 +69,7 @@ def chat(
 
     facts, interactive = _parsed(fact or []), is_interactive()
     try:
-        _talk(agent, ClusterOptions(namespace, kubeconfig, context).target(), port, facts, tools, interactive)
+        _talk(agent, ClusterOptions(namespace, kubeconfig, context).target(), port, facts, tools, interactive, api_key_file)
     except KeyboardInterrupt:
         typer.echo(err=True)
     if interactive:
@@ -71,8 +86,15 @@ def _parsed(options: list[str]) -> dict[str, str]:
 
 
 def _talk(
-    agent: str, target: "ClusterTarget", port: int | None, facts: dict[str, str], tools: str | None, interactive: bool
+    agent: str,
+    target: "ClusterTarget",
+    port: int | None,
+    facts: dict[str, str],
+    tools: str | None,
+    interactive: bool,
+    key_file: Path | None,
 ) -> None:
+    from subterra_cli.chat.agent_key import agent_key
     from subterra_cli.chat.chat_session import ChatSession, ServerFailedError
     from subterra_cli.chat.served_agent import find_served_agent
     from subterra_cli.chat.terminal import HOW_TO_END, converse, customer_lines, note
@@ -80,11 +102,13 @@ def _talk(
     from subterra_cli.cluster import ClusterAccessError, ResourceReader, port_forward
 
     with exit_on_error(1):
-        served = find_served_agent(ResourceReader(target), agent)
+        reader = ResourceReader(target)
+        served = find_served_agent(reader, agent)
+        settings: dict[str, Any] = {"api_key": agent_key(key_file, os.environ, served.api_key_secret, reader.secret_value)}
     command = ["subterra", "chat", agent, *target.flags(), *(["--port", str(port)] if port else [])]
     message = _system_message(served, facts, command)
     with exit_on_error(2):
-        settings = _tool_settings(served, tools, interactive)
+        settings |= _tool_settings(served, tools, interactive)
     with exit_on_error(1), port_forward(target, agent, port or served.port) as url:
         note(*banner_lines(served))
         if interactive:

@@ -20,8 +20,8 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
+from subterra_operator.decide.agent.traffic_objects import budgets, policies
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
-from subterra_operator.decide.namespace_policies import namespace_policies
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
@@ -32,7 +32,7 @@ from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployed_version, version_label, version_of
-from subterra_operator.specs.service import selector
+from subterra_operator.specs.traffic.service import selector
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
 RETIREMENT_EFFECT = "new runs are refused from that day on, what serves goes on serving"
@@ -86,7 +86,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     watched = _watched(context, spec, status)
     again, exported = _reevaluated(context, spec, status), _exported(context, spec, status)
     status = _with_findings(status, watched, again, exported)
-    kept = (*_kept_policies(context), *_upkeep(versions, rollout, drifted))
+    kept = (*_kept_objects(context, spec, versions), *_upkeep(versions, rollout, drifted))
     return Decision(
         (*plan.writes, *restored, *rollout_writes, *kept, *again.writes, *exported.writes),
         (*plan.deletes, *rollout.deletes, *again.runs_to_delete(snapshot.reevaluations)),
@@ -103,11 +103,12 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     )
 
 
-def _kept_policies(context: _Context) -> tuple[Write, ...]:
-    """The NetworkPolicies of a namespace where an agent serves, so that one that was deleted or edited comes back."""
+def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions) -> tuple[Write, ...]:
+    """NetworkPolicies and PodDisruptionBudget of an agent that serves, so that one that was deleted or edited comes back."""
     if not context.snapshot.deployments:
         return ()
-    return namespace_policies(context.snapshot.agent["metadata"]["namespace"], context.settings)
+    agent = context.snapshot.agent
+    return (*policies(agent, spec.serving, context.settings), *budgets(agent, spec.serving, versions.active_version))
 
 
 def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
@@ -199,7 +200,7 @@ def _status(
         retry_at=context.retry.seen,
         current_run=plan.run,
         settling=plan.settling,
-        stage=_stage(plan, rollout, state),
+        stage=_stage(plan, rollout, state, serving),
         serving=version,
         downtime=downtime(before.downtime, rollout.active, rollout.version, context.now),
         candidate=_candidate(spec, plan),
@@ -281,7 +282,7 @@ _NOT_PROMOTED = {
 }
 
 
-def _stage(plan: Plan, rollout: Rollout, state: AgentState) -> str:
+def _stage(plan: Plan, rollout: Rollout, state: AgentState, serving: Serving) -> str:
     """The current activity, in a word or two."""
     progress = plan.run_status.progress if plan.run_status else None
     if state.in_progress and plan.target is None:
@@ -289,7 +290,7 @@ def _stage(plan: Plan, rollout: Rollout, state: AgentState) -> str:
     if rollout.state == "starting":
         return f"starting {rollout.version}"
     if state.up_to_date:
-        return "serving"
+        return _NOT_PROMOTED[Reason.SCALED_TO_ZERO] if serving.at_zero else "serving"
     return _NOT_PROMOTED.get(state.reason) or progress or "waiting"
 
 

@@ -27,7 +27,7 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object, key_of
 from subterra_operator.snapshot import Observed
 from subterra_operator.specs.deployment import version_label
-from subterra_operator.specs.service import ports, selector
+from subterra_operator.specs.traffic.service import ports, selector
 
 PAUSE_SECONDS = 300.0
 """How long an object that was restored is left as it is when it changes again."""

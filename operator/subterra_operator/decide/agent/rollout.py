@@ -5,12 +5,13 @@ With `promotion.rollout: Recreate` the old version stops first, and starts again
 The active version is the one in the Service's selector, whatever the status says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.conditions import timestamp
+from subterra_operator.decide.agent.traffic_objects import policies
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import deployment_without_pod
@@ -32,8 +33,7 @@ from subterra_operator.resources import Object, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.deployment import ServingTarget, deployment, deployment_name, version_of
-from subterra_operator.specs.network_policy import network_policies
-from subterra_operator.specs.service import ports, selector, service
+from subterra_operator.specs.traffic.service import ports, selector, service
 from subterra_operator.specs.volume_claim import store_claim
 
 ROOM_SECONDS = 300.0
@@ -153,14 +153,13 @@ class Versions:
         return None
 
     def _create(self, target: ServingTarget, version: str) -> Rollout:
-        namespace = self.snapshot.agent["metadata"]["namespace"]
-        policies = (Write("apply", policy) for policy in network_policies(namespace, self.settings))
+        allowed = (replace(policy, group="") for policy in policies(self.snapshot.agent, self.spec.serving, self.settings))
         wanted = deployment(self.snapshot.agent, self.spec, target, self.settings, self.now)
         if self._recreates and self.active:
             wanted["spec"]["replicas"] = 0  # what the API server refuses, it refuses before anything is stopped
         created = Write("create", wanted)
         claim = () if target.pulled else (self.claim(),)
-        return Rollout("starting", message=self._starting(wanted, version), writes=(*claim, *policies, created))
+        return Rollout("starting", message=self._starting(wanted, version), writes=(*claim, *allowed, created))
 
     def _starting(self, wanted: Observed, version: str) -> str:
         """That a version starts, and why if it only starts the model again that serves."""

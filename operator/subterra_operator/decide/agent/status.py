@@ -52,11 +52,16 @@ class Serving:
         return self.version is not None and not self.stopped and (self.ready > 0 or self.wanted == 0)
 
     @property
+    def at_zero(self) -> bool:
+        """Whether nothing answers because no replica is wanted: by choice of a person or an autoscaler, so not a failure."""
+        return self.version is not None and not self.stopped and self.wanted == 0
+
+    @property
     def message(self) -> str:
         if self.stopped:
             return f"version {self.version} is stopped while another one starts, because spec.promotion.rollout is Recreate"
-        if self.wanted == 0:
-            return f"version {self.version} is scaled to zero; raise spec.serving.replicas to serve"
+        if self.at_zero:
+            return f"version {self.version} is scaled to zero; it serves again once spec.serving.replicas is 1 or more"
         if self.is_up:
             return f"version {self.version} serves with {self.ready} of {self.wanted} replicas"
         return f"no replica of version {self.version} is ready" + (f": {self.trouble.text}" if self.trouble else "")
@@ -109,8 +114,9 @@ def conditions(
     make = ConditionBuilder(previous, generation, now)
     up_to_date = make(Type.UP_TO_DATE, state.up_to_date, state.reason, state.message)
     if serving.is_up:
-        ready = make(Type.READY, True, Reason.SERVING, serving.message)
-        return (ready, up_to_date, *_pair(make, False, False, Reason.SERVING, ""))
+        why = Reason.SCALED_TO_ZERO if serving.at_zero else Reason.SERVING
+        ready = make(Type.READY, True, why, serving.message)
+        return (ready, up_to_date, *_pair(make, False, False, why, ""))
     if serving.version is not None:
         reason = serving.reason(now)
         return (make(Type.READY, False, reason, serving.message), up_to_date, *_unavailable(make, serving, reason))
@@ -151,9 +157,10 @@ _STALLED_BY_CHOICE = {Reason.SUSPENDED, Reason.AWAITING_TRIGGER, Reason.AWAITING
 
 
 def reason(conditions: Sequence[Condition]) -> str | None:
-    """The most telling reason: of Ready if a version should be serving and is not, else of UpToDate."""
+    """The most telling reason: of Ready if nothing answers although all is up to date, else of UpToDate."""
     ready, up_to_date = find_condition(conditions, Type.READY), find_condition(conditions, Type.UP_TO_DATE)
-    if up_to_date is None or (up_to_date.status == "True" and ready is not None and ready.status != "True"):
+    silent = ready is not None and (ready.status != "True" or ready.reason == Reason.SCALED_TO_ZERO)
+    if up_to_date is None or (up_to_date.status == "True" and silent):
         return ready.reason if ready else None
     return up_to_date.reason
 
@@ -173,7 +180,7 @@ def phase(conditions: Sequence[Condition], activity: Reason | None = None) -> st
         return _PHASE_BEFORE_SERVING.get(_work(ready, activity) if never_served else Reason.NOT_SERVING, "Pending")
     if up_to_date and up_to_date.status != "True":
         return _PHASE_WHILE_SERVING.get(_work(up_to_date, activity), "Outdated")
-    return "Serving"
+    return "ScaledToZero" if ready.reason == Reason.SCALED_TO_ZERO else "Serving"
 
 
 def _work(condition: Condition, activity: Reason | None) -> Reason:

@@ -163,9 +163,13 @@ def _named(version: AgentVersion) -> str:
 
 
 def _readiness(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Event]:
-    """Replicas became ready, or none is left."""
+    """Replicas became ready, or none is left, or none is wanted any more."""
     before, after = _conditions(Type.READY, old, new)
     if before is None or after is None:
+        return
+    chosen = Reason.SCALED_TO_ZERO in (before.reason, after.reason) and before.reason != after.reason
+    if chosen and new.serving and new.serving == old.serving:
+        yield normal(after.reason, "Serve", after.message)
         return
     if after.status == "True" and before.status != "True":
         yield normal(after.reason, "Serve", after.message)

@@ -38,10 +38,10 @@ from subterra_operator.labels import (
 )
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
-from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.run_input import identity_of, input_config_map, input_name, keys_of_run
 from subterra_operator.specs.stage_env.provider_env import unreachable_models
 from subterra_operator.specs.stage_job import effective_pod
+from subterra_operator.specs.traffic.network_policy import network_policies
 from subterra_operator.specs.volume_claim import store_claim
 
 RETIREMENT_EFFECT = "a stage that calls it fails from that day on"

@@ -10,6 +10,7 @@ from subterra_operator.decide.trouble.trouble import Place, Trouble, last_words,
 from subterra_operator.resources import key_of
 from subterra_operator.snapshot import Observed
 from subterra_operator.specs.model_transfer import PULL
+from subterra_operator.specs.traffic.api_key import CONTAINER as KEY_CHECK
 
 _STARTING = ("PodInitializing", "ContainerCreating", "CrashLoopBackOff")
 """Reasons to wait that are no fault of their own; a crash is read from the state before."""
@@ -118,6 +119,8 @@ def _init_trouble(name: str, ended: Observed, count: int, place: Place) -> Troub
         fix = "the kubelet tries again by itself, and after a change of spec.model other pods start"
     if name == "verify":
         fix = _NOT_THE_MODEL if ended["exitCode"] == ExitCode.INVALID_INPUT else _RESTORE
+    elif name == KEY_CHECK:
+        fix = "correct that key of the Secret, and the pod starts by itself"
     return Trouble(Reason.INIT_FAILED, cause, fix)
 
 

@@ -16,7 +16,7 @@ from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, RunSnapshot
 from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import ServingTarget, deployment
-from subterra_operator.specs.service import service
+from subterra_operator.specs.traffic.service import service
 from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.agent_decisions import recorded

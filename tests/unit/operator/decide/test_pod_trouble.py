@@ -119,6 +119,15 @@ def test_a_missing_secret_is_named_and_the_pod_starts_once_it_exists(message: st
     assert "create that Secret" in trouble.fix
 
 
+def test_the_missing_key_of_an_agent_is_told_like_any_other_missing_secret() -> None:
+    waiting = pods.waiting("CreateContainerConfigError", 'secret "travel-key" not found')
+    trouble = found(pods.pod(initContainerStatuses=[pods.container("api-key", waiting)]), place=pods.SERVING)
+    assert (trouble.reason, trouble.cause) == (
+        "MissingSecret",
+        'container api-key: CreateContainerConfigError: secret "travel-key" not found',
+    )
+
+
 def test_other_errors_of_a_containers_settings_are_reported_as_such() -> None:
     message = 'configmap "settings" not found'
     trouble = found(pods.pod(containerStatuses=[pods.container("main", pods.waiting("CreateContainerConfigError", message))]))
@@ -208,6 +217,17 @@ def test_a_model_that_cannot_be_pulled_has_the_words_of_the_pull_which_name_the_
     assert refused.cause == f"init container pull failed with exit code 10: {words}"
     assert "after a change of spec.model other pods start" in refused.fix
     assert passing.fix == "the kubelet tries again by itself"
+
+
+def test_a_key_that_no_client_could_send_is_named_with_its_secret() -> None:
+    words = "the API key in Secret travel-key (key apiKey) is empty"
+    check = pods.container("api-key", {"terminated": pods.ended(10, words)})
+    trouble = pod_trouble(pods.pod(initContainerStatuses=[check]), {}, pods.SERVING, make.NOW)
+    assert trouble and (trouble.reason, trouble.fix) == (
+        "InitFailed",
+        "correct that key of the Secret, and the pod starts by itself",
+    )
+    assert trouble.cause == f"init container api-key failed with exit code 10: {words}"
 
 
 def test_an_init_container_that_succeeded_in_the_end_is_no_trouble() -> None:

@@ -8,10 +8,10 @@ from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.labels import MANAGED_BY, NODES_LABEL, STAGE_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.pod import CONTAINER_SECURITY, POD_SECURITY
 from subterra_operator.specs.stage_env.job_set import JOB_SET_NAME_LIMIT, job_set_name
 from subterra_operator.specs.stage_job import Attempt, stage_job
+from subterra_operator.specs.traffic.network_policy import network_policies
 from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()

@@ -24,9 +24,9 @@ from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.compile_run import compile_run
 from subterra_operator.specs.deployment import ServingTarget, deployment, version_of
-from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.pod import NAME_LIMIT, truncate_name
 from subterra_operator.specs.stage_job import Attempt, stage_job
+from subterra_operator.specs.traffic.network_policy import network_policies
 from subterra_operator.specs.vllm_container import (
     ALLOWED_FLAGS,
     Model,

@@ -1,12 +1,23 @@
 """NetworkPolicies of a namespace with agents: they allow only the traffic that a stage needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
-from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, NODES_LABEL, REGISTRY_LABEL, STAGE_LABEL
+from subterra_operator.labels import (
+    AGENT_LABEL,
+    CALLERS_LABEL,
+    COMPONENT_LABEL,
+    LISTED,
+    MANAGED_BY,
+    MANAGER,
+    NODES_LABEL,
+    REGISTRY_LABEL,
+    STAGE_LABEL,
+)
 from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
-from subterra_operator.specs.pod import new_object
+from subterra_operator.specs.pod import new_object, owner_reference
 
 NAMESPACE = "kubernetes.io/metadata.name"
 _TOGETHER: Object = {
@@ -28,7 +39,8 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
     if not network.enabled:
         return []
     all_pods = {"matchLabels": {MANAGED_BY: MANAGER}}
-    serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}}
+    anybody = [{"key": CALLERS_LABEL, "operator": "NotIn", "values": [LISTED]}]
+    serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}, "matchExpressions": anybody}
     in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in openai.namespaces]
     registry = {"matchLabels": {MANAGED_BY: MANAGER, REGISTRY_LABEL: "true"}}
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
@@ -40,6 +52,17 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
         _policy(namespace, "subterra-registry", registry, None, [_to(network.registry_cidrs, network.ports)]),
         _policy(namespace, "subterra-nodes", _TOGETHER, [{"from": [_TOGETHER_PEER]}], [{"to": [_TOGETHER_PEER]}]),
     ]
+
+
+def callers_policy(agent: Mapping[str, Any], namespaces: Sequence[str]) -> Object:
+    """The policy of an agent that names who may call it; of other pods than those with `CALLERS_LABEL` it says nothing."""
+    name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
+    pods = {"matchLabels": {AGENT_LABEL: name, COMPONENT_LABEL: "serving", CALLERS_LABEL: LISTED}}
+    names = {"key": NAMESPACE, "operator": "In", "values": sorted(set(namespaces))}
+    ingress = [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {"matchExpressions": [names]}}]}]
+    policy = _policy(namespace, f"{name}-callers", pods, ingress, None)
+    policy["metadata"]["ownerReferences"] = [owner_reference(agent)]
+    return policy
 
 
 def _monitoring(network: NetworkSettings) -> list[Object]:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 from subterra_api.job_contract.environment import EXPORTER_PORT, PROGRESS_PORT, VLLM_PORT
-from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, NODES_LABEL, STAGE_LABEL
+from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, MANAGER, NODES_LABEL, RAY_LABEL, STAGE_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
 from subterra_operator.specs.pod import new_object
+from subterra_operator.specs.stage_env.ray_job import DASHBOARD_PORT, KUBERAY_LABELS
 
 NAMESPACE = "kubernetes.io/metadata.name"
 _TOGETHER: Object = {
     "matchLabels": {MANAGED_BY: MANAGER},
     "matchExpressions": [{"key": NODES_LABEL, "operator": "Exists"}],
 }
-"""Pods that train on several nodes: they reach each other at any port, since NCCL and gloo take free ones."""
+"""Pods that work on a stage together: they reach each other at any port, since NCCL, gloo and Ray take free ones."""
 _TOGETHER_PEER: Object = {"podSelector": _TOGETHER}
 DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
@@ -29,6 +30,8 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
         return []
     all_pods = {"matchLabels": {MANAGED_BY: MANAGER}}
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}}
+    ray_head = {"matchLabels": {MANAGED_BY: MANAGER, RAY_LABEL: "head"}}
+    kuberay = [{"namespaceSelector": {}, "podSelector": {"matchLabels": KUBERAY_LABELS}}]
     in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in openai.namespaces]
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
@@ -37,6 +40,7 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
         _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *in_cluster]),
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub]),
         _policy(namespace, "subterra-nodes", _TOGETHER, [{"from": [_TOGETHER_PEER]}], [{"to": [_TOGETHER_PEER]}]),
+        _policy(namespace, "subterra-ray", ray_head, [{"ports": _tcp(DASHBOARD_PORT), "from": kuberay}], None),
     ]
 
 

@@ -42,8 +42,8 @@ class GenerationPod(StagePod):
 
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Number of processes that write conversations, each on one CPU. A pod holds as many as its CPU limit has CPUs, else
-    its request; more are spread over pods by KubeRay, where the cluster has it and several nodes can mount the store. Default: 1, for
-    the scripted teacher one per CPU of the pod."""
+    its request; more are spread over pods by KubeRay, where the cluster has it and several nodes can mount the store. Default: 1,
+    for the scripted teacher one per CPU of the pod."""
 
 
 class TrainingPod(StagePod):

@@ -1,4 +1,4 @@
-"""The Job of one attempt at one stage, the JobSet of a training on several nodes, or the RayJob of a generation over several pods."""
+"""The Job of one attempt at one stage, the JobSet of a training on several nodes, or the RayJob of a generation on several."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -121,9 +121,8 @@ class JoinedRay:
         """Looks for the head now and then: without it no actor can be made or found."""
         now = self._clock()
         if self._raylet is not None and self._raylet.poll() is not None:
-            raise InfrastructureError(
-                f"Ray in the driver's pod ended with exit code {self._raylet.returncode}; the next attempt goes on"
-            )
+            code = self._raylet.returncode
+            raise InfrastructureError(f"Ray in the driver's pod ended with exit code {code}; the next attempt goes on")
         if now - self._checked_at < CHECK_SECONDS:
             return
         self._checked_at = now

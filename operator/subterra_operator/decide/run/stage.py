@@ -226,13 +226,14 @@ class _StagePlanner:
             "state": "Running",
             "job_name": job["metadata"]["name"],
             "reason": None if suspended else start.reason,
-            "message": "suspended" if suspended else truncate(start.message) or None,
+            "message": "suspended" if suspended else self._noted(truncate(start.message) or None),
             "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
         }
         if progress is None or progress.stage != self.name:
             return recorded.model_copy(update=update)
-        said = progress_message(progress)
-        update |= reported(progress, recorded) | {"message": update["message"] or said}
+        said = self._noted(progress_message(progress))
+        held_up = suspended or start.message
+        update |= reported(progress, recorded) | {"message": update["message"] if held_up else said}
         news = is_news(update, recorded, said)
         return recorded.model_copy(update=update | ({"reported_at": timestamp(self.context.now)} if news else {}))
 

@@ -39,15 +39,12 @@ def job_without_pod(job: Observed, events: Events, place: Place) -> Trouble:
 
 def _not_made(key: Key, maker: Key) -> tuple[str, str]:
     """Cause and fix where nobody says why a pod is missing."""
+    makes = f"see kubectl describe job {maker.name}; the cluster's controller manager makes the pod"
     if key.kind == "Job":
-        return (
-            f"Job {key.name} has no pod yet",
-            f"see kubectl describe job {key.name}; the cluster's controller manager makes the pod",
-        )
+        return f"Job {key.name} has no pod yet", makes
     cause = f"{key.kind} {key.name} does not have all of its pods yet"
     if key.kind == "RayJob":
         return cause, f"see kubectl describe rayjob {key.name} and whether KubeRay's operator runs"
-    makes = f"see kubectl describe job {maker.name}; the cluster's controller manager makes the pod"
     return cause, f"{makes}. Without that Job, see kubectl describe jobset {key.name} and whether JobSet's controller runs"
 
 

@@ -1,7 +1,7 @@
 """A generation over several pods: a RayJob, which KubeRay runs.
 
-Its submitter is the stage's own pod, the driver, which joins the cluster as a node without processors. So exit code, message, progress
-and SIGTERM are those of a Job's pod. KubeRay restarts nothing: attempts are the operator's.
+Its submitter is the stage's own pod, the driver, which joins the cluster as a node without processors. So exit code, message,
+progress and SIGTERM are those of a Job's pod. KubeRay restarts nothing: attempts are the operator's.
 """
 
 from collections.abc import Mapping
@@ -60,13 +60,11 @@ def spread(execution: ExecutionSettings, settings: Settings, *, ray_jobs: bool) 
         return Spread(workers=pod.workers)
     if ray_jobs and settings.store.access_mode == "ReadWriteMany":
         return Spread(pods, pod.workers, held)
-    cause, fix = f"{NO_RAY_JOBS}", "install KubeRay 1.6 or newer (https://github.com/ray-project/kuberay) and this chart's roles"
+    cause, fix = NO_RAY_JOBS, "install KubeRay 1.6 or newer (https://github.com/ray-project/kuberay) and this chart's roles"
     if ray_jobs:
         cause = f"only one node can mount the store's claim {settings.store.claim} (ReadWriteOnce)"
         fix = "set store.accessMode to ReadWriteMany in the chart's values and make the claim again"
-    text = (
-        f"{held} of {pod.workers} workers write, in one pod, because {cause}; for more {fix}, or raise execution.generate.resources"
-    )
+    text = f"{held} of {pod.workers} workers write, in one pod, because {cause}; for more {fix}, or raise the CPUs of the pod"
     return Spread(workers=held, note=text)
 
 

@@ -49,6 +49,7 @@ test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watch
 .PHONY: test-exhaustive
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay operator
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry
 	@$(CLUSTER) images
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
@@ -71,6 +72,7 @@ test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries o
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

@@ -4,7 +4,9 @@ from typing import Any
 
 from tests.unit.operator import test_decide_run as runs
 
+from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_operator.decide.decision import Decision
+from subterra_operator.decide.events.run_events import run_events
 from subterra_operator.labels import FAILURE_REASON, RAY_LABEL, SUSPENDED_BY_OPERATOR
 from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import Warned
@@ -59,9 +61,6 @@ def test_the_generation_is_created_as_a_rayjob_where_the_cluster_has_kuberay() -
 
 
 def test_without_kuberay_ray_starts_in_one_pod_and_status_and_event_say_how_to_get_more() -> None:
-    from subterra_api.v1alpha1.compilerun import CompileRunStatus
-    from subterra_operator.decide.events.run_events import run_events
-
     run = make.run(execution=MANY)
     decision = runs.decide(run, ray_jobs=False)
     assert (runs.created(decision, "RayJob"), runs.created(decision)) == ([], [NAME])

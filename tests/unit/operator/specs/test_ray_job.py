@@ -20,7 +20,8 @@ ONE_NODE = Settings(store=StoreSettings(access_mode="ReadWriteOnce"))
 
 
 def execution(queue: str | None = None, **generate: Any) -> ExecutionSettings:
-    return ExecutionSettings.model_validate({"queueName": queue, "generate": {"workers": 10, **generate}})
+    keys = {"anthropic": {"name": "anthropic"}}
+    return ExecutionSettings.model_validate({"queueName": queue, "apiKeySecrets": keys, "generate": {"workers": 10, **generate}})
 
 
 def made(
@@ -57,8 +58,9 @@ def test_only_a_generation_of_more_processes_than_a_pod_holds_is_spread_over_pod
 
 
 def test_without_workers_nothing_is_different_from_before() -> None:
-    plain = stage_job(make.paid_run(), ExecutionSettings(), Attempt("generate", 1), SETTINGS)
+    plain = stage_job(make.paid_run(), execution(workers=None), Attempt("generate", 1), SETTINGS)
     assert made(workers=None) == plain
+    assert plain["kind"] == "Job"
     assert "SUBTERRA_WORKERS" not in str(plain)
 
 

@@ -57,11 +57,11 @@ def work(context: StageContext) -> StageOutcome:
         audit, agent = writing.write_all(pool)
         usage = pool.usage()
     conversations = writing.conversations
-    if usage is None:
+    if run.generation.teacher.name == "scripted":
         return write_dataset(writing.graph, conversations, audit, context.output)
     outcome = write_dataset(writing.graph, drop_near_duplicates(conversations), audit, context.output, agent)
     message = "; ".join(filter(None, (outcome.message, str(writing.totals))))
-    return StageOutcome(message, usd=format_usd(usage.usd), tokens=usage.tokens)
+    return StageOutcome(message, usd=format_usd(usage.usd), tokens=usage.tokens) if usage else StageOutcome(message)
 
 
 def preflight(run: RunInput, environment: StageEnvironment) -> None:

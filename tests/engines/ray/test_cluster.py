@@ -44,10 +44,18 @@ class RayCluster:
             self._port = taken.getsockname()[1]
         self.head = self._start("head", "--head", f"--port={self._port}", "--include-dashboard=false", f"--temp-dir={folder}")
         self.nodes: list[subprocess.Popen[bytes]] = []
+        self._wait_for_head()
 
     @property
     def address(self) -> str:
         return f"{socket.gethostbyname(socket.gethostname())}:{self._port}"
+
+    def _wait_for_head(self) -> None:
+        """As KubeRay's init container of each worker does."""
+        deadline = time.monotonic() + 180
+        while not ray_runtime._answers(self.address):
+            assert self.head.poll() is None and time.monotonic() < deadline, (self._folder / "head.log").read_text()[-3000:]
+            time.sleep(0.1)
 
     def add_node(self) -> None:
         self.nodes.append(self._start(f"node-{len(self.nodes)}", f"--address={self.address}", cpus=1))

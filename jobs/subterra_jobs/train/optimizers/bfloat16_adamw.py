@@ -2,17 +2,17 @@
 
 A step at 2e-5 is less than half of the distance between most weights and the next number in bfloat16, so that rounding to the
 nearest one would leave them where they are. They are rounded up or down at random, the nearer number being likelier: on average
-every step counts. The 8-bit states (Dettmers et al. 2021, arXiv 2110.02861) and the rounding are torchao's. Its own step must be
-compiled to be fast, and this one need not.
+every step counts. The 8-bit numbers (Dettmers et al. 2021, arXiv 2110.02861) and the rounding are torchao's. Its own step must be
+compiled to be fast, and its own states are tensors of a kind that DeepSpeed saves and cannot load.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchao.optim.quant_utils import _fp32_to_bf16_sr, dequant_with_qmap, scale_tensor
-from torchao.optim.subclass_8bit import OptimState8bit
+from torchao.optim.quant_utils import _fp32_to_bf16_sr, create_dynamic_map, dequant_with_qmap, scale_tensor
 
 BLOCK = 256
 """Elements of a state that share a scale."""
@@ -20,7 +20,8 @@ SMALLEST = 4096
 """Elements from which on a state is kept in 8 bits."""
 PIECE = 2**24
 """Elements that are updated at once: as many temporary tensors of this size are enough for weights of any size."""
-Moments = Tensor | OptimState8bit
+MEAN, SQUARE, SCALES = "mean", "square", "_scales"
+"""States of a parameter: Adam's moments, in float32, or in 8 bits with their scales under the same name with `SCALES`."""
 
 
 class Bfloat16AdamW(torch.optim.Optimizer):
@@ -64,24 +65,21 @@ class Bfloat16AdamW(torch.optim.Optimizer):
         return ((group, parameter) for group in self.param_groups for parameter in group["params"])
 
     def _begin(self, parameter: Tensor) -> dict[str, Any]:
-        state = self.state[parameter]
-        state |= {"step": 0, "mean": self._zeros(parameter, signed=True), "square": self._zeros(parameter, signed=False)}
+        state, eight_bits = self.state[parameter], self._eight_bits and parameter.numel() % BLOCK == 0
+        state["step"] = 0
+        for name in (MEAN, SQUARE):
+            if eight_bits and parameter.numel() >= SMALLEST:
+                state[name] = torch.zeros_like(parameter, dtype=torch.uint8)
+                state[name + SCALES] = torch.zeros(parameter.numel() // BLOCK, device=parameter.device)
+            else:
+                state[name] = torch.zeros_like(parameter, dtype=torch.float32)
         return cast(dict[str, Any], state)
-
-    def _zeros(self, parameter: Tensor, *, signed: bool) -> Moments:
-        if self._eight_bits and parameter.numel() >= SMALLEST and parameter.numel() % BLOCK == 0:
-            return cast(Moments, OptimState8bit.zeros(parameter.shape, signed, BLOCK, parameter.device))
-        return torch.zeros_like(parameter, dtype=torch.float32)
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the states of all parameters."""
     states = (each for state in optimizer.state.values() for each in state.values() if isinstance(each, Tensor))
-    return sum(part.numel() * part.element_size() for state in states for part in _parts(state))
-
-
-def _parts(state: Moments) -> Iterable[Tensor]:
-    return (state.codes, state.scale, state.qmap) if isinstance(state, OptimState8bit) else (state,)
+    return sum(each.numel() * each.element_size() for each in states)
 
 
 def _update(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -92,29 +90,37 @@ def _update(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> 
     for start in range(0, len(weights), PIECE):
         piece = slice(start, min(start + PIECE, len(weights)))
         gradient = gradients[piece].float()
-        mean = _read(state["mean"], piece).lerp_(gradient, 1 - first)
-        square = _read(state["square"], piece).mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        mean = _read(state, MEAN, piece).lerp_(gradient, 1 - first)
+        square = _read(state, SQUARE, piece).mul_(second).addcmul_(gradient, gradient, value=1 - second)
         divisor = square.sqrt().div_(root).add_(group["eps"])
         updated = weights[piece].float().mul_(1 - rate * group["weight_decay"]).addcdiv_(mean, divisor, value=-scale)
         weights[piece] = _fp32_to_bf16_sr(updated) if weights.dtype == torch.bfloat16 else updated
-        _write(state["mean"], piece, mean)
-        _write(state["square"], piece, square)
+        _write(state, MEAN, piece, mean)
+        _write(state, SQUARE, piece, square)
 
 
-def _read(state: Moments, piece: slice) -> Tensor:
-    """Elements of a state in float32; those of a state in float32 themselves."""
-    if not isinstance(state, OptimState8bit):
-        return state.view(-1)[piece]
-    return cast(Tensor, dequant_with_qmap(state.codes.view(-1)[piece], state.qmap, state.scale[_blocks(piece)]))
+def _read(state: dict[str, Any], name: str, piece: slice) -> Tensor:
+    """Elements of a moment in float32; those of one in float32 themselves."""
+    values = cast(Tensor, state[name]).view(-1)[piece]
+    if name + SCALES not in state:
+        return values
+    return cast(Tensor, dequant_with_qmap(values, _numbers(name, values.device), state[name + SCALES][_blocks(piece)]))
 
 
-def _write(state: Moments, piece: slice, values: Tensor) -> None:
+def _write(state: dict[str, Any], name: str, piece: slice, values: Tensor) -> None:
     """Keeps what `_read` returned."""
-    if isinstance(state, OptimState8bit):
-        scaled, state.scale[_blocks(piece)] = scale_tensor(values, BLOCK)
-        halfway = state.qmap[:-1].lerp(state.qmap[1:], 0.5)
-        state.codes.view(-1)[piece] = torch.bucketize(scaled, halfway, out_int32=True, right=True)
+    if name + SCALES in state:
+        scaled, state[name + SCALES][_blocks(piece)] = scale_tensor(values, BLOCK)
+        numbers = _numbers(name, values.device)
+        halfway = numbers[:-1].lerp(numbers[1:], 0.5)
+        state[name].view(-1)[piece] = torch.bucketize(scaled, halfway, out_int32=True, right=True)
 
 
 def _blocks(piece: slice) -> slice:
     return slice(piece.start // BLOCK, piece.stop // BLOCK)
+
+
+@cache
+def _numbers(name: str, device: torch.device) -> Tensor:
+    """The 256 numbers of a moment in 8 bits, in ascending order; squares need none below zero."""
+    return torch.tensor(create_dynamic_map(signed=name == MEAN), device=device)

@@ -195,5 +195,5 @@ def _in_place(settings: Training) -> tuple[type[torch.optim.Optimizer], dict[str
     """An optimizer that needs no float32 copy of the weights, and its settings; torchao is loaded here alone."""
     from subterra_jobs.train.optimizers.bfloat16_adamw import Bfloat16AdamW
 
-    rates = {"lr": settings.learning_rate, "betas": ADAM_BETAS, "weight_decay": WEIGHT_DECAY}
+    rates: dict[str, Any] = {"lr": settings.learning_rate, "betas": ADAM_BETAS, "weight_decay": WEIGHT_DECAY}
     return Bfloat16AdamW, rates | {"eight_bits": settings.optimizer == "adamw8bit", "seed": settings.seed}

@@ -39,12 +39,11 @@ class Bfloat16AdamW(torch.optim.Optimizer):
         for _, parameter in self._parameters():
             parameter.grad_dtype = torch.float32
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Updates all weights that have a gradient."""
         updated = [(group, parameter) for group, parameter in self._parameters() if parameter.grad is not None]
         devices = {parameter.get_device() for _, parameter in updated if parameter.is_cuda}
-        with torch.random.fork_rng(devices):
+        with torch.no_grad(), torch.random.fork_rng(devices):
             for number, (group, parameter) in enumerate(updated):
                 state = self.state[parameter] or self._begin(parameter)
                 state["step"] += 1

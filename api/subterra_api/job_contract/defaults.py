@@ -15,7 +15,7 @@ from subterra_api.v1alpha1.compilerun import (
     Reference,
 )
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_api.v1alpha1.training_settings import LoraSettings, TrainingSettings
+from subterra_api.v1alpha1.training_settings import WITHOUT_MASTER_COPY, LoraSettings, TrainingSettings
 
 WRITER_VERSION = 2
 """Incremented when planner or writer produce a different dataset from the same input, and what paid teachers wrote is to be written
@@ -81,8 +81,10 @@ def generation_of(settings: GenerationSettings, kind: BaseModelKind) -> Generati
 
 
 def training_of(settings: TrainingSettings, kind: BaseModelKind) -> Training:
-    """Training settings with the defaults for the kind of base model and the method."""
+    """Training settings with the defaults for the kind of base model, the method and the optimizer."""
     defaults = dict(_TRAINING[kind])
+    if settings.optimizer in WITHOUT_MASTER_COPY:
+        defaults["zero_stage"] = 0
     if settings.method == "lora":
         defaults["learning_rate"] *= LORA_LEARNING_RATE
         return Training(**_with_defaults(defaults, settings) | {"lora": _lora_of(settings.lora or LoraSettings())})

@@ -17,6 +17,7 @@ from subterra_api.v1alpha1.compilerun import (
 )
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import Scores
+from subterra_api.v1alpha1.training_settings import Optimizer
 
 
 class ExitCode(IntEnum):
@@ -59,7 +60,7 @@ class Training(ApiModel):
     method: Literal["full", "lora"] = "full"
     lora: Lora | None = None
     """Set with `method: lora`."""
-    optimizer: Literal["adamw", "muon"]
+    optimizer: Optimizer
     learning_rate: float
     epochs: int
     max_steps: int | None

@@ -1,5 +1,6 @@
 """Bytes that a training needs on the store's volume."""
 
+import math
 from dataclasses import dataclass
 
 from subterra_core.training_fit.memory_estimate import OPTIMIZER_BYTES, WEIGHT_BYTES, TrainingSetup
@@ -14,7 +15,7 @@ class DiskNeed:
 
     checkpoint: int
     """One checkpoint: weights and optimizer states of what is trained, no gradients. Measured for AdamW in bfloat16: 14.0 bytes a
-    parameter."""
+    parameter with ZeRO-3; below it DeepSpeed writes the weights a second time."""
     checkpoints: int
     """How many there are at the same time."""
     model: int
@@ -28,8 +29,8 @@ class DiskNeed:
 def disk_need(setup: TrainingSetup, saves: int) -> DiskNeed:
     """The need of a training that writes ``saves`` checkpoints in all."""
     weights = WEIGHT_BYTES[setup.precision] * setup.shape.parameters
-    state = WEIGHT_BYTES[setup.precision] + OPTIMIZER_BYTES[setup.optimizer]
-    return DiskNeed(state * setup.trained_parameters, max(1, min(KEPT_CHECKPOINTS, saves)), weights)
+    state = WEIGHT_BYTES[setup.precision] * (1 if setup.zero_stage == 3 else 2) + OPTIMIZER_BYTES[setup.optimizer]
+    return DiskNeed(math.ceil(state * setup.trained_parameters), max(1, min(KEPT_CHECKPOINTS, saves)), weights)
 
 
 def optimizer_steps(conversations: int, batch_size: int, epochs: int, max_steps: int | None) -> int:

@@ -3,24 +3,27 @@
 States follow ZeRO's arithmetic (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1) with the optimizer states that
 DeepSpeed 0.19 keeps for bfloat16: a float32 master copy next to the optimizer's own, and gradients that are summed in float32.
 With AdamW that is 18 bytes a parameter; a checkpoint of 14.0 bytes a parameter, measured, which has no gradients, agrees.
+Without a master copy it is 8.03 with states in 8 bits and 14 with states in float32, both measured on a CPU (ADR 028).
 Buffers are DeepSpeed's defaults, the output layer's are those of TRL 1.16. Activations are an estimate that agrees with an audit
 of the paper's three runs, to about 3 GB at 8 billion parameters. No coefficient has been measured on a GPU.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from subterra_api.v1alpha1.training_settings import WITHOUT_MASTER_COPY, Optimizer
 from subterra_core.training_fit.model_shape import ModelShape
 
-Optimizer = Literal["adamw", "muon"]
 Precision = Literal["bfloat16", "float32"]
-MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 1024
-"""Tokens per forward pass: of each rank, and of all ranks together for a pretrained model on a CPU, as in
-`train/batches/step_plan.py`."""
+MICRO_BATCH_TOKENS, IN_PLACE_MICRO_BATCH_TOKENS, CPU_MICRO_BATCH_TOKENS = 16384, 4096, 1024
+"""Tokens per forward pass: of each rank, the same with an optimizer without a float32 copy of the weights, and of all ranks
+together for a pretrained model on a CPU, as in `train/batches/step_plan.py`."""
 WEIGHT_BYTES: dict[Precision, int] = {"bfloat16": 2, "float32": 4}
 """Of a weight."""
-OPTIMIZER_BYTES: dict[Optimizer, int] = {"adamw": 12, "muon": 12}
-"""Float32 master copy, and both of Adam's moments. Muon has one moment for its matrices and Adam's two for the rest: no more."""
+OPTIMIZER_BYTES: dict[Optimizer, float] = {"adamw": 12, "adamw8bit": 2 + 2 * 4 / 256, "adamwbf16": 8, "muon": 12}
+"""Float32 master copy, and both of Adam's moments. Muon has one moment for its matrices and Adam's two for the rest: no more. The
+other two have the moments alone: in float32, or in 8 bits with a float32 scale for each 256 of them."""
 HIDDEN_TENSORS, FEED_FORWARD_TENSORS = 12, 4
 """Tensors kept for the backward pass of a layer, per token: twelve as wide as the model (inputs,
 norms in float32, queries, keys, values, attention output), four as wide as the feed-forward layer (gate, up, activation, product).
@@ -29,6 +32,8 @@ BUCKET = 500_000_000
 """`reduce_bucket_size` of DeepSpeed, in elements."""
 LIVE_PARAMETERS = 1_000_000_000
 """`stage3_max_live_parameters` and `sub_group_size` of DeepSpeed, in elements."""
+PIECE, PIECE_BYTES = 2**24, 40
+"""Elements that `Bfloat16AdamW` updates at once, and bytes of their temporaries: ten of four bytes at the same time."""
 HEAD_TILE = 4096 * 8192 * 4
 """A float32 tile of logits in TRL's fused loss: 4,096 tokens of part of the vocabulary."""
 CUDA_BASE = 1_500_000_000
@@ -74,7 +79,12 @@ class TrainingSetup:
     @property
     def sums_in_float32(self) -> bool:
         """Whether weights in bfloat16 have gradients in float32."""
-        return self.precision == "bfloat16" and self.zero_stage > 0 and self.optimizer == "adamw"
+        return self.precision == "bfloat16" and (self.in_place or (self.zero_stage > 0 and self.optimizer == "adamw"))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether weights in bfloat16 are updated without a float32 copy of them."""
+        return self.optimizer in WITHOUT_MASTER_COPY
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -98,7 +108,9 @@ class TrainingSetup:
     @property
     def _token_limit(self) -> int:
         shared = self.pretrained and not self.on_gpu
-        return CPU_MICRO_BATCH_TOKENS // self.ranks if shared else MICRO_BATCH_TOKENS
+        if shared:
+            return CPU_MICRO_BATCH_TOKENS // self.ranks
+        return IN_PLACE_MICRO_BATCH_TOKENS if self.in_place else MICRO_BATCH_TOKENS
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,7 @@ def estimate_memory(setup: TrainingSetup, *, fused: bool = True) -> MemoryEstima
     return MemoryEstimate(
         weights=width * _share(setup, weights, from_stage=3),
         gradients=setup.gradient_bytes * _share(setup, trained, from_stage=2),
-        optimizer=OPTIMIZER_BYTES[setup.optimizer] * updated,
+        optimizer=math.ceil(OPTIMIZER_BYTES[setup.optimizer] * updated),
         activations=_activations(setup),
         head=_head(setup),
         buckets=_buckets(setup),
@@ -184,8 +196,14 @@ def _head(setup: TrainingSetup) -> int:
 def _buckets(setup: TrainingSetup) -> int:
     """ZeRO-3: a reduce bucket, gathered weights, and over several ranks the output of reduce-scatter. Else two buckets: on GPUs
     because communication overlaps with computation, on CPUs the gradients and the flat copy of them that is exchanged
-    (`allreduce_bucket`), unless nothing is divided. None is larger than the model."""
+    (`allreduce_bucket`), unless nothing is divided. None is larger than the model.
+
+    Without a master copy: a flat copy of gradients that ends with the parameter that makes it larger than a bucket, over several
+    ranks."""
     parameters, width = setup.shape.parameters, WEIGHT_BYTES[setup.precision]
+    if setup.in_place:
+        largest = setup.shape.vocab_size * setup.shape.hidden_size
+        return setup.gradient_bytes * min(BUCKET + largest, parameters) if setup.ranks > 1 else 0
     bucket = width * min(BUCKET, parameters)
     if setup.zero_stage == 3:
         return bucket * (2 if setup.ranks > 1 else 1) + width * min(LIVE_PARAMETERS, parameters)
@@ -196,8 +214,10 @@ def _step(setup: TrainingSetup, updated: int, *, fused: bool) -> int:
     """Float32 gradients of what is updated at once, with ZeRO-3 a sub-group; without a fused optimizer two more such copies.
 
     Below ZeRO-3 gradients that are summed in float32 are used where they are. Adapters of a model on a CPU are merged by one rank,
-    which loads the model once more.
+    which loads the model once more. Without a master copy, weights are updated piece by piece.
     """
+    if setup.in_place:
+        return PIECE_BYTES * min(PIECE, updated)
     group = min(LIVE_PARAMETERS, updated) if setup.zero_stage == 3 else updated
     copies = (0 if setup.sums_in_float32 and setup.zero_stage < 3 else 1) + (0 if fused else 2)
     merged = WEIGHT_BYTES[setup.precision] * setup.shape.parameters if setup.lora_rank is not None and not setup.on_gpu else 0

@@ -1,7 +1,8 @@
-"""The checks: packages, GPUs, a matrix product, a compiled kernel, a training step, a Ray task, vLLM."""
+"""The checks: packages, GPUs, a matrix product, a compiled kernel, an optimizer, a training step, a Ray task, vLLM."""
 
 import importlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from subterra_jobs.train.exchange import HELD_OUT_FILE, SCRATCH, TRAIN_FILE, Tra
 
 PACKAGES = ("anthropic", "openai", "fsspec", "s3fs", "scipy", "httpx", "jinja2", "langgraph", "prometheus_client")
 SIZE = 512
+STEPS = 10
 SYSTEM_PROMPT = "You are a helpful assistant."
 TURNS = ("Hello!", "Where would you like to go?", "To Lima.", "Lima it is. Goodbye!")
 CONVERSATIONS = 16
@@ -65,6 +67,26 @@ def triton_kernel(_: CheckRequest) -> str:
     if not torch.equal(doubled(values), values * 2):
         raise RuntimeError("a compiled kernel gives wrong results")
     return f"triton {importlib.import_module('triton').__version__}"
+
+
+def optimizer_steps(_: CheckRequest) -> str:
+    """AdamW with 8-bit states moves weights in bfloat16 by small steps, on the GPU where there is one."""
+    import torch
+
+    from subterra_jobs.train.optimizers.bfloat16_adamw import Bfloat16AdamW
+
+    device, rate = "cuda" if torch.cuda.is_available() else "cpu", 2e-5
+    weights = torch.nn.Parameter(torch.full((2048, 2048), 0.02, device=device, dtype=torch.bfloat16))
+    before, optimizer = weights.detach().float().mean(), Bfloat16AdamW([weights], rate, (0.9, 0.95), 0.0, eight_bits=True, seed=1)
+    weights.grad = torch.ones_like(weights, dtype=torch.float32)
+    started = time.monotonic()
+    for _step in range(STEPS):
+        optimizer.step()
+    moved = float(before - weights.detach().float().mean())
+    seconds = (time.monotonic() - started) / STEPS
+    if abs(moved / (STEPS * rate) - 1) > 0.05:
+        raise RuntimeError(f"{STEPS} steps of {rate} on {device} moved weights by {moved:.3g} on average")
+    return f"AdamW with 8-bit states, {seconds * 1e9 / weights.numel():.1f} s for a step of a billion weights on {device}"
 
 
 def training_step(request: CheckRequest) -> str:
@@ -148,6 +170,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "gpus": gpus,
         "torch": torch_product,
         "triton": triton_kernel,
+        "optimizer": optimizer_steps,
         "training": training_step,
         "ray": ray_task,
         "vllm": vllm_reply,

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from subterra_api.job_contract.messages import Lora, Training
+from subterra_api.job_contract.messages import Training
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.batches.collators import PaddingCollator, in_one_row
 from subterra_jobs.train.batches.micro_batches import MicroBatches
@@ -21,58 +21,12 @@ from subterra_jobs.train.batches.step_plan import StepPlan, token_limit
 from subterra_jobs.train.checkpoints.bounded_saves import BoundedSaves, agreed
 from subterra_jobs.train.checkpoints.save_cadence import checkpoint_bytes, require_room
 from subterra_jobs.train.exchange import Exchange
-from subterra_jobs.train.freed_memory import FreedMemoryCallback
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.model.adapters import adapter_parameters, lora_config
+from subterra_jobs.train.optimizers.deepspeed_config import ADAM_BETAS, WEIGHT_DECAY, deepspeed_config, has_master_copy
+from subterra_jobs.train.ranks.freed_memory import FreedMemoryCallback
 
 WARMUP_SHARE = 0.05
-MUON_MOMENTUM, ADAM_BETAS, WEIGHT_DECAY = 0.95, (0.9, 0.95), 0.01
-ADAM_SHARE_OF_MUON = 0.25
-"""AdamW trains what Muon cannot (embeddings, norms, biases), and needs smaller steps."""
-
-
-def deepspeed_config(settings: Training, dtype: torch.dtype) -> dict[str, Any]:
-    """The settings for DeepSpeed, for weights in ``dtype``; the trainer fills in ``auto``."""
-    config: dict[str, Any] = {
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "bf16": {"enabled": "auto"},
-        "zero_optimization": {
-            "stage": settings.zero_stage,
-            "overlap_comm": torch.cuda.is_available(),
-            "contiguous_gradients": True,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        },
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 1_000_000,
-    }
-    if settings.optimizer == "muon":
-        # DeepSpeed's own Muon: torch's cannot work on ZeRO's flat partitions.
-        config["zero_optimization"]["reduce_scatter"] = False
-        config["optimizer"] = {"type": "Muon", "params": _muon(settings.learning_rate)}
-    elif dtype == torch.bfloat16 and settings.zero_stage > 0:
-        # In bfloat16 a sum of many micro-batches loses what is less than a 256th of it. Without ZeRO DeepSpeed has no other sum,
-        # and its Muon takes the gradients as they are.
-        config["data_types"] = {"grad_accum_dtype": "fp32"}
-        if settings.zero_stage == 1:
-            config["bf16"]["immediate_grad_update"] = True  # else the gradients are kept in both precisions
-            config["communication_data_type"] = "fp32"  # else the sum is rounded before the ranks exchange it, once a step
-    return config
-
-
-def _muon(learning_rate: float) -> dict[str, Any]:
-    return {
-        "lr": learning_rate,
-        "muon_lr": learning_rate,
-        "adam_lr": learning_rate * ADAM_SHARE_OF_MUON,
-        "momentum": MUON_MOMENTUM,
-        "betas": list(ADAM_BETAS),
-        "weight_decay": WEIGHT_DECAY,
-        "torch_adam": True,  # DeepSpeed's own Adam would be compiled at run time
-    }
 
 
 @dataclass(frozen=True)
@@ -83,8 +37,9 @@ class Workload:
     longest: int
     """Tokens of the longest conversation."""
     dtype: torch.dtype
-
     pretrained: bool
+    in_place: bool = False
+    """Whether weights in bfloat16 are updated without a float32 copy of them."""
 
     @property
     def pretrained_on_cpu(self) -> bool:
@@ -92,7 +47,7 @@ class Workload:
 
     @property
     def token_limit(self) -> int:
-        return token_limit(self.ranks, pretrained_on_cpu=self.pretrained_on_cpu)
+        return token_limit(self.ranks, pretrained_on_cpu=self.pretrained_on_cpu, in_place=self.in_place)
 
 
 def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFTConfig:
@@ -101,7 +56,7 @@ def sft_config(settings: Training, workload: Workload, checkpoints: Path) -> SFT
     return SFTConfig(
         output_dir=str(checkpoints),
         use_cpu=not gpu,
-        bf16=workload.dtype == torch.bfloat16,
+        bf16=workload.dtype == torch.bfloat16 and has_master_copy(settings),
         fp16=False,
         deepspeed=deepspeed_config(settings, workload.dtype),
         per_device_train_batch_size=-(-settings.batch_size // workload.ranks),
@@ -176,6 +131,11 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         """From here on a failure is no longer that of the checkpoint."""
         self._trainer.began = True
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Spares one rank the copy of its gradients that DeepSpeed without ZeRO makes to sum them over all ranks."""
+        if args.world_size == 1 and not self._trainer.deepspeed.zero_optimization():
+            self._trainer.deepspeed.enable_backward_allreduce = False
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Saves the state and ends, if `Exchange.request_stop` was called in any pod."""
         if agreed(self._exchange.stop_requested()):
@@ -190,9 +150,9 @@ def build_trainer(
     splits: Splits,
     workload: Workload,
     exchange: Exchange,
-    lora: Lora | None = None,
+    settings: Training,
 ) -> StageTrainer:
-    """A trainer on DeepSpeed. With ``lora`` it trains adapters of the model, and its checkpoints hold nothing else.
+    """A trainer on DeepSpeed. With `method: lora` it trains adapters of the model, and its checkpoints hold nothing else.
 
     Raises InvalidInputError when the training conversations do not fill a batch, and InfrastructureError when a checkpoint does not
     fit on its volume.
@@ -205,9 +165,9 @@ def build_trainer(
             "generation.conversations or lower training.batchSize"
         )
     parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
-    if lora is not None:
-        parameters = adapter_parameters(model, lora.rank)
-    needed = checkpoint_bytes(parameters, workload.dtype.itemsize, config.deepspeed["zero_optimization"]["stage"])
+    if settings.lora is not None:
+        parameters = adapter_parameters(model, settings.lora.rank)
+    needed = checkpoint_bytes(parameters, workload.dtype.itemsize, settings.zero_stage, settings.optimizer)
     require_room(Path(config.output_dir), needed)
     # An incomplete last batch is dropped in evaluation, so a batch must not exceed the held-out conversations.
     config.per_device_eval_batch_size = max(1, min(config.per_device_eval_batch_size, len(splits.held_out) // config.world_size))
@@ -220,7 +180,8 @@ def build_trainer(
         train_dataset=splits.train,
         eval_dataset=splits.held_out,
         processing_class=tokenizer,
-        peft_config=lora_config(lora) if lora is not None else None,
+        peft_config=lora_config(settings.lora) if settings.lora is not None else None,
+        optimizer_cls_and_kwargs=None if has_master_copy(settings) else _in_place(settings),
     )
     trainer.add_callback(StageCallback(trainer, exchange))
     if config.use_cpu:
@@ -228,3 +189,11 @@ def build_trainer(
     if not trainer.is_deepspeed_enabled:
         raise RuntimeError("the trainer runs without DeepSpeed; ACCELERATE_USE_CPU or a similar variable must not be set")
     return trainer
+
+
+def _in_place(settings: Training) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    """An optimizer that needs no float32 copy of the weights, and its settings; torchao is loaded here alone."""
+    from subterra_jobs.train.optimizers.bfloat16_adamw import Bfloat16AdamW
+
+    rates: dict[str, Any] = {"lr": settings.learning_rate, "betas": ADAM_BETAS, "weight_decay": WEIGHT_DECAY}
+    return Bfloat16AdamW, rates | {"eight_bits": settings.optimizer == "adamw8bit", "seed": settings.seed}

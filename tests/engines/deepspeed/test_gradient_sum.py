@@ -18,7 +18,7 @@ from subterra_jobs.train.ranks import rank
 rank._init_distributed()
 import deepspeed, torch
 from deepspeed.utils import safe_get_full_fp32_param
-from subterra_jobs.train.trainer import deepspeed_config
+from subterra_jobs.train.optimizers.deepspeed_config import deepspeed_config
 from subterra_testkit.runs.training_inputs import training
 
 class Weights(torch.nn.Module):

@@ -20,9 +20,10 @@ from subterra_jobs.train.batches.collators import PaddingCollator
 from subterra_jobs.train.batches.step_plan import CPU_MICRO_BATCH_TOKENS
 from subterra_jobs.train.exchange import TRAIN_FILE
 from subterra_jobs.train.model.base_model import load_tokenizer, training_dtype
+from subterra_jobs.train.optimizers.deepspeed_config import deepspeed_config
 from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.tokenized_dataset import load_examples
-from subterra_jobs.train.trainer import Workload, build_trainer, deepspeed_config, sft_config
+from subterra_jobs.train.trainer import Workload, build_trainer, sft_config
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.small_llama import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, terminated_after, training, training_task
@@ -88,7 +89,7 @@ def test_fewer_training_conversations_than_a_batch_are_refused():
     conversations: Any = SimpleNamespace(train=Dataset.from_dict({"length": [256] * 8}), held_out=range(1))
     refusal = r"8 training conversations do not fill a batch of 16; raise generation\.conversations"
     with pytest.raises(InvalidInputError, match=refusal):
-        build_trainer(None, None, batch, conversations, workload(), None)  # type: ignore[arg-type]
+        build_trainer(None, None, batch, conversations, workload(), None, training())  # type: ignore[arg-type]
 
 
 def assert_servable(model: Path, dtype: torch.dtype) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from subterra_jobs.train.freed_memory import STEPS, FreedMemoryCallback
+from subterra_jobs.train.ranks.freed_memory import STEPS, FreedMemoryCallback
 
 
 def test_the_heap_is_trimmed_every_few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,3 +68,26 @@ def test_adapters_of_a_model_that_knows_nothing_are_refused_for_runs_and_agents(
     for model, more in ((RunTemplate, {}), (CompileInputs, {"procedureRef": {"name": "travel"}})):
         with pytest.raises(ValidationError, match=r"needs a pretrained base model.*name a model in baseModel\.uri"):
             model.model_validate(settings | more)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw8bit", "adamwbf16"])
+def test_an_optimizer_without_a_float32_copy_of_the_weights_divides_nothing_and_refuses_what_it_cannot_do(optimizer: str) -> None:
+    for kind in ("bundled", "external"):
+        assert training_of(inputs(optimizer=optimizer).training, kind).zero_stage == 0
+    assert training_of(inputs(optimizer=optimizer, zeroStage=0).training, "external").zero_stage == 0
+    with pytest.raises(
+        ValidationError, match=rf"zeroStage: 3 .* optimizer: {optimizer} has none; set zeroStage: 0, or optimizer: adamw"
+    ):
+        inputs(optimizer=optimizer, zeroStage=3)
+    with pytest.raises(ValidationError, match=r"method: lora needs optimizer: adamw: .*; remove optimizer"):
+        inputs(optimizer=optimizer, method="lora")
+    with pytest.raises(
+        ValidationError, match=r"needs a pretrained base model.*name a model in baseModel\.uri, or remove optimizer"
+    ):
+        RunTemplate.model_validate({"training": {"optimizer": optimizer}})
+
+
+def test_another_optimizer_is_another_run_and_the_default_is_the_one_that_it_was() -> None:
+    assert training_of(inputs().training, "bundled").optimizer == "adamw"
+    digests = {run_digest("sha256:a", inputs(optimizer=each)) for each in ("adamw", "adamw8bit", "adamwbf16", "muon")}
+    assert len(digests) == 4

@@ -1,6 +1,7 @@
 """``subterra preset``: what it prints can be planned and applied."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_cli.main import app
+from subterra_core.presets import preset_catalog
+from subterra_core.training_fit.gpu_cards import card_named
 from subterra_testkit.repository import ROOT
 
 TRAVEL = str(ROOT / "examples/travel/procedure.yaml")
@@ -33,7 +36,7 @@ def manifest_file(folder: Path, *words: str) -> str:
 def test_the_list_says_what_each_needs_and_whether_it_fits() -> None:
     rows = {line.split()[0]: line for line in subterra("preset").output.splitlines() if line.strip()}
     assert " yes " in rows["qwen2.5-3b-1xh200"]
-    assert " no " in rows["qwen3-8b-1xh200"]
+    assert " yes " in rows["qwen3-8b-1xh200"]
     listed = {entry["name"]: entry for entry in json.loads(subterra("preset", "-o", "json").output)}
     assert listed["qwen3-8b-8xa100"]["gpus"] == 8
     assert listed["smollm2-cpu"]["card"] is None
@@ -60,10 +63,13 @@ def test_a_printed_manifest_is_planned_for_the_card_of_its_pool(tmp_path: Path) 
     assert json.loads(refused.output)["training"]["warnings"][0].startswith("does not fit L4-24: 67 GB needed")
 
 
-def test_what_does_not_fit_is_printed_with_a_warning(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_listed_so_and_printed_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(preset_catalog.preset_named("qwen3-8b-1xh200"), card=card_named("A100-80"))
+    monkeypatch.setattr(preset_catalog, "presets", lambda: (small,))
+    assert " no " in subterra("preset").output
     text = Path(manifest_file(tmp_path, "qwen3-8b-1xh200")).read_text()
-    assert "# WARNING: does not fit H200-141: 164 GB needed" in text
-    assert "warning: does not fit H200-141" in subterra("preset", "qwen3-8b-1xh200").stderr
+    assert "# WARNING: does not fit A100-80: 122 GB needed" in text
+    assert "warning: does not fit A100-80" in subterra("preset", "qwen3-8b-1xh200").stderr
 
 
 @pytest.mark.parametrize(

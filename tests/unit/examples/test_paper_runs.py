@@ -22,6 +22,8 @@ PAPER = {
     "insurance-8b-8xa100": ("Qwen3-8B", 3000, (42,), 32, 20, 8),
     "insurance-8b-h200": ("Qwen3-8B", 1600, (42,), 32, 12, 1),
 }
+OPTIMIZERS = {"travel-3b-rtx5090": ("adamw8bit", 0), "insurance-8b-h200": ("adamwbf16", 0)}
+"""With ZeRO stage, where a single card has no room for a float32 copy of the weights."""
 
 
 def template(file: Path) -> RunTemplate:
@@ -36,7 +38,8 @@ def test_a_manifest_has_the_paper_s_settings(file: Path) -> None:
     written, trained = generation_of(run.generation, "external"), training_of(run.training, "external")
     found = (run.base_model.uri.rpartition("/")[2], written.conversations, written.seeds, trained.batch_size, trained.epochs)
     assert (*found, run.execution.train.ranks) == PAPER[file.stem]
-    assert (trained.learning_rate, trained.optimizer, trained.zero_stage, written.held_out_percent) == (2e-5, "adamw", 3, 10)
+    assert (trained.learning_rate, written.held_out_percent) == (2e-5, 10)
+    assert (trained.optimizer, trained.zero_stage) == OPTIMIZERS.get(file.stem, ("adamw", 3))
     assert trained.checkpoint_steps == written.conversations * len(written.seeds) * 9 // 10 // trained.batch_size
     assert {file.stem for file in FILES} == set(PAPER)
 
@@ -57,8 +60,8 @@ def test_the_command_in_a_manifest_plans_it_within_its_cap_and_agrees_with_its_c
     assert [cap["covers"] for cap in plan["caps"]] == ["all"]
     assert training["card"] is not None
     fits = next(card["fits"] for card in training["cards"] if card["name"] == training["card"])
-    assert ("By the estimate it fits" in comment, "it does NOT fit" in comment) == (fits, not fits)
-    assert len(training["warnings"]) == (0 if fits else 1)
+    assert fits and "By the estimate it fits" in comment
+    assert training["warnings"] == []
     assert "Not run on GPUs by this project" in comment
     guide = (ROOT / "docs/guides/costs-and-budgets.md").read_text()
     assert f"/{file.name}) | {gigabytes(training['bytesPerRank']['peak'])} | " in guide

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 MICRO_BATCH_TOKENS = 16384
 """Tokens per rank and forward pass."""
+IN_PLACE_MICRO_BATCH_TOKENS = 4096
+"""The same for an optimizer that is there to save memory: a GPU has enough to do with a quarter of the activations."""
 CPU_MICRO_BATCH_TOKENS = 1024
 """The same of all ranks together for a pretrained model on a CPU, whose activations take about a megabyte per token."""
 POOL_BATCHES = 50
@@ -24,9 +26,11 @@ RankStep = tuple[MicroBatch, ...]
 """A rank's share of a step; on every rank the same number of micro-batches."""
 
 
-def token_limit(ranks: int, *, pretrained_on_cpu: bool) -> int:
+def token_limit(ranks: int, *, pretrained_on_cpu: bool, in_place: bool = False) -> int:
     """Tokens that a micro-batch may have, unless a single conversation has more."""
-    return max(1, CPU_MICRO_BATCH_TOKENS // ranks) if pretrained_on_cpu else MICRO_BATCH_TOKENS
+    if pretrained_on_cpu:
+        return max(1, CPU_MICRO_BATCH_TOKENS // ranks)
+    return IN_PLACE_MICRO_BATCH_TOKENS if in_place else MICRO_BATCH_TOKENS
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """When a checkpoint is worth its time and has room. Pure, but for the free space of a volume."""
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from subterra_api.v1alpha1.training_settings import Optimizer
+from subterra_core.training_fit.memory_estimate import OPTIMIZER_BYTES
 from subterra_core.training_fit.training_plan import gigabytes
 from subterra_jobs.errors import InfrastructureError
 
 LARGEST_SHARE = 0.05
 """Of the time of a training, for its checkpoints."""
-OPTIMIZER_BYTES = 12
-"""Per parameter: float32 master copy and two moments."""
 
 
 @dataclass
@@ -34,9 +35,9 @@ class SaveCadence:
             self.last_seconds, self.ended = ended - started, ended
 
 
-def checkpoint_bytes(parameters: int, weight_bytes: int, zero_stage: int) -> int:
+def checkpoint_bytes(parameters: int, weight_bytes: int, zero_stage: int, optimizer: Optimizer) -> int:
     """Bytes of a resumable checkpoint. Below stage 3 DeepSpeed writes the weights a second time."""
-    return parameters * (OPTIMIZER_BYTES + weight_bytes * (1 if zero_stage == 3 else 2))
+    return math.ceil(parameters * (OPTIMIZER_BYTES[optimizer] + weight_bytes * (1 if zero_stage == 3 else 2)))
 
 
 def shortage(directory: Path, needed: int) -> str | None:

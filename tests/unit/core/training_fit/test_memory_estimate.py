@@ -1,6 +1,7 @@
 """The estimated memory of a training agrees with an independent audit and with what was measured."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_adapters_on_a_cpu_have_room_for_the_model_that_is_merged_at_the_end() -
     assert adapted.peak < estimate_memory(LAPTOP).peak
 
 
-@pytest.mark.parametrize("name", ["MICRO_BATCH_TOKENS", "CPU_MICRO_BATCH_TOKENS"])
+@pytest.mark.parametrize("name", ["MICRO_BATCH_TOKENS", "IN_PLACE_MICRO_BATCH_TOKENS", "CPU_MICRO_BATCH_TOKENS"])
 def test_micro_batches_have_the_trainer_s_limits(name: str) -> None:
     assert getattr(memory_estimate, name) == getattr(step_plan, name)
 
@@ -125,3 +126,14 @@ def test_no_micro_batch_of_the_trainer_has_more_tokens_than_are_counted(batch: i
     sizes = [sum(lengths[index] for index in micro) for shares in steps for share in shares for micro in share]
     assert setup.tokens / 2 < max(sizes) <= setup.tokens
     assert setup.micro_batch * longest <= setup.tokens
+
+
+@pytest.mark.parametrize(("optimizer", "per_parameter"), [("adamw8bit", 8.03125), ("adamwbf16", 14)])
+def test_without_a_float32_copy_each_rank_has_all_states_and_gradients_in_float32(optimizer: Any, per_parameter: float) -> None:
+    one = estimate_memory(alone := replace(TRAVEL, optimizer=optimizer, zero_stage=0))
+    assert one.states == per_parameter * B3.parameters
+    assert (one.buckets, alone.tokens, alone.gradient_bytes) == (0, 4096, 4)
+    two = estimate_memory(replace(alone, ranks=2))
+    assert two.states == one.states
+    assert two.buckets == 4 * (500_000_000 + B3.vocab_size * B3.hidden_size), "the copy of gradients that is summed over the ranks"
+    assert disk_need(alone, saves=10).checkpoint == (per_parameter - 2) * B3.parameters, "weights twice, and no gradients"

@@ -41,6 +41,7 @@ def test_three_billion_parameters_do_not_fit_a_card_of_32_gigabytes_and_what_wou
     (warning,) = plan("hf://Qwen/Qwen2.5-3B-Instruct", **on(1, "RTX-5090-32")).warnings
     assert warning == (
         "does not fit RTX-5090-32: 67 GB needed, 95 % of its 34 GB may be used; the smallest change that fits: "
+        "training.optimizer: adamw8bit with training.zeroStage: 0 (30 GB per GPU) or "
         "4 GPUs with execution.train.ranks: 4 (27 GB per GPU) or H100-80 instead of RTX-5090-32 (67 GB per GPU)"
     )
 
@@ -52,7 +53,7 @@ def test_eight_billion_fit_eight_cards_and_not_one_that_would_be_full_to_the_las
     assert full.memory.peak < CARDS["H200-141"].memory_bytes
     assert "148 GB needed, 95 % of its 151 GB may be used" in full.warnings[0]
     assert "164 GB needed" in plan("hf://Qwen/Qwen3-8B", **on(1, "H200-141")).warnings[0]
-    assert [change.setup.ranks for change in full.changes] == [2]
+    assert [(change.setup.optimizer, change.setup.ranks) for change in full.changes] == [("adamwbf16", 1), ("muon", 2)]
 
 
 def test_ranks_of_several_nodes_share_the_model_and_each_pod_has_its_part_of_the_memory() -> None:
@@ -73,7 +74,22 @@ def test_a_higher_zero_stage_is_the_smallest_change_where_there_are_ranks_to_div
     setup = replace(ZOOM, zero_stage=0)
     (change,) = changes_that_fit(setup, CARDS["A100-80"], gpu_cards())
     assert change.text == "training.zeroStage: 1"
-    assert changes_that_fit(replace(setup, ranks=1), CARDS["A100-80"], gpu_cards())[0].setup.ranks > 1
+    lighter, more = changes_that_fit(replace(setup, ranks=1), CARDS["A100-80"], gpu_cards())
+    assert (lighter.text, more.setup.ranks) == ("training.optimizer: adamw8bit with training.zeroStage: 0", 4)
+
+
+def test_without_a_copy_of_the_weights_in_float32_the_papers_single_cards_are_enough() -> None:
+    travel = plan("hf://Qwen/Qwen2.5-3B-Instruct", training={"optimizer": "adamw8bit"}, **on(1, "RTX-5090-32"))
+    recompile = plan("hf://Qwen/Qwen3-8B", training={"optimizer": "adamwbf16", "batchSize": 32}, **on(1, "H200-141"))
+    assert (travel.warnings, recompile.warnings) == ((), ())
+    assert (travel.setup.zero_stage, recompile.setup.zero_stage) == (0, 0)
+
+
+def test_no_change_of_zero_stage_or_ranks_is_named_for_an_optimizer_that_divides_nothing() -> None:
+    eight_bits = replace(ZOOM, optimizer="adamw8bit", zero_stage=0, ranks=2)
+    assert [change.card.name for change in changes_that_fit(eight_bits, CARDS["A100-40"], gpu_cards())] == ["H100-80"]
+    adapted = replace(ZOOM, ranks=1, lora_rank=128)
+    assert all(change.setup.optimizer == "adamw" for change in changes_that_fit(adapted, CARDS["L4-24"], gpu_cards()))
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -86,7 +102,7 @@ def test_every_change_that_is_named_fits(stage: int, ranks: int) -> None:
 
 
 def test_where_nothing_is_enough_the_warning_says_so() -> None:
-    (warning,) = plan("hf://Qwen/Qwen3-8B", training={"batchSize": 1, "maxLength": 32768}, **on(1)).warnings
+    (warning,) = plan("hf://Qwen/Qwen3-8B", training={"batchSize": 1, "maxLength": 131072}, **on(1)).warnings
     assert warning.startswith("does not fit any known GPU; the largest is H200-141: ")
     assert warning.endswith("no larger card, and no number of ranks up to 8, is enough")
 

@@ -35,8 +35,9 @@ def test_the_first_checkpoint_is_due_at_once_and_weights_alone_delay_no_other() 
 
 
 def test_a_checkpoint_has_fourteen_bytes_a_parameter_with_zero_3_and_the_weights_twice_below() -> None:
-    assert checkpoint_bytes(1000, 2, zero_stage=3) == 14_000
-    assert checkpoint_bytes(1000, 2, zero_stage=2) == 16_000
+    assert checkpoint_bytes(1000, 2, 3, "adamw") == 14_000
+    assert checkpoint_bytes(1000, 2, 2, "adamw") == 16_000
+    assert checkpoint_bytes(1024, 2, 0, "adamw8bit") == 6_176
 
 
 def test_too_little_room_is_said_with_both_numbers_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,8 @@ def test_a_training_that_could_not_run_is_refused_before_anything_is_spent(train
 def test_a_training_that_does_not_fit_the_card_of_its_pool_is_refused_with_what_would() -> None:
     assert refused(decide(run_on(gpus(1, pool="h200"), QWEN), SETTINGS)) == (
         "execution.train.pool: the training does not fit H200-141: 164 GB needed, 95 % of its 151 GB may be used; "
-        "the smallest change that fits: 2 GPUs with execution.train.ranks: 2 (93 GB per GPU)"
+        "the smallest change that fits: training.optimizer: adamwbf16 with training.zeroStage: 0 (122 GB per GPU) "
+        "or 2 GPUs with execution.train.ranks: 2 (93 GB per GPU)"
     )
     assert decide(run_on(gpus(2, pool="h200"), QWEN), SETTINGS).writes
 

@@ -1,0 +1,1 @@
+"""How weights are updated: the optimizers, and DeepSpeed's settings for them."""

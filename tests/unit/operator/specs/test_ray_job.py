@@ -9,10 +9,10 @@ from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.labels import COMPONENT_LABEL, MANAGED_BY, NODES_LABEL, RAY_LABEL, RUN_LABEL, RUN_UID_LABEL, STAGE_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings, StoreSettings
-from subterra_operator.specs.network_policy import network_policies
 from subterra_operator.specs.pod import CONTAINER_SECURITY, POD_SECURITY
 from subterra_operator.specs.stage_env.ray_job import RAY_JOB_NAME_LIMIT, RAY_VERSION, ray_job_name, spread
 from subterra_operator.specs.stage_job import Attempt, stage_job
+from subterra_operator.specs.traffic.network_policy import network_policies
 from subterra_testkit.cluster import kubernetes_objects as make
 
 SETTINGS = Settings()

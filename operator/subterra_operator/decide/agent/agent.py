@@ -235,7 +235,7 @@ def _exported(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentS
 def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated, exported: Export) -> CompiledAgentStatus:
     """The status with what is known about the model that serves, which neither `Ready` nor the phase depends on."""
     conditions = (*status.conditions, *watched.conditions, *again.conditions, *exported.conditions)
-    update = {"conditions": conditions, "monitored": watched.monitored, "exported": exported.exported}
+    update: dict[str, object] = {"conditions": conditions, "monitored": watched.monitored, "exported": exported.exported}
     update |= {"reevaluation": again.request, "history": again.history}
     if again.in_progress:
         update["stage"] = f"{status.stage}, reevaluating"

@@ -70,4 +70,4 @@ def _is_pending(pod: Observed) -> bool:
 
 
 def _has_failed(pod: Observed) -> bool:
-    return pod.get("status", {}).get("phase") == "Failed"
+    return bool(pod.get("status", {}).get("phase") == "Failed")

@@ -224,10 +224,13 @@ def _reevaluated(context: _Context, spec: CompiledAgentSpec, status: CompiledAge
 
 def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated) -> CompiledAgentStatus:
     """The status with what is known about the model that serves, which neither `Ready` nor the phase depends on."""
-    conditions = (*status.conditions, *watched.conditions, *again.conditions)
-    update = {"conditions": conditions, "monitored": watched.monitored, "reevaluation": again.request, "history": again.history}
-    if again.in_progress:
-        update["stage"] = f"{status.stage}, reevaluating"
+    update = {
+        "conditions": (*status.conditions, *watched.conditions, *again.conditions),
+        "monitored": watched.monitored,
+        "reevaluation": again.request,
+        "history": again.history,
+        "stage": f"{status.stage}, reevaluating" if again.in_progress else status.stage,
+    }
     return status.model_copy(update=update)
 
 

@@ -161,14 +161,15 @@ def watch(
 
     Raises ClusterAccessError when it cannot, or when what serves turned out to be worse than its verdict.
     """
-    started, logged, problem_since, again = clock(), dict[str, str](), None, None
+    started, logged, problem_since = clock(), dict[str, str](), None
+    again: str | None = None
     operator = OperatorWatch(reader, clock)
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while clock() - started < timeout:
             agent = reader.get("compiledagents", name)
             if agent is None:
                 raise ClusterAccessError(f"CompiledAgent {name} not found in namespace {reader.target.namespace}; apply it first")
-            evaluated, again = again, reevaluating(agent) if is_served(agent) else None
+            before, again = again, reevaluating(agent) if is_served(agent) else None
             stages = _stages(reader, agent, again)
             warning = operator.warning()
             if console.is_terminal:
@@ -177,7 +178,7 @@ def watch(
                 _log_changes(console, stages, logged, clock() - started)
                 _log_operator(console, warning, logged, clock() - started)
             if is_served(agent) and not again:
-                _tell_result(console, agent, evaluated)
+                _tell_result(console, agent, before)
                 return
             problem_since = (problem_since or clock()) if (problem := blocking_problem(agent)) else None
             if problem_since is not None and clock() - problem_since > PATIENCE_SECONDS:

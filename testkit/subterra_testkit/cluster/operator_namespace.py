@@ -109,7 +109,7 @@ class FakeKubelet:
 
     async def _result(self, pod: Object, stage: str) -> str:
         config = await self.api.get(Key("ConfigMap", self.namespace, input_of_pod(pod["spec"])))
-        key = keys_of_pod(pod["spec"], config).of(stage)
+        key = keys_of_pod(pod["spec"], config).of(stage)  # type: ignore[arg-type]
         said: Object = json.loads(result(stage, key, self.scores if stage == "evaluate" else None))
         return json.dumps(said | {"usd": self.paid.get(stage, "0")})
 

@@ -2,7 +2,7 @@
 
 Why not always a thread: it takes turns with the event loop, but not while it is in one long call of C, such as the parsing of half
 a megabyte. With large procedures checked one after the other on two busy cores, the 99th percentile of /healthz was 424 ms with
-a thread, 44 ms with a process. Why not always a process: it needs 57 MiB of its own and a second of processor time to start.
+a thread, 44 ms with a process. Why not always a process: it needs 45 MiB of its own and a second of processor time to start.
 So it is started for the first large procedure and ends after a minute without one: nothing of it is left at rest.
 
 The process has a lower priority than the operator. It may use `CPU_SECONDS` and `MEMORY_BYTES` for a procedure, many times what the

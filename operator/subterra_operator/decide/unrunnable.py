@@ -9,7 +9,7 @@ from subterra_core.node_pools import pool_problem, wants_gpu
 from subterra_core.training_fit.fit_refusal import training_problem
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import effective_resources
-from subterra_operator.specs.run_caps import cap_problems
+from subterra_operator.specs.stage_env.run_caps import cap_problems
 from subterra_operator.specs.stage_job import effective_pod
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 

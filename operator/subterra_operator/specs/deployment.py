@@ -52,7 +52,6 @@ from subterra_operator.labels import (
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.extra_pod_settings import extended
-from subterra_operator.specs.model_transfer import pull_container, pulled_volumes
 from subterra_operator.specs.pod import (
     HOME,
     TMP_MOUNT,
@@ -66,6 +65,7 @@ from subterra_operator.specs.pod import (
     resources,
     volumes,
 )
+from subterra_operator.specs.registry_pods import pull_container, pulled_volumes
 from subterra_operator.specs.traffic.api_key import guarded
 from subterra_operator.specs.vllm_container import DRAIN_SECONDS, Model, drain_command, vllm_container
 

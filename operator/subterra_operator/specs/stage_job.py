@@ -56,12 +56,12 @@ from subterra_operator.specs.pod import (
     truncate_name,
     volumes,
 )
-from subterra_operator.specs.run_caps import caps_of
 from subterra_operator.specs.run_input import identity_of, input_name
 from subterra_operator.specs.stage_env.hub_env import hub_env
 from subterra_operator.specs.stage_env.job_set import job_set, job_set_name, node_env
 from subterra_operator.specs.stage_env.provider_env import provider_env
 from subterra_operator.specs.stage_env.ray_job import Spread, ray_job, ray_job_name, spread
+from subterra_operator.specs.stage_env.run_caps import caps_of
 from subterra_operator.specs.vllm_container import Model, models_in_turn, reply_arguments, vllm_container
 
 CANDIDATE = "candidate"

@@ -23,10 +23,10 @@ from subterra_api.job_contract.model_transfer import (
 )
 from subterra_cluster.config import default_cache
 from subterra_cluster.go_programs import path_of
-from subterra_jobs.registry import pull, push
 from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_jobs.store.registry import pull, push
 from subterra_release import signatures
-from subterra_testkit.runs.exported_models import FILES, signing_secret, stored_model
+from subterra_testkit.exported_models import FILES, signing_secret, stored_model
 
 WEIGHTS = os.urandom(24 * 1024 * 1024)
 """More than one piece of an upload or download."""

@@ -10,7 +10,7 @@ from subterra_api.v1alpha1.conditions import Type
 from subterra_cli.cluster import get_condition
 from subterra_cli.errors import CommandError
 from subterra_jobs.errors import StageError
-from subterra_jobs.registry.statement import unverified
+from subterra_jobs.store.registry.statement import unverified
 
 PLACE = f"{STORE_MOUNT}/{ATTESTATION_FILE}"
 """The statement in a pod that serves a model from a registry."""

@@ -22,7 +22,7 @@ from subterra_operator.decide.trouble.trouble import Place, Trouble, last_words
 from subterra_operator.resources import Key, controller_uid, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.model_transfer import export_job, export_name
+from subterra_operator.specs.registry_pods import export_job, export_name
 
 
 @dataclass(frozen=True)

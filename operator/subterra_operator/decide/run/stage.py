@@ -22,8 +22,8 @@ from subterra_operator.labels import FAILURE_REASON, STAGE_LABEL, annotations_of
 from subterra_operator.resources import Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
-from subterra_operator.specs.run_caps import caps_in_words
 from subterra_operator.specs.stage_env.ray_job import spread
+from subterra_operator.specs.stage_env.run_caps import caps_in_words
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, scheduling_deadline, stage_job
 from subterra_operator.specs.vllm_container import Model, model_of, reference_model
 

@@ -9,7 +9,7 @@ from subterra_operator.decide.decision import seconds_since
 from subterra_operator.decide.trouble.trouble import Place, Trouble, last_words, one_line
 from subterra_operator.resources import key_of
 from subterra_operator.snapshot import Observed
-from subterra_operator.specs.model_transfer import PULL
+from subterra_operator.specs.registry_pods import PULL
 from subterra_operator.specs.traffic.api_key import CONTAINER as KEY_CHECK
 
 _STARTING = ("PodInitializing", "ContainerCreating", "CrashLoopBackOff")

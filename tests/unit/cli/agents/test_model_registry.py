@@ -8,8 +8,8 @@ from tests.unit.cli.agents.test_agent_commands import PretendedCluster, run
 from subterra_api.job_contract.model_transfer import Provenance
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_cli.agents import report_file
-from subterra_jobs.registry.signing import envelope
-from subterra_jobs.registry.statement import statement
+from subterra_jobs.store.registry.signing import envelope
+from subterra_jobs.store.registry.statement import statement
 
 MODEL, DATASET, REPORT, PROCEDURE = (f"sha256:{letter * 64}" for letter in "abcd")
 TO, ARTIFACT = "oci://registry.example/agents/travel", f"sha256:{'9' * 64}"

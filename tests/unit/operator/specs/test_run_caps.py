@@ -9,7 +9,7 @@ from subterra_operator.decide.run.run import decide_run
 from subterra_operator.resources import Object
 from subterra_operator.settings import BudgetSettings, Settings
 from subterra_operator.snapshot import RunSnapshot
-from subterra_operator.specs.run_caps import cap_problems, caps_of
+from subterra_operator.specs.stage_env.run_caps import cap_problems, caps_of
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.decided_conditions import condition, message

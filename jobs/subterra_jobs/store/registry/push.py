@@ -1,4 +1,4 @@
-"""Pushes a model from the store to a registry: `python -m subterra_jobs.registry.push`.
+"""Pushes a model from the store to a registry: `python -m subterra_jobs.store.registry.push`.
 
 It runs as a Job next to the store. Its result is the pod's termination message; of a failure it is the last line.
 """
@@ -11,16 +11,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from pydantic import ValidationError
 
-from subterra_api.job_contract.environment import STORE_MOUNT
+from subterra_api.job_contract.environment import STORE_MOUNT, TERMINATION_LOG, TERMINATION_LOG_VARIABLE
 from subterra_api.job_contract.messages import ExitCode
 from subterra_api.job_contract.model_transfer import EXPORT_VARIABLE, REGISTRY_MOUNT, SIGNING_MOUNT, ExportRequest, ExportResult
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
-from subterra_jobs.registry import attestation, model_pack
-from subterra_jobs.registry.client import Descriptor, Repository, digest_of
-from subterra_jobs.registry.signing import envelope, private_key
-from subterra_jobs.registry.statement import statement
-from subterra_jobs.stage.environment import termination_log
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore, file_digest
+from subterra_jobs.store.registry import attestation, model_pack
+from subterra_jobs.store.registry.repository import Descriptor, Repository, digest_of
+from subterra_jobs.store.registry.signing import envelope, private_key
+from subterra_jobs.store.registry.statement import statement
 
 FIELD = "spec.promotion.export"
 KEY_FILE, KEY_PASSWORD_FILE = "cosign.key", "cosign.password"
@@ -38,7 +37,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.code
     print(result.message)
-    termination_log(os.environ).write_text(result.model_dump_json(by_alias=True))
+    Path(os.environ.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG)).write_text(result.model_dump_json(by_alias=True))
     return ExitCode.SUCCEEDED
 
 

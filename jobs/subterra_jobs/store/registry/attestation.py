@@ -4,9 +4,9 @@ import json
 
 from subterra_api.job_contract.model_transfer import PREDICATE_TYPE, Provenance
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.registry.client import MANIFEST_TYPE, Descriptor, Repository
-from subterra_jobs.registry.signing import verified
-from subterra_jobs.registry.statement import provenance_of
+from subterra_jobs.store.registry.repository import MANIFEST_TYPE, Descriptor, Repository
+from subterra_jobs.store.registry.signing import verified
+from subterra_jobs.store.registry.statement import provenance_of
 
 ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 IMAGE_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

@@ -62,7 +62,7 @@ def export_job(
     job["metadata"]["ownerReferences"] = [owner_reference(agent)]
     secrets = {_REGISTRY: settings.registry_secret, _SIGNING: settings.signing_secret}
     parts = {
-        "command": ["python", "-m", "subterra_jobs.registry.push"],
+        "command": ["python", "-m", "subterra_jobs.store.registry.push"],
         "env": env({**HOME, EXPORT_VARIABLE: request.model_dump_json(by_alias=True, exclude_none=True)}),
         "resources": resources(EXPORT_RESOURCES, EXPORT_RESOURCES),
         "volumeMounts": [*mounts(read_only=True), *_secret_mounts(secrets)],
@@ -84,7 +84,7 @@ def pull_container(source: ModelSource, path: str, reserved: Mapping[str, Any], 
     policy = source.require_attestation
     request = PullRequest(uri=source.uri, digest=source.digest, path=path, public_key=policy.public_key if policy else None)
     parts = {
-        "command": ["python", "-m", "subterra_jobs.registry.pull"],
+        "command": ["python", "-m", "subterra_jobs.store.registry.pull"],
         "env": env({**HOME, PULL_VARIABLE: request.model_dump_json(by_alias=True, exclude_none=True)}),
         "resources": reserved,
         "volumeMounts": [mounts(read_only=False)[0], TMP_MOUNT, *_secret_mounts({_REGISTRY: source.registry_secret})],

@@ -1,4 +1,4 @@
-"""Pulls a model from a registry before vLLM loads it: `python -m subterra_jobs.registry.pull`.
+"""Pulls a model from a registry before vLLM loads it: `python -m subterra_jobs.store.registry.pull`.
 
 It runs as an init container, so at each start of a pod that serves. Its last line is the pod's termination message.
 """
@@ -19,10 +19,10 @@ from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.job_contract.messages import ExitCode
 from subterra_api.job_contract.model_transfer import ATTESTATION_FILE, PULL_VARIABLE, REGISTRY_MOUNT, PullRequest
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
-from subterra_jobs.registry import attestation
-from subterra_jobs.registry.client import Repository
-from subterra_jobs.registry.model_pack import File, files_of
 from subterra_jobs.store.artifact_store import MANIFEST
+from subterra_jobs.store.registry import attestation
+from subterra_jobs.store.registry.model_pack import File, files_of
+from subterra_jobs.store.registry.repository import Repository
 
 FIELD = "spec.model"
 

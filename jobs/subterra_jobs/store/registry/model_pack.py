@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.registry.client import MANIFEST_TYPE, Descriptor
 from subterra_jobs.store.artifact_store import MANIFEST
+from subterra_jobs.store.registry.repository import MANIFEST_TYPE, Descriptor
 from subterra_jobs.store.verify import WEIGHTS
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"

@@ -16,7 +16,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.registry.statement import payload_of
+from subterra_jobs.store.registry.statement import payload_of
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SCRYPT_MEMORY = 256 * 1024 * 1024

@@ -114,6 +114,11 @@ class Clients:
         while len(self._run.requests) < wanted:  # noqa: ASYNC110  the clients tell nobody
             await asyncio.sleep(0.05)
 
+    def so_far(self) -> str:
+        """How many requests were made, and how many failed."""
+        failed = sum(request.error is not None for request in self._run.requests)
+        return f"{len(self._run.requests)} requests, {failed} failed"
+
     async def stop(self) -> LoadResult:
         """What they saw."""
         self._talk = False
@@ -137,18 +142,17 @@ async def roll_out(served: Served, folder: Path, clients: int, rounds: int, quie
             found.handovers.append(await _move(service, talking, second, first))
             found.rollbacks.append(min(at for at in service.answered[first] if at > moved) - moved)
             found.drains.append(await fleet.end(second))
-            _tell(found)
+            _tell(found, talking)
         found.drains.append(await _drain_one_of_two(service, fleet, talking, first))
         await talking.settle()
         found.seen = await talking.stop()
     return found
 
 
-def _tell(found: Observed) -> None:
+def _tell(found: Observed, talking: Clients) -> None:
     """A line on standard error: a round takes minutes where the processors are busy."""
-    sys.stderr.write(
-        f"handovers {found.handovers[-2:]}, back after {found.rollbacks[-1]:.3f} s, drained in {found.drains[-1]:.1f} s\n"
-    )
+    last = [f"{times[-1]:.2f} s" for times in (found.handovers, found.rollbacks, found.drains)]
+    sys.stderr.write(f"{talking.so_far()}; last handover {last[0]}, back after {last[1]}, drained in {last[2]}\n")
 
 
 async def _move(service: TcpService, talking: Clients, former: int, to: int) -> float:

@@ -25,7 +25,7 @@ from subterra_operator.specs.vllm_container import drain_command
 from subterra_testkit.repository import ROOT
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = pytest.mark.timeout(1600)
 
 KEY = "sk-shop-1"
 CHAT: dict[str, Any] = {"model": UNTRAINED, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}

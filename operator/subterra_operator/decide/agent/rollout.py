@@ -5,7 +5,7 @@ With `promotion.rollout: Recreate` the old version stops first, and starts again
 The active version is the one in the Service's selector, whatever the status says.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -153,7 +153,7 @@ class Versions:
         return None
 
     def _create(self, target: ServingTarget, version: str) -> Rollout:
-        allowed = (replace(policy, group="") for policy in policies(self.snapshot.agent, self.spec.serving, self.settings))
+        allowed = policies(self.snapshot.agent, self.spec.serving, self.settings)
         wanted = deployment(self.snapshot.agent, self.spec, target, self.settings, self.now)
         if self._recreates and self.active:
             wanted["spec"]["replicas"] = 0  # what the API server refuses, it refuses before anything is stopped

@@ -104,8 +104,8 @@ class PodTemplate(ApiModel):
     topology_spread_constraints: Annotated[tuple[TopologySpread, ...], Field(max_length=8)] = ()
     """How the pods are spread, as in a PodSpec."""
     env: Annotated[tuple[EnvVariable, ...], Field(max_length=64)] = ()
-    """Variables of the container that does the work: `main` of a stage, `vllm` of a served version. With a proxy, set NO_PROXY to
-    127.0.0.1 and localhost too."""
+    """Variables of the container that does the work: `main` of a stage, `vllm` of a served version, and `pull` where its model
+    comes from a registry. With a proxy, set NO_PROXY to 127.0.0.1 and localhost too."""
 
 
 RULES: Mapping[str, tuple[tuple[str, str], ...]] = {

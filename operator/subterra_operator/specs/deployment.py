@@ -207,7 +207,7 @@ def _verify(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) 
         for kind, part in resources(spec.serving.resources, settings.resources.vllm).items()
     }
     if target.pulled is not None:
-        return pull_container(target.pulled, target.model.path, reserved, settings)
+        return pull_container(target.pulled, target.model.path, reserved, spec.serving, settings)
     parts = {
         "command": ["python", "-m", "subterra_jobs.store.verify", target.model.path, target.digest],
         "env": env(HOME),

@@ -1,6 +1,6 @@
 """Adds an author's `podTemplate` to a pod template that the operator has built."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from subterra_api.v1alpha1.pod_template import PodTemplate
@@ -23,10 +23,11 @@ def extended(built: Object, template: PodTemplate, worker: str) -> Object:
         known = spec.get("imagePullSecrets", [])
         spec["imagePullSecrets"] = [*known, *(secret for secret in secrets if secret not in known)]
     if variables := added.get("env", []):
-        spec["containers"] = [_with_env(each, variables) if each["name"] == worker else each for each in spec["containers"]]
+        spec["containers"] = [with_env(each, variables) if each["name"] == worker else each for each in spec["containers"]]
     return {**built, "metadata": metadata, "spec": spec}
 
 
-def _with_env(container: Mapping[str, Any], variables: list[Object]) -> Object:
+def with_env(container: Mapping[str, Any], variables: Sequence[Object]) -> Object:
+    """``container`` with further variables. What is there already wins."""
     known = {variable["name"] for variable in container.get("env", [])}
     return {**container, "env": [*container.get("env", []), *(each for each in variables if each["name"] not in known)]}

@@ -20,7 +20,7 @@ from subterra_core.node_pools import Placement
 from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGER, REGISTRY_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
-from subterra_operator.specs.extra_pod_settings import extended
+from subterra_operator.specs.extra_pod_settings import extended, with_env
 from subterra_operator.specs.pod import (
     HOME,
     TMP_MOUNT,
@@ -79,8 +79,13 @@ def export_job(
     return job
 
 
-def pull_container(source: ModelSource, path: str, reserved: Mapping[str, Any], settings: Settings) -> Object:
-    """An init container that pulls a model and verifies it, at each start of a pod; ``reserved`` are its resources."""
+def pull_container(
+    source: ModelSource, path: str, reserved: Mapping[str, Any], serving: ServingSettings, settings: Settings
+) -> Object:
+    """An init container that pulls a model and verifies it, at each start of a pod; ``reserved`` are its resources.
+
+    It has the variables of the pod template too: the way to the registry may be a proxy.
+    """
     policy = source.require_attestation
     request = PullRequest(uri=source.uri, digest=source.digest, path=path, public_key=policy.public_key if policy else None)
     parts = {
@@ -89,7 +94,7 @@ def pull_container(source: ModelSource, path: str, reserved: Mapping[str, Any], 
         "resources": reserved,
         "volumeMounts": [mounts(read_only=False)[0], TMP_MOUNT, *_secret_mounts({_REGISTRY: source.registry_secret})],
     }
-    return container(PULL, settings.jobs_image, settings, parts)
+    return with_env(container(PULL, settings.jobs_image, settings, parts), serving.pod_template.dump().get("env", []))
 
 
 def pulled_volumes(source: ModelSource, known: list[Object]) -> list[Object]:

@@ -4,7 +4,7 @@ import json
 
 from subterra_api.job_contract.model_transfer import PREDICATE_TYPE, Provenance
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.store.registry.repository import MANIFEST_TYPE, Descriptor, Repository
+from subterra_jobs.store.registry.oci_repository import MANIFEST_TYPE, Descriptor, Repository
 from subterra_jobs.store.registry.signing import verified
 from subterra_jobs.store.registry.statement import provenance_of
 

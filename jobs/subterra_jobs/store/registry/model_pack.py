@@ -13,7 +13,7 @@ from typing import Any
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.store.artifact_store import MANIFEST
-from subterra_jobs.store.registry.repository import MANIFEST_TYPE, Descriptor
+from subterra_jobs.store.registry.oci_repository import MANIFEST_TYPE, Descriptor
 from subterra_jobs.store.verify import WEIGHTS
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"

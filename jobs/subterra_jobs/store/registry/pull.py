@@ -22,7 +22,7 @@ from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageEr
 from subterra_jobs.store.artifact_store import MANIFEST
 from subterra_jobs.store.registry import attestation
 from subterra_jobs.store.registry.model_pack import File, files_of
-from subterra_jobs.store.registry.repository import Repository
+from subterra_jobs.store.registry.oci_repository import Repository
 
 FIELD = "spec.model"
 

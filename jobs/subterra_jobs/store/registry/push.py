@@ -17,7 +17,7 @@ from subterra_api.job_contract.model_transfer import EXPORT_VARIABLE, REGISTRY_M
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore, file_digest
 from subterra_jobs.store.registry import attestation, model_pack
-from subterra_jobs.store.registry.repository import Descriptor, Repository, digest_of
+from subterra_jobs.store.registry.oci_repository import Descriptor, Repository, digest_of
 from subterra_jobs.store.registry.signing import envelope, private_key
 from subterra_jobs.store.registry.statement import statement
 

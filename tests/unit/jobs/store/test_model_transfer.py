@@ -11,7 +11,7 @@ from subterra_api.job_contract.model_transfer import ATTESTATION_FILE, ExportReq
 from subterra_api.v1alpha1.scores import Verdict
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.store.artifact_store import ArtifactStore
-from subterra_jobs.store.registry import attestation, pull, push, repository
+from subterra_jobs.store.registry import attestation, oci_repository, pull, push
 from subterra_jobs.store.registry.statement import unverified
 from subterra_testkit.exported_models import FILES, MODEL, signing_secret, stored_model
 from subterra_testkit.servers.fake_registry import FakeRegistry, serving
@@ -43,7 +43,7 @@ class Transfer:
 
 @pytest.fixture
 def transfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfer]:
-    monkeypatch.setattr(repository, "RETRIES", repository.RETRIES.new(total=1, backoff_factor=0))
+    monkeypatch.setattr(oci_repository, "RETRIES", oci_repository.RETRIES.new(total=1, backoff_factor=0))
     with serving(tmp_path) as registry:
         yield Transfer(tmp_path, registry)
 

@@ -185,6 +185,14 @@ def test_a_model_from_a_registry_is_pulled_into_the_pod_and_needs_no_store() -> 
     assert template["metadata"]["labels"]["subterra.dev/registry"] == "true"
 
 
+def test_the_way_to_the_registry_may_be_a_proxy() -> None:
+    agent, proxy = make.agent(), {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+    agent["spec"] = {"model": FINISHED, "serving": {"podTemplate": {"env": [proxy]}}}
+    [deployed] = [write.object for write in decide(agent, procedure=None).writes if write.key.kind == "Deployment"]
+    pull, exporter = deployed["spec"]["template"]["spec"]["initContainers"]
+    assert (proxy in pull["env"], proxy in exporter["env"]) == (True, False)
+
+
 def test_another_artifact_secret_or_policy_is_another_version() -> None:
     policy = {"requireAttestation": {"publicKey": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n"}}
     changes: list[Object] = [{}, {"uri": URI.replace("d", "c")}, {"registrySecret": {"name": "other"}}, policy]

@@ -102,7 +102,9 @@ def test_every_change_that_is_named_fits(stage: int, ranks: int) -> None:
 
 
 def test_where_nothing_is_enough_the_warning_says_so() -> None:
-    (warning,) = plan("hf://Qwen/Qwen3-8B", training={"batchSize": 1, "maxLength": 131072}, **on(1)).warnings
+    known = plan("hf://Qwen/Qwen3-8B", training={"batchSize": 1}, **on(1))
+    deeper = known.setup.shape.model_copy(update={"num_hidden_layers": 400})
+    (warning,) = replace(known, setup=replace(known.setup, shape=deeper)).warnings
     assert warning.startswith("does not fit any known GPU; the largest is H200-141: ")
     assert warning.endswith("no larger card, and no number of ranks up to 8, is enough")
 

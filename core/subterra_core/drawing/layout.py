@@ -154,9 +154,12 @@ def _initial_layers(
 def _order_layers(rows: list[list[LayerItem]], neighbors: Neighbors) -> list[list[LayerItem]]:
     """The ordering with the fewest crossings met while moving each item to the mean position of its neighbors."""
     rounds = max(2, min(_ORDERING, _EFFORT // sum(map(len, rows))))
-    best, fewest = [list(row) for row in rows], _crossings(rows, neighbors)
+    best, fewest, before = [list(row) for row in rows], _crossings(rows, neighbors), [list[LayerItem]()]
     for turn in range(rounds):
         down = turn % 2 == 0
+        if down and rows == before:
+            break  # down and up again changed nothing, and so would all that follows
+        before = [list(row) for row in rows] if down else before
         indices = range(1, len(rows)) if down else range(len(rows) - 2, -1, -1)
         for index in indices:
             fixed = {item: at for at, item in enumerate(rows[index - 1 if down else index + 1])}

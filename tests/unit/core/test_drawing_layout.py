@@ -20,7 +20,7 @@ def flowchart(seed: int, count: int = 55) -> tuple[dict[str, Size], Hops]:
     return {node: (rng.choice([120.0, 200.0, 300.0]), rng.choice([40.0, 90.0])) for node in ids}, sorted(edges)
 
 
-@pytest.fixture(params=range(5), scope="module")
+@pytest.fixture(params=range(3), scope="module")
 def drawn(request: pytest.FixtureRequest) -> tuple[Layout, Hops]:
     sizes, edges = flowchart(request.param)
     return arrange(sizes, edges, "n0"), edges

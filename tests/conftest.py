@@ -13,6 +13,7 @@ from tests.tools.gitops_health import build
 from tests.tools.gitops_health.build import Oracle
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from subterra_cluster import binaries as cluster_binaries
 from subterra_cluster.config import default_cache
@@ -24,6 +25,7 @@ TESTS = Path(__file__).parent
 TODAY = date(2026, 11, 20)
 """By which hosted models have retired or not, so that tests do not begin to fail on the day on which one of theirs does."""
 LONG_FIRST = (
+    "unit/jobs/llm",
     "faults",
     "engines/ray",
     "apiserver",
@@ -37,8 +39,16 @@ LONG_FIRST = (
 )
 """Folders and files whose tests share a process, longest first; all others are a group per file.
 
+Unit tests that call hosted models are in one process, since their clients are thousands of modules, which take seconds to import.
 An operator that waits for a deadline needs little of a processor, so faults and API server go on beside the engines.
 """
+HOSTED = (
+    "unit/bench/test_thinking_teacher.py",
+    "unit/cli/test_models.py",
+    "unit/jobs/evaluate/judge/test_llm_labeller.py",
+    "unit/jobs/evaluate/simulate/test_user_simulator.py",
+)
+"""Files that share a process with the tests in ``unit/jobs/llm``."""
 
 
 class EngineScheduling(LoadScopeScheduling):
@@ -46,6 +56,14 @@ class EngineScheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return _group(nodeid.partition("::")[0].removeprefix("tests/"))
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Hands out another group when one test is left, not at two: what waits behind them may be minutes, and others are free.
+
+        A process runs its last test only when it knows what comes next.
+        """
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> EngineScheduling:
@@ -66,6 +84,8 @@ def pytest_collection_finish() -> None:
 
 def _group(file: str) -> str:
     """The first of `LONG_FIRST` that a test's file is or lies in, or else the file; `file` is relative to this folder."""
+    if file in HOSTED:
+        return "unit/jobs/llm"
     return next((group for group in LONG_FIRST if file == group or file.startswith(f"{group}/")), file)
 
 

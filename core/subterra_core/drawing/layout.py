@@ -6,7 +6,7 @@ colleague become one line that ten short ones join, which is easier to follow th
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,8 +15,10 @@ from subterra_core.procedure.graph import Hop
 DummyNode = tuple[str, int]
 """The point where edges to a node cross a layer: target and layer."""
 LayerItem = str | DummyNode
-Neighbors = Mapping[LayerItem, set[LayerItem]]
-"""Items that each item is joined to, in the layers above and below."""
+Neighbors = Mapping[LayerItem, Mapping[LayerItem, None]]
+"""Items that each item is joined to, in the layers above and below, in the order of the edges: sums of floats depend on theirs."""
+Attraction = tuple[tuple[tuple[LayerItem, float], ...], float]
+"""Items that an item is to be near to, each with its weight, and the sum of the weights."""
 Size = tuple[float, float]
 
 BOX_GAP, DUMMY_GAP, LAYER_GAP, MARGIN = 36.0, 14.0, 44.0, 24.0
@@ -128,13 +130,13 @@ def _chain(source: str, to: str, layer: Mapping[str, int]) -> tuple[LayerItem, .
     return (source, *((to, at) for at in range(layer[source] + down, layer[to], down)), to)
 
 
-def _neighbors(chains: Iterable[tuple[LayerItem, ...]]) -> dict[LayerItem, set[LayerItem]]:
+def _neighbors(chains: Iterable[tuple[LayerItem, ...]]) -> dict[LayerItem, dict[LayerItem, None]]:
     """Items that each item is joined to."""
-    neighbors = defaultdict[LayerItem, set[LayerItem]](set)
+    neighbors = defaultdict[LayerItem, dict[LayerItem, None]](dict)
     for chain in chains:
         for one, other in pairwise(chain):
-            neighbors[one].add(other)
-            neighbors[other].add(one)
+            neighbors[one][other] = None
+            neighbors[other][one] = None
     return neighbors
 
 
@@ -152,9 +154,12 @@ def _initial_layers(
 def _order_layers(rows: list[list[LayerItem]], neighbors: Neighbors) -> list[list[LayerItem]]:
     """The ordering with the fewest crossings met while moving each item to the mean position of its neighbors."""
     rounds = max(2, min(_ORDERING, _EFFORT // sum(map(len, rows))))
-    best, fewest = [list(row) for row in rows], _crossings(rows, neighbors)
+    best, fewest, before = [list(row) for row in rows], _crossings(rows, neighbors), [list[LayerItem]()]
     for turn in range(rounds):
         down = turn % 2 == 0
+        if down and rows == before:
+            break  # down and up again changed nothing, and so would all that follows
+        before = [list(row) for row in rows] if down else before
         indices = range(1, len(rows)) if down else range(len(rows) - 2, -1, -1)
         for index in indices:
             fixed = {item: at for at, item in enumerate(rows[index - 1 if down else index + 1])}
@@ -185,33 +190,35 @@ def _crossings(rows: Sequence[Sequence[LayerItem]], neighbors: Neighbors) -> int
 
 def _assign_x(order: Sequence[Sequence[LayerItem]], neighbors: Neighbors, sizes: Mapping[str, Size]) -> dict[LayerItem, float]:
     """Center x of each item: as near to its neighbors as order and gaps allow."""
-    xs: dict[LayerItem, float] = {}
-    for row in order:
-        xs |= dict(zip(row, _offsets(row, sizes), strict=True))
+    offsets = [_offsets(row, sizes) for row in order]
+    xs = {item: x for row, packed in zip(order, offsets, strict=True) for item, x in zip(row, packed, strict=True)}
+    above = [[_attraction(item, neighbors, upper) for item in row] for upper, row in pairwise([(), *order])]
+    below = [[_attraction(item, neighbors, lower) for item in row] for row, lower in pairwise([*order, ()])]
+    beside = [[_attraction(item, neighbors, xs) for item in row] for row in order]
     down, up = range(len(order)), range(len(order) - 1, -1, -1)
     rounds = max(2, min(_STRAIGHTENING, _EFFORT // len(xs)))
     for turn in range(rounds):
-        for index in down if turn % 2 == 0 else up:
-            row = order[index]
-            near = order[index - 1 : index] if turn % 2 == 0 else order[index + 1 : index + 2]
-            beside = {item for other in near for item in other} if turn < rounds - 2 else xs.keys()
-            wanted = [_preferred_x(item, beside, neighbors, xs) for item in row]
-            xs |= dict(zip(row, _isotonic_fit(wanted, _offsets(row, sizes)), strict=True))
+        attractions = beside if turn >= rounds - 2 else below if turn % 2 else above
+        for index in up if turn % 2 else down:
+            wanted = [_preferred_x(*pair, xs) for pair in zip(order[index], attractions[index], strict=True)]
+            xs |= dict(zip(order[index], _isotonic_fit(wanted, offsets[index]), strict=True))
     left = min(x - (sizes[item][0] / 2 if isinstance(item, str) else 0) for item, x in xs.items())
     return {item: x - left + MARGIN for item, x in xs.items()}
 
 
-def _preferred_x(
-    item: LayerItem, beside: Iterable[LayerItem], neighbors: Neighbors, xs: Mapping[LayerItem, float]
-) -> tuple[float, float]:
-    """Preferred x of an item and the weight of that preference, largest for trunks, so that they are straight."""
-    weights = {
-        other: 1.0 if isinstance(item, str) and isinstance(other, str) else 2.0 for other in neighbors[item] if other in beside
-    }
-    if not isinstance(item, str):
-        weights = {other: 8.0 if isinstance(other, tuple) and other[0] == item[0] else weight for other, weight in weights.items()}
-    total = sum(weights.values())
-    return (sum(xs[other] * weight for other, weight in weights.items()) / total, total) if total else (xs[item], 0.1)
+def _attraction(item: LayerItem, neighbors: Neighbors, among: Collection[LayerItem]) -> Attraction:
+    """What an item wants to be near to; trunks are attracted most by themselves, so that they are straight."""
+    weights = {}
+    for other in (other for other in neighbors[item] if other in among):
+        of_trunk = isinstance(item, tuple) and isinstance(other, tuple) and item[0] == other[0]
+        weights[other] = 8.0 if of_trunk else 1.0 if isinstance(item, str) and isinstance(other, str) else 2.0
+    return tuple(weights.items()), sum(weights.values())
+
+
+def _preferred_x(item: LayerItem, attraction: Attraction, xs: Mapping[LayerItem, float]) -> tuple[float, float]:
+    """Preferred x of an item and the weight of that preference."""
+    weights, total = attraction
+    return (sum([xs[other] * weight for other, weight in weights]) / total, total) if total else (xs[item], 0.1)
 
 
 def _offsets(row: Sequence[LayerItem], sizes: Mapping[str, Size]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -27,6 +28,11 @@ class Test:
 
 def mean_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Interval:
     """Mean with its percentile-bootstrap 95 % interval, of width 0 for constant values. Raises ValueError without values."""
+    return _mean_interval(tuple(values), seed, resamples)
+
+
+@lru_cache(maxsize=1024)  # summary, report and comparisons ask for those of the same scores
+def _mean_interval(values: tuple[float, ...], seed: int, resamples: int) -> Interval:
     if not values:
         raise ValueError("the mean of no values is undefined")
     data = np.asarray(values, dtype=float)

@@ -73,8 +73,8 @@ def simulate(provider: Provider, seconds: float, most: int = 512) -> Run:
 
 @pytest.mark.parametrize("latency", [0.2, 0.5, 3.0, 7.0])
 def test_a_limit_is_used_up_whatever_the_latency_and_hardly_ever_met(latency: float) -> None:
-    run = simulate(Provider(latency, {"requests": ServerLimit(4000)}), 300)
-    assert 0.97 * 4000 <= run.per_minute(120, 300) <= 4000
+    run = simulate(Provider(latency, {"requests": ServerLimit(4000)}), 180)
+    assert 0.97 * 4000 <= run.per_minute(120, 180) <= 4001  # both ends of the minute may have a call
     assert len(run.refused) < 0.001 * len(run.answered)
 
 
@@ -92,14 +92,14 @@ def test_without_limits_calls_are_bounded_by_what_may_be_in_flight_and_soon_reac
 
 
 def test_a_shared_account_gives_what_the_others_leave_and_refuses_few() -> None:
-    run = simulate(Provider(2.0, {"requests": ServerLimit(4000, others=0.5, left=0.0)}), 600)
-    assert run.per_minute(120, 600) >= 0.8 * 2000
+    run = simulate(Provider(2.0, {"requests": ServerLimit(4000, others=0.5, left=0.0)}), 300)
+    assert run.per_minute(120, 300) >= 0.8 * 2000
     assert len(run.refused) < 0.2 * len(run.answered)
 
 
 def test_limits_that_nobody_tells_are_found() -> None:
-    run = simulate(Provider(2.0, {"requests": ServerLimit(1000, left=0.0)}, told=False), 600)
-    assert run.per_minute(120, 600) >= 0.8 * 1000
+    run = simulate(Provider(2.0, {"requests": ServerLimit(1000, left=0.0)}, told=False), 300)
+    assert run.per_minute(120, 300) >= 0.8 * 1000
     assert len(run.refused) < 0.5 * len(run.answered)
 
 

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from tests.unit.jobs.spending.paying_runs import PayingRuns, pay
 
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_jobs.errors import BudgetExceededError, InfrastructureError
-from subterra_jobs.spending.budget import BudgetGuard, Clocks
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store import append_log
 from subterra_jobs.store.artifact_store import ArtifactStore
@@ -19,17 +19,11 @@ from subterra_jobs.store.artifact_store import ArtifactStore
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
-@dataclass
-class World:
-    """A store and a clock, with budget guards for runs of the agent `travel`."""
-
-    uri: str
-    now: datetime = NOON
-    seconds: float = 0.0
-    check: Callable[[], None] = field(default=lambda: None)
+class World(PayingRuns):
+    """Runs of the agent `travel`."""
 
     def ledger(self, run: str = "1", agent: str | None = "travel") -> Ledger:
-        return Ledger(ArtifactStore(self.uri), RunIdentity(name=f"travel-{run}", namespace="demo", uid=f"uid-{run}", agent=agent))
+        return self.ledger_of(_identity(run, agent))
 
     def guard(
         self,
@@ -39,28 +33,19 @@ class World:
         monthly: str | None = None,
         stage: Stage = "generate",
         agent: str | None = "travel",
+        check: Callable[[], None] = lambda: None,
     ) -> BudgetGuard:
         budget = Budget(max_usd=cap, max_usd_per_30_days=monthly)
-        return BudgetGuard(
-            self.ledger(run, agent), stage, budget, check=self._check, clocks=Clocks(lambda: self.now, lambda: self.seconds)
-        )
+        return self.guard_of(_identity(run, agent), budget, stage, check)
 
-    def _check(self) -> None:
-        self.check()
 
-    def wait(self, **time: float) -> None:
-        self.now += timedelta(**time)
-        self.seconds += timedelta(**time).total_seconds()
+def _identity(run: str, agent: str | None) -> RunIdentity:
+    return RunIdentity(name=f"travel-{run}", namespace="demo", uid=f"uid-{run}", agent=agent)
 
 
 @pytest.fixture
 def world(store_uri: str) -> World:
-    return World(store_uri)
-
-
-async def pay(guard: BudgetGuard, usd: str, reserved: str | None = None) -> None:
-    reservation = await guard.reserve(Decimal(reserved or usd))
-    await guard.commit(reservation, {"usd": usd, "tokens": 10})
+    return World(store_uri, NOON)
 
 
 async def test_spend_survives_a_restart(world: World) -> None:
@@ -194,13 +179,12 @@ async def test_two_runs_that_pay_in_turns_never_exceed_their_30_days(world: Worl
 
 
 async def test_nothing_is_paid_after_the_lease_is_lost(world: World) -> None:
-    guard = world.guard()
+    def lost_after_a_second() -> None:
+        if world.seconds:
+            raise InfrastructureError("another job has taken over")
+
+    guard = world.guard(check=lost_after_a_second)
     await pay(guard, "0.1")
-
-    def lost() -> None:
-        raise InfrastructureError("another job has taken over")
-
-    world.check = lost
     world.wait(seconds=1)
     with pytest.raises(InfrastructureError, match="taken over"):
         await guard.reserve(Decimal("0.1"))

@@ -1,43 +1,29 @@
 """The administrator's cap on a namespace: all agents and runs in it pay from one purse."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from tests.unit.jobs.spending.paying_runs import PayingRuns, pay
 
 from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_jobs.errors import BudgetExceededError
-from subterra_jobs.spending.budget import BudgetGuard, Clocks
-from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_jobs.spending.budget import BudgetGuard
 
 NOON = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 
 
-class Namespace:
-    """The store of a namespace, and a clock."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri, self.now, self.seconds = uri, NOON, 0.0
+class Namespace(PayingRuns):
+    """Agents and runs of the namespace `team-a`."""
 
     def guard(self, run: str, agent: str | None = None, *, namespace_cap: str | None = None, **caps: str) -> BudgetGuard:
         identity = RunIdentity(name=run, namespace="team-a", uid=f"uid-{run}", agent=agent)
-        budget = Budget.model_validate({**caps, "maxUSDPerNamespacePer30Days": namespace_cap})
-        clocks = Clocks(lambda: self.now, lambda: self.seconds)
-        return BudgetGuard(Ledger(ArtifactStore(self.uri), identity), "generate", budget, clocks=clocks)
-
-    def wait(self, **time: float) -> None:
-        self.now += timedelta(**time)
-        self.seconds += timedelta(**time).total_seconds()
+        return self.guard_of(identity, Budget.model_validate({**caps, "maxUSDPerNamespacePer30Days": namespace_cap}))
 
 
 @pytest.fixture
 def team(store_uri: str) -> Namespace:
-    return Namespace(store_uri)
-
-
-async def pay(guard: BudgetGuard, usd: str) -> None:
-    await guard.commit(await guard.reserve(Decimal(usd)), {"usd": usd, "tokens": 10})
+    return Namespace(store_uri, NOON)
 
 
 async def test_agents_and_runs_without_one_pay_from_the_same_cap_and_the_refusal_says_whose_it_is(team: Namespace) -> None:

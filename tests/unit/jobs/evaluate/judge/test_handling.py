@@ -1,33 +1,18 @@
 """Whether an agent handled customers who say what the examples do not have."""
 
 import pytest
+from tests.unit.jobs.evaluate.judge.trip_booking import BOOKED, CONFIRM, examined_trip, trip_booking
 
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.evaluate.analysis.robustness_summary import NEVER_CAME, Robustness, robustness_rows
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
 from subterra_jobs.evaluate.judge.handling import Handling, HandlingExaminer
-from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.conversation import Conversation
-from subterra_jobs.evaluate.simulate.vllm_client import Reply
-from subterra_testkit.procedures import agent, end, procedure, user
 
-GRAPH = Graph(
-    procedure(
-        agent("ask", "where", examples=["Where would you like to go?"]),
-        user("where", "confirm", examples=["{{city}}"]),
-        agent("confirm", "answer", examples=["Great, {{city}} it is. Shall I book {{city}}?"]),
-        user("answer", "booked", "left", examples=["Yes, please."]),
-        end("booked", examples=["Your trip to {{city}} is booked."]),
-        end("left", examples=["Goodbye then."]),
-        start="ask",
-        variables=[{"name": "city", "values": ["Oslo", "Riga", "Sofia"]}],
-    )
-)
+ASK = "Where would you like to go?"
+GRAPH = Graph(trip_booking(ASK))
 OTHERWISE = "Only the towns in our list, sorry."
 EXAMINER = HandlingExaminer(GRAPH, ReplyReader(GRAPH), lambda spec, reply, before: "unknownValue" if reply == OTHERWISE else None)
-PATH = ("ask", "where", "confirm", "answer", "booked")
-ASK, CONFIRM, BOOKED = "Where would you like to go?", "Great, Oslo it is. Shall I book Oslo?", "Your trip to Oslo is booked."
 
 
 def examined(kind: RobustnessKind, *replies: str, at: int | None = None, unlisted: str = "", error: str | None = None) -> Handling:
@@ -35,11 +20,7 @@ def examined(kind: RobustnessKind, *replies: str, at: int | None = None, unliste
     lines = ["Oslo", "Yes, please."]
     if at is not None:
         lines.insert(at, unlisted or "Is it raining there?")
-    scenario = Scenario("s", False, PATH, {"city": "Oslo"}, None, tuple(lines), True, kind=kind, detour_at=at, unlisted=unlisted)
-    chat = [{"role": "assistant", "content": replies[0]}]
-    for line, reply in zip(lines, replies[1:], strict=False):
-        chat += [{"role": "user", "content": line}, {"role": "assistant", "content": reply}]
-    return EXAMINER.examine(scenario, Conversation(tuple(chat), tuple(Reply(text, 0, 0, 0, "stop") for text in replies), error))
+    return examined_trip(EXAMINER, lines, replies, error, kind=kind, detour_at=at, unlisted=unlisted)
 
 
 @pytest.mark.parametrize("kind", ["phrasings", "realValues", "corrections"])

@@ -1,6 +1,7 @@
 """Questions in between: an agent that answers another question, ends, goes on as if nobody had asked, or makes the answer up."""
 
 import pytest
+from tests.unit.jobs.evaluate.judge.trip_booking import BOOKED, CONFIRM, examined_trip, trip_booking
 
 from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.compilerun import Provider
@@ -12,10 +13,6 @@ from subterra_jobs.evaluate.judge.free_words.answers import AnswerReader
 from subterra_jobs.evaluate.judge.handling import Handling, HandlingExaminer
 from subterra_jobs.evaluate.robustness_run import customer_sources
 from subterra_jobs.evaluate.scenarios.robustness import build_robustness
-from subterra_jobs.evaluate.scenarios.scenario import Scenario
-from subterra_jobs.evaluate.simulate.conversation import Conversation
-from subterra_jobs.evaluate.simulate.vllm_client import Reply
-from subterra_testkit.procedures import agent, end, procedure, user
 
 HOURS = "We are open from 9 to 18 o'clock."
 FEES = "A late book costs 20 cents a day."
@@ -23,33 +20,16 @@ QUESTIONS = [
     {"id": "hours", "question": "When it is open.", "examples": ["When are you open?"], "answer": HOURS},
     {"id": "fees", "question": "What lateness costs.", "examples": ["What are the fees?"], "answer": FEES, "except": ["where"]},
 ]
-SPEC = procedure(
-    agent("ask", "where", examples=["Hello! Where would you like to go?"]),
-    user("where", "confirm", examples=["{{city}}"]),
-    agent("confirm", "answer", examples=["Great, {{city}} it is. Shall I book {{city}}?"]),
-    user("answer", "booked", "left", examples=["Yes, please."]),
-    end("booked", examples=["Your trip to {{city}} is booked."]),
-    end("left", examples=["Goodbye then."]),
-    start="ask",
-    variables=[{"name": "city", "values": ["Oslo", "Riga", "Sofia"]}],
-    questions=QUESTIONS,
-    otherwise={"unknownQuestion": ["I don't know that; ask at the desk."]},
-)
+ASK, AGAIN = "Hello! Where would you like to go?", "Where would you like to go?"
+SPEC = trip_booking(ASK, questions=QUESTIONS, otherwise={"unknownQuestion": ["I don't know that; ask at the desk."]})
 GRAPH = Graph(SPEC)
 EXAMINER = HandlingExaminer(GRAPH, ReplyReader(GRAPH))
-ASK, CONFIRM, BOOKED = "Hello! Where would you like to go?", "Great, Oslo it is. Shall I book Oslo?", "Your trip to Oslo is booked."
-AGAIN = "Where would you like to go?"
 
 
 def asked(name: str, *replies: str) -> Handling:
     """A trip to Oslo; the customer asks the question before the first turn of its own."""
     lines = ("Something in between", "Oslo", "Yes, please.")
-    path = ("ask", "where", "confirm", "answer", "booked")
-    scenario = Scenario("s", False, path, {"city": "Oslo"}, None, lines, True, kind="questions", detour_at=0, asked=name)
-    chat = [{"role": "assistant", "content": replies[0]}]
-    for line, reply in zip(lines, replies[1:], strict=False):
-        chat += [{"role": "user", "content": line}, {"role": "assistant", "content": reply}]
-    return EXAMINER.examine(scenario, Conversation(tuple(chat), tuple(Reply(text, 0, 0, 0, "stop") for text in replies), None))
+    return examined_trip(EXAMINER, lines, replies, kind="questions", detour_at=0, asked=name)
 
 
 @pytest.mark.parametrize(

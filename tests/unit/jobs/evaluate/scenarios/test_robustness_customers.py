@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -67,7 +68,9 @@ def settings(scenarios: int = 420, judge: str = "scripted") -> Evaluation:
     return Evaluation.model_validate({"simulator": scripted, "judge": chosen, "scenarios": scenarios, "seed": 7})
 
 
+@cache
 def built(spec: ProcedureSpec | None = None) -> RobustnessBlock:
+    """The customers, made once for all tests; none of them changes it."""
     return build_robustness(Graph(spec) if spec else TRAVEL, settings(), SOURCES)
 
 
@@ -92,7 +95,7 @@ def test_every_kind_is_built_and_the_same_again() -> None:
     assert planned.pop("questions") == 60  # travel has none
     assert Counter(each.kind for each in block.scenarios) == planned
     assert block.untested == {}
-    assert built() == block
+    assert built.__wrapped__() == block
     assert len({each.id for each in block.scenarios}) == len(block.scenarios)
 
 

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from subterra_jobs.dialogue.sampling import held_out, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.evaluate.scenarios.build import build_scenarios, rare_branch_scenarios
 from subterra_jobs.evaluate.scenarios.path_cover import BRANCH_PLAYS, MAX_MORE, path_edges, uncovered_edges
+from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.scenarios.training_overlap import count_in_training, training_signatures
 from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUser
 from subterra_testkit.repository import ROOT
@@ -29,35 +31,41 @@ def settings(count: int = 200, seed: int = 7) -> Evaluation:
     return Evaluation(simulator=Provider(), judge=Provider(), scenarios=count, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@cache
+def cast_of(count: int = 200, seed: int = 7) -> list[Scenario]:
+    """Scenarios, built once for all tests; none of them changes them."""
+    return build_scenarios(GRAPH, settings(count, seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("count", [20, 50, 200])
 def test_every_edge_is_on_some_path(count: int, seed: int) -> None:
-    cast = build_scenarios(GRAPH, settings(count, seed))
+    cast = cast_of(count, seed)
     assert len(cast) == count
     assert uncovered_edges(GRAPH, cast) == []
 
 
 def test_half_of_the_customers_have_only_held_out_values_and_half_have_none() -> None:
-    cast = build_scenarios(GRAPH, settings())
+    cast = cast_of()
     unseen = [held_out("destination", scenario.values["destination"]) for scenario in cast]
     assert unseen == [scenario.unseen for scenario in cast]
     assert sum(unseen) == 100
 
 
 def test_half_of_the_customers_of_each_kind_speak_first() -> None:
-    cast = build_scenarios(GRAPH, settings())
+    cast = cast_of()
     assert {kind: sum(s.opener is not None for s in cast if s.unseen == kind) for kind in (True, False)} == {True: 50, False: 50}
     assert all(scenario.agent_first == (scenario.opener is None) for scenario in cast)
 
 
 def test_the_same_settings_give_the_same_scenarios_and_another_seed_others() -> None:
-    ids = [scenario.id for scenario in build_scenarios(GRAPH, settings())]
+    ids = [scenario.id for scenario in cast_of()]
     assert ids == [scenario.id for scenario in build_scenarios(GRAPH, settings())]
-    assert not set(ids) & {scenario.id for scenario in build_scenarios(GRAPH, settings(seed=8))}
+    assert not set(ids) & {scenario.id for scenario in cast_of(seed=8)}
 
 
 def test_a_scenario_that_was_a_training_conversation_is_drawn_again(tmp_path: Path) -> None:
-    first = build_scenarios(GRAPH, settings(20))
+    first = cast_of(20)
     rows = [{"messages": [{"role": "user", "content": line} for line in scenario.lines]} for scenario in first]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "labels.jsonl").write_text('{"id": "0"}\n')
@@ -75,7 +83,7 @@ def test_customers_who_tell_facts_are_in_no_dataset_with_the_same_seed() -> None
         path = sample_path(GRAPH, rng)
         chat = chat_messages("", None, scripted_utterances(GRAPH, path, sample_values(SPEC.variables, rng, unseen=False), rng))
         trained.add(tuple(message["content"] for message in chat if message["role"] == "user"))
-    telling = [scenario for scenario in build_scenarios(GRAPH, settings()) if "options" in scenario.path]
+    telling = [scenario for scenario in cast_of() if "options" in scenario.path]
     assert not trained & {scenario.lines for scenario in telling}
 
 
@@ -86,7 +94,7 @@ async def test_the_user_says_its_lines_in_order_and_then_nothing() -> None:
 
 @pytest.mark.parametrize("count", [200, 300])
 def test_branches_that_few_customers_take_get_further_customers(count: int) -> None:
-    cast = build_scenarios(GRAPH, settings(count))
+    cast = cast_of(count)
     more = rare_branch_scenarios(GRAPH, settings(count), cast)
     assert more
     assert len(more) <= MAX_MORE * count
@@ -98,11 +106,11 @@ def test_branches_that_few_customers_take_get_further_customers(count: int) -> N
 
 
 def test_a_small_evaluation_plays_a_fifth_more_at_most() -> None:
-    cast = build_scenarios(GRAPH, settings(20))
+    cast = cast_of(20)
     assert len(rare_branch_scenarios(GRAPH, settings(20), cast)) <= 4
 
 
 def test_a_customer_that_had_to_be_played_again_is_the_same_customer() -> None:
-    scenario = build_scenarios(GRAPH, settings(20))[0]
+    scenario = cast_of(20)[0]
     assert replace(scenario, id=f"{scenario.id}-17").customer == scenario.customer == scenario.id
     assert replace(scenario, id="a-1").customer == "a-1"

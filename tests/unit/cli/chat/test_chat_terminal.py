@@ -26,6 +26,7 @@ objects = {"compiledagents": agent, "compileruns": run, "procedures": procedure}
 class Reader:
     def __init__(self, target): self.target = target
     def get(self, plural, name): return objects[plural]
+    def secret_value(self, name, key): raise AssertionError("the agent has no API key")
 cluster.ResourceReader, cluster.port_forward = Reader, lambda *_: contextlib.nullcontext(url)
 app(["chat", "shop"])
 """

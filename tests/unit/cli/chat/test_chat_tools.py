@@ -25,7 +25,7 @@ def answers(*messages: dict[str, Any], seen: list[dict[str, Any]]) -> Callable[.
     """Stands in for the agent's server: one message per request, whose bodies it keeps."""
     left: Iterator[dict[str, Any]] = iter(messages)
 
-    def post(url: str, *, json: dict[str, Any], timeout: float) -> httpx.Response:
+    def post(url: str, *, json: dict[str, Any], headers: dict[str, str], timeout: float) -> httpx.Response:
         seen.append(json)
         return httpx.Response(200, json={"choices": [{"message": next(left)}]})
 

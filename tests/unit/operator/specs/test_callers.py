@@ -44,7 +44,7 @@ def version(serving: Object) -> str:
 def test_an_agent_without_key_and_callers_keeps_its_version_and_its_pods() -> None:
     assert version({}) == short(sha256([TARGET.digest, TARGET.model.path, {}])), "as in releases that knew neither"
     plain, guarded = template(), template(KEY)
-    assert not any(word in json.dumps(plain) for word in ("api-key", "API_KEY", "middleware", CALLERS_LABEL))
+    assert not any(word in json.dumps(plain) for word in ("api-key", "API_KEY", "key_guard", CALLERS_LABEL))
     pod = guarded["spec"]
     pod["initContainers"] = [each for each in pod["initContainers"] if each["name"] != "api-key"]
     pod["volumes"] = [each for each in pod["volumes"] if each["name"] != "recorder"]

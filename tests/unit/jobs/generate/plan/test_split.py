@@ -28,10 +28,10 @@ PLANS_OF_EXAMPLES = {
     "zoom 42 20 10": "86e2e9a1246b5468",
     "zoom 1 200 30": "d32eaa280dfa2380",
     "zoom 42,43 1000 10": "256f069c538e00f2",
-    "insurance 42 20 10": "9f45764aad4b4b5f",
-    "insurance 7 200 10": "1ad8549992a25157",
-    "insurance 42,43 400 10": "212bb4a23a558a17",
-    "insurance 1 2125 10": "916ae3471129af5e",
+    "insurance 42 20 10": "9d09c82f6f18e03d",
+    "insurance 7 200 10": "f90819568bc6225a",
+    "insurance 42,43 400 10": "e3d3f5ffaabb44c8",
+    "insurance 1 2125 10": "ba1ceaa1c9ecbc22",
 }
 """Digest of a plan by example, seeds, conversations and `heldOutPercent`. Teachers have been paid for these conversations."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -26,6 +27,17 @@ Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="Text for p
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace in the cluster.")]
 Kubeconfig = Annotated[str | None, typer.Option(help="Kubeconfig file; default: the same as kubectl.")]
 Context = Annotated[str | None, typer.Option(help="Kubeconfig context.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="File with the API key of an agent that demands one; else the variable SUBTERRA_API_KEY is read, else the Secret that "
+        "the agent names.",
+    ),
+]
 
 
 class ClusterOptions(NamedTuple):

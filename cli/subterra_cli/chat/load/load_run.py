@@ -56,6 +56,7 @@ class LoadRun:
     timeout: float = 120.0
     max_tokens: int | None = None
     """Most tokens of a reply; `None` for what the longest step of the procedure needs."""
+    api_key: str | None = None
     transport: httpx.AsyncBaseTransport | None = None
     """How requests travel; `None` for TCP."""
     requests: list[MeasuredRequest] = field(default_factory=list)
@@ -89,7 +90,14 @@ class LoadRun:
 
     def _connections(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        return httpx.AsyncClient(base_url=self.url, timeout=self.timeout, limits=limits, transport=self.transport, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.api_key}"} if self.api_key else {},
+            timeout=self.timeout,
+            limits=limits,
+            transport=self.transport,
+            trust_env=False,
+        )
 
     async def _conversation(self, http: httpx.AsyncClient, number: int) -> bool:
         """Plays one; whether it came to its end."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from subterra_cli.commands.options import Agent, ClusterOptions, Context, Kubeconfig, Namespace, exit_on_error
+from subterra_cli.commands.options import Agent, ClusterOptions, Context, KeyFile, Kubeconfig, Namespace, exit_on_error
 
 if TYPE_CHECKING:
     from subterra_cli.chat.served_agent import ServedAgent
@@ -29,18 +29,6 @@ Tools = Annotated[
         metavar="FILE.py|URL",
         help="Who runs the tools that the agent calls: functions of a Python file by their names, or an endpoint that takes POST "
         "with name and arguments. Without it, each call is shown and you write its result.",
-    ),
-]
-
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--api-key-file",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="File with the API key of an agent that demands one; else the variable SUBTERRA_API_KEY is read, else the Secret that "
-        "the agent names.",
     ),
 ]
 

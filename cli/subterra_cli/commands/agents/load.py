@@ -1,5 +1,6 @@
 """``subterra load``."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,7 @@ from subterra_cli.commands.options import (
     Agent,
     ClusterOptions,
     Context,
+    KeyFile,
     Kubeconfig,
     Namespace,
     Output,
@@ -41,6 +43,7 @@ def load(
     seed: Annotated[int, typer.Option(min=0, help="Seed of customers and arrivals.")] = 1,
     url: Annotated[str | None, typer.Option(help=URL)] = None,
     procedure: Annotated[Path | None, typer.Option(metavar="FILE", help=PROCEDURE)] = None,
+    api_key_file: KeyFile = None,
     output: Output = OutputFormat.TEXT,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
@@ -57,11 +60,13 @@ def load(
     cluster = ClusterOptions(namespace, kubeconfig, context)
     with exit_on_error(1):
         served = None if url and procedure else _served(agent, cluster)
+        key = _key(api_key_file, served, cluster)
     with exit_on_error(2):
         from subterra_cli.agents.dashboards.draw import seconds_of
 
         spec, seconds = _spec(served, procedure, cluster), seconds_of(time, "--for")
         run = _run(agent, spec, seed, stream, int((rate or 1) * seconds) + 1)
+        run.api_key = key
     with exit_on_error(1), _reached(agent, served, cluster, url) as reached:
         run.url = reached
         failed = _measure(run, rate, clients, seconds, seed, _usd_per_hour(served), output)
@@ -73,6 +78,16 @@ def _served(agent: str, cluster: ClusterOptions) -> "ServedAgent":
     from subterra_cli.cluster import ResourceReader
 
     return find_served_agent(ResourceReader(cluster.target()), agent)
+
+
+def _key(file: Path | None, served: "ServedAgent | None", cluster: ClusterOptions) -> str | None:
+    """The API key that the agent demands, or that was given; found as `subterra chat` finds it."""
+    from subterra_cli.chat.agent_key import agent_key
+    from subterra_cli.cluster import ResourceReader
+
+    secret = served.api_key_secret if served else None
+    key = agent_key(file, os.environ, secret, lambda name, key: ResourceReader(cluster.target()).secret_value(name, key))
+    return key.value if key else None
 
 
 def _spec(served: "ServedAgent | None", procedure: Path | None, cluster: ClusterOptions) -> "ProcedureSpec":

@@ -116,6 +116,18 @@ async def test_a_slow_agent_keeps_nobody_from_coming() -> None:
     assert most == 6 and result.conversations == result.finished == 6
 
 
+async def test_an_api_key_goes_with_each_request() -> None:
+    seen = list[str | None]()
+
+    async def guarded(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return streamed(*LAST, *USED)
+
+    run = LoadRun("http://agent", "shop", SHOP, customers(SHOP, 10, 1), api_key="s3cret", transport=httpx.MockTransport(guarded))
+    await run.open_loop([0.0])
+    assert seen and set(seen) == {"Bearer s3cret"}
+
+
 @pytest.mark.parametrize(("percent", "value"), [(50, 5), (90, 9), (99, 10), (100, 10), (1, 1)])
 def test_a_percentile_is_a_value_that_was_measured(percent: float, value: float) -> None:
     assert percentile([10, 1, 9, 2, 8, 3, 7, 4, 6, 5], percent) == value

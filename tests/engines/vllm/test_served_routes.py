@@ -17,7 +17,7 @@ from tests.engines.vllm.conftest import UNTRAINED
 
 from subterra_api.job_contract.environment import LOCAL_VLLM_URL
 from subterra_cli.chat.agent_key import ApiKey
-from subterra_cli.chat.chat_session import ChatSession, KeyRefusedError
+from subterra_cli.chat.chat_session import ChatSession, KeyRefusedError, ServerFailedError
 from subterra_jobs.evaluate.analysis.served import key_guard
 from subterra_jobs.exporter.scrape import scrape
 from subterra_operator.specs.traffic.api_key import GUARD_MODULE
@@ -25,7 +25,7 @@ from subterra_operator.specs.vllm_container import drain_command
 from subterra_testkit.repository import ROOT
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = pytest.mark.timeout(1600)
+pytestmark = pytest.mark.timeout(700)
 
 KEY = "sk-shop-1"
 CHAT: dict[str, Any] = {"model": UNTRAINED, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
@@ -99,4 +99,5 @@ def test_anthropics_messages_stream(served: str) -> None:
 def test_subterra_chat_sends_the_key(served: str) -> None:
     with pytest.raises(KeyRefusedError, match="demands an API key"):
         ChatSession(served, UNTRAINED).greet()
-    assert isinstance(ChatSession(served, UNTRAINED, api_key=ApiKey(KEY, "a file")).greet(), str)
+    with pytest.raises(ServerFailedError, match="answered 404"):  # past both checks; an untrained model would talk for long
+        ChatSession(served, "no-such-model", api_key=ApiKey(KEY, "a file")).greet()

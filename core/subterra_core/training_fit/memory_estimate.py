@@ -3,7 +3,7 @@
 States follow ZeRO's arithmetic (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1) with the optimizer states that
 DeepSpeed 0.19 keeps for bfloat16: a float32 master copy next to the optimizer's own, and gradients that are summed in float32.
 With AdamW that is 18 bytes a parameter; a checkpoint of 14.0 bytes a parameter, measured, which has no gradients, agrees.
-Without a master copy it is 8.03 with states in 8 bits and 14 with states in float32, both measured on a CPU (ADR 028).
+Without a master copy it is 8.03 with states in 8 bits and 14 with states in float32; states measured on a CPU (ADR 028).
 Buffers are DeepSpeed's defaults, the output layer's are those of TRL 1.16. Activations are an estimate that agrees with an audit
 of the paper's three runs, to about 3 GB at 8 billion parameters. No coefficient has been measured on a GPU.
 """

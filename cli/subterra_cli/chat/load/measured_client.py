@@ -52,7 +52,8 @@ class MeasuredClient(VLLMClient):
 
     async def post(self, body: dict[str, Any]) -> Any:
         """JSON of the response. Raises UnplayableError with the kind of failure."""
-        attempt, answer, error = _Attempt(), dict[str, Any](), None
+        attempt, answer = _Attempt(), dict[str, Any]()
+        error: str | None = None
         try:
             read = self._streamed if self._stream and "tools" not in body else self._whole
             answer = await read(body, attempt)
@@ -76,7 +77,8 @@ class MeasuredClient(VLLMClient):
     async def _streamed(self, body: dict[str, Any], attempt: _Attempt) -> dict[str, Any]:
         """The reply as if it had come in one piece. Raises ValueError when it was cut."""
         asked = body | {"stream": True, "stream_options": {"include_usage": True}}
-        text, usage, ended = "", dict[str, Any](), None
+        text, usage = "", dict[str, Any]()
+        ended: str | None = None
         async with self._connection.stream("POST", ROUTE, json=asked, headers=NOT_RECORDED) as response:
             response.raise_for_status()
             async for event in _events(response):

@@ -16,7 +16,7 @@ class TcpService:
     def __init__(self, endpoints: Sequence[int], seed: int = 0) -> None:
         self.endpoints = list(endpoints)
         self.connections = Counter[int]()
-        """How many connections each endpoint has had."""
+        """How many connections each endpoint was sent."""
         self.asked: dict[int, list[float]] = {}
         """When each endpoint was sent something, by the monotonic clock."""
         self.answered: dict[int, list[float]] = {}
@@ -38,12 +38,12 @@ class TcpService:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = self._random.choice(self.endpoints)
+        self.connections[port] += 1
         try:
             to_pod = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             writer.transport.abort()  # as the kernel answers where no pod listens
             return
-        self.connections[port] += 1
         asked, answered = self.asked.setdefault(port, []), self.answered.setdefault(port, [])
         with contextlib.suppress(OSError):
             await asyncio.gather(_forward(reader, to_pod[1], asked), _forward(to_pod[0], writer, answered))

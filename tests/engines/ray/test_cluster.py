@@ -44,12 +44,13 @@ class RayCluster:
             self._port = taken.getsockname()[1]
         self.head = self._start("head", "--head", f"--port={self._port}", "--include-dashboard=false", f"--temp-dir={folder}")
         self.nodes: list[subprocess.Popen[bytes]] = []
+        self._wait_for_head()
 
     @property
     def address(self) -> str:
         return f"{socket.gethostbyname(socket.gethostname())}:{self._port}"
 
-    def wait_for_head(self) -> None:
+    def _wait_for_head(self) -> None:
         """As KubeRay's init container of each worker does."""
         deadline = time.monotonic() + 180
         while not ray_runtime._answers(self.address):
@@ -93,7 +94,6 @@ def cluster(api: FakeLLMApi) -> Iterator[RayCluster]:
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
         made = RayCluster(Path(folder), {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"})
         try:
-            made.wait_for_head()
             made.add_node()
             made.add_node()
             yield made

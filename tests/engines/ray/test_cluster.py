@@ -116,7 +116,7 @@ def test_a_node_that_dies_costs_no_more_than_its_calls_in_flight_and_the_dataset
     assert turns <= api.paid <= turns + 4, "at most the calls in flight on that node are paid again"
     booked = [payment.usd for payment in Ledger(ArtifactStore(run.store), run.run).new_payments()]
     assert float(sum(booked)) >= 0.0036 * api.paid - 1e-9, "and what they may have cost is booked"
-    assert float(outcome.usd) == pytest.approx(float(sum(booked)), abs=0.01)
+    assert float(outcome.usd) == pytest.approx(float(sum(booked)))
     monkeypatch.setattr(stage, "RayPool", InProcessPool)
     monkeypatch.delenv(RAY_ADDRESS_VARIABLE)
     _, alone = generate(run_input(tmp_path / "alone", teacher=PAID), tmp_path / "alone-output")

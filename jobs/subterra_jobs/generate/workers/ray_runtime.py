@@ -34,6 +34,9 @@ CONNECT_SECONDS = 2.0
 class RayRuntime(Protocol):
     """Where actors run."""
 
+    shared: bool
+    """Whether they run in other pods too, which come and go."""
+
     def start(self) -> None:
         """Connects this process. Raises what Ray raises."""
         ...
@@ -54,6 +57,8 @@ def ray_runtime(address: str | None, workers: int) -> RayRuntime:
 
 class OwnRay:
     """Ray in this pod alone."""
+
+    shared = False
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -94,6 +99,8 @@ class OwnRay:
 
 class JoinedRay:
     """A cluster of several pods. This one becomes a node without processors: Ray needs a raylet next to each driver."""
+
+    shared = True
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._address, self._clock = address, clock

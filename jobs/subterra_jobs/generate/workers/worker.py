@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_core.procedure.graph import Graph
@@ -130,3 +131,7 @@ class LLMWorker(Worker):
     async def usage(self) -> UsageStats:
         """Calls and spending so far."""
         return await self._admission.stats()
+
+    async def write_off(self, usd: Decimal) -> None:
+        """Books the amount that a dead worker had reserved: which of its calls were paid is unknown."""
+        await self._admission.budget.write_off(usd)

@@ -24,6 +24,7 @@ SHORT = 12
 """Tokens of a reply, which this model does not end."""
 
 
+@pytest.mark.exhaustive
 async def test_no_request_of_eight_clients_fails_when_a_version_takes_over(
     untrained: str, untrained_model: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Autoscalers and an agent on the real API server: what they read and write, and the objects in examples/autoscaling."""
 
+import contextlib
 import copy
 
 import pytest
@@ -10,7 +11,7 @@ from tests.tools import keda
 
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
-from subterra_operator.kube.api_client import ApiError
+from subterra_operator.kube.api_client import ApiError, ConflictError
 from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
@@ -28,9 +29,13 @@ def scale_path(world: ClusterNamespace) -> str:
 
 
 async def scale(world: ClusterNamespace, replicas: int) -> None:
-    """What an autoscaler does: it reads the scale of its target and writes it back."""
-    found = await world.api._call("GET", scale_path(world))
-    await world.api._call("PUT", scale_path(world), {**found, "spec": {"replicas": replicas}})
+    """What an autoscaler does: it reads the scale of its target and writes it back, again if the target has changed meanwhile."""
+    written = False
+    while not written:
+        found = await world.api._call("GET", scale_path(world))
+        with contextlib.suppress(ConflictError):
+            await world.api._call("PUT", scale_path(world), {**found, "spec": {"replicas": replicas}})
+            written = True
 
 
 async def test_an_agent_that_leaves_its_replicas_out_goes_to_zero_and_back(world: ClusterNamespace) -> None:

@@ -12,7 +12,10 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
 
-POLICIES = ["subterra-default", "subterra-hub", "subterra-nodes", "subterra-providers", "subterra-serving"]
+POLICIES = [
+    *("subterra-default", "subterra-hub", "subterra-nodes"),
+    *("subterra-providers", "subterra-registry", "subterra-serving"),
+]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from subterra_api.job_contract.messages import Lora
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.model.adapters import adapter_parameters
+from subterra_jobs.train.model.base_model import training_dtype
 from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.training import train
 from subterra_testkit.runs.small_llama import small_llama
@@ -40,6 +41,7 @@ def test_adapters_are_trained_killed_resumed_and_merged_at_the_highest_zero_stag
     assert losses[-1] < 0.95 * losses[0]
     merged, info = AutoModelForCausalLM.from_pretrained(task.output_dir, output_loading_info=True)
     assert not any(info.values())
-    assert merged.dtype == base.dtype
-    changed = {name for name, weight in merged.state_dict().items() if not weight.equal(base.state_dict()[name])}
+    assert merged.dtype == training_dtype(task.base_model)
+    before = base.to(merged.dtype).state_dict()
+    changed = {name for name, weight in merged.state_dict().items() if not weight.equal(before[name])}
     assert changed and all("proj" in name for name in changed)

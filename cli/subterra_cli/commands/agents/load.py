@@ -65,8 +65,7 @@ def load(
         from subterra_cli.agents.dashboards.draw import seconds_of
 
         spec, seconds = _spec(served, procedure, cluster), seconds_of(time, "--for")
-        run = _run(agent, spec, seed, stream, int((rate or 1) * seconds) + 1)
-        run.api_key = key
+        run = _run(agent, spec, seed, stream, key, int((rate or 1) * seconds) + 1)
     with exit_on_error(1), _reached(agent, served, cluster, url) as reached:
         run.url = reached
         failed = _measure(run, rate, clients, seconds, seed, _usd_per_hour(served), output)
@@ -101,14 +100,14 @@ def _spec(served: "ServedAgent | None", procedure: Path | None, cluster: Cluster
     return served.spec
 
 
-def _run(agent: str, spec: "ProcedureSpec", seed: int, stream: bool, conversations: int) -> "LoadRun":
+def _run(agent: str, spec: "ProcedureSpec", seed: int, stream: bool, key: str | None, conversations: int) -> "LoadRun":
     """The load test, with its customers. Raises CommandError."""
     from subterra_cli.chat.load.load_run import LoadRun, customers
     from subterra_cli.errors import CommandError
     from subterra_jobs.errors import InvalidInputError
 
     try:
-        return LoadRun("", agent, spec, customers(spec, conversations, seed), stream)
+        return LoadRun("", agent, spec, customers(spec, conversations, seed), stream, api_key=key)
     except InvalidInputError as error:
         raise CommandError(f"there are no customers for {agent}: {error}") from None
 

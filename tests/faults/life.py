@@ -106,7 +106,7 @@ class Life:
                 seen = (job["metadata"]["name"], job["metadata"]["uid"])
                 if seen not in self.created:
                     self.created.append(seen)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     async def told(self, what: Object, **conditions: str) -> None:
         """Waits until the agent speaks of this procedure, with these conditions."""
@@ -129,7 +129,7 @@ class Life:
                 deadline = now + RECOVERY_SECONDS
             if now > deadline:
                 raise AssertionError(f"{self.name}: not within {RECOVERY_SECONDS:.0f} s: {what}; {self.operator.log}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     # The acts of a life.
 

@@ -76,8 +76,7 @@ class PromotionSettings(ApiModel):
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of former serving versions to keep with their runs, and of other old runs to keep. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
-    """Seconds for which the previous version keeps its pods after a switch, for a quick rollback and open connections.
-    Default: 300."""
+    """Seconds for which the previous version keeps its pods after a switch, for a quick rollback. Default: 300."""
     progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
     """Seconds within which the pods of a new version must become ready before the rollout counts as failed. Default: 900."""
     export: ExportSettings | None = None

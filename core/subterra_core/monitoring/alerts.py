@@ -203,6 +203,14 @@ AGENT_ALERTS = (
         "Its condition Drifting says at which hub, with the shares and the number of conversations, and what to do.",
     ),
     Alert(
+        "SubterraVerdictWorsened",
+        'subterra_compiledagent_condition_reason{condition="Reevaluated", reason="VerdictWorsened"} == 1',
+        "5m",
+        "warning",
+        f"What {_AGENT} serves fails the gate when it is evaluated again",
+        "It goes on serving. Its condition Reevaluated has both verdicts, the numbers, the report and the way back.",
+    ),
+    Alert(
         "SubterraPriceAboveComparator",
         f"{_PRICE} >= on (namespace, agent, version) group_left () "
         'min by (namespace, agent, version) (subterra_compiledagent_comparator_usd_per_conversation{comparator="InContextCached"})',

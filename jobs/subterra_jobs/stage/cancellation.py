@@ -56,6 +56,24 @@ def exit_on_signals() -> None:
 
 
 @contextmanager
+def signal_handlers_kept() -> Iterator[None]:
+    """Puts back the handlers of SIGTERM and SIGINT that a library replaces. Does nothing outside the main thread.
+
+    The one that Ray puts in aborts a process that is still there three seconds after a SIGTERM, whatever it has to finish
+    (https://github.com/ray-project/ray/pull/64830).
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def cancelled_by_signals() -> Iterator[Cancellation]:
     """A cancellation triggered by SIGTERM or SIGINT, for use in a task; after `STOP_SECONDS` the task itself is cancelled.
 
@@ -91,7 +109,7 @@ def on_sigterm(action: Callable[[], None]) -> Iterator[threading.Event]:
         received.set()
         action()
 
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
+    if threading.current_thread() is not threading.main_thread():
         yield received
         return
     handler = signal.signal(signal.SIGTERM, handle)

@@ -71,7 +71,7 @@ class FakeKubelet:
             with suppress(ApiError):
                 pods, _ = await self.api.list(KINDS["Pod"], self.namespace)
                 await self._advance_all([pod for pod in pods if pod["spec"].get("nodeName") not in self.dead_nodes])
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     async def _advance_all(self, pods: Sequence[Object]) -> None:
         for pod in pods:
@@ -226,7 +226,7 @@ class ClusterNamespace:
         while not (answer := await met()):
             if time.monotonic() > deadline:
                 raise AssertionError(f"timed out after {patience:.0f} s waiting until {what}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         return answer
 
     async def up_to_date(self, name: str = "travel", procedure: Object | None = None, patience: float = TIMEOUT_SECONDS) -> Object:

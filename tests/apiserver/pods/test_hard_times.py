@@ -126,7 +126,9 @@ class Course:
             await self.world.touch("CompileRun", self.run)  # the operator's clock moves by leaps
             run, agent = await self.world.get("CompileRun", self.run), await self.world.get("CompiledAgent", "travel")
             assert run and agent
-            found: Object = next(item for item in run["status"]["stages"] if item["name"] == stage)
+            found: Object | None = next((item for item in run.get("status", {}).get("stages", []) if item["name"] == stage), None)
+            if found is None:
+                return None
             told = [condition(obj, "Reconciling") for obj in (run, agent)]
             if (found["attempt"], found["state"]) != (attempt, state) or any(reason not in ("", item["reason"]) for item in told):
                 return None

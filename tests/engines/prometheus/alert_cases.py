@@ -6,6 +6,7 @@ AGENT = 'namespace="demo", agent="travel"'
 RUN = f'{AGENT}, run="travel-1"'
 VERSION = f'{AGENT}, version="v1"'
 POD = f'{AGENT}, pod="travel-v1-a"'
+WORSENED = 'condition="Reevaluated", reason="VerdictWorsened"'
 IDLE_POD = f'{AGENT}, pod="travel-v1-b"'
 CACHED = f'{VERSION}, comparator="InContextCached", model="m"'
 
@@ -147,6 +148,13 @@ CASES = {
         "90m",
         ON_AGENT | {"condition": "Drifting", "status": "True"},
         quiet_at="30m",
+    ),
+    "SubterraVerdictWorsened": AlertCase(
+        {f'subterra_compiledagent_condition_reason{{{AGENT}, {WORSENED}}}': "1x40 _x30"},
+        "10m",
+        "50m",
+        ON_AGENT | {"condition": "Reevaluated", "reason": "VerdictWorsened"},
+        quiet_at="3m",
     ),
     "SubterraPriceAboveComparator": AlertCase(
         {

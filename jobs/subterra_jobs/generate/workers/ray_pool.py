@@ -23,7 +23,7 @@ from subterra_jobs.generate.workers.worker import BatchResult, LLMWorker, Worker
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.cancellation import STOP_SECONDS
+from subterra_jobs.stage.cancellation import STOP_SECONDS, signal_handlers_kept
 from subterra_jobs.store.artifact_store import ArtifactStore
 
 log = logging.getLogger("subterra")
@@ -223,17 +223,18 @@ def _start_ray(workers: int, temp: str) -> None:
 
 
 def _init_ray(workers: int, temp: str) -> None:
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=temp,
-        _node_ip_address="127.0.0.1",
-    )
+    with signal_handlers_kept():
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=temp,
+            _node_ip_address="127.0.0.1",
+        )
 
 
 def _python_path() -> str:

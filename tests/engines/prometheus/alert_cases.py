@@ -150,7 +150,7 @@ CASES = {
         quiet_at="30m",
     ),
     "SubterraVerdictWorsened": AlertCase(
-        {f'subterra_compiledagent_condition_reason{{{AGENT}, {WORSENED}}}': "1x40 _x30"},
+        {f"subterra_compiledagent_condition_reason{{{AGENT}, {WORSENED}}}": "1x40 _x30"},
         "10m",
         "50m",
         ON_AGENT | {"condition": "Reevaluated", "reason": "VerdictWorsened"},

@@ -128,14 +128,6 @@ class TracingSettings(ApiModel):
     call_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the provider calls that get a span; those that failed or were tried again all do."""
 
-    @model_validator(mode="after")
-    def _is_no_path(self) -> "TracingSettings":
-        if self.endpoint is not None and self.endpoint.rstrip("/").endswith("/v1/traces"):
-            raise ValueError(f"tracing.endpoint ({self.endpoint}) is the base URL: leave /v1/traces out, which is added to it")
-        if self.endpoint is None and self.namespace is not None:
-            raise ValueError(f"tracing.namespace ({self.namespace}) has no use without tracing.endpoint; set both or none")
-        return self
-
 
 class LeaseSettings(ApiModel):
     """The Lease that decides which of several operators acts. Operators that watch the same namespaces must name the same one."""

@@ -201,9 +201,7 @@ class MeteredClient:
             raise filtered_throughout(error, self.account, self._filtered_in_a_row)
         return CachedResponse("", FILTERED)
 
-    async def _keep(
-        self, reservation: int, call: Call, charge: LedgerEntry, response: Response, seconds: float
-    ) -> CachedResponse:
+    async def _keep(self, reservation: int, call: Call, charge: LedgerEntry, response: Response, seconds: float) -> CachedResponse:
         """Books and stores a response."""
         self._filtered_in_a_row = 0
         self._largest_output = max(self._largest_output, response.usage.output if response.usage else 0)

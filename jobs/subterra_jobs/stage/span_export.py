@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("subterra")
 
 SERVICE = "subterra-jobs"
+PATH = "/v1/traces"
+"""Of spans, below a collector's base URL."""
 SEND_MILLISECONDS = 1000.0
 """Interval at which spans are sent: what a worker that dies had not sent is lost."""
 MOST_WAITING = 4096
@@ -49,7 +51,7 @@ class SpanExport:
         self._provider = TracerProvider(
             sampler=ALWAYS_ON, resource=Resource.create(about), id_generator=self._ids, shutdown_on_exit=False
         )
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/").removesuffix(PATH) + PATH)
         self._provider.add_span_processor(
             BatchSpanProcessor(exporter, max_queue_size=MOST_WAITING, schedule_delay_millis=SEND_MILLISECONDS)
         )

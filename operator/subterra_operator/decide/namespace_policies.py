@@ -16,7 +16,5 @@ def namespace_policies(namespace: str, settings: Settings) -> tuple[Write, ...]:
 
 
 @lru_cache(maxsize=NAMESPACES)
-def _writes(
-    namespace: str, network: NetworkSettings, openai: OpenAISettings, tracing: TracingSettings
-) -> tuple[Write, ...]:
+def _writes(namespace: str, network: NetworkSettings, openai: OpenAISettings, tracing: TracingSettings) -> tuple[Write, ...]:
     return tuple(Write("apply", policy, group="policies") for policy in policies_of(namespace, network, openai, tracing))

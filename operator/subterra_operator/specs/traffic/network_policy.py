@@ -34,9 +34,7 @@ def network_policies(namespace: str, settings: Settings) -> list[Object]:
     return policies_of(namespace, settings.network, settings.openai, settings.tracing)
 
 
-def policies_of(
-    namespace: str, network: NetworkSettings, openai: OpenAISettings, tracing: TracingSettings
-) -> list[Object]:
+def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings, tracing: TracingSettings) -> list[Object]:
     """The same, from the settings that they depend on."""
     if not network.enabled:
         return []

@@ -31,7 +31,7 @@ async def test_a_call_tells_model_server_tokens_and_dollars_and_a_retry_is_an_ev
     api.faults.extend([RATE_LIMITED, OVERLOADED])
     with serving(api, SONNET) as setup:
         await setup.ask("a secret question")
-        await setup.ask("a secret question")  # paid already: no call, so no span
+        await setup.ask("a secret question", setup.client())  # paid already: no call, so no span
         await setup.close()
     module.tracing().flush()
     [span] = collector.spans
@@ -66,7 +66,7 @@ async def test_a_call_that_fails_has_its_kind_and_no_words_of_the_provider(
 ) -> None:
     api = FakeLLMApi(script=lambda _: fault)
     with serving(api, QWEN, own="/v1") as setup:
-        with pytest.raises(Exception, match="provider refuses the key|unexpected form"):
+        with pytest.raises(Exception, match=r"provider refuses the key|unexpected form"):
             await setup.ask("a secret question")
         await setup.close()
     module.tracing().flush()

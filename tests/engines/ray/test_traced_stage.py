@@ -1,4 +1,4 @@
-"""A stage that is traced, as its Job starts it: its process and Ray's worker send one trace, and a dead collector stops nothing."""
+"""A stage that is traced, as its Job starts it: its process and Ray's worker send one trace."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ from subterra_api.job_contract.messages import ExitCode, RunInput, StageResult
 from subterra_jobs.stage.tracing import PARENT_VARIABLE
 from subterra_testkit.runs.generation_inputs import PAID, run_input
 from subterra_testkit.servers.fake_llm_api import RATE_LIMITED, FakeLLMApi, fake_llm_api
-from subterra_testkit.servers.free_port import free_port
 from subterra_testkit.span_collector import span_collector
 
 UID = "3f2b8c1e-8f0e-4c55-9a3e-0123456789ab"
@@ -59,13 +58,3 @@ def test_the_stage_and_the_calls_of_its_worker_are_one_trace_with_every_token_an
         assert again[0] == ExitCode.SUCCEEDED
         assert [span.attributes["subterra.reused"] for span in collector.named("generate")] == [False, True]
         assert len({span.trace for span in collector.spans}) == 1, "of all attempts"
-
-
-def test_a_dead_collector_changes_no_result_and_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
-    with fake_llm_api(FakeLLMApi()) as api:
-        variables = {"ANTHROPIC_BASE_URL": api.url, COLLECTOR_VARIABLE: f"http://127.0.0.1:{free_port()}"}
-        code, message, log = job(tmp_path, traced_run(tmp_path), **variables)
-        assert code == ExitCode.SUCCEEDED, log
-        assert not StageResult.model_validate_json(message).reused
-    assert log.count("spans are lost") == 1

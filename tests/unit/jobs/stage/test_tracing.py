@@ -1,14 +1,23 @@
 """A stage's spans: one trace a run, bounded in time, and nothing at all without a collector."""
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from subterra_api.job_contract.environment import ATTEMPT_VARIABLE, COLLECTOR_VARIABLE, JOB_VARIABLE, TRACED_CALLS_VARIABLE
+from subterra_api.job_contract.environment import (
+    ATTEMPT_VARIABLE,
+    COLLECTOR_VARIABLE,
+    JOB_VARIABLE,
+    TERMINATION_LOG_VARIABLE,
+    TRACED_CALLS_VARIABLE,
+)
 from subterra_api.job_contract.messages import ExitCode, RunIdentity, StageResult
 from subterra_jobs.stage import tracing as module
 from subterra_jobs.stage.cancellation import TERMINATED
@@ -22,6 +31,7 @@ from subterra_jobs.stage.tracing import (
     start_tracing,
     trace_id,
 )
+from subterra_testkit.runs.generation_inputs import run_input
 from subterra_testkit.servers.free_port import free_port
 from subterra_testkit.span_collector import ReceivedSpan, SpanCollector, span_collector
 
@@ -80,7 +90,7 @@ def test_another_process_of_the_stage_adds_its_spans_to_the_stages_own(
     collector: SpanCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = stage(collector, ExitCode.SUCCEEDED)
-    variables = {COLLECTOR_VARIABLE: collector.url, PARENT_VARIABLE: module.os.environ[PARENT_VARIABLE]}
+    variables = {COLLECTOR_VARIABLE: collector.url, PARENT_VARIABLE: os.environ[PARENT_VARIABLE]}
     worker = start_tracing(RUN, variables)
     worker.end(Span("chat model", {}, client=True))
     worker.flush()
@@ -151,3 +161,35 @@ def test_without_a_collector_no_sdk_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def job(folder: Path, collector: str, work: str) -> "subprocess.Popen[str]":
+    """A stage's process whose work is a line of Python."""
+    source = folder / "input.json"
+    source.write_text(run_input(folder / "store").model_dump_json(by_alias=True))
+    code = (
+        "import time\nfrom subterra_jobs.stage.runner import StageOutcome, main\n"
+        f"def work(context):\n    {work}\n    return StageOutcome('done')\nmain('generate', work)"
+    )
+    variables = {COLLECTOR_VARIABLE: collector, TERMINATION_LOG_VARIABLE: str(folder / "told")}
+    command = [sys.executable, "-c", code, "--input", str(source)]
+    return subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_dead_collector_changes_no_result_and_is_told_once(tmp_path: Path) -> None:
+    with job(tmp_path, f"http://127.0.0.1:{free_port()}", "pass") as process:
+        _, log = process.communicate(timeout=120)
+    assert process.returncode == ExitCode.SUCCEEDED, log
+    assert StageResult.model_validate_json((tmp_path / "told").read_text()).message == "done"
+    assert log.count("spans are lost") == 1
+
+
+def test_a_stage_that_a_signal_ends_still_sends_its_span(collector: SpanCollector, tmp_path: Path) -> None:
+    with job(tmp_path, collector.url, "print('at work', file=__import__('sys').stderr, flush=True); time.sleep(100)") as process:
+        assert process.stderr is not None
+        assert any("at work" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == TERMINATED
+    [span] = collector.spans
+    assert (span.attributes["error.type"], span.error) == ("TERMINATED", (tmp_path / "told").read_text())

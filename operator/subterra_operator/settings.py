@@ -118,6 +118,17 @@ class HubSettings(ApiModel):
     endpoint: Annotated[str, StringConstraints(pattern=r"^https?://.+$")] | None = None
 
 
+class TracingSettings(ApiModel):
+    """Where the stages send spans of their work and of their calls."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$")] | None = None
+    """Base URL of a collector that takes OTLP over HTTP; `None`: no tracing."""
+    namespace: Name | None = None
+    """Namespace of its pods if it runs in this cluster: stages may reach all ports there."""
+    call_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the provider calls that get a span; those that failed or were tried again all do."""
+
+
 class LeaseSettings(ApiModel):
     """The Lease that decides which of several operators acts. Operators that watch the same namespaces must name the same one."""
 
@@ -154,6 +165,7 @@ class Settings(ApiModel):
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
     hub: HubSettings = HubSettings()
+    tracing: TracingSettings = TracingSettings()
     budgets: BudgetSettings = BudgetSettings()
     prices: dict[str, ModelPrice] = {}
     """Prices by model name; they take precedence over the built-in list prices."""

@@ -103,6 +103,14 @@ class MonitoringValues(ApiModel):
     dashboards: DashboardValues
 
 
+class TracingValues(ApiModel):
+    """Traces by OpenTelemetry."""
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s?#]+)?$")]
+    namespace: OptionalName
+    call_ratio: Annotated[float, Field(ge=0, le=1)]
+
+
 class OperatorValues(ApiModel):
     """The operator's own pods."""
 
@@ -136,6 +144,7 @@ class ChartValues(ApiModel):
     budgets: BudgetValues
     network_policies: NetworkPolicyValues
     monitoring: MonitoringValues
+    tracing: TracingValues
     operator: OperatorValues
     crds: CrdValues
     global_: Annotated[dict[str, Any], Field(alias="global"), WithJsonSchema({"type": "object"})] = {}

@@ -12,12 +12,14 @@ from typing import Any, Protocol
 from subterra_jobs.errors import ContextExceededError, InfrastructureError
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.admission import Admission
+from subterra_jobs.llm.behavior.call_span import answered, call_span, refused
 from subterra_jobs.llm.behavior.stops import FILTERED, THINKING
 from subterra_jobs.llm.client import UNEXPECTED_ANSWER, Client, RefusedError, Request, Response, Usage
 from subterra_jobs.llm.error_policy import classify, filtered, filtered_throughout, unavailable, unreadable
 from subterra_jobs.llm.rate_limit import CallOutcome
 from subterra_jobs.llm.response_cache import CachedResponse, CallUsage, ResponseCache, cache_key
 from subterra_jobs.spending.ledger import LedgerEntry
+from subterra_jobs.stage.tracing import Span
 
 PATIENCE_SECONDS = 300.0
 """Time for retries of one call before the provider counts as unavailable."""
@@ -153,6 +155,11 @@ class MeteredClient:
         return await pay(call), False
 
     async def _paid_call(self, call: Call) -> CachedResponse:
+        """A call with its span."""
+        with call_span(self.account, call.request, call.labels) as span:
+            return await self._tries(call, span)
+
+    async def _tries(self, call: Call, span: Span) -> CachedResponse:
         """Tries until there is a response or no point in another try. Every try is admitted before and settled after."""
         deadline: float | None = None
         tries, request = 0, call.request
@@ -160,9 +167,11 @@ class MeteredClient:
             reservation = await self._admission.acquire(partial(self.worst_case, request), request.size, call.priority)
             worst = self.worst_case(request)
             began = self._retries.clock()
+            span.begin()
             try:
                 response = await self._client.complete(request)
             except RefusedError as error:
+                refused(span, error)
                 await self._settle_refusal(reservation, call.labels, worst, error)
                 if filtered(error):
                     return self._filtered(error)
@@ -173,7 +182,9 @@ class MeteredClient:
                 await self._admission.settle(reservation, self._entry(call.labels, worst, lost=True), CallOutcome())
                 raise
             else:
-                return await self._keep(reservation, call, worst, response, self._retries.clock() - began)
+                charge = self.charge(call.labels, worst, response.usage)
+                answered(span, response, str(charge["usd"]))
+                return await self._keep(reservation, call, charge, response, self._retries.clock() - began)
 
     async def _settle_refusal(self, reservation: int, labels: dict[str, str], worst: Decimal, error: RefusedError) -> None:
         """Books a call without a response, if it costs anything. A filter's refusal says nothing about the account's limits."""
@@ -190,11 +201,10 @@ class MeteredClient:
             raise filtered_throughout(error, self.account, self._filtered_in_a_row)
         return CachedResponse("", FILTERED)
 
-    async def _keep(self, reservation: int, call: Call, worst: Decimal, response: Response, seconds: float) -> CachedResponse:
+    async def _keep(self, reservation: int, call: Call, charge: LedgerEntry, response: Response, seconds: float) -> CachedResponse:
         """Books and stores a response."""
         self._filtered_in_a_row = 0
         self._largest_output = max(self._largest_output, response.usage.output if response.usage else 0)
-        charge = self.charge(call.labels, worst, response.usage)
         paid = kept_response(response, seconds, charge)
         await _gather_both(self._admission.settle(reservation, charge, _call_outcome(response)), self._store(call.key, paid))
         return paid

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from subterra_jobs.stage.cancellation import TERMINATED, exit_on_signals
 from subterra_jobs.stage.environment import StageEnvironment, termination_log
 from subterra_jobs.stage.pod_group import PodGroup
 from subterra_jobs.stage.progress import ProgressReporter
+from subterra_jobs.stage.tracing import Span, end_stage, stage_span, start_tracing, tracing
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import Lease, acquire, keep_renewed
 
@@ -79,13 +80,17 @@ def main(stage: Stage, work: Work, assist: Assist | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     arguments = _arguments(stage)
     code: int
+    span: Span | None = None
+    result: StageResult | None = None
     exit_on_signals()
     try:
         run_input = read_input(arguments.input, os.environ)
+        span = _begin_span(stage, run_input)
         if assist is not None and PodGroup.parse(os.environ).rank:
             message = execute_part(stage, assist, run_input, StageEnvironment.parse(os.environ))
         else:
-            message = termination_message(execute(stage, work, run_input, attach=arguments.attach))
+            result = execute(stage, work, run_input, attach=arguments.attach)
+            message = termination_message(result)
         code = ExitCode.SUCCEEDED
     except StageError as error:
         log.error("%s", error)
@@ -97,7 +102,17 @@ def main(stage: Stage, work: Work, assist: Assist | None = None) -> None:
         message, code = unexpected_failure(error), ExitCode.INTERNAL
     _write_termination_message(message)
     sys.stdout.flush()
+    if span is not None:
+        with suppress(SystemExit):  # what a signal may cut short here is spans alone
+            end_stage(span, code, message, result)
+            tracing().flush()
     os._exit(code)  # engines leave threads behind that would keep the pod alive
+
+
+def _begin_span(stage: Stage, run_input: RunInput) -> Span:
+    span = stage_span(stage, run_input.run, os.environ)
+    start_tracing(run_input.run, os.environ).children_of(span)
+    return span
 
 
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")

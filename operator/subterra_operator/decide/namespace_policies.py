@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from subterra_operator.decide.decision import Write
-from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
+from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings, TracingSettings
 from subterra_operator.specs.traffic.network_policy import policies_of
 
 NAMESPACES = 1024
@@ -12,9 +12,9 @@ NAMESPACES = 1024
 
 def namespace_policies(namespace: str, settings: Settings) -> tuple[Write, ...]:
     """The same objects for every agent of a namespace, so that their digests are computed once."""
-    return _writes(namespace, settings.network, settings.openai)
+    return _writes(namespace, settings.network, settings.openai, settings.tracing)
 
 
 @lru_cache(maxsize=NAMESPACES)
-def _writes(namespace: str, network: NetworkSettings, openai: OpenAISettings) -> tuple[Write, ...]:
-    return tuple(Write("apply", policy, group="policies") for policy in policies_of(namespace, network, openai))
+def _writes(namespace: str, network: NetworkSettings, openai: OpenAISettings, tracing: TracingSettings) -> tuple[Write, ...]:
+    return tuple(Write("apply", policy, group="policies") for policy in policies_of(namespace, network, openai, tracing))

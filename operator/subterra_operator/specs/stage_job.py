@@ -8,17 +8,20 @@ from typing import Any
 from subterra_api.job_contract.artifacts import Stage
 from subterra_api.job_contract.defaults import evaluation_of
 from subterra_api.job_contract.environment import (
+    ATTEMPT_VARIABLE,
     CONCURRENCY_VARIABLE,
     EVALUATED_AGAIN_VARIABLE,
     GATE_VARIABLE,
     GPUS_VARIABLE,
     INPUT_FILE,
+    JOB_VARIABLE,
     LOCAL_VLLM_URL,
     MODEL_SWITCH_FILE,
     MODEL_SWITCH_VARIABLE,
     PROGRESS_PORT,
     RANKS_VARIABLE,
     REFERENCES_VARIABLE,
+    RUN_VARIABLE,
     SERVING_ARGS_VARIABLE,
     TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
@@ -60,6 +63,7 @@ from subterra_operator.specs.stage_env.hub_env import hub_env
 from subterra_operator.specs.stage_env.job_set import job_set, job_set_name, node_env
 from subterra_operator.specs.stage_env.provider_env import provider_env
 from subterra_operator.specs.stage_env.run_caps import caps_of
+from subterra_operator.specs.stage_env.tracing_env import tracing_env
 from subterra_operator.specs.vllm_container import Model, models_in_turn, reply_arguments, vllm_container
 
 CANDIDATE = "candidate"
@@ -267,9 +271,9 @@ def _environment(plan: _JobPlan) -> list[Object]:
     attempt, execution, references = plan.attempt, plan.execution, plan.models[1:]
     values = {
         **HOME,
-        "SUBTERRA_RUN": plan.run_name,
-        "SUBTERRA_JOB": plan.job_name,
-        "SUBTERRA_ATTEMPT": str(attempt.number),
+        RUN_VARIABLE: plan.run_name,
+        JOB_VARIABLE: plan.job_name,
+        ATTEMPT_VARIABLE: str(attempt.number),
         VLLM_VARIABLE: LOCAL_VLLM_URL,
     }
     if references:
@@ -281,6 +285,7 @@ def _environment(plan: _JobPlan) -> list[Object]:
     environment = env(values)
     if attempt.attach:
         return environment
+    environment += tracing_env(plan.settings.tracing)
     if attempt.stage == "evaluate":
         gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
         environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})

@@ -93,6 +93,8 @@ def test_a_value_of_another_type_is_refused(steps: tuple[str, ...]) -> None:
         {"images": {"jobs": "registry.example/jobs :1"}},
         {"watchNamespaces": ["Team_A"]},
         {"operator": {"replicas": -1}},
+        {"tracing": {"endpoint": "otel-collector:4318"}},
+        {"tracing": {"callRatio": 1.5}},
         {"budgets": {"maxUSDPerNamespacePer30Days": "$500"}},
         {"budgets": {"maxUSDPerRun": "1234567890"}},
         {"budgets": {"maxUSDPer30DaysByNamespace": {"team-a": ""}}},
@@ -113,6 +115,8 @@ GIVEN: list[dict[str, Any]] = [
     {"pools": {"h200": {"gpuType": "H200-141", "usdPerHour": "3.50", "tolerations": [{"operator": "Exists"}]}}},
     {"prices": {"gpt": {"input": "1", "output": "2"}}, "hub": {"endpoint": "https://hub.example"}},
     {"budgets": {"maxUSDPerNamespacePer30Days": "500", "maxUSDPer30DaysByNamespace": {"team-a": "2000.50", "007": "0"}}},
+    {"tracing": {"endpoint": "http://otel-collector.observability:4318", "namespace": "007", "callRatio": 0.05}},
+    {"tracing": {"namespace": "observability"}},
     {"global": {"anything": 1}},
 ]
 

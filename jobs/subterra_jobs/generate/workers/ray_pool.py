@@ -24,6 +24,7 @@ from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import STOP_SECONDS, signal_handlers_kept
+from subterra_jobs.stage.tracing import FLUSH_SECONDS, tracing
 from subterra_jobs.store.artifact_store import ArtifactStore
 
 log = logging.getLogger("subterra")
@@ -101,6 +102,7 @@ class RayPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush_spans()
         self._shut_down()
 
     def pids(self) -> list[int]:
@@ -206,6 +208,12 @@ class RayPool:
         spending = (self._budget, self._shape.calls, self._check) if self._costs_money else ()
         options = actor_class.options(num_cpus=1, max_restarts=0, max_concurrency=MAX_ACTOR_CALLS)
         return options.remote(self._run_ref, self._shape.concurrency, *spending)
+
+    def _flush_spans(self) -> None:
+        """Lets the worker that makes calls send its spans, which Ray would kill it before."""
+        if self._costs_money and tracing().on:
+            with suppress(ray.exceptions.RayError):
+                ray.get(self._workers[0].flush_spans.remote(), timeout=2 * FLUSH_SECONDS)
 
     def _shut_down(self) -> None:
         ray.shutdown()

@@ -19,6 +19,7 @@ from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.stage.cancellation import Cancellation, StoppedError
 from subterra_jobs.stage.environment import StageEnvironment
+from subterra_jobs.stage.tracing import start_tracing, tracing
 from subterra_jobs.store.artifact_store import ArtifactStore
 
 TEACHER_FIELD = "generation.teacher"
@@ -126,11 +127,16 @@ class LLMWorker(Worker):
     def __init__(self, run: RunInput, concurrency: int, budget: Budget, calls: int, check: Callable[[], None]) -> None:
         guard = BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", budget, check=check)
         self._admission = AdmissionQueue(guard, RateLimiter(calls))
+        start_tracing(run.run, os.environ)
         super().__init__(run, concurrency, self._admission)
 
     async def usage(self) -> UsageStats:
         """Calls and spending so far."""
         return await self._admission.stats()
+
+    async def flush_spans(self) -> None:
+        """Sends the spans that are left, before the process ends."""
+        await asyncio.to_thread(tracing().flush)
 
     async def write_off(self, usd: Decimal) -> None:
         """Books the amount that a dead worker had reserved: which of its calls were paid is unknown."""

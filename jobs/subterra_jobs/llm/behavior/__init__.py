@@ -1,1 +1,1 @@
-"""How hosted models behave: what they think, why they stop, and what their refusals say. Pure."""
+"""How hosted models behave: what they think, why they stop, what their refusals say, and how a call is told in a trace."""

@@ -16,7 +16,7 @@ from subterra_operator.labels import (
     STAGE_LABEL,
 )
 from subterra_operator.resources import Object
-from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings
+from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings, TracingSettings
 from subterra_operator.specs.pod import new_object, owner_reference
 
 NAMESPACE = "kubernetes.io/metadata.name"
@@ -31,24 +31,25 @@ DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 def network_policies(namespace: str, settings: Settings) -> list[Object]:
     """All policies of a namespace; no agent owns them."""
-    return policies_of(namespace, settings.network, settings.openai)
+    return policies_of(namespace, settings.network, settings.openai, settings.tracing)
 
 
-def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings) -> list[Object]:
+def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings, tracing: TracingSettings) -> list[Object]:
     """The same, from the settings that they depend on."""
     if not network.enabled:
         return []
     all_pods = {"matchLabels": {MANAGED_BY: MANAGER}}
     anybody = [{"key": CALLERS_LABEL, "operator": "NotIn", "values": [LISTED]}]
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}, "matchExpressions": anybody}
-    in_cluster = [{"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]} for name in openai.namespaces]
+    teachers = [_to_namespace(name) for name in openai.namespaces]
+    collector = [_to_namespace(tracing.namespace)] if tracing.namespace else []
     registry = {"matchLabels": {MANAGED_BY: MANAGER, REGISTRY_LABEL: "true"}}
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
         _policy(namespace, "subterra-default", all_pods, _monitoring(network), [{"ports": DNS_PORTS}]),
         _policy(namespace, "subterra-serving", serving, [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {}}]}], None),
-        _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *in_cluster]),
-        _policy(namespace, "subterra-hub", _stages("train"), None, [hub]),
+        _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *teachers, *collector]),
+        _policy(namespace, "subterra-hub", _stages("train"), None, [hub, *collector]),
         _policy(namespace, "subterra-registry", registry, None, [_to(network.registry_cidrs, network.ports)]),
         _policy(namespace, "subterra-nodes", _TOGETHER, [{"from": [_TOGETHER_PEER]}], [{"to": [_TOGETHER_PEER]}]),
     ]
@@ -85,6 +86,10 @@ def _tcp(*ports: int) -> list[Object]:
 
 def _to(cidrs: Sequence[str], ports: Sequence[int]) -> Object:
     return {"to": [{"ipBlock": {"cidr": cidr}} for cidr in cidrs], "ports": _tcp(*ports)}
+
+
+def _to_namespace(name: str) -> Object:
+    return {"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: name}}}]}
 
 
 def _policy(namespace: str, name: str, pods: Object, ingress: list[Object] | None, egress: list[Object] | None) -> Object:

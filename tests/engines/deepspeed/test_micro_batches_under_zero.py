@@ -51,7 +51,7 @@ def held_out_loss(folder: Path, limit: int, stage: int) -> tuple[int, float]:
     return micros, json.loads((folder / "result.json").read_text())["heldout_loss"]
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_a_step_of_many_micro_batches_trains_as_one_of_a_single_one(stage: int, tmp_path: Path) -> None:
     micros, whole = held_out_loss(tmp_path / "whole", 100_000, stage)
     assert micros == 1

@@ -54,7 +54,7 @@ def whole(base: Path) -> tuple[TrainingTask, TrainingSummary, list[float]]:
     return training, summary, losses
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamwbf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adamwbf16", marks=pytest.mark.exhaustive)])
 def test_the_held_out_loss_is_that_of_a_training_with_a_float32_copy(base: Path, optimizer: str, whole: Any) -> None:
     _, found, losses = whole
     assert losses[-1] < 0.9 * losses[0]

@@ -1,4 +1,7 @@
-"""The routes of a served agent that demands an API key: real clients, a real vLLM with the guard in front, an untrained model."""
+"""The routes of a served agent that demands an API key: real clients, a real vLLM with the guard in front, an untrained model.
+
+What the guard refuses, by whatever path, is also tested without vLLM, each time: `tests/unit/jobs/evaluate/analysis/served/`.
+"""
 
 import re
 import subprocess
@@ -25,7 +28,7 @@ from subterra_operator.specs.vllm_container import drain_command
 from subterra_testkit.repository import ROOT
 from subterra_testkit.servers.vllm_server import vllm_server
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = [pytest.mark.timeout(700), pytest.mark.exhaustive]
 
 KEY = "sk-shop-1"
 CHAT: dict[str, Any] = {"model": UNTRAINED, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}

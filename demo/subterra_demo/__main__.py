@@ -31,7 +31,8 @@ from subterra_demo.unheard import RUN, heard_in_training
 
 PROCEDURE = ROOT / "examples/travel/procedure.yaml"
 REPORT = ROOT / "out/travel-report.html"
-WATCH_SECONDS = 3600
+WATCH_SECONDS = 3 * 3600
+"""Enough for two cores that train and serve in float32, which takes more than an hour."""
 PRICE_SECONDS = 90
 MAX_DEVIATIONS = 1
 """Conversations that may leave the procedure: the customers speak freely, and each processor trains a slightly different model."""

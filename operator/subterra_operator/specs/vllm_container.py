@@ -69,7 +69,7 @@ lifted; its `max_new_tokens` limits a reply where the client does not."""
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 _CPU_FLAGS: dict[BaseModelKind, list[str]] = {
     "scratch": ["--dtype", "float32", "--enforce-eager"],  # a tiny model is as fast in float32, and exact
-    "bundled": ["--dtype", "bfloat16", "--enforce-eager"],
+    "bundled": ["--dtype", drainable_vllm.BY_PROCESSOR, "--enforce-eager"],
 }
 """Models of these kinds are served on CPUs, where the image has no compiler."""
 _TOOL_FLAGS = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]

@@ -8,6 +8,7 @@ from tests.tools.models import models_directory
 
 from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
 from subterra_jobs.train.model.chat_template import IM_END, IM_START
+from subterra_operator.specs.in_vllm.drainable_vllm import processor_dtype
 
 FOLDER = models_directory() / "SmolLM2-135M-Instruct"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"there is no {FOLDER}: make test-tools unpacks it")
@@ -30,6 +31,10 @@ def test_the_bundled_model_answers_a_question_in_chatml() -> None:
         answer = model.generate(**asked, max_new_tokens=24, do_sample=False)[0, asked["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer, skip_special_tokens=True)
     assert answer[-1] == tokenizer.convert_tokens_to_ids(IM_END), "it ends its turn"
+
+
+def test_it_is_served_in_the_precision_in_which_it_was_trained() -> None:
+    assert f"torch.{processor_dtype()}" == str(training_dtype(str(FOLDER)))
 
 
 def test_every_user_of_a_pod_may_read_the_bundled_model() -> None:

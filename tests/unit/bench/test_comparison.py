@@ -260,7 +260,7 @@ def test_costs_are_those_of_a_conversation_and_what_is_unknown_says_so() -> None
     assert [duration(seconds) for seconds in (0, 59.6, 3600)] == ["0 s", "1 min 0 s", "60 min 0 s"]
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("bundled", "bfloat16"), ("scratch", "float32")])
+@pytest.mark.parametrize(("kind", "dtype"), [("bundled", "by-processor"), ("scratch", "float32")])
 def test_models_are_served_in_the_precision_of_their_kind(kind: BaseModelKind, dtype: str) -> None:
     line = server_command(Path("/models/m"), Model("unused", "m", kind), 8123)
     assert line[line.index("--dtype") + 1] == dtype

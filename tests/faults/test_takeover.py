@@ -17,6 +17,8 @@ from subterra_operator.resources import Key
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 UNCLEAN_SECONDS, CLEAN_SECONDS = 20.0, 5.0
 """The promise: how soon the other operator may write after the leader died, or was shut down."""
+PAST_THE_FENCE = 1
+"""Writes that a stopped process had begun to send, at most: nothing can call them back."""
 IN_HAND = [
     Fault("freeze", ("get",), "procedures"),
     Fault("freeze", ("get",), "compiledagents"),
@@ -110,7 +112,8 @@ async def test_a_leader_that_wakes_with_a_write_in_its_hand_is_refused(lives: Li
             await done
             await life.stays(lives.reference.states[0])
             await life.paid_once()
-            assert life.proxy.received == sent, f"{life.name}: the former leader sent a write"
+            # A write may have passed the fence when the process was stopped: what becomes of it is in `test_two_operators.py`.
+            assert life.proxy.received <= sent + PAST_THE_FENCE, f"{life.name}: the former leader went on writing"
             assert (await life.operator.leads(), life.operator.unhealthy) == (False, 0)
 
     await lives.live([(str(fault), [fault]) for fault in IN_HAND], way)

@@ -57,11 +57,7 @@ def exit_on_signals() -> None:
 
 @contextmanager
 def signal_handlers_kept() -> Iterator[None]:
-    """Puts back the handlers of SIGTERM and SIGINT that a library replaces. Does nothing outside the main thread.
-
-    The one that Ray puts in aborts a process that is still there three seconds after a SIGTERM, whatever it has to finish
-    (https://github.com/ray-project/ray/pull/64830).
-    """
+    """Puts back the handlers of SIGTERM and SIGINT that the block replaces. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield
         return
@@ -81,23 +77,22 @@ def cancelled_by_signals() -> Iterator[Cancellation]:
     """
     cancellation, loop, task = Cancellation(), asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def stop() -> None:
         cancellation.cancel(StoppedError())
         loop.call_later(STOP_SECONDS, task.cancel)
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield cancellation
-    except asyncio.CancelledError:
-        cancellation.raise_if_cancelled()
-        raise
-    finally:
-        for number, handler in handlers.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+    with signal_handlers_kept():
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop)
+        try:
+            yield cancellation
+        except asyncio.CancelledError:
+            cancellation.raise_if_cancelled()
+            raise
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
 
 
 @contextmanager

@@ -231,6 +231,8 @@ def _start_ray(workers: int, temp: str) -> None:
 
 
 def _init_ray(workers: int, temp: str) -> None:
+    # Ray's handler aborts a process that is still there three seconds after a SIGTERM, whatever it has to finish
+    # (https://github.com/ray-project/ray/pull/64830).
     with signal_handlers_kept():
         ray.init(
             address="local",

@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PY := .venv/bin/python
 CLUSTER := PYTHONPATH=cluster $(PY) -m subterra_cluster
 PYTEST := $(PY) -m pytest --dist=loadscope --no-loadscope-reorder
-# Unit tests compute. Of the others, those of an API server and of faults mostly wait: three processes fill two cores.
+# Unit tests and engines compute. The others, of an API server and of faults, mostly wait: three processes fill two cores.
 COMPUTING := --numprocesses=2
 WAITING := --numprocesses=3
 SOURCES := api core operator jobs cli cluster demo release testkit tests bench docs images
@@ -36,7 +36,8 @@ drill: .venv/.synced ## ten faults on the demo's cluster, each found by its aler
 
 .PHONY: test
 test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults
-	@$(PYTEST) $(WAITING) --junitxml=out/tests/engines.xml -m "not exhaustive" tests --ignore tests/unit
+	@$(PYTEST) $(COMPUTING) --junitxml=out/tests/engines.xml -m "not exhaustive" tests/engines
+	@$(PYTEST) $(WAITING) --junitxml=out/tests/cluster.xml -m "not exhaustive" tests --ignore tests/unit --ignore tests/engines
 
 .PHONY: test-unit
 test-unit: .venv/.synced ## the tests that need no engine, no API server and no server process

@@ -26,11 +26,11 @@ TODAY = date(2026, 11, 20)
 """By which hosted models have retired or not, so that tests do not begin to fail on the day on which one of theirs does."""
 LONG_FIRST = (
     "unit/jobs/llm",
-    "faults",
-    "engines/ray",
-    "apiserver",
-    "engines/vllm",
     "engines/deepspeed",
+    "engines/ray",
+    "engines/vllm",
+    "faults",
+    "apiserver",
     "stages/test_evaluation.py",
     "stages/test_scripted_evaluation.py",
     "stages/test_generation_reuse.py",
@@ -40,7 +40,6 @@ LONG_FIRST = (
 """Folders and files whose tests share a process, longest first; all others are a group per file.
 
 Unit tests that call hosted models are in one process, since their clients are thousands of modules, which take seconds to import.
-An operator that waits for a deadline needs little of a processor, so faults and API server go on beside the engines.
 """
 HOSTED = (
     "unit/bench/test_thinking_teacher.py",

@@ -97,10 +97,15 @@ def cluster_up(cluster: DemoCluster) -> None:
 
 
 def install_chart(cluster: DemoCluster) -> None:
-    """Installs the operator with helm, and waits until it is ready."""
+    """Installs the operator with helm, and waits until it is ready. One that is already there starts again: its image may be new."""
+    there = run(cluster.helm("list", "--namespace", SYSTEM_NAMESPACE, "--short"), quiet=True).split()
     values = [f"--set=images.operator={cluster.image('operator')}", f"--set=images.jobs={cluster.image('jobs')}"]
     command = cluster.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)
     run([*command, "--create-namespace", "--wait", "--timeout=5m", *values], quiet=True)
+    if RELEASE in there:
+        deployment = ("--namespace", SYSTEM_NAMESPACE, f"deployment/{RELEASE}")
+        run(cluster.kubectl("rollout", "restart", *deployment), quiet=True)
+        run(cluster.kubectl("rollout", "status", *deployment, "--timeout=5m"), quiet=True)
 
 
 def apply_example(cluster: DemoCluster) -> None:

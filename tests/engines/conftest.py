@@ -1,33 +1,8 @@
-"""What tests of engines have in common: they compute, while tests of deadlines in the other processes wait."""
+"""What tests of engines have in common: they compute, so they run without tests of deadlines next to them."""
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
-
-LESS_URGENT = 10
-"""By how much engines are nicer than an operator that must take over within seconds."""
-
-
-@contextmanager
-def less_urgent() -> Iterator[None]:
-    """Processes that are started in this context take what the other tests leave of the processors."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    os.setpriority(os.PRIO_PROCESS, 0, before + LESS_URGENT)
-    try:
-        yield
-    finally:
-        with suppress(PermissionError):  # only root may become more urgent again
-            os.setpriority(os.PRIO_PROCESS, 0, before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def last_in_line() -> Iterator[None]:
-    """Engines are less urgent than all other tests."""
-    with less_urgent():
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
@@ -13,6 +14,10 @@ from subterra_jobs.stage.http_server import Page, serve_pages
 
 log = logging.getLogger("subterra")
 LOG_EVERY_SECONDS = 10.0
+MIN_PACE_SECONDS = 30.0
+"""Least time over which the pace is measured."""
+MIN_PACE_PERCENT = 1
+"""Share of the work below which a pace says little: of many units that are worked on at once, the first to be done are no sample."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +32,42 @@ class Spending:
 FREE = Spending()
 
 
+class Pace:
+    """How quickly units are done, over the later half of the time so far.
+
+    What is found done after a restart is counted within a moment, which must not make the rest look quick.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def seconds_left(self, now: float, done: int, planned: int) -> int | None:
+        """Estimated seconds for the rest; `None` while too little was done to tell. Called with every count of units done."""
+        since = self._since = now if self._since is None else self._since
+        self._samples.append((now, done))
+        begin = now - max(MIN_PACE_SECONDS, (now - since) / 2)
+        while len(self._samples) > 1 and self._samples[1][0] <= begin:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        counted = done - before
+        if now <= then or counted <= 0 or 100 * counted < MIN_PACE_PERCENT * planned:
+            return None
+        return round((planned - done) * (now - then) / counted)
+
+
 class ProgressReporter:
     """Keeps the latest progress; safe to call from any thread."""
 
     def __init__(self, stage: Stage, clock: Callable[[], float] = time.monotonic) -> None:
         self.current = Progress(stage=stage)
         self._clock = clock
-        self._started: tuple[float, int] | None = None
+        self._pace = Pace()
         self._logged_at = float("-inf")
 
     def update(self, done: int, planned: int, unit: str, *, message: str = "", spending: Spending = FREE) -> None:
-        """Records `done` of `planned` units; percentage and remaining time follow from the pace so far."""
+        """Records `done` of `planned` units; percentage and remaining time follow from them."""
         now = self._clock()
-        if self._started is None:
-            self._started = (now, done)
-        since, first = self._started
-        pace = (done - first) / (now - since) if now > since else 0.0
         self.current = Progress(
             stage=self.current.stage,
             done=done,
@@ -53,7 +78,7 @@ class ProgressReporter:
             tokens=spending.tokens,
             calls=spending.calls,
             percent=min(100, 100 * done // planned) if planned else 0,
-            eta_seconds=round((planned - done) / pace) if pace > 0 else None,
+            eta_seconds=self._pace.seconds_left(now, done, planned),
         )
         if now - self._logged_at >= LOG_EVERY_SECONDS or done == planned:
             self._logged_at = now

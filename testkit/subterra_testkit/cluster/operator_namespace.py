@@ -20,7 +20,7 @@ from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import input_of_pod, keys_of_pod, result, scores
 from subterra_testkit.cluster.movable_clock import MovableClock
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 90.0
 REQUESTS_IN_BETWEEN = 40
 """Requests, one after the other, from an applied agent to the status that says what is wrong with its first Job."""
 READS = 5

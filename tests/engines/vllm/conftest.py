@@ -1,11 +1,9 @@
 """A real vLLM that the tests here share: a start takes half a minute of a core."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.engines.conftest import less_urgent
 
 from subterra_testkit.runs.generation_inputs import travel
 from subterra_testkit.servers.vllm_server import vllm_server
@@ -26,7 +24,5 @@ def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def untrained(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a server of it, started as the operator starts it."""
     pytest.importorskip("vllm")
-    with ExitStack() as stack:
-        with less_urgent():  # a fixture of the session begins before those of the module
-            url = stack.enter_context(vllm_server(untrained_model, UNTRAINED, tmp_path_factory.mktemp("vllm")))
+    with vllm_server(untrained_model, UNTRAINED, tmp_path_factory.mktemp("vllm")) as url:
         yield url

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import httpx
 import pytest
 from anthropic import Anthropic, AuthenticationError
 from openai import OpenAI
-from tests.engines.conftest import less_urgent
 from tests.engines.vllm.conftest import UNTRAINED
 
 from subterra_api.job_contract.environment import LOCAL_VLLM_URL
@@ -40,15 +38,13 @@ def served(untrained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """URL of a server with a key, as the operator starts it."""
     pytest.importorskip("vllm")
     folder = tmp_path_factory.mktemp("guard")
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setenv(key_guard.KEY_VARIABLE, KEY)
         assert key_guard.main(str(folder), "shop-key") == 0
         patched.setenv("PYTHONPATH", str(folder))  # a pod has the folder as its working directory
         middleware = ("--middleware", f"{GUARD_MODULE}.Guard")
-        with less_urgent():
-            work = tmp_path_factory.mktemp("guarded")
-            url = stack.enter_context(vllm_server(untrained_model, UNTRAINED, work, 4096, *middleware))
-        yield url
+        with vllm_server(untrained_model, UNTRAINED, tmp_path_factory.mktemp("guarded"), 4096, *middleware) as url:
+            yield url
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/completions", "/invocations", "/tokenize"])

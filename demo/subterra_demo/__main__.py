@@ -57,7 +57,8 @@ def _demo(cluster: DemoCluster, console: Console) -> bool:
     with step(console, "Operator"):
         install_chart(cluster)
     with step(console, "kubectl apply -f examples/travel/"):
-        apply_example(cluster)
+        if change := apply_example(cluster):
+            console.print(change, style="yellow")
     target = ClusterTarget(NAMESPACE, cluster.kubeconfig, cluster.context)
     reader = ResourceReader(target)
     with step(console, "From procedure to agent"):

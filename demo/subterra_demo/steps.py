@@ -18,6 +18,12 @@ SYSTEM_NAMESPACE = "subterra-system"
 RELEASE = "subterra"
 AGENT = "travel"
 CLUSTER_COMMAND = [sys.executable, "-m", "subterra_cluster"]
+EXAMPLE = ROOT / "examples/travel"
+SLOW_PROCESSOR = ROOT / "demo/slow_processor.yaml"
+"""Changes of the agent for processors without `BFLOAT16`."""
+SMALLER_AGENT = ROOT / "out/demo-agent.yaml"
+BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
+"""Flags in /proc/cpuinfo of processors that multiply in bfloat16."""
 
 
 class StepError(Exception):
@@ -108,14 +114,33 @@ def install_chart(cluster: DemoCluster) -> None:
         run(cluster.kubectl("rollout", "status", *deployment, "--timeout=5m"), quiet=True)
 
 
-def apply_example(cluster: DemoCluster) -> None:
-    """Creates the namespace, the Procedure and the CompiledAgent."""
+def apply_example(cluster: DemoCluster, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Creates the namespace, the Procedure and the CompiledAgent; returns what it changed of the example, or nothing.
+
+    The processor of a cluster elsewhere is not known, so the example is applied there as it is.
+    """
     labels = '{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}'
     namespaces = run(cluster.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name"), quiet=True)
     if not namespaces.strip():
         run(cluster.kubectl("create", "namespace", NAMESPACE), quiet=True)
     run(cluster.kubectl("patch", "namespace", NAMESPACE, "--patch", labels), quiet=True)
-    run(cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(ROOT / "examples/travel")))
+    small = cluster.embedded and not multiplies_in_bfloat16(cpuinfo.read_text())
+    agent = _smaller_agent(cluster) if small else EXAMPLE / "agent.yaml"
+    run(cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(EXAMPLE / "procedure.yaml"), "--filename", str(agent)))
+    return "This processor has no bfloat16, so the demo trains less: see demo/slow_processor.yaml" if small else ""
+
+
+def multiplies_in_bfloat16(cpuinfo: str) -> bool:
+    """Whether a processor does, by the contents of its /proc/cpuinfo."""
+    return not BFLOAT16.isdisjoint(cpuinfo.split())
+
+
+def _smaller_agent(cluster: DemoCluster) -> Path:
+    """The example's agent with the changes of `SLOW_PROCESSOR`, as a file that a reader can apply again."""
+    patch = cluster.kubectl("patch", "--local", "--filename", str(EXAMPLE / "agent.yaml"), "--type=merge", "--output=yaml")
+    SMALLER_AGENT.parent.mkdir(exist_ok=True)
+    SMALLER_AGENT.write_text(run([*patch, "--patch-file", str(SLOW_PROCESSOR)], quiet=True))
+    return SMALLER_AGENT
 
 
 def read_artifact(cluster: DemoCluster, version: str, path: str) -> str:

@@ -33,7 +33,7 @@ class DefaultResources(ApiModel):
         requests={"cpu": "1", "memory": "2Gi"}, limits={"cpu": "4", "memory": "4Gi"}
     )
     train: ResourceRequirements = ResourceRequirements(
-        requests={"cpu": "1", "memory": "3Gi"}, limits={"cpu": "8", "memory": "16Gi"}
+        requests={"cpu": "1", "memory": "3Gi"}, limits={"cpu": "8", "memory": "14Gi"}
     )
     evaluate: ResourceRequirements = ResourceRequirements(
         requests={"cpu": "250m", "memory": "1Gi"}, limits={"cpu": "2", "memory": "2Gi"}

@@ -57,7 +57,7 @@ _BUNDLED = Training(
     max_steps=None,
     batch_size=8,
     max_length=2048,
-    zero_stage=1,
+    zero_stage=2,
     seed=42,
     checkpoint_steps=40,
 )

@@ -17,7 +17,7 @@ from subterra_core.training_fit.model_shape import ModelShape
 
 DEFAULT_STORE_SIZE = "20Gi"
 """`store.size` of the chart."""
-DEFAULT_TRAIN_MEMORY = "16Gi"
+DEFAULT_TRAIN_MEMORY = "14Gi"
 """`defaults.resources.train.limits.memory` of the chart, for a stage without any resources."""
 
 

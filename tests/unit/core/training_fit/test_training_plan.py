@@ -128,14 +128,14 @@ def test_host_memory_is_compared_with_the_limit_of_the_pod() -> None:
 
 def test_without_gpus_the_memory_is_that_of_the_pod_and_the_chart_s_limit_is_enough_for_the_bundled_model() -> None:
     small = plan("bundled://SmolLM2-135M-Instruct", ranks=2)
-    assert (small.setup.on_gpu, small.memory_limit, small.warnings, small.changes) == (False, "16Gi", (), ())
+    assert (small.setup.on_gpu, small.memory_limit, small.warnings, small.changes) == (False, "14Gi", (), ())
     (warning,) = plan("bundled://SmolLM2-135M-Instruct", training={"maxLength": 4096}, ranks=2).warnings
     assert warning == (
-        "the train pod may need 21 GB with conversations of 4,096 tokens, training.maxLength, and its limit is 16Gi; "
+        "the train pod may need 20 GB with conversations of 4,096 tokens, training.maxLength, and its limit is 14Gi; "
         "raise limits.memory or lower maxLength"
     )
     (warning,) = plan("hf://Qwen/Qwen2.5-3B-Instruct", ranks=1).warnings
-    assert "its limit is 16Gi" in warning
+    assert "its limit is 14Gi" in warning
 
 
 def test_checkpoints_are_compared_with_the_claim() -> None:

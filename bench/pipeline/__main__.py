@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("procedures", type=Path, nargs="+", help="Procedure manifests, such as examples/zoom/procedure.yaml")
     found.add_argument("--conversations", type=int, help="conversations to train on (default: the base model's)")
     found.add_argument("--scenarios", type=int, default=200, help="scenarios of the evaluation (default: %(default)s)")
-    found.add_argument("--training", type=json.loads, default={}, help="the run's spec.training as JSON, such as '{\"batchSize\": 4}'")
+    found.add_argument("--training", type=json.loads, default={}, help="spec.training as JSON, such as '{\"batchSize\": 4}'")
     found.add_argument("--folder", type=Path, default=Path("out/pipeline"), help="store, logs (default: %(default)s)")
     return found
 

@@ -103,7 +103,7 @@ def cluster_up(cluster: DemoCluster) -> None:
 
 
 def install_chart(cluster: DemoCluster) -> None:
-    """Installs the operator with helm, and waits until it is ready. One that is already there starts again: its image may be new."""
+    """Installs the operator with helm, and waits until it is ready. One that was there starts again: its image may be new."""
     there = run(cluster.helm("list", "--namespace", SYSTEM_NAMESPACE, "--short"), quiet=True).split()
     values = [f"--set=images.operator={cluster.image('operator')}", f"--set=images.jobs={cluster.image('jobs')}"]
     command = cluster.helm("upgrade", "--install", RELEASE, str(ROOT / "charts/subterra"), "--namespace", SYSTEM_NAMESPACE)

@@ -17,7 +17,7 @@ LOG_EVERY_SECONDS = 10.0
 MIN_PACE_SECONDS = 30.0
 """Least time over which the pace is measured."""
 MIN_PACE_PERCENT = 1
-"""Share of the work below which a pace says little: of many units that are worked on at once, the first to be done are no sample."""
+"""Share of the work below which a pace says little: of many units worked on at once, the first to be done are no sample."""
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ lifted; its `max_new_tokens` limits a reply where the client does not."""
 
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 CPU_BLOCK_SIZE = "32"
-"""Tokens that vLLM caches as a unit, the least that its CPU kernels are made for. With its 128 each turn computes again what the one
-before left of its last block, which is half of a short conversation."""
+"""Tokens that vLLM caches as a unit, the least that its CPU kernels are made for. With its 128 each turn computes again what the
+one before left of its last block, which is half of a short conversation."""
 _CPU_FLAGS: dict[BaseModelKind, list[str]] = {
     "scratch": ["--dtype", "float32", "--enforce-eager"],  # a tiny model is as fast in float32, and exact
     "bundled": ["--dtype", drainable_vllm.BY_PROCESSOR, "--enforce-eager", "--block-size", CPU_BLOCK_SIZE],

@@ -233,7 +233,10 @@ def test_a_model_from_scratch_is_served_by_the_command_that_it_always_had() -> N
     ("uri", "flags"),
     [
         ("scratch", ["--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]),
-        ("bundled://SmolLM2-135M-Instruct", ["--max-model-len", "2048", "--dtype", "by-processor", "--enforce-eager"]),
+        (
+            "bundled://SmolLM2-135M-Instruct",
+            ["--max-model-len", "2048", "--dtype", "by-processor", "--enforce-eager", "--block-size", "32"],
+        ),
         ("hf://Qwen/Qwen2.5-3B-Instruct", ["--max-model-len", "4096"]),
         ("pvc://mine", ["--max-model-len", "4096"]),
     ],

@@ -45,7 +45,7 @@ from subterra_testkit.servers.fake_llm_api import (
 )
 
 PATIENCE = 240
-"""Seconds for a job on a busy machine: Ray alone may take 30 to start, twice."""
+"""Seconds for a job on a busy machine: Ray alone may take 30 to start, three times."""
 
 
 def rows(file: Path) -> list[dict[str, object]]:

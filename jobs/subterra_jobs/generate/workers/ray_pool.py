@@ -35,6 +35,7 @@ MAX_ACTOR_CALLS = 10_000
 """More concurrent actor calls than a worker ever gets, so that waiting batches never block `usage`."""
 POLL_SECONDS = 0.5
 """Maximum interval between requests for a worker's usage; what it had reserved then is booked if it dies."""
+START_TRIES = 3
 MAX_DEATHS = 3
 """Number of consecutive worker deaths, with nothing paid or finished in between, that ends the stage."""
 _ENVIRONMENT = {
@@ -221,13 +222,16 @@ class RayPool:
 
 
 def _start_ray(workers: int, temp: str) -> None:
-    """Starts Ray in this pod. A node that shares its processors may need longer than Ray's fixed 30 s, so it gets a second try."""
-    try:
-        _init_ray(workers, temp)
-    except Exception as error:
-        log.warning("Ray did not start (%s); trying once more", error)
-        ray.shutdown()
-        _init_ray(workers, temp)
+    """Starts Ray in this pod. A node that shares its processors may need longer than Ray's fixed 30 s, so it is tried again."""
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            _init_ray(workers, temp)
+            return
+        except Exception as error:
+            if not tries_left:
+                raise
+            log.warning("Ray did not start (%s); trying again", error)
+            ray.shutdown()
 
 
 def _init_ray(workers: int, temp: str) -> None:

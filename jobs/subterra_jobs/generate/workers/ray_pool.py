@@ -226,12 +226,13 @@ def _start_ray(workers: int, temp: str) -> None:
     for tries_left in reversed(range(START_TRIES)):
         try:
             _init_ray(workers, temp)
-            return
         except Exception as error:
             if not tries_left:
                 raise
             log.warning("Ray did not start (%s); trying again", error)
             ray.shutdown()
+        else:
+            return
 
 
 def _init_ray(workers: int, temp: str) -> None:

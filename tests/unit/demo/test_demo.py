@@ -99,10 +99,10 @@ def test_a_processor_is_known_by_its_flags() -> None:
     assert not multiplies_in_bfloat16("model name\t: AMD EPYC\nflags\t\t: fpu avx2 sse\n")
 
 
-def test_the_smaller_demo_is_the_example_but_for_its_size_and_one_ceiling() -> None:
+def test_the_smaller_demo_is_the_example_but_for_its_size_and_two_limits() -> None:
     changes = yaml.safe_load(SLOW_PROCESSOR.read_text())["spec"]
-    assert set(changes["compile"]["template"]) == {"generation", "training"}
-    assert set(changes["promotion"]["gate"]) == {"maxFabricationRate"}
+    assert set(changes["compile"]["template"]) == {"generation", "training", "evaluation"}
+    assert set(changes["promotion"]["gate"]) == {"minPhrasings", "maxFabricationRate"}
     GatePolicy.model_validate(changes["promotion"]["gate"])
     TrainingSettings.model_validate(changes["compile"]["template"]["training"])
     GenerationSettings.model_validate(changes["compile"]["template"]["generation"])

@@ -52,6 +52,19 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "model is missing; every provider except scripted needs one",
         ),
     ),
+    "CanarySettings": (
+        (
+            "!has(self.steps) || (self.steps.map(s, s.weight).isSorted() "
+            "&& self.steps.all(s, self.steps.exists_one(o, o.weight == s.weight)))",
+            "the weight of each step must be above that of the step before",
+        ),
+    ),
+    "PromotionSettings": (
+        (
+            "!has(self.canary) || !has(self.rollout) || self.rollout != 'Recreate'",
+            "canary needs both versions at once: remove it, or set rollout to BlueGreen",
+        ),
+    ),
     "CompiledAgentSpec": (
         (
             "has(self.compile) != has(self.model)",

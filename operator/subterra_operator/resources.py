@@ -92,6 +92,7 @@ KINDS = {
         Kind("Pod", "", "v1", "pods", _POD_PATHS),
         Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "spec.selector", "spec.template", "status")),
         Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
+        Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", ("spec", "status.parents")),
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
@@ -101,8 +102,11 @@ KINDS = {
         Kind("Workload", "kueue.x-k8s.io", "v1beta2", "workloads", ours=True),
     )
 }
-WATCHED = ("Procedure", "CompileRun", "CompiledAgent", "Job", "JobSet", "Pod", "Deployment", "Service", "ConfigMap")
-OPTIONAL = ("JobSet",)
+WATCHED = (
+    *("Procedure", "CompileRun", "CompiledAgent"),
+    *("Job", "JobSet", "Pod", "Deployment", "Service", "HTTPRoute", "ConfigMap"),
+)
+OPTIONAL = ("JobSet", "HTTPRoute")
 """Watched kinds that a cluster may lack."""
 RECONCILED = ("Procedure", "CompileRun", "CompiledAgent")
 

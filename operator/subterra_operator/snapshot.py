@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from subterra_api.job_contract.messages import PodPrice, Progress
+from subterra_api.job_contract.messages import PodPrice, Progress, ServedWork
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.labels import VERSION_LABEL
 from subterra_operator.resources import Key
@@ -105,6 +105,13 @@ class AgentSnapshot:
     """Runs that evaluate again the model of one of those."""
     deployments: tuple[Observed, ...] = ()
     service: Observed | None = None
+    canary_service: Observed | None = None
+    route: Observed | None = None
+    """The HTTPRoute."""
+    http_routes: bool = True
+    """Whether the cluster has HTTPRoutes at all."""
+    work: Mapping[str, ServedWork] = field(default_factory=dict)
+    """What the pods of each version did; only of an agent with a canary."""
     pods: tuple[Observed, ...] = ()
     prices: tuple[PodPrice, ...] = ()
     exports: tuple[Observed, ...] = ()

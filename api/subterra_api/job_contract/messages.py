@@ -218,6 +218,10 @@ class ServedWork(StatusModel):
     """Time that requests were being read, overlapping ones added up."""
     decode_seconds: float = 0.0
     """Time that answers were being written, overlapping ones added up."""
+    requests: float = 0.0
+    """HTTP requests for an answer that were responded to, whatever the status."""
+    failed_requests: float = 0.0
+    """Those with a status of 500 or above."""
 
 
 class HubCounts(StatusModel):

@@ -4,7 +4,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from subterra_api.v1alpha1.base import ApiModel, Condition, Digest, Labels, LocalReference, Money, SecretKeyReference, StatusModel
+from subterra_api.v1alpha1.base import (
+    ApiModel,
+    Condition,
+    Digest,
+    Labels,
+    LocalReference,
+    Money,
+    NamespaceName,
+    SecretKeyReference,
+    StatusModel,
+)
+from subterra_api.v1alpha1.canary import Canary, CanarySettings
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     EvaluationSettings,
@@ -17,8 +28,6 @@ from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequi
 from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Interval, Proportion, Verdict, VerdictResult
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
-
-NamespaceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 
 
 class RunTemplate(ApiModel):
@@ -73,6 +82,8 @@ class PromotionSettings(ApiModel):
     rollout: Literal["BlueGreen", "Recreate"] = "BlueGreen"
     """BlueGreen: the new version starts next to the old one, and nothing is interrupted. Recreate, for pools without a spare GPU:
     the old version stops first, and starts again if the new one does not become ready. Default: BlueGreen."""
+    canary: CanarySettings | None = None
+    """Move the traffic that comes through a gateway in steps. Default: traffic moves at once and as a whole."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of former serving versions to keep with their runs, and of other old runs to keep. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
@@ -81,6 +92,12 @@ class PromotionSettings(ApiModel):
     """Seconds within which the pods of a new version must become ready before the rollout counts as failed. Default: 900."""
     export: ExportSettings | None = None
     """Push each model that gets traffic to an OCI registry, from where production can serve it. Default: none is pushed."""
+
+    @model_validator(mode="after")
+    def _both_versions_at_once(self) -> Self:
+        if self.canary and self.rollout == "Recreate":
+            raise ValueError("canary needs both versions at once: remove it, or set rollout to BlueGreen")
+        return self
 
 
 class ServingSettings(ApiModel):
@@ -351,6 +368,8 @@ class CompiledAgentStatus(StatusModel):
     """The version that receives traffic."""
     downtime: Downtime | None = None
     """The latest interruption by `promotion.rollout: Recreate`."""
+    canary: Canary | None = None
+    """The new version's share of the traffic, while it has one besides the serving version."""
     candidate: Candidate | None = None
     """The desired version, whether it is serving already or not."""
     history: Annotated[tuple[AgentVersion, ...], Field(max_length=50)] = ()

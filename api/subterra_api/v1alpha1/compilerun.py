@@ -15,8 +15,7 @@ from subterra_api.v1alpha1.base import (
     Seed,
     StatusModel,
 )
-from subterra_api.v1alpha1.judge_certificate import JudgeCertificate, Language
-from subterra_api.v1alpha1.judging import JudgingSettings
+from subterra_api.v1alpha1.judging import JudgeCertificate, JudgingSettings, Language
 from subterra_api.v1alpha1.pod_settings import QueueName
 from subterra_api.v1alpha1.scores import Scores, Verdict
 from subterra_api.v1alpha1.stage_pods import EvaluationPod, StagePod, TrainingPod

@@ -6,7 +6,7 @@ import yaml
 from pydantic import ValidationError
 
 from subterra_api.digest import sha256
-from subterra_api.v1alpha1.judge_certificate import JudgeCertificate
+from subterra_api.v1alpha1.judging import JudgeCertificate
 from subterra_cli.agents.judge_calibration import Calibration
 from subterra_cli.agents.people_scores import ScoredSheet
 from subterra_cli.errors import CommandError

@@ -16,7 +16,7 @@ from subterra_api.job_contract.defaults import evaluation_of
 from subterra_api.job_contract.environment import KEY_VARIABLES
 from subterra_api.job_contract.messages import Budget, RunIdentity
 from subterra_api.v1alpha1.compilerun import Provider
-from subterra_api.v1alpha1.judge_certificate import BiasKind, JudgeBias
+from subterra_api.v1alpha1.judging import BiasKind, JudgeBias
 from subterra_cli.agents.evaluation_transcripts import JudgedConversation
 from subterra_cli.dataset.sampling_session import without_words_of_a_run
 from subterra_cli.errors import CommandError

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from subterra_api.v1alpha1.compilerun import GatePolicy
-from subterra_api.v1alpha1.judge_certificate import JudgeCertificate
+from subterra_api.v1alpha1.judging import JudgeCertificate
 from subterra_api.v1alpha1.scores import Statistics
 from subterra_core.judge_certification.certificate import LEAST_BOUND
 

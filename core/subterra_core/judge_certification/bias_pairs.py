@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from subterra_api.v1alpha1.judge_certificate import BiasKind, JudgeBias
+from subterra_api.v1alpha1.judging import BiasKind, JudgeBias
 from subterra_core.gate.branch_failures import binomial_tail
 
 Turns = Sequence[tuple[str, str]]

@@ -26,7 +26,8 @@ LONGEST_SAMPLE = 5.0
 """Seconds that one reading may stand for in the mean number of requests that run together."""
 MEMORY_SECONDS = 1800.0
 """Busy seconds after which older readings count half in that mean."""
-COUNTERS = ("completed", "prompt_tokens", "generation_tokens", "inference_seconds", "prefill_seconds", "decode_seconds")
+SUMS = ("completed", "prompt_tokens", "generation_tokens", "prefill_seconds", "decode_seconds", "requests", "failed_requests")
+COUNTERS = (*SUMS, "inference_seconds")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Reading:
     inference_seconds: float | None = None
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    requests: float = 0.0
+    failed_requests: float = 0.0
 
 
 _NOTHING = Reading(running=0.0, completed=0.0, inference_seconds=0.0)
@@ -87,6 +90,8 @@ class ServingMeter:
     generation_tokens: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    requests: float = 0.0
+    failed_requests: float = 0.0
     _last: Reading | None = None
     _at: float | None = None
     _watching: bool = False
@@ -134,6 +139,8 @@ class ServingMeter:
             generation_tokens=self.generation_tokens,
             prefill_seconds=self.prefill_seconds,
             decode_seconds=self.decode_seconds,
+            requests=self.requests,
+            failed_requests=self.failed_requests,
         )
 
     def price(self) -> PodPrice:
@@ -142,7 +149,7 @@ class ServingMeter:
         return PodPrice.model_construct(**dict(price), work=self.work)
 
     def _count(self, rise: dict[str, float | None]) -> None:
-        for name in ("completed", "prompt_tokens", "generation_tokens", "prefill_seconds", "decode_seconds"):
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + (rise[name] or 0.0))
 
     def _extend(self, seconds: float, rise: dict[str, float | None], before: float, now: float) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +19,7 @@ _WANTED = frozenset(
         "vllm:request_inference_time_seconds_sum",
         "vllm:request_prefill_time_seconds_sum",
         "vllm:request_decode_time_seconds_sum",
+        "http_requests_total",
     }
 )
 MAX_PAGE_BYTES = 4 * 1024 * 1024
@@ -53,9 +55,11 @@ def parse(page: str) -> Reading | None:
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for sample in family.samples:
-                if sample.labels.get("finished_reason") not in _LOST:
-                    sums[sample.name] += sample.value  # type: ignore[assignment]
                 seen.add(sample.name)
+                if sample.labels.get("finished_reason") in _LOST:
+                    continue
+                for name in _names(sample.name, sample.labels):
+                    sums[name] += sample.value  # type: ignore[assignment]
     except ValueError:
         return None
     if "vllm:num_requests_running" not in seen:
@@ -69,4 +73,15 @@ def parse(page: str) -> Reading | None:
         inference_seconds=sums[inference] if inference in seen else None,
         prefill_seconds=sums["vllm:request_prefill_time_seconds_sum"],
         decode_seconds=sums["vllm:request_decode_time_seconds_sum"],
+        requests=sums["requests"],
+        failed_requests=sums["failed requests"],
     )
+
+
+def _names(sample: str, labels: Mapping[str, str]) -> Sequence[str]:
+    """The sums that a sample counts in; of HTTP requests only those for an answer do."""
+    if sample != "http_requests_total":
+        return (sample,)
+    if labels.get("method") != "POST" or not labels.get("handler", "").startswith("/v1/"):
+        return ()
+    return ("requests", "failed requests") if labels.get("status", "").startswith("5") else ("requests",)

@@ -174,7 +174,7 @@ class ObjectCache:
         labels = labels_of(obj)
         if RUN_LABEL in labels and kind in ("Job", "JobSet", "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
-        elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "Pod", "Job"):
+        elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "HTTPRoute", "Pod", "Job"):
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
 
     def _callers(self, namespace: str, name: str) -> list[Key]:
@@ -272,12 +272,25 @@ class ObjectCache:
             reevaluations=tuple(run for run in runs if run["spec"].get("reevaluates")),
             deployments=tuple(self._children("Deployment", agent)),
             service=service,
+            canary_service=self._owned(Key("Service", key.namespace, f"{key.name}-canary"), agent),
+            route=self._owned(Key("HTTPRoute", key.namespace, key.name), agent),
+            http_routes="HTTPRoute" not in self.absent_kinds,
+            work=self._work_by_version(agent),
             pods=tuple(pods),
             prices=self.prices_of(key, service["spec"].get("selector", {}).get(VERSION_LABEL)) if service else (),
             exports=tuple(exports),
             export_pods=tuple(pod for job in exports for pod in self._children("Pod", job)),
             events=self.events.get(key.namespace, {}),
         )
+
+    def _work_by_version(self, agent: Mapping[str, Any]) -> dict[str, ServedWork]:
+        """What the pods of an agent's versions did; empty for an agent without a canary."""
+        if not agent["spec"].get("promotion", {}).get("canary"):
+            return {}
+        deployed = self._children("Deployment", agent)
+        versions = filter(None, (labels_of(each).get(VERSION_LABEL) for each in deployed))
+        prices = {version: self.prices_of(key_of(agent), version) for version in versions}
+        return {version: total_work(price.work for price in found if price.work) for version, found in prices.items()}
 
     def prices_of(self, agent: Key, version: str | None) -> tuple[PodPrice, ...]:
         """Prices of an agent's pods of a version, by pod name, and of those that are gone. Nothing is unpacked."""

@@ -122,7 +122,7 @@ class PodPoller:
         terms = self._terms_of(pod.owner)
         if terms and (costs := conversation_costs(self._cache.prices_of(pod.owner, terms.version), terms)):
             agent_metrics.record_costs(pod.owner, terms.version, costs)
-        moved = before is None or has_moved(before, price) or before.sample != price.sample
+        moved = before is None or has_moved(before, price) or before.sample != price.sample or _failures(before) != _failures(price)
         if moved:
             self._enqueue(pod.owner)
         return moved
@@ -143,6 +143,11 @@ class PodPoller:
         if value is not None and due and published.get(pod.id) != value:
             published[pod.id], self._published[pod.id] = value, now
             self._enqueue(pod.owner)
+
+
+def _failures(price: PodPrice) -> float:
+    """Requests that a pod has failed: they are no conversations."""
+    return price.work.failed_requests if price.work else 0.0
 
 
 def _serves(pod: RunningPod) -> bool:

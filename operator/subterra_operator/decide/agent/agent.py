@@ -20,7 +20,7 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
-from subterra_operator.decide.agent.traffic_objects import budgets, policies
+from subterra_operator.decide.agent.traffic_objects import budgets, policies, unwanted_route
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
@@ -73,8 +73,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
-    served = context.before.serving.version if context.before.serving else None
-    versions = Versions(snapshot, spec, settings, now, context.retry.new is not None, served)
+    versions = Versions(snapshot, spec, settings, now, context.retry.new is not None, context.before)
     rollout = versions.roll_out(plan.target or _lost_target(context, versions) or _restarted_target(context, spec, versions))
     troubles = _troubles(versions, rollout)
     restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
@@ -89,7 +88,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     kept = (*_kept_objects(context, spec, versions), *_upkeep(versions, rollout, drifted))
     return Decision(
         (*plan.writes, *restored, *rollout_writes, *kept, *again.writes, *exported.writes),
-        (*plan.deletes, *rollout.deletes, *again.runs_to_delete(snapshot.reevaluations)),
+        (*plan.deletes, *rollout.deletes, *unwanted_route(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (
@@ -203,6 +202,7 @@ def _status(
         stage=_stage(plan, rollout, state, serving),
         serving=version,
         downtime=downtime(before.downtime, rollout.active, rollout.version, context.now),
+        canary=rollout.canary if rollout.state == "canary" else None,
         candidate=_candidate(spec, plan),
         history=_history(before, version, spec.promotion.history_limit),
         anchor=first_served(before) or (version.model_digest if version and version.run else None),
@@ -215,7 +215,7 @@ def _status(
 
 def _unwritten(context: _Context, plan: Plan, status: CompiledAgentStatus) -> CompiledAgentStatus:
     """The status after a refused write: what was asked for and not done stays open, and a run that was not created is not named."""
-    update: dict[str, object] = {"stage": "blocked", "retry_at": context.before.retry_at}
+    update: dict[str, object] = {"stage": "blocked", "retry_at": context.before.retry_at, "canary": context.before.canary}
     if plan.run is not None and context.snapshot.run(plan.run) is None:
         update |= {name: getattr(context.before, name) for name in ("settling", "current_run", "candidate")}
     made = {run["metadata"]["name"] for run in context.snapshot.reevaluations}
@@ -289,6 +289,8 @@ def _stage(plan: Plan, rollout: Rollout, state: AgentState, serving: Serving) ->
         return progress or "waiting"
     if rollout.state == "starting":
         return f"starting {rollout.version}"
+    if rollout.canary:
+        return f"canary, {rollout.canary.weight} %"
     if state.up_to_date:
         return _NOT_PROMOTED[Reason.SCALED_TO_ZERO] if serving.at_zero else "serving"
     return _NOT_PROMOTED.get(state.reason) or progress or "waiting"

@@ -1,17 +1,21 @@
 """Rollout: start the wanted version, move traffic once all its replicas are ready, keep the old one warm for a while.
 
+With `promotion.canary` it first gets a share of the requests that come through a gateway (`traffic_share`).
 With `promotion.rollout: Recreate` the old version stops first, and starts again if the wanted one does not become ready.
 
 The active version is the one in the Service's selector, whatever the status says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
-from subterra_api.v1alpha1.conditions import timestamp
-from subterra_operator.decide.agent.traffic_objects import policies
+from subterra_api.job_contract.messages import ServedWork
+from subterra_api.v1alpha1.canary import Canary, CanarySettings
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
+from subterra_api.v1alpha1.conditions import Reason, timestamp
+from subterra_operator.decide.agent.traffic_objects import policies, routing
+from subterra_operator.decide.agent.traffic_share import ABORTED, NO_ROUTES, begin, gateway_problem, go_on
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import deployment_without_pod
@@ -46,7 +50,7 @@ KEEP_SECONDS = 600.0
 class Rollout:
     """Where the wanted version stands, and what to write. ``active`` is the Deployment with traffic."""
 
-    state: Literal["none", "starting", "failed", "scaled to zero", "serving"] = "none"
+    state: Literal["none", "starting", "blocked", "canary", "failed", "scaled to zero", "serving"] = "none"
     version: str | None = None
     message: str = ""
     active: Observed | None = None
@@ -55,6 +59,8 @@ class Rollout:
     recheck_after: float | None = None
     trouble: Trouble | None = None
     """Why the wanted version's pods do not run."""
+    canary: Canary | None = None
+    """The wanted version's share of the traffic."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,13 @@ class Versions:
     settings: Settings
     now: datetime
     retry: bool = False
-    served: str | None = None
-    """The version that had traffic when the status was written."""
+    before: CompiledAgentStatus = field(default_factory=CompiledAgentStatus)
+    """The recorded status."""
+
+    @property
+    def served(self) -> str | None:
+        """The version that had traffic when the status was written."""
+        return self.before.serving.version if self.before.serving else None
 
     @property
     def active_version(self) -> str | None:
@@ -110,10 +121,11 @@ class Versions:
             version if target else None,
             step.message,
             self.active,
-            (*step.writes, *scaled, *retired),
+            (*routing(self.snapshot, self.spec, step.canary), *step.writes, *scaled, *retired),
             deletes,
             earliest((step.recheck_after, recheck)),
             step.trouble,
+            step.canary,
         )
 
     def _advance(self, target: ServingTarget, version: str) -> Rollout:
@@ -121,18 +133,77 @@ class Versions:
         deployed = self.get(version)
         if self.spec.serving.replicas == 0 and version not in (self.active_version, self.served):
             return self._leave_at_zero(deployed, version)
+        settings = self._canary_settings(version)
+        if settings and not self.snapshot.http_routes:
+            return Rollout("blocked", message=f"version {version} gets no traffic: {NO_ROUTES}")
         if deployed is None:
             return self._create(target, version)
         reason = annotations_of(deployed).get(FAILURE_REASON)
         if reason and not self.retry:
-            return Rollout("failed", message=f"version {version} did not become ready: {reason}")
+            return Rollout("failed", message=_given_up(version, reason))
         if version == self.active_version:
-            return self._restart(deployed, version) if reason else Rollout("serving")
+            return self._restart(deployed, version) if reason else self._serve()
+        if settings and not reason and (going := self._going(version)):
+            return self._go_on(settings, going, deployed)
         if reason or deployed["spec"].get("replicas") != self.spec.serving.replicas:
             return self._make_room(version) or self._restart(deployed, version)
         if self._is_available(deployed):
-            return self._move_traffic(deployed, version)
+            return self._begin_canary(settings, version) if settings else self._move_traffic(deployed, version)
         return self._make_room(version) or self._wait(deployed, version)
+
+    def _serve(self) -> Rollout:
+        """The wanted version has the traffic; the next one will not get any without HTTPRoutes for its canary."""
+        blocked = self.spec.promotion.canary is not None and not self.snapshot.http_routes
+        return Rollout("blocked", message=f"the next version will get no traffic: {NO_ROUTES}") if blocked else Rollout("serving")
+
+    def _canary_settings(self, version: str) -> CanarySettings | None:
+        """The settings of the version's canary; `None` if all traffic moves at once.
+
+        So it does to what has served before, which makes a rollback quick, and where nothing answers that could share it.
+        """
+        settings, active = self.spec.promotion.canary, self.active
+        known = version == self.active_version or any(version == before.version for before in self.before.history)
+        if settings is None or active is None or known:
+            return None
+        answers = bool(active.get("status", {}).get("readyReplicas"))
+        return settings if answers or self._going(version) else None
+
+    def _going(self, version: str) -> Canary | None:
+        """The version's canary, if one has begun."""
+        canary = self.before.canary
+        return canary if canary and canary.version == version else None
+
+    def _begin_canary(self, settings: CanarySettings, version: str) -> Rollout:
+        if problem := gateway_problem(self.snapshot.route, settings.gateway):
+            return Rollout("blocked", message=f"version {version} is ready and gets no traffic: {problem}")
+        share = begin(settings, version, self._work(version), self.now)
+        return Rollout("canary", message=share.message, canary=share.canary, recheck_after=share.recheck_after)
+
+    def _go_on(self, settings: CanarySettings, before: Canary, deployed: Observed) -> Rollout:
+        """The canary's next step, its abort, or all traffic."""
+        version, replicas = before.version, self.spec.serving.replicas
+        resized = deployed["spec"].get("replicas") != replicas
+        ready = not resized and self._is_available(deployed)
+        broken = self._broken(deployed, version)
+        share = go_on(settings, before, self._work(version), self.now, broken=broken, ready=ready)
+        if share.outcome == "aborted":
+            return self._give_up(deployed, share.message, _given_up(version, share.message))
+        if share.outcome == "moves":
+            return replace(self._move_traffic(deployed, version), canary=share.canary)
+        writes = (patch(deployed, {"spec": {"replicas": replicas}}),) if resized else ()
+        return Rollout("canary", message=share.message, canary=share.canary, recheck_after=share.recheck_after, writes=writes)
+
+    def _work(self, version: str) -> ServedWork:
+        return self.snapshot.work.get(version, ServedWork())
+
+    def _broken(self, deployed: Observed, version: str) -> str:
+        """Why a version that was ready cannot serve: a container of it ended, or no pod is ready; empty if it can."""
+        trouble = self.trouble(version)
+        if trouble and trouble.reason in (Reason.CONTAINER_RESTARTING, Reason.OUT_OF_MEMORY):
+            return trouble.text
+        if deployed.get("status", {}).get("readyReplicas"):
+            return ""
+        return f"none of its pods is ready{f': {trouble.text}' if trouble else '; find the cause in their logs'}"
 
     @property
     def _recreates(self) -> bool:
@@ -210,8 +281,12 @@ class Versions:
         seconds = self.spec.promotion.progress_deadline_seconds
         unknown = f"not ready within {seconds} s; read the pods' log and correct spec.serving"
         reason = truncate(trouble.text if trouble else unknown)
-        failed = patch(deployed, {"metadata": {"annotations": {FAILURE_REASON: reason}}, "spec": {"replicas": 0}})
-        return Rollout("failed", message=f"version {version} did not become ready: {reason}", writes=(failed,))
+        return self._give_up(deployed, reason, _given_up(version, reason))
+
+    def _give_up(self, deployed: Observed, reason: str, message: str) -> Rollout:
+        """Stops the version for good, until someone asks for a retry."""
+        failed = patch(deployed, {"metadata": {"annotations": {FAILURE_REASON: truncate(reason)}}, "spec": {"replicas": 0}})
+        return Rollout("failed", message=message, writes=(failed,))
 
     def _is_available(self, deployed: Observed) -> bool:
         replicas, status = self.spec.serving.replicas, deployed.get("status", {})
@@ -245,6 +320,11 @@ class Versions:
             elif not running:
                 deletes.append(item)
         return tuple(writes), tuple(deletes), earliest(recheck)
+
+
+def _given_up(version: str, reason: str) -> str:
+    """Why a version is not started again."""
+    return f"version {version}: {reason}" if reason.startswith(ABORTED) else f"version {version} did not become ready: {reason}"
 
 
 def _unstopped(deployed: Observed) -> dict[str, None]:

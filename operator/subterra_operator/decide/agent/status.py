@@ -15,6 +15,7 @@ from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type
 from subterra_operator.decide.agent.candidate import AgentState
 from subterra_operator.decide.agent.drift import Drift
 from subterra_operator.decide.agent.rollout import Rollout
+from subterra_operator.decide.agent.traffic_share import ABORTED
 from subterra_operator.decide.decision import ConditionBuilder, find_condition, seconds_since
 from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.labels import STOPPED_AT, annotations_of
@@ -75,7 +76,11 @@ def with_rollout(state: AgentState, rollout: Rollout, now: datetime) -> AgentSta
     """The plan's state, corrected by how far the rollout is."""
     if rollout.state == "failed":
         text = f"{rollout.message}; to try the same version again, set the annotation {RETRY_AT} to the current time"
-        return AgentState(False, Reason.SERVING_FAILED, text)
+        return AgentState(False, Reason.CANARY_ABORTED if ABORTED in rollout.message else Reason.SERVING_FAILED, text)
+    if rollout.state == "blocked":
+        return AgentState(False, Reason.CANARY_BLOCKED, rollout.message)
+    if rollout.state == "canary":
+        return AgentState(False, Reason.CANARY, rollout.message, in_progress=True)
     if rollout.state == "starting":
         trouble = rollout.trouble if rollout.trouble and rollout.trouble.lasts(now) else None
         reason = trouble.reason if trouble else Reason.STARTING
@@ -142,6 +147,9 @@ def _pair(make: ConditionBuilder, reconciling: bool, stalled: bool, reason: Reas
 _PHASE_WHILE_SERVING = {
     Reason.COMPILING: "Recompiling",
     Reason.STARTING: "Promoting",
+    Reason.CANARY: "Promoting",
+    Reason.CANARY_BLOCKED: "Blocked",
+    Reason.CANARY_ABORTED: "Rejected",
     Reason.GATE_FAILED: "Rejected",
     Reason.GATE_INCONCLUSIVE: "Rejected",
     Reason.AWAITING_APPROVAL: "AwaitingApproval",

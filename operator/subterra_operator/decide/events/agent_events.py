@@ -19,6 +19,7 @@ EXPECTED = {
     Reason.AWAITING_APPROVAL: "Promote",
     Reason.PINNED: "Promote",
     Reason.STARTING: "RollOut",
+    Reason.CANARY: "RollOut",
     Reason.SCALED_TO_ZERO: "RollOut",
     Reason.UP_TO_DATE: "Serve",
 }
@@ -32,6 +33,9 @@ RESTATED = (
     Reason.GATE_FAILED,
     Reason.GATE_INCONCLUSIVE,
     Reason.SERVING_FAILED,
+    Reason.CANARY,
+    Reason.CANARY_BLOCKED,
+    Reason.CANARY_ABORTED,
 )
 """Reasons whose message is an Event of its own when it changes, because it asks a person for something else then."""
 

@@ -59,12 +59,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "the weight of each step must be above that of the step before",
         ),
     ),
-    "PromotionSettings": (
-        (
-            "!has(self.canary) || !has(self.rollout) || self.rollout != 'Recreate'",
-            "canary needs both versions at once: remove it, or set rollout to BlueGreen",
-        ),
-    ),
     "CompiledAgentSpec": (
         (
             "has(self.compile) != has(self.model)",

@@ -158,6 +158,11 @@ def test_sums_only_grow_and_all_time_is_busy_or_idle(steps: list[tuple[float, Re
 def test_the_page_is_read_as_vllm_writes_it() -> None:
     figures = FakeVLLMMetrics(running=2, completed=5, aborted=9, prompt_tokens=500, generation_tokens=100, inference=1.5)
     assert parse(figures.page()) == Reading(2, 5, 500, 100, 1.5)
+    answered = 'http_requests_total{handler="/v1/chat/completions",method="POST",status='
+    others = 'http_requests_total{handler="/v1/models",method="GET",status="2xx"} 900\n'
+    read = parse(f'{figures.page()}{answered}"2xx"}} 30\n{answered}"4xx"}} 4\n{answered}"5xx"}} 2\n{others}')
+    assert read is not None
+    assert (read.completed, read.requests, read.failed_requests) == (5, 36, 2)
     assert parse("<html>not a metrics page</html>") is None
     assert parse("") is None
 

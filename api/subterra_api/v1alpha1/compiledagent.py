@@ -83,7 +83,8 @@ class PromotionSettings(ApiModel):
     """BlueGreen: the new version starts next to the old one, and nothing is interrupted. Recreate, for pools without a spare GPU:
     the old version stops first, and starts again if the new one does not become ready. Default: BlueGreen."""
     canary: CanarySettings | None = None
-    """Move the traffic that comes through a gateway in steps. Default: traffic moves at once and as a whole."""
+    """Move the traffic that comes through a gateway in steps; not with `rollout: Recreate`, since it needs both versions at once.
+    Default: traffic moves at once and as a whole."""
     history_limit: Annotated[int, Field(ge=1, le=50)] = 5
     """Number of former serving versions to keep with their runs, and of other old runs to keep. Default: 5."""
     keep_warm_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
@@ -92,12 +93,6 @@ class PromotionSettings(ApiModel):
     """Seconds within which the pods of a new version must become ready before the rollout counts as failed. Default: 900."""
     export: ExportSettings | None = None
     """Push each model that gets traffic to an OCI registry, from where production can serve it. Default: none is pushed."""
-
-    @model_validator(mode="after")
-    def _both_versions_at_once(self) -> Self:
-        if self.canary and self.rollout == "Recreate":
-            raise ValueError("canary needs both versions at once: remove it, or set rollout to BlueGreen")
-        return self
 
 
 class ServingSettings(ApiModel):

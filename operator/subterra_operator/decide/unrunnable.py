@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from subterra_api.job_contract.artifacts import Stage
-from subterra_api.v1alpha1.compiledagent import ServingSettings
+from subterra_api.v1alpha1.compiledagent import PromotionSettings, ServingSettings
 from subterra_api.v1alpha1.compilerun import CompileRunSpec
 from subterra_core.node_pools import pool_problem, wants_gpu
 from subterra_core.training_fit.fit_refusal import training_problem
@@ -65,6 +65,12 @@ def serving_problems(serving: ServingSettings, settings: Settings) -> Iterator[s
     if serving.allowed_namespaces is not None and not settings.network.enabled:
         off = "networkPolicies.enabled in the chart's values is false"
         yield f"spec.serving.allowedNamespaces has no effect, since {off}; set it to true, or remove the field"
+
+
+def promotion_problems(promotion: PromotionSettings) -> Iterator[str]:
+    """The same of how traffic moves."""
+    if promotion.canary and promotion.rollout == "Recreate":
+        yield "spec.promotion.canary needs both versions at once; remove it, or set spec.promotion.rollout to BlueGreen"
 
 
 def _serving_image(field: str, settings: Settings) -> Iterator[str]:

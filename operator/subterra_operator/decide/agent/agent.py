@@ -26,7 +26,7 @@ from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
 from subterra_operator.decide.retry import RetryRequest, retry_request
 from subterra_operator.decide.trouble.trouble import Trouble
-from subterra_operator.decide.unrunnable import serving_problems
+from subterra_operator.decide.unrunnable import promotion_problems, serving_problems
 from subterra_operator.labels import MODEL_DIGEST, RESTART_AT, SERVING_SINCE, annotation, annotations_of
 from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
@@ -68,7 +68,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         check_arguments(spec.serving.args)
     except (ValidationError, RefusedArgumentError) as error:
         return _invalid_spec(context, describe_errors(error) if isinstance(error, ValidationError) else str(error))
-    if problems := [*serving_problems(spec.serving, settings)]:
+    if problems := [*serving_problems(spec.serving, settings), *promotion_problems(spec.promotion)]:
         return _invalid_spec(context, "; ".join(problems))
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:

@@ -302,10 +302,13 @@ def test_thousands_of_conversations_are_no_trouble() -> None:
     assert binomial_tail(2000, 5000, 0.4) == pytest.approx(0.5, abs=0.02)
 
 
+NO_CRITERION = "no criterion was judged: each needs 30 conversations, and none has more than 0; raise evaluation.scenarios"
+
+
 def test_statistics_without_a_criterion_are_inconclusive() -> None:
     empty = scores().model_copy(update={"statistics": statistics().model_copy(update={"criteria": {}})})
     verdict = judge(empty, POLICY)
-    assert (verdict.result, verdict.reasons) == ("Inconclusive", ("no criterion was judged; evaluate again",))
+    assert (verdict.result, verdict.reasons) == ("Inconclusive", (NO_CRITERION,))
 
 
 def test_counts_of_nothing_are_inconclusive_and_no_reason_to_give_up() -> None:

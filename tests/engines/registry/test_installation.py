@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {
     "baseModel": {"uri": "scratch"},
     "generation": {"conversations": 400},
     "training": {"maxSteps": 200},
-    "evaluation": {"scenarios": 40},
+    "evaluation": {"scenarios": 120},
 }
 LENIENT = {"minScenarios": 1, "minScore": 1, "maxFailureRate": 1, "minConformance": 0, "minPhrasings": 0, "maxFabricationRate": 1}
 ON_A_CPU = ["--dtype=float32", "--enforce-eager"]

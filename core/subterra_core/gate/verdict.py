@@ -106,8 +106,9 @@ def _inconclusive_reasons(scores: Scores, statistics: Statistics, policy: GatePo
 
 
 def _too_few(scores: Scores, statistics: Statistics, policy: GatePolicy) -> Iterator[str]:
+    # Customers who had to be played twice are no reason: the procedure has no others, and all bounds count each of them once.
     left = left_out(scores, statistics)
-    usable = scores.scenarios - left - statistics.repeated
+    usable = scores.scenarios - left
     if scores.ended_early:
         why = "because the candidate could no longer pass the policy then in force"
         yield f"only {_simulated(scores)}, {why}; set another evaluation.seed to simulate them all"

@@ -302,6 +302,13 @@ def test_thousands_of_conversations_are_no_trouble() -> None:
     assert binomial_tail(2000, 5000, 0.4) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_small_procedure_whose_customers_had_to_be_played_again_can_pass() -> None:
+    """It has no other customers; the bounds count each of them once."""
+    played = statistics(n=75).model_copy(update={"repeated": 125})
+    small = scores().model_copy(update={"scenarios": 200, "planned": 200, "statistics": played})
+    assert judge(small, POLICY).result == "Pass"
+
+
 NO_CRITERION = "no criterion was judged: each needs 30 conversations, and none has more than 0; raise evaluation.scenarios"
 
 

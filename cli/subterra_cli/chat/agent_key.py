@@ -52,7 +52,7 @@ def refusal(agent: str, key: ApiKey | None) -> str:
     """What to do about an agent that answered 401."""
     if key is None:
         return f"CompiledAgent {agent} demands an API key (401); {GIVE_IT}"
-    changed = "if the Secret was changed since, the pods have the former one until spec.serving.restartAt is set anew"
+    changed = "if the Secret has changed since, the pods keep the old one until you change spec.serving.restartAt"
     return f"CompiledAgent {agent} refuses the API key of {key.source} (401); {changed}. To try another one, {GIVE_IT}"
 
 

@@ -13,7 +13,7 @@ import yaml
 from tests import programs
 
 from subterra_cluster.host.shell import run
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 SOURCES = Path(__file__).parent
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -105,7 +105,7 @@ class _Spreading:
         self._at_node[name, place.node] += 1
 
     def _next(self, name: str, load: int) -> list["ConversationSpec"]:
-        """The next conversations that have room for the question, and so many others."""
+        """The next conversations, `_WINDOW` at most, that have `load` questions and room for this one."""
         waiting, found = self._waiting[name][load], list["ConversationSpec"]()
         while waiting and len(found) < _WINDOW:
             spec = waiting.popleft()

@@ -20,7 +20,7 @@ from subterra_operator.specs.pod import CONTAINER_SECURITY
 from subterra_operator.specs.traffic.state_pods import ROUTE_MODULE
 from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 from subterra_testkit.servers.serving.stand_in_vllm import make_package
 
 TARGET = ServingTarget(Model("models/abc", "travel"), "sha256:" + "a" * 64, "travel-1", 6.5, "reports/abc")

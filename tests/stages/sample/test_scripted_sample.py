@@ -85,7 +85,7 @@ def test_a_conversation_shows_path_variables_speakers_words_and_the_price(tmp_pa
     lines = told.stdout.splitlines()
     assert told.exit_code == 0
     assert told.stderr == "2 conversations by the scripted teacher: free\n"
-    assert lines[0].startswith("1 of 2 · s42-000000 · ")
+    assert lines[0] == "1 of 2 · s42-000000 · training"  # no persona, style or twist: the scripted teacher writes none
     assert lines[1] == "  path: " + " → ".join(first["path"])
     assert lines[2] == "  variables: " + ", ".join(f"{name} = {value}" for name, value in first["values"].items())
     spoken = lines[3 : 3 + len(first["words"])]

@@ -172,7 +172,7 @@ def _is_closed(variable: Variable) -> bool:
 def _before(text: str, name: str) -> str:
     """What stands in front of a variable in an example."""
     parts = split(text)
-    return parts[parts.index(name, 1) - 1]
+    return parts[2 * parts[1::2].index(name)]
 
 
 def _unlisted(variable: Variable, before: str, held_out: bool) -> Sequence[str]:

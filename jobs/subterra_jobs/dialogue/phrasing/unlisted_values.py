@@ -52,8 +52,12 @@ def _is_name(value: str) -> bool:
 
 def _other_numbers(variable: Variable) -> list[str]:
     """The listed values with another last digit in each of their numbers: "2 pm" becomes "5 pm"."""
-    changed = [_NUMBER.sub(lambda found, by=by: _other(found[0], by), value) for value in variable.values for by in range(1, 10)]  # type: ignore[misc]
+    changed = (_changed(value, by) for value in variable.values for by in range(1, 10))
     return [value for value in dict.fromkeys(changed) if _has_number(value)]
+
+
+def _changed(value: str, by: int) -> str:
+    return _NUMBER.sub(lambda found: _other(found[0], by), value)
 
 
 def _other(number: str, by: int) -> str:

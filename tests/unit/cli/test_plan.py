@@ -251,7 +251,7 @@ def test_a_model_without_a_price_is_named_and_takes_one_from_a_file(tmp_path: Pa
 
 
 def test_what_cannot_be_planned_is_told_with_its_place(tmp_path: Path) -> None:
-    assert "contain no CompiledAgent or CompileRun" in plan(PROCEDURE).output
+    assert "contains no CompiledAgent or CompileRun" in plan(PROCEDURE).output
     assert "Procedure travel not found" in plan(MODELS).output
     assert "contain 2 CompiledAgents or CompileRuns" in plan(PROCEDURE, MODELS, SCRIPTED).output
     unlike = plan(PROCEDURE, agent(tmp_path, evaluation={"secondJudge": None}))

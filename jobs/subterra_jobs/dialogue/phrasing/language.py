@@ -36,5 +36,7 @@ def _examples(spec: ProcedureSpec) -> Iterator[str]:
     for node in spec.nodes:
         yield from node.examples
         yield from (text for edge in node.next for text in edge.examples)
-    for each in (*spec.anywhere, *spec.questions):
-        yield from each.examples
+    for edge in spec.anywhere:
+        yield from edge.examples
+    for question in spec.questions:
+        yield from question.examples

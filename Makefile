@@ -94,6 +94,10 @@ bench-real-values: .venv/.synced ## whether the travel agent in MODEL=… keeps 
 bench-labeller: .venv/.synced ## how often sentence embeddings label free words correctly; MODELS=… is the folder with all-MiniLM-L6-v2
 	@PYTHONPATH=testkit:. $(PY) -m bench.labeller $(if $(MODELS),--models $(MODELS))
 
+.PHONY: bench-states
+bench-states: .venv/.synced ## how often the state of a conversation is right, unknown or wrong, and its cost; MODELS=… as above
+	@PYTHONPATH=testkit:. $(PY) -m bench.labeller.states $(if $(MODELS),--models $(MODELS))
+
 .PHONY: bench-operator
 bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100 in flight: memory, restart, requests (20 minutes)
 	@$(CLUSTER) build

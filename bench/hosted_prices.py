@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from subterra_core.hosted_models.catalog import HostedModel, model_named
-from subterra_core.pricing import break_even, call_cost, price_of
+from subterra_core.pricing import NEVER, break_even, call_cost, price_of
 
 COMPILED = Decimal("0.0010")
 """Dollars a conversation of the compiled travel model, as the paper has it."""
@@ -45,8 +45,8 @@ class Row:
         return f"| {self.model} | {'85 %' if self.cached else 'none'} | ${self.usd:.4f} | {ratio} × | {' | '.join(ends)} |"
 
 
-def _conversations(after: Decimal | None) -> str:
-    return "never" if after is None else f"{after:,.0f}"
+def _conversations(after: Decimal) -> str:
+    return "never" if after == NEVER else f"{after:,.0f}"
 
 
 def input_tokens() -> Decimal:

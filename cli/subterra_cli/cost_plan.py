@@ -28,7 +28,7 @@ from subterra_jobs.llm.cost_estimate import Cost, CostEstimate, CostItem, usd_ra
 
 NO_STYLE = (
     "the procedure has no style: turns have one to three sentences, and open variables mostly made-up values (Hbnvo); `style: {}` "
-    "gives real places and names and longer turns, and writes every conversation anew, so set it before the first compile"
+    "gives real places and names and longer turns, and rewrites every conversation, so set it before the first compile"
 )
 COLUMNS = ("PART", "MODEL", "CALLS", "TOKENS IN", "TOKENS OUT", "US DOLLARS")
 

@@ -10,6 +10,7 @@ from subterra_api.v1alpha1.base import ApiModel, Money
 from subterra_core.hosted_models.catalog import HostedModel, close_names, is_dated, model_named
 
 MILLION = Decimal(1_000_000)
+NEVER = Decimal("Infinity")
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ def call_cost(
     return (read + output_tokens * price.output) / MILLION
 
 
-def break_even(compile_usd: Decimal, compiled: Decimal, hosted: Decimal) -> Decimal | None:
-    """Conversations after which compiling has cost less than a hosted model, both at these dollars a conversation.
+def break_even(compile_usd: Decimal, compiled: Decimal, compared: Decimal) -> Decimal:
+    """Conversations until the compile has paid for itself; `NEVER` if a compiled conversation is not cheaper.
 
-    None means never, at no volume: a compiled conversation is not cheaper.
+    `compiled` and `compared` are US dollars of a conversation with the compiled model and without.
     """
-    saved = hosted - compiled
-    return compile_usd / saved if saved > 0 else None
+    saved = compared - compiled
+    return compile_usd / saved if saved > 0 else NEVER
 
 
 def format_usd(amount: Decimal) -> str:

@@ -103,7 +103,7 @@ def built() -> Path:
 
 
 def _call(seconds: float) -> int:
-    """Plays the demo's customers one after the other for so long; the number of conversations. Raises ClusterAccessError."""
+    """Plays the demo's customers in turn for `seconds`; returns the number of conversations. Raises ClusterAccessError."""
     end, count = time.monotonic() + seconds, 0
     with port_forward(ClusterTarget(NAMESPACE, str(KUBECONFIG), None), AGENT, 8000) as url:
         while time.monotonic() < end:

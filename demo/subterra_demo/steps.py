@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from subterra_core.training_fit.bfloat16 import multiplies_in_bfloat16
+
 ROOT = Path(__file__).resolve().parents[2]
 KUBECONFIG = ROOT / ".cluster" / "kubeconfig"
 NAMESPACE = "demo"
@@ -20,10 +22,9 @@ AGENT = "travel"
 CLUSTER_COMMAND = [sys.executable, "-m", "subterra_cluster"]
 EXAMPLE = ROOT / "examples/travel"
 SLOW_PROCESSOR = ROOT / "demo/slow_processor.yaml"
-"""Changes of the agent for processors without `BFLOAT16`."""
+"""Changes of the agent for processors that do not multiply in bfloat16."""
 SMALLER_AGENT = ROOT / "out/demo-agent.yaml"
-BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
-"""Flags in /proc/cpuinfo of processors that multiply in bfloat16."""
+PROCESSOR = Path("/proc/cpuinfo")
 
 
 class StepError(Exception):
@@ -114,7 +115,7 @@ def install_chart(cluster: DemoCluster) -> None:
         run(cluster.kubectl("rollout", "status", *deployment, "--timeout=5m"), quiet=True)
 
 
-def apply_example(cluster: DemoCluster, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def apply_example(cluster: DemoCluster) -> str:
     """Creates the namespace, the Procedure and the CompiledAgent; returns what it changed of the example, or nothing.
 
     The processor of a cluster elsewhere is not known, so the example is applied there as it is.
@@ -124,15 +125,10 @@ def apply_example(cluster: DemoCluster, cpuinfo: Path = Path("/proc/cpuinfo")) -
     if not namespaces.strip():
         run(cluster.kubectl("create", "namespace", NAMESPACE), quiet=True)
     run(cluster.kubectl("patch", "namespace", NAMESPACE, "--patch", labels), quiet=True)
-    small = cluster.embedded and not multiplies_in_bfloat16(cpuinfo.read_text())
+    small = cluster.embedded and not multiplies_in_bfloat16(PROCESSOR.read_text().split())
     agent = _smaller_agent(cluster) if small else EXAMPLE / "agent.yaml"
     run(cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", str(EXAMPLE / "procedure.yaml"), "--filename", str(agent)))
     return "This processor has no bfloat16, so the demo trains less: see demo/slow_processor.yaml" if small else ""
-
-
-def multiplies_in_bfloat16(cpuinfo: str) -> bool:
-    """Whether a processor does, by the contents of its /proc/cpuinfo."""
-    return not BFLOAT16.isdisjoint(cpuinfo.split())
 
 
 def _smaller_agent(cluster: DemoCluster) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import yaml
 
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 PROBE_SECONDS = 1.0
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -22,9 +22,8 @@ from subterra_api.v1alpha1.compilerun import GatePolicy, Reference
 from subterra_jobs.errors import BudgetExceededError, InvalidInputError
 from subterra_jobs.evaluate.judge import judges
 from subterra_jobs.evaluate.main import work
-from subterra_jobs.evaluate.simulate import simulation
 from subterra_jobs.stage.cancellation import TERMINATED
-from subterra_jobs.stage.environment import StageEnvironment
+from subterra_jobs.stage.environment import CONCURRENCY, StageEnvironment
 from subterra_jobs.stage.runner import execute
 from subterra_testkit.runs.customer_meanings import customer_meanings
 from subterra_testkit.runs.evaluation_runs import SONNET, FaultlessProvider, fake_provider, last_message, run_input
@@ -168,7 +167,7 @@ def signal_at(count: int, number: signal.Signals, found: list["subprocess.Popen[
 
 
 @pytest.mark.parametrize(
-    ("share", "at_once"), [(0.2, 4 * simulation.CONCURRENCY), (0.7, judges.CONCURRENCY)], ids=["while it plays", "while it judges"]
+    ("share", "at_once"), [(0.2, 4 * CONCURRENCY), (0.7, judges.CONCURRENCY)], ids=["while it plays", "while it judges"]
 )
 def test_killed_it_goes_on_and_nothing_but_calls_under_way_is_paid_twice(
     tmp_path: Path, share: float, at_once: int, undisturbed: FakeLLMApi

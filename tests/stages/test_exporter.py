@@ -24,7 +24,7 @@ from subterra_api.v1alpha1.compiledagent import Price
 from subterra_jobs.exporter.meter import LONGEST_STRETCH, Reading, ServingMeter
 from subterra_jobs.exporter.scrape import parse, scrape
 from subterra_testkit.servers.fake_vllm_metrics import FakeVLLMMetrics, fake_vllm_metrics
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 REST = Reading(running=0, completed=0, inference_seconds=0.0)
 

@@ -95,6 +95,13 @@ class PromotionSettings(ApiModel):
     """Push each model that gets traffic to an OCI registry, from where production can serve it. Default: none is pushed."""
 
 
+class ConversationStateSettings(ApiModel):
+    """A reader of conversation states next to vLLM."""
+
+    resources: ResourceRequirements = ResourceRequirements()
+    """Requests and limits of the reader. Default: 100m CPU and 1Gi, at most 1 CPU and 1536Mi."""
+
+
 class ServingSettings(ApiModel):
     """How the model is served with vLLM."""
 
@@ -122,6 +129,9 @@ class ServingSettings(ApiModel):
     allowed_namespaces: Annotated[tuple[NamespaceName, ...], Field(min_length=1, max_length=100)] | None = None
     """Namespaces whose pods may call the agent; name its own too if it should. Those of operator and Prometheus always may. Needs a
     network plugin that enforces NetworkPolicies. Default: all namespaces."""
+    conversation_state: ConversationStateSettings | None = None
+    """Answer `POST /v1/conversation/state` with the node and outcome that a conversation has reached; `{}` is enough. Setting,
+    changing or removing it starts the same model again in new pods. Default: the route does not exist."""
     restart_at: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7E]+$", max_length=64)] | None = None
     """Change it to start the same model again in new pods, such as with the images of a new operator version: the current time, or
     any other word. The new pods are rolled out like a new version, so what serves goes on until they are ready."""

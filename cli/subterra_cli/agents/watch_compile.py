@@ -39,7 +39,7 @@ class StageView:
     starting: bool = False
     """Whether its pod has not started yet; the message may be about the scheduler's first look, which means nothing."""
     waiting: bool = False
-    """Whether its pod has not run for so long that the operator gives a reason."""
+    """Whether its pod has been waiting long enough that the operator gives a reason."""
     unheard: str = ""
     """How long no progress has been heard, if that is long; the rest is as old."""
 

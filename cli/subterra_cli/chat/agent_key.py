@@ -20,6 +20,15 @@ class ApiKey:
     source: str
 
 
+def given_key(file: Path | None, environment: Mapping[str, str]) -> ApiKey | None:
+    """The key in `file`, else in the environment; `None` if neither is given. Raises CommandError."""
+    if file is not None:
+        return ApiKey(_content(file), f"{file}")
+    if given := environment.get(VARIABLE, "").strip():
+        return ApiKey(given, f"the variable {VARIABLE}")
+    return None
+
+
 def agent_key(
     file: Path | None,
     environment: Mapping[str, str],
@@ -30,12 +39,8 @@ def agent_key(
 
     ``read_secret`` returns a value of a Secret by name and key.
     """
-    if file is not None:
-        return ApiKey(_content(file), f"{file}")
-    if given := environment.get(VARIABLE, "").strip():
-        return ApiKey(given, f"the variable {VARIABLE}")
-    if secret is None:
-        return None
+    if (given := given_key(file, environment)) or secret is None:
+        return given
     name, key = secret["name"], secret.get("key", DEFAULT_KEY)
     try:
         return ApiKey(read_secret(name, key), f"Secret {name} (key {key})")
@@ -47,7 +52,7 @@ def refusal(agent: str, key: ApiKey | None) -> str:
     """What to do about an agent that answered 401."""
     if key is None:
         return f"CompiledAgent {agent} demands an API key (401); {GIVE_IT}"
-    changed = "if the Secret was changed since, the pods have the former one until spec.serving.restartAt is set anew"
+    changed = "if the Secret has changed since, the pods keep the old one until you change spec.serving.restartAt"
     return f"CompiledAgent {agent} refuses the API key of {key.source} (401); {changed}. To try another one, {GIVE_IT}"
 
 

@@ -49,6 +49,11 @@ class ServedAgent:
         found: Mapping[str, str] | None = self.agent["spec"].get("serving", {}).get("apiKeySecret")
         return found
 
+    @property
+    def tells_state(self) -> bool:
+        """Whether it says where a conversation has come to."""
+        return self.agent["spec"].get("serving", {}).get("conversationState") is not None
+
     @cached_property
     def spec(self) -> ProcedureSpec | None:
         """The procedure with those that it calls; `None` if there is none that this version of the command line can read."""

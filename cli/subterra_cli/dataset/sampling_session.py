@@ -17,6 +17,7 @@ from subterra_cli.errors import CommandError
 from subterra_cli.files.model_file import SDKS_MISSING
 from subterra_cli.output.render import counted
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.phrasing.language import NOT_ENGLISH, speaks_english
 from subterra_jobs.errors import BudgetExceededError, InvalidInputError, StageError
 from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
 from subterra_jobs.generate.sample.example_prompts import ExamplePrompt, example_prompts
@@ -71,6 +72,8 @@ def announce_price(graph: Graph, settings: SampleSettings, plan: Sequence[Conver
     size = counted(len(plan), "conversation")
     if settings.account is None:
         typer.echo(f"{size} by the scripted teacher: free", err=True)
+        if not speaks_english(graph.spec):
+            typer.echo(f"{NOT_ENGLISH}: customers say the examples alone", err=True)
         return
     cost = forecast(graph, plan, settings.account, settings.generation)
     calls = f"{cost.low.calls:,} to {cost.high.calls:,} calls of {settings.account.model}"

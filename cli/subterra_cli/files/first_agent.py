@@ -23,8 +23,8 @@ spec:
     - id: wish  # several edges: what the customer says decides which one is taken
       role: customer
       next:
-        - {to: ask_day, when: The customer wants to bring a bicycle., examples: ["I'd like to bring my bike."]}
-        - {to: mechanic, when: The customer wants to talk to a person., examples: ["A mechanic, please."]}
+        - {to: ask_day, when: The customer brings a bicycle., examples: ["I'd like to bring my bike.", "My bike needs a repair."]}
+        - {to: mechanic, when: The customer wants a person., examples: ["A mechanic, please.", "Can I talk to a mechanic?"]}
     - {id: ask_day, role: agent, prompt: Ask for the day., examples: ["Which day suits you?"], next: [{to: name_day}]}
     - {id: name_day, role: customer, examples: ["{{day}}, please.", "On {{day}}."], next: [{to: booked}]}
     - {id: booked, role: agent, prompt: "Confirm {{day}}.", examples: ["See you on {{day}}!"], outcome: success}

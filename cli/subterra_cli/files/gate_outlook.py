@@ -7,13 +7,16 @@ from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.compilerun import GatePolicy
 from subterra_cli.files.manifests import CompileRequest
 from subterra_core.gate.certified_judges import missing_certificate
-from subterra_core.gate.expected_power import AIM, expected_power, scenarios_for
+from subterra_core.gate.expected_power import AIM, expected_power, least_scenarios, scenarios_for
 from subterra_jobs.evaluate.judge.llm_judge import judge_fingerprint
 
 
 def gate_outlook(request: CompileRequest) -> Iterator[str]:
-    """Lines on the chance of an equal candidate, where there is something to compare it with, and on judges without certificate."""
+    """Lines on what no candidate can pass, on the chance of an equal one where there is one, and on judges without certificate."""
     settings = evaluation_of(request.inputs.evaluation)
+    if settings.scenarios < (least := least_scenarios(request.gate)):
+        few = f"evaluation.scenarios is {settings.scenarios}, and with fewer than {least} nothing passes the gate"
+        yield f"warning: {few}; raise it"
     if request.references:
         yield _power_line(settings.scenarios, request.gate)
     if request.gate.require_certified_judge and settings.judge.name != "scripted":

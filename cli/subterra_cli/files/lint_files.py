@@ -31,6 +31,8 @@ from subterra_core.provider_rules import SCRIPTED, provider_conflicts
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
 
 KINDS = ("Procedure", "CompiledAgent", "CompileRun")
+PROCEDURE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_NAME = 253
 AGENT_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -114,9 +116,21 @@ def _reports(objects: _Objects, named: _Named, given: Sequence[FileDocument]) ->
         if _kind(document) == "Procedure":
             find = called_in_files(objects.file, given)
             report = check_document(objects.file, document, find, scripted=name in named.scripted)
-            yield report.with_findings(with_lines(document, twice))
+            yield report.with_findings(with_lines(document, (*twice, *_name_findings(document))))
         else:
             yield LintReport(objects.file, with_lines(document, (*twice, *_manifest_findings(document, named))), name)
+
+
+def _name_findings(document: Document) -> Iterator[Finding]:
+    """What the API server would refuse in the name of a Procedure."""
+    name = object_name(document)
+    if not name:
+        if "name" not in document.data:  # one outside of metadata has a finding of its own
+            yield Finding("error", "metadata.name", "metadata.name", "is missing", "give the Procedure a name")
+    elif len(name) > _MAX_NAME or not PROCEDURE_NAME.fullmatch(name):
+        problem = f"{name!r} cannot be the name of a Procedure"
+        fix = f"use at most {_MAX_NAME} letters from a to z, digits, hyphens and dots, with a letter or digit at both ends"
+        yield Finding("error", "metadata.name", "metadata.name", problem, fix)
 
 
 def _twice(document: Document) -> Finding:

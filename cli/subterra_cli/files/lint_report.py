@@ -1,6 +1,7 @@
 """Checks a procedure's file: every finding with its line, field and fix, whatever the file contains."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ from subterra_core.procedure.schema_errors import findings_of
 STANDARD_INPUT = "-"
 _MAX_REPORTED = 50
 """Findings to print; a longer list helps nobody."""
+_READ_AS = re.compile(r"is (the number )?(\S+), not a string")
 _FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -99,7 +101,8 @@ def _content(file: str) -> bytes:
         with sys.stdin.buffer if file == STANDARD_INPUT else Path(file).open("rb") as stream:
             return stream.read(64 * MAX_BYTES)
     except OSError as error:
-        raise DocumentError(1, f"cannot be read: {error.strerror}", "check the path and its permissions") from None
+        fix = "name a file in it" if isinstance(error, IsADirectoryError) else "check the path and its permissions"
+        raise DocumentError(1, f"cannot be read: {error.strerror}", fix) from None
 
 
 def _one_procedure(documents: list[Document]) -> Document:
@@ -143,12 +146,21 @@ def check_document(file: str, document: Document, find: Find, *, scripted: bool 
         # The API server sees JSON: a number is not a string there, and fields have only their wire names.
         spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        return LintReport(file, with_lines(document, (*header, *findings_of(error))), name)
+        written = (_as_written(document, finding) for finding in findings_of(error))
+        return LintReport(file, with_lines(document, (*header, *written)), name)
     expansion = expand(name, spec, gather(spec, find))
     analysis = expansion.analyse()
     silent = expansion.in_author_words([*check_examples(expansion.spec)]) if scripted and not expansion.findings else ()
     findings = with_lines(document, (*header, *analysis.findings, *silent))
     return LintReport(file, findings, name, expansion.spec, analysis, spec)
+
+
+def _as_written(document: Document, finding: Finding) -> Finding:
+    """The finding with what stands in the file, where YAML reads something else: `yes` is true, `12:30` is 750."""
+    raw, read = document.scalar(finding.field), _READ_AS.fullmatch(finding.problem)
+    if raw is None or read is None or raw.lower() == read[2]:
+        return finding
+    return replace(finding, problem=f"is {raw}, which YAML reads as {read[1] or ''}{read[2]}, not as a string")
 
 
 def with_lines(document: Document, findings: Iterable[Finding]) -> tuple[tuple[int, Finding], ...]:

@@ -56,7 +56,8 @@ def read_compile(files: Sequence[str], *, recompile: bool) -> CompileRequest:
     objects = [(file, document) for file in files for document in _objects(file)]
     makers = [(file, document) for file, document in objects if document.data.get("kind") in ("CompiledAgent", "CompileRun")]
     if len(makers) != 1:
-        problem = f"contain {len(makers)} CompiledAgents or CompileRuns" if makers else "contain no CompiledAgent or CompileRun"
+        found = f"{len(makers)} CompiledAgents or CompileRuns" if makers else "no CompiledAgent or CompileRun"
+        problem = f"{'contains' if len(files) == 1 else 'contain'} {found}"
         fix = "pass the files of one CompiledAgent or CompileRun and of its Procedure"
         raise InvalidFileError(f"{', '.join(files)}: {problem}; {fix}")
     request = _run_request if makers[0][1].data["kind"] == "CompileRun" else _agent_request

@@ -14,6 +14,16 @@ MAX_BYTES = 1024 * 1024
 """More than twice the API server's limit for a procedure, to leave room for indentation and comments."""
 MAX_DEPTH = 50
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_FIXES = (
+    (re.compile(r"constructor for the tag"), "remove the tag"),
+    (re.compile(r"undefined alias"), "write the anchor (&name) before it, or put a text that begins with * in quotes"),
+    (re.compile(r"(?:^\s*-|:|,|\[)\s*\{\{"), "put a text that begins with {{ in quotes"),
+    (re.compile(r"cannot start any token"), "put the text that begins with it in quotes"),
+    (re.compile(r"'[^'\"]*\w'\w"), "write an apostrophe twice within single quotes, or use double quotes"),
+    (re.compile(r":\s+[^\s'\"\[{&*|>][^'\"{}\[\],#]*:\s"), "put a text with a colon in quotes"),
+)
+"""What mends frequent mistakes, by the parser's message or the line with the one before."""
+_ANY_FIX = "check quotes, brackets and indentation on this line and the one before"
 _READER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -44,6 +54,15 @@ class Document:
 
     def line(self, field: str) -> int:
         """Line number (from 1) of a field path such as ``spec.nodes[3].next[1].when``, or of its nearest existing parent."""
+        return self._find(field)[0]
+
+    def scalar(self, field: str) -> str | None:
+        """What stands at a field path in the file, as it was written; `None` where that is no plain value."""
+        _, node, complete = self._find(field)
+        return node.value if complete and isinstance(node, yaml.ScalarNode) else None
+
+    def _find(self, field: str) -> tuple[int, yaml.Node, bool]:
+        """Line and node of a field path, or of its nearest existing parent; and whether it exists."""
         node: Any = self._root
         line = self._root.start_mark.line + 1
         for name in _steps(field):
@@ -53,8 +72,8 @@ class Document:
                 node = node.value[name]
                 line = node.start_mark.line + 1
             else:
-                break
-        return line
+                return line, node, False
+        return line, node, True
 
 
 def _entry(mapping: yaml.MappingNode, name: str | int) -> tuple[yaml.Node, yaml.Node] | None:
@@ -160,6 +179,6 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> DocumentError:
     if "\t" in indent or (mark and written[mark.column : mark.column + 1] == "\t"):
         return DocumentError(line, "is invalid YAML: a tab where only spaces are allowed", "indent with spaces")
     message = f"{error.context}: {error.problem}" if error.context else str(error.problem)
-    return DocumentError(
-        line, f"is invalid YAML: {message}", "check quotes, brackets and indentation on this line and the one before"
-    )
+    near = lines[max(0, line - 2) : line]
+    fix = next((fix for pattern, fix in _FIXES if pattern.search(message) or any(map(pattern.search, near))), _ANY_FIX)
+    return DocumentError(line, f"is invalid YAML: {message}", fix)

@@ -20,7 +20,8 @@ class Figures:
         return self.complete / self.nodes if self.nodes else 0.0
 
     def __str__(self) -> str:
-        return f"{self.nodes} nodes, {self.complete} of them without a gap; {self.gaps} gaps to fill in"
+        gaps = "1 gap" if self.gaps == 1 else f"{self.gaps} gaps"
+        return f"{self.nodes} nodes, {self.complete} of them without a gap; {gaps} to fill in"
 
 
 def figures(procedure: dict[str, Any]) -> Figures:

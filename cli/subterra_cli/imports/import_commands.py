@@ -55,7 +55,7 @@ def mermaid(
         procedure = to_procedure(parse_flowchart(text), name or _file_name(file))
         typer.echo(to_yaml(procedure, str(file)), nl=False)
         endings = sum(1 for node in procedure["spec"]["nodes"] if not node.get("next") and "outcome" not in node)
-        _summarize(procedure, str(file), f", {endings} endings without an outcome")
+        _summarize(procedure, str(file), f", {'1 ending' if endings == 1 else f'{endings} endings'} without an outcome")
 
 
 @imports.command()

@@ -95,8 +95,10 @@ def read_text(file: Path) -> str:
     """The text of a file. Raises MermaidError."""
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MermaidError(f"{file}: cannot be read as text: {error}") from None
+    except OSError as error:
+        raise MermaidError(f"{file}: cannot be read: {error.strerror}; check the path and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise MermaidError(f"{file}: is not UTF-8: byte {error.object[error.start]:#04x}; save the file as UTF-8") from None
 
 
 def choose_chart(text: str, file: str, number: int | None) -> str:

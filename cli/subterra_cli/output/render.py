@@ -106,7 +106,7 @@ def graph_table(spec: ProcedureSpec, analysis: Analysis, counts: TraversalCounts
     elsewhere, counts = reached_only_by_leaving(spec), with_box(spec, counts)
     for node in spec.nodes:
         if not node.next:
-            reached = ": by anywhere edges alone" if node.id in elsewhere else f": {ends[node.id]:,} paths" if ends else ""
+            reached = ": by anywhere edges alone" if node.id in elsewhere else f": {counted(ends[node.id], 'path')}" if ends else ""
             out.print(f"  ends in {node.outcome} at {node.id}{reached}")
     for loop in loops(spec):
         out.print("  loop of " + ", ".join(f"{node} (at most {bounds[node]}×)" for node in loop))

@@ -53,11 +53,11 @@ def totals_data(graph: Graph, sample: Sample) -> dict[str, Any]:
     }
 
 
-def sample_lines(graph: Graph, sample: Sample) -> Iterator[str]:
-    """Each conversation with path, variables, turns and what the checks found."""
+def sample_lines(graph: Graph, sample: Sample, *, scripted: bool) -> Iterator[str]:
+    """Each conversation with path, variables, turns and what the checks found; `scripted`: by the scripted teacher."""
     total = len(sample.conversations)
     for number, sampled in enumerate(sample.conversations, 1):
-        yield from _conversation_lines(graph, sampled, f"{number} of {total}")
+        yield from _conversation_lines(graph, sampled, f"{number} of {total}", scripted=scripted)
         yield ""
 
 
@@ -98,22 +98,26 @@ def clean_lines(text: str) -> Iterator[str]:
     return (clean(line) for line in text.splitlines())
 
 
-def heading(sampled: SampledConversation, number: str) -> str:
-    """Who the customer is and what is unusual, such as ``1 of 2 · s42-000000 · training · brief · in a few words``."""
+def heading(sampled: SampledConversation, number: str, *, scripted: bool) -> str:
+    """Who the customer is and what is unusual, such as ``1 of 2 · s42-000000 · training · brief · in a few words``.
+
+    The `scripted` teacher writes no personas, styles and twists, so they are left out for it.
+    """
     conversation = sampled.conversation
-    spec, customer, twist = conversation.spec, conversation.spec.customer, conversation.spec.customer.twist
-    difficulty = customer.challenge or twist
+    spec, customer = conversation.spec, conversation.spec.customer
+    difficulty = customer.challenge or customer.twist
     unusual = " of ".join(filter(None, (difficulty.kind, difficulty.about))) if difficulty else ""
+    manner = () if scripted else (customer.persona, customer.style, unusual)
     detour = f"detour: {conversation.detour.kind}" if conversation.detour else ""
     asked = f"asks: {', '.join(each.name for each in spec.asked)}" if spec.asked else ""
     split = "held out" if spec.held_out else "training"
-    return " · ".join(filter(None, (number, spec.id, split, customer.persona, customer.style, unusual, detour, asked)))
+    return " · ".join(filter(None, (number, spec.id, split, *manner, detour, asked)))
 
 
-def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str) -> Iterator[str]:
+def _conversation_lines(graph: Graph, sampled: SampledConversation, number: str, *, scripted: bool) -> Iterator[str]:
     conversation = sampled.conversation
     spec = conversation.spec
-    yield heading(sampled, number)
+    yield heading(sampled, number, scripted=scripted)
     yield "  path: " + " → ".join(spec.path)
     if spec.values:
         yield "  variables: " + ", ".join(f"{name} = {clean(value)}" for name, value in spec.values.items())

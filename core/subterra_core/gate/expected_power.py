@@ -11,6 +11,7 @@ from statistics import NormalDist
 from subterra_api.v1alpha1.compilerun import GatePolicy
 from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
 from subterra_core.gate.bounds import z_quantile
+from subterra_core.gate.check_result import MIN_SAMPLE
 
 AIM = 0.8
 """Chance of an equal candidate that an evaluation should have."""
@@ -23,9 +24,14 @@ _CRITERION_SD, _FAILURE_SD, _CONFORMANCE_SD = 0.97, 0.37, 0.31
 _STEP = 10
 
 
+def least_scenarios(policy: GatePolicy) -> int:
+    """The scenarios without which no candidate passes, however good it is."""
+    return max(policy.min_scenarios, MIN_SAMPLE)
+
+
 def expected_power(policy: GatePolicy, scenarios: int, attempt: int = 1) -> float:
-    """Chance that a candidate as good as the serving version passes; 0 below the policy's minimum."""
-    if scenarios < policy.min_scenarios:
+    """Chance that a candidate as good as the serving version passes; 0 with fewer than `least_scenarios`."""
+    if scenarios < least_scenarios(policy):
         return 0.0
     level = alpha_for_attempt(ALPHA, attempt)
     criterion = _shown(policy.margin, _CRITERION_SD, scenarios, level)
@@ -37,7 +43,7 @@ def expected_power(policy: GatePolicy, scenarios: int, attempt: int = 1) -> floa
 
 def scenarios_for(policy: GatePolicy, power: float = AIM, attempt: int = 1) -> int | None:
     """Smallest number of scenarios, in tens, with which an equal candidate has this chance; `None` if no allowed number has."""
-    sizes = range(max(_STEP, policy.min_scenarios), MOST + 1, _STEP)
+    sizes = range(least_scenarios(policy), MOST + 1, _STEP)
     return next((size for size in sizes if expected_power(policy, size, attempt) >= power), None)
 
 

@@ -13,7 +13,7 @@ from subterra_core.gate.attempts import ALPHA, alpha_for_attempt
 from subterra_core.gate.bounds import scenarios_to_decide
 from subterra_core.gate.branch_failures import blocked_branches
 from subterra_core.gate.certified_judges import uncertified_judges
-from subterra_core.gate.check_result import Check
+from subterra_core.gate.check_result import MIN_SAMPLE, Check
 from subterra_core.gate.comparison_checks import comparison_checks, in_context_checks, unclear_comparisons
 from subterra_core.gate.own_checks import checks_beyond_the_examples, floor_checks, unlisted_values_made_up
 from subterra_core.gate.soundness import is_sound, malformed, unreliable_judges
@@ -92,7 +92,9 @@ def _inconclusive_reasons(scores: Scores, statistics: Statistics, policy: GatePo
     """Reasons against any conclusion, whatever the bounds are."""
     yield from _too_few(scores, statistics, policy)
     if not judged_criteria(statistics):
-        yield "no criterion was judged; evaluate again"
+        most = max((sample.count for sample in statistics.criteria.values()), default=0)
+        needs = f"each needs {MIN_SAMPLE} conversations, and none has more than {most}"
+        yield f"no criterion was judged: {needs}; raise evaluation.scenarios"
     if not (statistics.failures.of and statistics.conformance.of):
         yield "failures or conformance were counted in no conversation; evaluate again"
     if statistics.missing > policy.max_missing:
@@ -104,8 +106,9 @@ def _inconclusive_reasons(scores: Scores, statistics: Statistics, policy: GatePo
 
 
 def _too_few(scores: Scores, statistics: Statistics, policy: GatePolicy) -> Iterator[str]:
+    # Customers who had to be played twice are no reason: the procedure has no others, and all bounds count each of them once.
     left = left_out(scores, statistics)
-    usable = scores.scenarios - left - statistics.repeated
+    usable = scores.scenarios - left
     if scores.ended_early:
         why = "because the candidate could no longer pass the policy then in force"
         yield f"only {_simulated(scores)}, {why}; set another evaluation.seed to simulate them all"

@@ -12,6 +12,9 @@ from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 LARGEST_SHARE = 0.5
 """Share of the conversations that take an anywhere edge, at most: the others show the procedure as it is drawn."""
 _ARTICLES = frozenset({"a", "an", "the"})
+_NEGATIONS = frozenset({"not", "no", "never", "without", "nicht", "kein", "keine", "pas"})
+Words = tuple[str, ...]
+"""What conditions or examples are compared by."""
 
 
 def without_anywhere(spec: ProcedureSpec) -> ProcedureSpec:
@@ -48,7 +51,7 @@ class _Wordings:
         self._conditions = {condition_words(edge.when): edge for edge in node.next if edge.when}
         self._examples = {example_words(text): edge for edge in node.next for text in edge.examples or node.examples}
 
-    def like(self, to: str, words: frozenset[str], said: frozenset[tuple[str, ...]]) -> Edge | None:
+    def like(self, to: str, words: Words, said: frozenset[Words]) -> Edge | None:
         """The edge with this target, condition, or one of these examples; `None` if there is none."""
         common = min(said.intersection(self._examples), default=None)
         return self._targets.get(to) or self._conditions.get(words) or (self._examples[common] if common is not None else None)
@@ -79,11 +82,12 @@ def reached_only_by_leaving(spec: ProcedureSpec) -> frozenset[str]:
     return frozenset(nodes).difference(seen)
 
 
-def condition_words(text: str) -> frozenset[str]:
-    """Words by which conditions are compared, ignoring order, case, articles and punctuation."""
-    return frozenset(re.findall(r"\w+", text.lower())) - _ARTICLES
+def condition_words(text: str) -> Words:
+    """Words by which conditions are compared, ignoring case, articles, punctuation and, unless one of them negates, order."""
+    words = tuple(word for word in re.findall(r"\w+", text.lower()) if word not in _ARTICLES)
+    return words if _NEGATIONS.intersection(words) else tuple(sorted(set(words)))
 
 
-def example_words(text: str) -> tuple[str, ...]:
+def example_words(text: str) -> Words:
     """Words by which examples are compared, ignoring case and spaces."""
     return tuple(text.lower().split())

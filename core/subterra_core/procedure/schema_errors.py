@@ -110,11 +110,21 @@ def _too_long(details: ErrorDetails) -> Explanation:
 
 
 def _too_many(details: ErrorDetails) -> Explanation:
-    return f"has {len(details['input']):,} entries", f"keep at most {details['ctx']['max_length']:,}"
+    return f"has {_entries(details)}", f"keep at most {details['ctx']['max_length']:,}"
 
 
 def _too_few(details: ErrorDetails) -> Explanation:
-    return f"has {len(details['input']):,} entries", f"list at least {details['ctx']['min_length']:,}"
+    return f"has {_entries(details)}", f"list at least {details['ctx']['min_length']:,}"
+
+
+def _entries(details: ErrorDetails) -> str:
+    count = len(details["input"])
+    return "1 entry" if count == 1 else f"{count:,} entries"
+
+
+def _too_short(details: ErrorDetails) -> Explanation:
+    in_list = bool(details["loc"]) and isinstance(details["loc"][-1], int)
+    return "is empty", f"write something, or {'remove the entry' if in_list else 'leave the field out if it is optional'}"
 
 
 def _choice(details: ErrorDetails) -> Explanation:
@@ -145,7 +155,7 @@ _EXPLANATIONS: dict[str, Callable[[ErrorDetails], Explanation]] = {
     "model_attributes_type": _wrong_type("a mapping", "write its fields as name: value"),
     "string_pattern_mismatch": _pattern,
     "string_too_long": _too_long,
-    "string_too_short": lambda _: ("is empty", "write something, or leave the field out"),
+    "string_too_short": _too_short,
     "too_long": _too_many,
     "too_short": _too_few,
     "literal_error": _choice,

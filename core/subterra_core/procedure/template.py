@@ -18,6 +18,11 @@ def render(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda match: values[match.group(1)], text)
 
 
+def replace_known(text: str, values: Mapping[str, str]) -> str:
+    """`text` with every variable replaced that has a value; the others stay as they are."""
+    return _VARIABLE.sub(lambda match: values.get(match.group(1), match.group()), text)
+
+
 def split(text: str) -> list[str]:
     """Alternating literal text and variable names, such as `["to ", "city", "!"]`; literals have even indices."""
     return _VARIABLE.split(text)

@@ -1,4 +1,4 @@
-"""What a conversation would cost without a compiled model, and when compiling has paid for itself. Pure; nothing is called.
+"""What a conversation would cost without a compiled model. Pure; nothing is called.
 
 Tokens are those that the evaluation counted with the compiled model. A model in context reads the whole procedure before each
 turn as well. From a cache it reads everything but what is new since the turn before. An orchestrator calls the model once a turn
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from subterra_core.pricing import TokenPrice, break_even, call_cost
+from subterra_core.pricing import TokenPrice, call_cost
 
 Comparator = Literal["InContext", "InContextCached", "Orchestrator", "SameModelInContext"]
-NEVER = Decimal("Infinity")
 
 
 @dataclass(frozen=True)
@@ -60,25 +59,6 @@ def orchestrated(price: TokenPrice, work: Workload, hubs: Decimal, nodes: Decima
     return call_cost(price, work.tokens_factor * read, work.tokens_factor * (work.completion_tokens + hubs * choice_tokens))
 
 
-def conversations_to_break_even(compile_usd: Decimal, compiled: Decimal, compared: Decimal) -> Decimal:
-    """Conversations until the compile has paid for itself; `NEVER` if a compiled conversation is not cheaper."""
-    found = break_even(compile_usd, compiled, compared)
-    return NEVER if found is None else found
-
-
-def days_to_break_even(conversations: Decimal, per_day: Decimal) -> Decimal:
-    """Days at today's traffic; `NEVER` without traffic, or if no number of conversations pays."""
-    return conversations / per_day if per_day > 0 else NEVER
-
-
 def ratio(compared: Decimal, compiled: Decimal) -> Decimal | None:
     """How many times the compiled price the comparator costs; `None` if the compiled one costs nothing."""
     return compared / compiled if compiled > 0 else None
-
-
-def break_even_text(conversations: Decimal, days: Decimal) -> str:
-    """Such as `after 1,719 conversations, 12 days at today's traffic` or `never at this utilization`."""
-    if conversations == NEVER:
-        return "never at this utilization"
-    when = f"{days:,.0f} days at today's traffic" if days != NEVER else "no day in sight without traffic"
-    return f"after {conversations:,.0f} conversations, {when}"

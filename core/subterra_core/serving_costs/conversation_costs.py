@@ -7,8 +7,8 @@ from decimal import Decimal
 from subterra_api.job_contract.messages import ServedWork
 from subterra_api.v1alpha1.scores import Scores
 from subterra_core.hosted_models.catalog import model_named
-from subterra_core.pricing import TokenPrice
-from subterra_core.serving_costs.comparators import Comparator, Workload, conversations_to_break_even, in_context, orchestrated
+from subterra_core.pricing import TokenPrice, break_even
+from subterra_core.serving_costs.comparators import Comparator, Workload, in_context, orchestrated
 from subterra_core.serving_costs.serving_price import busy_price, measured_token_price, price_with_idle
 
 OWN_TOKENS_PER_WORD = Decimal("1.35")
@@ -55,7 +55,7 @@ class ConversationCosts:
         """Conversations until the compile has paid for itself, idle hours included; `None` while a price is missing."""
         if self.compile_usd is None or self.with_idle is None:
             return None
-        return conversations_to_break_even(self.compile_usd, self.with_idle, against.usd)
+        return break_even(self.compile_usd, self.with_idle, against.usd)
 
 
 def workload_of(scores: Scores, model: str | None = None) -> Workload | None:

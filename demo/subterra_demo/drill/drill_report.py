@@ -10,7 +10,7 @@ _HEAD = ("fault", "alert", "fires after", "cause on the page after", "what the p
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one fault; a time is `None` if the drill waited for it in vain."""
+    """What became of one fault; a time is `None` if it never came."""
 
     fault: Fault
     fired: float | None = None

@@ -23,7 +23,7 @@ from subterra_demo.steps import AGENT, NAMESPACE, ROOT, DemoCluster
 
 RUNBOOKS = ROOT / "docs/guides/runbooks.md"
 LEAD_SECONDS = 60.0
-"""The page begins so long before the injection."""
+"""The page also shows this much of the time before the injection."""
 WAIT_SECONDS = 600.0
 """How long an alert, its cause on the page, and its end are waited for, each."""
 QUIET_SECONDS = 240.0

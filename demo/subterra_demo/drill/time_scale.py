@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 SAMPLES = 4
-"""A window covers so many scrapes at least: a rate needs two of them, and one may be late."""
+"""Scrapes that a window covers at least: a rate needs two of them, and one may be late."""
 LEAST_AGE_SECONDS = 15.0
 """No age is compared with less: the operator renews its Lease every 2 s, and is scraped every few seconds."""
 LEAST_HOLD_SECONDS = 1.0

@@ -15,8 +15,10 @@ from typing import Literal
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.otherwise import UNKNOWN_VALUE, OtherwiseKind, otherwise_texts, recognized_otherwise_texts
-from subterra_core.procedure.template import render, variables_of
+from subterra_core.procedure.template import render, split, variables_of
+from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.phrasing.locale_data import locale_data
+from subterra_jobs.dialogue.phrasing.unlisted_values import is_thing, names_things, unlisted_values
 from subterra_jobs.dialogue.sampling import held_out as is_held_out
 from subterra_jobs.dialogue.sampling import real_values
 from subterra_jobs.dialogue.scripted import example_templates
@@ -51,7 +53,12 @@ class Detour:
 def draw_detour(
     graph: Graph, path: Path, values: Mapping[str, str], kind: DetourKind, rng: random.Random, *, held_out: bool
 ) -> Detour | None:
-    """A detour on a path; `None` where the path has no place for it. With `held_out`, in words and values never in training."""
+    """A detour on a path; `None` where the path has no place for it, or the procedure speaks another language than English.
+
+    With `held_out`, in words and values never in training.
+    """
+    if not speaks_english(graph.spec):
+        return None
     words, turns = locale_data("detours"), _customer_turns(graph, path)
     side = "held_out" if held_out else "train"
     if kind == "unknown value":
@@ -152,7 +159,7 @@ def _unknown_value(
     if not places:
         return None
     at, text, name = rng.choice(places)
-    value = rng.choice(_unlisted(closed[name], held_out))
+    value = rng.choice(_unlisted(closed[name], _before(text, name), held_out))
     agent = rng.choice(otherwise_texts(graph.spec, "unknownValue"))
     said = render(text, {**values, name: value})
     return Detour("unknown value", at, said, render(agent, {UNKNOWN_VALUE: value}), value)
@@ -162,19 +169,18 @@ def _is_closed(variable: Variable) -> bool:
     return variable.type == "string" and not variable.open and variable.visibility == "customer"
 
 
-def _unlisted(variable: Variable, held_out: bool) -> Sequence[str]:
+def _before(text: str, name: str) -> str:
+    """What stands in front of a variable in an example."""
+    parts = split(text)
+    return parts[2 * parts[1::2].index(name)]
+
+
+def _unlisted(variable: Variable, before: str, held_out: bool) -> Sequence[str]:
     """Values on one side of the split that the variable does not list."""
     listed = {value.casefold() for value in variable.values}
-    strange = [value for value in locale_data("detours")["unlisted"] if is_held_out(variable.name, value) == held_out]
-    real = real_values(variable, held_out=held_out)
-    unlisted = [value for value in real or strange if value.casefold() not in listed] or locale_data("detours")["unlisted"]
-    return [value for value in unlisted if _is_thing(value) == _names_things(variable)] or unlisted
-
-
-def _names_things(variable: Variable) -> bool:
-    """Whether most values are things, as in "a laptop"; others, as in "quieter", stand where a thing would make no sentence."""
-    return 2 * sum(map(_is_thing, variable.values)) > len(variable.values)
-
-
-def _is_thing(value: str) -> bool:
-    return value.startswith(("a ", "an "))
+    real = [value for value in real_values(variable, held_out=held_out) if value.casefold() not in listed]
+    if real:
+        return [value for value in real if is_thing(value) == names_things(variable)] or real
+    strange = [value for value in unlisted_values(variable, before) if value.casefold() not in listed]
+    one_side = [value for value in strange if is_held_out(variable.name, value) == held_out]
+    return one_side or strange or locale_data("detours")["unlisted"]

@@ -17,6 +17,7 @@ from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, answer_texts, questions_by_name
 from subterra_core.procedure.template import variables_of
 from subterra_jobs.dialogue.detours import Detour
+from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 from subterra_jobs.errors import InvalidInputError
 
@@ -66,7 +67,7 @@ def question_words(spec: ProcedureSpec, name: str, rng: random.Random, *, held_o
             f"question {name} has no examples, which the scripted teacher needs; add some, or use another teacher"
         )
     example = rng.choice(examples)
-    if not held_out and rng.random() < AUTHORS_SHARE:
+    if not speaks_english(spec) or (not held_out and rng.random() < AUTHORS_SHARE):
         return example
     said = rng.choice(data["frames"][side]).format(question=example)
     return _typed(said, data["small"]) if rng.random() < _SMALL_SHARE else said
@@ -77,7 +78,7 @@ def question_detour(graph: Graph, path: Path, asked: AskedQuestion, words: str, 
     data, at = _data(), turn_number(graph, path, asked.position)
     unasked = at == 0 and graph.nodes[path[0]].role == "user"
     answer = rng.choice(answer_texts(graph.spec, asked.name))
-    going_on = rng.choice(data["nothing_asked"] if unasked else data["take_up"])
+    going_on = rng.choice(data["nothing_asked"] if unasked else data["take_up"]) if speaks_english(graph.spec) else ""
     return Detour("question", at, words, f"{answer} {going_on}".strip(), asked.name)
 
 

@@ -1,4 +1,4 @@
-"""How long a turn may be, for whoever writes it: teacher, compiled model or reference."""
+"""Token limit of a turn, the same for teacher, compiled model and reference."""
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.tools import call_text, tool_nodes

@@ -41,7 +41,7 @@ from subterra_jobs.evaluate.simulate import participants
 from subterra_jobs.evaluate.simulate.agents import Arm
 from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
 from subterra_jobs.evaluate.simulate.model_switch import ModelSwitch, play_in_turn
-from subterra_jobs.evaluate.simulate.simulation import CONCURRENCY, UserFactory, agent_turn_limit, simulate_all
+from subterra_jobs.evaluate.simulate.simulation import UserFactory, agent_turn_limit, simulate_all
 from subterra_jobs.evaluate.simulate.user_simulator import simulator_fingerprint
 from subterra_jobs.llm.client_pool import ClientPool
 from subterra_jobs.stage.cancellation import TERMINATED, Cancellation, StoppedError, cancelled_by_signals
@@ -189,7 +189,7 @@ async def _play_in_turn(
     inputs: _Inputs, taking_part: _Participants, switch: ModelSwitch, steps: StepCounter, cancellation: Cancellation
 ) -> None:
     """Plays the conversations of models that are served one after another, so that the arms' caches have them."""
-    limit, concurrency = agent_turn_limit(inputs.scenarios), inputs.context.environment.concurrency or CONCURRENCY
+    limit, concurrency = agent_turn_limit(inputs.scenarios), inputs.context.environment.concurrency
     schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), cancellation, steps.increment_ahead)
 
     async def play(arm: Arm, scenarios: Sequence[Scenario]) -> None:
@@ -207,7 +207,7 @@ async def _simulate_and_examine(
     A reference has its own copy of the scenarios, which flags those that an edit affects.
     """
     arms, scenarios, gate = taking_part.arms, inputs.scenarios, inputs.gate
-    concurrency = inputs.context.environment.concurrency or CONCURRENCY
+    concurrency = inputs.context.environment.concurrency
     flagged = participants.scenarios_by_reference(inputs.context, scenarios)
     semaphore, limit = asyncio.Semaphore(concurrency * len(arms)), agent_turn_limit(scenarios)
 
@@ -252,7 +252,7 @@ async def _examine_candidate_alone(
     candidate, scenarios = taking_part.arms[0], inputs.candidate_only
     if not scenarios or _ended_early(inputs, batches):
         return ()
-    concurrency = inputs.context.environment.concurrency or CONCURRENCY
+    concurrency = inputs.context.environment.concurrency
     schedule = Schedule(inputs.context.input.evaluation.seed, asyncio.Semaphore(concurrency), cancellation, steps.increment)
     conversations = await simulate_all(
         [candidate],
@@ -276,7 +276,7 @@ async def _beyond_the_procedure(
     quality = await asyncio.to_thread(labelling_quality, labeller, inputs.dataset, settings.seed) if labeller else None
     results = robustness_run.with_assertions(candidate, reader)
     block = robustness_run.playable(inputs.robustness, settings, reader, results)
-    semaphore = asyncio.Semaphore(inputs.context.environment.concurrency or CONCURRENCY)
+    semaphore = asyncio.Semaphore(inputs.context.environment.concurrency)
     robustness = await robustness_run.play_robustness(
         block,
         taking_part.arms[0],

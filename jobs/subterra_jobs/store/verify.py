@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from subterra_api.job_contract.environment import STORE_MOUNT
-from subterra_api.job_contract.messages import ExitCode
-from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore, first_damage
+from subterra_jobs.store.pod_program import exit_code
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 """Endings of files that vLLM may load because they lie in the model's folder."""
@@ -19,16 +19,15 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 
 def main() -> int:
     """Returns exit code 0 when every file matches and the manifest has the expected digest."""
+    return exit_code(_verified)
+
+
+def _verified() -> str:
     path, expected = sys.argv[1:3]
     started = time.monotonic()
-    try:
-        size = verify_model(ArtifactStore(f"file://{STORE_MOUNT}"), path, expected)
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return error.code
+    size = verify_model(ArtifactStore(f"file://{STORE_MOUNT}"), path, expected)
     seconds = time.monotonic() - started
-    print(f"model {path} is {expected}: {size / 1e6:,.0f} MB in {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-3):,.0f} MB/s")
-    return ExitCode.SUCCEEDED
+    return f"model {path} is {expected}: {size / 1e6:,.0f} MB in {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-3):,.0f} MB/s"
 
 
 def verify_model(store: ArtifactStore, path: str, expected: str) -> int:

@@ -122,7 +122,7 @@ def _recording_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any
 
 
 async def end_tasks(tasks: Iterable[Task]) -> None:
-    """Cancels tasks, also those that they create meanwhile, several times if need be; logs what is left."""
+    """Cancels tasks and those that they create while they end, repeatedly if necessary; logs what is left."""
     for _ in range(END_ROUNDS):
         left = [task for task in list(tasks) if not task.done()]
         if not left:

@@ -67,6 +67,7 @@ from subterra_operator.specs.pod import (
 )
 from subterra_operator.specs.registry_pods import pull_container, pulled_volumes
 from subterra_operator.specs.traffic.api_key import guarded
+from subterra_operator.specs.traffic.state_pods import with_state
 from subterra_operator.specs.vllm_container import DRAIN_SECONDS, Model, drain_command, vllm_container
 
 GRACE_AFTER_DRAIN_SECONDS = 30
@@ -82,7 +83,7 @@ _SERVED: Object = {"name": _SERVED_VOLUME, "mountPath": SERVED_MOUNT}
 _NOT_IN_PODS = ("replicas", "port", "allowedNamespaces")
 """Fields of `spec.serving` that change no pod."""
 _MIDDLEWARE: Object = {"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT}
-"""The folder with files of ours that vLLM imports: the recorder, and the guard of an API key."""
+"""The folder with files of ours that vLLM imports: the recorder, the route of states, and the guard of an API key."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,8 @@ def _pod(spec: CompiledAgentSpec, target: ServingTarget, settings: Settings) -> 
         parts = replace(parts, volumes=pulled_volumes(target.pulled, [*parts.volumes]))
     if spec.monitoring is not None:
         parts = _watched(parts, spec.monitoring, target, settings)
+    if serving.conversation_state is not None:
+        parts = with_state(parts, serving.conversation_state, target.model.path, _MIDDLEWARE, settings)
     if serving.api_key_secret is not None:
         parts = guarded(parts, serving.api_key_secret, _MIDDLEWARE, settings)
     pod = pod_spec(settings, parts, placement(serving, settings.pools))

@@ -3,14 +3,15 @@
 import json
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from subterra_testkit.servers.local_server import QuietHandler, in_background
 
 HOST = "127.0.0.1"
 
@@ -45,32 +46,18 @@ def serving(folder: Path) -> Iterator[AdmissionWebhook]:
     """Serves a webhook that admits everything; ``folder`` receives its key and its certificate."""
     certificate, key = certificate_of(folder)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = json.dumps({**asked, "request": None, "response": webhook.review(asked["request"])}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            asked = json.loads(self.body())
+            self.answer(200, json.dumps({**asked, "request": None, "response": webhook.review(asked["request"])}).encode())
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Requests are not logged."""
-
-    with ThreadingHTTPServer((HOST, 0), Handler) as server:
-        server.daemon_threads = True
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        webhook = AdmissionWebhook(f"https://{HOST}:{server.server_address[1]}/", certificate.read_bytes())
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="webhook", daemon=True)
-        thread.start()
-        try:
-            yield webhook
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    webhook = AdmissionWebhook(f"https://{HOST}:{server.server_port}/", certificate.read_bytes())
+    with in_background(server):
+        yield webhook
 
 
 def certificate_of(folder: Path) -> tuple[Path, Path]:

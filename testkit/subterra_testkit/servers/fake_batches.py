@@ -75,9 +75,9 @@ class FakeBatches:
     lost_replies: int = 0
     """The next so many creations succeed, and their replies are lost."""
     cut_results: int = 0
-    """The next so many downloads of results break off in the middle."""
+    """Number of downloads of results, from the next one on, that break off in the middle."""
     short_results: int = 0
-    """The next so many downloads end early as if they were complete."""
+    """Number of downloads, from the next one on, that end early as if they were complete."""
     unknown: int = 0
     """The next so many requests about a batch get 404, although it exists."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -8,10 +8,9 @@ import argparse
 import json
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import yaml
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph, Step
 from subterra_core.procedure.template import render, split
+from subterra_testkit.servers.local_server import ManyClientsServer, QuietHandler, in_background
 
 Chat = list[dict[str, str]]
 Damage = Callable[[str, Chat], str | None]
@@ -89,47 +89,33 @@ class Oracle:
         return self.graph.take(step, edge)
 
 
-class _Server(ThreadingHTTPServer):
-    """Takes the connections of a whole evaluation at once: with the default of five, clients wait a second and more for others."""
-
-    request_queue_size = 256
-
-
 def _handler(oracle: Oracle, damage: Damage, requests: list[dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"  # connections are kept, as vLLM keeps them
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             answers: dict[str, dict[str, Any]] = {"/v1/models": {"data": [{"id": "candidate"}]}, "/version": {"version": "fake"}}
-            self._answer(200 if self.path in answers else 404, answers.get(self.path, {}))
+            self._json(200 if self.path in answers else 404, answers.get(self.path, {}))
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.body())
             requests.append(body)
             if not body["messages"]:  # as vLLM does
-                self._answer(400, {"error": {"message": "list index out of range"}})
+                self._json(400, {"error": {"message": "list index out of range"}})
                 return
             chat = [message for message in body["messages"] if message["role"] != "system"]
             reply = damage(oracle.reply(chat), chat or [{"role": "system", "content": ""}])
             if reply is None:
-                self._answer(400, {"error": {"message": "this conversation is too long"}})
+                self._json(400, {"error": {"message": "this conversation is too long"}})
                 return
             words = sum(len(message["content"].split()) for message in chat)
             choice = {"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
             usage = {"prompt_tokens": words, "completion_tokens": len(reply.split())}
-            self._answer(200, {"choices": [choice], "usage": usage})
+            self._json(200, {"choices": [choice], "usage": usage})
 
-        def _answer(self, status: int, content: dict[str, Any]) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Logs nothing."""
+        def _json(self, status: int, content: dict[str, Any]) -> None:
+            self.answer(status, json.dumps(content).encode())
 
     return Handler
 
@@ -141,13 +127,9 @@ def fake_chat_server(
     """URL of a running server, and the requests that it received; `meanings` as in `Oracle`."""
     requests: list[dict[str, Any]] = []
     harm = DAMAGES[damage] if isinstance(damage, str) else damage
-    server = _Server(("127.0.0.1", 0), _handler(Oracle(spec, meanings), harm, requests))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", requests
-    finally:
-        server.shutdown()
-        server.server_close()
+    server = ManyClientsServer(("127.0.0.1", 0), _handler(Oracle(spec, meanings), harm, requests))
+    with in_background(server) as url:
+        yield url, requests
 
 
 def main() -> None:
@@ -158,7 +140,7 @@ def main() -> None:
     parser.add_argument("--damage", choices=sorted(DAMAGES), default="none")
     arguments = parser.parse_args()
     spec = ProcedureSpec.model_validate(yaml.safe_load(arguments.procedure.read_text())["spec"])
-    server = _Server(("127.0.0.1", arguments.port), _handler(Oracle(spec), DAMAGES[arguments.damage], []))
+    server = ManyClientsServer(("127.0.0.1", arguments.port), _handler(Oracle(spec), DAMAGES[arguments.damage], []))
     sys.stdout.write(f"serving on port {arguments.port}\n")
     server.serve_forever()
 

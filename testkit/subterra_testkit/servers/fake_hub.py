@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+from subterra_testkit.servers.local_server import QuietHandler, in_background
 
 
 @dataclass
@@ -51,12 +52,9 @@ class FakeHub:
         return (403, "GatedRepo") if self.gated else None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     hub: FakeHub
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -133,14 +131,5 @@ def _entry(name: str, content: bytes) -> dict[str, Any]:
 @contextmanager
 def fake_hub(hub: FakeHub) -> Iterator[FakeHub]:
     """Serves `hub` until the end of the block; `hub.url` is its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    server.daemon_threads = True
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with in_background(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

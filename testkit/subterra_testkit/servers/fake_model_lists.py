@@ -1,13 +1,14 @@
 """Fake list endpoints of both providers over real HTTP, as their SDKs call them."""
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from subterra_testkit.servers.local_server import QuietHandler, in_background
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 OTHER_CAPABILITIES = ("batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs")
@@ -84,26 +85,10 @@ def fake_model_lists() -> Iterator[ModelLists]:
     """Both endpoints on one port."""
     lists = ModelLists()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             status, body = lists.answer(self.path, {name.lower(): value for name, value in self.headers.items()})
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(status, json.dumps(body).encode())
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    lists.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with in_background(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as lists.url:
         yield lists
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

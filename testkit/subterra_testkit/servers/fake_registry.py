@@ -10,19 +10,19 @@ import ipaddress
 import json
 import re
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from subterra_testkit.servers.local_server import QuietHandler, in_background
 
 USER, PASSWORD = "tester", "not-a-secret"
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>blobs/uploads|blobs|manifests)/(?P<reference>[^/]*)")
@@ -64,12 +64,9 @@ class FakeRegistry:
         return folder
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     registry: FakeRegistry
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -84,8 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        url = urlsplit(self.path)
+        body, url = self.body(), urlsplit(self.path)
         self.registry.requests.append(f"{self.command} {url.path}")
         if url.path == "/token":
             return self._token()
@@ -181,10 +177,5 @@ def serving(folder: Path) -> Iterator[FakeRegistry]:
     server.socket = context.wrap_socket(server.socket, server_side=True)
     registry = FakeRegistry(f"127.0.0.1:{server.server_port}", certificate)
     server.RequestHandlerClass.registry = registry  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with in_background(server):
         yield registry
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import ThreadingHTTPServer
+
+from subterra_testkit.servers.local_server import QuietHandler, in_background
 
 PAGE = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -62,22 +63,9 @@ def fake_vllm_metrics(port: int = 0) -> Iterator[FakeVLLMMetrics]:
     """Serves until the end of the block."""
     figures = FakeVLLMMetrics()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
-            body = figures.page().encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200, figures.page().encode(), "text/plain")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Logs nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    figures.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with in_background(ThreadingHTTPServer(("127.0.0.1", port), Handler)) as figures.url:
         yield figures
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -13,7 +13,7 @@ import httpx
 
 from subterra_api.v1alpha1.compilerun import BaseModelKind
 from subterra_operator.specs.vllm_container import Model, command
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 START_SECONDS = 500
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

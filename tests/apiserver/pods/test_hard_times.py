@@ -22,7 +22,7 @@ from subterra_operator.monitoring import pod_poller
 from subterra_operator.resources import KINDS, Object, is_deleting
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 BACKEND_DOWN = 'AttachVolume.Attach failed for volume "pvc-1" : rpc error: code = Unavailable desc = storage backend is down'
 DELETED = "the pod was "

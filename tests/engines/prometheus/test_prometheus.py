@@ -27,7 +27,7 @@ from subterra_operator.resources import Key, Object
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.kubernetes_objects import NAMESPACE, NOW
 from subterra_testkit.repository import ROOT
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 RUN, AGENT = Key("CompileRun", NAMESPACE, "travel-2"), Key("CompiledAgent", NAMESPACE, "travel")
 SCRAPES = 4

@@ -8,11 +8,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +28,7 @@ from subterra_core.gate.verdict import judge
 from subterra_testkit.runs.customer_meanings import customer_meanings
 from subterra_testkit.runs.tiny_model import CITIES, TRIP, noised, trained
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
+from subterra_testkit.servers.local_server import ManyClientsServer, QuietHandler, in_background
 from subterra_testkit.servers.vllm_server import vllm_server
 
 pytestmark = pytest.mark.timeout(1500)
@@ -69,41 +68,23 @@ def servers(good_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Servers(*(start.result() for start in starts))
 
 
-class Relay(ThreadingHTTPServer):
-    """Takes the connections of a whole evaluation at once."""
-
-    request_queue_size = 256
-
-
 @contextmanager
 def relay(url_for: Callable[[dict[str, Any]], str]) -> Iterator[str]:
     """A server that hands each conversation to the server at the URL that it is for, and lets no reply grow long."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
-            self._answer(httpx.get(url_for({"messages": []}) + self.path, timeout=60))
+            self._pass_on(httpx.get(url_for({"messages": []}) + self.path, timeout=60))
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._answer(httpx.post(url_for(body) + self.path, json=body | {"max_tokens": MAX_TOKENS}, timeout=60))
+            body = json.loads(self.body())
+            self._pass_on(httpx.post(url_for(body) + self.path, json=body | {"max_tokens": MAX_TOKENS}, timeout=60))
 
-        def _answer(self, response: httpx.Response) -> None:
-            self.send_response(response.status_code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(response.content)))
-            self.end_headers()
-            self.wfile.write(response.content)
+        def _pass_on(self, response: httpx.Response) -> None:
+            self.answer(response.status_code, response.content)
 
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    server = Relay(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with in_background(ManyClientsServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 def between(servers: Servers) -> Callable[[dict[str, Any]], str]:

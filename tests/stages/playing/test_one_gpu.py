@@ -27,7 +27,7 @@ from subterra_operator.specs.in_vllm import one_at_a_time
 from subterra_testkit.repository import ROOT
 from subterra_testkit.runs.evaluation_runs import run_input
 from subterra_testkit.servers.fake_chat_server import fake_chat_server
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 SERVING = Reference(role="Serving", run="travel-old", model_digest="sha256:" + "b" * 64, model_path="models/old")
 SCRIPTED = {"simulator": {"name": "scripted"}, "scenarios": 20}

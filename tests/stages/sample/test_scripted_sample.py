@@ -85,7 +85,7 @@ def test_a_conversation_shows_path_variables_speakers_words_and_the_price(tmp_pa
     lines = told.stdout.splitlines()
     assert told.exit_code == 0
     assert told.stderr == "2 conversations by the scripted teacher: free\n"
-    assert lines[0].startswith("1 of 2 · s42-000000 · ")
+    assert lines[0] == "1 of 2 · s42-000000 · training"  # no persona, style or twist: the scripted teacher writes none
     assert lines[1] == "  path: " + " → ".join(first["path"])
     assert lines[2] == "  variables: " + ", ".join(f"{name} = {value}" for name, value in first["values"].items())
     spoken = lines[3 : 3 + len(first["words"])]
@@ -233,3 +233,19 @@ def test_the_prompts_of_the_evaluation_are_shown_filled_with_each_challenge_once
     assert not any("{{" in message["content"] for prompt in told[:4] for message in prompt["messages"])
     text = sample(TRAVEL, "--evaluation-prompts").stdout
     assert f"=== labeller: scenario {told[-1]['conversation']}" in text
+
+
+def test_who_samples_a_procedure_in_another_language_is_told_that_customers_say_its_examples_alone(tmp_path: Path) -> None:
+    file = tmp_path / "laden.yaml"
+    agent_says, customer_says = "Guten Tag! Was darf es heute für Sie sein? " * 4, "Ich hätte gern zwei Brötchen und einen Kaffee."
+    nodes = [
+        {"id": "a", "role": "agent", "prompt": "x", "examples": [agent_says], "next": [{"to": "b"}]},
+        {"id": "b", "role": "customer", "examples": [customer_says], "next": [{"to": "c"}]},
+        {"id": "c", "role": "agent", "prompt": "x", "examples": ["Gerne!"], "outcome": "success"},
+    ]
+    spec = {"systemPrompt": "x", "start": "a", "nodes": nodes}
+    header = {"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "metadata": {"name": "laden"}}
+    file.write_text(json.dumps(header | {"spec": spec}))
+    told = sample(str(file), "-n", "2")
+    assert told.exit_code == 0
+    assert "the examples are in another language: customers say the examples alone" in told.stderr

@@ -13,7 +13,7 @@ from tests import programs
 
 from subterra_core.monitoring.generated_files import CHART_FILES
 from subterra_testkit.repository import ROOT
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 SOURCES = Path(__file__).parent
 MODULE = "github.com/prometheus/prometheus"

@@ -13,7 +13,7 @@ import yaml
 from tests import programs
 
 from subterra_cluster.host.shell import run
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 SOURCES = Path(__file__).parent
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -40,17 +40,18 @@ class Registry:
 
 
 @contextmanager
-def serving(program: Path, folder: Path) -> Iterator[Registry]:
-    """Serves an empty registry until the end of the block."""
+def serving(program: Path, folder: Path, *addresses: str) -> Iterator[Registry]:
+    """Serves an empty registry until the end of the block, for this machine alone or at further IP addresses of it too."""
     port, certificate, key = free_port(), folder / "registry.crt", folder / "registry.key"
     issue = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    run([*issue, "-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate])
+    names = ",".join(f"IP:{address}" for address in ("127.0.0.1", *addresses))
+    run([*issue, "-subj", "/CN=registry", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", certificate])
     passwords, settings, data = folder / "htpasswd", folder / "registry.yaml", folder / "data"
     passwords.write_text(PASSWORD_FILE)
     configuration = {
         "version": "0.1",
         "storage": {"filesystem": {"rootdirectory": str(data)}},
-        "http": {"addr": f"127.0.0.1:{port}", "tls": {"certificate": str(certificate), "key": str(key)}},
+        "http": {"addr": f"{'' if addresses else '127.0.0.1'}:{port}", "tls": {"certificate": str(certificate), "key": str(key)}},
         "auth": {"htpasswd": {"realm": "tests", "path": str(passwords)}},
     }
     settings.write_text(yaml.safe_dump(configuration))

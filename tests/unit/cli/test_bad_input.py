@@ -1,6 +1,7 @@
 """Whatever a file holds, the command line says one clear thing: file, line, field and fix, never a traceback."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,16 @@ def run(command: str, content: str | bytes, tmp_path: Path) -> tuple[int, list[s
         (small("role", "rule"), "8: error: spec.nodes[0].rule: there is no such field; did you mean role?"),
         (small("prompt: Hello.", "max_visits: 2"), "max_visits: there is no such field; did you mean maxVisits?"),
         (small("agent", "robot"), "8: error: spec.nodes[0].role: is the string 'robot'; write agent, customer, user, tool, call"),
-        (small("Hello.", "yes"), "8: error: spec.nodes[0].prompt: is true, not a string; put it in quotes"),
+        (
+            small("Hello.", "yes"),
+            "8: error: spec.nodes[0].prompt: is yes, which YAML reads as true, not as a string; put it in quotes",
+        ),
         (small("Hello.", "[a]"), "8: error: spec.nodes[0].prompt: is a list, not a string; write a string"),
         (small("[{to: bye}]", "{to: bye}"), "spec.nodes[0].next: is a mapping, not a list; begin each"),
         (small("Hello.", "Hello., maxVisits: '2'"), "is the string '2', not a whole number; write digits without"),
         (small("Hello.", "Hello., maxVisits: 99"), "8: error: spec.nodes[0].maxVisits: is the number 99; write a number not above"),
         (small().replace("  start: hello\n", ""), "4: error: spec.start: is missing; add it"),
-        (HEAD + HELLO, "7: error: spec.nodes: has 1 entries; list at least 2"),
+        (HEAD + HELLO, "7: error: spec.nodes: has 1 entry; list at least 2"),
         (
             HEAD.replace("start: hello", "start: hallo") + HELLO + BYE,
             "6: error: spec.start: there is no node 'hallo'; set start to the id",
@@ -115,7 +119,12 @@ def test_other_commands_say_the_same_and_exit_with_2(command: str, tmp_path: Pat
         .replace("next: &on [{to: bye}]", "next: &on [{to: bye}], maxVisits: 1")
         .encode(),
         json.dumps(
-            {"apiVersion": "subterra.dev/v1alpha1", "kind": "Procedure", "spec": procedure(agent("hello", "bye"), end()).dump()}
+            {
+                "apiVersion": "subterra.dev/v1alpha1",
+                "kind": "Procedure",
+                "metadata": {"name": "short"},
+                "spec": procedure(agent("hello", "bye"), end()).dump(),
+            }
         ).encode(),
     ],
     ids=["byte order mark", "line ends of Windows", "any language", "another document before", "anchors", "JSON"],
@@ -158,6 +167,7 @@ def test_lint_tells_every_finding_with_its_line_and_field(tmp_path: Path) -> Non
     procedure = """\
 apiVersion: subterra.dev/v1alpha1
 kind: Procedure
+metadata: {name: short}
 spec:
   systemPrompt: You help.
   start: hello
@@ -178,9 +188,9 @@ spec:
     code, lines = run("lint", procedure, tmp_path)
     assert code == 1
     assert lines == [
-        "7: warning: variable unused: is not used by any node; remove it or use it [spec.variables[0]]",
-        "9: error: node hello: has no prompt; describe what the agent should do here [spec.nodes[0].prompt]",
-        "16: error: edge ask → nowhere: there is no node 'nowhere'; add that node or correct the edge [spec.nodes[1].next[1].to]",
+        "8: warning: variable unused: is not used by any node; remove it or use it [spec.variables[0]]",
+        "10: error: node hello: has no prompt; describe what the agent should do here [spec.nodes[0].prompt]",
+        "17: error: edge ask → nowhere: there is no node 'nowhere'; add that node or correct the edge [spec.nodes[1].next[1].to]",
     ]
 
 
@@ -202,3 +212,48 @@ def test_scripts_read_findings_as_json(tmp_path: Path) -> None:
 
 def test_a_sound_file_is_summed_up_in_one_line(tmp_path: Path) -> None:
     assert run("lint", small(), tmp_path) == (0, ["2 nodes, 0 hubs, 1 terminal, 1 path of 2 turns"])
+
+
+@pytest.mark.parametrize(
+    ("written", "fix"),
+    [
+        ("{{name}}", "put a text that begins with {{ in quotes"),
+        ("Say: hello", "put a text with a colon in quotes"),
+        ("'I'm here'", "write an apostrophe twice within single quotes, or use double quotes"),
+        ("%off", "put the text that begins with it in quotes"),
+        ("*name", "write the anchor (&name) before it, or put a text that begins with * in quotes"),
+        ("!!python/name:os.system x", "remove the tag"),
+    ],
+)
+def test_a_frequent_slip_in_yaml_has_its_own_fix(written: str, fix: str, tmp_path: Path) -> None:
+    _, lines = run("lint", small().replace("prompt: Bye.", f"prompt: {written}"), tmp_path)
+    assert len(lines) == 1
+    assert lines[0].endswith(f"; {fix}")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("no", "false"), ("On", "true"), ("12:30", "the number 750"), ("0x1f", "the number 31")]
+)
+def test_what_yaml_reads_otherwise_is_told_as_it_was_written(written: str, read: str, tmp_path: Path) -> None:
+    _, lines = run("lint", small().replace("prompt: Bye.", f"prompt: {written}"), tmp_path)
+    assert [line.partition("prompt: ")[2] for line in lines] == [
+        f"is {written}, which YAML reads as {read}, not as a string; put it in quotes"
+    ]
+
+
+@pytest.mark.parametrize("name", ["Shop", "réparation", "アレルギー", "my_shop", "-shop", "shop.", "x" * 254])
+def test_a_name_that_the_api_server_would_refuse_is_an_error(name: str, tmp_path: Path) -> None:
+    code, lines = run("lint", re.sub(r"metadata: .*", f"metadata: {{name: {name}}}", small()), tmp_path)
+    assert code == 1
+    assert any(f"metadata.name: '{name}' cannot be the name of a Procedure; use at most 253 letters" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["shop", "shop.eu", "7-eleven"])
+def test_a_name_that_the_api_server_takes_is_none(name: str, tmp_path: Path) -> None:
+    code, _ = run("lint", re.sub(r"metadata: .*", f"metadata: {{name: {name}}}", small()), tmp_path)
+    assert code == 0
+
+
+def test_a_procedure_without_a_name_is_an_error(tmp_path: Path) -> None:
+    code, lines = run("lint", re.sub(r"metadata: .*\n", "", small()), tmp_path)
+    assert (code, lines) == (1, ["1: error: metadata.name: is missing; give the Procedure a name"])

@@ -141,15 +141,24 @@ def test_a_recompile_says_how_often_an_equal_candidate_would_pass_and_what_reach
     assert data(PROCEDURE, file)["gate"] == []
 
 
+def test_an_evaluation_that_is_too_small_for_the_gate_is_named_before_anything_is_paid(tmp_path: Path) -> None:
+    [warning] = data(PROCEDURE, agent(tmp_path, evaluation={"scenarios": 60}))["gate"]
+    assert warning == "warning: evaluation.scenarios is 60, and with fewer than 100 nothing passes the gate; raise it"
+    small = agent(tmp_path, evaluation={"scenarios": 20}, promotion={"gate": {"minScenarios": 1}})
+    [warning] = data(PROCEDURE, small)["gate"]
+    assert "with fewer than 30 nothing passes" in warning
+
+
 def test_judges_without_the_certificate_that_the_policy_demands_are_named_before_anything_is_paid(tmp_path: Path) -> None:
     demand: dict[str, Any] = {"requireCertifiedJudge": True}
-    [line] = data(PROCEDURE, agent(tmp_path, promotion={"gate": demand}))["gate"]
+    enough = {"scenarios": 100}
+    [line] = data(PROCEDURE, agent(tmp_path, evaluation=enough, promotion={"gate": demand}))["gate"]
     assert line.startswith("warning: the judges ")
     assert "gate.judgeCertificates is empty" in line
     judges = line.removeprefix("warning: the judges ").partition(" are")[0].split(" and ")
     shown = {"judges": judges, "language": "en", "sensitivity": 0.9, "specificity": 0.9, "conversations": 300}
     certified = demand | {"judgeCertificates": [shown | {"labels": "sha256:" + "1" * 64}]}
-    assert data(PROCEDURE, agent(tmp_path, promotion={"gate": certified}))["gate"] == []
+    assert data(PROCEDURE, agent(tmp_path, evaluation=enough, promotion={"gate": certified}))["gate"] == []
 
 
 def test_judges_in_batches_have_the_price_of_batches_and_models_without_them_are_named(tmp_path: Path) -> None:
@@ -196,7 +205,7 @@ def test_a_cap_below_the_least_exits_with_1(tmp_path: Path, cap: str | None, cod
 def test_models_that_end_soon_are_named_with_date_and_replacement(tmp_path: Path) -> None:
     told = plan(PROCEDURE, agent(tmp_path))
     assert told.exit_code == 0
-    warnings = [line for line in told.output.splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in told.output.splitlines() if line.startswith("warning: ") and " retires " in line]
     assert warnings[1] == "warning: evaluation.secondJudge.model: gpt-4.1 retires on 2027-01-14; use gpt-6-luna"
     assert "claude-sonnet-4-5 retires on 2026-11-30; use claude-sonnet-5-5" in warnings[0]
     assert len(data(PROCEDURE, agent(tmp_path))["retiring"]) == 2
@@ -242,7 +251,7 @@ def test_a_model_without_a_price_is_named_and_takes_one_from_a_file(tmp_path: Pa
 
 
 def test_what_cannot_be_planned_is_told_with_its_place(tmp_path: Path) -> None:
-    assert "contain no CompiledAgent or CompileRun" in plan(PROCEDURE).output
+    assert "contains no CompiledAgent or CompileRun" in plan(PROCEDURE).output
     assert "Procedure travel not found" in plan(MODELS).output
     assert "contain 2 CompiledAgents or CompileRuns" in plan(PROCEDURE, MODELS, SCRIPTED).output
     unlike = plan(PROCEDURE, agent(tmp_path, evaluation={"secondJudge": None}))

@@ -1,4 +1,4 @@
-"""What a conversation would cost otherwise, and when compiling has paid for itself."""
+"""What a conversation would cost otherwise, and when an agent with its idle hours has paid for itself."""
 
 from decimal import Decimal
 
@@ -6,13 +6,9 @@ import pytest
 
 from subterra_api.job_contract.messages import ServedWork
 from subterra_api.v1alpha1.scores import Interval, MeanTokens, Scores
-from subterra_core.pricing import TokenPrice, price_of
+from subterra_core.pricing import NEVER, TokenPrice, price_of
 from subterra_core.serving_costs.comparators import (
-    NEVER,
     Workload,
-    break_even_text,
-    conversations_to_break_even,
-    days_to_break_even,
     in_context,
     orchestrated,
     ratio,
@@ -68,19 +64,6 @@ def test_a_model_with_finer_tokens_is_charged_for_more_of_them() -> None:
     work = workload("2000")
     finer = Workload(work.turns, work.prompt_tokens, work.completion_tokens, work.procedure_tokens, Decimal("1.3"))
     assert in_context(SONNET, finer) == in_context(SONNET, work) * Decimal("1.3")
-
-
-def test_never_is_an_answer() -> None:
-    assert conversations_to_break_even(Decimal(60), Decimal("0.002"), Decimal("0.0014")) == NEVER
-    assert days_to_break_even(NEVER, Decimal(100)) == NEVER
-    assert break_even_text(NEVER, NEVER) == "never at this utilization"
-
-
-def test_break_even_in_conversations_and_in_days_of_todays_traffic() -> None:
-    after = conversations_to_break_even(Decimal(60), Decimal("0.001"), Decimal("0.011"))
-    assert (after, days_to_break_even(after, Decimal(500))) == (6000, 12)
-    assert break_even_text(after, Decimal(12)) == "after 6,000 conversations, 12 days at today's traffic"
-    assert days_to_break_even(after, Decimal(0)) == NEVER
 
 
 def scores(tokens: MeanTokens | None) -> Scores:

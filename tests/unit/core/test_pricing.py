@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from subterra_core.pricing import (
+    NEVER,
     TokenPrice,
     UnknownModelError,
     break_even,
@@ -63,10 +64,10 @@ def test_money_is_written_without_exponent_or_idle_zeros(amount: str, text: str)
 
 @pytest.mark.parametrize(
     ("compiled", "hosted", "conversations"),
-    [("0.001", "0.011", 6000), ("0.001", "0.0014", 150_000), ("0.001", "0.001", None), ("0.002", "0.0014", None)],
+    [("0.001", "0.011", 6000), ("0.001", "0.0014", 150_000), ("0.001", "0.001", NEVER), ("0.002", "0.0014", NEVER)],
     ids=["much cheaper", "a little cheaper", "equal", "dearer"],
 )
-def test_compiling_breaks_even_late_or_never(compiled: str, hosted: str, conversations: int | None) -> None:
+def test_compiling_breaks_even_late_or_never(compiled: str, hosted: str, conversations: int | Decimal) -> None:
     assert break_even(Decimal(60), Decimal(compiled), Decimal(hosted)) == conversations
 
 

@@ -15,7 +15,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_demo.customers import load_customers
 from subterra_demo.replay import replay
 from subterra_demo.scraped_cluster import scrape_jobs
-from subterra_demo.steps import SLOW_PROCESSOR, StepError, multiplies_in_bfloat16
+from subterra_demo.steps import SLOW_PROCESSOR, StepError
 from subterra_demo.unheard import heard_in_training
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
@@ -92,11 +92,6 @@ def test_a_prometheus_of_the_demo_scrapes_what_the_charts_monitors_would() -> No
 def test_without_a_served_agent_there_is_nothing_to_draw() -> None:
     with pytest.raises(StepError, match="run make demo first"):
         scrape_jobs([_pod("subterra-system", "http")])
-
-
-def test_a_processor_is_known_by_its_flags() -> None:
-    assert multiplies_in_bfloat16("model name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512_bf16 sse\n")
-    assert not multiplies_in_bfloat16("model name\t: AMD EPYC\nflags\t\t: fpu avx2 sse\n")
 
 
 def test_the_smaller_demo_is_the_example_but_for_its_size_and_two_limits() -> None:

@@ -36,7 +36,7 @@ def figure(value: float, unit: Unit, infinite: str = "", now: float = 0) -> str:
 
 
 def clock(seconds: float, span: float) -> str:
-    """A moment in UTC on an axis that spans so many seconds."""
+    """A moment in UTC, as precise as an axis of `span` seconds needs."""
     known = "%H:%M:%S" if span <= _SHORT_SECONDS else "%H:%M" if span <= 2 * _PERIODS[0][0] else "%d %b"
     return datetime.fromtimestamp(seconds, UTC).strftime(known)
 

@@ -14,7 +14,7 @@ COLORS = 8
 """Classes `s0` to `s7` of the page's style; further series repeat them."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 8, 20
 _GAP_STEPS = 2.5
-"""A line is broken where points are missing for so many steps."""
+"""Missing steps after which a line is broken."""
 _TIME_TICKS, _VALUE_TICKS = 4, 4
 _PERIODS = (15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 """Round steps of an axis that has seconds, up to a day."""

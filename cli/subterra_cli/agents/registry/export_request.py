@@ -15,7 +15,7 @@ from subterra_cli.errors import CommandError
 
 @dataclass(frozen=True)
 class ExportWanted:
-    """Where an agent's models shall go."""
+    """The registry that an agent's models are exported to."""
 
     settings: ExportSettings
 

@@ -84,6 +84,7 @@ def _talk(
 ) -> None:
     from subterra_cli.chat.agent_key import agent_key
     from subterra_cli.chat.chat_session import ChatSession, ServerFailedError
+    from subterra_cli.chat.reached_state import reached_state
     from subterra_cli.chat.served_agent import find_served_agent
     from subterra_cli.chat.terminal import HOW_TO_END, converse, customer_lines, note
     from subterra_cli.chat.tested_for import banner_lines
@@ -101,14 +102,17 @@ def _talk(
         note(*banner_lines(served))
         if interactive:
             note(HOW_TO_END if served.speaks_first else f"You speak first. {HOW_TO_END}")
+        session = ChatSession(url, agent, context=message, **settings)
         try:
-            converse(ChatSession(url, agent, context=message, **settings), customer_lines(interactive), greets=served.speaks_first)
+            converse(session, customer_lines(interactive), greets=served.speaks_first)
         except ServerFailedError as error:
             pods = f"{shlex.join(target.flags())} -l subterra.dev/agent={agent}"
             raise ClusterAccessError(
                 f"{error}.\nSee its pods with: kubectl get pods {pods}\nand its log with: kubectl logs {pods} -c vllm\n"
                 "Then start the chat again; this conversation is lost."
             ) from None
+        if served.tells_state:
+            note(reached_state(session))
 
 
 def _tool_settings(served: "ServedAgent", source: str | None, interactive: bool) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from subterra_cli.commands.options import (
 
 if TYPE_CHECKING:
     from subterra_api.v1alpha1.procedure import ProcedureSpec
+    from subterra_cli.chat.agent_key import ApiKey
     from subterra_cli.chat.load.load_run import LoadRun
     from subterra_cli.chat.served_agent import ServedAgent
 
@@ -59,34 +60,33 @@ def load(
         raise typer.BadParameter("give either --rate or --clients", param_hint="--rate")
     cluster = ClusterOptions(namespace, kubeconfig, context)
     with exit_on_error(1):
-        served = None if url and procedure else _served(agent, cluster)
-        key = _key(api_key_file, served, cluster)
+        served, key = (None, _given_key(api_key_file)) if url and procedure else _served(agent, cluster, api_key_file)
     with exit_on_error(2):
         from subterra_cli.agents.dashboards.draw import seconds_of
 
         spec, seconds = _spec(served, procedure, cluster), seconds_of(time, "--for")
-        run = _run(agent, spec, seed, stream, key, int((rate or 1) * seconds) + 1)
+        run = _run(agent, spec, seed, stream, key.value if key else None, int((rate or 1) * seconds) + 1)
     with exit_on_error(1), _reached(agent, served, cluster, url) as reached:
         run.url = reached
         failed = _measure(run, rate, clients, seconds, seed, _usd_per_hour(served), output)
     raise typer.Exit(1 if failed else 0)
 
 
-def _served(agent: str, cluster: ClusterOptions) -> "ServedAgent":
+def _given_key(file: Path | None) -> "ApiKey | None":
+    from subterra_cli.chat.agent_key import given_key
+
+    return given_key(file, os.environ)
+
+
+def _served(agent: str, cluster: ClusterOptions, key_file: Path | None) -> "tuple[ServedAgent, ApiKey | None]":
+    """The agent, and its API key as `subterra chat` finds it."""
+    from subterra_cli.chat.agent_key import agent_key
     from subterra_cli.chat.served_agent import find_served_agent
     from subterra_cli.cluster import ResourceReader
 
-    return find_served_agent(ResourceReader(cluster.target()), agent)
-
-
-def _key(file: Path | None, served: "ServedAgent | None", cluster: ClusterOptions) -> str | None:
-    """The API key that the agent demands, or that was given; found as `subterra chat` finds it."""
-    from subterra_cli.chat.agent_key import agent_key
-    from subterra_cli.cluster import ResourceReader
-
-    secret = served.api_key_secret if served else None
-    key = agent_key(file, os.environ, secret, lambda name, key: ResourceReader(cluster.target()).secret_value(name, key))
-    return key.value if key else None
+    reader = ResourceReader(cluster.target())
+    served = find_served_agent(reader, agent)
+    return served, agent_key(key_file, os.environ, served.api_key_secret, reader.secret_value)
 
 
 def _spec(served: "ServedAgent | None", procedure: Path | None, cluster: ClusterOptions) -> "ProcedureSpec":

@@ -124,7 +124,7 @@ def _show(graph: "Graph", settings: "SampleSettings", written: "Sample", output:
     totals = sample_text.totals_data(graph, written)
     line = sample_text.totals_line(totals, paid=settings.account is not None)
     if output is SampleFormat.TEXT:
-        for each in sample_text.sample_lines(graph, written):
+        for each in sample_text.sample_lines(graph, written, scripted=settings.account is None):
             typer.echo(each)
         typer.echo(line)
         return

@@ -118,7 +118,7 @@ def read_model(file: Path) -> Model:
 
 
 def parse_xml(content: bytes) -> Xml:
-    """The root element. Raises BpmnError for a document type, for text that is no XML, and for too deep nesting."""
+    """The root element. Raises BpmnError for a document type, for text that is not XML, and for too deep nesting."""
     parser = expat.ParserCreate(namespace_separator=" ")
     above: list[Xml] = [Xml("", {}, 0, model=False)]
 
@@ -146,7 +146,7 @@ def parse_xml(content: bytes) -> Xml:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise BpmnError(f"line {error.lineno}: is no XML: {expat.errors.messages[error.code]}; export the diagram again") from None
+        raise BpmnError(f"line {error.lineno}: is not XML: {expat.errors.messages[error.code]}; export the diagram again") from None
     return above[0].children[0]
 
 

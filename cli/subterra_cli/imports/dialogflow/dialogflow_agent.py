@@ -77,7 +77,7 @@ def read_agent(path: Path) -> Agent:
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
     if not folder.is_dir():
-        raise DialogflowError(f"{folder}: is no folder and no file; name the exported agent's folder or zip file")
+        raise DialogflowError(f"{folder}: does not exist; name the exported agent's folder or zip file")
     root, size = folder.resolve(), 0
     for count, file in enumerate(sorted(folder.rglob("*.json"))):
         if (

@@ -35,7 +35,8 @@ def _shown(graph: Graph, sampled: SampledConversation, number: str) -> ShownConv
     data = conversation_data(graph, sampled)
     values = ", ".join(f"{name} = {value}" for name, value in data["values"].items())
     facts = ("path: " + " → ".join(data["path"]), *([f"variables: {values}"] if values else []))
-    return ShownConversation(heading(sampled, number), facts, tuple(_turns(data)), tuple(map(str.strip, check_lines(sampled))))
+    title, checks = heading(sampled, number, scripted=True), tuple(map(str.strip, check_lines(sampled)))
+    return ShownConversation(title, facts, tuple(_turns(data)), checks)
 
 
 def _turns(data: Mapping[str, Any]) -> Iterator[ShownTurn]:

@@ -12,6 +12,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render, split, variables_of
 from subterra_jobs.dialogue.phrasing.edge_examples import EdgeExamples, read_edge, wordings_of
 from subterra_jobs.dialogue.phrasing.fragments import Fragment, FragmentReader, capitalized, join_fragments
+from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.phrasing.phrasebook import Phrasebook, Templates, holds_any, load_phrasebook, normal_form
 from subterra_jobs.dialogue.phrasing.speech_acts import edge_acts
 from subterra_jobs.dialogue.phrasing.spoken_values import PEOPLE, Corrections, Party, value_kind
@@ -62,6 +63,7 @@ class CustomerPhrasing:
 
     def __init__(self, graph: Graph, *, held_out: bool, locale: str = "en") -> None:
         self._graph, self._held_out, self._book = graph, held_out, load_phrasebook(locale)
+        self._examples_alone = not speaks_english(graph.spec)
         common = _common_words(graph, self._book)
         self._reader = FragmentReader(self._book.grammar, common)
         self._noise = SurfaceNoise(self._book.surface, self._of(self._book.frames.fillers), common)
@@ -83,7 +85,7 @@ class CustomerPhrasing:
         """The same, with the templates that the line is made of."""
         edge = self._edge(node, taken)
         example = rng.choice(edge.examples)
-        if not self._held_out and rng.random() < AUTHORS_SHARE:
+        if self._examples_alone or (not self._held_out and rng.random() < AUTHORS_SHARE):
             return ComposedLine(render(example, values), example=True)
         draft = _Draft(example)
         for _ in range(_TRIES):
@@ -96,7 +98,7 @@ class CustomerPhrasing:
 
     def opener(self, opener: str, rng: random.Random) -> str:
         """`opener` as somebody types it; its values may be filled in already."""
-        if not self._held_out and rng.random() < OPENERS_SHARE:
+        if self._examples_alone or (not self._held_out and rng.random() < OPENERS_SHARE):
             return opener
         return self._noise.opener(opener, rng)
 

@@ -13,6 +13,8 @@ MODEL = "all-MiniLM-L6-v2"
 """Folder of the model in the models directory; https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2."""
 _REQUIRED_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _BATCH = 64
+_REMEMBERED = 20_000
+"""Texts whose vectors are remembered, so that what runs for months does not grow; then all are encoded again."""
 _TOKEN_LIMIT = 256
 """Longer texts are cut, as in the model's own training."""
 
@@ -49,6 +51,8 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`. Raises InfrastructureError when the model's files cannot be read."""
+        if len(self._vectors) > _REMEMBERED:
+            self._vectors.clear()
         unknown = sorted({text for text in texts if text not in self._vectors}, key=len)  # equal lengths need little padding
         for start in range(0, len(unknown), _BATCH):
             batch = unknown[start : start + _BATCH]

@@ -5,6 +5,7 @@ a second candidate costs 1, an agent step that the procedure does not allow 3, a
 4. So one slip of the labeller is corrected, while a step that the agent really took wrongly stays wrong.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,6 +80,29 @@ class _PartialAlignment:
 
 def align(graph: Graph, values: Mapping[str, str], turns: Sequence[LabelledTurn]) -> Alignment:
     """The cheapest alignment; among equals, one in which the agent did not deviate."""
+    best = min(_all_turns(graph, values, turns), key=_rank)
+    rest = _shortest_completion(graph, best.on_model) if best.on_model is not None else ()
+    return Alignment((*best.path, *(rest or ())), best.labels, best.turns)
+
+
+def last_step_lead(graph: Graph, values: Mapping[str, str], turns: Sequence[LabelledTurn]) -> float:
+    """How much more the cheapest alignment costs in which the last turn takes another step; infinite if there is none."""
+    found = _all_turns(graph, values, turns)
+    best = min(found, key=_rank)
+    return min((each.cost for each in found if _last_node(each) != _last_node(best)), default=math.inf) - best.cost
+
+
+def _rank(partial: _PartialAlignment) -> tuple[float, bool]:
+    return partial.cost, partial.deviated
+
+
+def _last_node(partial: _PartialAlignment) -> str | None:
+    label = partial.turns[-1] if partial.turns else None
+    return label.nodes[-1] if label else None
+
+
+def _all_turns(graph: Graph, values: Mapping[str, str], turns: Sequence[LabelledTurn]) -> list[_PartialAlignment]:
+    """Alignments of all turns: the cheapest for each way of taking the last one."""
     start = graph.begin(values)
     opener = int(bool(turns) and turns[0].role != graph.nodes[start.node].speaker)  # an opener takes no step
     waiting = {opener: [_PartialAlignment(0, start, start, turns=(None,) * opener)]}
@@ -86,9 +110,7 @@ def align(graph: Graph, values: Mapping[str, str], turns: Sequence[LabelledTurn]
         for partial in _cheapest(waiting.pop(index, ())):
             for consumed, extended in _extend(graph, partial, turns[index:]):
                 waiting.setdefault(index + consumed, []).append(extended)
-    best = min(waiting[len(turns)], key=lambda partial: (partial.cost, partial.deviated))
-    rest = _shortest_completion(graph, best.on_model) if best.on_model is not None else ()
-    return Alignment((*best.path, *(rest or ())), best.labels, best.turns)
+    return waiting[len(turns)]
 
 
 def _cheapest(partials: Iterable[_PartialAlignment]) -> list[_PartialAlignment]:

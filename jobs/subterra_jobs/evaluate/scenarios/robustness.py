@@ -17,6 +17,7 @@ from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, asks_questions, questions_by_name
 from subterra_core.procedure.template import render, split
 from subterra_jobs.dialogue.detours import DetourKind
+from subterra_jobs.dialogue.phrasing.language import NOT_ENGLISH, speaks_english
 from subterra_jobs.dialogue.questions import asking_positions, closed_nodes, question_words, turn_number
 from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, sample_path, sample_values
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, example_templates
@@ -128,6 +129,8 @@ def customers_by_kind(conforming: int) -> dict[RobustnessKind, int]:
 
 def build_robustness(graph: Graph, settings: Evaluation, sources: CustomerSources) -> RobustnessBlock:
     """Customers of these settings, the same whenever they are built."""
+    if not speaks_english(graph.spec):
+        return RobustnessBlock((), dict.fromkeys(kinds_of(graph.spec), NOT_ENGLISH))
     scenarios, untested = list[Scenario](), dict[RobustnessKind, str]()
     counts = customers_by_kind(settings.scenarios)
     for kind in kinds_of(graph.spec):

@@ -17,9 +17,8 @@ from subterra_jobs.evaluate.simulate.conversation_cache import ConversationCache
 from subterra_jobs.evaluate.simulate.user_simulator import ScriptedUserFactory, User
 from subterra_jobs.evaluate.simulate.vllm_client import TIMEOUT_SECONDS, Reply, UnplayableError, VLLMClient, wait_for_server
 from subterra_jobs.stage.cancellation import Cancellation
+from subterra_jobs.stage.environment import CONCURRENCY
 
-CONCURRENCY = 32
-"""Conversations of each arm at a time on CPUs: a processor multiplies for 32 tokens in twice the time that it needs for 8."""
 CAP_FAULT = "had not come to an end after twice the turns of the longest path"
 
 

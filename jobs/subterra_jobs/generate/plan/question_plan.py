@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from subterra_core.procedure.graph import Graph
-from subterra_core.procedure.otherwise import question_percents
+from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, question_percents
+from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.questions import AskedQuestion, asking_positions, closed_nodes
 from subterra_jobs.generate.plan.hash_random import unit_hash
 
@@ -33,7 +34,7 @@ _WINDOW = 12
 
 def with_questions(graph: Graph, specs: list["ConversationSpec"]) -> list["ConversationSpec"]:
     """The plan with questions; those of the pilot stay as they are, since their words are audited."""
-    percents = question_percents(graph.spec)
+    percents = _percents(graph)
     if not percents:
         return specs
     asked: dict[str, tuple[AskedQuestion, ...]] = {}
@@ -46,7 +47,13 @@ def with_questions(graph: Graph, specs: list["ConversationSpec"]) -> list["Conve
 def question_counts(graph: Graph, specs: Sequence["ConversationSpec"]) -> dict[str, int]:
     """In how many of these conversations each question is asked; empty for a procedure without questions."""
     counts = Counter(each.name for spec in specs for each in spec.asked)
-    return {name: counts[name] for name in question_percents(graph.spec)}
+    return {name: counts[name] for name in _percents(graph)}
+
+
+def _percents(graph: Graph) -> Mapping[str, int]:
+    """The percent of each question; what has no answer is asked in English, so only where the procedure speaks it."""
+    found = question_percents(graph.spec)
+    return found if speaks_english(graph.spec) else {name: found[name] for name in found if name != UNKNOWN_QUESTION}
 
 
 def _wanted(percents: Mapping[str, int], conversations: int, *, least: int) -> dict[str, int]:
@@ -105,7 +112,7 @@ class _Spreading:
         self._at_node[name, place.node] += 1
 
     def _next(self, name: str, load: int) -> list["ConversationSpec"]:
-        """The next conversations that have room for the question, and so many others."""
+        """The next conversations, `_WINDOW` at most, that have `load` questions and room for this one."""
         waiting, found = self._waiting[name][load], list["ConversationSpec"]()
         while waiting and len(found) < _WINDOW:
             spec = waiting.popleft()

@@ -56,7 +56,9 @@ class ScriptedTeacher:
     async def guess_branch(self, conversation: Conversation, decision: BranchDecision) -> TeacherReply:
         """The guess of a `RuleReader`."""
         hub, utterance = conversation.spec.path[decision.position], conversation.utterances[decision.position]
-        return TeacherReply(self._reader.guess(hub, decision.options, utterance.text))
+        before = "\n".join(earlier.text for earlier in conversation.utterances[: decision.position])
+        said = {name: value for name, value in conversation.spec.values.items() if value in before}
+        return TeacherReply(self._reader.guess(hub, decision.options, utterance.text, said))
 
     def detour(self, spec: ConversationSpec) -> Detour | None:
         """A detour for a share of the conversations, where their paths have a place for it; none in the pilot."""

@@ -83,7 +83,7 @@ def is_of(name: str, identifier: str) -> bool:
 
 
 def shared_systems(requests: Sequence[Request]) -> frozenset[str]:
-    """System prompts that so many of the requests share that keeping them cached for an hour pays."""
+    """System prompts shared by enough requests that caching them for an hour pays."""
     counts: dict[str, int] = {}
     for request in requests:
         counts[request.system] = counts.get(request.system, 0) + 1
@@ -91,7 +91,7 @@ def shared_systems(requests: Sequence[Request]) -> frozenset[str]:
 
 
 def incomplete(found: int, expected: int) -> RefusedError:
-    """The error for results that are not all there, though the connection ended as if they were."""
+    """The error for incomplete results on a connection that ended normally."""
     return RefusedError(f"{found} of {expected} results arrived", kind="IncompleteResults")
 
 

@@ -5,21 +5,18 @@ It runs as an init container, so at each start of a pod that serves. Its last li
 
 import errno
 import json
-import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from subterra_api.digest import sha256
 from subterra_api.job_contract.environment import STORE_MOUNT
-from subterra_api.job_contract.messages import ExitCode
 from subterra_api.job_contract.model_transfer import ATTESTATION_FILE, PULL_VARIABLE, REGISTRY_MOUNT, PullRequest
-from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.store.artifact_store import MANIFEST
+from subterra_jobs.store.pod_program import exit_code, request_from
 from subterra_jobs.store.registry import attestation
 from subterra_jobs.store.registry.model_pack import File, files_of
 from subterra_jobs.store.registry.oci_repository import Repository
@@ -29,19 +26,14 @@ FIELD = "spec.model"
 
 def main() -> int:
     """Returns exit code 0 once the model is there, and is what digests and policy say."""
+    return exit_code(_pulled)
+
+
+def _pulled() -> str:
     started = time.monotonic()
-    try:
-        request = PullRequest.model_validate_json(os.environ.get(PULL_VARIABLE, ""))
-        size = pull(request, Path(STORE_MOUNT), Path(REGISTRY_MOUNT))
-    except ValidationError as error:
-        print(f"{PULL_VARIABLE} is invalid: {error.errors(include_url=False)[0]}", file=sys.stderr)
-        return ExitCode.INVALID_INPUT
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return error.code
-    seconds = time.monotonic() - started
-    print(f"{request.uri} is model {request.digest}: {size / 1e6:,.0f} MB in {seconds:.1f} s")
-    return ExitCode.SUCCEEDED
+    request = request_from(PULL_VARIABLE, PullRequest)
+    size = pull(request, Path(STORE_MOUNT), Path(REGISTRY_MOUNT))
+    return f"{request.uri} is model {request.digest}: {size / 1e6:,.0f} MB in {time.monotonic() - started:.1f} s"
 
 
 def pull(request: PullRequest, store: Path, registry_secret: Path) -> int:

@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from pydantic import ValidationError
 
 from subterra_api.job_contract.environment import STORE_MOUNT, TERMINATION_LOG, TERMINATION_LOG_VARIABLE
-from subterra_api.job_contract.messages import ExitCode
 from subterra_api.job_contract.model_transfer import EXPORT_VARIABLE, REGISTRY_MOUNT, SIGNING_MOUNT, ExportRequest, ExportResult
-from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.errors import InfrastructureError, InvalidInputError
 from subterra_jobs.store.artifact_store import MANIFEST, ArtifactStore, file_digest
+from subterra_jobs.store.pod_program import exit_code, request_from
 from subterra_jobs.store.registry import attestation, model_pack
 from subterra_jobs.store.registry.oci_repository import Descriptor, Repository, digest_of
 from subterra_jobs.store.registry.signing import envelope, private_key
@@ -27,18 +26,14 @@ KEY_FILE, KEY_PASSWORD_FILE = "cosign.key", "cosign.password"
 
 def main() -> int:
     """Returns exit code 0 once the registry has the model and the statement about it."""
-    try:
-        request = ExportRequest.model_validate_json(os.environ.get(EXPORT_VARIABLE, ""))
-        result = push(request, ArtifactStore(f"file://{STORE_MOUNT}"), Path(REGISTRY_MOUNT), Path(SIGNING_MOUNT))
-    except ValidationError as error:
-        print(f"{EXPORT_VARIABLE} is invalid: {error.errors(include_url=False)[0]}", file=sys.stderr)
-        return ExitCode.INVALID_INPUT
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return error.code
-    print(result.message)
+    return exit_code(_pushed)
+
+
+def _pushed() -> str:
+    request = request_from(EXPORT_VARIABLE, ExportRequest)
+    result = push(request, ArtifactStore(f"file://{STORE_MOUNT}"), Path(REGISTRY_MOUNT), Path(SIGNING_MOUNT))
     Path(os.environ.get(TERMINATION_LOG_VARIABLE, TERMINATION_LOG)).write_text(result.model_dump_json(by_alias=True))
-    return ExitCode.SUCCEEDED
+    return result.message
 
 
 def push(request: ExportRequest, store: ArtifactStore, registry_secret: Path, signing_secret: Path) -> ExportResult:

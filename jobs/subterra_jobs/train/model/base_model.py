@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from subterra_core.training_fit.bfloat16 import multiplies_in_bfloat16
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.exchange import SCRATCH
 from subterra_jobs.train.model.chat_template import IM_END, IM_START, chat_template
@@ -49,9 +50,8 @@ def training_dtype(uri: str) -> torch.dtype:
         return torch.float32
     if torch.cuda.is_available():
         return torch.bfloat16
-    capabilities = torch.cpu.get_capabilities()
-    fast = any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    features = (name for name, present in torch.cpu.get_capabilities().items() if present)
+    return torch.bfloat16 if multiplies_in_bfloat16(features) else torch.float32
 
 
 def _prepare_chatml(tokenizer: PreTrainedTokenizerBase, uri: str) -> None:

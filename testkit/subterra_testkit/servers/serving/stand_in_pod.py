@@ -14,7 +14,7 @@ import httpx
 
 from subterra_operator.specs.in_vllm.drainable_vllm import IDLE_PATH
 from subterra_operator.specs.vllm_container import Model, command, drain_command
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 from subterra_testkit.servers.serving.pod_end import end_container
 
 START_SECONDS = 30

@@ -33,7 +33,7 @@ def make_package(folder: Path) -> Path:
 
 
 def app(seconds: float, middleware: list[str]) -> Starlette:
-    """A chat API whose replies take `seconds`."""
+    """A chat API whose replies take `seconds`; the last middleware is the outermost, as in vLLM."""
 
     async def chat(request: Request) -> Response:
         body = await request.json()
@@ -55,7 +55,7 @@ def app(seconds: float, middleware: list[str]) -> Starlette:
 
     classes = [getattr(importlib.import_module(module), name) for module, _, name in (each.rpartition(".") for each in middleware)]
     routes = [Route("/v1/chat/completions", chat, methods=["POST"]), Route("/health", health)]
-    return Starlette(routes=routes, middleware=[Middleware(each) for each in classes])
+    return Starlette(routes=routes, middleware=[Middleware(each) for each in reversed(classes)])
 
 
 if __name__ == "__main__":

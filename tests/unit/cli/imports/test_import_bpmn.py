@@ -277,7 +277,7 @@ def test_of_several_pools_the_customers_is_not_the_agent_and_others_are_chosen_b
     ("text", "told"),
     [
         ('<!DOCTYPE d [<!ENTITY a "aaaa">]><d>&a;</d>', "line 1: <!DOCTYPE> is refused; remove it"),
-        (f"{_HEAD}<process>", "line 1: is no XML"),
+        (f"{_HEAD}<process>", "line 1: is not XML"),
         ("<svg/>", "<svg> is no BPMN 2.0; export the diagram as BPMN 2.0 XML"),
         (process('<task name="A"/>'), "<task> has no id; add it"),
         (process('<task id="a"/><task id="a"/>'), "id 'a' is used twice; give each element its own"),

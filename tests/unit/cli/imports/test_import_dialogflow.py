@@ -243,7 +243,7 @@ def test_a_bad_file_is_refused_with_its_name_and_the_fix(name: str, text: str, t
 def test_folders_and_archives_that_are_no_export_or_lead_out_of_it_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DialogflowError, match=r"no agent.json in it; export the agent"):
         read_agent(tmp_path)
-    with pytest.raises(DialogflowError, match="is no folder and no file"):
+    with pytest.raises(DialogflowError, match="does not exist"):
         read_agent(tmp_path / "missing")
     (tmp_path / "a.zip").write_text("no zip")
     with pytest.raises(DialogflowError, match="cannot be read as a zip file"):

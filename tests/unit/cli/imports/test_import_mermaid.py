@@ -106,7 +106,7 @@ def test_what_a_drawing_does_not_say_is_refused_by_lint_with_the_fix(tmp_path: P
     page.write_text("# Support\n\n```mermaid\nflowchart TD\n  A[Say hello] --> B[Say goodbye]\n```\n")
     made = CliRunner().invoke(app, ["import", "mermaid", str(page)])
     assert made.exit_code == 0, made.output
-    assert "1 gaps to fill in, 1 endings without an outcome" in made.stderr
+    assert "1 gap to fill in, 1 ending without an outcome" in made.stderr
     assert yaml.safe_load(made.stdout)["metadata"]["name"] == "support"
     file = tmp_path / "p.yaml"
     file.write_text(made.stdout)

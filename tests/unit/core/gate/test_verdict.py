@@ -302,10 +302,20 @@ def test_thousands_of_conversations_are_no_trouble() -> None:
     assert binomial_tail(2000, 5000, 0.4) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_small_procedure_whose_customers_had_to_be_played_again_can_pass() -> None:
+    """It has no other customers; the bounds count each of them once."""
+    played = statistics(n=75).model_copy(update={"repeated": 125})
+    small = scores().model_copy(update={"scenarios": 200, "planned": 200, "statistics": played})
+    assert judge(small, POLICY).result == "Pass"
+
+
+NO_CRITERION = "no criterion was judged: each needs 30 conversations, and none has more than 0; raise evaluation.scenarios"
+
+
 def test_statistics_without_a_criterion_are_inconclusive() -> None:
     empty = scores().model_copy(update={"statistics": statistics().model_copy(update={"criteria": {}})})
     verdict = judge(empty, POLICY)
-    assert (verdict.result, verdict.reasons) == ("Inconclusive", ("no criterion was judged; evaluate again",))
+    assert (verdict.result, verdict.reasons) == ("Inconclusive", (NO_CRITERION,))
 
 
 def test_counts_of_nothing_are_inconclusive_and_no_reason_to_give_up() -> None:

@@ -7,7 +7,13 @@ import pytest
 
 from subterra_api.digest import procedure_digest
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.anywhere import LARGEST_SHARE, anywhere_shares, reached_only_by_leaving, without_anywhere
+from subterra_core.procedure.anywhere import (
+    LARGEST_SHARE,
+    anywhere_shares,
+    condition_words,
+    reached_only_by_leaving,
+    without_anywhere,
+)
 from subterra_core.procedure.context_contract import context_facts
 from subterra_core.procedure.counting.path_count import count_paths
 from subterra_core.procedure.diff import ProcedureDiff
@@ -28,6 +34,11 @@ def flow(*anywhere: Json, nodes: tuple[Json, ...] = (*FLOW, HUMAN), **more: Any)
 
 def findings(spec: ProcedureSpec) -> list[str]:
     return [str(finding) for finding in analyse(spec).findings]
+
+
+def test_conditions_are_compared_without_order_unless_one_of_their_words_negates() -> None:
+    assert condition_words("The customer says: yes!") == condition_words("Yes says a customer")
+    assert condition_words("Says a day and not a time.") != condition_words("Says a time and not a day.")
 
 
 def test_a_target_that_only_anywhere_edges_lead_to_is_reached() -> None:

@@ -8,7 +8,7 @@ import pytest
 from subterra_api.job_contract.environment import EXPORTER_PORT, TERMINATION_LOG
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.exporter.environment import ExporterEnvironment
-from subterra_jobs.stage.environment import StageEnvironment, termination_log
+from subterra_jobs.stage.environment import CONCURRENCY, StageEnvironment, termination_log
 
 EXPORTER = {"SUBTERRA_USD_PER_HOUR": "2.50", "SUBTERRA_TURNS_PER_CONVERSATION": "5"}
 
@@ -28,7 +28,7 @@ def test_unset_and_empty_variables_leave_the_defaults() -> None:
     )
     unset = StageEnvironment.parse({})
     assert StageEnvironment.parse({f"SUBTERRA_{name}": "" for name in names}) == unset
-    assert (unset.budget.max_usd, unset.gate.attempt, unset.concurrency, unset.workers) == (None, 1, None, None)
+    assert (unset.budget.max_usd, unset.gate.attempt, unset.concurrency, unset.workers) == (None, 1, CONCURRENCY, None)
     assert unset.models == Path("/app/models")
     assert (unset.vllm_url, unset.reference_urls, unset.endpoints) == ("http://127.0.0.1:8000", (), ())
 

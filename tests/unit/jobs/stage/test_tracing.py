@@ -32,7 +32,7 @@ from subterra_jobs.stage.tracing import (
     trace_id,
 )
 from subterra_testkit.runs.generation_inputs import run_input
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 from subterra_testkit.span_collector import ReceivedSpan, SpanCollector, span_collector
 
 UID = "3f2b8c1e-8f0e-4c55-9a3e-0123456789ab"

@@ -18,7 +18,7 @@ from subterra_operator.specs.in_vllm import drain
 from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.procedures import agent, branch, end, procedure, user
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 from subterra_testkit.servers.serving.stand_in_pod import StandInPod, stand_in_pod
 from subterra_testkit.servers.serving.stand_in_vllm import make_package
 from subterra_testkit.servers.serving.tcp_service import TcpService

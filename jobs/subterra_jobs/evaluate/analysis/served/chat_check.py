@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.dialogue.detours import otherwise_kind
 from subterra_jobs.evaluate.analysis.served.recorded_chat import Chat
 from subterra_jobs.evaluate.analysis.served.turn_reader import TurnReader, is_near
 from subterra_jobs.evaluate.judge.alignment import Alignment, LabelledTurn, align
 from subterra_jobs.evaluate.judge.conformance import Replay, prescribed_turns, replay
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
-from subterra_jobs.evaluate.judge.free_words.answers import AnswerReader
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
@@ -69,7 +67,7 @@ class ChatCheck:
 
     def __init__(self, graph: Graph, labeller: Labeller) -> None:
         self._graph, self._reader = graph, TurnReader(graph, labeller)
-        self._replies, self._answers = ReplyReader(graph), AnswerReader(graph.spec)
+        self._replies = ReplyReader(graph)
         self._dates = [variable.name for variable in graph.spec.variables if variable.type == "dateRange"]
         self._results = {variable.name for variable in graph.spec.variables if variable.visibility == "result"}
         self._known: OrderedDict[tuple[str, ...], _Read] = OrderedDict()
@@ -96,7 +94,7 @@ class ChatCheck:
 
     def _read(self, chat: Chat) -> _Read:
         if chat.key not in self._known:
-            self._known[chat.key] = self._aligned(self._within_the_procedure(chat))
+            self._known[chat.key] = self._aligned(self._reader.within_the_procedure(chat))
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return self._known[chat.key]
@@ -117,22 +115,6 @@ class ChatCheck:
             due = prescribed_turns(self._graph, alignment.path)
             return "violation", due[min(replayed.labelled, len(due) - 1)].hub if due else "start"
         return ("conformant", None) if replayed.conformant and chat.turns else (None, None)
-
-    def _within_the_procedure(self, chat: Chat) -> Chat:
-        """Without exchanges in which the agent says, in the author's words, that the flowchart has no place for them."""
-        kept, previous = list[int](), ""
-        for index, turn in enumerate(chat.turns):
-            text = turn["content"]
-            if turn["role"] == "assistant" and kept and chat.turns[kept[-1]]["role"] == "user" and self._is_aside(text, previous):
-                kept.pop()
-                continue
-            kept.append(index)
-            previous = text if turn["role"] == "assistant" else previous
-        return Chat(tuple(chat.turns[index] for index in kept), chat.context)
-
-    def _is_aside(self, reply: str, previous: str) -> bool:
-        answers = bool(self._graph.spec.questions) and bool(self._answers.read(reply, previous).names)
-        return answers or otherwise_kind(self._graph.spec, reply, previous) is not None
 
     def _decision(self, read: _Read) -> tuple[str | None, bool]:
         """The hub at which the customer decided before the last reply, and whether the words are like an example there."""

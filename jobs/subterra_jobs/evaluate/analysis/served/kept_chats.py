@@ -1,4 +1,4 @@
-"""What is kept of served conversations, for so many days and in so many bytes.
+"""Stored samples of served conversations, limited by age and size.
 
 `Redacted` keeps steps and findings alone: nothing that anybody has said, and no value. `Full` keeps the words too.
 """

@@ -5,14 +5,17 @@ was said, so that similarity is not about them; only those of the system message
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import otherwise_kind
 from subterra_jobs.dialogue.similarity.closest_examples import MARGIN, REPLY_LIMIT, CandidateLabel, templates_of
 from subterra_jobs.dialogue.similarity.mentioned_values import mentioned_values
 from subterra_jobs.dialogue.wording_patterns import Pattern, compile_pattern, max_value_length
 from subterra_jobs.evaluate.analysis.served.recorded_chat import Chat
 from subterra_jobs.evaluate.judge.alignment import LabelledTurn
+from subterra_jobs.evaluate.judge.free_words.answers import AnswerReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import COST_PER_SIMILARITY, EmbeddingLabeller
 from subterra_jobs.evaluate.judge.free_words.llm_labeller import ROLES
 from subterra_jobs.evaluate.judge.rule_labeller import Labeller, RuleLabeller
@@ -25,7 +28,7 @@ class TurnReader:
     """Reads turns of one procedure. Raises InvalidInputError for an agent node without examples."""
 
     def __init__(self, graph: Graph, labeller: Labeller) -> None:
-        self._graph, self._rules = graph, RuleLabeller(graph)
+        self._graph, self._rules, self._answers = graph, RuleLabeller(graph), AnswerReader(graph.spec)
         self._free_words = labeller if isinstance(labeller, EmbeddingLabeller) else None
         self._customers = [*_customer_patterns(graph)]
         self._listed = [variable for variable in graph.spec.variables if variable.values and not variable.open]
@@ -42,13 +45,38 @@ class TurnReader:
         """Those of them that the procedure lists, so that they can decide at a hub."""
         return {name: value for name, value in self.context(chat).items() if value in self._context[name]}
 
+    def stated_values(self, chat: Chat) -> dict[str, str]:
+        """Values that may be told to others: the system message's, those that the agent repeated, listed ones that were said.
+
+        A value that several variables list may be any of theirs, so it counts for none.
+        """
+        counts = Counter(value.casefold() for variable in self._listed for value in variable.values)
+        guessed = self.guessed_values(chat)
+        sure = self._repeated(chat) | self.context(chat)
+        return {name: value for name, value in guessed.items() if name in sure or counts[value.casefold()] == 1}
+
     def guessed_values(self, chat: Chat) -> dict[str, str]:
         """Values that the customer seems to have: listed ones that were said, and what the agent repeated in its place."""
         customer = " ".join(turn["content"] for turn in chat.turns if turn["role"] == "user")[: 4 * REPLY_LIMIT]
         said = dict(reversed(mentioned_values(customer, self._listed, {})))
-        repeated = (self._rules.label(turn["content"]) for turn in chat.turns if turn["role"] == "assistant")
-        slots = {name: value for labels in repeated if labels for name, value in labels[0].slots}
-        return said | slots | self.context(chat)
+        return said | self._repeated(chat) | self.context(chat)
+
+    def _repeated(self, chat: Chat) -> dict[str, str]:
+        """Values in the agent's replies, in their places in the author's words."""
+        labelled = (self._rules.label(turn["content"]) for turn in chat.turns if turn["role"] == "assistant")
+        return {name: value for labels in labelled if labels for name, value in labels[0].slots}
+
+    def within_the_procedure(self, chat: Chat) -> Chat:
+        """Without exchanges in which the agent says, in the author's words, that the flowchart has no place for them."""
+        kept, previous = list[int](), ""
+        for index, turn in enumerate(chat.turns):
+            text = turn["content"]
+            if turn["role"] == "assistant" and kept and chat.turns[kept[-1]]["role"] == "user" and self._is_aside(text, previous):
+                kept.pop()
+                continue
+            kept.append(index)
+            previous = text if turn["role"] == "assistant" else previous
+        return Chat(tuple(chat.turns[index] for index in kept), chat.context)
 
     def turns(self, chat: Chat) -> list[LabelledTurn]:
         """Each turn with its candidates, by its own words alone."""
@@ -59,6 +87,10 @@ class TurnReader:
             for index, turn in zip(unknown, free, strict=True):
                 found[index] = turn
         return found
+
+    def _is_aside(self, reply: str, previous: str) -> bool:
+        answers = bool(self._graph.spec.questions) and bool(self._answers.read(reply, previous).names)
+        return answers or otherwise_kind(self._graph.spec, reply, previous) is not None
 
     def _by_rules(self, turn: Mapping[str, str]) -> LabelledTurn:
         role, text = ROLES[turn["role"]], turn["content"]

@@ -150,3 +150,13 @@ def test_a_picture_of_it_as_written_has_one_box() -> None:
     assert "collects city, month" in text
     assert "classDef collect" in text
     assert draw_svg(travel(), "travel") is not None
+
+
+def test_three_details_whose_questions_name_their_variables_are_told_apart() -> None:
+    """The conditions of their turns have the same words, with the negation in another place."""
+    named = [
+        {"variable": "city", "ask": "your city", "examples": ["to {{city}}"]},
+        {"variable": "month", "ask": "your month", "examples": ["in {{month}}"]},
+        {"variable": "people", "ask": "your people", "examples": ["for {{people}}"]},
+    ]
+    assert errors({"collects": named}) == []

@@ -35,6 +35,8 @@ MAX_ACTOR_CALLS = 10_000
 """More concurrent actor calls than a worker ever gets, so that waiting batches never block `usage`."""
 POLL_SECONDS = 0.5
 """Maximum interval between requests for a worker's usage; what it had reserved then is booked if it dies."""
+ANSWER_SECONDS = 600.0
+"""Longest time that a worker may take to answer; the first answer waits for its process."""
 START_TRIES = 3
 MAX_DEATHS = 3
 """Number of consecutive worker deaths, with nothing paid or finished in between, that ends the stage."""
@@ -108,13 +110,13 @@ class RayPool:
 
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [int(pid) for pid in ray.get([actor.pid.remote() for actor in self._workers])]
+        return [int(_answer(actor.pid.remote())) for actor in self._workers]
 
     def usage(self) -> UsageStats | None:
         """Calls and spending so far; `None` for a teacher that costs nothing."""
         if self._costs_money:
             with suppress(ray.exceptions.RayActorError):  # a dead worker's last report stands
-                usage: UsageStats = ray.get(self._workers[0].usage.remote())
+                usage: UsageStats = _answer(self._workers[0].usage.remote())
                 self._last_usage = replace(usage, calls=usage.calls + self._calls_of_dead_workers)
         return self._last_usage
 
@@ -180,7 +182,7 @@ class RayPool:
         self._workers[index] = self._make_worker()
         if self._last_usage is not None:
             self._calls_of_dead_workers = self._last_usage.calls
-            ray.get(self._workers[index].write_off.remote(self._last_usage.reserved))
+            _answer(self._workers[index].write_off.remote(self._last_usage.reserved))
 
     def _count_death(self) -> None:
         """Ends the stage if a batch kills every worker, once all other batches are done."""
@@ -219,6 +221,15 @@ class RayPool:
     def _shut_down(self) -> None:
         ray.shutdown()
         shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _answer(reference: Any) -> Any:
+    """What a worker answers. Raises InfrastructureError if it does not: its process never started, or hangs."""
+    try:
+        return ray.get(reference, timeout=ANSWER_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        text = f"a worker of the generate stage has not answered for {ANSWER_SECONDS / 60:.0f} minutes; give the stage more CPU"
+        raise InfrastructureError(text) from None
 
 
 def _start_ray(workers: int, temp: str) -> None:

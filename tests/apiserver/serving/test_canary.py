@@ -18,7 +18,7 @@ from subterra_operator.resources import KINDS, Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
-from subterra_testkit.servers.free_port import free_port
+from subterra_testkit.servers.local_server import free_port
 
 SECOND = edited("You are a very helpful travel booking assistant.")
 STEPS = [{"weight": 10, "seconds": 600}, {"weight": 50, "seconds": 600}]

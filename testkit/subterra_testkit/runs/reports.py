@@ -30,6 +30,7 @@ GRAPH = Graph(travel())
 LABELLER = RuleLabeller(GRAPH)
 JUDGES = ("claude-sonnet-4-5", "gpt-4.1")
 HOSTILE = "<script>alert('quote')</script><img src=x onerror=alert(1)>"
+PROVENANCE = {"run": "default/travel-1", "made": "2026-01-01 00:00 UTC"}
 ReportArms = dict[str, list[Result]]
 Sample = tuple[RunInput, ReportArms, JudgingQuality]
 
@@ -129,5 +130,4 @@ def evaluated(sample: Sample, provenance: Mapping[str, str]) -> Evaluated:
 
 def page(sample: Sample) -> str:
     """The report as a page."""
-    provenance = {"run": "default/travel-1", "made": "2026-01-01 00:00 UTC"}
-    return render_html(build_report(evaluated(sample, provenance)), GRAPH, sample[1])
+    return render_html(build_report(evaluated(sample, PROVENANCE)), GRAPH, sample[1])

@@ -16,6 +16,7 @@ from subterra_jobs.evaluate.analysis.paper_tables.score_tables import compare_ru
 from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.results import Result
 from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
+from subterra_jobs.evaluate.report.html import render_html
 from subterra_jobs.evaluate.report.report import build_report
 from subterra_jobs.evaluate.report.transcripts import transcript_row
 from subterra_jobs.evaluate.scenarios.build import build_scenarios
@@ -26,7 +27,7 @@ from subterra_testkit.procedures import agent, end, procedure, user
 from subterra_testkit.repository import EXAMPLES
 from subterra_testkit.runs.evaluation_runs import run_input
 from subterra_testkit.runs.generation_inputs import example, travel
-from subterra_testkit.runs.reports import evaluated, page, paired
+from subterra_testkit.runs.reports import GRAPH, PROVENANCE, evaluated, paired
 
 TRAVEL = travel()
 QUESTIONS = procedure(
@@ -97,7 +98,7 @@ def test_a_count_that_is_not_that_of_the_flaws_made_is_a_problem() -> None:
 
 def test_a_report_with_baselines_becomes_tables_and_a_section_of_the_page() -> None:
     sample = paired(60)
-    report = build_report(evaluated(sample, {}))
+    report = build_report(evaluated(sample, PROVENANCE))
     text = "\n".join(lines(report, report, compare_runs(report["scenarios"], report["scenarios"])))
     for title in (
         "Means by judge",
@@ -109,7 +110,7 @@ def test_a_report_with_baselines_becomes_tables_and_a_section_of_the_page() -> N
     ):
         assert title in text
     assert "| in-context | % of in-context |  | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 |" in text
-    html = page(sample)
+    html = render_html(report, GRAPH, sample[1])
     assert "<h2>As in the paper</h2>" in html
     assert html.count('<table class="together">') == len(report["paper"]["sideBySide"]) > 0
 

@@ -38,6 +38,8 @@ from subterra_testkit.repository import ROOT
 GUIDE = ROOT / "docs/guides/install.md"
 VERSION = "0.2.0"
 """The guide's."""
+NEXT_VERSION = "0.3.0"
+"""The one that the guide upgrades to."""
 SMALL: dict[str, Any] = {
     "baseModel": {"uri": "scratch"},
     "generation": {"conversations": 400},
@@ -86,6 +88,10 @@ class Stranger:
         print(f"$ {line}\n{done.stdout}{done.stderr}")
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def pushed(self, name: str) -> str:
+        """The release's image, by digest."""
+        return str(json.loads((self.home / "release/images.json").read_text())[name])
 
     def get(self, words: str) -> Any:
         """What ``kubectl get`` says."""
@@ -154,10 +160,9 @@ def test_the_operator_is_available_with_images_that_the_node_pulled_from_the_reg
         stranger.run(line)
     [operator] = stranger.get("deployments --namespace subterra-system")["items"]
     assert operator["status"]["availableReplicas"] == operator["spec"]["replicas"] == 2
-    pushed = json.loads((stranger.home / "release/images.json").read_text())
     for pod in stranger.get("pods --namespace subterra-system")["items"]:
         [container] = pod["status"]["containerStatuses"]
-        assert container["imageID"] == pushed["operator"]
+        assert container["imageID"] == stranger.pushed("operator")
     crds = stranger.run("kubectl get crds --output=name").split()
     assert [name for name in crds if name.endswith(".subterra.dev")]
 
@@ -180,10 +185,9 @@ def test_a_first_agent_is_compiled_served_and_answers_as_the_guide_says(stranger
     assert greeting == "agent: Hello! Do you want to bring a bicycle in, or talk to a mechanic?"
     assert customer == "you: I'd like to bring my bike."
     assert reply.startswith("agent: ")
-    pushed = json.loads((stranger.home / "release/images.json").read_text())
     pods = stranger.get("pods --namespace default")["items"]
     images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
-    assert images == {pushed["jobs"]}
+    assert images == {stranger.pushed("jobs")}
 
 
 def with_secrets(stranger: Stranger, namespaces: tuple[str, ...]) -> str:
@@ -246,6 +250,39 @@ def test_production_serves_the_model_of_staging_once_a_commit_names_it(stranger:
     chain = stranger.run("subterra provenance shop --namespace production")
     assert "CompiledAgent default/shop" in chain
     assert "verified by each pod" in chain
+
+
+def next_release(stranger: Stranger) -> str:
+    """Makes a release that differs in the operator's image alone, by a label; returns the image."""
+    builder, file, repository = Builder(default_paths()), stranger.home / "digest", f"{stranger.host}/subterra/operator"
+    container = builder.buildah("from", "--pull-never", f"{IMAGE_PREFIX}/operator:dev").strip()
+    try:
+        builder.buildah("config", "--label", "release=next", container)
+        image = builder.buildah("commit", "--quiet", container).strip()
+        builder.buildah("push", "--digestfile", file, image, f"docker://{repository}:next")
+        builder.buildah("rmi", image)
+    finally:
+        builder.buildah("rm", container)
+    images = {"operator": f"{repository}@{file.read_text().strip()}", "jobs": stranger.pushed("jobs")}
+    given = [word for name, reference in images.items() for word in ("--image", f"{name}={reference}")]
+    options = [*given, "--allow-changes", "--output", str(stranger.home / "next")]
+    assert command.main([NEXT_VERSION, "--registry", f"{stranger.host}/subterra", *options]) == 0
+    return images["operator"]
+
+
+def test_an_upgrade_replaces_the_operator_and_no_pod_that_serves(stranger: Stranger) -> None:
+    def serving() -> set[str]:
+        return {pod["metadata"]["uid"] for space in ("default", "production") for pod in stranger.get(f"pods -n {space}")["items"]}
+
+    image, before = next_release(stranger), serving()
+    for line in commands(GUIDE, "Upgrade"):
+        stranger.run(line)
+    pods = stranger.get("pods --namespace subterra-system")["items"]
+    running = [pod["spec"]["containers"][0]["image"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    assert set(running) == {image}
+    assert serving() == before
+    assert len(stranger.get("compileruns --namespace default")["items"]) == 1
+    assert stranger.run("echo 'A mechanic, please.' | subterra chat shop").count("agent: ") == 2
 
 
 def test_the_wheel_answers_without_being_installed(stranger: Stranger) -> None:

@@ -71,9 +71,10 @@ def one_gpu(folder: Path, damages: dict[str, str]) -> Iterator[StageEnvironment]
 
 
 def side_by_side(folder: Path, damages: dict[str, str]) -> StageResult:
+    """With few conversations at once, so that the first block is looked at long before the last one ends."""
     with ExitStack() as stack:
         urls = [stack.enter_context(fake_chat_server(SPEC, damage))[0] for damage in damages.values()]
-        environment = replace(StageEnvironment.parse({}), vllm_url=urls[0], reference_urls=tuple(urls[1:]))
+        environment = replace(StageEnvironment.parse({}), vllm_url=urls[0], reference_urls=tuple(urls[1:]), concurrency=2)
         return execute("evaluate", work, scripted_run(folder), environment=environment, port=0)
 
 

@@ -208,6 +208,7 @@ async def exporter(monkeypatch: pytest.MonkeyPatch, work: dict[str, float]) -> A
     await runner.cleanup()
 
 
+@pytest.mark.exhaustive
 async def test_without_the_gateway_api_nothing_moves_until_it_is_there(crd: Object, quiet: ClusterNamespace) -> None:
     async with operated(quiet) as gateway:
         await gateway.put(TRAVEL)

@@ -23,6 +23,7 @@ from bench.wordings_shift.phrases import load_phrases, rephrase_procedure
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.similarity.sentence_encoder import MODEL, SentenceEncoder
 from subterra_jobs.evaluate.analysis.served.state.conversation_state import ConversationState, StateReader
+from subterra_jobs.evaluate.analysis.served.state.state_server import WARM_UP
 from subterra_jobs.evaluate.judge.alignment import LabelledTurn
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import EmbeddingLabeller
 from subterra_jobs.evaluate.judge.rule_labeller import Label
@@ -63,7 +64,7 @@ class NoRules:
 def reader_of(graph: Graph, labeller: EmbeddingLabeller) -> StateReader:
     """A reader that has labelled something."""
     reader = StateReader(graph, labeller)
-    reader.read([{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}])
+    reader.read(WARM_UP)
     if isinstance(labeller, HeldOut):
         turns: Any = reader._reader
         turns._rules, turns._customers = NoRules(), []

@@ -45,7 +45,7 @@ def installed_jobset(tmp_path: Path) -> Iterator[None]:
         pytest.skip("the controller is not built: make test-exhaustive builds it")
     with operated(HERE):
         # Server-side, because the whole of it does not fit the annotation that kubectl keeps otherwise.
-        HERE.kubectl("apply", "--server-side", f"--filename={jobset.crd_path(default_cache())}")
+        HERE.kubectl("apply", "--server-side", f"--filename={jobset.CRD.path(default_cache())}")
         until(is_established, "the API server knows JobSets")
         with jobset.running_controller(program, default_paths().kubeconfig, tmp_path) as webhooks:
             for webhook in webhooks:

@@ -3,19 +3,18 @@
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.apiserver.pods.test_pod_template import dry_run
+from tests.installed_crd import absent, install
 from tests.tools import jobset
 
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
-from subterra_operator.kube.api_client import NotFoundError
 from subterra_operator.resources import KINDS, Kind, Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.stage_job import Attempt, stage_job
@@ -30,34 +29,8 @@ WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 @pytest.fixture
 async def crd(quiet: ClusterNamespace) -> AsyncIterator[Object]:
     """JobSet's CRD, which the API server does not have yet, or no longer."""
-    if not (path := jobset.crd_path(default_cache())).exists():
-        pytest.skip("the CRD is not in the cache: make test-tools gets it")
-    found: Object = yaml.safe_load(path.read_text())
-    await remove(quiet, found)
-    yield found
-    await remove(quiet, found)
-
-
-async def remove(world: ClusterNamespace, crd: Object) -> None:
-    """Removes the CRD with all JobSets."""
-
-    path = KINDS["CustomResourceDefinition"].path(None, crd["metadata"]["name"])
-
-    async def gone() -> bool:
-        try:
-            await world.api._call("GET", path)
-        except NotFoundError:
-            return not await world.listed("JobSet")
-        return False
-
-    with suppress(NotFoundError):
-        await world.api._call("DELETE", path)  # once: each time it is changed, and its controller begins again
-    await world.until(gone, "there are no JobSets", 90)
-
-
-async def install(world: ClusterNamespace, crd: Object) -> None:
-    await world.api.apply(crd)
-    await world.until(lambda: world.listed("JobSet"), "JobSets are served")
+    async with absent(quiet, jobset.CRD) as found:
+        yield found
 
 
 def agent() -> Object:

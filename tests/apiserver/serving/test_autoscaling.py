@@ -66,7 +66,7 @@ def test_the_api_server_takes_the_autoscaler_of_kubernetes(plane: ControlPlane, 
 @pytest.fixture
 def scaled_objects() -> Object:
     """KEDA's CRD."""
-    if not (path := keda.crd_path(default_cache())).exists():
+    if not (path := keda.CRD.path(default_cache())).exists():
         pytest.skip("the CRD is not in the cache: make test-tools gets it")
     found: Object = yaml.safe_load(path.read_text())
     return found

@@ -7,14 +7,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-import yaml
 from aiohttp import web
+from tests.installed_crd import absent, install
 from tests.tools import gateway_api
 
-from subterra_cluster.config import default_cache
-from subterra_operator.kube.api_client import ApiError, NotFoundError
+from subterra_operator.kube.api_client import ApiError
 from subterra_operator.monitoring import pod_poller
-from subterra_operator.resources import KINDS, Object
+from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
@@ -28,33 +27,8 @@ ALL_OLD = {"travel": 100}
 @pytest.fixture
 async def crd(quiet: ClusterNamespace) -> AsyncIterator[Object]:
     """The CRD of HTTPRoutes, which the API server does not have yet, or no longer."""
-    if not (path := gateway_api.crd_path(default_cache())).exists():
-        pytest.skip("the CRD is not in the cache: make test-tools gets it")
-    found: Object = yaml.safe_load(path.read_text())
-    await remove(quiet, found)
-    yield found
-    await remove(quiet, found)
-
-
-async def remove(world: ClusterNamespace, crd: Object) -> None:
-    """Removes the CRD with all HTTPRoutes."""
-    path = KINDS["CustomResourceDefinition"].path(None, crd["metadata"]["name"])
-
-    async def gone() -> bool:
-        try:
-            await world.api._call("GET", path)
-        except NotFoundError:
-            return not await world.listed("HTTPRoute")
-        return False
-
-    with suppress(NotFoundError):
-        await world.api._call("DELETE", path)
-    await world.until(gone, "there are no HTTPRoutes", 90)
-
-
-async def install(world: ClusterNamespace, crd: Object) -> None:
-    await world.api.apply(crd)
-    await world.until(lambda: world.listed("HTTPRoute"), "HTTPRoutes are served")
+    async with absent(quiet, gateway_api.CRD) as found:
+        yield found
 
 
 @asynccontextmanager

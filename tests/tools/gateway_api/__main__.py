@@ -1,7 +1,7 @@
 """``python -m tests.tools.gateway_api``."""
 
-from tests.tools.gateway_api import ensure_crd
+from tests.tools.gateway_api import CRD
 
 from subterra_cluster.config import default_cache
 
-ensure_crd(default_cache())
+CRD.ensure(default_cache())

@@ -17,11 +17,11 @@ from typing import Any
 
 from tests import programs
 
-from subterra_cluster.binaries import find_go, go_version_needed
 from subterra_testkit.servers.admission_webhook import HOST, certificate_of
 
 SOURCES = Path(__file__).parent
 PACKAGE = "sigs.k8s.io/jobset"
+CRD = programs.ModuleCrd(SOURCES, PACKAGE, "config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml")
 WEBHOOKS = {"Mutating": "mutate", "Validating": "validate"}
 """Kinds of JobSet's webhooks, and how their paths begin."""
 
@@ -29,21 +29,6 @@ WEBHOOKS = {"Mutating": "mutate", "Validating": "validate"}
 def controller_path(cache: Path) -> Path:
     """Where the controller is, or will be."""
     return programs.path_of(SOURCES, cache)
-
-
-def crd_path(cache: Path) -> Path:
-    """Where the CRD is, or will be."""
-    return controller_path(cache).with_suffix(".crd.yaml")
-
-
-def ensure_crd(cache: Path) -> None:
-    """Copies the CRD out of the Go module, which is downloaded if need be."""
-    if crd_path(cache).exists():
-        return
-    go = find_go(cache, go_version_needed((SOURCES / "go.mod").read_text()))
-    found = subprocess.run([go, "mod", "download", "-json", PACKAGE], cwd=SOURCES, capture_output=True, check=True)
-    folder = Path(json.loads(found.stdout)["Dir"], "config/components/crd/bases")
-    shutil.copyfile(folder / "jobset.x-k8s.io_jobsets.yaml", crd_path(cache))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """``python -m tests.tools.keda``."""
 
-from tests.tools.keda import ensure_crd
+from tests.tools.keda import CRD
 
 from subterra_cluster.config import default_cache
 
-ensure_crd(default_cache())
+CRD.ensure(default_cache())

@@ -1,0 +1,47 @@
+"""A CRD of another project that a test removes from the API server and installs, as an administrator may at any time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import yaml
+from tests.programs import ModuleCrd
+
+from subterra_cluster.config import default_cache
+from subterra_operator.kube.api_client import NotFoundError
+from subterra_operator.resources import KINDS, Object
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace
+
+
+@asynccontextmanager
+async def absent(world: ClusterNamespace, crd: ModuleCrd) -> AsyncIterator[Object]:
+    """Gives the CRD, which the API server does not have at the beginning of the block, and no longer after it."""
+    if not (path := crd.path(default_cache())).exists():
+        pytest.skip("the CRD is not in the cache: make test-tools gets it")
+    found: Object = yaml.safe_load(path.read_text())
+    await remove(world, found)
+    yield found
+    await remove(world, found)
+
+
+async def remove(world: ClusterNamespace, crd: Object) -> None:
+    """Removes the CRD with all of its objects."""
+    path, kind = KINDS["CustomResourceDefinition"].path(None, crd["metadata"]["name"]), crd["spec"]["names"]["kind"]
+
+    async def gone() -> bool:
+        try:
+            await world.api._call("GET", path)
+        except NotFoundError:
+            return not await world.listed(kind)
+        return False
+
+    with suppress(NotFoundError):
+        await world.api._call("DELETE", path)  # once: each time it is changed, and its controller begins again
+    await world.until(gone, f"there is no {kind}", 90)
+
+
+async def install(world: ClusterNamespace, crd: Object) -> None:
+    """Installs the CRD; afterwards the API server serves its objects."""
+    await world.api.apply(crd)
+    kind = crd["spec"]["names"]["kind"]
+    await world.until(lambda: world.listed(kind), f"objects of the kind {kind} are served")

@@ -88,7 +88,7 @@ def _run_input(procedure: ProcedureSpec, name: str, folder: Path, options: argpa
     )
     identity = RunIdentity(name=name, namespace="bench", uid=name)
     store = (folder / "store").as_uri()
-    return resolve(inputs, procedure, procedure_digest(procedure), identity, store=store, ranks=available_cpus())
+    return resolve(inputs, procedure, procedure_digest(procedure), identity, store=store, ranks=options.ranks)
 
 
 def _run_stage(stage: str, folder: Path, variables: Mapping[str, str]) -> tuple[StageResult, int]:
@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     found.add_argument("--conversations", type=int, help="conversations to train on (default: the base model's)")
     found.add_argument("--scenarios", type=int, default=200, help="scenarios of the evaluation (default: %(default)s)")
     found.add_argument("--training", type=json.loads, default={}, help="spec.training as JSON, such as '{\"batchSize\": 4}'")
+    found.add_argument("--ranks", type=int, default=available_cpus(), help="ranks of the training (default: one for each core)")
     found.add_argument("--folder", type=Path, default=Path("out/pipeline"), help="store, logs (default: %(default)s)")
     return found
 

@@ -51,6 +51,8 @@ RESTART_AT = f"{GROUP}/restart-at"
 """On a Deployment: `spec.serving.restartAt` when it was made."""
 FAILURE_REASON = f"{GROUP}/failed"
 """On a Deployment or Job: why the version or the attempt was given up. It is not started again until someone asks for a retry."""
+CANARY_ABORTED = f"{GROUP}/canary-aborted"
+"""On a Deployment that was given up: it was its canary, not its start."""
 SERVING_SINCE = f"{GROUP}/serving-since"
 """On the Service: when traffic last moved."""
 

@@ -15,12 +15,13 @@ from subterra_api.v1alpha1.canary import Canary, CanarySettings
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
 from subterra_operator.decide.agent.traffic_objects import policies, routing
-from subterra_operator.decide.agent.traffic_share import ABORTED, NO_ROUTES, begin, gateway_problem, go_on
+from subterra_operator.decide.agent.traffic_share import NO_ROUTES, begin, gateway_problem, go_on
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import deployment_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble
 from subterra_operator.labels import (
+    CANARY_ABORTED,
     FAILURE_REASON,
     MODEL_DIGEST,
     RESTART_AT,
@@ -50,7 +51,7 @@ KEEP_SECONDS = 600.0
 class Rollout:
     """Where the wanted version stands, and what to write. ``active`` is the Deployment with traffic."""
 
-    state: Literal["none", "starting", "blocked", "canary", "failed", "scaled to zero", "serving"] = "none"
+    state: Literal["none", "starting", "blocked", "canary", "failed", "aborted", "scaled to zero", "serving"] = "none"
     version: str | None = None
     message: str = ""
     active: Observed | None = None
@@ -138,9 +139,10 @@ class Versions:
             return Rollout("blocked", message=f"version {version} gets no traffic: {NO_ROUTES}")
         if deployed is None:
             return self._create(target, version)
-        reason = annotations_of(deployed).get(FAILURE_REASON)
+        annotations = annotations_of(deployed)
+        reason = annotations.get(FAILURE_REASON)
         if reason and not self.retry:
-            return Rollout("failed", message=_given_up(version, reason))
+            return _given_up(version, reason, aborted=CANARY_ABORTED in annotations)
         if version == self.active_version:
             return self._restart(deployed, version) if reason else self._serve()
         if settings and not reason and (going := self._going(version)):
@@ -187,7 +189,7 @@ class Versions:
         broken = self._broken(deployed, version)
         share = go_on(settings, before, self._work(version), self.now, broken=broken, ready=ready)
         if share.outcome == "aborted":
-            return self._give_up(deployed, share.message, _given_up(version, share.message))
+            return self._give_up(deployed, version, share.message, aborted=True)
         if share.outcome == "moves":
             return replace(self._move_traffic(deployed, version), canary=share.canary)
         writes = (patch(deployed, {"spec": {"replicas": replicas}}),) if resized else ()
@@ -251,7 +253,8 @@ class Versions:
         return Write("create", store_claim(self.snapshot.agent["metadata"]["namespace"], self.settings))
 
     def _restart(self, deployed: Observed, version: str) -> Rollout:
-        annotations = {FAILURE_REASON: None, **_unstopped(deployed), **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
+        forgotten = {FAILURE_REASON: None, CANARY_ABORTED: None, **_unstopped(deployed)}
+        annotations = {**forgotten, **annotation_patch(deployed, STARTED_AT, timestamp(self.now))}
         change: Object = {"metadata": {"annotations": annotations}, "spec": {"replicas": self.spec.serving.replicas}}
         return Rollout("starting", message=self._starting(deployed, version), writes=(patch(deployed, change),))
 
@@ -281,12 +284,13 @@ class Versions:
         seconds = self.spec.promotion.progress_deadline_seconds
         unknown = f"not ready within {seconds} s; read the pods' log and correct spec.serving"
         reason = truncate(trouble.text if trouble else unknown)
-        return self._give_up(deployed, reason, _given_up(version, reason))
+        return self._give_up(deployed, version, reason)
 
-    def _give_up(self, deployed: Observed, reason: str, message: str) -> Rollout:
+    def _give_up(self, deployed: Observed, version: str, reason: str, *, aborted: bool = False) -> Rollout:
         """Stops the version for good, until someone asks for a retry."""
-        failed = patch(deployed, {"metadata": {"annotations": {FAILURE_REASON: truncate(reason)}}, "spec": {"replicas": 0}})
-        return Rollout("failed", message=message, writes=(failed,))
+        annotations = {FAILURE_REASON: truncate(reason), **({CANARY_ABORTED: "true"} if aborted else {})}
+        failed = patch(deployed, {"metadata": {"annotations": annotations}, "spec": {"replicas": 0}})
+        return replace(_given_up(version, reason, aborted=aborted), writes=(failed,))
 
     def _is_available(self, deployed: Observed) -> bool:
         replicas, status = self.spec.serving.replicas, deployed.get("status", {})
@@ -322,9 +326,11 @@ class Versions:
         return tuple(writes), tuple(deletes), earliest(recheck)
 
 
-def _given_up(version: str, reason: str) -> str:
-    """Why a version is not started again."""
-    return f"version {version}: {reason}" if reason.startswith(ABORTED) else f"version {version} did not become ready: {reason}"
+def _given_up(version: str, reason: str, *, aborted: bool) -> Rollout:
+    """A version that is not started again, and why."""
+    if aborted:
+        return Rollout("aborted", message=f"version {version}: {reason}")
+    return Rollout("failed", message=f"version {version} did not become ready: {reason}")
 
 
 def _unstopped(deployed: Observed) -> dict[str, None]:

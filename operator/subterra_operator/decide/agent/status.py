@@ -15,7 +15,6 @@ from subterra_api.v1alpha1.conditions import POD_REASONS, REFUSALS, Reason, Type
 from subterra_operator.decide.agent.candidate import AgentState
 from subterra_operator.decide.agent.drift import Drift
 from subterra_operator.decide.agent.rollout import Rollout
-from subterra_operator.decide.agent.traffic_share import ABORTED
 from subterra_operator.decide.decision import ConditionBuilder, find_condition, seconds_since
 from subterra_operator.decide.trouble.trouble import Trouble
 from subterra_operator.labels import STOPPED_AT, annotations_of
@@ -74,9 +73,9 @@ class Serving:
 
 def with_rollout(state: AgentState, rollout: Rollout, now: datetime) -> AgentState:
     """The plan's state, corrected by how far the rollout is."""
-    if rollout.state == "failed":
+    if rollout.state in ("failed", "aborted"):
         text = f"{rollout.message}; to try the same version again, set the annotation {RETRY_AT} to the current time"
-        return AgentState(False, Reason.CANARY_ABORTED if ABORTED in rollout.message else Reason.SERVING_FAILED, text)
+        return AgentState(False, Reason.CANARY_ABORTED if rollout.state == "aborted" else Reason.SERVING_FAILED, text)
     if rollout.state == "blocked":
         return AgentState(False, Reason.CANARY_BLOCKED, rollout.message)
     if rollout.state == "canary":

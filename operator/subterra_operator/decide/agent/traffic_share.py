@@ -10,8 +10,6 @@ from subterra_api.v1alpha1.conditions import timestamp
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.snapshot import Observed
 
-ABORTED = "its canary was aborted"
-"""How the reason begins for which such a version was given up; others did not become ready."""
 NO_ROUTES = (
     "spec.promotion.canary needs HTTPRoutes, and this cluster has none (httproutes.gateway.networking.k8s.io), or does not let the "
     "operator see them; install the Gateway API (https://gateway-api.sigs.k8s.io) and this chart's roles, or remove the setting"
@@ -39,8 +37,8 @@ def go_on(settings: CanarySettings, before: Canary, work: ServedWork, now: datet
     step, requests, errors = settings.steps[number - 1], *_since(before, work)
     canary = before.model_copy(update={"step": number, "weight": step.weight, "requests": requests, "errors": errors})
     if problem := broken or _too_many_errors(settings, requests, errors):
-        text = f"{ABORTED} in step {number} of {len(settings.steps)}, with {step.weight} % of the gateway's requests: {problem}"
-        return Share("aborted", None, text)
+        when = f"in step {number} of {len(settings.steps)}, with {step.weight} % of the gateway's requests"
+        return Share("aborted", None, f"its canary was aborted {when}: {problem}")
     left = step.seconds - seconds_since(before.since, now)
     if left > 0:
         return Share("goes on", canary, _words(settings, canary), left)

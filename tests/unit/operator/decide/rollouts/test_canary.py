@@ -9,7 +9,7 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.agent.traffic_objects import routing
 from subterra_operator.decide.decision import Decision
-from subterra_operator.labels import FAILURE_REASON
+from subterra_operator.labels import CANARY_ABORTED, FAILURE_REASON
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import AgentSnapshot, Refusal
 from subterra_testkit.cluster import kubernetes_objects as make
@@ -20,6 +20,7 @@ STEPS = [{"weight": 10, "seconds": 600}, {"weight": 50, "seconds": 300}]
 GATEWAY = {"name": "public", "namespace": "infra"}
 ACCEPTED = {"conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}]}
 ENOUGH = 20
+GIVEN_UP = {FAILURE_REASON: "its canary was aborted in step 1 of 2", CANARY_ABORTED: "true"}
 
 
 class Traffic:
@@ -150,8 +151,7 @@ def test_too_many_errors_abort_at_once_and_the_version_is_not_tried_again() -> N
     text = message(aborted, "UpToDate")
     assert "in step 1 of 2, with 10 % of the gateway's requests: 6 of 50 requests failed" in text
     assert "set the annotation subterra.dev/retry-at" in text
-    given_up = {FAILURE_REASON: change["metadata"]["annotations"][FAILURE_REASON]}
-    traffic.new = version(traffic.agent, traffic.run, 0, **given_up)
+    traffic.new = version(traffic.agent, traffic.run, 0, **change["metadata"]["annotations"])
     later = traffic.decide(9000)
     assert (condition(later, "UpToDate"), message(later, "UpToDate")) == (("False", "CanaryAborted"), text)
     assert (step(later), traffic.weights, moved(later)) == (None, ALL_OLD, False)
@@ -159,10 +159,12 @@ def test_too_many_errors_abort_at_once_and_the_version_is_not_tried_again() -> N
 
 def test_a_retry_begins_with_the_first_step() -> None:
     traffic = Traffic()
-    traffic.new = version(traffic.agent, traffic.run, 0, **{FAILURE_REASON: "its canary was aborted"})
+    traffic.new = version(traffic.agent, traffic.run, 0, **GIVEN_UP)
     traffic.agent["metadata"]["annotations"] = {"subterra.dev/retry-at": "2026-11-20T12:00:00Z"}
     restarted = traffic.decide()
     assert (condition(restarted, "UpToDate"), step(restarted)) == (("False", "Starting"), None)
+    [change] = [write.object for write in restarted.writes if write.key.kind == "Deployment"]
+    assert {change["metadata"]["annotations"][name] for name in GIVEN_UP} == {None}
     traffic.new = version(traffic.agent, traffic.run)
     assert step(traffic.decide(60)) == 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from subterra_jobs.errors import BudgetExceededError, InvalidInputError, ProviderUnavailableError
+from subterra_jobs.errors import BudgetExceededError, InvalidInputError, ProviderBlockedError, ProviderUnavailableError
 from subterra_jobs.llm.behavior.reasons import REASON_LENGTH
 from subterra_jobs.llm.client import single_message
 from subterra_jobs.llm.metered_client import MAX_FILTERED, MAX_UNEXPECTED
@@ -223,6 +223,16 @@ async def test_another_400_still_ends_the_stage(serving: Any) -> None:
     with serving(FakeLLMApi(after=(0, Fault(400, "invalid_request_error", "messages: too long"))), SONNET) as setup:
         assert "messages: too long" in await setup.failure(InvalidInputError)
         await setup.close()
+
+
+async def test_a_refusal_for_good_slows_no_call_that_waits(serving: Any) -> None:
+    """Else whoever has a wrong key reads so minutes later, when the last of many conversations has been refused too."""
+    with serving(FakeLLMApi(after=(0, Fault(401, "authentication_error", "invalid x-api-key"))), SONNET) as setup:
+        client = setup.client()
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*(setup.ask(str(number), client) for number in range(40)), return_exceptions=True)
+        await setup.close()
+    assert {type(result) for result in results} == {ProviderBlockedError}
 
 
 @pytest.mark.parametrize(

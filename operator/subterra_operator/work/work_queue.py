@@ -51,7 +51,7 @@ class KeyQueue(Generic[K]):
     def overdue_seconds(self) -> float:
         """How long the key that waits longest has been due; 0 if none is."""
         now = asyncio.get_running_loop().time()
-        due = min((self._due[key] for keys in self._ready.values() for key in keys), default=now)
+        due = min((self._due[next(iter(keys))] for keys in self._ready.values()), default=now)
         return max(0.0, now - due)
 
     def add(self, key: K, after: float = 0.0) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from subterra_core.procedure.calls.called import called_names_in
 from subterra_operator.decide.agent.agent import decide_agent
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.procedure import decide_procedure
+from subterra_operator.decide.procedure_check import check_request
 from subterra_operator.decide.run.run import decide_run
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi
 from subterra_operator.kube.apply import Applier, RefusedError
@@ -23,7 +25,7 @@ from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Version, is_deleting, key_of, version_of
+from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Version, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import ProcedureSnapshot, Refusal, RunSnapshot, Snapshot
 from subterra_operator.work.check_process import ProcedureChecker
@@ -64,9 +66,10 @@ class Controller:
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
         self._ready = asyncio.Event()
-        self._settled: dict[Key, Version] = {}
-        """Procedures without calls, in the version on which the last decision changed nothing. No other decision depends on one
-        object alone."""
+        self._computing = asyncio.Lock()
+        self._settled: dict[Key, tuple[Version, ...]] = {}
+        """Procedures without calls, and runs with a verdict, with the versions of all that they own, on which the last decision
+        changed nothing. No other decision depends on these alone."""
 
     @property
     def ready(self) -> bool:
@@ -108,7 +111,7 @@ class Controller:
         """Decides and writes until cancelled. Begins from the cache, whatever an earlier term left undone."""
         self.queue = self._new_queue()
         self.applier = Applier(self.api, self.cache, self.enqueue, self.recorder.status_written)
-        self._settled.clear()
+        self._settled = {key: known for key, known in self._settled.items() if key.kind == "Procedure"}  # runs have metrics
         self._enqueue_all()
         try:
             await self.poller.poll_once()
@@ -139,8 +142,8 @@ class Controller:
             self._enqueue_all()
 
     def _is_settled(self, key: Key) -> bool:
-        """Whether a decision on this very copy of a Procedure changed nothing: it would again, whatever else has changed."""
-        return key in self._settled and self._settled[key] == self.cache.version(key)
+        """Whether a decision on these very objects changed nothing: it would again, whatever else has changed."""
+        return key in self._settled and self._settled[key] == self.cache.versions_of_owned(key)
 
     async def _work(self) -> None:
         while True:
@@ -171,16 +174,17 @@ class Controller:
 
     async def reconcile(self, key: Key) -> float | None:
         """Decides on one resource and applies the decision; returns the seconds until the next reconcile, if one is due."""
-        if procedure := self.cache.procedure_to_check(key):
-            called = self.cache.called_procedures(procedure)
-            await self.checker.check(procedure["spec"], called, procedure["metadata"]["name"])
-        snapshot = self.cache.snapshot(key)
-        if snapshot is None or is_deleting(snapshot.subject):
-            self._settled.pop(key, None)
-            metrics.remove(key)
-            return None
-        subject, now = snapshot.subject, self._clock()
-        decision = decide(snapshot, self.settings, now)
+        async with self._turn():
+            request = self._check_request(key)
+        if request:
+            await self.checker.answer(request)
+        async with self._turn():
+            snapshot, now = self.cache.snapshot(key), self._clock()
+            if snapshot is None or is_deleting(snapshot.subject):
+                self._settled.pop(key, None)
+                metrics.remove(key)
+                return None
+            subject, decision = snapshot.subject, decide(snapshot, self.settings, now)
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
         try:
@@ -191,14 +195,32 @@ class Controller:
             return EDITED_RETRY_SECONDS
         if changes:
             log.info("%s: %s", key, _describe(changes, decision.status or {}))
-        elif key.kind == "Procedure" and not called_names_in(subject["spec"]):
-            self._settled[key] = version_of(subject)
+        elif _depends_on_its_own(key, subject, decision):
+            self._settled[key] = self.cache.versions_of_owned(key)
         metrics.record_status(key, decision.status or {}, subject, now)
         if key.kind == "CompiledAgent":
             model_metrics.record_retirements(key, subject, now.date())
         if decision.lookups and await self.events.read(decision.lookups):
             self.queue.add(key)
         return decision.recheck_after
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One worker at a time computes, and before it the event loop does all else that is due.
+
+        A large Procedure takes a tenth of a second. With all workers in each round of the loop, the renewal of the Lease, which
+        takes several rounds, would be late.
+        """
+        async with self._computing:
+            await asyncio.sleep(0)
+            yield
+
+    def _check_request(self, key: Key) -> bytes | None:
+        """What has to be checked before the decision on a resource."""
+        procedure = self.cache.procedure_to_check(key)
+        if procedure is None:
+            return None
+        return check_request(procedure["spec"], self.cache.called_procedures(procedure), procedure["metadata"]["name"])
 
     async def _report_refusal(self, key: Key, refusal: Refusal, subject: Mapping[str, Any]) -> bool:
         """Writes the status that names the refusal; returns False instead if ``subject`` has been edited since."""
@@ -237,6 +259,15 @@ def decide(snapshot: Snapshot, settings: Settings, now: datetime, refusal: Refus
 def _wishes(subject: Mapping[str, Any]) -> tuple[Any, Any]:
     """What people change about a resource: its spec and its annotations."""
     return subject["metadata"].get("generation"), subject["metadata"].get("annotations")
+
+
+def _depends_on_its_own(key: Key, subject: Mapping[str, Any], decision: Decision) -> bool:
+    """Whether the next decision can only change with the resource and what it owns: neither with time, nor with others."""
+    if key.kind == "Procedure":
+        return not called_names_in(subject["spec"])
+    if key.kind != "CompileRun" or subject["spec"].get("reevaluates") or decision.recheck_after is not None or decision.lookups:
+        return False
+    return bool((decision.status or {}).get("verdict"))
 
 
 def _creates_job(decision: Decision) -> bool:

@@ -121,6 +121,17 @@ class ObjectCache:
         known = self._objects[kind].items()
         return {key: Version(obj.uid, obj.version) for key, obj in known if namespace in (None, key.namespace)}
 
+    def versions_of_owned(self, key: Key) -> tuple[Version, ...]:
+        """The versions of a resource and of the ConfigMaps, Jobs, JobSets and pods that it owns, over others or at once.
+
+        Nothing is unpacked. Empty if the resource is not known.
+        """
+        found = [known] if (known := self._objects[key.kind].get(key)) else []
+        for kind in ("ConfigMap", "JobSet", "Job", "Pod"):
+            children = (child for owner in tuple(found) for child in sorted(self._index.get(("owner", kind, owner.uid), ())))
+            found += [self._objects[kind][child] for child in children]
+        return tuple(Version(each.uid, each.version) for each in found)
+
     @property
     def size(self) -> int:
         """The number of objects."""

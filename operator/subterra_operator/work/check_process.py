@@ -52,7 +52,10 @@ class ProcedureChecker:
 
     async def check(self, spec: Mapping[str, Any], called: Mapping[str, Observed] | None = None, name: str = "") -> None:
         """Checks procedure `name`, unless the memory has it as it is, calling those in `called`. Raises CheckFailedError."""
-        text = check_request(spec, called or {}, name)
+        await self.answer(check_request(spec, called or {}, name))
+
+    async def answer(self, text: bytes) -> None:
+        """The same for a `check_request`. Raises CheckFailedError."""
         if text in self._memory:
             return
         if len(text) < LARGE_BYTES:

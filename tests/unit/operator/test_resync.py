@@ -1,10 +1,14 @@
-"""A resync: everything is looked at again, save for Procedures that cannot have become anything else."""
+"""A resync: everything is looked at again, save for Procedures and runs that cannot have become anything else."""
 
+import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
+from tests.unit.operator import test_decide_run as runs
 
 from subterra_operator.controller import Controller
+from subterra_operator.decide.decision import Decision
 from subterra_operator.kube.heartbeat import Heartbeat
 from subterra_operator.monitoring import metrics
 from subterra_operator.resources import Key, Object, key_of
@@ -20,7 +24,7 @@ class Server:
 
     async def patch(self, obj: Object, subresource: str = "") -> Object:
         self.writes += 1
-        known = make.procedure()
+        known = make.run() if obj["kind"] == "CompileRun" else make.procedure()
         metadata = {**known["metadata"], "resourceVersion": str(100 + self.writes)}
         return {**known, "metadata": metadata, "status": obj["status"]}
 
@@ -68,7 +72,29 @@ async def test_a_procedure_that_is_skipped_counts_as_checked(controller: Control
     metrics.remove(key_of(procedure))
 
 
-async def test_agents_and_runs_are_looked_at_each_time(controller: Controller) -> None:
+async def test_a_run_with_a_verdict_is_looked_at_again_after_a_change_of_what_it_owns(controller: Controller) -> None:
+    run = make.run(runs.finished().status)
+    key, frozen = key_of(run), make.frozen(run)
+    for obj in (run, frozen):
+        controller.cache.upsert(obj)
+    assert key in await resynced(controller)
+    assert await resynced(controller) == set()
+    changed = {**frozen["metadata"], "resourceVersion": "999"}
+    controller.cache.upsert({**frozen, "metadata": changed})
+    assert await resynced(controller) == {key}
+    metrics.remove(key)
+
+
+async def test_a_run_without_a_verdict_is_looked_at_each_time(controller: Controller) -> None:
+    run = make.run({"stages": [{"name": "generate", "state": "Failed", "attempt": 3, "message": "out of memory"}]})
+    controller.cache.upsert(run)
+    controller.cache.upsert(make.frozen(run))
+    for _ in range(3):
+        assert key_of(run) in await resynced(controller)
+    metrics.remove(key_of(run))
+
+
+async def test_agents_are_looked_at_each_time(controller: Controller) -> None:
     agent = make.agent(annotations={"note": "nothing to do"}, model={"uri": "s3://x", "digest": make.TRAVEL_DIGEST})
     controller.cache.upsert(agent)
     looked_at: list[Key] = []
@@ -77,3 +103,53 @@ async def test_agents_and_runs_are_looked_at_each_time(controller: Controller) -
         looked_at.append(await controller.queue.get())
         controller.queue.done(looked_at[-1])
     assert looked_at == [key_of(agent)] * 2
+
+
+async def test_no_two_workers_compute_in_one_round_of_the_event_loop(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the renewal of the Lease, which takes several rounds, is late when procedures are large."""
+    rounds, computed_in = 0, []
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def decide(*_: object) -> Decision:
+        computed_in.append(rounds)
+        return Decision()
+
+    monkeypatch.setattr("subterra_operator.controller.decide", decide)
+    keys = [Key("Procedure", make.NAMESPACE, f"procedure-{number}") for number in range(4)]
+    for number, key in enumerate(keys):
+        controller.cache.upsert(make.resource("Procedure", key.name, {"systemPrompt": f"{number}"}))
+    counting = asyncio.create_task(count())
+    await asyncio.gather(*map(controller.reconcile, keys))
+    counting.cancel()
+    assert len(set(computed_in)) == len(keys)
+    for key in keys:
+        metrics.remove(key)
+
+
+async def test_who_leads_again_looks_at_all_but_the_procedures_that_have_not_changed(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    procedure, run = {**make.procedure(), "status": {}}, make.run(runs.finished().status)
+    for obj in (procedure, run, make.frozen(run)):
+        controller.cache.upsert(obj)
+    await resynced(controller)
+    assert await resynced(controller) == set()
+    looked_at: asyncio.Queue[Key] = asyncio.Queue()
+
+    async def reconcile(key: Key) -> None:
+        looked_at.put_nowait(key)
+
+    monkeypatch.setattr(controller, "reconcile", reconcile)
+    leading = asyncio.create_task(controller._lead())
+    assert await looked_at.get() == key_of(run), "whose metrics are gone"
+    leading.cancel()
+    with suppress(asyncio.CancelledError):
+        await leading
+    assert looked_at.empty()

@@ -2,6 +2,8 @@
 
 import json
 
+from tests.unit.operator import test_decide_run as runs
+
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Key, Object, Version, key_of
@@ -203,4 +205,16 @@ def test_the_versions_of_an_agent_change_with_each_part_of_it() -> None:
     for number, obj in enumerate((agent, service, deployment, run, deployment, service)):
         cache.upsert(version(obj, 10 + number))
         seen.add(cache.agent_versions(key))
+    assert len(seen) == 7
+
+
+def test_the_versions_of_what_a_run_owns_change_with_each_object_down_to_the_pods() -> None:
+    cache, run = ObjectCache(), make.run()
+    key = key_of(run)
+    assert cache.versions_of_owned(key) == ()
+    job = runs.job(run, "generate")
+    seen = {cache.versions_of_owned(key)}
+    for number, obj in enumerate((run, make.frozen(run), job, make.pod_of(job), make.pod_of(job), job)):
+        cache.upsert(version(obj, 10 + number))
+        seen.add(cache.versions_of_owned(key))
     assert len(seen) == 7

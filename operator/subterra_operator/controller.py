@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +28,7 @@ from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Version
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import ProcedureSnapshot, Refusal, RunSnapshot, Snapshot
 from subterra_operator.work.check_process import ProcedureChecker
+from subterra_operator.work.turns import Turns
 from subterra_operator.work.work_queue import KeyQueue
 
 log = logging.getLogger("subterra")
@@ -61,12 +61,12 @@ class Controller:
         self.queue = self._new_queue()
         self.recorder = EventRecorder(api)
         self.applier = Applier(api, self.cache, self.enqueue, self.recorder.status_written)
-        self.poller = PodPoller(self.cache, self.enqueue_key, settings.pools, settings.prices)
+        self._turns = Turns()
+        self.poller = PodPoller(self.cache, self.enqueue_key, settings.pools, settings.prices, self._turns)
         self.checker = ProcedureChecker()
         self.events = EventReader(api, self.cache)
         self.heartbeat = heartbeat
         self._ready = asyncio.Event()
-        self._computing = asyncio.Lock()
         self._settled: dict[Key, tuple[Version, ...]] = {}
         """Procedures without calls, and runs with a verdict, with the versions of all that they own, on which the last decision
         changed nothing. No other decision depends on these alone."""
@@ -174,11 +174,11 @@ class Controller:
 
     async def reconcile(self, key: Key) -> float | None:
         """Decides on one resource and applies the decision; returns the seconds until the next reconcile, if one is due."""
-        async with self._turn():
+        async with self._turns.turn():
             request = self._check_request(key)
         if request:
             await self.checker.answer(request)
-        async with self._turn():
+        async with self._turns.turn():
             snapshot, now = self.cache.snapshot(key), self._clock()
             if snapshot is None or is_deleting(snapshot.subject):
                 self._settled.pop(key, None)
@@ -203,17 +203,6 @@ class Controller:
         if decision.lookups and await self.events.read(decision.lookups):
             self.queue.add(key)
         return decision.recheck_after
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """One worker at a time computes, and before it the event loop does all else that is due.
-
-        A large Procedure takes a tenth of a second. With all workers in each round of the loop, the renewal of the Lease, which
-        takes several rounds, would be late.
-        """
-        async with self._computing:
-            await asyncio.sleep(0)
-            yield
 
     def _check_request(self, key: Key) -> bytes | None:
         """What has to be checked before the decision on a resource."""

@@ -20,6 +20,7 @@ from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.kube.running_pod import PodName, RunningPod
 from subterra_operator.monitoring import agent_metrics, run_metrics
 from subterra_operator.resources import Key, Version
+from subterra_operator.work.turns import Turns
 
 log = logging.getLogger("subterra")
 
@@ -50,8 +51,9 @@ class PodPoller:
         enqueue: Callable[[Key], None],
         pools: Pools | None = None,
         prices: Mapping[str, ModelPrice] | None = None,
+        turns: Turns | None = None,
     ) -> None:
-        self._cache, self._enqueue, self._pools = cache, enqueue, pools or {}
+        self._cache, self._enqueue, self._pools, self._turns = cache, enqueue, pools or {}, turns or Turns()
         self._list_prices = {name: price.to_token_price() for name, price in (prices or {}).items()}
         self._published: dict[PodName, float] = {}
         self._next_poll: dict[PodName, float] = {}
@@ -98,7 +100,9 @@ class PodPoller:
             if _serves(pod):
                 self._next_poll[pod.id] = now + max(PRICE_SECONDS, self._serving / POLLS_PER_SECOND)
                 price = await _get(session, _url(pod, EXPORTER_PORT, "price"), PodPrice)
-                if price is not None and not self._publish_price(pod, price):
+                async with self._turns.turn():
+                    moved = price is None or self._publish_price(pod, price)
+                if not moved:
                     self._next_poll[pod.id] = now + max(QUIET_PRICE_SECONDS, self._serving / POLLS_PER_SECOND)
             else:
                 if (interval := self._working / POLLS_PER_SECOND) > POLL_SECONDS:

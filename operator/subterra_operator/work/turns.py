@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 class Turns:
     """One task at a time computes, each in a round of the event loop of its own.
 
-    A decision on a large Procedure takes a tenth of a second. If all workers and a hundred polls of pods took theirs in each round,
-    the renewal of the Lease, which takes several rounds, would be late, and so would be watches.
+    A coroutine that never has to wait never yields: a worker that found all that it needs in memory would go through a thousand
+    keys in one round, a hundred polls of pods that have answered would be taken over in another, and for those seconds there would
+    be no watch, and no renewal of the Lease.
     """
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ async def test_agents_are_looked_at_each_time(controller: Controller) -> None:
 async def test_no_two_workers_compute_in_one_round_of_the_event_loop(
     controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the renewal of the Lease, which takes several rounds, is late when procedures are large."""
+    """Else the Lease is not renewed while a worker goes through keys that it can decide on without waiting."""
     rounds, computed_in = 0, []
 
     async def count() -> None:

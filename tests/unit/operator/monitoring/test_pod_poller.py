@@ -1,5 +1,6 @@
 """Polls of pods: what a thousand agents would make expensive is done once, or not at all."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -41,6 +42,28 @@ async def test_before_the_first_decision_everybody_has_been_asked(asked: list[st
     await PodPoller(cache, lambda _: None).poll_once()
     assert sorted(asked) == ["price", "progress"]
     assert ([price.conversations for price in cache.prices.values()], len(cache.progress)) == ([3], 1)
+
+
+async def test_no_two_prices_are_taken_over_in_one_round_of_the_event_loop(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, rounds, taken_over_in = ObjectCache(), 0, []
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    for number in range(4):
+        pod = running("serving")
+        cache.upsert({**pod, "metadata": {**pod["metadata"], "name": f"pod-{number}", "uid": f"pod-{number}"}})
+    poller = PodPoller(cache, lambda _: None)
+    monkeypatch.setattr(poller, "_publish_price", lambda *_: taken_over_in.append(rounds))
+    counting = asyncio.create_task(count())
+    await poller.poll_once()
+    counting.cancel()
+    assert len(set(taken_over_in)) == 4
 
 
 async def test_prices_are_asked_for_less_often_than_progress(asked: list[str]) -> None:

@@ -19,10 +19,9 @@ from subterra_operator.specs.traffic.inference_pool import inference_pool
 from subterra_operator.specs.traffic.network_policy import callers_policy
 
 NO_POOLS = (
-    "spec.serving.inferencePool needs InferencePools, and this cluster has none (inferencepools.inference.networking.k8s.io), or "
-    "does not let the operator see them; install the Gateway API Inference Extension "
-    "(https://gateway-api-inference-extension.sigs.k8s.io) and this chart's roles, or remove the setting; "
-    "the agent's Service works as ever"
+    "spec.serving.inferencePool needs InferencePools, and this cluster has none (inferencepools.inference.networking.k8s.io/v1), "
+    "or does not let the operator see them (the agent's Service answers all the same); install the Gateway API Inference Extension "
+    "(https://gateway-api-inference-extension.sigs.k8s.io) and this chart's roles, or remove the setting"
 )
 
 

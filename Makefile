@@ -66,7 +66,7 @@ test-install: test-tools ## a release installed from a registry alone into a sec
 	@$(PY) -m pytest --numprocesses=0 --timeout=3600 tests/engines/registry/test_installation.py
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, the CRDs of KEDA and the Gateway API
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, the CRDs of KEDA and the Gateway API with its Inference Extension
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
@@ -75,6 +75,7 @@ test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries o
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.registry
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.keda
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gateway_api
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.inference_extension
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

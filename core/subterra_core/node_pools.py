@@ -1,5 +1,6 @@
 """Node pools that an administrator names: where their pods run, which GPU they have, what it costs. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,6 +15,7 @@ from subterra_api.v1alpha1.stage_pods import StagePod, TrainingPod
 from subterra_core.pricing import format_usd
 
 GPU_RESOURCE = "nvidia.com/gpu"
+_ANY_GPU = re.compile(r"/(gpu(\.shared)?|mig-.+)$")
 
 
 class NodePool(ApiModel):
@@ -88,8 +90,9 @@ def node_count(pod: StagePod) -> int:
 
 
 def wants_gpu(resources: ResourceRequirements) -> bool:
-    """Whether a container asks for a GPU of any vendor."""
-    return any(name.endswith("/gpu") and amount(count) > 0 for name, count in (resources.requests | resources.limits).items())
+    """Whether a container asks for a GPU of any vendor, or for a share or an instance of one."""
+    asked = (resources.requests | resources.limits).items()
+    return any(_ANY_GPU.search(name) and amount(count) > 0 for name, count in asked)
 
 
 def serving_usd_per_hour(spec: CompiledAgentSpec, pools: Pools) -> str:

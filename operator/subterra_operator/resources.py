@@ -93,6 +93,7 @@ KINDS = {
         Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "spec.selector", "spec.template", "status")),
         Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
         Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", ("spec", "status.parents")),
+        Kind("InferencePool", "inference.networking.k8s.io", "v1", "inferencepools", ("spec", "status.parents")),
         Kind("ConfigMap", "", "v1", "configmaps", ("immutable",)),
         Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
         Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies"),
@@ -104,9 +105,9 @@ KINDS = {
 }
 WATCHED = (
     *("Procedure", "CompileRun", "CompiledAgent"),
-    *("Job", "JobSet", "Pod", "Deployment", "Service", "HTTPRoute", "ConfigMap"),
+    *("Job", "JobSet", "Pod", "Deployment", "Service", "HTTPRoute", "InferencePool", "ConfigMap"),
 )
-OPTIONAL = ("JobSet", "HTTPRoute")
+OPTIONAL = ("JobSet", "HTTPRoute", "InferencePool")
 """Watched kinds that a cluster may lack."""
 RECONCILED = ("Procedure", "CompileRun", "CompiledAgent")
 

@@ -110,6 +110,9 @@ class AgentSnapshot:
     """The HTTPRoute."""
     http_routes: bool = True
     """Whether the cluster has HTTPRoutes at all."""
+    inference_pool: Observed | None = None
+    inference_pools: bool = True
+    """Whether the cluster has InferencePools at all."""
     work: Mapping[str, ServedWork] = field(default_factory=dict)
     """What the pods of each version did; only of an agent with a canary."""
     pods: tuple[Observed, ...] = ()

@@ -15,7 +15,6 @@ from subterra_api.v1alpha1.base import (
     SecretKeyReference,
     StatusModel,
 )
-from subterra_api.v1alpha1.canary import Canary, CanarySettings
 from subterra_api.v1alpha1.compilerun import (
     BaseModelSource,
     EvaluationSettings,
@@ -23,8 +22,9 @@ from subterra_api.v1alpha1.compilerun import (
     GatePolicy,
     GenerationSettings,
 )
+from subterra_api.v1alpha1.gateway import Canary, CanarySettings, InferencePoolSettings
 from subterra_api.v1alpha1.model_registry import Exported, ExportSettings, ModelSource
-from subterra_api.v1alpha1.pod_settings import PoolName, Quantity, ResourceRequirements, Toleration
+from subterra_api.v1alpha1.pod_settings import ConversationStateSettings, PoolName, Quantity, ResourceRequirements, Toleration
 from subterra_api.v1alpha1.pod_template import PodTemplate
 from subterra_api.v1alpha1.scores import Interval, Proportion, Verdict, VerdictResult
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
@@ -95,13 +95,6 @@ class PromotionSettings(ApiModel):
     """Push each model that gets traffic to an OCI registry, from where production can serve it. Default: none is pushed."""
 
 
-class ConversationStateSettings(ApiModel):
-    """A reader of conversation states next to vLLM."""
-
-    resources: ResourceRequirements = ResourceRequirements()
-    """Requests and limits of the reader. Default: 100m CPU and 1Gi, at most 1 CPU and 1536Mi."""
-
-
 class ServingSettings(ApiModel):
     """How the model is served with vLLM."""
 
@@ -132,6 +125,9 @@ class ServingSettings(ApiModel):
     conversation_state: ConversationStateSettings | None = None
     """Answer `POST /v1/conversation/state` with the node and outcome that a conversation has reached; `{}` is enough. Setting,
     changing or removing it starts the same model again in new pods. Default: the route does not exist."""
+    inference_pool: InferencePoolSettings | None = None
+    """Keep an InferencePool with the pods of the version that has the traffic, for gateways with an endpoint picker; not with
+    `promotion.canary`. Default: there is none."""
     restart_at: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7E]+$", max_length=64)] | None = None
     """Change it to start the same model again in new pods, such as with the images of a new operator version: the current time, or
     any other word. The new pods are rolled out like a new version, so what serves goes on until they are ready."""
@@ -349,12 +345,13 @@ class CompiledAgentStatus(StatusModel):
 
     observed_generation: int = 0
     """The metadata.generation that this status describes; -1 before the operator has seen the object."""
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=8)] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=9)] = ()
     """Ready: a version is serving. UpToDate: it matches the spec and the procedure; if not, the message says why.
     Reconciling: nothing is serving yet, and work is in progress. Stalled: nothing is serving, and a person must act.
     Drifting, only while True: served conversations are worse than evaluated.
     Reevaluated, once `subterra.dev/reevaluate-at` is set: True with the result for the serving version, Unknown until then, False
-    if it cannot be evaluated. Exported, with promotion.export: the serving model is in the registry."""
+    if it cannot be evaluated. Exported, with promotion.export: the serving model is in the registry.
+    InferencePoolReady, with serving.inferencePool: it has the pods of the serving version, and no gateway rejects it."""
     phase: str | None = None
     """One-word summary of the conditions, such as Serving, Recompiling, Rejected or Failed."""
     reason: str | None = None

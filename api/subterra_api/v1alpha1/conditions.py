@@ -24,6 +24,7 @@ class Type(StrEnum):
     DRIFTING = "Drifting"
     REEVALUATED = "Reevaluated"
     EXPORTED = "Exported"
+    INFERENCE_POOL_READY = "InferencePoolReady"
 
 
 class Reason(StrEnum):
@@ -96,6 +97,8 @@ class Reason(StrEnum):
     EXPORTING = "Exporting"
     EXPORT_FAILED = "ExportFailed"
     NOTHING_TO_EXPORT = "NothingToExport"
+    INFERENCE_POOL_READY = "InferencePoolReady"
+    INFERENCE_POOL_BLOCKED = "InferencePoolBlocked"
     UNKNOWN = "Unknown"
 
 

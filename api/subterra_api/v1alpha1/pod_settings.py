@@ -137,3 +137,10 @@ RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("ExecutionSettings", "StagePod", "TrainingPod", "EvaluationPod"), (_QUEUE_RULE,)),
 }
 """The same demands for the API server, by model: rule and message."""
+
+
+class ConversationStateSettings(ApiModel):
+    """A reader of conversation states next to vLLM."""
+
+    resources: ResourceRequirements = ResourceRequirements()
+    """Requests and limits of the reader. Default: 100m CPU and 1Gi, at most 1 CPU and 1536Mi."""

@@ -61,6 +61,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch, delete]
+# Pools for endpoint pickers. Also granted where the cluster has no InferencePools.
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create]

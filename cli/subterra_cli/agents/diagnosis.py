@@ -97,8 +97,10 @@ def _own_condition(objects: AgentObjects, now: datetime) -> Diagnosis:
 
 
 def _of_what_serves(objects: AgentObjects) -> Diagnosis:
-    """An agent that serves what it should: whether another evaluation was asked for, and what it found."""
+    """An agent that serves what it should: whether gateways reach it, and what another evaluation found if one was asked for."""
     again, serves = get_condition(objects.agent, "Reevaluated"), f"it serves version {_serving(objects.agent)}"
+    if (pool := get_condition(objects.agent, "InferencePoolReady")).get("status") == "False":
+        return _from_condition(objects.name, f"{objects.name}: {serves}; {pool['reason']}", pool)
     if again.get("status") == "Unknown":
         return Diagnosis(f"{objects.name}: nothing is wrong; {serves}; {again['message']}", healthy=True)
     if not again or again["reason"] == Reason.VERDICT_CONFIRMED:

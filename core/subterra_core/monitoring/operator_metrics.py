@@ -90,7 +90,7 @@ AGENTS = (
     _gauge(
         "compiledagent_condition_reason",
         "1 for the reason of a condition that is not as wanted: Ready or UpToDate if not True; Stalled, ModelRetirement or "
-        "Drifting if True; Reevaluated if not True or if its verdict is worse.",
+        "Drifting if True; Reevaluated if not True or if its verdict is worse; InferencePoolReady if not True.",
         (*_AGENT, "condition", "reason"),
     ),
     _gauge(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from subterra_api.job_contract.artifacts import Stage
-from subterra_api.v1alpha1.compiledagent import PromotionSettings, ServingSettings
+from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.compilerun import CompileRunSpec
 from subterra_core.node_pools import pool_problem, wants_gpu
 from subterra_core.training_fit.fit_refusal import training_problem
@@ -67,10 +67,15 @@ def serving_problems(serving: ServingSettings, settings: Settings) -> Iterator[s
         yield f"spec.serving.allowedNamespaces has no effect, since {off}; set it to true, or remove the field"
 
 
-def promotion_problems(promotion: PromotionSettings) -> Iterator[str]:
+def promotion_problems(spec: CompiledAgentSpec) -> Iterator[str]:
     """The same of how traffic moves."""
-    if promotion.canary and promotion.rollout == "Recreate":
+    if spec.promotion.canary is None:
+        return
+    if spec.promotion.rollout == "Recreate":
         yield "spec.promotion.canary needs both versions at once; remove it, or set spec.promotion.rollout to BlueGreen"
+    if spec.serving.inference_pool is not None:
+        why = "since a pool has the pods of one version, and requests through it would be no part of the canary"
+        yield f"spec.promotion.canary and spec.serving.inferencePool exclude each other, {why}; remove one of them"
 
 
 def _serving_image(field: str, settings: Settings) -> Iterator[str]:

@@ -73,6 +73,7 @@ async def log_in(memo: Memo, **_: Any) -> kopf.ConnectionInfo:
 @kopf.on.event("", "v1", "pods", registry=REGISTRY)
 @kopf.on.event("", "v1", "services", registry=REGISTRY)
 @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", registry=REGISTRY)
+@kopf.on.event("inference.networking.k8s.io", "v1", "inferencepools", registry=REGISTRY)
 @kopf.on.event("", "v1", "configmaps", registry=REGISTRY)
 async def observe(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
     """Passes an event to the controller: its type is `None` for an object that kopf has listed."""

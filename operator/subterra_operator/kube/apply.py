@@ -18,6 +18,7 @@ from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annota
 from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is_deleting, key_of
 from subterra_operator.snapshot import Refusal
 
+_SERVING = ("Deployment", "Service", "HTTPRoute", "InferencePool")
 REWRITE_SECONDS = 240.0
 """Interval at which unwatched objects are compared, in case someone changed them; below the resync's, so that each one does."""
 
@@ -219,7 +220,7 @@ def _is_ours(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 def _lost_its_label(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether an object that serves is ours save for the label that somebody removed or changed."""
     owner = controller_uid(wanted)
-    return existing["kind"] in ("Deployment", "Service") and owner is not None and controller_uid(existing) == owner
+    return existing["kind"] in _SERVING and owner is not None and controller_uid(existing) == owner
 
 
 def _name_conflict(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Exception:

@@ -18,6 +18,8 @@ from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, QueuedW
 from subterra_operator.specs.run_input import input_name
 
 TOMBSTONE_LIMIT = 2000
+_OF_AGENTS = ("CompileRun", "Deployment", "Service", "HTTPRoute", "InferencePool", "Pod", "Job")
+"""Kinds whose objects wake the agent in their label."""
 
 IndexKey = tuple[str, ...]
 """A property that objects are looked up by, such as their owner."""
@@ -185,7 +187,7 @@ class ObjectCache:
         labels = labels_of(obj)
         if RUN_LABEL in labels and kind in ("Job", "JobSet", "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
-        elif AGENT_LABEL in labels and kind in ("CompileRun", "Deployment", "Service", "HTTPRoute", "Pod", "Job"):
+        elif AGENT_LABEL in labels and kind in _OF_AGENTS:
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
 
     def _callers(self, namespace: str, name: str) -> list[Key]:
@@ -286,6 +288,8 @@ class ObjectCache:
             canary_service=self._owned(Key("Service", key.namespace, f"{key.name}-canary"), agent),
             route=self._owned(Key("HTTPRoute", key.namespace, key.name), agent),
             http_routes="HTTPRoute" not in self.absent_kinds,
+            inference_pool=self._owned(Key("InferencePool", key.namespace, key.name), agent),
+            inference_pools="InferencePool" not in self.absent_kinds,
             work=self._work_by_version(agent),
             pods=tuple(pods),
             prices=self.prices_of(key, service["spec"].get("selector", {}).get(VERSION_LABEL)) if service else (),

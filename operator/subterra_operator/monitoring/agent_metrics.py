@@ -33,7 +33,7 @@ _COSTS = ResourceGauges(
     "compiledagent_break_even_conversations",
 )
 _WANTED: Mapping[str, str] = {
-    **dict.fromkeys((Type.READY, Type.UP_TO_DATE, Type.REEVALUATED), "True"),
+    **dict.fromkeys((Type.READY, Type.UP_TO_DATE, Type.REEVALUATED, Type.INFERENCE_POOL_READY), "True"),
     **dict.fromkeys((Type.STALLED, Type.MODEL_RETIREMENT, Type.DRIFTING), "False"),
 }
 """The status of each condition that nobody has to look at."""

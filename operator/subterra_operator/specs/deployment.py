@@ -80,7 +80,7 @@ VOLUME_LIMIT = "512Mi"
 """Above what recorder (32 MiB) and monitor (64 MiB) ever write, so that no pod is evicted for it."""
 _RECORDER_VOLUME, _SERVED_VOLUME = "recorder", "served"
 _SERVED: Object = {"name": _SERVED_VOLUME, "mountPath": SERVED_MOUNT}
-_NOT_IN_PODS = ("replicas", "port", "allowedNamespaces")
+_NOT_IN_PODS = ("replicas", "port", "allowedNamespaces", "inferencePool")
 """Fields of `spec.serving` that change no pod."""
 _MIDDLEWARE: Object = {"name": _RECORDER_VOLUME, "mountPath": RECORDER_MOUNT}
 """The folder with files of ours that vLLM imports: the recorder, the route of states, and the guard of an API key."""
@@ -102,7 +102,7 @@ class ServingTarget:
 
 
 def version_of(target: ServingTarget, serving: ServingSettings, monitoring: MonitoringSettings | None = None) -> str:
-    """Short digest of model, serving template and monitoring. Changing replicas, port or callers makes no new version.
+    """Short digest of model, serving template and monitoring. Changing `_NOT_IN_PODS` makes no new version.
 
     Naming callers for the first time does, since the pods' labels say whether they answer to all.
     """

@@ -7,7 +7,14 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from subterra_api.v1alpha1.base import Condition
-from subterra_api.v1alpha1.compiledagent import AgentVersion, Candidate, CompiledAgentSpec, CompiledAgentStatus, Price
+from subterra_api.v1alpha1.compiledagent import (
+    AgentVersion,
+    Candidate,
+    CompiledAgentSpec,
+    CompiledAgentStatus,
+    Price,
+    ServingSettings,
+)
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_core.node_pools import serving_usd_per_hour
@@ -20,7 +27,7 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
-from subterra_operator.decide.agent.traffic_objects import budgets, policies, unwanted_route
+from subterra_operator.decide.agent.traffic_objects import budgets, policies, pool_condition, pooling, unwanted
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
@@ -68,7 +75,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
         check_arguments(spec.serving.args)
     except (ValidationError, RefusedArgumentError) as error:
         return _invalid_spec(context, describe_errors(error) if isinstance(error, ValidationError) else str(error))
-    if problems := [*serving_problems(spec.serving, settings), *promotion_problems(spec.promotion)]:
+    if problems := [*serving_problems(spec.serving, settings), *promotion_problems(spec)]:
         return _invalid_spec(context, "; ".join(problems))
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:
@@ -84,11 +91,12 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
     watched = _watched(context, spec, status)
     again, exported = _reevaluated(context, spec, status), _exported(context, spec, status)
-    status = _with_findings(status, watched, again, exported)
-    kept = (*_kept_objects(context, spec, versions), *_upkeep(versions, rollout, drifted))
+    pool = pool_condition(snapshot, spec.serving, rollout.moves_to or versions.active_version, context.make)
+    status = _with_findings(status, watched, again, exported, pool)
+    kept = (*_kept_objects(context, spec, versions, rollout), *_upkeep(versions, rollout, drifted))
     return Decision(
         (*plan.writes, *restored, *rollout_writes, *kept, *again.writes, *exported.writes),
-        (*plan.deletes, *rollout.deletes, *unwanted_route(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
+        (*plan.deletes, *rollout.deletes, *unwanted(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
         to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         earliest(
             (
@@ -102,12 +110,19 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     )
 
 
-def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions) -> tuple[Write, ...]:
-    """NetworkPolicies and PodDisruptionBudget of an agent that serves, so that one that was deleted or edited comes back."""
+def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions, rollout: Rollout) -> tuple[Write, ...]:
+    """NetworkPolicies, PodDisruptionBudget and InferencePool of an agent that serves: one that was deleted or edited comes back."""
     if not context.snapshot.deployments:
         return ()
-    agent = context.snapshot.agent
-    return (*policies(agent, spec.serving, context.settings), *budgets(agent, spec.serving, versions.active_version))
+    agent, serving = context.snapshot.agent, spec.serving
+    pool = _pool(context.snapshot, serving, versions, rollout)
+    return (*pool, *policies(agent, serving, context.settings), *budgets(agent, serving, versions.active_version))
+
+
+def _pool(snapshot: AgentSnapshot, serving: ServingSettings, versions: Versions, rollout: Rollout) -> tuple[Write, ...]:
+    """The InferencePool, which moves with the Service, and not if that is refused."""
+    writes = pooling(snapshot, serving, rollout.moves_to or versions.active_version)
+    return tuple(replace(write, group="rollout" if rollout.moves_to else "inference pool") for write in writes)
 
 
 def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
@@ -232,9 +247,11 @@ def _exported(context: _Context, spec: CompiledAgentSpec, status: CompiledAgentS
     return Exporter(context.snapshot, spec, context.before, context.settings, context.make).export(status.serving)
 
 
-def _with_findings(status: CompiledAgentStatus, watched: Watched, again: Reevaluated, exported: Export) -> CompiledAgentStatus:
+def _with_findings(
+    status: CompiledAgentStatus, watched: Watched, again: Reevaluated, exported: Export, pool: tuple[Condition, ...]
+) -> CompiledAgentStatus:
     """The status with what is known about the model that serves, which neither `Ready` nor the phase depends on."""
-    conditions = (*status.conditions, *watched.conditions, *again.conditions, *exported.conditions)
+    conditions = (*status.conditions, *watched.conditions, *again.conditions, *exported.conditions, *pool)
     update: dict[str, object] = {"conditions": conditions, "monitored": watched.monitored, "exported": exported.exported}
     update |= {"reevaluation": again.request, "history": again.history}
     if again.in_progress:

@@ -89,7 +89,7 @@ def service_drift(service: Observed, agent: str, version: str, port: int, edited
     found, wanted = service["spec"].get("selector") or {}, selector(agent, version)
     changed = [] if found == wanted else ["spec.selector"]
     present, own = service["spec"].get("ports") or [], ports(port)
-    if not _same(present, own):
+    if not has_all(present, own):
         changed.append("spec.ports")
     if labels_of(service).get(AGENT_LABEL) != agent:
         changed.append(f"metadata.labels[{AGENT_LABEL}]")
@@ -173,19 +173,19 @@ def _container_changes(field: str, actual: Mapping[str, Any] | None, made: Mappi
 
 def _field_changes(field: str, actual: Any, made: Any) -> Iterator[str]:
     if field not in KEYED:
-        if not _same(actual, made):
+        if not has_all(actual, made):
             yield field
         return
     present = _by(KEYED[field], actual)
-    yield from (f"{field}[{key}]" for key, item in _by(KEYED[field], made).items() if not _same(present.get(key), item))
+    yield from (f"{field}[{key}]" for key, item in _by(KEYED[field], made).items() if not has_all(present.get(key), item))
 
 
-def _same(actual: Any, made: Any) -> bool:
+def has_all(actual: Any, made: Any) -> bool:
     """Whether ``actual`` has everything in ``made``; more keys do not matter, such as defaults of a later Kubernetes."""
     if isinstance(made, Mapping) and isinstance(actual, Mapping):
-        return all(key in actual and _same(actual[key], value) for key, value in made.items())
+        return all(key in actual and has_all(actual[key], value) for key, value in made.items())
     if isinstance(made, list) and isinstance(actual, list):
-        return len(made) == len(actual) and all(_same(*pair) for pair in zip(actual, made, strict=True))
+        return len(made) == len(actual) and all(has_all(*pair) for pair in zip(actual, made, strict=True))
     return bool(actual == made)
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Literal
 
 from subterra_api.job_contract.messages import ServedWork
-from subterra_api.v1alpha1.canary import Canary, CanarySettings
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, CompiledAgentStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
+from subterra_api.v1alpha1.gateway import Canary, CanarySettings
 from subterra_operator.decide.agent.traffic_objects import policies, routing
 from subterra_operator.decide.agent.traffic_share import NO_ROUTES, begin, gateway_problem, go_on
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
@@ -62,6 +62,8 @@ class Rollout:
     """Why the wanted version's pods do not run."""
     canary: Canary | None = None
     """The wanted version's share of the traffic."""
+    moves_to: str | None = None
+    """The version to which these writes move the traffic."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Versions:
             earliest((step.recheck_after, recheck)),
             step.trouble,
             step.canary,
+            step.moves_to,
         )
 
     def _advance(self, target: ServingTarget, version: str) -> Rollout:
@@ -264,13 +267,13 @@ class Versions:
         message = f"traffic moves to version {version}"
         if self.snapshot.service is None:
             first = service(agent, port, version, self.now)
-            return Rollout("starting", message=message, writes=(Write("create", first, guard=deployed),))
+            return Rollout("starting", message=message, writes=(Write("create", first, guard=deployed),), moves_to=version)
         change: Object = {
             "metadata": {"annotations": annotation_patch(self.snapshot.service, SERVING_SINCE, timestamp(self.now))},
             "spec": {"selector": selector(agent["metadata"]["name"], version), "ports": ports(port)},
         }
         moved = patch(self.snapshot.service, change)
-        return Rollout("starting", message=message, writes=(Write("patch", moved.object, guard=deployed),))
+        return Rollout("starting", message=message, writes=(Write("patch", moved.object, guard=deployed),), moves_to=version)
 
     def _wait(self, deployed: Observed, version: str) -> Rollout:
         """Not ready yet; after the deadline the version is given up, and the active one is left alone."""

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Literal
 
 from subterra_api.job_contract.messages import ServedWork
-from subterra_api.v1alpha1.canary import Canary, CanarySettings, GatewayReference
 from subterra_api.v1alpha1.conditions import timestamp
+from subterra_api.v1alpha1.gateway import Canary, CanarySettings, GatewayReference
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.snapshot import Observed
 

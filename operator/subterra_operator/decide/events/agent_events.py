@@ -62,6 +62,7 @@ def agent_events(old: CompiledAgentStatus, new: CompiledAgentStatus) -> list[Eve
         _drifting,
         _reevaluated,
         _exported,
+        _inference_pool,
     ):
         for event in part(old, new):
             if not _is_implied(event, events):
@@ -226,6 +227,17 @@ def _exported(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Ev
         return
     if after.reason in (Reason.EXPORTED, Reason.EXPORT_FAILED):
         yield (normal if after.reason == Reason.EXPORTED else warning)(after.reason, "Export", after.message)
+
+
+def _inference_pool(old: CompiledAgentStatus, new: CompiledAgentStatus) -> Iterator[Event]:
+    """Requests through the InferencePool do not reach the agent, for another reason than before; or they do again."""
+    before, after = _conditions(Type.INFERENCE_POOL_READY, old, new)
+    if after is None or (before is not None and (before.status, before.message) == (after.status, after.message)):
+        return
+    if after.status == "False":
+        yield warning(after.reason, "Serve", after.message)
+    elif after.status == "True" and (before is None or before.status != "True"):
+        yield normal(after.reason, "Serve", after.message)
 
 
 def _conditions(kind: Type, old: CompiledAgentStatus, new: CompiledAgentStatus) -> tuple[Condition | None, Condition | None]:

@@ -6,7 +6,7 @@ Everything that the API server would default is spelled out, so that a stored ob
 from collections.abc import Mapping
 from typing import Any
 
-from subterra_api.v1alpha1.canary import CanarySettings
+from subterra_api.v1alpha1.gateway import CanarySettings
 from subterra_operator.labels import AGENT_LABEL
 from subterra_operator.resources import KINDS, Object
 from subterra_operator.specs.pod import new_object, owner_reference

@@ -12,8 +12,7 @@ from subterra_api.job_contract.environment import (
     STATE_SOCKET,
     STATE_SOCKET_VARIABLE,
 )
-from subterra_api.v1alpha1.compiledagent import ConversationStateSettings
-from subterra_api.v1alpha1.pod_settings import ResourceRequirements
+from subterra_api.v1alpha1.pod_settings import ConversationStateSettings, ResourceRequirements
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.pod import HOME, PodParts, container, env, mounts, resources

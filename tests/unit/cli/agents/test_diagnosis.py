@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from subterra_cli.agents.diagnosis import AgentObjects, diagnose
+from subterra_operator.decide.agent.traffic_objects import NO_POOLS
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 EARLIER = "2026-11-20T11:00:00Z"
@@ -53,6 +54,17 @@ def test_what_another_evaluation_found_counts_once_the_agent_serves_its_procedur
         "cause: tomorrow is not a time",
         "fix: set it to the current time",
     ]
+
+
+def test_an_inference_pool_that_no_request_comes_through_is_wrong_though_the_agent_serves() -> None:
+    serves = (condition("Ready", "True", "Serving"), condition("UpToDate", "True", "UpToDate"))
+    blocked = condition("InferencePoolReady", "False", "InferencePoolBlocked", NO_POOLS)
+    summary, cause, fix = told(resource(*serves, blocked, serving={"version": "1a2b"}))
+    assert summary == "travel: it serves version 1a2b; InferencePoolBlocked"
+    assert cause.startswith("cause: spec.serving.inferencePool needs InferencePools, and this cluster has none")
+    assert fix.startswith("fix: install the Gateway API Inference Extension")
+    ready = condition("InferencePoolReady", "True", "InferencePoolReady", "it has the pods of version 1a2b")
+    assert told(resource(*serves, ready, serving={"version": "1a2b"})) == ["travel: nothing is wrong; it serves version 1a2b"]
 
 
 def test_a_stage_that_works_is_nothing_wrong() -> None:

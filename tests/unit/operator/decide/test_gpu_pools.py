@@ -198,6 +198,14 @@ def test_models_on_gpus_are_served_by_an_image_for_gpus() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-1g.10gb.shared", "amd.com/gpu"]
+)
+def test_a_share_or_an_instance_of_a_gpu_is_served_by_an_image_for_gpus(name: str) -> None:
+    assert served({"resources": {"limits": {name: 1}}}, SETTINGS)["containers"][0]["image"] == "jobs-gpu:1"
+    assert served({"resources": {"limits": {name: 0}}}, SETTINGS)["containers"][0]["image"] == SETTINGS.jobs_image
+
+
+@pytest.mark.parametrize(
     ("serving", "settings", "words"),
     [
         (gpus(1), PLAIN, "spec.serving.resources asks for a GPU, but the image localhost/subterra/jobs:dev has vLLM for CPUs only"),

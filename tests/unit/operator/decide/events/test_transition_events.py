@@ -71,6 +71,9 @@ ACCEPTED = {**told(Accepted=("True", "Valid", "14 nodes, 3 hubs, 86 paths")), "d
 OTHER = {**ACCEPTED, "digest": "sha256:" + "cd" * 32, "warnings": ["a", "b"]}
 REJECTED = told(Accepted=("False", "InvalidProcedure", "edge a → b: there is no node 'b'"))
 REJECTED_AGAIN = told(Accepted=("False", "InvalidProcedure", "node c: no way out"))
+POOL_PENDING = ("Unknown", "Pending", "is being made")
+POOL_BLOCKED = ("False", "InferencePoolBlocked", "install it")
+POOL_READY = ("True", "InferencePoolReady", "it has the pods of version a")
 
 TABLE: list[tuple[str, Object, Object, list[str]]] = [
     ("Procedure", NEW, ACCEPTED, ["Normal Valid accepted: 14 nodes, 3 hubs, 86 paths, digest abababab"]),
@@ -278,6 +281,16 @@ TABLE: list[tuple[str, Object, Object, list[str]]] = [
         told(UpToDate=("Unknown", "ProcedureNotFound", "create it"), Stalled=("False", "ProcedureNotFound")),
         told(UpToDate=("Unknown", "ProcedureNotFound", "create it"), Stalled=("True", "ProcedureNotFound", "create it")),
         ["Warning ProcedureNotFound create it"],
+    ),
+    *(
+        ("CompiledAgent", told(InferencePoolReady=old), told(InferencePoolReady=new), [line] if line else [])
+        for old, new, line in (
+            (POOL_PENDING, POOL_BLOCKED, "Warning InferencePoolBlocked install it"),
+            (POOL_BLOCKED, (*POOL_BLOCKED[:2], "no such Service"), "Warning InferencePoolBlocked no such Service"),
+            (POOL_BLOCKED, POOL_PENDING, ""),
+            (POOL_PENDING, POOL_READY, "Normal InferencePoolReady it has the pods of version a"),
+            (POOL_READY, (*POOL_READY[:2], "it has the pods of version b"), ""),
+        )
     ),
 ]
 

@@ -1,7 +1,7 @@
-"""A canary: the share of a gateway's traffic that a new version gets before it gets all of it."""
+"""Traffic through a gateway: the share that a new version gets before it gets all of it, and pools for endpoint pickers."""
 
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -60,6 +60,25 @@ class CanarySettings(ApiModel):
         if any(before.weight >= after.weight for before, after in pairwise(self.steps)):
             raise ValueError("the weight of each step must be above that of the step before")
         return self
+
+
+class EndpointPicker(ApiModel):
+    """A Service in the agent's namespace that picks the pod for each request."""
+
+    name: Name
+    """The Service's metadata.name."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 9002
+    """Its port. Default: 9002."""
+    failure_mode: Literal["FailOpen", "FailClose"] = "FailClose"
+    """What the gateway does while the picker does not answer. FailOpen: it picks a pod itself. FailClose: it refuses requests.
+    Default: FailClose."""
+
+
+class InferencePoolSettings(ApiModel):
+    """An InferencePool with the agent's name (inference.networking.k8s.io/v1), which HTTPRoutes of yours can name as backend."""
+
+    endpoint_picker: EndpointPicker
+    """The endpoint picker, which you install."""
 
 
 class Canary(StatusModel):

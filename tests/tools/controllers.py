@@ -53,7 +53,7 @@ def running(
     port, log = free_port(), folder / "controller.log"
     (folder / "config.json").write_text(json.dumps(_common(port, folder) | settings))
     with log.open("wb") as output:
-        command = [program, f"--config={folder / 'config.json'}"]
+        command: list[str | Path] = [program, f"--config={folder / 'config.json'}"]
         process = subprocess.Popen(command, env=os.environ | {"KUBECONFIG": str(kubeconfig)}, stdout=output, stderr=output)
     try:
         _wait_until_open(process, port, log)

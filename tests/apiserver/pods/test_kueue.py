@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.programs import ModuleCrd
 from tests.tools import jobset, kueue
 
 from subterra_api.v1alpha1 import API_VERSION
@@ -38,7 +39,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield plane
 
 
-def _install(plane: ControlPlane, crds: list[kueue.programs.ModuleCrd]) -> None:
+def _install(plane: ControlPlane, crds: list[ModuleCrd]) -> None:
     """Installs CRDs server-side, because Workloads do not fit the annotation that kubectl keeps otherwise."""
     _kubectl(plane, "apply", "--server-side", *(f"--filename={crd.path(default_cache())}" for crd in crds))
     _kubectl(plane, "wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=60s")

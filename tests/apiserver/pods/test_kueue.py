@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.apiserver.pods.test_pods import POD_SPEC
 from tests.programs import ModuleCrd
 from tests.tools import jobset, kueue
 
@@ -84,10 +85,8 @@ async def urgent(world: ClusterNamespace) -> str:
     """The name of somebody's Job that goes before all others in the queue, and takes a processor."""
     head = {"apiVersion": f"{kueue.GROUP}/{kueue.VERSION}", "kind": "WorkloadPriorityClass"}
     await world.put({**head, "metadata": {"name": "urgent"}, "value": 1000}, namespaced=False)
-    strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    container = {"name": "main", "image": "none", "securityContext": strict, "resources": {"requests": {"cpu": "1"}}}
-    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    pod = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
+    container = {**POD_SPEC["containers"][0], "resources": {"requests": {"cpu": "1"}}}
+    pod = {**POD_SPEC, "restartPolicy": "Never", "containers": [container]}
     labels = {"kueue.x-k8s.io/queue-name": QUEUE, "kueue.x-k8s.io/priority-class": "urgent"}
     metadata = {"name": "urgent", "labels": labels}
     await world.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": {"spec": pod}}})
@@ -133,12 +132,6 @@ async def job_is(world: ClusterNamespace, suspended: bool, name: str = FIRST_JOB
     return found
 
 
-async def reserved(world: ClusterNamespace) -> int:
-    """How many Workloads have quota."""
-    found = await world.api._call("GET", KINDS["ClusterQueue"].path(None, world.namespace))
-    return int(found.get("status", {}).get("reservingWorkloads", 0))
-
-
 async def succeeds(world: ClusterNamespace) -> None:
     """Waits until the run has succeeded, each stage by its first attempt."""
     world.kubelet.held = set()
@@ -167,18 +160,20 @@ async def test_a_run_without_quota_says_what_is_missing_and_goes_on_once_it_is_t
 
 async def test_a_suspended_run_leaves_its_quota_to_others_and_comes_back(queues: ClusterNamespace) -> None:
     queues.kubelet.held = {"generate"}
-    await offer(queues, cpus=8)
+    await offer(queues, cpus=1)
     await queues.put(run())
     await job_is(queues, suspended=False)
     await queues.change(run(suspend=True))
     await queues.condition("CompileRun", RUN, "Succeeded", "Unknown", "Suspended")
     await job_is(queues, suspended=True)
+    other = await urgent(queues)
+    await job_is(queues, suspended=False, name=other)
 
-    async def left() -> bool:
-        return not await reserved(queues)
-
-    await queues.until(left, "nobody has quota")
     await queues.change(run(suspend=False))
+    message = await waiting(queues)
+    assert "insufficient unused quota for cpu in flavor any" in message
+    assert "deactivated" not in message
+    await queues.delete("Job", other)
     await job_is(queues, suspended=False)
     await succeeds(queues)
 

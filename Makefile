@@ -50,6 +50,7 @@ test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watch
 .PHONY: test-exhaustive
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kueue
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
 	@$(CLUSTER) images
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests

@@ -20,10 +20,12 @@ class ModuleCrd:
     module: str
     file: str
     """Its path in the module."""
+    name: str = ""
+    """Tells apart several of one module."""
 
     def path(self, cache: Path) -> Path:
         """Where the CRD is, or will be."""
-        return path_of(self.sources, cache).with_suffix(".crd.yaml")
+        return path_of(self.sources, cache, self.name).with_suffix(".crd.yaml")
 
     def ensure(self, cache: Path) -> None:
         """Copies the CRD out of the Go module, which is downloaded if need be."""

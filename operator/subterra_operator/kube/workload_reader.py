@@ -29,16 +29,16 @@ def queued_workload(found: Sequence[Object]) -> QueuedWorkload:
     if not found:
         return QueuedWorkload()
     workload = max(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
-    active = workload["spec"].get("active", True)
-    return QueuedWorkload(True, workload["metadata"]["name"], workload["apiVersion"], active, _words(workload.get("status") or {}))
+    active, status = workload["spec"].get("active", True), workload.get("status") or {}
+    return QueuedWorkload(True, workload["metadata"]["name"], workload["apiVersion"], active, _words(status, active=active))
 
 
-def _words(status: Object) -> str:
+def _words(status: Object, *, active: bool) -> str:
     """Why a Workload is not admitted: an eviction, the quota that it waits for, admission checks that are not ready."""
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     evicted, reserved = conditions.get("Evicted", {}), conditions.get("QuotaReserved", {})
     words = list[str]()
-    if evicted.get("status") == "True":
+    if evicted.get("status") == "True" and not _is_over(evicted, conditions.get("Requeued", {}), active=active):
         words.append(f"{evicted.get('reason')}: {evicted.get('message')}")
     if reserved.get("status") == "False" and reserved.get("message") != evicted.get("message"):
         words.append(str(reserved.get("message")))
@@ -46,3 +46,12 @@ def _words(status: Object) -> str:
         checks = sorted(status.get("admissionChecks") or (), key=lambda check: str(check["name"]))
         words += [f"{check['name']}: {check.get('message') or check['state']}" for check in checks if check["state"] != "Ready"]
     return one_line("; ".join(words))
+
+
+def _is_over(evicted: Object, requeued: Object, *, active: bool) -> bool:
+    """Whether the cause of an eviction has passed, although Kueue leaves the condition until there is quota again.
+
+    Of most causes it then says Requeued with another reason; a Workload that was stopped before it had quota is just active again.
+    """
+    again = requeued.get("status") == "True" and requeued.get("reason") != evicted.get("reason")
+    return again or (active and str(evicted.get("reason")).startswith("Deactivated"))

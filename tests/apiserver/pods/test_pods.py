@@ -127,7 +127,7 @@ def limit_range(cpu: str) -> Object:
 
 
 CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-POD_SPEC = {
+POD_SPEC: Object = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "containers": [{"name": "main", "image": "none", "securityContext": CONFINED}],
 }

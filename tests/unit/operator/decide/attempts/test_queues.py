@@ -149,3 +149,26 @@ def test_kueues_words_are_read_from_quota_eviction_and_admission_checks() -> Non
     checks = [{"name": "capacity", "state": "Pending", "message": "nodes are being made"}, {"name": "ok", "state": "Ready"}]
     assert queued_workload([workload([reserved], admissionChecks=checks)]).words == "capacity: nodes are being made"
     assert queued_workload([]) == QueuedWorkload()
+
+
+@pytest.mark.parametrize(
+    ("reason", "requeued"),
+    [
+        pytest.param("Deactivated", "Reactivated", id="resumed"),
+        pytest.param("DeactivatedDueToRequeuingLimitExceeded", None, id="stopped before it had quota, and resumed"),
+        pytest.param("ClusterQueueStopped", "ClusterQueueRestarted", id="its queue goes on"),
+    ],
+)
+def test_an_eviction_whose_cause_has_passed_is_not_told(reason: str, requeued: str | None) -> None:
+    """Kueue leaves the condition as it is until there is quota again."""
+    evicted = {"type": "Evicted", "status": "True", "reason": reason, "message": "The workload is deactivated"}
+    again = [{"type": "Requeued", "status": "True", "reason": requeued, "message": "again"}] if requeued else []
+    pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": FULL}
+    assert queued_workload([workload([evicted, *again, pending])]).words == FULL
+
+
+def test_a_preemption_is_told_until_there_is_quota_again() -> None:
+    evicted = {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "to make room"}
+    again = {"type": "Requeued", "status": "True", "reason": "Preempted", "message": "to make room"}
+    pending = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": FULL}
+    assert queued_workload([workload([evicted, again, pending])]).words == f"Preempted: to make room; {FULL}"

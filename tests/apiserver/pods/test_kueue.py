@@ -82,14 +82,22 @@ def run(**execution: object) -> Object:
 
 
 async def urgent(world: ClusterNamespace) -> str:
-    """The name of somebody's Job that goes before all others in the queue, and takes a processor."""
+    """The name of somebody's Job, which goes before all others in the queue, takes a processor and has been admitted."""
     head = {"apiVersion": f"{kueue.GROUP}/{kueue.VERSION}", "kind": "WorkloadPriorityClass"}
     await world.put({**head, "metadata": {"name": "urgent"}, "value": 1000}, namespaced=False)
     container = {**POD_SPEC["containers"][0], "resources": {"requests": {"cpu": "1"}}}
     pod = {**POD_SPEC, "restartPolicy": "Never", "containers": [container]}
     labels = {"kueue.x-k8s.io/queue-name": QUEUE, "kueue.x-k8s.io/priority-class": "urgent"}
     metadata = {"name": "urgent", "labels": labels}
-    await world.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": {"spec": pod}}})
+    await world.put(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"suspend": True, "template": {"spec": pod}}}
+    )
+
+    async def admitted() -> bool:
+        found = await world.get("Job", "urgent")
+        return bool(found and not found["spec"]["suspend"])
+
+    await world.until(admitted, "the urgent Job is admitted")
     return "urgent"
 
 
@@ -118,17 +126,15 @@ async def kueues_words(world: ClusterNamespace, stage: str) -> str | None:
     return said[0] if said else None
 
 
-async def job_is(world: ClusterNamespace, suspended: bool, name: str = FIRST_JOB, kind: str = "Job") -> Object:
-    """Waits until a Job is suspended and has no pods left, or runs with a pod; returns it."""
+async def job_is(world: ClusterNamespace, suspended: bool) -> Object:
+    """Waits until the first Job is suspended and has no pods left, or runs with a pod; returns it."""
 
     async def met() -> Object | None:
-        found = await world.get(kind, name)
-        pods = [pod for pod in await world.all("Pod") if pod["metadata"]["name"].startswith(name)]
-        running = [pod for pod in pods if pod["status"].get("phase") == "Running"]
-        reached = found and found["spec"].get("suspend", False) is suspended and (not pods if suspended else running)
-        return found if reached else None
+        found, pods = await world.get("Job", FIRST_JOB), await world.all("Pod")
+        reached = not pods if suspended else [pod for pod in pods if pod["status"].get("phase") == "Running"]
+        return found if found and found["spec"].get("suspend", False) is suspended and reached else None
 
-    found: Object = await world.until(met, f"{name} {'is suspended' if suspended else 'runs'}")
+    found: Object = await world.until(met, f"{FIRST_JOB} {'is suspended' if suspended else 'runs'}")
     return found
 
 
@@ -167,7 +173,6 @@ async def test_a_suspended_run_leaves_its_quota_to_others_and_comes_back(queues:
     await queues.condition("CompileRun", RUN, "Succeeded", "Unknown", "Suspended")
     await job_is(queues, suspended=True)
     other = await urgent(queues)
-    await job_is(queues, suspended=False, name=other)
 
     await queues.change(run(suspend=False))
     message = await waiting(queues)
@@ -190,7 +195,7 @@ async def test_a_run_that_is_suspended_while_it_waits_is_passed_over(queues: Clu
 
     await queues.until(inactive, "its Workload is inactive")
     await offer(queues, cpus=8)
-    await job_is(queues, suspended=False, name=await urgent(queues))  # who came later has got in
+    await urgent(queues)  # who came later has got in
     await job_is(queues, suspended=True)
     await queues.change(run(suspend=False))
     await succeeds(queues)

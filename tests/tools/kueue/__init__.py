@@ -1,6 +1,6 @@
 """Kueue for tests: its CRDs and its controller. ``python -m tests.tools.kueue`` gets them.
 
-The controller is built in about ten minutes of a core, the CRDs are files of the same Go module.
+The controller is built in about nine minutes of a core, the CRDs are files of the same Go module.
 """
 
 from contextlib import AbstractContextManager

@@ -41,11 +41,16 @@ class Reviewed:
 
 @contextmanager
 def running(
-    program: Path, settings: dict[str, Any], kubeconfig: Path, folder: Path, reviewed: Sequence[Reviewed]
+    program: Path,
+    settings: dict[str, Any],
+    kubeconfig: Path,
+    folder: Path,
+    reviewed: Sequence[Reviewed],
+    wrapper: Sequence[str | Path] = (),
 ) -> Iterator[list[dict[str, Any]]]:
     """Runs a controller until the end of the block; gives the configurations of its webhooks, for the API server.
 
-    ``settings`` are its own, ``folder`` gets its certificate, its configuration and its log.
+    ``settings`` are its own, ``folder`` gets its certificate, its configuration and its log. ``wrapper``: a command that runs it.
     """
     certificate, key = certificate_of(folder)
     shutil.copyfile(certificate, folder / "tls.crt")
@@ -53,7 +58,7 @@ def running(
     port, log = free_port(), folder / "controller.log"
     (folder / "config.json").write_text(json.dumps(_common(port, folder) | settings))
     with log.open("wb") as output:
-        command: list[str | Path] = [program, f"--config={folder / 'config.json'}"]
+        command: list[str | Path] = [*wrapper, program, f"--config={folder / 'config.json'}"]
         process = subprocess.Popen(command, env=os.environ | {"KUBECONFIG": str(kubeconfig)}, stdout=output, stderr=output)
     try:
         _wait_until_open(process, port, log)

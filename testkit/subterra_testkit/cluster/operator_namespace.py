@@ -64,8 +64,6 @@ class FakeKubelet:
         """Of all pods that run."""
         self.dead_nodes: set[str] = set()
         """Nodes whose kubelet does nothing any more."""
-        self.sigterm: int | None = None
-        """Exit code that is reported of a stage whose pod is deleted, before it is gone; `None`: none is."""
 
     async def run(self) -> None:
         """Runs until cancelled, through outages of the API server too."""
@@ -83,9 +81,7 @@ class FakeKubelet:
     async def _advance(self, pod: Object) -> None:
         phase, labels = pod["status"].get("phase"), pod["metadata"]["labels"]
         stage = labels.get("subterra.dev/stage")
-        if pod["metadata"].get("deletionTimestamp") and stage and phase == "Running" and self.sigterm is not None:
-            await self._status(pod, "Failed", "main", {"terminated": {"exitCode": self.sigterm}})
-        elif pod["metadata"].get("deletionTimestamp"):
+        if pod["metadata"].get("deletionTimestamp"):
             body = {"gracePeriodSeconds": 0}
             path = KINDS["Pod"].path(self.namespace, pod["metadata"]["name"])
             await self.api._call("DELETE", path, body)

@@ -187,12 +187,13 @@ class MeteredClient:
                 return await self._keep(reservation, call, charge, response, self._retries.clock() - began)
 
     async def _settle_refusal(self, reservation: int, labels: dict[str, str], worst: Decimal, error: RefusedError) -> None:
-        """Books a call without a response, if it costs anything. Only a refusal that may pass says something about the limits."""
+        """Books a call without a response, if it costs anything. A filter's refusal says nothing about the account's limits."""
         charge = self._entry(labels, worst, lost=True) if error.maybe_billed else None
         if error.usage is not None:
             charge = self.charge(labels, worst, error.usage)
-        passes = not filtered(error) and classify(error, self.account) is None
-        outcome = CallOutcome(passes, error.retry_after if passes else None, error.limits)
+        for_good = classify(error, self.account) is not None
+        retry_after = None if for_good else error.retry_after
+        outcome = CallOutcome(not filtered(error), for_good=for_good, retry_after=retry_after, limits=error.limits)
         await self._admission.settle(reservation, charge, outcome)
 
     def _filtered(self, error: RefusedError) -> CachedResponse:

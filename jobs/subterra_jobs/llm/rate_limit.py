@@ -37,6 +37,8 @@ class CallOutcome:
     """Outcome of a call. `used` is what it consumed of each limit, by name; `None` when unknown."""
 
     refused: bool = False
+    for_good: bool = False
+    """No other try can help, so that the refusal says nothing about the account's limits."""
     retry_after: float | None = None
     limits: Mapping[str, Limit] = field(default_factory=dict)
     used: Mapping[str, float] | None = None
@@ -157,7 +159,8 @@ class RateLimiter:
 
     def end(self, now: float, call: InFlightCall, outcome: CallOutcome) -> None:
         """Ends a call, with or without a response."""
-        self.window.record(call.generation, outcome.refused, full=self.in_flight >= int(self.window.size))
+        too_many = outcome.refused and not outcome.for_good
+        self.window.record(call.generation, too_many, full=self.in_flight >= int(self.window.size))
         self.in_flight -= 1
         self._settle(call, outcome)
         for name, limit in outcome.limits.items():
@@ -168,7 +171,7 @@ class RateLimiter:
         failures = self.window.consecutive_failures
         if outcome.retry_after is not None:
             self._resume_at = max(self._resume_at, now + outcome.retry_after)
-        elif outcome.refused and failures:
+        elif too_many and failures:
             self._resume_at = max(self._resume_at, now + min(MAX_PAUSE_SECONDS, 0.25 * 2.0**failures))
 
     def per_minute(self) -> float | None:

@@ -120,7 +120,11 @@ async def run_through(world: ClusterNamespace) -> None:
     [run] = await world.all("CompileRun")
     train = run["status"]["stages"][1]
     assert (train["state"], train["attempt"], train["retries"]) == ("Succeeded", 2, 1)
-    first, second = await world.all("JobSet")
-    assert [each["status"]["terminalState"] for each in (first, second)] == ["Failed", "Completed"]
+
+    async def both_ended() -> bool:
+        return [each["status"].get("terminalState") for each in await world.all("JobSet")] == ["Failed", "Completed"]
+
+    await world.until(both_ended, "JobSet's controller has seen both attempts end", 60)
+    _, second = await world.all("JobSet")
     service = await world.get("Service", second["metadata"]["name"])
     assert service is not None and service["spec"]["clusterIP"] == "None"

@@ -177,7 +177,7 @@ class Controller:
         async with self._turns.turn():
             request = self._check_request(key)
         if request:
-            await self.checker.answer(request)
+            await self.checker.check(request)
         async with self._turns.turn():
             snapshot, now = self.cache.snapshot(key), self._clock()
             if snapshot is None or is_deleting(snapshot.subject):
@@ -185,6 +185,7 @@ class Controller:
                 metrics.remove(key)
                 return None
             subject, decision = snapshot.subject, decide(snapshot, self.settings, now)
+            versions = self.cache.versions_of_owned(key)
         if _creates_job(decision) and await self._cache_is_stale(key):
             return 0.0
         try:
@@ -196,7 +197,7 @@ class Controller:
         if changes:
             log.info("%s: %s", key, _describe(changes, decision.status or {}))
         elif _depends_on_its_own(key, subject, decision):
-            self._settled[key] = self.cache.versions_of_owned(key)
+            self._settled[key] = versions
         metrics.record_status(key, decision.status or {}, subject, now)
         if key.kind == "CompiledAgent":
             model_metrics.record_retirements(key, subject, now.date())

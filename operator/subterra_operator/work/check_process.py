@@ -16,12 +16,11 @@ import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterable
+from typing import BinaryIO
 
 from subterra_api.v1alpha1.conditions import Reason
-from subterra_operator.decide.procedure_check import MEMORY, CheckMemory, ProcedureCheck, check_request, check_text
-from subterra_operator.snapshot import Observed
+from subterra_operator.decide.procedure_check import MEMORY, CheckMemory, ProcedureCheck, check_text
 
 log = logging.getLogger("subterra")
 
@@ -50,12 +49,8 @@ class ProcedureChecker:
         self._turn = asyncio.Lock()
         self._stopping: asyncio.TimerHandle | None = None
 
-    async def check(self, spec: Mapping[str, Any], called: Mapping[str, Observed] | None = None, name: str = "") -> None:
-        """Checks procedure `name`, unless the memory has it as it is, calling those in `called`. Raises CheckFailedError."""
-        await self.answer(check_request(spec, called or {}, name))
-
-    async def answer(self, text: bytes) -> None:
-        """The same for a `check_request`. Raises CheckFailedError."""
+    async def check(self, text: bytes) -> None:
+        """Checks the procedure of a `check_request`, unless the memory has it as it is. Raises CheckFailedError."""
         if text in self._memory:
             return
         if len(text) < LARGE_BYTES:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -267,6 +267,17 @@ async def running_operator(settings: Settings, clock: Clock = utc_now) -> AsyncI
     stop.set()
     with suppress(asyncio.CancelledError):
         await asyncio.wait_for(operator, 20)
+
+
+@asynccontextmanager
+async def operated(world: ClusterNamespace, *others: Coroutine[Any, Any, None]) -> AsyncIterator[ClusterNamespace]:
+    """The namespace with an operator of its own and the pretended kubelet, and with ``others`` that run as long as the block."""
+    settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace)
+    tasks = [asyncio.create_task(other) for other in (world.kubelet.run(), *others)]
+    async with running_operator(settings, world.clock):
+        yield world
+        for task in tasks:
+            task.cancel()
 
 
 def starved_seconds() -> float:

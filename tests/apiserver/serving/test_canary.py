@@ -14,9 +14,8 @@ from tests.tools import gateway_api
 from subterra_operator.kube.api_client import ApiError
 from subterra_operator.monitoring import pod_poller
 from subterra_operator.resources import Object
-from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, operated
 from subterra_testkit.servers.local_server import free_port
 
 SECOND = edited("You are a very helpful travel booking assistant.")
@@ -29,17 +28,6 @@ async def crd(quiet: ClusterNamespace) -> AsyncIterator[Object]:
     """The CRD of HTTPRoutes, which the API server does not have yet, or no longer."""
     async with absent(quiet, gateway_api.CRD) as found:
         yield found
-
-
-@asynccontextmanager
-async def operated(quiet: ClusterNamespace) -> AsyncIterator[ClusterNamespace]:
-    """The namespace with an operator and the pretended kubelet, and a gateway that accepts every route."""
-    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)
-    others = [asyncio.create_task(quiet.kubelet.run()), asyncio.create_task(accept(quiet))]
-    async with running_operator(settings, quiet.clock):
-        yield quiet
-        for task in others:
-            task.cancel()
 
 
 async def accept(world: ClusterNamespace) -> None:
@@ -113,7 +101,7 @@ async def selected(world: ClusterNamespace, name: str) -> str:
 
 async def test_traffic_moves_in_steps_through_a_gateway(crd: Object, quiet: ClusterNamespace) -> None:
     await install(quiet, crd)
-    async with operated(quiet) as gateway:
+    async with operated(quiet, accept(quiet)) as gateway:
         first = await served(gateway)
         assert await weights(gateway) == ALL_OLD
         route = await gateway.get("HTTPRoute", "travel")
@@ -146,7 +134,7 @@ async def test_too_many_failed_requests_take_the_traffic_back(
     async with exporter(monkeypatch, work):
         quiet.kubelet.address = "127.0.0.1"
         await install(quiet, crd)
-        async with operated(quiet) as gateway:
+        async with operated(quiet, accept(quiet)) as gateway:
             first = await served(gateway)
             await gateway.put(SECOND)
             await has(gateway, {"travel": 90, "travel-canary": 10})
@@ -184,7 +172,7 @@ async def exporter(monkeypatch: pytest.MonkeyPatch, work: dict[str, float]) -> A
 
 @pytest.mark.exhaustive
 async def test_without_the_gateway_api_nothing_moves_until_it_is_there(crd: Object, quiet: ClusterNamespace) -> None:
-    async with operated(quiet) as gateway:
+    async with operated(quiet, accept(quiet)) as gateway:
         await gateway.put(TRAVEL)
         await gateway.put(agent())
         told = await gateway.condition("CompiledAgent", "travel", "UpToDate", "False", "CanaryBlocked")

@@ -3,7 +3,6 @@
 import asyncio
 import copy
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,9 +10,8 @@ from tests.installed_crd import absent, install
 from tests.tools import inference_extension
 
 from subterra_operator.resources import KINDS, Object
-from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, operated
 
 SECOND = edited("You are a very helpful travel booking assistant.")
 READY = "InferencePoolReady"
@@ -25,16 +23,6 @@ async def crd(quiet: ClusterNamespace) -> AsyncIterator[Object]:
     """The CRD of InferencePools, which the API server does not have yet, or no longer."""
     async with absent(quiet, inference_extension.CRD) as found:
         yield found
-
-
-@asynccontextmanager
-async def operated(quiet: ClusterNamespace) -> AsyncIterator[ClusterNamespace]:
-    """The namespace with an operator and the pretended kubelet."""
-    settings = Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)
-    kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(settings, quiet.clock):
-        yield quiet
-        kubelet.cancel()
 
 
 def agent(pool: Object | None) -> Object:

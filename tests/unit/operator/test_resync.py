@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from tests.unit.operator import test_decide_run as runs
+from tests.unit.operator.work.loop_rounds import counted_rounds
 
 from subterra_operator.controller import Controller
 from subterra_operator.decide.decision import Decision
@@ -109,25 +110,18 @@ async def test_no_two_workers_compute_in_one_round_of_the_event_loop(
     controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the Lease is not renewed while a worker goes through keys that it can decide on without waiting."""
-    rounds, computed_in = 0, []
-
-    async def count() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
-
-    def decide(*_: object) -> Decision:
-        computed_in.append(rounds)
-        return Decision()
-
-    monkeypatch.setattr("subterra_operator.controller.decide", decide)
+    computed_in = list[int]()
     keys = [Key("Procedure", make.NAMESPACE, f"procedure-{number}") for number in range(4)]
     for number, key in enumerate(keys):
         controller.cache.upsert(make.resource("Procedure", key.name, {"systemPrompt": f"{number}"}))
-    counting = asyncio.create_task(count())
-    await asyncio.gather(*map(controller.reconcile, keys))
-    counting.cancel()
+    async with counted_rounds() as rounds:
+
+        def decide(*_: object) -> Decision:
+            computed_in.append(rounds.number)
+            return Decision()
+
+        monkeypatch.setattr("subterra_operator.controller.decide", decide)
+        await asyncio.gather(*map(controller.reconcile, keys))
     assert len(set(computed_in)) == len(keys)
     for key in keys:
         metrics.remove(key)

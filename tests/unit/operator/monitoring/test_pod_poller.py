@@ -1,9 +1,9 @@
 """Polls of pods: what a thousand agents would make expensive is done once, or not at all."""
 
-import asyncio
 from typing import Any
 
 import pytest
+from tests.unit.operator.work.loop_rounds import counted_rounds
 
 from subterra_api.job_contract.messages import Calls, PodPrice, Progress, ServedWork
 from subterra_operator.kube.cache import ObjectCache
@@ -47,22 +47,14 @@ async def test_before_the_first_decision_everybody_has_been_asked(asked: list[st
 async def test_no_two_prices_are_taken_over_in_one_round_of_the_event_loop(
     asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, rounds, taken_over_in = ObjectCache(), 0, []
-
-    async def count() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
-
+    cache, taken_over_in = ObjectCache(), list[int]()
     for number in range(4):
         pod = running("serving")
         cache.upsert({**pod, "metadata": {**pod["metadata"], "name": f"pod-{number}", "uid": f"pod-{number}"}})
     poller = PodPoller(cache, lambda _: None)
-    monkeypatch.setattr(poller, "_publish_price", lambda *_: taken_over_in.append(rounds))
-    counting = asyncio.create_task(count())
-    await poller.poll_once()
-    counting.cancel()
+    async with counted_rounds() as rounds:
+        monkeypatch.setattr(poller, "_publish_price", lambda *_: taken_over_in.append(rounds.number))
+        await poller.poll_once()
     assert len(set(taken_over_in)) == 4
 
 

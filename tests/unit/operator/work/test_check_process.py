@@ -33,14 +33,14 @@ def crashing(code: str) -> ProcedureChecker:
 async def test_a_large_procedure_is_checked_in_the_process_as_it_would_be_here(checker: ProcedureChecker) -> None:
     spec = large()
     assert len(canonical(spec)) > LARGE_BYTES
-    await checker.check(spec)
+    await checker.check(canonical(spec))
     assert checker._process is not None
     assert checker._memory.get(canonical(spec)) == check_text(canonical(spec))
 
 
 async def test_a_small_procedure_needs_no_process(checker: ProcedureChecker) -> None:
     spec = {"systemPrompt": "You help.", "start": "a", "nodes": []}
-    await checker.check(spec)
+    await checker.check(canonical(spec))
     assert checker._process is None
     assert canonical(spec) in checker._memory
 
@@ -48,11 +48,11 @@ async def test_a_small_procedure_needs_no_process(checker: ProcedureChecker) -> 
 async def test_nothing_is_checked_twice() -> None:
     memory = CheckMemory()
     memory.put(canonical(large()), ProcedureCheck(reason=Reason.VALID))
-    await ProcedureChecker(memory, ("/nothing",)).check(large())
+    await ProcedureChecker(memory, ("/nothing",)).check(canonical(large()))
 
 
 async def test_the_event_loop_goes_on_while_a_large_procedure_is_checked(checker: ProcedureChecker) -> None:
-    ticks, check = 0, asyncio.create_task(checker.check(large()))
+    ticks, check = 0, asyncio.create_task(checker.check(canonical(large())))
     while not check.done():
         ticks += 1
         await asyncio.sleep(0.005)
@@ -62,29 +62,29 @@ async def test_the_event_loop_goes_on_while_a_large_procedure_is_checked(checker
 @pytest.mark.parametrize("code", ["os.kill(os.getpid(), signal.SIGXCPU)", "sys.exit(12)"])
 async def test_a_procedure_that_takes_too_much_time_or_memory_is_too_large(code: str) -> None:
     checker = crashing(code)
-    await checker.check(large())
+    await checker.check(canonical(large()))
     found = checker._memory.get(canonical(large()))
     assert found.reason is Reason.TOO_LARGE
     assert "split it into two agents" in found.errors
 
 
 async def test_a_process_that_was_killed_says_nothing_about_the_procedure_and_is_replaced(checker: ProcedureChecker) -> None:
-    await checker.check(large())
+    await checker.check(canonical(large()))
     assert checker._process
     checker._process.kill()
     with pytest.raises(CheckFailedError, match="exit code -9"):
-        await checker.check(large(1))
-    await checker.check(large(1))
+        await checker.check(canonical(large(1)))
+    await checker.check(canonical(large(1)))
     assert checker._memory.get(canonical(large(1))).reason is not Reason.TOO_LARGE
 
 
 async def test_a_check_that_is_cancelled_leaves_no_answer_for_the_next_one(checker: ProcedureChecker) -> None:
-    first = asyncio.create_task(checker.check(large()))
+    first = asyncio.create_task(checker.check(canonical(large())))
     await asyncio.sleep(0.05)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     bad = large() | {"start": "nowhere"}
-    await checker.check(bad)
+    await checker.check(canonical(bad))
     assert "there is no node 'nowhere'" in checker._memory.get(canonical(bad)).errors
 
 

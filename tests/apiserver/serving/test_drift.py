@@ -13,9 +13,8 @@ from subterra_operator.decide.agent import drift
 from subterra_operator.kube.api_client import ConflictError, KubernetesApi
 from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, MADE, MANAGED_BY, VERSION_LABEL
 from subterra_operator.resources import Object
-from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, running_operator
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition, operated
 
 RESYNC_SECONDS = 1.0
 Change = Callable[[Object], None]
@@ -25,14 +24,12 @@ Change = Callable[[Object], None]
 async def serving(quiet: ClusterNamespace, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterNamespace]:
     """A namespace whose agent serves, with an operator that looks after everything every second."""
     monkeypatch.setattr(controller, "RESYNC_SECONDS", RESYNC_SECONDS)
-    kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)):
+    async with operated(quiet):
         await quiet.put(TRAVEL)
         await quiet.put(TRAVEL_AGENT)
         await quiet.up_to_date()
         await quiet.until(lambda: recorded(quiet), "the Deployment carries its record")
         yield quiet
-        kubelet.cancel()
 
 
 async def recorded(world: ClusterNamespace) -> bool:

@@ -8,9 +8,8 @@ import pytest
 from subterra_operator import controller
 from subterra_operator.kube import apply
 from subterra_operator.resources import Object
-from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace, running_operator
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, operated
 
 POLICIES = [
     *("subterra-default", "subterra-hub", "subterra-nodes"),
@@ -23,13 +22,11 @@ async def serving(quiet: ClusterNamespace, monkeypatch: pytest.MonkeyPatch) -> A
     """A namespace whose agent serves, with an operator that looks after everything every second."""
     monkeypatch.setattr(controller, "RESYNC_SECONDS", 1.0)
     monkeypatch.setattr(apply, "REWRITE_SECONDS", 0.5)
-    kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)):
+    async with operated(quiet):
         await quiet.put(TRAVEL)
         await quiet.put(TRAVEL_AGENT)
         await quiet.up_to_date()
         yield quiet
-        kubelet.cancel()
 
 
 async def policy(world: ClusterNamespace, name: str) -> Object | None:

@@ -39,7 +39,7 @@ class DefaultResources(ApiModel):
         requests={"cpu": "250m", "memory": "1Gi"}, limits={"cpu": "2", "memory": "2Gi"}
     )
     vllm: ResourceRequirements = ResourceRequirements(
-        requests={"cpu": "500m", "memory": "3Gi"}, limits={"cpu": "4", "memory": "4Gi"}
+        requests={"cpu": "500m", "memory": "4Gi"}, limits={"cpu": "4", "memory": "6Gi"}
     )
     exporter: ResourceRequirements = ResourceRequirements(requests={"cpu": "10m", "memory": "64Mi"}, limits={"memory": "256Mi"})
 

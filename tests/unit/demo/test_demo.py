@@ -96,7 +96,7 @@ def test_without_a_served_agent_there_is_nothing_to_draw() -> None:
 
 def test_the_smaller_demo_is_the_example_but_for_its_size_and_two_limits() -> None:
     changes = yaml.safe_load(SLOW_PROCESSOR.read_text())["spec"]
-    assert set(changes["compile"]["template"]) == {"generation", "training", "evaluation"}
+    assert set(changes["compile"]["template"]) == {"generation", "training", "execution", "evaluation"}
     assert set(changes["promotion"]["gate"]) == {"minPhrasings", "maxFabricationRate"}
     GatePolicy.model_validate(changes["promotion"]["gate"])
     TrainingSettings.model_validate(changes["compile"]["template"]["training"])

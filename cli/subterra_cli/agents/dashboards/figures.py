@@ -35,6 +35,11 @@ def figure(value: float, unit: Unit, infinite: str = "", now: float = 0) -> str:
             return _short(value)
 
 
+def axis_figure(value: float, unit: Unit) -> str:
+    """A value on an axis, whose margin is too narrow for large amounts with their cents."""
+    return f"${_short(value)}" if unit == "currencyUSD" and abs(value) >= _PREFIXES[-1][0] else figure(value, unit)
+
+
 def clock(seconds: float, span: float) -> str:
     """A moment in UTC, as precise as an axis of `span` seconds needs."""
     known = "%H:%M:%S" if span <= _SHORT_SECONDS else "%H:%M" if span <= 2 * _PERIODS[0][0] else "%d %b"

@@ -4,7 +4,7 @@ import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
-from subterra_cli.agents.dashboards.figures import clock, figure
+from subterra_cli.agents.dashboards.figures import axis_figure, clock
 from subterra_cli.agents.dashboards.queries import Points, Scope, Series
 from subterra_core.drawing.svg import add
 from subterra_core.monitoring.grafana import Unit
@@ -35,7 +35,7 @@ def draw_lines(series: Sequence[Series], scope: Scope, unit: Unit, title: str) -
     for tick in ticks:
         _, y = place(scope.start, tick)
         add(svg, "line", class_="grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y)
-        add(svg, "text", figure(tick, unit), class_="axis end", x=_LEFT - 6, y=y + 4)
+        add(svg, "text", axis_figure(tick, unit), class_="axis end", x=_LEFT - 6, y=y + 4)
     for number in range(_TIME_TICKS + 1):
         at = scope.start + number * (scope.end - scope.start) / _TIME_TICKS
         anchor = {0: "", _TIME_TICKS: " end"}.get(number, " middle")

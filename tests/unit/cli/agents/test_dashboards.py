@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from subterra_cli.agents.dashboards.draw import seconds_of
-from subterra_cli.agents.dashboards.figures import clock, figure
+from subterra_cli.agents.dashboards.figures import axis_figure, clock, figure
 from subterra_cli.agents.dashboards.line_chart import draw_lines, nice_ticks
 from subterra_cli.agents.dashboards.page import Filled, page
 from subterra_cli.agents.dashboards.queries import Scope, Series, legend
@@ -242,3 +242,14 @@ def test_an_axis_of_minutes_never_has_the_same_time_twice() -> None:
     assert clock(90, 180) == "00:01:30"
     assert clock(90, 3600) == "00:01"
     assert clock(90, 7 * 86400) == "01 Jan"
+
+
+def test_amounts_on_an_axis_are_short_enough_for_its_margin() -> None:
+    assert [axis_figure(value, "currencyUSD") for value in (0, 0.015, 150, 1_000, 300_000)] == [
+        "$0.00",
+        "$0.015",
+        "$150.00",
+        "$1 k",
+        "$300 k",
+    ]
+    assert axis_figure(30, "tokens") == "30/s"

@@ -3,6 +3,7 @@
 One code path serves both: device, precision and micro batch follow from the machine and the settings.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,14 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         logs = kwargs.get("logs") or {}
         if state.is_local_process_zero and ("loss" in logs or "eval_loss" in logs):
             self._exchange.report((state.global_step, state.max_steps, logs.get("loss"), logs.get("eval_loss")))
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Raises InvalidInputError, on every rank, if the training has diverged, before its weights are kept."""
+        loss = (kwargs.get("metrics") or {}).get("eval_loss", 0.0)
+        if not math.isfinite(loss):
+            raise InvalidInputError(
+                f"the training has diverged: the held-out loss is {loss} at step {state.global_step}; lower training.learningRate"
+            )
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """From here on a failure is no longer that of the checkpoint."""

@@ -69,7 +69,7 @@ def reply_text(response: str) -> str:
 
 def _deltas(stream: str) -> Iterator[Mapping[str, Any]]:
     """What each event of a streamed response adds to its first choice."""
-    for line in stream.splitlines():
+    for line in stream.split("\n"):  # `splitlines` would also split at what JSON has inside of strings
         content = line.removeprefix(_EVENT).strip()
         if line.startswith(_EVENT) and content != "[DONE]":
             yield from (choice.get("delta", {}) for choice in json.loads(content)["choices"] if choice.get("index", 0) == 0)

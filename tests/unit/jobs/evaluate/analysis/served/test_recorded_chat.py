@@ -42,6 +42,12 @@ def test_a_streamed_reply_is_put_together() -> None:
     assert words(parse_record(record(f"{stream}{usage}data: [DONE]\n\n")))[-1] == "Here you are."
 
 
+def test_any_character_may_stand_in_a_streamed_reply() -> None:
+    delta = {"choices": [{"index": 0, "delta": {"content": "one\u2028two\x85three"}}]}
+    stream = f"data: {json.dumps(delta, ensure_ascii=False)}\r\n\r\ndata: [DONE]\r\n\r\n"
+    assert words(parse_record(record(stream)))[-1] == "one two three"
+
+
 @pytest.mark.parametrize(
     "response",
     [

@@ -77,9 +77,10 @@ def unreadable(error: RefusedError, account: Account) -> StageError:
     return ProviderUnavailableError(f"the provider sends {quote}; the run will be retried, and paid responses are kept")
 
 
-def unavailable(error: RefusedError, patience: float) -> ProviderUnavailableError:
+def unavailable(error: RefusedError, account: Account, patience: float) -> ProviderUnavailableError:
     """The failure that ends the stage after `patience` seconds of retries."""
-    last = error.kind if error.status is None else f"HTTP {error.status}"
+    said = provider_message(error, account.key)
+    last = ": ".join(filter(None, (error.kind if error.status is None else f"HTTP {error.status}", said)))
     return ProviderUnavailableError(
         f"the provider did not answer for {patience:.0f} s (last: {last}); the run will be retried, and paid responses are kept"
     )

@@ -236,7 +236,7 @@ class MeteredClient:
             raise unreadable(error, self.account) from None
         backoff = min(_MAX_WAIT_SECONDS, self._retries.first_wait * 2.0**tries) * self._rng.uniform(0.5, 1.0)
         if self._retries.clock() + (backoff if error.retry_after is None else error.retry_after) > deadline:
-            raise unavailable(error, self._retries.patience)
+            raise unavailable(error, self.account, self._retries.patience)
         if error.retry_after is None:
             await asyncio.sleep(backoff)
 

@@ -11,7 +11,9 @@ from subterra_jobs.errors import ProviderUnavailableError
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.admission import AdmissionQueue
 from subterra_jobs.llm.client import RefusedError, Request, Response, Usage, single_message
+from subterra_jobs.llm.error_policy import unavailable
 from subterra_jobs.llm.metered_client import PATIENCE_SECONDS, MeteredClient, RetryPolicy
+from subterra_jobs.llm.openai_client import OpenAIClient
 from subterra_jobs.llm.rate_limit import RateLimiter
 from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.spending.budget import BudgetGuard
@@ -55,3 +57,18 @@ async def test_a_call_that_fails_at_each_try_ends_the_stage_although_others_are_
     with pytest.raises(ProviderUnavailableError, match="did not answer for 300 s"):
         await provider.caller.complete("unlucky", UNLUCKY, {})
     assert provider.now == 600
+
+
+async def test_a_provider_that_cannot_be_reached_is_named_with_host_and_cause() -> None:
+    client = OpenAIClient("m", "sk-secret", "http://llm.invalid:8000/v1")
+    with pytest.raises(RefusedError) as refused:
+        await client.complete(UNLUCKY)
+    await client.close()
+    failure = unavailable(refused.value, ACCOUNT, PATIENCE_SECONDS)
+    assert "Cannot connect to host llm.invalid:8000" in str(failure)
+    assert not refused.value.maybe_billed
+
+
+def test_no_message_about_a_provider_has_the_key() -> None:
+    failure = unavailable(RefusedError("no quota for sk-secret", "RateLimitError", 503), ACCOUNT, PATIENCE_SECONDS)
+    assert "(last: HTTP 503: no quota for ***)" in str(failure)

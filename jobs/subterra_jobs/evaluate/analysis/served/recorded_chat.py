@@ -40,7 +40,7 @@ def parse_record(record: Mapping[str, Any]) -> Chat | None:
     """
     messages = json.loads(record["request"])["messages"]
     reply = reply_text(record["response"])
-    return chat_of([*messages, {"role": "assistant", "content": reply}]) if reply else None
+    return chat_of([*messages, {"role": "assistant", "content": reply}]) if reply.strip() else None
 
 
 def chat_of(messages: Sequence[Mapping[str, Any]]) -> Chat:

@@ -54,6 +54,7 @@ def test_any_character_may_stand_in_a_streamed_reply() -> None:
         json.dumps({"choices": [{"message": {"content": None, "tool_calls": [{"function": {"name": "book"}}]}}]}),
         event(tool_calls=[{"function": {"name": "book"}}]),
         json.dumps({"choices": [{"message": {"content": ""}}]}),
+        json.dumps({"choices": [{"message": {"content": " \n"}}]}),
     ],
 )
 def test_a_reply_without_words_is_no_turn(response: str) -> None:

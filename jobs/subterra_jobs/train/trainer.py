@@ -3,7 +3,6 @@
 One code path serves both: device, precision and micro batch follow from the machine and the settings.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.model.adapters import adapter_parameters, lora_config
 from subterra_jobs.train.optimizers.deepspeed_config import ADAM_BETAS, WEIGHT_DECAY, deepspeed_config, has_master_copy
 from subterra_jobs.train.ranks.freed_memory import FreedMemoryCallback
+from subterra_jobs.train.ranks.rank_failure import require_finite
 
 WARMUP_SHARE = 0.05
 
@@ -130,11 +130,7 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Raises InvalidInputError, on every rank, if the training has diverged, before its weights are kept."""
-        loss = (kwargs.get("metrics") or {}).get("eval_loss", 0.0)
-        if not math.isfinite(loss):
-            raise InvalidInputError(
-                f"the training has diverged: the held-out loss is {loss} at step {state.global_step}; lower training.learningRate"
-            )
+        require_finite((kwargs.get("metrics") or {}).get("eval_loss"), state.global_step)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """From here on a failure is no longer that of the checkpoint."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from subterra_jobs.evaluate.analysis.served.recorded_chat import Chat, chat_of, parse_record
+from subterra_jobs.evaluate.analysis.served.recorded_chat import MOST_MESSAGES, Chat, chat_of, parse_record
 
 MESSAGES = [
     {"role": "system", "content": "You help.\nplan: Pro"},
@@ -72,6 +72,13 @@ def test_before_the_last_reply_the_customer_had_not_asked_yet() -> None:
     assert words(chat.before) == ["Hi", "Hello!"]
     assert words(chat_of([*MESSAGES, {"role": "assistant", "content": "Here."}]).before) == ["Hi", "Hello!"]
     assert words(chat_of(MESSAGES[:2]).before) == []
+
+
+def test_a_conversation_that_would_keep_all_others_waiting_is_not_read() -> None:
+    longest = [{"role": "user", "content": "Hi"}] * MOST_MESSAGES
+    assert parse_record(record(json.dumps(REPLY), longest)) is not None
+    with pytest.raises(ValueError, match="201 messages; at most 200 are read"):
+        parse_record(record(json.dumps(REPLY), [*longest, *longest[:1]]))
 
 
 @pytest.mark.parametrize("damaged", [{"request": "{", "response": "{}"}, {"request": "{}", "response": "{}"}, {}])

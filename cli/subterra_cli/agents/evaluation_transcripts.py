@@ -50,7 +50,7 @@ def read_transcripts(location: Path) -> Transcripts:
     """The conversations of a report's folder, or of the folder of one of its files. Raises TranscriptsError."""
     folder = location if location.is_dir() else location.parent
     try:
-        lines = (folder / FILE).read_text().splitlines()
+        lines = (folder / FILE).read_bytes().splitlines()
         every = [json.loads(line) for line in lines]
         # Robustness customers are not judged, and further trials would count their customers several times.
         rows = [row for row in every if "judgements" in row and "trial" not in row]

@@ -117,7 +117,7 @@ class ChatSession:
             message = response.json()["choices"][0]["message"]
             if "content" not in message and not message.get("tool_calls"):
                 raise KeyError("content")
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise ServerFailedError(
                 f"what answers for CompiledAgent {self.model} is no chat completions API; it sent {response.text[:100]!r}"
             ) from None

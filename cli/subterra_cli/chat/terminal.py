@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import typer
 
@@ -52,25 +52,32 @@ def customer_lines(interactive: bool) -> Iterator[str]:
 def asked(question: str) -> str | None:
     """What the person answers; `None` at the end of the input."""
     try:
-        return input(clean(question)).strip()
+        return _utf8(lambda: input(clean(question)))
     except EOFError:
         return None
 
 
 def _typed() -> str:
     try:
-        return input("you: ").strip()
+        return _utf8(lambda: input("you: "))
     except EOFError:
         typer.echo()
         return ""
 
 
 def _piped() -> str:
+    return _utf8(sys.stdin.readline)
+
+
+def _utf8(read: Callable[[], str]) -> str:
+    """What is read. Raises CommandError for bytes that are no UTF-8, which Python hands through in some locales."""
     try:
-        return sys.stdin.readline().strip()
-    except UnicodeDecodeError:
+        text = read().strip()
+        text.encode()
+    except UnicodeError:
         raise CommandError("standard input is not UTF-8 text; convert it, for example with iconv") from None
+    return text
 
 
 def _show(reply: str) -> None:
-    typer.echo(f"agent: {reply if reply.strip() else NO_WORDS}")
+    typer.echo(f"agent: {clean(reply) if reply.strip() else NO_WORDS}")

@@ -63,11 +63,13 @@ def load_procedure(procedure: str, cluster: ClusterOptions) -> "LoadedProcedure"
 
 @contextmanager
 def exit_on_error(code: int = 2) -> Iterator[None]:
-    """Prints the message of a CommandError and exits with ``code``."""
+    """Prints the message of a CommandError, which may quote what a server sent, and exits with ``code``."""
     from subterra_cli.errors import CommandError
 
     try:
         yield
     except CommandError as error:
-        typer.echo(str(error), err=True)
+        from subterra_core.drawing.graph_summary import clean
+
+        typer.echo(clean(str(error)), err=True)
         raise typer.Exit(code) from None

@@ -39,7 +39,7 @@ def _coverage(data: dict[str, Any]) -> TraversalCounts:
 
 
 def _labels(text: str) -> TraversalCounts:
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in text.encode().splitlines()]
     paths = [[str(node) for node in row["path"]] for row in rows if not row["heldOut"]]
     nodes = Counter(node for path in paths for node in path)
     return TraversalCounts(len(paths), dict(nodes), dict(Counter(edge for path in paths for edge in pairwise(path))))

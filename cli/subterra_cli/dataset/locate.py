@@ -32,7 +32,7 @@ class Dataset:
                 f"{self.path or self._store.root}/{name} does not match its manifest; copy the dataset again, or delete it from "
                 "the store and rerun the generate stage"
             )
-        return [json.loads(line) for line in content.decode().splitlines()]
+        return [json.loads(line) for line in content.splitlines()]
 
 
 def open_dataset(location: str, key: str | None) -> Dataset:

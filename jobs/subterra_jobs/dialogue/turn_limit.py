@@ -11,9 +11,16 @@ _VALUE_LENGTH = 80
 
 
 def max_reply_tokens(procedure: ProcedureSpec) -> int:
-    """Token limit of a compiled agent's reply: one per character of its longest step, so that no tokenizer truncates it."""
+    """Token limit of a compiled agent's reply: one per byte of its longest step, so that no tokenizer truncates it.
+
+    A tokenizer that has seen little of a language has up to four tokens for one of its characters.
+    """
     steps = (text for node in procedure.nodes if node.role == "agent" for text in agent_templates(node))
-    calls = (len(call_text(node)) + _VALUE_LENGTH * (1 + len(node.arguments)) for node in tool_nodes(procedure))
-    longest = max(map(len, steps), default=0)
-    answers = (len(each.answer) + longest for each in procedure.questions)  # the step's question is asked again
+    calls = (_bytes(call_text(node)) + _VALUE_LENGTH * (1 + len(node.arguments)) for node in tool_nodes(procedure))
+    longest = max(map(_bytes, steps), default=0)
+    answers = (_bytes(each.answer) + longest for each in procedure.questions)  # the step's question is asked again
     return max(TURN_TOKENS, longest, *answers, *calls)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.template import split
@@ -11,11 +12,52 @@ _SLOT_LIMIT = 80
 
 @dataclass(frozen=True)
 class Pattern:
-    """A template as regular expression. `literal` is the number of fixed characters: the more, the surer the match."""
+    """A template as what stands around its variables. No value starts with a space."""
 
-    regex: re.Pattern[str]
+    literals: tuple[str, ...]
+    """One more than there are variables."""
     variables: tuple[str, ...]
-    literal: int
+    limit: int
+    """Characters of the longest value."""
+
+    @cached_property
+    def literal(self) -> int:
+        """Number of fixed characters: the more, the surer the match."""
+        return sum(map(len, self.literals))
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The same for a text that begins with the template."""
+        slot = rf"((?!\s).{{1,{self.limit}}}?)"
+        return re.compile(slot.join(map(re.escape, self.literals)), re.DOTALL)
+
+    def values(self, text: str) -> tuple[str, ...] | None:
+        """The values in a text that is the template, each as short as can be, the first ones before the others; else `None`.
+
+        A regular expression would find the same, but might take hours for a reply that is stuck in a list of commas: here no place
+        is tried twice for a variable.
+        """
+        first, last = self.literals[0], self.literals[-1]
+        if not (text.startswith(first) and text.endswith(last)):
+            return None
+        if not self.variables:
+            return () if text == first else None
+        return self._values_from(text, len(first), 0, set())
+
+    def _values_from(self, text: str, start: int, index: int, failed: set[tuple[int, int]]) -> tuple[str, ...] | None:
+        """The values of the variables from number `index` on; the first begins at `start`."""
+        if start >= len(text) or text[start].isspace() or (index, start) in failed:
+            return None
+        following = self.literals[index + 1]
+        if index + 1 == len(self.variables):
+            end = len(text) - len(following)
+            return (text[start:end],) if 1 <= end - start <= self.limit else None
+        end = start
+        while (end := text.find(following, end + 1, start + self.limit + len(following))) >= 0:
+            if (rest := self._values_from(text, end + len(following), index + 1, failed)) is not None:
+                return (text[start:end], *rest)
+        failed.add((index, start))
+        return None
 
 
 def max_value_length(spec: ProcedureSpec) -> int:
@@ -26,7 +68,4 @@ def max_value_length(spec: ProcedureSpec) -> int:
 def compile_pattern(template: str, limit: int) -> Pattern:
     """Pattern of a template, with any values of up to `limit` characters."""
     parts = split(" ".join(template.split()))
-    literals, variables = parts[::2], tuple(parts[1::2])
-    # Values are bounded and lazy, so that a hostile reply cannot make matching slow; (?!\s): no value starts with a space.
-    slot = rf"((?!\s).{{1,{limit}}}?)"
-    return Pattern(re.compile(slot.join(map(re.escape, literals)), re.DOTALL), variables, sum(map(len, literals)))
+    return Pattern(tuple(parts[::2]), tuple(parts[1::2]), limit)

@@ -66,6 +66,11 @@ def resolve_account(provider: Provider, field: str, environment: StageEnvironmen
     key = environment.keys.get(provider.name, "")
     if not key and price.costs_money:
         raise InvalidInputError(f"{field}: provider {provider.name} needs a key; name a Secret in execution.apiKeySecrets")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidInputError(
+            f"{field}: the key of provider {provider.name} has spaces or characters that no request can carry; correct the Secret "
+            "in execution.apiKeySecrets"
+        )
     try:
         thinking = thinking_of(provider)
     except EffortError as error:

@@ -8,6 +8,7 @@ import anthropic
 from anthropic.types import Message
 
 from subterra_jobs.llm.behavior.prompt_cache import cache_minimum, estimated_tokens
+from subterra_jobs.llm.behavior.reasons import whole_characters
 from subterra_jobs.llm.behavior.stops import stop_of
 from subterra_jobs.llm.behavior.thinking import NO_THINKING, Thinking
 from subterra_jobs.llm.client import (
@@ -121,7 +122,7 @@ def read_message(message: object, limits: Mapping[str, Limit]) -> Response:
 
 def _response(message: Any, limits: Mapping[str, Limit]) -> Response:
     kinds = [block.type for block in message.content]
-    text = "".join(block.text for block in message.content if block.type == "text")
+    text = whole_characters("".join(block.text for block in message.content if block.type == "text"))
     usage = _usage(message.usage)
     thought = usage.thinking > 0 or any("thinking" in kind for kind in kinds)
     return Response(text, stop_of(message.stop_reason, complete=_COMPLETE, text=text, thought=thought), usage, limits)

@@ -127,10 +127,14 @@ class Client(Protocol):
 
 
 def refused_error(error: Any, limits: Mapping[str, Limit]) -> RefusedError:
-    """An SDK's APIError as RefusedError; both SDKs come from one generator and have the same errors."""
+    """An SDK's APIError as RefusedError; both SDKs come from one generator and have the same errors.
+
+    Without a response the SDK says no more than that there is none; the connection's own error says why.
+    """
     response, body = getattr(error, "response", None), getattr(error, "body", None)
+    why = str(error.__cause__ or "") if response is None else ""
     return RefusedError(
-        reason_in(body, str(error.message)),
+        reason_in(body, why or str(error.message)),
         kind=type(error).__name__,
         status=getattr(error, "status_code", None),
         retry_after=None if response is None else _seconds(response.headers.get("retry-after", "")),

@@ -16,6 +16,9 @@ from subterra_jobs.llm.behavior.reasons import is_filtered, is_too_long, one_lin
 from subterra_jobs.llm.client import RefusedError
 
 _MONEY = re.compile(r"credit balance|billing|spend(ing)? limit|usage limits?|payment|quota", re.IGNORECASE)
+_NO_CREDIT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_NO_CREDIT = re.compile(r"insufficient[ _](quota|balance|credits?|funds)|all available credits|spending limit", re.IGNORECASE)
+"""What providers say with 429 when no waiting helps. Others speak of a quota and of billing there when it does."""
 _RETRIED_STATUS = frozenset({408, 409, 425, 429})
 _QUOTE_LENGTH = 200
 _EFFORT = re.compile(r"effort|thinking", re.IGNORECASE)
@@ -74,9 +77,10 @@ def unreadable(error: RefusedError, account: Account) -> StageError:
     return ProviderUnavailableError(f"the provider sends {quote}; the run will be retried, and paid responses are kept")
 
 
-def unavailable(error: RefusedError, patience: float) -> ProviderUnavailableError:
+def unavailable(error: RefusedError, account: Account, patience: float) -> ProviderUnavailableError:
     """The failure that ends the stage after `patience` seconds of retries."""
-    last = error.kind if error.status is None else f"HTTP {error.status}"
+    said = provider_message(error, account.key)
+    last = ": ".join(filter(None, (error.kind if error.status is None else f"HTTP {error.status}", said)))
     return ProviderUnavailableError(
         f"the provider did not answer for {patience:.0f} s (last: {last}); the run will be retried, and paid responses are kept"
     )
@@ -114,7 +118,8 @@ def _address_fix(base_url: str) -> str:
 
 
 def _lacks_credit(error: RefusedError) -> bool:
-    """True when no waiting helps. One provider reports an exhausted account as 429 too."""
-    if error.status == 402 or "insufficient_quota" in error.message:
+    """True when no waiting helps. Some providers report an exhausted account as 429 too, one only by its code."""
+    if error.status == 402 or error.code in _NO_CREDIT_CODES:
         return True
-    return error.status in (400, 403) and _MONEY.search(error.message) is not None
+    words = _NO_CREDIT if error.status == 429 else _MONEY
+    return error.status in (400, 403, 429) and words.search(error.message) is not None

@@ -22,7 +22,9 @@ from subterra_jobs.spending.ledger import LedgerEntry
 from subterra_jobs.stage.tracing import Span
 
 PATIENCE_SECONDS = 300.0
-"""Time for retries of one call before the provider counts as unavailable."""
+"""Time for retries of one call before the provider counts as unavailable. While an account is at its limits and answers others, a
+call may wait longer."""
+_AT_ITS_LIMITS = frozenset({429, 503, 529})
 MAX_FILTERED = 20
 """Calls in a row that a content filter refuses, with no response in between, before the stage ends."""
 MAX_UNEXPECTED = 5
@@ -96,6 +98,7 @@ class MeteredClient:
         self._room = account.thinking.room
         self._largest_output = 0
         self._filtered_in_a_row = 0
+        self._answered_at = float("-inf")
 
     async def complete(
         self, key: str, request: Request, labels: dict[str, str], priority: int = 0, *, pay: Payer | None = None
@@ -161,7 +164,7 @@ class MeteredClient:
 
     async def _tries(self, call: Call, span: Span) -> CachedResponse:
         """Tries until there is a response or no point in another try. Every try is admitted before and settled after."""
-        deadline: float | None = None
+        refused_since: float | None = None
         tries, request = 0, call.request
         while True:
             reservation = await self._admission.acquire(partial(self.worst_case, request), request.size, call.priority)
@@ -175,8 +178,8 @@ class MeteredClient:
                 await self._settle_refusal(reservation, call.labels, worst, error)
                 if filtered(error):
                     return self._filtered(error)
-                deadline = deadline or self._retries.clock() + self._retries.patience
-                await self._wait(error, tries, deadline)
+                refused_since = self._retries.clock() if refused_since is None else refused_since
+                await self._wait(error, tries, self._deadline(error, refused_since))
                 tries += 1
             except asyncio.CancelledError:
                 await self._admission.settle(reservation, self._entry(call.labels, worst, lost=True), CallOutcome())
@@ -205,7 +208,7 @@ class MeteredClient:
 
     async def _keep(self, reservation: int, call: Call, charge: LedgerEntry, response: Response, seconds: float) -> CachedResponse:
         """Books and stores a response."""
-        self._filtered_in_a_row = 0
+        self._filtered_in_a_row, self._answered_at = 0, self._retries.clock()
         self._largest_output = max(self._largest_output, response.usage.output if response.usage else 0)
         paid = kept_response(response, seconds, charge)
         await _gather_both(self._admission.settle(reservation, charge, _call_outcome(response)), self._store(call.key, paid))
@@ -216,6 +219,11 @@ class MeteredClient:
             await self.responses.put(key, response)
         except OSError as error:
             raise InfrastructureError(f"a paid response could not be stored ({error}); check the artifact store") from None
+
+    def _deadline(self, error: RefusedError, refused_since: float) -> float:
+        """When patience with a call ends. One refused for the account's limits has a queue of others before its next try."""
+        since = max(refused_since, self._answered_at) if error.status in _AT_ITS_LIMITS else refused_since
+        return since + self._retries.patience
 
     async def _wait(self, error: RefusedError, tries: int, deadline: float) -> None:
         """Sleeps exponentially with jitter, unless the provider names a time: then the rate limiter admits no call before.
@@ -228,7 +236,7 @@ class MeteredClient:
             raise unreadable(error, self.account) from None
         backoff = min(_MAX_WAIT_SECONDS, self._retries.first_wait * 2.0**tries) * self._rng.uniform(0.5, 1.0)
         if self._retries.clock() + (backoff if error.retry_after is None else error.retry_after) > deadline:
-            raise unavailable(error, self._retries.patience)
+            raise unavailable(error, self.account, self._retries.patience)
         if error.retry_after is None:
             await asyncio.sleep(backoff)
 

@@ -9,7 +9,7 @@ import openai
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 
-from subterra_jobs.llm.behavior.reasons import is_too_long
+from subterra_jobs.llm.behavior.reasons import is_too_long, whole_characters
 from subterra_jobs.llm.behavior.stops import REFUSAL, stop_of
 from subterra_jobs.llm.client import (
     CALL_TIMEOUT_SECONDS,
@@ -140,15 +140,18 @@ def _response(completion: Any, limits: Mapping[str, Limit]) -> Response:
 def _text(content: Any) -> str:
     """The text of a message, which some servers send in parts. Raises TypeError for anything else."""
     if isinstance(content, list):
-        return "".join(part["text"] for part in content if part.get("type") == "text")
+        return whole_characters("".join(part["text"] for part in content if part.get("type") == "text"))
     if content is None or isinstance(content, str):
-        return content or ""
+        return whole_characters(content or "")
     raise TypeError(content)
 
 
 def _split_thinking(text: str) -> tuple[str, str]:
-    """Thinking at the start of a text, where a server does not take it apart, and the text after it."""
-    if not text.lstrip().startswith(_OPEN):
+    """Thinking at the start of a text, where a server does not take it apart, and the text after it.
+
+    Some chat templates open it in the prompt, so that only its end is in the text.
+    """
+    if not text.lstrip().startswith(_OPEN) and _CLOSE not in text:
         return "", text
     thoughts, _, rest = text.lstrip().removeprefix(_OPEN).partition(_CLOSE)
     return thoughts, rest.lstrip()
@@ -162,7 +165,10 @@ def _usage_or_none(completion: Any) -> Usage | None:
 
 
 def _usage(completion: Any) -> Usage | None:
-    """OpenAI's input count includes tokens read from the cache and written to it; its output count includes thinking."""
+    """OpenAI's input count includes tokens read from the cache and written to it; its output count includes thinking.
+
+    With others (Gemini, Grok) only the total includes thinking, which is billed as output there too.
+    """
     usage: CompletionUsage | None = completion.usage
     if usage is None:
         return None
@@ -170,8 +176,8 @@ def _usage(completion: Any) -> Usage | None:
     read = (prompt.cached_tokens if prompt else None) or 0
     written = (prompt.cache_write_tokens if prompt else None) or 0
     return Usage(
-        usage.prompt_tokens - read - written,
-        int(usage.completion_tokens),
+        max(0, usage.prompt_tokens - read - written),
+        max(int(usage.completion_tokens), (getattr(usage, "total_tokens", None) or 0) - usage.prompt_tokens),
         written,
         read,
         thinking=(output.reasoning_tokens if output else None) or 0,

@@ -85,7 +85,7 @@ class StageEnvironment:
     models: Path = Path(MODELS_DIRECTORY)
     """Directory of the models that come with the image."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """API keys by provider."""
+    """API keys by provider. A line break at the end, as many files have it, is no part of a key."""
     hub_token: str = field(default="", repr=False)
     """Token for the hub of base models."""
     hub_endpoint: str | None = None
@@ -114,8 +114,8 @@ class StageEnvironment:
             ranks=_parse(variables, RANKS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             gpus=_parse(variables, GPUS_VARIABLE, _positive, "", _COUNT_EXAMPLE) or 0,
             models=Path(variables.get(MODELS_VARIABLE) or MODELS_DIRECTORY),
-            keys={provider: variables.get(name, "") for provider, name in KEY_VARIABLES.items()},
-            hub_token=variables.get(HUB_TOKEN_VARIABLE, ""),
+            keys={provider: variables.get(name, "").strip() for provider, name in KEY_VARIABLES.items()},
+            hub_token=variables.get(HUB_TOKEN_VARIABLE, "").strip(),
             hub_endpoint=variables.get(HUB_ENDPOINT_VARIABLE) or None,
             today=current_date(),
         )

@@ -32,6 +32,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def on_disk(file: Path) -> Path:
+    """The file, once its content is on the disk and not in memory only: else a crash of the node may leave its name alone."""
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+    return file
+
+
 class ArtifactStore:
     """One namespace's prefix. Paths are relative to it, such as `datasets/0a1b…`."""
 
@@ -73,7 +80,9 @@ class ArtifactStore:
         return self._put_manifest(path, _file_digests(Path(self._full_path(path))), about)
 
     def _put_manifest(self, path: str, hashes: dict[str, str], about: dict[str, Any]) -> str:
-        """Makes the artifact a finished one; returns its digest."""
+        """Makes the artifact a finished one, once all its files are on the disk; returns its digest."""
+        for name in hashes if self.is_local else ():
+            on_disk(Path(self._full_path(path, name)))
         manifest = {"files": hashes, "about": about}
         self.put(f"{path}/{MANIFEST}", json.dumps(manifest, sort_keys=True, indent=1).encode())
         return sha256(manifest)

@@ -36,9 +36,7 @@ def work(context: StageContext) -> StageOutcome:
     copy_license(Path(task.base_model), context.output)
     # A later evaluation compares this with the current procedure, to see which scenarios an edit affects.
     (context.output / PROCEDURE_FILE).write_bytes(canonical(significant_fields(run.procedure)))
-    loss = f"{summary.heldout_loss:.4f}" if summary.heldout_loss is not None else "unknown"
-    message = f"{summary.steps:,} steps in {summary.precision}, best at {summary.best_step:,} with held-out loss {loss}"
-    return StageOutcome(message, obsolete=task.checkpoint_dir)
+    return StageOutcome(summary.message, obsolete=task.checkpoint_dir)
 
 
 def assist(context: StageContext) -> None:

@@ -25,6 +25,7 @@ from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.model.adapters import adapter_parameters, lora_config
 from subterra_jobs.train.optimizers.deepspeed_config import ADAM_BETAS, WEIGHT_DECAY, deepspeed_config, has_master_copy
 from subterra_jobs.train.ranks.freed_memory import FreedMemoryCallback
+from subterra_jobs.train.ranks.rank_failure import require_finite
 
 WARMUP_SHARE = 0.05
 
@@ -126,6 +127,10 @@ class StageCallback(TrainerCallback):  # type: ignore[misc]
         logs = kwargs.get("logs") or {}
         if state.is_local_process_zero and ("loss" in logs or "eval_loss" in logs):
             self._exchange.report((state.global_step, state.max_steps, logs.get("loss"), logs.get("eval_loss")))
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Raises InvalidInputError, on every rank, if the training has diverged, before its weights are kept."""
+        require_finite((kwargs.get("metrics") or {}).get("eval_loss"), state.global_step)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """From here on a failure is no longer that of the checkpoint."""

@@ -27,6 +27,15 @@ class TrainingSummary:
     seconds: float
     checkpoint_seconds: float = 0.0
     """Spent on checkpoints, of `seconds`."""
+    left_out: int = 0
+    """Training conversations that are longer than `training.maxLength`."""
+
+    @property
+    def message(self) -> str:
+        """The training in one line."""
+        loss = f"{self.heldout_loss:.4f}" if self.heldout_loss is not None else "unknown"
+        left_out = f", {self.left_out:,} conversations longer than training.maxLength left out" if self.left_out else ""
+        return f"{self.steps:,} steps in {self.precision}, best at {self.best_step:,} with held-out loss {loss}{left_out}"
 
 
 def train(task: TrainingTask, on_progress: OnProgress, group: PodGroup = ALONE) -> TrainingSummary:

@@ -249,6 +249,26 @@ def test_a_port_forward_that_died_is_a_lost_connection(reader: FakeReader, monke
     assert "or kubectl port-forward ended" in said.stderr
 
 
+def test_no_reply_and_no_error_can_command_the_terminal(reader: FakeReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "Hello \x1b]52;c;ZXZpbA==\x07\x1b[2J\nthere."
+    with fake_llm_api(FakeLLMApi(answer=lambda body: evil)) as api:
+        forward_to(api.url, monkeypatch)
+        said = chat(says="Hi\n")
+        api.faults.append(Fault(400, message=evil))
+        failed = chat(says="Hi\n")
+    assert "agent: Hello \ufffd]52;c;ZXZpbA==\ufffd\ufffd[2J\nthere." in said.stdout
+    assert (failed.exit_code, "]52;c;" in failed.stderr) == (1, True)
+    assert "\x1b" not in said.stdout + failed.stdout + failed.stderr
+
+
+def test_bytes_that_a_locale_hands_through_are_no_text_either(served: FakeLLMApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "is_interactive", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "caf\udce9")
+    refused = chat()
+    assert refused.exit_code == 1
+    assert "standard input is not UTF-8 text" in refused.stderr
+
+
 def test_text_in_another_encoding_is_named(served: FakeLLMApi) -> None:
     refused = CliRunner().invoke(app, ["chat", "shop"], input=b"caf\xe9\n")
     assert refused.exit_code == 1

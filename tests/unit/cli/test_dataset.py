@@ -130,6 +130,14 @@ def test_words_cannot_command_the_terminal(store: Path) -> None:
     assert "Hello \ufffd[31m" in told
 
 
+def test_texts_may_have_any_character_in_their_lines(store: Path) -> None:
+    file = store / PATH / "train.jsonl"
+    file.write_text(file.read_text().replace("Hello and welcome!", "Hello\u2028and\x85welcome!"))
+    ArtifactStore(store.as_uri()).publish("datasets/lines", store / PATH, {})
+    said = {message["content"] for each in shown(store, "--key", "lines", "--split", "train") for message in each["messages"]}
+    assert any("Hello\u2028and\x85welcome!" in text for text in said)
+
+
 def test_a_dataset_that_was_cut_is_not_exported(store: Path, tmp_path: Path) -> None:
     file = store / PATH / "train.jsonl"
     file.write_bytes(file.read_bytes()[:-200])

@@ -11,9 +11,9 @@ Slots = tuple[tuple[str, str], ...]
 
 def masked(text: str, values: Mapping[str, str]) -> str:
     """`text` with names of variables in place of their values, so that texts are alike whatever the values are."""
-    names = {value.casefold(): name for name, value in reversed([*values.items()])}
-    pattern = _any_of(names)
-    replaced = pattern.sub(lambda match: names[match.group().casefold()], text) if pattern else text
+    names = {_without_case(value): name for name, value in reversed([*values.items()])}
+    pattern = _any_of([*values.values(), *names])
+    replaced = pattern.sub(lambda match: names[_without_case(match.group())], text) if pattern else text
     return " ".join(replaced.split())
 
 
@@ -23,21 +23,26 @@ def mentioned_values(text: str, variables: Iterable[Variable], values: Mapping[s
     What stands in place of a number, a date or an unlisted value stays unknown.
     """
     pattern = _any_of(values.values())
-    stated = {match.group().casefold() for match in pattern.finditer(text)} if pattern else set()
+    stated = {_without_case(match.group()) for match in pattern.finditer(text)} if pattern else set()
     rest = masked(text, values)
     return tuple(slot for variable in variables for slot in _slots(variable, values.get(variable.name, ""), stated, rest))
 
 
 def _slots(variable: Variable, meant: str, stated: set[str], rest: str) -> Iterator[tuple[str, str]]:
-    if meant and meant.casefold() in stated:
+    if meant and _without_case(meant) in stated:
         yield variable.name, meant
         return
     pattern = _any_of(variable.values)
     if pattern is None:
         return
-    listed = {value.casefold(): value for value in variable.values}
-    for found in dict.fromkeys(match.group().casefold() for match in pattern.finditer(rest)):
+    listed = {_without_case(value): value for value in variable.values}
+    for found in dict.fromkeys(_without_case(match.group()) for match in pattern.finditer(rest)):
         yield variable.name, listed[found]
+
+
+def _without_case(text: str) -> str:
+    """Equal for all that a pattern without case takes for the same; it takes Turkish letters for an i, `casefold` does not."""
+    return text.replace("İ", "i").replace("ı", "i").casefold()
 
 
 def _any_of(values: Iterable[str]) -> re.Pattern[str] | None:

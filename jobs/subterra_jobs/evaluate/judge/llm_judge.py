@@ -22,6 +22,7 @@ from subterra_jobs.evaluate.scheduling import Schedule, run_shuffled
 from subterra_jobs.evaluate.simulate.conversation import ArmSimulations, Conversation
 from subterra_jobs.evaluate.simulate.vllm_client import ChatMessages
 from subterra_jobs.llm.batches.call_collector import UnansweredCallError
+from subterra_jobs.llm.behavior.reasons import whole_characters
 from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Message, Request
 from subterra_jobs.llm.metered_client import Caller
@@ -201,4 +202,4 @@ def _parse_score(raw: Mapping[str, Any]) -> tuple[int, Evidence]:
     score, quotes = raw["score"], raw["quotes"]
     if type(score) is not int or score not in LEVELS or not isinstance(quotes, list):
         raise ValueError(score)
-    return score, Evidence(tuple(str(quote) for quote in quotes[:_MOST_QUOTES]), str(raw["reason"]))
+    return score, Evidence(tuple(str(quote) for quote in quotes[:_MOST_QUOTES]), whole_characters(str(raw["reason"])))

@@ -53,9 +53,9 @@ class RuleLabeller:
         text = " ".join(reply.split())
         if len(text) > REPLY_LIMIT:
             return []
-        found = [(nodes, p, match) for nodes, p in self._known if (match := p.regex.fullmatch(text))]
+        found = [(nodes, p, values) for nodes, p in self._known if (values := p.values(text)) is not None]
         best = max((p.literal for _, p, _ in found), default=0)
-        sure = [(nodes, zip(p.variables, match.groups(), strict=True)) for nodes, p, match in found if p.literal == best]
+        sure = [(nodes, zip(p.variables, values, strict=True)) for nodes, p, values in found if p.literal == best]
         return [Label(nodes, tuple(slots)) for nodes, slots in sure]
 
     def labels(self, replies: Sequence[str], values: Mapping[str, str]) -> list[list[Label]]:

@@ -18,7 +18,7 @@ from subterra_jobs.generate.plan.plan import ConversationSpec
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}")
 _BRACKETS = re.compile(r"\[[^\[\]\d]{2,40}\]")
-_MARKUP = re.compile(r"</?(conversation|instruction|decision|situation|twist|role|options)>|\*\*|^#+ ")
+_MARKUP = re.compile(r"</?(conversation|instruction|decision|situation|twist|role|options|you|now|facts)>|\*\*|^#+ ")
 _SPEAKER = re.compile(r"^\s*(agent|assistant|customer|user|human)\s*:", re.IGNORECASE)
 _WORDLIKE = re.compile(r"[a-z]+|[A-Z][a-z]*|[a-zA-Z]+(-[a-zA-Z]+)+")
 _WORD = re.compile(r"\w+")

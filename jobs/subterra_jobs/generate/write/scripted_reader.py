@@ -27,7 +27,7 @@ class RuleReader:
     def _match_length(self, hub: str, option: str, text: str, said: Mapping[str, str]) -> int:
         """The number of literal characters in the best match; -1 if there is no match."""
         templates = (replace_known(template, said) for template in example_templates(self._graph, hub, option))
-        return max((known.literal for known in map(self._pattern, templates) if known.regex.fullmatch(text)), default=-1)
+        return max((known.literal for known in map(self._pattern, templates) if known.values(text) is not None), default=-1)
 
     def _pattern(self, template: str) -> Pattern:
         if template not in self._patterns:

@@ -19,7 +19,7 @@ from subterra_jobs.llm.batches.batch_api import BatchApi, BatchState, custom_id
 from subterra_jobs.llm.batches.batch_record import BatchedCall, BatchRecord, BatchRecords
 from subterra_jobs.llm.batches.batch_results import new_name, settled, written_off
 from subterra_jobs.llm.client import RefusedError, Request
-from subterra_jobs.llm.error_policy import classify, unavailable
+from subterra_jobs.llm.error_policy import classify, provider_message, unavailable
 from subterra_jobs.llm.metered_client import Call, MeteredClient
 from subterra_jobs.spending.budget import BudgetGuard, utc_now
 from subterra_jobs.stage.cancellation import Cancellation, StoppedError
@@ -191,7 +191,8 @@ class BatchRunner:
                 await self._forget(record)
                 if isinstance(final := classify(error, account), ProviderBlockedError):
                     raise final from None
-                log.warning("%s takes no batch (HTTP %s, %s); calls go one by one", account.model, error.status, error.message)
+                said = provider_message(error, account.key)
+                log.warning("%s takes no batch (HTTP %s, %s); calls go one by one", account.model, error.status, said)
                 self._refusing.add(record.account)
                 return None
             await self._write(begun)
@@ -285,7 +286,7 @@ class BatchRunner:
                 if error.status != 404 and (final := classify(error, self._account(record))) is not None:
                     raise final from None
                 if waited >= PATIENCE_SECONDS:
-                    raise unavailable(error, PATIENCE_SECONDS) from None
+                    raise unavailable(error, self._account(record), PATIENCE_SECONDS) from None
                 await self._times.sleep(error.retry_after or pause)
                 waited, pause = waited + (error.retry_after or pause), min(30.0, 2 * pause)
 

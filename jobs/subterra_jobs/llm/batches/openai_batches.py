@@ -91,7 +91,7 @@ class OpenAIBatches:
             if file is not None:
                 async with _refusals():
                     content = (await self._sdk.files.content(file)).text
-                    items |= dict(_items(content))
+                    items |= dict(read_results(content))
         answered = sum(1 for item in items.values() if not isinstance(item, RefusedError) or item.status == 200)
         if found.request_counts and answered < found.request_counts.completed:
             raise incomplete(answered, found.request_counts.completed)
@@ -107,8 +107,9 @@ class OpenAIBatches:
         await self._client.close()
 
 
-def _items(content: str) -> Iterator[tuple[str, BatchItem]]:
-    for line in content.splitlines():
+def read_results(content: str) -> Iterator[tuple[str, BatchItem]]:
+    """What became of each call in a file of results, by custom id. Raises ValueError or KeyError."""
+    for line in filter(None, content.split("\n")):  # `splitlines` would also split at what JSON has inside of strings
         row = json.loads(line)
         yield row["custom_id"], _item(row.get("response"), row.get("error"))
 

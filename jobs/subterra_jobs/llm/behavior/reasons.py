@@ -63,6 +63,14 @@ def one_line(text: str) -> str:
     return " ".join(_ANSI.sub("", text).split())
 
 
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for each half of a character, which JSON can escape but no file can hold.
+
+    Models write one when they escape an emoji wrongly, and servers when they cut one in two.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _reason(body: object) -> str:
     if isinstance(body, str):
         return _page(body) if is_markup(body) else body

@@ -81,7 +81,10 @@ def files_of(content: bytes) -> list[File]:
         files = [_file(layer) for layer in parsed["layers"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InvalidInputError(f"the artifact's manifest is invalid ({error!r}); push the model again") from None
-    if MANIFEST not in (file.path for file in files):
+    paths = [file.path for file in files]
+    if twice := sorted(path for path in paths if paths.count(path) > 1):
+        raise InvalidInputError(f"the artifact has {twice[0]} twice, so which one is served is not said; export the model again")
+    if MANIFEST not in paths:
         raise InvalidInputError(
             f"the artifact has no {MANIFEST}, so it was not exported by Subterra; export it with promotion.export"
         )

@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+from subterra_jobs.store.artifact_store import on_disk
+
 _NAME = re.compile(r"checkpoint-(\d+)")
 _MARKER = "complete.json"
 
@@ -15,7 +17,8 @@ def mark_complete(checkpoint: Path, ranks: int) -> None:
 
     From then on a resume has this one, so older ones and those set aside are removed.
     """
-    sizes = {str(file.relative_to(checkpoint)): _written_size(file) for file in sorted(checkpoint.rglob("*")) if file.is_file()}
+    files = [on_disk(file) for file in sorted(checkpoint.rglob("*")) if file.is_file()]
+    sizes = {str(file.relative_to(checkpoint)): file.stat().st_size for file in files}
     partial = checkpoint / f"{_MARKER}.partial"
     with partial.open("w") as file:
         file.write(json.dumps({"ranks": ranks, "files": sizes}))
@@ -27,13 +30,6 @@ def mark_complete(checkpoint: Path, ranks: int) -> None:
     for older in _checkpoints(checkpoint.parent):
         if older != checkpoint:
             shutil.rmtree(older, ignore_errors=True)
-
-
-def _written_size(file: Path) -> int:
-    """The size of a file that is on the disk, and not in memory only."""
-    with file.open("rb") as content:
-        os.fsync(content.fileno())
-    return file.stat().st_size
 
 
 def distrust(checkpoint: Path) -> None:

@@ -64,7 +64,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train.model.base_model import load_model, load_tokenizer, load_whole, training_dtype
     from subterra_jobs.train.model.loss_log import write_loss_log
     from subterra_jobs.train.optimizers.deepspeed_config import has_master_copy
-    from subterra_jobs.train.tokenized_dataset import load_examples
+    from subterra_jobs.train.tokenized_dataset import load_examples, read_conversations
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
     settings = task.settings
@@ -92,6 +92,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
         else:
             export_merged(load_whole(task.base_model, tokenizer, settings.seed), best.folder, tokenizer, task.output_dir)
         figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
+        figures["left_out"] = sum(1 for _ in read_conversations(task.dataset_dir / TRAIN_FILE)) - len(splits.train)
         write_loss_log(task.output_dir, trainer.state.log_history, best.step)
         precision = str(workload.dtype).removeprefix("torch.")
         exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})

@@ -1,12 +1,13 @@
 """Why a rank gave up: its exception as a typed failure, with a message that names cause and fix. Pure."""
 
 import errno
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from subterra_api.job_contract.messages import LOST_CONTACT, ExitCode
-from subterra_jobs.errors import StageError
+from subterra_jobs.errors import InvalidInputError, StageError
 
 LONGEST_CAUSE = 600
 """Characters of an exception's own words."""
@@ -85,6 +86,14 @@ SYMPTOMS = (
     ),
 )
 """In the order in which they are looked for."""
+
+
+def require_finite(heldout_loss: float | None, step: int) -> None:
+    """Raises InvalidInputError for a loss that is no number any more: no later step would make the weights numbers again."""
+    if heldout_loss is not None and not math.isfinite(heldout_loss):
+        raise InvalidInputError(
+            f"the training has diverged: the held-out loss is {heldout_loss} at step {step}; lower training.learningRate"
+        )
 
 
 def failure_of(error: BaseException, rank: int) -> RankFailure:

@@ -154,8 +154,9 @@ def dataset(tmp_path: Path, name: str) -> str:
         "edges": [{"nodes": [source, to], "count": count} for source, to, count in edges],
     }
     (place / "coverage.json").write_text(json.dumps(coverage))
-    rows = [{"path": path, "heldOut": False} for path in paths] + [{"path": ["hello", "ask", "human"], "heldOut": True}]
-    (place / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows: list[dict[str, Any]] = [{"path": path, "heldOut": False, "values": {"note": "a\u2028line"}} for path in paths]
+    rows += [{"path": ["hello", "ask", "human"], "heldOut": True}]
+    (place / "labels.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return str(place / name)
 
 

@@ -329,6 +329,15 @@ async def test_a_long_prompt_costs_the_long_prompts_price(serving: Any) -> None:
     assert setup.booked() == (300_000 * Decimal("0.1") * 2 + 100 * Decimal("0.5") * Decimal("1.5")) / 1_000_000
 
 
+async def test_a_key_that_no_header_can_carry_is_named_before_the_first_call(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(FakeLLMApi(), GPT) as setup:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-sec…ret")
+        with pytest.raises(InvalidInputError, match=r"the key of provider openai has .*; correct the Secret") as refused:
+            setup.client()
+    assert "sk-sec" not in str(refused.value)
+    assert setup.api.calls == 0
+
+
 @BOTH
 async def test_a_nasty_provider_costs_patience_and_never_a_cent_more(serving: Any, provider: dict[str, Any]) -> None:
     """Everything at once, by a seed."""

@@ -59,6 +59,11 @@ def test_every_variable_is_parsed() -> None:
     assert "sk-secret" not in repr(environment)
 
 
+def test_a_line_break_at_the_end_of_a_secret_is_no_part_of_the_key() -> None:
+    environment = StageEnvironment.parse({"OPENAI_API_KEY": "sk-secret\n", "HF_TOKEN": " hf-secret\r\n"})
+    assert (environment.keys["openai"], environment.hub_token) == ("sk-secret", "hf-secret")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "fix"),
     [

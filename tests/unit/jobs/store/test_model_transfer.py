@@ -157,6 +157,20 @@ def test_a_policy_refuses_what_nobody_with_the_key_vouches_for_before_any_file_i
     assert not (transfer.target / "models").exists()
 
 
+def test_a_file_that_an_artifact_has_twice_is_refused_whichever_is_the_right_one(transfer: Transfer) -> None:
+    """What was pulled first would stay, and what is compared with the model's manifest is the last."""
+    content, weights = json.loads(transfer.registry.manifests[transfer.pushed().partition("@")[2]]), b"other weights"
+    (right,) = [layer for layer in content["layers"] if layer["annotations"]["org.cncf.model.filepath"] == "model.safetensors"]
+    other = oci_repository.digest_of(weights)
+    transfer.registry.blobs[other] = weights
+    content["layers"].insert(0, right | {"digest": other, "size": len(weights)})
+    manifest = json.dumps(content).encode()
+    transfer.registry.manifests[oci_repository.digest_of(manifest)] = manifest
+    with pytest.raises(InvalidInputError, match=r"has model\.safetensors twice"):
+        transfer.pulled(f"oci://{transfer.registry.host}/agents/travel@{oci_repository.digest_of(manifest)}")
+    assert not (transfer.target / "models/x/model.safetensors").exists()
+
+
 def test_a_policy_refuses_another_key_and_a_missing_statement(transfer: Transfer) -> None:
     uri = transfer.pushed()
     _, other = signing_secret(transfer.folder / "other")

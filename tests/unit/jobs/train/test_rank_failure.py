@@ -3,12 +3,14 @@
 import errno
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 
 from subterra_api.job_contract.messages import ExitCode
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.ranks.rank_failure import LONGEST_CAUSE, RankFailure, decisive, failure_of
+from subterra_jobs.train.ranks.rank_failure import LONGEST_CAUSE, RankFailure, decisive, failure_of, require_finite
+from subterra_jobs.train.training import TrainingSummary
 
 DISK, MEMORY, GPU = r"disk is full.*store\.size", r"limits\.memory", r"GPU has too little memory.*subterra plan"
 
@@ -76,3 +78,18 @@ def test_lost_contact_explains_nothing_when_another_rank_says_why() -> None:
     assert decisive([lost, full]) is full
     assert decisive([lost]) is lost
     assert decisive([]) is None
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_training_that_has_diverged_names_step_and_learning_rate(loss: float) -> None:
+    require_finite(2.5, 20)
+    require_finite(None, 20)
+    with pytest.raises(InvalidInputError, match=rf"is {loss} at step 40; lower training\.learningRate") as diverged:
+        require_finite(loss, 40)
+    assert failure_of(diverged.value, 1).code is ExitCode.INVALID_INPUT
+
+
+def test_conversations_that_were_too_long_are_counted_in_the_message() -> None:
+    summary = TrainingSummary(94, "bfloat16", 80, 0.5, 0.25, 123456, 0, 60.0, left_out=3)
+    assert summary.message.endswith("held-out loss 0.2500, 3 conversations longer than training.maxLength left out")
+    assert "left out" not in replace(summary, left_out=0).message

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MOST_MESSAGES = 200
+"""Longer conversations are not read: the time that they take grows with the square of it, and others wait."""
 _TURNS = ("user", "assistant")
 _EVENT = "data:"
 
@@ -36,11 +38,13 @@ class Chat:
 def parse_record(record: Mapping[str, Any]) -> Chat | None:
     """The conversation in a record; `None` for one whose reply has no words, such as a call of a tool.
 
-    Raises ValueError, KeyError or TypeError for a record of anything else.
+    Raises ValueError, KeyError or TypeError for a record of anything else, or of more than `MOST_MESSAGES`.
     """
     messages = json.loads(record["request"])["messages"]
+    if len(messages) > MOST_MESSAGES:
+        raise ValueError(f"{len(messages)} messages; at most {MOST_MESSAGES} are read")
     reply = reply_text(record["response"])
-    return chat_of([*messages, {"role": "assistant", "content": reply}]) if reply else None
+    return chat_of([*messages, {"role": "assistant", "content": reply}]) if reply.strip() else None
 
 
 def chat_of(messages: Sequence[Mapping[str, Any]]) -> Chat:
@@ -69,7 +73,7 @@ def reply_text(response: str) -> str:
 
 def _deltas(stream: str) -> Iterator[Mapping[str, Any]]:
     """What each event of a streamed response adds to its first choice."""
-    for line in stream.splitlines():
+    for line in stream.split("\n"):  # `splitlines` would also split at what JSON has inside of strings
         content = line.removeprefix(_EVENT).strip()
         if line.startswith(_EVENT) and content != "[DONE]":
             yield from (choice.get("delta", {}) for choice in json.loads(content)["choices"] if choice.get("index", 0) == 0)

@@ -121,4 +121,4 @@ def _customer_patterns(graph: Graph) -> list[tuple[Pattern, CandidateLabel]]:
 
 
 def _matches(pattern: Pattern, text: str) -> bool:
-    return pattern.literal > 0 and len(text) <= REPLY_LIMIT and pattern.regex.fullmatch(text) is not None
+    return pattern.literal > 0 and len(text) <= REPLY_LIMIT and pattern.values(text) is not None

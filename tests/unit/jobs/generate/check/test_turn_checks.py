@@ -68,6 +68,8 @@ def fault(
         ("Hello [name of the customer], how are you?", "has a placeholder left"),
         ("Customer: hi", "starts with the name of a speaker"),
         ("Good. <decision> yes", "has markup: <decision>"),
+        ("<now>You change your mind.</now> Rome after all.", "has markup: <now>"),
+        ("See <facts>.", "has markup: <facts>"),
         ("That is **very** good.", "has markup: **"),
         ("Now I go to greet_now.", "names a node: greet_now"),
         ("Куда вы хотите поехать?", "is in the letters of another language than the procedure"),

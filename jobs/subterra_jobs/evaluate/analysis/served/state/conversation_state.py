@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.tool_calls import marked
-from subterra_jobs.evaluate.analysis.served.recorded_chat import Chat, chat_of
+from subterra_jobs.evaluate.analysis.served.recorded_chat import MOST_MESSAGES, Chat, chat_of
 from subterra_jobs.evaluate.analysis.served.state.chat_values import ValueReader
 from subterra_jobs.evaluate.analysis.served.turn_reader import NEAR, TurnReader
 from subterra_jobs.evaluate.judge.alignment import LabelledTurn, align, last_step_lead
@@ -18,8 +18,6 @@ from subterra_jobs.evaluate.judge.rule_labeller import Labeller
 
 Reason = Literal["NoStep", "ToolCall", "NotRecognized", "Ambiguous", "TooLong", "Busy", "NotReady", "Unreadable"]
 """Why a state is unknown. The last three are about the reader and not about the conversation."""
-MAX_MESSAGES = 200
-"""Longer conversations are not read."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ class StateReader:
 
         Raises ValueError, LookupError, TypeError or AttributeError for what are no messages of a chat.
         """
-        if len(messages) > MAX_MESSAGES:
-            return ConversationState(reason="TooLong", message=f"{len(messages)} messages; at most {MAX_MESSAGES} are read")
+        if len(messages) > MOST_MESSAGES:
+            return ConversationState(reason="TooLong", message=f"{len(messages)} messages; at most {MOST_MESSAGES} are read")
         spoken = _up_to_last_reply(messages)
         whole = chat_of([_with_mark(message) for message in spoken])
         known = self._known(whole, messages)

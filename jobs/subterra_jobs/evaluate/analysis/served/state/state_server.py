@@ -72,7 +72,7 @@ class StateServer:
             return 200, (await asyncio.wait_for(reading, self._limit)).to_json()
         except TimeoutError:
             return _busy(f"it was not read within {self._limit:g} s")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             log.warning("a request could not be read: %s", type(error).__name__)  # its words stay out of the log
             return _invalid()
         finally:
@@ -82,7 +82,7 @@ class StateServer:
         """Handles one connection, which is one request."""
         try:
             status, content = await self.answer(await reader.read())
-            writer.write(f"{status}\n{json.dumps(content, ensure_ascii=False)}".encode())
+            writer.write(f"{status}\n{json.dumps(content)}".encode())  # in ASCII, which holds half a character too
             await writer.drain()
         except ConnectionError:  # nobody waits for the answer any more
             pass
@@ -99,7 +99,7 @@ def _messages(body: bytes) -> list[dict[str, Any]] | None:
     """The messages in a request; `None` if there are none."""
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     messages = content.get("messages") if isinstance(content, dict) else None
     return messages if isinstance(messages, list) and all(isinstance(message, dict) for message in messages) else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from subterra_jobs.evaluate.analysis.served.recorded_chat import Chat, chat_of, parse_record
+from subterra_jobs.evaluate.analysis.served.recorded_chat import MOST_MESSAGES, Chat, chat_of, parse_record
 
 MESSAGES = [
     {"role": "system", "content": "You help.\nplan: Pro"},
@@ -42,12 +42,19 @@ def test_a_streamed_reply_is_put_together() -> None:
     assert words(parse_record(record(f"{stream}{usage}data: [DONE]\n\n")))[-1] == "Here you are."
 
 
+def test_any_character_may_stand_in_a_streamed_reply() -> None:
+    delta = {"choices": [{"index": 0, "delta": {"content": "one\u2028two\x85three"}}]}
+    stream = f"data: {json.dumps(delta, ensure_ascii=False)}\r\n\r\ndata: [DONE]\r\n\r\n"
+    assert words(parse_record(record(stream)))[-1] == "one two three"
+
+
 @pytest.mark.parametrize(
     "response",
     [
         json.dumps({"choices": [{"message": {"content": None, "tool_calls": [{"function": {"name": "book"}}]}}]}),
         event(tool_calls=[{"function": {"name": "book"}}]),
         json.dumps({"choices": [{"message": {"content": ""}}]}),
+        json.dumps({"choices": [{"message": {"content": " \n"}}]}),
     ],
 )
 def test_a_reply_without_words_is_no_turn(response: str) -> None:
@@ -65,6 +72,13 @@ def test_before_the_last_reply_the_customer_had_not_asked_yet() -> None:
     assert words(chat.before) == ["Hi", "Hello!"]
     assert words(chat_of([*MESSAGES, {"role": "assistant", "content": "Here."}]).before) == ["Hi", "Hello!"]
     assert words(chat_of(MESSAGES[:2]).before) == []
+
+
+def test_a_conversation_that_would_keep_all_others_waiting_is_not_read() -> None:
+    longest = [{"role": "user", "content": "Hi"}] * MOST_MESSAGES
+    assert parse_record(record(json.dumps(REPLY), longest)) is not None
+    with pytest.raises(ValueError, match="201 messages; at most 200 are read"):
+        parse_record(record(json.dumps(REPLY), [*longest, *longest[:1]]))
 
 
 @pytest.mark.parametrize("damaged", [{"request": "{", "response": "{}"}, {"request": "{}", "response": "{}"}, {}])

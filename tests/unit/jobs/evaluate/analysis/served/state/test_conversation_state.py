@@ -10,7 +10,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.sampling import fit_values_to_path, sample_path, sample_values, system_message
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.dialogue.tool_calls import with_calls
-from subterra_jobs.evaluate.analysis.served.state.conversation_state import MAX_MESSAGES, ConversationState, StateReader
+from subterra_jobs.evaluate.analysis.served.recorded_chat import MOST_MESSAGES
+from subterra_jobs.evaluate.analysis.served.state.conversation_state import ConversationState, StateReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import EmbeddingLabeller
 from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
 from subterra_testkit.procedures import PLAN, agent, branch, end, fact_hub, procedure, user, way
@@ -100,7 +101,7 @@ def test_a_conversation_without_a_reply_has_no_step_yet(messages: list[dict[str,
 
 
 def test_the_longest_conversations_are_not_read() -> None:
-    assert RULES.read(chat(*["Hi"] * MAX_MESSAGES)).reason == "TooLong"
+    assert RULES.read(chat(*["Hi"] * MOST_MESSAGES)).reason == "TooLong"
 
 
 def test_facts_of_the_system_message_decide() -> None:

@@ -61,7 +61,17 @@ def test_messages_are_answered_with_their_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"no", b"[]", b"{}", b'{"messages": 1}', b'{"messages": ["Hi"]}', b'{"messages": [{"content": "Hi"}]}']
+    "body",
+    [
+        b"",
+        b"no",
+        b"[]",
+        b"{}",
+        b'{"messages": 1}',
+        b'{"messages": ["Hi"]}',
+        b'{"messages": [{"content": "Hi"}]}',
+        b'{"messages": ' + b"[" * 100_000,
+    ],
 )
 def test_what_is_no_conversation_is_refused_with_what_to_send(body: bytes) -> None:
     from subterra_core.procedure.graph import Graph
@@ -109,7 +119,9 @@ def test_one_conversation_is_read_at_a_time_few_wait_and_none_for_long() -> None
     assert reader.reads == 2, "those that waited too long are never read"
 
 
-def test_route_and_server_understand_each_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("node", ["Hello", "Gr\u00fc\u00df Gott", "half of \ud83d"])
+def test_route_and_server_understand_each_other(tmp_path: Path, node: str) -> None:
+    body = json.dumps({"messages": [{"role": "assistant", "content": node}]}).encode()
     sent = list[dict[str, Any]]()
 
     async def ask() -> None:
@@ -119,7 +131,7 @@ def test_route_and_server_understand_each_other(tmp_path: Path) -> None:
         await asyncio.wait_for(server.made.wait(), 10)
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": BODY}
+            return {"type": "http.request", "body": body}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -132,7 +144,7 @@ def test_route_and_server_understand_each_other(tmp_path: Path) -> None:
 
     run(ask())
     assert sent[0]["status"] == 200
-    assert json.loads(sent[1]["body"])["node"] == "Hello"
+    assert json.loads(sent[1]["body"])["node"] == node
 
 
 def test_the_procedure_is_the_served_models(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def compile_run(
 ) -> Object:
     """The run to apply. ``suspend`` is left out because it is patched separately.
 
-    ``origin`` has the references and the attempt, which are decided when the run is created.
+    ``origin`` has what is decided when the run is created: the references and the attempt, of an existing run its inputs too.
     """
     name = agent["metadata"]["name"]
     inputs = inputs_of(source, procedure_digest).dump()

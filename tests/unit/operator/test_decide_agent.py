@@ -68,6 +68,20 @@ def test_a_manual_trigger_waits_for_a_person() -> None:
     assert kinds(decide(asked)) == ["apply CompileRun"]
 
 
+def test_a_run_that_a_person_asked_for_begins_once_edits_have_settled() -> None:
+    source = {"procedureRef": {"name": "travel"}, "trigger": "Manual", "settleSeconds": 60}
+    agent = make.agent(annotations={"subterra.dev/retry-at": "now"}, compile=source)
+    waiting = settled(agent, 10)
+    assert (waiting.writes, waiting.recheck_after) == ((), 50)
+    begun = settled(agent, 60)
+    assert kinds(begun) == ["apply CompileRun"]
+    assert begun.status is not None
+    assert begun.status["retryAt"] == "now"
+    agent["status"] = waiting.status
+    agent["metadata"]["annotations"] = {}
+    assert condition(decide(agent, later=60), "UpToDate") == ("False", "AwaitingTrigger"), "the request was withdrawn"
+
+
 def test_an_older_run_at_work_is_suspended() -> None:
     agent = make.agent()
     older = wanted_run(agent, None)

@@ -211,7 +211,7 @@ def _status(
         phase=phase(present, state.activity),
         reason=reason(present),
         procedure_digest=plan.procedure_digest,
-        retry_at=context.retry.seen,
+        retry_at=before.retry_at if plan.retry_waits else context.retry.seen,
         current_run=plan.run,
         settling=plan.settling,
         stage=_stage(plan, rollout, state, serving),

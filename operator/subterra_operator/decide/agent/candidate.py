@@ -60,6 +60,8 @@ class Plan:
     writes: tuple[Write, ...] = ()
     deletes: tuple[Observed, ...] = ()
     recheck_after: float | None = None
+    retry_waits: bool = False
+    """Whether the run that a person asked for is yet to begin, so that the request must not be forgotten."""
 
 
 def plan_model(snapshot: AgentSnapshot, source: ModelSource) -> Plan:
@@ -166,7 +168,8 @@ class CompilePlanner:
         if (left := self.source.settle_seconds - seconds_since(settling.since, self.now)) > 0:
             text = f"run {name} starts once nothing has been edited for {self.source.settle_seconds} s"
             state = AgentState(False, Reason.COMPILING, text, in_progress=True)
-            return Plan(state, procedure_digest=digest, settling=settling, recheck_after=left)
+            asked = self.source.trigger == "Manual"
+            return Plan(state, procedure_digest=digest, settling=settling, recheck_after=left, retry_waits=asked)
         anchor = self.spec.promotion.anchor
         if anchor is not None and run_that_made(self.snapshot.runs, anchor) is None:
             return Plan(AgentState(False, Reason.INVALID_SPEC, _unknown_model("anchor", anchor)), procedure_digest=digest)

@@ -148,6 +148,20 @@ def test_what_a_run_was_made_with_stays_although_something_else_serves_now() -> 
     assert (spec["references"], spec["attempt"]) == (run["spec"]["references"], 3)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({"template": {"evaluation": {"trials": 1}, "generation": {"audit": "Enforce"}}}, id="defaults spelled out"),
+        pytest.param({"procedureRef": {"name": "journey"}}, id="the same procedure by another name"),
+    ],
+)
+def test_a_run_keeps_its_inputs_as_they_were_written_when_an_edit_wants_the_same_run(edit: Object) -> None:
+    run = wanted_run(make.agent())
+    agent = make.agent(compile={"procedureRef": {"name": "travel"}, **edit})
+    spec = made(decide(agent, runs=(run,), procedure=make.procedure()))
+    assert spec["inputs"] == run["spec"]["inputs"], "the API server refuses any change of them"
+
+
 def test_a_dry_run_tells_the_verdict_and_moves_no_traffic() -> None:
     agent = make.agent(promotion={"gate": {"dryRun": True}})
     decision = decide(agent, runs=(wanted_run(agent),))

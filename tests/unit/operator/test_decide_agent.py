@@ -37,6 +37,19 @@ def test_an_agent_waits_until_the_procedure_has_been_checked() -> None:
     assert decide(make.agent(), procedure=procedure).writes == ()
 
 
+def test_a_pinned_agent_waits_for_the_check_of_an_edit_and_an_urgent_pin_does_not() -> None:
+    agent = make.agent(promotion={"pin": MODEL})
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    parts: dict[str, Any] = {"runs": (run,), "deployments": (deployed,), "service": traffic_to(agent, deployed)}
+    agent["status"] = decide(agent, **parts).status
+    unchecked = make.procedure()
+    unchecked["metadata"]["generation"] = 2
+    assert decide(agent, procedure=unchecked, **parts) == Decision(), "UpToDate does not become False for a moment"
+    agent["status"]["serving"]["modelDigest"] = "sha256:" + "b" * 64
+    assert condition(decide(agent, procedure=unchecked, **parts), "UpToDate") == ("False", "Pinned")
+
+
 def settled(agent: Object, later: float, **parts: Any) -> Decision:
     """A decision later on, with the status that the one before left."""
     agent["status"] = decide(agent, **parts).status

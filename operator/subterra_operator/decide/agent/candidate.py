@@ -223,9 +223,9 @@ class CompilePlanner:
 
     def _with_pin(self, plan: Plan) -> Plan:
         """The plan under the pin: it decides what is served, but does not stop compiling."""
-        pin = self.spec.promotion.pin
-        if pin is None:
-            return plan
+        pin, serving = self.spec.promotion.pin, self.before.serving
+        if pin is None or (plan.state.reason is Reason.PENDING and serving and serving.model_digest == pin):
+            return plan  # until the procedure has been checked it is not known whether the pin holds anything back
         run = run_that_made(self.snapshot.runs, pin)
         if run is None:
             return replace(plan, state=AgentState(False, Reason.PINNED, _unknown_model("pin", pin)), target=None)

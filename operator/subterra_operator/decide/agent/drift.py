@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from subterra_api.digest import canonical
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_operator.decide.decision import Write, patch, seconds_since
 from subterra_operator.labels import (
@@ -31,6 +32,8 @@ from subterra_operator.specs.traffic.service import ports, selector
 
 PAUSE_SECONDS = 300.0
 """How long an object that was restored is left as it is when it changes again."""
+RECORD_BYTES = 240 * 1024
+"""Largest record: the API server takes 256 KiB of annotations, and an author may give vLLM as much in variables."""
 CONTAINERS = ("initContainers", "containers")
 KEYED = {"env": "name", "volumeMounts": "mountPath", "volumes": "name", "imagePullSecrets": "name"}
 """Lists to which others may add items, and what identifies an item."""
@@ -61,11 +64,14 @@ def drifts(
 
 
 def record(deployed: Observed) -> Write | None:
-    """The write that records a Deployment as it is, unless that has been done: once, just after it was made."""
+    """The write that records a Deployment as it is, unless that has been done: once, just after it was made.
+
+    One whose record would be refused gets none, and its drift is not measured.
+    """
     if MADE in annotations_of(deployed) or "template" not in deployed["spec"]:
         return None
-    made = {"labels": _own_labels(deployed), "template": deployed["spec"]["template"]}
-    return patch(deployed, {"metadata": {"annotations": {MADE: json.dumps(made, sort_keys=True, separators=(",", ":"))}}})
+    made = canonical({"labels": _own_labels(deployed), "template": deployed["spec"]["template"]})
+    return patch(deployed, {"metadata": {"annotations": {MADE: made.decode()}}}) if len(made) <= RECORD_BYTES else None
 
 
 def deployment_drift(deployed: Observed, agent: str, version: str, now: datetime) -> Drift | None:

@@ -43,6 +43,17 @@ def test_a_deployment_is_recorded_once_as_the_api_server_stored_it() -> None:
     assert patches(serving(recorded(admitted), agent)) == []
 
 
+def test_a_deployment_too_large_for_an_annotation_has_no_record_and_blocks_nothing() -> None:
+    variables = [{"name": f"CERTIFICATE_{number}", "value": "x" * 4096} for number in range(64)]
+    agent = make.agent(serving={"podTemplate": {"env": variables}})
+    large, small = version(agent, wanted_run(agent)), version(make.agent(), wanted_run(make.agent()))
+    assert MADE not in large["metadata"]["annotations"]
+    assert MADE in small["metadata"]["annotations"]
+    decision = serving(large, agent, service=traffic_to(agent, large))
+    assert patches(decision) == []
+    assert condition(decision, "UpToDate") == ("True", "UpToDate")
+
+
 def test_a_changed_field_is_named_and_restored_while_the_agent_serves_on() -> None:
     agent = make.agent()
     made = version(agent, wanted_run(agent))

@@ -103,6 +103,22 @@ def _owned_run(
     return run
 
 
+def applied_to(run: Mapping[str, Any], wanted: Object) -> Object:
+    """``wanted`` as it can be applied to the existing run: without maps that are empty now and have fields there.
+
+    Of a map whose last field is no longer applied, server-side apply makes null, which the schema refuses; a map that is no longer
+    applied itself is taken away.
+    """
+    return {**wanted, "spec": _without_emptied(wanted["spec"], run["spec"])}
+
+
+def _without_emptied(wanted: Any, stored: Any) -> Any:
+    if not isinstance(wanted, Mapping) or not isinstance(stored, Mapping):
+        return wanted
+    kept = {key: _without_emptied(value, stored.get(key)) for key, value in wanted.items()}
+    return {key: value for key, value in kept.items() if value != {} or stored.get(key) == {}}
+
+
 def _without_empty(value: Any) -> Any:
     """`value` without empty maps: where one had fields before, server-side apply stores null, which the schema refuses."""
     if not isinstance(value, Mapping):

@@ -27,7 +27,7 @@ from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.decide.run.status import VERDICTS
 from subterra_operator.labels import AGENT_LABEL, labels_of
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.compile_run import compile_run, run_name_for
+from subterra_operator.specs.compile_run import applied_to, compile_run, run_name_for
 from subterra_operator.specs.deployment import ServingTarget
 from subterra_operator.specs.vllm_container import Model, model_of
 
@@ -126,7 +126,7 @@ class CompilePlanner:
         name, status = run["metadata"]["name"], status_of(run)
         desired = compile_run(self.snapshot.agent, self.spec, self.source, digest or "", existing_origin(run))
         writes = (
-            Write("apply", desired),
+            Write("apply", applied_to(run, desired)),
             *follow_wishes(run, self.retry, suspend=self.source.suspend),
             *supersede(self.snapshot.runs, name),
         )

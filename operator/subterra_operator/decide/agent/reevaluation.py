@@ -23,7 +23,7 @@ from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.labels import annotations_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.compile_run import reevaluation_name, reevaluation_run
+from subterra_operator.specs.compile_run import applied_to, reevaluation_name, reevaluation_run
 
 SKEW_SECONDS = 60.0
 """How far the clock of who asks may be ahead."""
@@ -146,6 +146,7 @@ class Reevaluator:
         if origin is None or source is None:
             return Reevaluated(request, self.history, (self._lost(request, origin),))
         desired = reevaluation_run(self.snapshot.agent, self.spec, source, request, origin)
+        desired = applied_to(run, desired) if run else desired
         wishes = follow_wishes(run, self.retry, suspend=source.suspend) if run else ()
         writes = (Write("apply", desired, guard=self.snapshot.agent, group=GROUP), *wishes)
         return Reevaluated(request, self.history, (self._progress(request, status, then),), writes)

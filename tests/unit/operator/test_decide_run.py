@@ -86,6 +86,13 @@ def test_a_run_that_has_ended_stays_so_without_its_input_and_its_procedure(proce
     assert stage(stricter, "gate")["message"] in message(stricter, "Promotable")
 
 
+def test_a_reason_that_a_later_release_recorded_keeps_nobody_from_going_back_to_this_one() -> None:
+    run = make.run(started(state="Failed", reason="FromTheFuture", message="it is so"))
+    decision = decide(run, input=make.frozen(run))
+    assert condition(decision, "Stalled") == ("True", "Unknown")
+    assert stage(decision, "generate")["reason"] == "FromTheFuture"
+
+
 def test_a_run_that_lost_its_input_on_its_way_does_not_say_that_nothing_was_spent() -> None:
     said = message(decide(make.run(started("train")), procedure=make.procedure(systemPrompt="Something else.")), "Stalled")
     assert "ConfigMap travel-12345678-input was deleted; finished work is kept" in said

@@ -50,11 +50,11 @@ class NetworkSettings(ApiModel):
     enabled: bool = True
     operator_namespace: Name = "subterra-system"
     prometheus_namespace: Name = "monitoring"
-    provider_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
+    provider_cidrs: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """Addresses of model providers, for generate and evaluate."""
-    hub_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
+    hub_cidrs: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """Addresses of model hub and object storage, for train."""
-    registry_cidrs: tuple[str, ...] = ("0.0.0.0/0",)
+    registry_cidrs: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """Addresses of OCI registries with models, for exports and for agents that serve a model from one."""
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
 

@@ -76,6 +76,25 @@ async def test_a_run_is_compared_with_what_served_when_it_was_made_also_when_it_
     assert (await world.get("CompileRun", run["metadata"]["name"]))["spec"]["references"] == run["spec"]["references"]  # type: ignore[index]
 
 
+async def test_an_edit_that_wants_the_same_run_or_goes_back_to_the_defaults_is_not_refused(world: ClusterNamespace) -> None:
+    await world.put(TRAVEL)
+    await world.put(agent(promotion={"gate": {"minScore": 3.6}}))
+    await world.up_to_date()
+    [run] = await world.names("CompileRun")
+    await world.change(agent(compile={"template": {"evaluation": {"trials": 1}}}))  # a default, spelled out
+    await world.up_to_date()
+    await world.put(TRAVEL | {"metadata": {"name": "journey"}})
+    await world.change(agent(compile={"procedureRef": {"name": "journey"}}))
+    await world.up_to_date()
+    for gate in ({"minScore": None, "minPhrasings": None}, {"minScore": 3.7}, {"minScore": None}):
+        await world.change(agent(promotion={"gate": gate}))
+        await world.up_to_date()
+    assert await world.names("CompileRun") == [run]
+    found = await world.get("CompileRun", run)
+    assert found
+    assert not found["spec"]["execution"].get("gate")
+
+
 async def test_what_serves_is_evaluated_again_and_the_result_is_in_its_history(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
     await world.put(agent())

@@ -101,6 +101,11 @@ class Reason(StrEnum):
     INFERENCE_POOL_BLOCKED = "InferencePoolBlocked"
     UNKNOWN = "Unknown"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Reason":
+        """`UNKNOWN` for what a later release may have recorded, so that going back to this one is possible."""
+        return cls.UNKNOWN
+
 
 POD_REASONS = frozenset(
     {

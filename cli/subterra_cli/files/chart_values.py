@@ -82,6 +82,7 @@ class NetworkPolicyValues(ApiModel):
     hub_cidrs: tuple[Cidr, ...]
     registry_cidrs: tuple[Cidr, ...]
     ports: tuple[Port, ...]
+    api_server_ports: tuple[Port, ...]
 
 
 class DashboardValues(ApiModel):

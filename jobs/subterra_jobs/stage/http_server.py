@@ -1,5 +1,6 @@
 """A small HTTP server in a background thread, for progress and prices."""
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,17 @@ class Page:
     content_type: str = "application/json"
 
 
+class _AnyFamilyServer(ThreadingHTTPServer):
+    """Lets clients in by IPv4 and, where there is IPv6, by that too: pods may have no other address."""
+
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 def serve_pages(port: int, page: Callable[[str], Page]) -> ThreadingHTTPServer:
     """Answers GET requests with `page(path)` until the server is shut down. Raises OSError when the port is taken."""
 
@@ -39,6 +51,6 @@ def serve_pages(port: int, page: Callable[[str], Page]) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: Any) -> None:
             """Keeps polling out of the log."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
+    server = _AnyFamilyServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, daemon=True).start()
     return server

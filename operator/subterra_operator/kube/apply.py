@@ -102,7 +102,7 @@ class Applier:
         if write.verb == "create":
             await self._create(write)
         else:
-            self._remember(await self._api.apply(with_digest(write.object, digest)))
+            self._remember(await self._apply(write.object, digest))
         return True
 
     async def _patch(self, write: Write) -> bool:
@@ -182,9 +182,19 @@ class Applier:
             raise RefusedError(name_taken(existing))
         differs = existing is None or not _as_applied(existing, write.object, digest)
         if differs:
-            await self._api.apply(with_digest(write.object, digest))
+            await self._apply(write.object, digest)
         self._written[write.key] = (digest, time.monotonic())
         return differs
+
+    async def _apply(self, wanted: Object, digest: str) -> Object:
+        """Applies an object. Raises ConflictError while the one of a deleted owner of the same name is in its place."""
+        try:
+            return await self._api.apply(with_digest(wanted, digest))
+        except ApiError as error:
+            existing = await self._find(key_of(wanted)) if error.code == 422 else None  # a second controller is refused
+            if existing is None or not _is_left_behind(existing, wanted):
+                raise
+            raise _conflict(existing) from error
 
     async def _check_guard(self, guard: Mapping[str, Any] | None) -> None:
         """A live check just before a write that costs money, moves traffic or deletes. Raises ConflictError."""
@@ -225,12 +235,21 @@ def _lost_its_label(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> b
 
 def _name_conflict(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Exception:
     """Why an existing object cannot be used: it is being deleted along with a namesake of its owner, or it is foreign."""
-    existing_owners, wanted_owners = (
+    if is_deleting(existing) or _is_left_behind(existing, wanted):
+        return _conflict(existing)
+    return RefusedError(name_taken(existing))
+
+
+def _is_left_behind(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether an object belongs to a deleted namesake of the wanted one's owner, with which it is about to go."""
+    theirs, ours = (
         [(owner["kind"], owner["name"]) for owner in obj["metadata"].get("ownerReferences", [])] for obj in (existing, wanted)
     )
-    if is_deleting(existing) or (existing_owners and existing_owners == wanted_owners):
-        return ConflictError(409, "Conflict", f"{key_of(existing)} of a deleted owner of the same name is still being deleted")
-    return RefusedError(name_taken(existing))
+    return bool(theirs) and theirs == ours and controller_uid(existing) != controller_uid(wanted)
+
+
+def _conflict(existing: Mapping[str, Any]) -> ConflictError:
+    return ConflictError(409, "Conflict", f"{key_of(existing)} of a deleted owner of the same name is still being deleted")
 
 
 def with_digest(obj: Object, digest: str) -> Object:

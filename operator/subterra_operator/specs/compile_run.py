@@ -41,7 +41,7 @@ def compile_run(
 ) -> Object:
     """The run to apply. ``suspend`` is left out because it is patched separately.
 
-    ``origin`` has the references and the attempt, which are decided when the run is created.
+    ``origin`` has what is decided when the run is created: the references and the attempt, of an existing run its inputs too.
     """
     name = agent["metadata"]["name"]
     inputs = inputs_of(source, procedure_digest).dump()
@@ -101,6 +101,22 @@ def _owned_run(
     run["metadata"]["ownerReferences"] = [owner_reference(agent)]
     run["spec"] = {"inputs": dict(inputs), "execution": execution, **origin}
     return run
+
+
+def applied_to(run: Mapping[str, Any], wanted: Object) -> Object:
+    """``wanted`` as it can be applied to the existing run: without maps that are empty now and have fields there.
+
+    Of a map whose last field is no longer applied, server-side apply makes null, which the schema refuses; a map that is no longer
+    applied itself is taken away.
+    """
+    return {**wanted, "spec": _without_emptied(wanted["spec"], run["spec"])}
+
+
+def _without_emptied(wanted: Any, stored: Any) -> Any:
+    if not isinstance(wanted, Mapping) or not isinstance(stored, Mapping):
+        return wanted
+    kept = {key: _without_emptied(value, stored.get(key)) for key, value in wanted.items()}
+    return {key: value for key, value in kept.items() if value != {} or stored.get(key) == {}}
 
 
 def _without_empty(value: Any) -> Any:

@@ -16,7 +16,7 @@ from subterra_api.v1alpha1.base import LocalReference
 from subterra_api.v1alpha1.compiledagent import ServingSettings
 from subterra_api.v1alpha1.model_registry import ExportSettings, ModelSource
 from subterra_api.v1alpha1.pod_settings import ResourceRequirements
-from subterra_core.node_pools import Placement
+from subterra_core.node_pools import placement
 from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGER, REGISTRY_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
@@ -55,12 +55,12 @@ def export_name(agent: str, settings: ExportSettings, model: str) -> str:
 def export_job(
     agent: Mapping[str, Any], settings: ExportSettings, request: ExportRequest, serving: ServingSettings, operator: Settings
 ) -> Object:
-    """The Job that pushes a model. It runs where the store is, with the pod settings of what serves."""
+    """The Job that pushes a model. It runs where what serves runs, so that it can mount the same store."""
     name, namespace = agent["metadata"]["name"], agent["metadata"]["namespace"]
     labels = {AGENT_LABEL: name, COMPONENT_LABEL: "export"}
     job = new_object("Job", namespace, export_name(name, settings, request.provenance.model), labels)
     job["metadata"]["ownerReferences"] = [owner_reference(agent)]
-    secrets = {_REGISTRY: settings.registry_secret, _SIGNING: settings.signing_secret}
+    secrets, where = {_REGISTRY: settings.registry_secret, _SIGNING: settings.signing_secret}, placement(serving, operator.pools)
     parts = {
         "command": ["python", "-m", "subterra_jobs.store.registry.push"],
         "env": env({**HOME, EXPORT_VARIABLE: request.model_dump_json(by_alias=True, exclude_none=True)}),
@@ -68,7 +68,7 @@ def export_job(
         "volumeMounts": [*mounts(read_only=True), *_secret_mounts(secrets)],
     }
     main = container("main", operator.jobs_image, operator, parts)
-    pod = pod_spec(operator, PodParts([main], [], [*volumes(operator, "64Mi"), *_secret_volumes(secrets)]), Placement())
+    pod = pod_spec(operator, PodParts([main], [], [*volumes(operator, "64Mi"), *_secret_volumes(secrets)]), where)
     metadata = {"labels": {MANAGED_BY: MANAGER, **labels, REGISTRY_LABEL: "true"}}
     job["spec"] = {
         "backoffLimit": RETRIES,

@@ -77,7 +77,8 @@ _CPU_FLAGS: dict[BaseModelKind, list[str]] = {
 """Models of these kinds are served on CPUs, where the image has no compiler."""
 _TOOL_FLAGS = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
 """Makes `tool_calls` of the calls that a model writes; only for models of procedures with tools."""
-STARTUP_SECONDS = 600
+STARTUP_SECONDS = 3600
+"""How long vLLM may load a model before the kubelet starts it again: 140 GB from a network volume take longer than ten minutes."""
 PROBE_SECONDS = 2
 DRAIN_SECONDS = 300
 """How long a terminating pod waits at most for requests in flight; a reply that takes longer is cut."""

@@ -59,9 +59,9 @@ def version(agent: Object, run: Object, ready: int = 1, **annotations: str) -> O
 
 
 def recorded(deployed: Object) -> Object:
-    """A Deployment with the record of how it was made."""
-    written = record(deployed)
-    assert written
+    """A Deployment with the record of how it was made, if it gets one."""
+    if not (written := record(deployed)):
+        return deployed
     metadata = deployed["metadata"]
     annotations = {**metadata["annotations"], **written.object["metadata"]["annotations"]}
     return {**deployed, "metadata": {**metadata, "annotations": annotations}}

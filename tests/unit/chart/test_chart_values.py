@@ -168,6 +168,14 @@ def test_helm_names_the_value_and_its_type(helm: Path, tmp_path: Path) -> None:
     assert "additional properties 'operater' not allowed" in said
 
 
+@pytest.mark.parametrize("ports", [None, [8443], [443, 16443]])
+def test_the_operator_may_reach_an_api_server_at_any_port(helm: Path, tmp_path: Path, ports: list[int] | None) -> None:
+    values = {"networkPolicies": {"apiServerPorts": ports}} if ports else {}
+    objects = read_documents(rendered(helm, values, tmp_path, "template", "first").stdout)
+    [policy] = [obj for obj in objects if obj["kind"] == "NetworkPolicy"]
+    assert {"ports": [{"port": port} for port in ports or (443, 6443)]} in policy["spec"]["egress"]
+
+
 def test_the_notes_say_the_next_command(helm: Path, tmp_path: Path) -> None:
     values = {"watchNamespaces": ["team-a"], "images": {"operator": "registry.example/operator:1"}}
     done = rendered(helm, values, tmp_path, "install", "first", "--dry-run=client", "--namespace", "system")

@@ -37,6 +37,19 @@ def test_an_agent_waits_until_the_procedure_has_been_checked() -> None:
     assert decide(make.agent(), procedure=procedure).writes == ()
 
 
+def test_a_pinned_agent_waits_for_the_check_of_an_edit_and_an_urgent_pin_does_not() -> None:
+    agent = make.agent(promotion={"pin": MODEL})
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    parts: dict[str, Any] = {"runs": (run,), "deployments": (deployed,), "service": traffic_to(agent, deployed)}
+    agent["status"] = decide(agent, **parts).status
+    unchecked = make.procedure()
+    unchecked["metadata"]["generation"] = 2
+    assert decide(agent, procedure=unchecked, **parts) == Decision(), "UpToDate does not become False for a moment"
+    agent["status"]["serving"]["modelDigest"] = "sha256:" + "b" * 64
+    assert condition(decide(agent, procedure=unchecked, **parts), "UpToDate") == ("False", "Pinned")
+
+
 def settled(agent: Object, later: float, **parts: Any) -> Decision:
     """A decision later on, with the status that the one before left."""
     agent["status"] = decide(agent, **parts).status
@@ -66,6 +79,20 @@ def test_a_manual_trigger_waits_for_a_person() -> None:
     assert condition(decide(make.agent(compile=source)), "UpToDate") == ("False", "AwaitingTrigger")
     asked = make.agent(annotations={"subterra.dev/retry-at": "now"}, compile=source)
     assert kinds(decide(asked)) == ["apply CompileRun"]
+
+
+def test_a_run_that_a_person_asked_for_begins_once_edits_have_settled() -> None:
+    source = {"procedureRef": {"name": "travel"}, "trigger": "Manual", "settleSeconds": 60}
+    agent = make.agent(annotations={"subterra.dev/retry-at": "now"}, compile=source)
+    waiting = settled(agent, 10)
+    assert (waiting.writes, waiting.recheck_after) == ((), 50)
+    begun = settled(agent, 60)
+    assert kinds(begun) == ["apply CompileRun"]
+    assert begun.status is not None
+    assert begun.status["retryAt"] == "now"
+    agent["status"] = waiting.status
+    agent["metadata"]["annotations"] = {}
+    assert condition(decide(agent, later=60), "UpToDate") == ("False", "AwaitingTrigger"), "the request was withdrawn"
 
 
 def test_an_older_run_at_work_is_suspended() -> None:

@@ -68,6 +68,37 @@ def test_an_edit_after_the_input_was_frozen_changes_nothing() -> None:
     assert created(decision) == ["travel-12345678-generate-1"]
 
 
+def ended_run(**policy: Any) -> Object:
+    """A run with a verdict whose input somebody has deleted since."""
+    stages = [{"name": name, **DONE} for name in ("generate", "train", "evaluate")]
+    run = make.run({"stages": stages, "scores": make.scores().dump()})
+    judged = decide(run, input=make.frozen(run)).status
+    return {**make.run(execution={"gate": policy}, generation=2 if policy else 1), "status": judged}
+
+
+@pytest.mark.parametrize("procedure", [None, make.procedure(systemPrompt="Something else.")])
+def test_a_run_that_has_ended_stays_so_without_its_input_and_its_procedure(procedure: Object | None) -> None:
+    run = ended_run()
+    assert decide(run, procedure=procedure).status == run["status"]
+    stricter = decide(ended_run(minScore=4.9), procedure=procedure)
+    assert condition(stricter, "Succeeded") == ("True", "Succeeded")
+    assert condition(stricter, "Promotable") == ("False", "GateFailed")
+    assert stage(stricter, "gate")["message"] in message(stricter, "Promotable")
+
+
+def test_a_reason_that_a_later_release_recorded_keeps_nobody_from_going_back_to_this_one() -> None:
+    run = make.run(started(state="Failed", reason="FromTheFuture", message="it is so"))
+    decision = decide(run, input=make.frozen(run))
+    assert condition(decision, "Stalled") == ("True", "Unknown")
+    assert stage(decision, "generate")["reason"] == "FromTheFuture"
+
+
+def test_a_run_that_lost_its_input_on_its_way_does_not_say_that_nothing_was_spent() -> None:
+    said = message(decide(make.run(started("train")), procedure=make.procedure(systemPrompt="Something else.")), "Stalled")
+    assert "ConfigMap travel-12345678-input was deleted; finished work is kept" in said
+    assert "nothing was spent" not in said
+
+
 def test_a_missing_procedure_is_named() -> None:
     decision = decide_run(RunSnapshot(make.run()), SETTINGS, make.NOW)
     assert condition(decision, "Succeeded") == ("False", "ProcedureNotFound")

@@ -85,7 +85,8 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     troubles = _troubles(versions, rollout)
     restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
     rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
-    rollout_writes = (replace(write, group="rollout") for write in rollout.writes)  # what serves does not wait for the next run
+    # What serves does not wait for the next run, nor its scaling for the next version.
+    rollout_writes = (replace(write, group=write.group or "rollout") for write in rollout.writes)
     drifted = _drifts(context, spec, versions, rollout)
     price, newer_price_after = _price(context, spec, plan, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
@@ -135,8 +136,8 @@ def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
 def _drifts(context: _Context, spec: CompiledAgentSpec, versions: Versions, rollout: Rollout) -> tuple[Drift, ...]:
     agent, service = context.snapshot.agent["metadata"]["name"], context.snapshot.service
     settled = service if service and key_of(service) not in {write.key for write in rollout.writes} else None
-    edited = context.before.observed_generation != context.generation
-    return drifts(agent, _looked_after(versions, rollout), settled, spec.serving.port, edited, context.now)
+    looked_after, port = _looked_after(versions, rollout), spec.serving.port
+    return drifts(agent, looked_after, versions.kept_replicas, settled, port, versions.edited, context.now)
 
 
 def _upkeep(versions: Versions, rollout: Rollout, drifted: Sequence[Drift]) -> tuple[Write, ...]:
@@ -211,7 +212,7 @@ def _status(
         phase=phase(present, state.activity),
         reason=reason(present),
         procedure_digest=plan.procedure_digest,
-        retry_at=context.retry.seen,
+        retry_at=before.retry_at if plan.retry_waits else context.retry.seen,
         current_run=plan.run,
         settling=plan.settling,
         stage=_stage(plan, rollout, state, serving),

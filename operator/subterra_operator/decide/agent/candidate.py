@@ -27,7 +27,7 @@ from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.decide.run.status import VERDICTS
 from subterra_operator.labels import AGENT_LABEL, labels_of
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.compile_run import compile_run, run_name_for
+from subterra_operator.specs.compile_run import applied_to, compile_run, run_name_for
 from subterra_operator.specs.deployment import ServingTarget
 from subterra_operator.specs.vllm_container import Model, model_of
 
@@ -60,6 +60,8 @@ class Plan:
     writes: tuple[Write, ...] = ()
     deletes: tuple[Observed, ...] = ()
     recheck_after: float | None = None
+    retry_waits: bool = False
+    """Whether the run that a person asked for is yet to begin, so that the request must not be forgotten."""
 
 
 def plan_model(snapshot: AgentSnapshot, source: ModelSource) -> Plan:
@@ -124,7 +126,7 @@ class CompilePlanner:
         name, status = run["metadata"]["name"], status_of(run)
         desired = compile_run(self.snapshot.agent, self.spec, self.source, digest or "", existing_origin(run))
         writes = (
-            Write("apply", desired),
+            Write("apply", applied_to(run, desired)),
             *follow_wishes(run, self.retry, suspend=self.source.suspend),
             *supersede(self.snapshot.runs, name),
         )
@@ -166,7 +168,8 @@ class CompilePlanner:
         if (left := self.source.settle_seconds - seconds_since(settling.since, self.now)) > 0:
             text = f"run {name} starts once nothing has been edited for {self.source.settle_seconds} s"
             state = AgentState(False, Reason.COMPILING, text, in_progress=True)
-            return Plan(state, procedure_digest=digest, settling=settling, recheck_after=left)
+            asked = self.source.trigger == "Manual"
+            return Plan(state, procedure_digest=digest, settling=settling, recheck_after=left, retry_waits=asked)
         anchor = self.spec.promotion.anchor
         if anchor is not None and run_that_made(self.snapshot.runs, anchor) is None:
             return Plan(AgentState(False, Reason.INVALID_SPEC, _unknown_model("anchor", anchor)), procedure_digest=digest)
@@ -220,9 +223,9 @@ class CompilePlanner:
 
     def _with_pin(self, plan: Plan) -> Plan:
         """The plan under the pin: it decides what is served, but does not stop compiling."""
-        pin = self.spec.promotion.pin
-        if pin is None:
-            return plan
+        pin, serving = self.spec.promotion.pin, self.before.serving
+        if pin is None or (plan.state.reason is Reason.PENDING and serving and serving.model_digest == pin):
+            return plan  # until the procedure has been checked it is not known whether the pin holds anything back
         run = run_that_made(self.snapshot.runs, pin)
         if run is None:
             return replace(plan, state=AgentState(False, Reason.PINNED, _unknown_model("pin", pin)), target=None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from subterra_api.digest import canonical
 from subterra_api.v1alpha1.conditions import timestamp
 from subterra_operator.decide.decision import Write, patch, seconds_since
 from subterra_operator.labels import (
@@ -31,6 +32,8 @@ from subterra_operator.specs.traffic.service import ports, selector
 
 PAUSE_SECONDS = 300.0
 """How long an object that was restored is left as it is when it changes again."""
+RECORD_BYTES = 240 * 1024
+"""Largest record: the API server takes 256 KiB of annotations, and an author may give vLLM as much in variables."""
 CONTAINERS = ("initContainers", "containers")
 KEYED = {"env": "name", "volumeMounts": "mountPath", "volumes": "name", "imagePullSecrets": "name"}
 """Lists to which others may add items, and what identifies an item."""
@@ -50,10 +53,19 @@ class Drift:
 
 
 def drifts(
-    agent: str, versions: Mapping[str, Observed], service: Observed | None, port: int, edited: bool, now: datetime
+    agent: str,
+    versions: Mapping[str, Observed],
+    replicas: Mapping[str, int],
+    service: Observed | None,
+    port: int,
+    edited: bool,
+    now: datetime,
 ) -> tuple[Drift, ...]:
-    """The drift of Deployments by version and of the Service, whose port may differ because the spec was just ``edited``."""
-    found = [deployment_drift(deployed, agent, version, now) for version, deployed in versions.items()]
+    """The drift of Deployments by version, some of which must have these ``replicas``, and of the Service.
+
+    The Service's port may differ because the spec was just ``edited``.
+    """
+    found = [deployment_drift(deployed, agent, version, replicas.get(version), now) for version, deployed in versions.items()]
     active = service["spec"].get("selector", {}).get(VERSION_LABEL) if service else None
     if service and active and active in versions:
         found.append(service_drift(service, agent, active, port, edited, now))
@@ -61,27 +73,34 @@ def drifts(
 
 
 def record(deployed: Observed) -> Write | None:
-    """The write that records a Deployment as it is, unless that has been done: once, just after it was made."""
+    """The write that records a Deployment as it is, unless that has been done: once, just after it was made.
+
+    One whose record would be refused gets none, and its drift is not measured.
+    """
     if MADE in annotations_of(deployed) or "template" not in deployed["spec"]:
         return None
-    made = {"labels": _own_labels(deployed), "template": deployed["spec"]["template"]}
-    return patch(deployed, {"metadata": {"annotations": {MADE: json.dumps(made, sort_keys=True, separators=(",", ":"))}}})
+    made = canonical({"labels": _own_labels(deployed), "template": deployed["spec"]["template"]})
+    return patch(deployed, {"metadata": {"annotations": {MADE: made.decode()}}}) if len(made) <= RECORD_BYTES else None
 
 
-def deployment_drift(deployed: Observed, agent: str, version: str, now: datetime) -> Drift | None:
-    """What differs from the Deployment of ``version`` as it was made; `None` if nothing does, or it has no record."""
+def deployment_drift(deployed: Observed, agent: str, version: str, replicas: int | None, now: datetime) -> Drift | None:
+    """What differs from the Deployment of ``version`` as it was made, as far as it has a record; `None` if nothing does."""
     wanted = selector(agent, version)
     if deployed["spec"].get("selector", {}).get("matchLabels", wanted) != wanted:
         text = "selects other pods than its own, which cannot be changed; delete it, and it is made again"
         return Drift(("spec.selector",), f"{_named(deployed)} {text}")
-    made = _made(deployed)
-    if made is None:
-        return None
+    changed, restored = _changes(deployed, made) if (made := _made(deployed)) else ([], {"metadata": {}, "spec": {}})
+    if replicas is not None and deployed["spec"].get("replicas") != replicas:
+        changed, restored = [*changed, "spec.replicas"], {**restored, "spec": {**restored["spec"], "replicas": replicas}}
+    return _drift(deployed, changed, restored, now) or (_being_replaced(deployed, now) if made else None)
+
+
+def _changes(deployed: Observed, made: Object) -> tuple[list[str], Object]:
+    """Paths of labels and pod template that differ from what was made, and the change that restores it."""
     template, labels = deployed["spec"].get("template", {}), labels_of(deployed)
     changed = [f"metadata.labels[{name}]" for name, value in made["labels"].items() if labels.get(name) != value]
     changed += [f"spec.template.{path}" for path in _template_changes(template, made["template"])]
-    restored = {"metadata": {"labels": made["labels"]}, "spec": {"template": _restored_template(template, made["template"])}}
-    return _drift(deployed, changed, restored, now) or _being_replaced(deployed, now)
+    return changed, {"metadata": {"labels": made["labels"]}, "spec": {"template": _restored_template(template, made["template"])}}
 
 
 def service_drift(service: Observed, agent: str, version: str, port: int, edited: bool, now: datetime) -> Drift | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from subterra_api.v1alpha1.model_registry import TAG, Exported, ExportSettings
 from subterra_operator.decide.agent.run_history import status_of
 from subterra_operator.decide.decision import ConditionBuilder, Write, seconds_since
 from subterra_operator.decide.run.job_outcome import GRACE_SECONDS, true_condition
+from subterra_operator.decide.run.leftover_pods import leftovers
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import job_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble, last_words
@@ -23,6 +24,8 @@ from subterra_operator.resources import Key, controller_uid, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.registry_pods import export_job, export_name
+
+GROUP = "export"
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class Exporter:
         if isinstance(request, str):
             return self._said(False, Reason.NOTHING_TO_EXPORT, request)
         if (known := self.before.exported) and _is_that(known, wanted, request.provenance.model):
-            return self._said(True, Reason.EXPORTED, f"the model of run {known.run} is {known.uri}")
-        job = self._job(wanted, request.provenance.model)
+            left = leftovers(self._jobs(wanted, request.provenance.model), self.snapshot.export_pods, self.make.now)
+            ends = tuple(replace(write, group=GROUP) for write in left.writes)
+            parts: dict[str, Any] = {"writes": ends, "recheck_after": left.recheck_after}
+            return self._said(True, Reason.EXPORTED, f"the model of run {known.run} is {known.uri}", **parts)
+        job = next(iter(self._jobs(wanted, request.provenance.model)), None)
         if job is None:
             made = export_job(self.snapshot.agent, wanted, request, self.spec.serving, self.settings)
             text = f"the model of run {request.provenance.run} is pushed to {request.to}"
-            return self._said(None, Reason.EXPORTING, text, writes=(Write("create", made, group="export"),))
+            return self._said(None, Reason.EXPORTING, text, writes=(Write("create", made, group=GROUP),))
         return self._follow(job, wanted, request)
 
     def _said(self, status: bool | None, reason: Reason, text: str, **parts: Any) -> Export:
@@ -98,9 +104,10 @@ class Exporter:
             sign=wanted.signing_secret is not None,
         )
 
-    def _job(self, wanted: ExportSettings, model: str) -> Observed | None:
+    def _jobs(self, wanted: ExportSettings, model: str) -> list[Observed]:
+        """The Job that exports a model, if there is one."""
         name = export_name(self.snapshot.agent["metadata"]["name"], wanted, model)
-        return next((job for job in self.snapshot.exports if job["metadata"]["name"] == name), None)
+        return [job for job in self.snapshot.exports if job["metadata"]["name"] == name]
 
     def _follow(self, job: Observed, wanted: ExportSettings, request: ExportRequest) -> Export:
         """How far the Job is, whose pods say so."""

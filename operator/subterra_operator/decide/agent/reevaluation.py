@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from subterra_api.v1alpha1 import REEVALUATE_AT
@@ -17,13 +17,13 @@ from subterra_api.v1alpha1.compiledagent import (
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import POD_REASONS, Reason, Type, timestamp
 from subterra_api.v1alpha1.scores import Interval, Scores, Verdict
-from subterra_operator.decide.agent.run_history import follow_wishes, status_of
+from subterra_operator.decide.agent.run_history import follow_wishes, status_of, supersede
 from subterra_operator.decide.decision import ConditionBuilder, Write, find_condition, parse_time
 from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.labels import annotations_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import AgentSnapshot, Observed
-from subterra_operator.specs.compile_run import reevaluation_name, reevaluation_run
+from subterra_operator.specs.compile_run import applied_to, reevaluation_name, reevaluation_run
 
 SKEW_SECONDS = 60.0
 """How far the clock of who asks may be ahead."""
@@ -144,8 +144,11 @@ class Reevaluator:
             return self._finish(request, status.verdict, status.scores, status)
         origin, source = self.snapshot.run(request.reevaluates), self.spec.compile
         if origin is None or source is None:
-            return Reevaluated(request, self.history, (self._lost(request, origin),))
+            stopped = supersede([run], "spec.model") if run and source is None else ()
+            writes = tuple(replace(write, group=GROUP) for write in stopped)
+            return Reevaluated(request, self.history, (self._lost(request, origin),), writes)
         desired = reevaluation_run(self.snapshot.agent, self.spec, source, request, origin)
+        desired = applied_to(run, desired) if run else desired
         wishes = follow_wishes(run, self.retry, suspend=source.suspend) if run else ()
         writes = (Write("apply", desired, guard=self.snapshot.agent, group=GROUP), *wishes)
         return Reevaluated(request, self.history, (self._progress(request, status, then),), writes)

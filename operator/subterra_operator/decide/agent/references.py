@@ -67,8 +67,12 @@ def _created(run: Observed) -> str:
 
 
 def existing_origin(run: Observed) -> Object:
-    """References and attempt of a run as it was created; applying the run again changes neither."""
-    return {name: run["spec"][name] for name in ("references", "attempt") if name in run["spec"]}
+    """What was decided when a run was created: applying it again changes none of it.
+
+    So it keeps its inputs as they were first written: a default that is spelled out since, or a Procedure of another name with the
+    same contents, wants the same run.
+    """
+    return {name: run["spec"][name] for name in ("inputs", "references", "attempt") if name in run["spec"]}
 
 
 def new_run_origin(references: tuple[Reference, ...], attempt: int) -> Object:

@@ -301,13 +301,28 @@ class Versions:
         return bool(current and min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) >= replicas)
 
     def _scale_active(self) -> tuple[Write, ...]:
-        """Gives the active version its replicas, whatever else happens."""
+        """Gives the active version its replicas, whatever else happens; a change by somebody else is drift."""
         active, replicas = self.active, self.spec.serving.replicas
         if active is None or FAILURE_REASON in annotations_of(active):
             return ()
-        if unstopped := _unstopped(active):
-            return (patch(active, {"metadata": {"annotations": unstopped}, "spec": {"replicas": replicas}}),)
-        return (patch(active, {"spec": {"replicas": replicas}}),) if active["spec"].get("replicas") != replicas else ()
+        unstopped, differs = _unstopped(active), active["spec"].get("replicas") != replicas
+        if not unstopped and not (differs and self.edited):
+            return ()
+        metadata: Object = {"metadata": {"annotations": unstopped}} if unstopped else {}
+        return (replace(patch(active, {**metadata, "spec": {"replicas": replicas}}), group="replicas"),)
+
+    @property
+    def edited(self) -> bool:
+        """Whether the spec has changed since the status was written."""
+        return bool(self.before.observed_generation != self.snapshot.agent["metadata"].get("generation", 0))
+
+    @property
+    def kept_replicas(self) -> dict[str, int]:
+        """The replicas that the active version has unless somebody changes its Deployment, if nothing stopped it."""
+        version, active = self.active_version, self.active
+        if version is None or active is None or self.edited or annotations_of(active).keys() & {FAILURE_REASON, STOPPED_AT}:
+            return {}
+        return {version: self.spec.serving.replicas}
 
     def _retire_others(self, needed: set[str | None]) -> tuple[tuple[Write, ...], tuple[Observed, ...], float | None]:
         """Scales other versions to zero once the active one has served for `keepWarmSeconds`, and deletes them later."""

@@ -51,15 +51,16 @@ def _newest_by_index(pods: Sequence[Observed]) -> list[Observed]:
 
 
 def _failed(pod: Observed) -> bool:
-    return not is_deleting(pod) and (pod.get("status", {}).get("phase") == "Failed" or _main_ended(pod).get("exitCode", 0) != 0)
+    return not is_deleting(pod) and (pod.get("status", {}).get("phase") == "Failed" or main_ended(pod).get("exitCode", 0) != 0)
 
 
 def _order_of_causes(pod: Observed) -> tuple[bool, bool, str]:
-    ended = _main_ended(pod)
+    ended = main_ended(pod)
     return disruption_of(pod) is None, LOST_CONTACT in ended.get("message", ""), str(ended.get("finishedAt") or "")
 
 
-def _main_ended(pod: Observed) -> Object:
+def main_ended(pod: Observed) -> Object:
+    """How a pod's main container ended; empty if it has not."""
     for status in pod.get("status", {}).get("containerStatuses", ()):
         if status["name"] == "main":
             return dict(status.get("state", {}).get("terminated") or {})

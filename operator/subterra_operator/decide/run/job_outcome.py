@@ -33,6 +33,7 @@ REASONS = {
     ExitCode.PROVIDER_UNAVAILABLE: Reason.PROVIDER_UNAVAILABLE,
     ExitCode.INFRASTRUCTURE: Reason.INFRASTRUCTURE,
 }
+_ENDINGS = ("Complete", "SuccessCriteriaMet", "Failed", "FailureTarget")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 _SIGNAL_EXIT_CODES = range(128, 160)
 """Exit codes of a process that a signal ended."""
@@ -72,9 +73,14 @@ def is_attach(job: Observed) -> bool:
     return labels_of(job)[ATTACH_LABEL] == "true"
 
 
+def pods_of(job: Observed, pods: Sequence[Observed]) -> list[Observed]:
+    """A Job's or JobSet's own pods, in the same order."""
+    return [pod for pod in pods if labels_of(pod).get("batch.kubernetes.io/job-name") == maker_of_pods(job).name]
+
+
 def pod_of(job: Observed, pods: Sequence[Observed]) -> Observed | None:
     """A Job's newest pod; of a JobSet's the one that tells most."""
-    own = [pod for pod in pods if labels_of(pod).get("batch.kubernetes.io/job-name") == maker_of_pods(job).name]
+    own = pods_of(job, pods)
     if job["kind"] == "JobSet":
         return telling_pod(own)
     return max(own, key=lambda pod: (not is_deleting(pod), pod["metadata"]["creationTimestamp"]), default=None)
@@ -131,6 +137,11 @@ def true_condition(job: Observed, kind: str) -> Observed | None:
     """A Job's condition of a type if it is True, else `None`."""
     conditions: list[Observed] = job.get("status", {}).get("conditions", [])
     return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
+
+
+def has_ended(job: Observed) -> bool:
+    """Whether a Job's controller has ended it, or is about to."""
+    return any(true_condition(job, kind) for kind in _ENDINGS)
 
 
 def _from_exit_code(code: int, message: str, reason: str) -> JobOutcome:

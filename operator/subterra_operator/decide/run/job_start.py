@@ -6,7 +6,7 @@ from functools import cached_property
 
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
-from subterra_operator.decide.run.job_outcome import POD_PENDING, true_condition
+from subterra_operator.decide.run.job_outcome import POD_PENDING, has_ended, true_condition
 from subterra_operator.decide.run.suspension import queue_of, workload_key
 from subterra_operator.decide.trouble.overdue_pod import overdue_in, overdue_pod
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
@@ -15,8 +15,6 @@ from subterra_operator.decide.trouble.trouble import Place, Trouble
 from subterra_operator.labels import FAILURE_REASON, NODES_LABEL, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import Events, Observed, QueuedWorkload
-
-_ENDINGS = ("Complete", "SuccessCriteriaMet", "Failed", "FailureTarget")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class JobStart:
     def pending(self) -> bool:
         """Whether the pod, or another one of a JobSet, does not exist or has not started its main container."""
         if self.pod is None or self._lacks_pods:
-            return not self._ending
+            return not has_ended(self.job)
         phase: str = self.pod.get("status", {}).get("phase", "Pending")
         return phase == "Pending"
 
@@ -97,10 +95,6 @@ class JobStart:
         return text, patch(self.job, change)
 
     @property
-    def _ending(self) -> bool:
-        return any(true_condition(self.job, kind) for kind in _ENDINGS)
-
-    @property
     def _lacks_pods(self) -> bool:
         """Whether a JobSet does not have all of its pods yet."""
         return self.job["kind"] == "JobSet" and self._never_had_pod
@@ -112,7 +106,7 @@ class JobStart:
         numbers = [status.get(name) or 0 for name in ("active", "terminating", "failed", "succeeded")]
         counted = max(status.get("ready") or 0, sum(numbers)) >= int(labels_of(self.job).get(NODES_LABEL, 1))
         uncounted = any((status.get("uncountedTerminatedPods") or {}).values())
-        return not (counted or uncounted or self._ending)
+        return not (counted or uncounted or has_ended(self.job))
 
     def _waiting(self) -> Trouble | None:
         """Whom a suspended Job waits for; `None` if the operator itself suspended it, or if it is about to be resumed."""

@@ -45,6 +45,7 @@ from subterra_operator.specs.traffic.network_policy import network_policies
 from subterra_operator.specs.volume_claim import store_claim
 
 RETIREMENT_EFFECT = "a stage that calls it fails from that day on"
+_CREATE_ANOTHER = "create a run for the new version"
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
         spec = CompileRunSpec.model_validate(run["spec"])
     except ValidationError as error:
         return _status_only(before, Blockers(problem=(Reason.INVALID_SPEC, describe_errors(error))), now)
-    if spec.reevaluates and snapshot.input is None and before.verdict is not None:
-        return Decision()  # it ended before the run was deleted whose model it evaluated
     frozen = (_input_of_another if spec.reevaluates else _freeze_input)(snapshot, spec, settings, now)
+    if frozen.input is None and before.verdict is not None:
+        return _judged_again(run, spec, before, now)
     if frozen.input is None:
         suspended = _suspension_reason(run, spec)
         problem = None if suspended else frozen.problem
@@ -79,6 +80,13 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
     keys = keys_of_run(spec, frozen.input)
     context = RunContext(snapshot, spec, recorded, keys, settings, now, retry.new is not None, tools)
     return _run_stages(context, before, frozen)
+
+
+def _judged_again(run: Observed, spec: CompileRunSpec, before: CompileRunStatus, now: datetime) -> Decision:
+    """The decision on a run that ended before its input was deleted, which only its stages needed: the policy may have changed."""
+    verdict = _verdict(before, spec, same_spec=_is_same_spec(run))
+    stages = tuple(_gate_stage(verdict) if stage.name == "gate" else stage for stage in before.stages)
+    return _status_only(before.model_copy(update={"verdict": verdict, "stages": stages}), Blockers(), now)
 
 
 def _run_stages(context: RunContext, before: CompileRunStatus, frozen: _FrozenInput) -> Decision:
@@ -205,8 +213,9 @@ def _freeze_input(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Setting
         return _FrozenInput(problem=(check.reason, f"Procedure {name} has errors: {check.errors}"))
     procedure = flat_procedure(snapshot.procedure["spec"], snapshot.called, name)
     if (expected := spec.inputs.procedure_digest) is not None and expected != check.counts.digest:
-        text = f"Procedure {name} was edited after this run was created; nothing was spent; create a run for the new version"
-        return _FrozenInput(problem=(Reason.PROCEDURE_CHANGED, text))
+        lost = f"and this run's ConfigMap {input_name(snapshot.run['metadata']['name'])} was deleted; finished work is kept"
+        when = lost if _has_begun(snapshot) else "after this run was created; nothing was spent"
+        return _FrozenInput(problem=(Reason.PROCEDURE_CHANGED, f"Procedure {name} was edited {when}; {_CREATE_ANOTHER}"))
     if problem := _rejection(spec, settings, now, has_tools=bool(procedure.tools), job_sets=snapshot.job_sets):
         return _FrozenInput(problem=problem)
     frozen = input_config_map(snapshot.run, _resolved_input(snapshot.run, spec, procedure, settings))
@@ -220,10 +229,15 @@ def _input_of_another(snapshot: RunSnapshot, spec: CompileRunSpec, settings: Set
         of, name = spec.reevaluates or "", input_name(spec.reevaluates or "")
         text = f"run {of}, whose model this run evaluates, or its ConfigMap {name} does not exist; correct spec.reevaluates"
         return _FrozenInput(problem=(Reason.RUN_NOT_FOUND, f"{text}, or create a run that compiles the model again"))
-    begun = snapshot.jobs or any(stage.get("attempt") for stage in (snapshot.run.get("status") or {}).get("stages", ()))
     has_tools = TOOLS in annotations_of(snapshot.input)
-    problem = None if begun else _rejection(spec, settings, now, has_tools=has_tools, job_sets=snapshot.job_sets)
+    problem = None if _has_begun(snapshot) else _rejection(spec, settings, now, has_tools=has_tools, job_sets=snapshot.job_sets)
     return _FrozenInput(problem=problem) if problem else _FrozenInput(snapshot.input)
+
+
+def _has_begun(snapshot: RunSnapshot) -> bool:
+    """Whether a stage was attempted."""
+    stages = (snapshot.run.get("status") or {}).get("stages", ())
+    return bool(snapshot.jobs) or any(stage.get("attempt") for stage in stages)
 
 
 def _rejection(

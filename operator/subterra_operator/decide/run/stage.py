@@ -1,6 +1,6 @@
 """One stage of a run: has it ended, should it start, may it be retried?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from subterra_operator.decide.run.disruption import disruptions_after, wait_seco
 from subterra_operator.decide.run.gang import as_job
 from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
 from subterra_operator.decide.run.job_start import JobStart
+from subterra_operator.decide.run.leftover_pods import leftovers
 from subterra_operator.decide.run.reported_progress import is_news, progress_message, reported
 from subterra_operator.decide.run.suspension import suspension
 from subterra_operator.decide.trouble.trouble import EVENTS_EVERY_SECONDS, Place
@@ -287,7 +288,20 @@ class _StagePlanner:
 def next_step(context: RunContext, name: Stage) -> StageStep:
     """The next step of a stage."""
     recorded = context.recorded.get(name) or StageStatus(name=name)
-    return _StagePlanner(context, name, recorded, context.newest_job(name)).step()
+    step = _StagePlanner(context, name, recorded, context.newest_job(name)).step()
+    left = leftovers(_ended_jobs(context.snapshot.jobs, recorded), context.snapshot.pods, context.now)
+    return replace(
+        step,
+        writes=(*step.writes, *left.writes),
+        deletes=(*step.deletes, *left.deletes),
+        recheck_after=earliest((step.recheck_after, left.recheck_after)),
+    )
+
+
+def _ended_jobs(jobs: Sequence[Observed], recorded: StageStatus) -> list[Observed]:
+    """A stage's Jobs and JobSets whose outcome is recorded."""
+    latest = recorded.attempt if recorded.finished_at else recorded.attempt - 1
+    return [job for job in jobs if labels_of(job).get(STAGE_LABEL) == recorded.name and attempt_of(job) <= latest]
 
 
 _THEN_RETRY = f"then set the annotation {RETRY_AT} to the current time"

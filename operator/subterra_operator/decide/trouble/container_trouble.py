@@ -11,7 +11,10 @@ from subterra_operator.resources import key_of
 from subterra_operator.snapshot import Observed
 from subterra_operator.specs.registry_pods import PULL
 from subterra_operator.specs.traffic.api_key import CONTAINER as KEY_CHECK
+from subterra_operator.specs.traffic.state_pods import CONTAINER as STATE_READER
 
+_SIDECARS = {"exporter": "", "monitor": "spec.monitoring", STATE_READER: "spec.serving.conversationState"}
+"""Init containers of ours that run along with vLLM, and where their resources are set, if not with those of vLLM."""
 _STARTING = ("PodInitializing", "ContainerCreating", "CrashLoopBackOff")
 """Reasons to wait that are no fault of their own; a crash is read from the state before."""
 _IMAGE = frozenset(
@@ -50,7 +53,7 @@ def container_states(pod: Observed) -> Iterator[tuple[Observed, bool]]:
 
 def is_sidecar(name: str) -> bool:
     """Whether an init container of our pods runs along with the main container."""
-    return name == "exporter" or name.startswith("vllm")
+    return name in _SIDECARS or name.startswith("vllm")
 
 
 def waiting_trouble(status: Observed, since: str | None, place: Place) -> Trouble | None:
@@ -140,5 +143,5 @@ def _restarting(pod: Observed, name: str, ended: Observed, count: int, place: Pl
 
 def _out_of_memory(name: str, count: int, place: Place) -> Trouble:
     times = f" (restarted {count} times)" if count > 1 else ""
-    fix = f"raise {place.field}.resources.limits.memory{place.remake_after_edit}"
+    fix = f"raise {_SIDECARS.get(name) or place.field}.resources.limits.memory{place.remake_after_edit}"
     return Trouble(Reason.OUT_OF_MEMORY, f"container {name} ran out of memory{times}", fix)

@@ -1,9 +1,10 @@
-"""Starts vLLM's API server as quick as its node can be, with a middleware by which its pod can go without a failed request.
+"""Starts vLLM's API server as its node can: quick, for IPv4 and IPv6, and so that its pod can go without a failed request.
 
 Its source is the command of a vLLM container, as ``python3 -c SOURCE --middleware __main__.Drainable ARGUMENTS``.
 """
 
 import runpy
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,6 +19,9 @@ IDLE_PATH = "/subterra/idle"
 """Answers with the number of seconds for which there has been no request."""
 BY_PROCESSOR = "by-processor"
 """As the value of ``--dtype``: `processor_dtype`."""
+
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - the pod's own addresses
+"""As the value of ``--host``: `any_address`."""
 
 
 class Drainable:
@@ -73,7 +77,18 @@ def processor_dtype() -> str:
     return "bfloat16" if quick else "float32"
 
 
+def any_address() -> str:
+    """`::` where the kernel lets clients of both families in by it, as pods without IPv4 need it; else `ANY_IPV4`."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+            return ANY_IPV4 if probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) else "::"
+    except OSError:
+        return ANY_IPV4
+
+
 if __name__ == "__main__":
-    sys.argv = [processor_dtype() if argument == BY_PROCESSOR else argument for argument in sys.argv]
+    here = {BY_PROCESSOR: processor_dtype, ANY_IPV4: any_address}
+    sys.argv = [here[argument]() if argument in here else argument for argument in sys.argv]
     # Not in this module's name space: vLLM imports the middleware from `__main__`, which stays this program.
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")

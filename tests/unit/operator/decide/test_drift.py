@@ -6,7 +6,7 @@ from typing import Any
 
 from subterra_operator.decide.decision import Decision
 from subterra_operator.labels import MADE, RESTORED_AT
-from subterra_operator.resources import Object
+from subterra_operator.resources import Object, key_of
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.agent_decisions import decide, recorded, traffic_to, version, wanted_run
 from subterra_testkit.cluster.decided_conditions import condition, message
@@ -43,6 +43,17 @@ def test_a_deployment_is_recorded_once_as_the_api_server_stored_it() -> None:
     assert patches(serving(recorded(admitted), agent)) == []
 
 
+def test_a_deployment_too_large_for_an_annotation_has_no_record_and_blocks_nothing() -> None:
+    variables = [{"name": f"CERTIFICATE_{number}", "value": "x" * 4096} for number in range(64)]
+    agent = make.agent(serving={"podTemplate": {"env": variables}})
+    large, small = version(agent, wanted_run(agent)), version(make.agent(), wanted_run(make.agent()))
+    assert MADE not in large["metadata"]["annotations"]
+    assert MADE in small["metadata"]["annotations"]
+    decision = serving(large, agent, service=traffic_to(agent, large))
+    assert patches(decision) == []
+    assert condition(decision, "UpToDate") == ("True", "UpToDate")
+
+
 def test_a_changed_field_is_named_and_restored_while_the_agent_serves_on() -> None:
     agent = make.agent()
     made = version(agent, wanted_run(agent))
@@ -61,6 +72,30 @@ def test_within_five_minutes_of_being_restored_an_object_is_left_and_reported() 
     assert (patches(early), early.recheck_after) == ([], 1)
     assert "something else insists" in message(early, "UpToDate")
     assert len(patches(serving(drifted, agent, later=300))) == 1
+
+
+def test_whoever_scales_the_deployment_again_and_again_is_reported_and_not_fought() -> None:
+    agent = make.agent(serving={"replicas": 2})
+    made = version(agent, wanted_run(agent), ready=2)
+    scaled = {**made, "spec": {**made["spec"], "replicas": 5}}
+    [written] = patches(serving(scaled, agent))
+    assert written["spec"]["replicas"] == 2
+    assert written["metadata"]["annotations"] == {RESTORED_AT: make.CREATED}
+    scaled["metadata"] = {**made["metadata"], "annotations": {**made["metadata"]["annotations"], RESTORED_AT: make.CREATED}}
+    insisted = serving(scaled, agent, later=20)
+    assert (patches(insisted), insisted.recheck_after) == ([], 280)
+    assert (condition(insisted, "Ready"), condition(insisted, "UpToDate")) == (("True", "Serving"), ("False", "Drifted"))
+    assert "spec.replicas; it was restored less than 5 minutes ago" in message(insisted, "UpToDate")
+
+
+def test_an_edit_of_the_replicas_is_no_drift_and_does_not_wait_for_a_version_that_is_refused() -> None:
+    before, agent = make.agent(), make.agent(serving={"replicas": 3, "args": ["--seed=1"]})
+    run, deployed = wanted_run(agent), version(before, wanted_run(before), **{RESTORED_AT: make.CREATED})
+    decision = decide(agent, runs=(run,), deployments=(deployed,), service=traffic_to(before, deployed))
+    groups = {write.key: write.group for write in decision.writes if write.key.kind == "Deployment"}
+    [scaling] = [write for write in decision.writes if write.key == key_of(deployed)]
+    assert scaling.object["spec"] == {"replicas": 3}
+    assert len(groups) == len(set(groups.values())) == 2, "of one group, a refused Deployment would hold up the scaling"
 
 
 def test_after_a_restored_template_the_agent_is_drifted_until_the_changed_pods_are_gone() -> None:

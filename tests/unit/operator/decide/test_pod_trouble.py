@@ -5,12 +5,16 @@ from datetime import timedelta
 import pytest
 from tests.unit.operator.decide import pods
 
+from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import deployment_without_pod, job_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import Events
+from subterra_operator.specs.stage_job import Attempt, stage_job
+from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.agent_decisions import SETTINGS, version, wanted_run
 
 LATER = make.NOW + timedelta(seconds=31)
 
@@ -189,6 +193,30 @@ def test_a_sidecar_that_recovered_is_no_trouble_until_it_keeps_restarting() -> N
     assert none(ready(1))
     assert found(ready(3)).reason == "ContainerRestarting"
     assert none(ready(3, "2026-11-20T11:00:00Z")), "the kubelet forgets restarts after ten minutes too"
+
+
+def built_init_containers() -> list[Object]:
+    """All init containers of a serving pod that has everything, and those of an evaluation."""
+    agent = make.agent(monitoring={}, serving={"conversationState": {}, "apiKeySecret": {"name": "travel-key"}})
+    run = wanted_run(agent)
+    evaluation = stage_job(run, ExecutionSettings(), Attempt("evaluate", 1), SETTINGS, [Model("models/1", "travel")])
+    parts = (obj["spec"]["template"]["spec"]["initContainers"] for obj in (version(agent, run), evaluation))
+    return [container for each in parts for container in each]
+
+
+def test_every_sidecar_of_ours_is_known_as_one_and_nothing_else_is() -> None:
+    made = built_init_containers()
+    assert {each["name"] for each in made if "restartPolicy" in each} == {"exporter", "monitor", "state", "vllm"}
+    for each in made:
+        crashed = pods.container(each["name"], pods.waiting("CrashLoopBackOff"), 3, pods.ended(1, "boom"))
+        reason = found(evaluating(crashed), place=pods.SERVING).reason
+        assert reason == ("ContainerRestarting" if "restartPolicy" in each else "InitFailed"), each["name"]
+
+
+@pytest.mark.parametrize(("name", "field"), [("vllm", "spec.serving"), ("monitor", "spec.monitoring")])
+def test_a_container_that_ran_out_of_memory_has_the_field_of_its_own_limit(name: str, field: str) -> None:
+    killed = pods.container(name, pods.waiting("CrashLoopBackOff"), 1, pods.ended(137, reason="OOMKilled"))
+    assert found(evaluating(killed), place=pods.SERVING).fix == f"raise {field}.resources.limits.memory"
 
 
 WORDS = "model models/1 has digest sha256:a, but sha256:b was expected; correct spec.model.digest or the URI"

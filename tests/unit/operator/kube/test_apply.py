@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import pytest
+
 from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.kube.api_client import NotFoundError
-from subterra_operator.kube.apply import Applier, contains
+from subterra_operator.kube.api_client import ApiError, ConflictError, NotFoundError
+from subterra_operator.kube.apply import Applier, RefusedError, contains
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Key, Object
 from subterra_operator.settings import Settings
+from subterra_operator.specs.traffic.disruption_budget import disruption_budget
 from subterra_operator.specs.volume_claim import store_claim
 from subterra_testkit.cluster import kubernetes_objects as make
 
@@ -67,6 +70,39 @@ async def test_what_somebody_changed_is_put_right() -> None:
     cache.upsert({**seen, "spec": changed["spec"], "metadata": {**seen["metadata"], "resourceVersion": "9"}})
     await applied(server, cache, run(maxUSD="5"))
     assert server.writes == 2
+
+
+SECOND_CONTROLLER = ApiError(422, "Invalid", "metadata.ownerReferences: Only one reference can have Controller set to true")
+
+
+class Occupied(Server):
+    """An API server that has the object of an earlier owner, and refuses another controller for it."""
+
+    def __init__(self, existing: Object) -> None:
+        super().__init__()
+        self.existing = existing
+
+    async def apply(self, obj: Object) -> Object:
+        raise SECOND_CONTROLLER
+
+    async def get(self, key: Key) -> Object:
+        return self.existing
+
+
+def owned(obj: Object, name: str, uid: str) -> Object:
+    owner = {"apiVersion": "subterra.dev/v1alpha1", "kind": "CompiledAgent", "name": name, "uid": uid, "controller": True}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
+
+
+@pytest.mark.parametrize("wanted", [make.run(), disruption_budget(make.agent(), "12345678")])
+async def test_an_object_of_a_deleted_agent_of_the_same_name_is_waited_for_and_not_reported_as_refused(wanted: Object) -> None:
+    ours = owned(wanted, "travel", "new")
+    with pytest.raises(ConflictError, match="of a deleted owner of the same name is still being deleted"):
+        await applied(Occupied(owned(wanted, "travel", "old")), ObjectCache(), ours)
+    with pytest.raises(RefusedError):
+        await applied(Occupied(owned(wanted, "other", "old")), ObjectCache(), ours)
+    with pytest.raises(RefusedError):
+        await applied(Occupied(ours), ObjectCache(), ours)
 
 
 def test_what_others_added_does_not_matter() -> None:

@@ -72,6 +72,26 @@ def test_the_model_with_traffic_is_pushed_by_a_job_next_to_the_store() -> None:
     assert job["spec"]["template"]["metadata"]["labels"]["subterra.dev/registry"] == "true"
 
 
+def test_an_export_runs_where_what_serves_does_because_the_store_may_be_on_that_node_alone() -> None:
+    staging, taint = Staging(), {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    staging.agent["spec"]["serving"] = {"nodeSelector": {"pool": "gpus"}, "tolerations": [taint]}
+    pod = staging.job()["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"pool": "gpus"}, [taint])
+
+
+def test_a_pod_that_outlives_its_export_is_ended_once_the_artifact_is_recorded() -> None:
+    staging = Staging()
+    result = ExportResult(uri=URI, signed=True).model_dump_json(by_alias=True)
+    first = staging.ended(make.ended(0, result))
+    assert not [write for write in first.writes if write.key.kind == "Job"]
+    job = staging.job()
+    staging.agent["status"] = first.status
+    stored = make.stored(job, active=1)
+    later = staging.decided(3600, exports=(stored,), export_pods=(make.pod_of(stored, terminated=make.ended(0, result)),))
+    [end] = [write for write in later.writes if write.key.kind == "Job"]
+    assert (end.verb, end.object["spec"]) == ("patch", {"activeDeadlineSeconds": 1})
+
+
 def test_a_tag_of_ones_own_moves_with_each_model() -> None:
     staging = Staging(to=f"{TO}:staging")
     [main] = staging.job()["spec"]["template"]["spec"]["containers"]

@@ -153,6 +153,16 @@ def test_the_same_time_runs_once_however_it_is_written() -> None:
     assert (len(again(life)), len(results(life)), life.world.working()) == (1, 1, [])
 
 
+def test_an_evaluation_in_progress_stops_paying_when_spec_model_is_set() -> None:
+    life = served()
+    life.reevaluate()
+    pinned_model(life)
+    [run] = again(life)
+    assert run["spec"]["execution"]["suspend"] is True
+    assert told(life)[1] == "ReevaluationRefused"
+    assert "spec.model is set now" in told(life)[2]
+
+
 def test_an_operator_that_dies_before_it_wrote_the_status_goes_on_with_the_same_run() -> None:
     life = served()
     life.reevaluate()

@@ -148,6 +148,39 @@ def test_what_a_run_was_made_with_stays_although_something_else_serves_now() -> 
     assert (spec["references"], spec["attempt"]) == (run["spec"]["references"], 3)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({"template": {"evaluation": {"trials": 1}, "generation": {"audit": "Enforce"}}}, id="defaults spelled out"),
+        pytest.param({"procedureRef": {"name": "journey"}}, id="the same procedure by another name"),
+    ],
+)
+def test_a_run_keeps_its_inputs_as_they_were_written_when_an_edit_wants_the_same_run(edit: Object) -> None:
+    run = wanted_run(make.agent())
+    agent = make.agent(compile={"procedureRef": {"name": "travel"}, **edit})
+    spec = made(decide(agent, runs=(run,), procedure=make.procedure()))
+    assert spec["inputs"] == run["spec"]["inputs"], "the API server refuses any change of them"
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        pytest.param({"gate": {"dryRun": True}}, {"execution": {}}, id="the last field was removed"),
+        pytest.param({}, {"execution": {}}, id="it was removed before"),
+        pytest.param({"gate": {}}, {"execution": {"gate": {}}}, id="there was none"),
+    ],
+)
+def test_a_policy_that_is_empty_again_is_taken_away_because_the_api_server_would_make_null_of_it(
+    stored: Object, wanted: Object
+) -> None:
+    run = wanted_run(make.agent())
+    run["spec"]["execution"] = stored | {"suspend": False}
+    spec = made(decide(make.agent(), runs=(run,)))
+    assert spec.get("execution", {}) == wanted["execution"]
+    stricter = made(decide(make.agent(promotion={"gate": {"minScore": 4.0}}), runs=(run,)))
+    assert stricter["execution"] == {"gate": {"minScore": 4.0}}
+
+
 def test_a_dry_run_tells_the_verdict_and_moves_no_traffic() -> None:
     agent = make.agent(promotion={"gate": {"dryRun": True}})
     decision = decide(agent, runs=(wanted_run(agent),))

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Question, Slot
 from subterra_core.procedure.calls.author_words import Origin
-from subterra_core.procedure.calls.language import guessed_language, listed
 from subterra_core.procedure.calls.renaming import SEPARATOR, Renaming
+from subterra_core.procedure.calls.spoken_language import guessed_language, listed
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes
 from subterra_core.procedure.template import variables_of
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.calls.language import ENGLISH, guessed_language
+from subterra_core.procedure.calls.spoken_language import ENGLISH, guessed_language
 from subterra_core.procedure.template import split
 
 NOT_ENGLISH = "scripted customers have words of their own in English only, and the examples are in another language"

@@ -19,7 +19,7 @@ from subterra_core.procedure.calls.called import gather
 from subterra_core.procedure.calls.expansion import expand
 from subterra_core.procedure.lint.findings import Analysis, Finding
 from subterra_core.procedure.lint.unspoken import check_examples
-from subterra_core.procedure.schema_errors import findings_of
+from subterra_core.procedure.schema_errors import findings_of, not_a_string
 
 STANDARD_INPUT = "-"
 _MAX_REPORTED = 50
@@ -113,6 +113,8 @@ def _one_procedure(documents: list[Document]) -> Document:
         others = [kind for kind, _ in kinds if kind]
         problem = f"is {others[0]}, not Procedure" if others else "is missing"
         fix = f"start the file with apiVersion: {API_VERSION} and kind: Procedure"
+        if others and str(others[0]).endswith("List"):
+            fix = "write its items as documents of their own, with --- between them"
         raise DocumentError(documents[0].line("kind") if documents else 1, problem, fix, "kind")
     procedure, *more = procedures
     if more:
@@ -131,6 +133,22 @@ def header_findings(document: Document) -> Iterator[Finding]:
             fix = f"use {', '.join(_FIELDS[:-1])}; other fields belong below spec, indented"
             fix = "write it below metadata, indented" if name in ("name", "namespace", "labels", "annotations") else fix
             yield Finding("error", name, name, "there is no such field", fix)
+    yield from _metadata_findings(document)
+
+
+def _metadata_findings(document: Document) -> Iterator[Finding]:
+    """Names, labels and annotations that are no strings, which the API server refuses."""
+    metadata = document.data.get("metadata")
+    if not isinstance(metadata, dict):
+        return
+    texts = {name: metadata[name] for name in ("name", "namespace") if metadata.get(name) is not None}
+    for group in ("labels", "annotations"):
+        found = metadata.get(group)
+        texts |= {f"{group}.{name}": value for name, value in found.items()} if isinstance(found, dict) else {}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            field = f"metadata.{name}"
+            yield _as_written(document, Finding("error", field, field, *not_a_string(value)))
 
 
 def object_name(document: Document) -> str:
@@ -147,11 +165,11 @@ def check_document(file: str, document: Document, find: Find, *, scripted: bool 
         spec = ProcedureSpec.model_validate_json(json.dumps(document.data.get("spec")), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         written = (_as_written(document, finding) for finding in findings_of(error))
-        return LintReport(file, with_lines(document, (*header, *written)), name)
+        return LintReport(file, with_lines(document, (*header, *written, *document.slips())), name)
     expansion = expand(name, spec, gather(spec, find))
     analysis = expansion.analyse()
     silent = expansion.in_author_words([*check_examples(expansion.spec)]) if scripted and not expansion.findings else ()
-    findings = with_lines(document, (*header, *analysis.findings, *silent))
+    findings = with_lines(document, (*header, *analysis.findings, *silent, *document.slips()))
     return LintReport(file, findings, name, expansion.spec, analysis, spec)
 
 

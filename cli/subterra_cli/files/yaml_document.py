@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from subterra_cli.files.yaml_slips import slips
 from subterra_core.procedure.lint.findings import Finding
 
 MAX_BYTES = 1024 * 1024
@@ -21,6 +22,8 @@ _FIXES = (
     (re.compile(r"cannot start any token"), "put the text that begins with it in quotes"),
     (re.compile(r"'[^'\"]*\w'\w"), "write an apostrophe twice within single quotes, or use double quotes"),
     (re.compile(r":\s+[^\s'\"\[{&*|>][^'\"{}\[\],#]*:\s"), "put a text with a colon in quotes"),
+    (re.compile(r"[{\[,:]\s+[^'\"{}\[\],:]+\{\{"), "put a text with {{ in quotes"),
+    (re.compile(r"[{\[,:]\s*[^\s'\"{}\[\],][^'\"{}\[\],]*\s#"), "put a text with # in quotes: it begins a comment"),
 )
 """What mends frequent mistakes, by the parser's message or the line with the one before."""
 _ANY_FIX = "check quotes, brackets and indentation on this line and the one before"
@@ -36,21 +39,45 @@ class DocumentError(Exception):
         self.finding = Finding("error", field or "file", field, problem, fix)
 
 
-class _PlainLoader(_READER):  # type: ignore[misc]
-    """Keeps dates as strings, as kubectl does."""
+_TAG = "tag:yaml.org,2002:"
+_JSON_TAGS = frozenset(_TAG + name for name in ("bool", "float", "int", "map", "null", "seq", "str"))
+_SCALARS = (
+    ("bool", "yYnNtTfFoO", r"y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF"),
+    ("int", "-+0123456789", r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)"),
+    ("float", "-+.0123456789", r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?"),
+)
+"""What is no string without quotes, with its first letters. As in go-yaml 2, with which kubectl, Flux and Argo CD read: `y` is
+true, `08` is 8, and dates and times of day are strings."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in _READER.yaml_implicit_resolvers.items()
-    }
+
+def _resolvers() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
+    kept = (_TAG + "null", _TAG + "merge")
+    found = {first: [each for each in known if each[0] in kept] for first, known in _READER.yaml_implicit_resolvers.items()}
+    for name, firsts, pattern in _SCALARS:
+        for first in firsts:
+            found.setdefault(first, []).append((_TAG + name, re.compile(rf"(?:{pattern})\Z")))
+    return found
+
+
+class _PlainLoader(_READER):  # type: ignore[misc]
+    """Reads as kubectl does, and constructs nothing but JSON."""
+
+    yaml_implicit_resolvers = _resolvers()
+    yaml_constructors = {tag: made for tag, made in _READER.yaml_constructors.items() if tag is None or tag in _JSON_TAGS}
+    bool_values = {**_READER.bool_values, "y": True, "n": False}
 
 
 class Document:
     """One YAML document: its data, and the lines of its fields."""
 
-    def __init__(self, root: yaml.Node, data: Any) -> None:
+    def __init__(self, root: yaml.Node, data: Any, text: str) -> None:
         self._root = root
+        self._text = text
         self.data = data
+
+    def slips(self) -> Iterator[Finding]:
+        """Warnings for texts that YAML reads otherwise than they were meant."""
+        return slips(self._root, self._text.splitlines())
 
     def line(self, field: str) -> int:
         """Line number (from 1) of a field path such as ``spec.nodes[3].next[1].when``, or of its nearest existing parent."""
@@ -111,7 +138,7 @@ def parse(text: str) -> list[Document]:
             roots.append(loader.get_node())
         for root in roots:
             _reject_duplicates_and_bombs(root)
-        return [Document(root, json_data(loader.construct_document(root))) for root in roots]
+        return [Document(root, json_data(loader.construct_document(root)), text) for root in roots]
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text) from None
     except yaml.reader.ReaderError as error:
@@ -126,7 +153,7 @@ def parse(text: str) -> list[Document]:
 
 def json_data(data: Any) -> Any:
     """``data`` as a Kubernetes client would send it: plain JSON with string keys."""
-    return json.loads(json.dumps(data, default=str))
+    return json.loads(json.dumps(data))
 
 
 def _depths(text: str) -> Iterator[tuple[int, int]]:

@@ -1,9 +1,22 @@
 """Variables that depend on others: `min`, `max` and `after` name a variable whose value is a bound. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from datetime import date, timedelta
 
 from subterra_api.v1alpha1.procedure import Variable
 from subterra_core.procedure.template import variables_of
+
+_LONGEST = timedelta(days=366)
+"""Of a date range."""
+
+
+def is_day(text: str) -> bool:
+    """Whether ``text``, as year-month-day, is a day of the calendar on which a range can begin; February 30 is none."""
+    try:
+        date.fromisoformat(text) + _LONGEST
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def bounds_of(variable: Variable) -> dict[str, str]:

@@ -127,7 +127,9 @@ class Graph:
                 path.append(step.node)
             if not self.nodes[step.node].next:
                 return tuple(path)
-        raise ValueError(f"no path to a terminal found in {attempts} walks; raise maxVisits or loosen guards")
+        known = " and ".join(f"{name} is {values[name]!r}" for name in self.facts if name in values) if values else ""
+        problem = f"no walk of {attempts} reached a terminal{known and f' when {known}'}: no edge of node {step.node} was open"
+        raise ValueError(f"{problem}; raise maxVisits of the nodes behind it, loosen guards, or add an edge")
 
     def facts_on(self, path: Path) -> dict[str, frozenset[str]]:
         """Values that facts may have in conversations along `path`."""

@@ -43,6 +43,8 @@ def field_path(root: str, steps: Sequence[str | int]) -> str:
 
 
 def _unknown_field(name: str, fields: Sequence[str]) -> Explanation:
+    if name.isdigit():
+        return "there is no such field", "if it is the end of a number with a comma, write the number without it, such as 1000"
     synonym = _SYNONYMS.get(name)
     near = [synonym] if synonym in fields else get_close_matches(name, fields, n=1)
     if near:
@@ -90,9 +92,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
-def _not_text(details: ErrorDetails) -> Explanation:
-    scalar = isinstance(details["input"], bool | int | float)
-    return f"is {_kind(details['input'])}, not a string", "put it in quotes" if scalar else "write a string"
+def not_a_string(value: Any) -> Explanation:
+    """Problem and fix of a value that should be a string."""
+    return f"is {_kind(value)}, not a string", "put it in quotes" if isinstance(value, bool | int | float) else "write a string"
+
+
+def _not_a_number(details: ErrorDetails) -> Explanation:
+    value = details["input"]
+    looks_like_one = isinstance(value, str) and value[:1].isdigit() and not value.isdigit()
+    fix = "write digits alone, such as 1000" if looks_like_one else "write digits without quotes"
+    return f"is {_kind(value)}, not a whole number", fix
 
 
 def _pattern(details: ErrorDetails) -> Explanation:
@@ -147,8 +156,8 @@ def _fallback(details: ErrorDetails) -> Explanation:
 
 _EXPLANATIONS: dict[str, Callable[[ErrorDetails], Explanation]] = {
     "missing": lambda _: ("is missing", "add it"),
-    "string_type": _not_text,
-    "int_type": _wrong_type("a whole number", "write digits without quotes"),
+    "string_type": lambda details: not_a_string(details["input"]),
+    "int_type": _not_a_number,
     "bool_type": _wrong_type("true or false", "write true or false without quotes"),
     "tuple_type": _wrong_type("a list", "begin each entry with a dash"),
     "model_type": _wrong_type("a mapping", "write its fields as name: value"),

@@ -5,12 +5,22 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 _VARIABLE = re.compile(r"\{\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}\}")
+_BROKEN = re.compile(r"\{\{[^{}]*\}*|\{\0\}|\}\}")
 
 
 @lru_cache(maxsize=16_384)  # a plan asks for the same few hundred texts millions of times
 def variables_of(text: str) -> tuple[str, ...]:
     """Names of the variables in `text`, in order, without repetitions."""
     return tuple(dict.fromkeys(_VARIABLE.findall(text)))
+
+
+def broken_placeholder(text: str) -> str | None:
+    """What looks like a variable in `text` and is none, such as `{{first name}}` or `{{{day}}}`; `None` if there is nothing."""
+    if "{{" not in text and "}}" not in text:
+        return None
+    broken = _BROKEN.search(_VARIABLE.sub("\0", text))
+    inner = _VARIABLE.search(text)
+    return broken[0].replace("\0", inner[0] if inner else "") if broken else None
 
 
 def render(text: str, values: Mapping[str, str]) -> str:

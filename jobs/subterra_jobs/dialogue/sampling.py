@@ -12,10 +12,11 @@ A value that `min`, `max` or `after` bounds is drawn after the one that bounds i
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from string import ascii_lowercase
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Literal
 
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
@@ -40,6 +41,12 @@ _SYLLABLE_TEXT = """
     a al an ar au av el en er es ey im in is ix ob on or os oro ul um ur yo
 """
 _SYLLABLES = _SYLLABLE_TEXT.split()
+_PART = re.compile(r"[A-Za-z]+|[0-9]+")
+_YEAR = re.compile(r"(?:19|20)[0-9]{2}")
+_LONGEST_PREFIX = 2
+"""Letters of a code; more are a word."""
+_FEWEST_VARYING = 3
+"""Letters and digits that differ between codes: fewer make too few codes for both sides of the split."""
 
 
 def held_out(variable: str, value: str) -> bool:
@@ -178,10 +185,30 @@ def _real_string(variable: Variable, rng: random.Random, bounds: Bounds) -> _Dra
 
 
 def _made_up_like(values: Sequence[str], rng: random.Random) -> str:
-    """A made-up name, but in small letters and with an article where the author's values are so: "a toston"."""
+    """A made-up name, but in small letters and with an article where the author's values are so: "a toston"; or a code."""
+    if all(_is_code(value) for value in values):
+        return _PART.sub(lambda part: _another(part[0], rng) if _varies(part[0]) else part[0], rng.choice(values))
     text = _made_up([without_article(value) for value in values], rng)
     small = all(value[0].islower() for value in values)
     return noun_form_of(values)(text.lower()) if small else text
+
+
+def _is_code(value: str) -> bool:
+    """Whether a value has digits, and enough that can be another: "INV-2027-118", not "Terminal 2"."""
+    varying = "".join(filter(_varies, _PART.findall(value)))
+    return len(varying) >= _FEWEST_VARYING and any(character.isdigit() for character in varying)
+
+
+def _varies(part: str) -> bool:
+    """Whether letters or digits of a code are other ones in another code; words and years are not."""
+    return len(part) <= _LONGEST_PREFIX if part.isalpha() else not _YEAR.fullmatch(part)
+
+
+def _another(part: str, rng: random.Random) -> str:
+    """Other digits, not beginning with 0, or other letters of the same case."""
+    if part.isdigit():
+        return rng.choice(digits[1:]) + "".join(rng.choices(digits, k=len(part) - 1))
+    return "".join(rng.choice(ascii_uppercase if letter.isupper() else ascii_lowercase) for letter in part)
 
 
 def _made_up(values: Sequence[str], rng: random.Random) -> str:

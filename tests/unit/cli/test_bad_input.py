@@ -223,6 +223,8 @@ def test_a_sound_file_is_summed_up_in_one_line(tmp_path: Path) -> None:
         ("%off", "put the text that begins with it in quotes"),
         ("*name", "write the anchor (&name) before it, or put a text that begins with * in quotes"),
         ("!!python/name:os.system x", "remove the tag"),
+        ("{text: Say {{name}} twice}", "put a text with {{ in quotes"),
+        ("[Order # 5 is late]", "put a text with # in quotes: it begins a comment"),
     ],
 )
 def test_a_frequent_slip_in_yaml_has_its_own_fix(written: str, fix: str, tmp_path: Path) -> None:
@@ -232,13 +234,41 @@ def test_a_frequent_slip_in_yaml_has_its_own_fix(written: str, fix: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [("no", "false"), ("On", "true"), ("12:30", "the number 750"), ("0x1f", "the number 31")]
+    ("written", "read"),
+    [
+        ("no", "false"),
+        ("On", "true"),
+        ("y", "true"),
+        ("N", "false"),
+        ("08", "the number 8"),
+        ("1e3", "the number 1000"),
+        ("1_000", "the number 1000"),
+        ("0x1f", "the number 31"),
+    ],
 )
 def test_what_yaml_reads_otherwise_is_told_as_it_was_written(written: str, read: str, tmp_path: Path) -> None:
     _, lines = run("lint", small().replace("prompt: Bye.", f"prompt: {written}"), tmp_path)
     assert [line.partition("prompt: ")[2] for line in lines] == [
         f"is {written}, which YAML reads as {read}, not as a string; put it in quotes"
     ]
+
+
+@pytest.mark.parametrize("written", ["12:30", "08:00", "2027-01-31", "2027-01-31T08:00:00Z", "=", "yep"])
+def test_what_kubectl_reads_as_a_string_is_one(written: str, tmp_path: Path) -> None:
+    assert run("lint", small().replace("prompt: Bye.", f"prompt: {written}"), tmp_path)[0] == 0
+
+
+def test_a_time_of_day_is_no_number(tmp_path: Path) -> None:
+    _, lines = run("lint", small("Hello.", "Hello., maxVisits: 1:30"), tmp_path)
+    assert lines == [
+        "8: error: spec.nodes[0].maxVisits: is the string '1:30', not a whole number; write digits alone, such as 1000"
+    ]
+
+
+@pytest.mark.parametrize("tag", ["!!binary aGk=", "!!timestamp 2027-01-31", "!!set {a}"])
+def test_a_value_that_json_does_not_have_is_an_error(tag: str, tmp_path: Path) -> None:
+    _, lines = run("lint", small().replace("prompt: Bye.", f"prompt: {tag}"), tmp_path)
+    assert [line.rpartition("; ")[2] for line in lines] == ["remove the tag"]
 
 
 @pytest.mark.parametrize("name", ["Shop", "réparation", "アレルギー", "my_shop", "-shop", "shop.", "x" * 254])
@@ -257,3 +287,25 @@ def test_a_name_that_the_api_server_takes_is_none(name: str, tmp_path: Path) -> 
 def test_a_procedure_without_a_name_is_an_error(tmp_path: Path) -> None:
     code, lines = run("lint", re.sub(r"metadata: .*\n", "", small()), tmp_path)
     assert (code, lines) == (1, ["1: error: metadata.name: is missing; give the Procedure a name"])
+
+
+@pytest.mark.parametrize("written", ["2027", "on", "1.5"])
+def test_a_name_or_a_label_that_is_no_string_is_an_error(written: str, tmp_path: Path) -> None:
+    """The API server takes strings alone."""
+    _, lines = run(
+        "lint", re.sub(r"metadata: .*", f"metadata: {{name: {written}, labels: {{team: {written}}}}}", small()), tmp_path
+    )
+    for field in ("metadata.name", "metadata.labels.team"):
+        (found,) = [line for line in lines if line.startswith(f"3: error: {field}: is ")]
+        assert found.endswith(" a string; put it in quotes")
+
+
+def test_a_number_with_a_comma_is_told_to_be_written_without(tmp_path: Path) -> None:
+    _, lines = run("lint", small("Hello.", "Hello., maxVisits: 1,000"), tmp_path)
+    fix = "if it is the end of a number with a comma, write the number without it, such as 1000"
+    assert lines == [f"8: error: spec.nodes[0].0: there is no such field; {fix}"]
+
+
+def test_a_list_of_objects_is_told_how_to_be_written(tmp_path: Path) -> None:
+    _, lines = run("lint", "apiVersion: v1\nkind: List\nitems: []\n", tmp_path)
+    assert lines == ["2: error: kind: is List, not Procedure; write its items as documents of their own, with --- between them"]

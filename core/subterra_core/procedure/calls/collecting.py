@@ -13,6 +13,7 @@ from typing import TypeVar
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Question, Slot
 from subterra_core.procedure.calls.author_words import Origin
 from subterra_core.procedure.calls.renaming import SEPARATOR, Renaming
+from subterra_core.procedure.calls.spoken_language import guessed_language, listed
 from subterra_core.procedure.lint.findings import Finding, error, located_nodes
 from subterra_core.procedure.template import variables_of
 
@@ -41,11 +42,12 @@ def without_collecting(spec: ProcedureSpec) -> Prepared:
         return Prepared(spec, own)
     if findings := tuple(_errors(spec)):
         return Prepared(spec, own, findings)
+    language = guessed_language(spec)
     nodes: list[Node] = []
     origins: list[Origin] = []
     customers: dict[str, list[str]] = {}
     for node, origin in zip(spec.nodes, own, strict=True):
-        made = [*_turns(node)] if node.role == "collect" else [node]
+        made = [*_turns(node, language)] if node.role == "collect" else [node]
         nodes += made
         origins += [Origin(origin.field, made_of=node.id) if node.role == "collect" else origin] * len(made)
         customers[node.id] = [each.id for each in made if each.role == "user"] if node.role == "collect" else [node.id]
@@ -59,11 +61,11 @@ def _excepting(each: Open, customers: Mapping[str, list[str]]) -> Open:
     return each.model_copy(update={"except_": tuple(closed)})
 
 
-def _turns(node: Node) -> Iterator[Node]:
+def _turns(node: Node, language: str) -> Iterator[Node]:
     """The agent's and the customer's turn for each set of missing variables, larger sets first."""
     for size in range(len(node.collects), 0, -1):
         for missing in combinations(node.collects, size):
-            yield from (_question(node, missing), _answer(node, missing))
+            yield from (_question(node, missing, language), _answer(node, missing, language))
 
 
 def _name(node: Node, missing: Sequence[Slot]) -> str:
@@ -72,9 +74,9 @@ def _name(node: Node, missing: Sequence[Slot]) -> str:
     return SEPARATOR.join([node.id, *rest])
 
 
-def _question(node: Node, missing: Sequence[Slot]) -> Node:
-    asked = _listed([slot.ask for slot in missing])
-    written = Renaming({}, {}, {MISSING: asked}).node(node)
+def _question(node: Node, missing: Sequence[Slot], language: str) -> Node:
+    asked = listed([slot.ask for slot in missing])
+    written = Renaming({}, {}, {MISSING: listed([slot.ask for slot in missing], language)}).node(node)
     again = len(missing) < len(node.collects)
     prompt = f"{written.prompt} Ask {'only for what is still missing' if again else 'for this'}: {asked}."
     return Node.model_construct(
@@ -87,10 +89,12 @@ def _question(node: Node, missing: Sequence[Slot]) -> Node:
     )
 
 
-def _answer(node: Node, missing: Sequence[Slot]) -> Node:
-    asked = _listed([f"{slot.ask} ({{{{{slot.variable}}}}})" for slot in missing])
-    edges = tuple(_edge(node, missing, given) for size in range(len(missing), 0, -1) for given in combinations(missing, size))
-    prompt = f"Say {asked}." if len(missing) == 1 else f"Say all of this or a part: {_listed([slot.ask for slot in missing])}."
+def _answer(node: Node, missing: Sequence[Slot], language: str) -> Node:
+    asked = listed([f"{slot.ask} ({{{{{slot.variable}}}}})" for slot in missing])
+    edges = tuple(
+        _edge(node, missing, given, language) for size in range(len(missing), 0, -1) for given in combinations(missing, size)
+    )
+    prompt = f"Say {asked}." if len(missing) == 1 else f"Say all of this or a part: {listed([slot.ask for slot in missing])}."
     return Node.model_construct(id=_said(node, missing), role="user", prompt=prompt, max_visits=node.max_visits, next=edges)
 
 
@@ -98,33 +102,29 @@ def _said(node: Node, missing: Sequence[Slot]) -> str:
     return SEPARATOR.join([_name(node, missing), _SAID])
 
 
-def _edge(node: Node, missing: Sequence[Slot], given: Sequence[Slot]) -> Edge:
+def _edge(node: Node, missing: Sequence[Slot], given: Sequence[Slot], language: str) -> Edge:
     """The edge that is taken when the customer says `given`. In training half of the customers say all that is missing."""
     rest = [slot for slot in missing if slot not in given]
-    said = _listed([f"{slot.ask} ({{{{{slot.variable}}}}})" for slot in given])
-    without = f", and not {_listed([slot.ask for slot in rest])}" if rest else ""
+    said = listed([f"{slot.ask} ({{{{{slot.variable}}}}})" for slot in given])
+    without = f", and not {listed([slot.ask for slot in rest])}" if rest else ""
     return Edge.model_construct(
         to=_name(node, rest) if rest else node.next[0].to,
         when=f"The customer says {said}{without}." if len(missing) > 1 else None,
-        examples=tuple(_sentences(given)),
+        examples=tuple(_sentences(given, language)),
         weight=1 if rest else max(1, 2 ** len(missing) - 2),
     )
 
 
-def _sentences(given: Sequence[Slot]) -> Iterator[str]:
+def _sentences(given: Sequence[Slot], language: str) -> Iterator[str]:
     """What the customer says, each time with other phrasings, and every second time in the opposite order."""
     if not all(slot.examples for slot in given):
         return
     found: dict[str, None] = {}
     for number in range(min(_MAX_EXAMPLES, max(len(slot.examples) for slot in given))):
         parts = [slot.examples[(number + place) % len(slot.examples)] for place, slot in enumerate(given)]
-        text = _listed(parts if number % 2 == 0 else parts[::-1])
+        text = listed(parts if number % 2 == 0 else parts[::-1], language)
         found[text[:1].upper() + text[1:] + "."] = None
     yield from found
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 def _errors(spec: ProcedureSpec) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from subterra_core.procedure.lint.branches import check_hubs
 from subterra_core.procedure.lint.dependent_values import check_dependencies
 from subterra_core.procedure.lint.findings import Analysis, Finding
 from subterra_core.procedure.lint.gaps import check_gaps
-from subterra_core.procedure.lint.reachability import check_reachability
+from subterra_core.procedure.lint.reachability import check_endless_facts, check_reachability
 from subterra_core.procedure.lint.size import check_size
 from subterra_core.procedure.lint.structure import check_nodes, check_structure
 from subterra_core.procedure.lint.tool_checks import check_tools
@@ -53,7 +53,7 @@ def analyse(spec: ProcedureSpec, effort: int = EFFORT) -> Analysis:
     findings = list(islice((finding for check in _CHECKS for finding in check(spec)), MAX_FINDINGS))
     if not _has_errors(findings):
         count = count_paths(Graph(without_anywhere(spec)), effort)
-        findings += _first([*check_known_when_used(spec), *check_reachability(spec, count)])
+        findings += _first([*check_known_when_used(spec), *check_endless_facts(spec), *check_reachability(spec, count)])
         if not _has_errors(findings):
             counts = (count.paths, count.truncated, count.min_turns, count.max_turns)
             leaving = len(anywhere_edges_by_node(spec)) if spec.anywhere else 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
-from subterra_core.procedure.dependencies import at_most, bounds_of, cyclic_names, draw_order, shows_end
+from subterra_core.procedure.dependencies import at_most, bounds_of, cyclic_names, draw_order, is_day, shows_end
 from subterra_core.procedure.lint.findings import Finding, error
 
 _TYPES = {"min": "integer", "max": "integer", "after": "dateRange"}
@@ -48,7 +48,8 @@ def _is_complete(variable: Variable) -> bool:
     if variable.type == "integer":
         return variable.minimum is not None and variable.maximum is not None and variable.minimum <= variable.maximum
     if variable.type == "dateRange":
-        return bool(variable.from_ and variable.to and variable.from_ <= variable.to and variable.min_days <= variable.max_days)
+        days = [day for day in (variable.from_, variable.to) if day and is_day(day)]
+        return len(days) == 2 and days[0] <= days[1] and variable.min_days <= variable.max_days
     return True
 
 

@@ -5,32 +5,52 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
-from subterra_core.procedure.dependencies import bounds_of
-from subterra_core.procedure.lint.findings import Finding, error, located_nodes, located_utterances, speech, warning
+from subterra_core.procedure.dependencies import bounds_of, is_day
+from subterra_core.procedure.lint.findings import (
+    Finding,
+    LocatedText,
+    error,
+    located_conditions,
+    located_nodes,
+    located_otherwise,
+    located_question_texts,
+    located_utterances,
+    speech,
+    warning,
+)
 from subterra_core.procedure.lint.tool_checks import check_results_known
-from subterra_core.procedure.template import variables_of
+from subterra_core.procedure.template import broken_placeholder, variables_of
 from subterra_core.procedure.tools import call_variables, learned_on_edges
 
-_SINGLE_BRACES = re.compile(r"(?<!\{)\{\s*([a-zA-Z][a-zA-Z0-9_]*)\s*\}(?!\})")
-"""How a variable looks to those who expect one pair of braces."""
+_NAME = r"\s*([a-zA-Z][a-zA-Z0-9_]*)\s*"
+_OTHER_BRACKETS = re.compile(rf"(?<!\{{)\$?\{{{_NAME}\}}(?!\}})|\[{_NAME}\]|<{_NAME}>|%{_NAME}%")
+"""How a variable looks to those who know other templates."""
 _FORMAT = {
     "integer": re.compile(r"([^{}]|\{value(:,)?\})*"),
-    "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*)?\})*"),
+    "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*%[^{}]*)?\})*"),
     "string": re.compile(r"[^{}]*"),
 }
 """Allowed formats by type: no attribute access, so that a procedure cannot reach into the writer."""
+_SHOWS_VALUE = {"integer": ("{value",), "dateRange": ("{start", "{end"), "string": ("",)}
+_OF_OTHER_TYPES = {
+    "string": (("minimum", "integer"), ("maximum", "integer"), ("from_", "dateRange"), ("to", "dateRange")),
+    "integer": (("values", "string"), ("from_", "dateRange"), ("to", "dateRange")),
+    "dateRange": (("values", "string"), ("minimum", "integer"), ("maximum", "integer")),
+}
+"""Fields that say which other type was meant, where those of the variable's own type are missing."""
 
 
 def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
     """Undeclared, unused and incomplete variables."""
     declared, used = {variable.name for variable in spec.variables}, set[str]()
-    for name, path, text in located_utterances(spec):
+    for name, path, text in (*located_utterances(spec), *located_conditions(spec)):
         used |= set(variables_of(text))
-        for unknown in sorted(set(variables_of(text)) - declared):
-            problem = f"uses {{{{{unknown}}}}}, which is not declared"
-            yield error(name, path, problem, "add it to spec.variables or correct it")
-        for literal in sorted(set(_SINGLE_BRACES.findall(text)) & declared):
-            yield warning(name, path, f"says {{{literal}}} as it stands", f"write {{{{{literal}}}}} for the variable's value")
+        yield from _misspelt(name, path, text, declared)
+    for name, path, text in (*_located_fixed(spec), *located_otherwise(spec)):
+        yield from _unreadable(name, path, text)
+    for name, path, text in located_question_texts(spec):
+        if not path.endswith(".answer"):  # as an answer has
+            yield from _blank(name, path, text)
     used |= {node.fact for node in spec.nodes if node.fact}
     used |= {name for variable in spec.variables for name in bounds_of(variable).values()}
     used |= {name for node in spec.nodes for name in call_variables(spec, node)}
@@ -46,20 +66,84 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
             yield error(where, f"{path}{field}", problem, fix)
 
 
+def _located_fixed(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """Texts whose variables have checks of their own: the system prompt, what tools are called with, and listed values."""
+    yield "spec.systemPrompt", "spec.systemPrompt", spec.system_prompt
+    for node, where, field in located_nodes(spec):
+        for place, argument in enumerate(node.arguments):
+            yield where, f"{field}.arguments[{place}].value", argument.value
+    for index, variable in enumerate(spec.variables):
+        suspects = [each for each in enumerate(variable.values) if "{{" in each[1] or "}}" in each[1] or not each[1].strip()]
+        for place, value in suspects:  # there may be tens of thousands of values
+            yield f"variable {variable.name}", f"spec.variables[{index}].values[{place}]", value
+
+
+def _misspelt(where: str, path: str, text: str, declared: Set[str]) -> Iterator[Finding]:
+    """Variables that are not declared, or are written as in another template language."""
+    for unknown in sorted(set(variables_of(text)) - declared):
+        yield error(where, path, f"uses {{{{{unknown}}}}}, which is not declared", "add it to spec.variables or correct it")
+    others = {literal[0]: next(filter(None, literal.groups())) for literal in _OTHER_BRACKETS.finditer(text)}
+    for literal, name in others.items():
+        if name in declared:
+            yield warning(where, path, f"says {literal} as it stands", f"write {{{{{name}}}}} for the variable's value")
+    yield from _unreadable(where, path, text)
+
+
+def _unreadable(where: str, path: str, text: str) -> Iterator[Finding]:
+    """Errors in a text that would be said with braces, or not at all."""
+    if (broken := broken_placeholder(text)) is not None:
+        fix = "write {{name}}, with the name of a variable: letters from a to z, digits and _"
+        yield error(where, path, f"contains {ascii(broken)[1:-1]}, which stands for no variable", fix)
+    yield from _blank(where, path, text)
+
+
+def _blank(where: str, path: str, text: str) -> Iterator[Finding]:
+    if text and not text.strip() and not path.endswith(".prompt"):  # an agent's has a finding of its own
+        yield error(where, path, "is blank", "write something, or leave it out")
+
+
 def _incomplete(variable: Variable) -> Iterator[tuple[str, str, str]]:
     """Field, problem and fix of whatever its type lacks."""
-    if variable.type == "string" and not variable.values:
-        yield "", "has no values", "list its values"
-    if variable.type == "integer" and (variable.minimum is None or variable.maximum is None or variable.minimum > variable.maximum):
-        yield "", "needs minimum and maximum", "set both, with minimum not above maximum"
-    if variable.type == "dateRange" and (not variable.from_ or not variable.to or variable.from_ > variable.to):
-        yield "", "needs from and to", "set both, with from not after to"
+    if (lacking := _lacking(variable)) is not None:
+        other = _meant(variable)
+        yield ("", f"has {other[0]}, but its type is {variable.type}", f"write type: {other[1]}") if other else lacking
     if variable.type == "dateRange" and variable.min_days > variable.max_days:
         yield ".minDays", "has minDays above maxDays", "swap them"
     for index, text in enumerate(variable.formats):
         if not _FORMAT[variable.type].fullmatch(text):
             fix = "use {value} or {value:,} for integers, {start:%-d %B} and {end:%-d %B} for date ranges"
             yield f".formats[{index}]", f"has the unsupported format {text!r}", fix
+        elif not any(part in text for part in _SHOWS_VALUE[variable.type]):
+            fix = "write {value} where the number stands, or {start:%-d %B} where the day does"
+            yield f".formats[{index}]", f"has the format {text!r}, which shows nothing of the value", fix
+
+
+def _lacking(variable: Variable) -> tuple[str, str, str] | None:
+    """Field, problem and fix if its type has not what it needs."""
+    if variable.type == "string":
+        return None if variable.values else ("", "has no values", "list its values")
+    if variable.type == "integer":
+        if variable.minimum is None or variable.maximum is None:
+            return "", "needs minimum and maximum", "set both, with minimum not above maximum"
+        return None if variable.minimum <= variable.maximum else (".minimum", "has its minimum above its maximum", "swap them")
+    if not variable.from_ or not variable.to:
+        return "", "needs from and to", "set both, with from not after to"
+    for field, day in (("from", variable.from_), ("to", variable.to)):
+        if not is_day(day):
+            return f".{field}", f"has {field}: {day}, which is in no calendar", "write year-month-day, such as 2027-01-31"
+    return None if variable.from_ <= variable.to else (".from", "has its first day after its last", "swap from and to")
+
+
+def _meant(variable: Variable) -> tuple[str, str] | None:
+    """A field that only another type has, and that type; `None` if nothing says that one was meant."""
+    if variable.type == "dateRange" and (variable.from_ or variable.to):
+        return None
+    if variable.type == "integer" and not (variable.minimum is None and variable.maximum is None):
+        return None
+    found = (
+        (field.strip("_"), kind) for field, kind in _OF_OTHER_TYPES[variable.type] if getattr(variable, field) not in (None, ())
+    )
+    return next(found, None)
 
 
 def check_known_when_used(spec: ProcedureSpec) -> Iterator[Finding]:

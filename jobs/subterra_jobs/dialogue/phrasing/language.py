@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
+from subterra_core.procedure.calls.spoken_language import ENGLISH, guessed_language
 from subterra_core.procedure.template import split
 
 NOT_ENGLISH = "scripted customers have words of their own in English only, and the examples are in another language"
@@ -17,7 +18,7 @@ _ENGLISH = frozenset({
 """Frequent words that other languages hardly have."""
 _LEAST_SHARE = 0.03
 _FEWEST_WORDS = 30
-"""Fewer words of Latin letters tell nothing."""
+"""Of fewer words of Latin letters a share tells nothing; then it counts whether another language has more of them."""
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN_END = "\u024f"
 
@@ -29,7 +30,9 @@ def speaks_english(spec: ProcedureSpec) -> bool:
     letters = "".join(words)
     if 2 * sum(letter > _LATIN_END for letter in letters) > len(letters):
         return False
-    return len(words) < _FEWEST_WORDS or sum(word in _ENGLISH for word in words) >= _LEAST_SHARE * len(words)
+    if len(words) < _FEWEST_WORDS:
+        return guessed_language(spec) == ENGLISH
+    return sum(word in _ENGLISH for word in words) >= _LEAST_SHARE * len(words)
 
 
 def _examples(spec: ProcedureSpec) -> Iterator[str]:

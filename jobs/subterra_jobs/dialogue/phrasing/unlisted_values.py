@@ -9,6 +9,8 @@ from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 _NUMBER = re.compile(r"\d+")
 _NOUN_PLACE = re.compile(r"\b(?:a|an|the|my|our|your|this|that)\s*$", re.IGNORECASE)
 _PHRASE_PLACE = re.compile(r"\b(?:at|by|for|from|in|of|on|since|to|until)\s*$", re.IGNORECASE)
+_THING_PLACE = re.compile(r"\b(?:have|has|had|got|need|needs|want|wants|there(?:'s| is| are| was| were))\s*$", re.IGNORECASE)
+_CLOCK = re.compile(r"\b([01]?\d|2[0-3]):(?=[0-5]\d\b)")
 _ARTICLES = ("a ", "an ")
 
 
@@ -23,7 +25,7 @@ def unlisted_values(variable: Variable, before: str) -> Sequence[str]:
     things = [value for value in strange if is_thing(value)]
     if _NOUN_PLACE.search(before):
         return [value.split(" ", 1)[1] for value in things]
-    if names_things(variable) or _PHRASE_PLACE.search(before):
+    if names_things(variable) or _PHRASE_PLACE.search(before) or _THING_PLACE.search(before):
         return things
     return [value for value in strange if not is_thing(value)]
 
@@ -51,13 +53,21 @@ def _is_name(value: str) -> bool:
 
 
 def _other_numbers(variable: Variable) -> list[str]:
-    """The listed values with another last digit in each of their numbers: "2 pm" becomes "5 pm"."""
+    """The listed values with another last digit in each of their numbers, or another hour: "2 pm" becomes "5 pm"."""
     changed = (_changed(value, by) for value in variable.values for by in range(1, 10))
     return [value for value in dict.fromkeys(changed) if _has_number(value)]
 
 
 def _changed(value: str, by: int) -> str:
+    if _CLOCK.search(value):
+        return _CLOCK.sub(lambda found: f"{_other_hour(found[1], by)}:", value)
     return _NUMBER.sub(lambda found: _other(found[0], by), value)
+
+
+def _other_hour(hour: str, by: int) -> str:
+    """Another hour of the same half of the day, so that "am" and "pm" stay true."""
+    first, hours = (1, 12) if int(hour) <= 12 else (13, 11)
+    return f"{first + (int(hour) - first + by) % hours:{'02' if hour.startswith('0') else ''}}"
 
 
 def _other(number: str, by: int) -> str:

@@ -250,3 +250,121 @@ def test_a_variable_in_one_pair_of_braces_is_said_as_it_stands_and_lint_says_so(
     said = [str(finding) for finding in analyse(spec).warnings]
     assert "node hello: says {city} as it stands; write {{city}} for the variable's value" in said
     assert not any("{other}" in text for text in said)
+
+
+@pytest.mark.parametrize("literal", ["[city]", "<city>", "%city%", "${city}", "{ city }"])
+def test_a_variable_in_the_brackets_of_another_template_is_a_warning(literal: str) -> None:
+    spec = procedure(agent("hello", "bye", prompt=f"To {literal}."), end(), variables=[{"name": "city", "values": ["Rome"]}])
+    said = [str(finding) for finding in analyse(spec).warnings]
+    assert f"node hello: says {literal} as it stands; write {{{{city}}}} for the variable's value" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("To {{my city}}.", "{{my city}}"),
+        ("To {{{city}}}.", "{{{city}}}"),
+        ("To {{ci\u200bty}}.", "{{ci\\u200bty}}"),
+        ("To {{city}.", "{{city}"),
+        ("To {city}}.", "}}"),
+        ("To {{}}.", "{{}}"),
+    ],
+)
+@pytest.mark.parametrize("place", ["prompt", "example", "condition", "otherwise", "opener"])
+def test_braces_that_stand_for_no_variable_are_an_error(text: str, shown: str, place: str) -> None:
+    spec = procedure(
+        agent("hello", "ask", prompt=text if place == "prompt" else "Ask."),
+        user("ask", {"to": "bye", "when": text if place == "condition" else "Yes.", "examples": ["{{city}}"]}, "other"),
+        end(examples=[text] if place == "example" else []),
+        end("other"),
+        variables=[{"name": "city", "values": ["Rome"]}],
+        otherwise={"offTopic": [text]} if place == "otherwise" else {},
+        openers=[text] if place == "opener" else ["Hi"],
+    )
+    found = [finding.problem for finding in analyse(spec).errors]
+    assert f"contains {shown}, which stands for no variable" in found
+
+
+def test_a_condition_with_a_variable_that_is_not_declared_is_an_error() -> None:
+    spec = procedure(user("hello", {"to": "bye", "when": "The customer goes to {{city}}."}, "other"), end(), end("other"))
+    assert "edge hello → bye: uses {{city}}, which is not declared; add it to spec.variables or correct it" in errors(spec)
+
+
+@pytest.mark.parametrize("field", ["examples", "when"])
+def test_a_blank_text_is_an_error(field: str) -> None:
+    edge = {"to": "bye", "when": "Yes.", "examples": ["Yes."]} | {field: "  " if field == "when" else ["  "]}
+    spec = procedure(user("hello", edge, "other"), end(), end("other"))
+    assert "edge hello → bye: is blank; write something, or leave it out" in errors(spec)
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem", "fix"),
+    [
+        ({"minimum": 1, "maximum": 9}, "has minimum, but its type is string", "write type: integer"),
+        ({"from": "2027-01-01", "to": "2027-02-01"}, "has from, but its type is string", "write type: dateRange"),
+        ({"type": "integer", "values": ["one"]}, "has values, but its type is integer", "write type: string"),
+        ({"type": "integer", "minimum": 9, "maximum": 1}, "has its minimum above its maximum", "swap them"),
+        ({"type": "integer", "minimum": 1}, "needs minimum and maximum", "set both"),
+        ({"type": "dateRange", "from": "2027-03-01", "to": "2027-02-01"}, "has its first day after its last", "swap from and to"),
+        (
+            {"type": "dateRange", "from": "2027-02-30", "to": "2027-03-01"},
+            "has from: 2027-02-30, which is in no calendar",
+            "2027-01-31",
+        ),
+        (
+            {"type": "dateRange", "from": "2027-02-01", "to": "9999-12-31"},
+            "has to: 9999-12-31, which is in no calendar",
+            "2027-01-31",
+        ),
+        (
+            {"type": "integer", "minimum": 1, "maximum": 9, "formats": ["number"]},
+            "has the format 'number', which shows nothing of the value",
+            "write {value} where the number stands",
+        ),
+        (
+            {"type": "dateRange", "from": "2027-02-01", "to": "2027-03-01", "formats": ["{start:DD.MM.}"]},
+            "has the unsupported format '{start:DD.MM.}'",
+            "use {value}",
+        ),
+    ],
+)
+def test_a_variable_whose_fields_do_not_fit_its_type_is_told_which_do(variable: dict[str, Any], problem: str, fix: str) -> None:
+    spec = procedure(agent("hello", "bye", prompt="{{x}}"), end(), variables=[{"name": "x", "visibility": "context", **variable}])
+    (finding,) = analyse(spec).errors
+    assert finding.problem == problem
+    assert fix in finding.fix
+
+
+LOOKUP = {"name": "lookup", "visibility": "result", "values": ["ok", "unknown", "timeout"]}
+
+
+def retried(*ways: Any, more: tuple[Any, ...] = ()) -> ProcedureSpec:
+    """A look-up by a number that the customer gives, with edges for how it ends."""
+    find = {"id": "find", "role": "tool", "tool": "find_order", "arguments": [{"name": "number", "value": "{{number}}"}]}
+    return procedure(
+        agent("hello", "number"),
+        user("number", "find", examples=["It is {{number}}."]),
+        {**find, "decidedBy": "fact", "fact": "lookup", "next": [*ways]},
+        end("found"),
+        end("person"),
+        *more,
+        variables=[LOOKUP, {"name": "number", "type": "integer", "minimum": 1, "maximum": 9}],
+        tools=[{"name": "find_order", "parameters": [{"name": "number"}], "outcome": "lookup"}],
+    )
+
+
+def test_a_call_that_is_made_again_until_it_succeeds_never_ends_and_is_an_error() -> None:
+    assert errors(retried(way("found", "ok"), way("hello", "unknown"), way("person"))) == [
+        "edge find → hello: comes back here each time when lookup is 'unknown', since a fact does not change in a conversation; "
+        "lead to an end for that value, or limit the attempts at a node with decidedBy: history"
+    ]
+
+
+def test_a_loop_that_each_value_of_a_fact_leaves_is_no_error() -> None:
+    assert errors(retried(way("found", "ok"), way("person"))) == []
+
+
+def test_attempts_that_the_history_limits_are_no_error() -> None:
+    again = agent("again", "once_more", "person", decidedBy="history")
+    once_more = agent("once_more", "number", maxVisits=1)
+    assert errors(retried(way("found", "ok"), way("again", "unknown"), way("person"), more=(again, once_more))) == []

@@ -11,6 +11,7 @@ from subterra_api.job_contract.messages import Evaluation
 from subterra_api.v1alpha1.compilerun import GenerationSettings, Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.files.lint_report import load_spec
+from subterra_core.procedure.calls.expansion import expand
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.phrasing.language import NOT_ENGLISH, speaks_english
@@ -36,6 +37,25 @@ GERMAN = procedure(
     start="gruss",
     questions=[{"question": "Öffnungszeiten", "examples": ["Wann haben Sie geöffnet?"], "answer": "Von 8 bis 12 Uhr."}],
 )
+SPANISH = procedure(
+    agent("hola", "datos", examples=["Hola, ¿en qué puedo ayudarle?"]),
+    {
+        "id": "datos",
+        "role": "collect",
+        "prompt": "Pregunta.",
+        "examples": ["¿Me dice {{missing}}?"],
+        "collects": [
+            {"variable": "dia", "ask": "el día", "examples": ["el {{dia}}"]},
+            {"variable": "hora", "ask": "la hora", "examples": ["a {{hora}}"]},
+        ],
+        "next": [{"to": "hecho"}],
+    },
+    end("hecho", examples=["Hecho: el {{dia}} a {{hora}}."]),
+    variables=[{"name": "dia", "values": ["lunes", "martes"]}, {"name": "hora", "values": ["las 9", "las 10"]}],
+    openers=["Hola"],
+    start="hola",
+)
+"""Of few words, and with a node whose sentences are joined from parts."""
 JAPANESE = procedure(
     agent("a", "b", examples=["アレルギーはございますか。"]),
     user("b", branch("c", "{{kind}}がだめです。"), branch("d", "ありません。")),
@@ -47,7 +67,7 @@ JAPANESE = procedure(
 )
 
 
-@pytest.mark.parametrize("spec", [GERMAN, JAPANESE], ids=["German", "Japanese"])
+@pytest.mark.parametrize("spec", [GERMAN, JAPANESE, expand("cita", SPANISH, {}).spec], ids=["German", "Japanese", "Spanish"])
 def test_customers_of_a_procedure_in_another_language_say_the_authors_examples_alone(spec: ProcedureSpec) -> None:
     graph, generation = Graph(spec), generation_of(GenerationSettings(), "bundled")
     plan = planned_sample(graph, generation, 60)

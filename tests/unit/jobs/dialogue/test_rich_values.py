@@ -175,3 +175,15 @@ def _days(text: str) -> tuple[datetime, datetime]:
     names = [month.group() if month else named[0] for month in months]
     first, last = (datetime.strptime(f"{day} {name} 2027", "%d %b %Y") for day, name in zip(days, names, strict=True))
     return first, last
+
+
+def test_made_up_codes_are_codes_like_the_authors() -> None:
+    listed = ["INV-2027-001", "INV-2027-118", "R-88.12"]
+    found = {*drawn(variable({"name": "invoice", "open": True, "values": listed}), 200)}
+    assert all(re.fullmatch(r"INV-2027-\d{3}|[A-Z]-\d\d\.\d\d", each) for each in found)
+    assert len(found - {*listed}) > 50
+
+
+def test_where_too_few_codes_are_possible_names_are_made_up() -> None:
+    found = drawn(variable({"name": "gate", "open": True, "values": ["Terminal 1", "Terminal 2"]}), 50)
+    assert any(not DAY.search(each) for each in found)

@@ -160,3 +160,27 @@ def test_three_details_whose_questions_name_their_variables_are_told_apart() -> 
         {"variable": "people", "ask": "your people", "examples": ["for {{people}}"]},
     ]
     assert errors({"collects": named}) == []
+
+
+@pytest.mark.parametrize(
+    ("hello", "asked"),
+    [
+        ("Hola, ¿en qué puedo ayudarle?", "el día y la hora"),
+        ("Guten Tag, was kann ich für Sie tun, und wie heißen Sie?", "el día und la hora"),
+        ("Bonjour, que puis-je faire pour vous et votre famille ?", "el día et la hora"),
+        ("いらっしゃいませ。ご希望の日と時間を教えてください。何時がよろしいでしょうか。", "el día, la hora"),
+    ],
+)
+def test_details_are_joined_in_the_language_of_the_examples(hello: str, asked: str) -> None:
+    day, hour = CITY | {"ask": "el día", "examples": ["{{city}}"]}, MONTH | {"ask": "la hora", "examples": ["{{month}}"]}
+    spec = procedure(
+        agent("hello", "trip", examples=[hello]),
+        TRIP | {"examples": ["{{missing}}?"], "collects": [day, hour]},
+        end("offer", prompt="{{city}} {{month}} {{people}}", examples=["{{city}}, {{month}}"]),
+        variables=[CITIES, MONTHS, PEOPLE],
+    )
+    found = expand("travel", spec, {}).spec
+    assert node(found, "trip").examples == (f"{asked}?",)
+    assert (
+        node(found, "trip__said").next[0].examples[0] == asked.replace("el día", "{{city}}").replace("la hora", "{{month}}") + "."
+    )

@@ -42,3 +42,15 @@ def test_behind_a_preposition_a_thing_is_unlisted() -> None:
 def test_in_other_places_qualities_are_unlisted_as_they_are_listed() -> None:
     assert "with dragons" in values_like(["cheaper", "quieter"], "Something ")
     assert not any(is_thing(each) for each in values_like(["cheaper", "quieter"], "Something "))
+
+
+@pytest.mark.parametrize("before", ["I have ", "We had ", "There is ", "Sorry, there's ", "I want "])
+def test_behind_a_verb_that_takes_a_thing_a_thing_is_unlisted(before: str) -> None:
+    assert all(is_thing(each) for each in values_like(["no dial tone", "slow internet"], before))
+
+
+def test_to_times_of_day_other_hours_are_unlisted_and_no_impossible_ones() -> None:
+    found = values_like(["9:00", "11:30", "21:45", "08:15"])
+    assert {"10:00", "2:30", "22:45", "09:15"} <= {*found}
+    assert {each.partition(":")[2] for each in found} == {"00", "30", "45", "15"}
+    assert all(1 <= int(each.partition(":")[0]) <= 23 for each in found)

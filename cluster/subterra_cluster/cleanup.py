@@ -15,6 +15,8 @@ from subterra_cluster.host.shell import ClusterError, run
 from subterra_cluster.kubernetes.node import made_folders, restore_host
 
 CGROUPS = Path("/sys/fs/cgroup")
+_KILL_SECONDS = 60.0
+"""A process of gigabytes takes its time to end on busy cores."""
 
 
 def pod_processes(cgroups: Path = CGROUPS) -> set[int]:
@@ -58,7 +60,7 @@ def kill_pods(paths: Paths) -> None:
 
 def _kill_all(find: Callable[[], set[int]]) -> None:
     """Kill what `find` returns until it returns nothing."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + _KILL_SECONDS
     while pids := find():
         if time.monotonic() > deadline:
             raise ClusterError(f"these processes of pods cannot be killed: {sorted(pids)}; look for stuck I/O")

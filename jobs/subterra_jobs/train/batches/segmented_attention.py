@@ -63,8 +63,11 @@ def _on_gpu(
 def use_segments(model: PreTrainedModel) -> bool:
     """Makes a model accept conversations in one row; `False`, and no change, if it cannot.
 
-    It can if transformers lets its attention be replaced, and every layer sees the whole conversation.
+    It can if transformers lets its attention be replaced, every layer sees the whole conversation, and nothing else than attention
+    carries a state from token to token.
     """
+    if any(isinstance(module, torch.nn.Conv1d | torch.nn.RNNBase) for module in model.modules()):
+        return False  # state spaces have a convolution in front
     windows = {"full_attention"} != set(getattr(model.config, "layer_types", None) or ["full_attention"])
     if windows or getattr(model.config, "sliding_window", None) or not model._supports_attention_backend:
         return False

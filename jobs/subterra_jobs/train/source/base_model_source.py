@@ -5,9 +5,9 @@ from pathlib import Path
 
 import fsspec
 
-from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME, HUB_SCHEME
 from subterra_jobs.errors import InfrastructureError, InvalidInputError
+from subterra_jobs.stage.model_directory import model_on_volume
 from subterra_jobs.stage.runner import StageContext
 from subterra_jobs.train.exchange import SCRATCH
 from subterra_jobs.train.source.hub import HubModel, download
@@ -22,7 +22,7 @@ def base_model(uri: str, context: StageContext) -> str:
         return str(bundled_model(uri, context.environment.models))
     if uri.startswith(HUB_SCHEME):
         return str(download(HubModel.parse(rest), context))
-    return str(_on_volume(rest) if scheme == "pvc" else _from_object_storage(uri))
+    return str(model_on_volume(uri) if scheme == "pvc" else _from_object_storage(uri))
 
 
 def bundled_model(uri: str, directory: Path) -> Path:
@@ -34,13 +34,6 @@ def bundled_model(uri: str, directory: Path) -> Path:
             f"the jobs image has no model {name} in {directory}, but {there}; use another image or baseModel.uri"
         )
     return directory / name
-
-
-def _on_volume(rest: str) -> Path:
-    path = Path(STORE_MOUNT, rest.lstrip("/"))
-    if not path.is_dir():
-        raise InvalidInputError(f"no model directory {rest} on the store's volume; correct baseModel.uri")
-    return path
 
 
 def _from_object_storage(uri: str) -> str:

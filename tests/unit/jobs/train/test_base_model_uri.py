@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from subterra_api.v1alpha1.compilerun import BaseModelSource
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.stage import model_directory
 from subterra_jobs.stage.runner import StageContext
-from subterra_jobs.train.source import base_model_source
 from subterra_jobs.train.source.base_model_source import base_model
 
 
@@ -46,7 +46,7 @@ def test_an_image_without_models_says_so(tmp_path: Path) -> None:
 def test_other_addresses_need_no_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = tmp_path / "models"
     assert resolve_base_model("scratch", nowhere) == "scratch"
-    monkeypatch.setattr(base_model_source, "STORE_MOUNT", str(tmp_path))
+    monkeypatch.setattr(model_directory, "STORE_MOUNT", str(tmp_path))
     (tmp_path / "mine").mkdir()
     assert resolve_base_model("pvc://mine", nowhere) == str(tmp_path / "mine")
     with pytest.raises(InvalidInputError, match="no model directory yours on the store's volume"):

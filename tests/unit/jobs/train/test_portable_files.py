@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from subterra_api.job_contract.messages import Lora
-from subterra_jobs.train.model.model_card import CARD_FILE, LICENSE_FILE, copy_license, model_card, write_card
+from subterra_jobs.train.model.model_card import CARD_FILE, copy_license, model_card, write_card
 from subterra_jobs.train.model.portable_files import generation_defaults, make_portable, portable_config, portable_tokenizer
 from subterra_jobs.train.training import TrainingSummary
 from subterra_testkit.runs.generation_inputs import run_input
@@ -85,7 +85,8 @@ def test_the_license_of_the_base_model_comes_along(tmp_path: Path) -> None:
     base.mkdir()
     model.mkdir()
     copy_license(base, model)
-    assert not (model / LICENSE_FILE).exists()
-    (base / LICENSE_FILE).write_text("Apache")
+    assert list(model.iterdir()) == []
+    for name in ("LICENSE", "NOTICE.txt", "README.md"):
+        (base / name).write_text(name)
     copy_license(base, model)
-    assert (model / LICENSE_FILE).read_text() == "Apache"
+    assert {file.name: file.read_text() for file in model.iterdir()} == {"LICENSE": "LICENSE", "NOTICE.txt": "NOTICE.txt"}

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_core.training_fit.base_models.model_checks import model_problem
-from subterra_core.training_fit.base_models.model_files import ModelFiles, template_of, tokens_of
+from subterra_core.training_fit.base_models.model_files import ModelFiles, added_tokens_of, template_of, tokens_of
 from subterra_jobs.errors import InvalidInputError
 
 VOLUME_SCHEME = "pvc://"
@@ -28,13 +29,17 @@ def model_on_volume(uri: str) -> Path:
     return path
 
 
-def require_trainable(directory: Path, uri: str, max_length: int, *, weights: bool = True) -> None:
+def require_trainable(
+    directory: Path, uri: str, max_length: int, *, weights: bool = True, names: Iterable[str] | None = None
+) -> None:
     """Raises InvalidInputError with file, field and fix if the model in `directory` cannot be trained or served.
 
-    Without ``weights`` there need not be any.
+    Without ``weights`` there need not be any. ``names`` are all files, if the large ones are still to come.
     """
     files = read_model_files(directory, uri)
-    problem = model_problem(files, max_length, weights=weights) or _damaged_weights(directory, files)
+    if names is not None:
+        files = replace(files, names=frozenset(names))
+    problem = model_problem(files, max_length, weights=weights) or _damaged_weights(directory)
     if problem:
         raise InvalidInputError(f"base model {uri}: {problem}")
 
@@ -49,14 +54,14 @@ def read_model_files(directory: Path, uri: str) -> ModelFiles:
     config = _fields(directory, "config.json", uri)
     index = next((_fields(directory, name, uri) for name in INDICES if name in names), {})
     template = directory / "chat_template.jinja"
+    of_tokenizer = _fields(directory, "tokenizer_config.json", uri)
+    added = added_tokens_of(of_tokenizer) | _fields(directory, "added_tokens.json", uri)
     return ModelFiles(
         names=names,
         config=config,
         shards=frozenset((index.get("weight_map") or {}).values()),
-        tokens=tokens_of(_fields(directory, "tokenizer.json", uri)) if "tokenizer.json" in names else None,
-        chat_template=template.read_text("utf-8")
-        if template.is_file()
-        else template_of(_fields(directory, "tokenizer_config.json", uri)),
+        tokens=tokens_of(_fields(directory, "tokenizer.json", uri)) | added if "tokenizer.json" in names else None,
+        chat_template=template.read_text("utf-8") if template.is_file() else template_of(of_tokenizer),
     )
 
 
@@ -69,7 +74,7 @@ def _require_readable(path: Path, uri: str) -> None:
         raise InvalidInputError(f"base model {uri}: {path.name} may not be read by user {os.getuid()}; run chmod -R a+rX on it")
 
 
-def _fields(directory: Path, name: str, uri: str) -> Mapping[str, Any]:
+def _fields(directory: Path, name: str, uri: str) -> dict[str, Any]:
     """The object in a JSON file; empty without the file."""
     file = directory / name
     if not file.is_file():
@@ -83,9 +88,9 @@ def _fields(directory: Path, name: str, uri: str) -> Mapping[str, Any]:
     return found
 
 
-def _damaged_weights(directory: Path, files: ModelFiles) -> str | None:
+def _damaged_weights(directory: Path) -> str | None:
     """What is wrong with the first file of weights that is not whole; `None` if all of them are."""
-    for name in sorted(name for name in files.names if name.endswith(".safetensors")):
+    for name in sorted(path.name for path in directory.glob("*.safetensors")):
         if problem := _damage(directory / name):
             return f"{name} {problem}"
     return None

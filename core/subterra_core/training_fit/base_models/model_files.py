@@ -15,7 +15,7 @@ class ModelFiles:
     shards: frozenset[str] = frozenset()
     """Files that an index of weights names."""
     tokens: Mapping[str, int] | None = None
-    """Numbers by token, of `tokenizer.json`; `None` without that file."""
+    """Numbers by token, of `tokenizer.json` and of files that add some; `None` without that file."""
     chat_template: str = ""
     """The model's own."""
 
@@ -29,6 +29,12 @@ def tokens_of(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     else:  # Unigram: pairs of token and score
         numbers = {str(pair[0]): number for number, pair in enumerate(vocabulary or ())}
     return numbers | {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
+
+
+def added_tokens_of(tokenizer_config: Mapping[str, Any]) -> dict[str, int]:
+    """Numbers by token that a `tokenizer_config.json` adds to those of `tokenizer.json`."""
+    added = tokenizer_config.get("added_tokens_decoder") or {}
+    return {token["content"]: int(number) for number, token in added.items()}
 
 
 def template_of(tokenizer_config: Mapping[str, Any]) -> str:

@@ -37,8 +37,8 @@ def load_tokenizer(uri: str, system_prompt: str, wordings: Sequence[str], tools:
         return scratch_tokenizer(wordings, system_prompt, tools)
     with refused_by_transformers(uri):
         tokenizer = _read_tokenizer(uri)
-    chat = _prepare(tokenizer, uri)
-    tokenizer.chat_template = chat_template(system_prompt, tools, chat, _opening(tokenizer))
+    opening, chat = _opening(tokenizer), _prepare(tokenizer, uri)
+    tokenizer.chat_template = chat_template(system_prompt, tools, chat, opening)
     require_exact(tokenizer, uri)
     return tokenizer
 
@@ -107,6 +107,6 @@ def _prepare(tokenizer: PreTrainedTokenizerBase, uri: str) -> ChatFormat:
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The token that the base model's own tokenizer puts before every text; empty if there is none."""
-    first = tokenizer("a")["input_ids"][:1]
-    return str(tokenizer.bos_token) if tokenizer.bos_token and first == [tokenizer.bos_token_id] else ""
+    """The token that the base model's tokenizer or chat template puts before every text; empty if there is none."""
+    added = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id] or "bos_token" in str(tokenizer.chat_template)
+    return str(tokenizer.bos_token) if tokenizer.bos_token and added else ""

@@ -8,7 +8,7 @@ import pytest
 
 from subterra_core.training_fit.base_models.chat_formats import CHAT_FORMATS, chat_format_ended_by, chat_format_in
 from subterra_core.training_fit.base_models.model_checks import config_problem, model_problem
-from subterra_core.training_fit.base_models.model_files import ModelFiles, template_of, tokens_of
+from subterra_core.training_fit.base_models.model_files import ModelFiles, added_tokens_of, template_of, tokens_of
 
 QWEN = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 1000, "max_position_embeddings": 40960}
 NAMES = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "generation_config.json")
@@ -116,6 +116,7 @@ def test_tokens_are_found_in_tokenizers_of_every_kind() -> None:
     assert tokens_of({"model": {"vocab": {"a": 0}}, "added_tokens": added}) == {"a": 0, "<|im_end|>": 7}
     assert tokens_of({"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["a", -1.5]]}}) == {"<unk>": 0, "a": 1}
     assert tokens_of({}) == {}
+    assert added_tokens_of({"added_tokens_decoder": {"32000": {"content": "<|im_end|>", "special": True}}}) == {"<|im_end|>": 32000}
 
 
 def test_of_several_formats_in_a_vocabulary_that_of_the_models_own_template_is_taken() -> None:

@@ -17,7 +17,7 @@ LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_l
 """Of which vLLM takes the smallest as the longest conversation."""
 SCALED_ALREADY = {"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"}
 """Kinds of scaled rotations whose lengths are those after scaling."""
-TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
+TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"tekken.json"}, {"vocab.json", "merges.txt"})
 """Sets of files of which each is a tokenizer."""
 
 
@@ -139,8 +139,7 @@ def _weight_problems(files: ModelFiles) -> Iterator[str]:
 
 def _tokenizer_problems(files: ModelFiles) -> Iterator[str]:
     if not any(each <= files.names for each in TOKENIZERS):
-        instead = ", but tekken.json, which is not read" if "tekken.json" in files.names else ""
-        yield f"has no tokenizer.json{instead}; add the tokenizer's files for transformers"
+        yield "has no tokenizer.json; add the tokenizer's files for transformers"
     if files.tokens is None:
         return
     chat = chat_format_in(files.tokens, files.chat_template)

@@ -24,7 +24,6 @@ from subterra_jobs.train.model.refusals import (
     known_config,
     refused_by_transformers,
     require_exact,
-    require_positions,
     require_whole,
 )
 from subterra_jobs.train.model.scratch_model import scratch_model
@@ -53,7 +52,6 @@ def load_model(uri: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTr
             uri, dtype=training_dtype(uri), trust_remote_code=False, output_loading_info=True, **attention
         )
     require_whole(loaded, uri)
-    require_positions(model, uri)
     model.config.use_cache = False
     end, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.config.eos_token_id, model.config.pad_token_id = end, padding
@@ -102,7 +100,8 @@ def _prepare(tokenizer: PreTrainedTokenizerBase, uri: str) -> ChatFormat:
         )
     tokenizer.eos_token = chat.end
     if tokenizer.pad_token is None or tokenizer.pad_token == chat.end:
-        tokenizer.pad_token = next(token for token in (*tokenizer.all_special_tokens, *vocabulary) if token != chat.end)
+        others = (*tokenizer.all_special_tokens, *sorted(vocabulary, key=vocabulary.__getitem__))
+        tokenizer.pad_token = next(token for token in others if token != chat.end)
     return chat
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from inspect import Parameter, signature
 from typing import Any
 
 import transformers
@@ -69,16 +68,6 @@ def require_whole(loaded: Mapping[str, Any], uri: str) -> None:
                 f"base model {uri}: its files {word} {names[0]} ({len(names)} weights in all), which would be random; name "
                 "a complete model whose config.json and weights belong together"
             )
-
-
-def require_positions(model: PreTrainedModel, uri: str) -> None:
-    """Raises InvalidInputError for a model that cannot be told where a token stands."""
-    taken = signature(model.forward).parameters
-    if "position_ids" not in taken and all(each.kind is not Parameter.VAR_KEYWORD for each in taken.values()):
-        raise InvalidInputError(
-            f"base model {uri}: {type(model).__name__} takes no position_ids, with which chats are trained; name a model of "
-            "another type than the model_type of its config.json"
-        )
 
 
 def require_exact(tokenizer: PreTrainedTokenizerBase, uri: str) -> None:

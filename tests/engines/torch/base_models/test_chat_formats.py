@@ -127,7 +127,7 @@ def test_a_tokenizer_is_that_of_its_file_whatever_class_its_configuration_names(
 def test_a_tokenizer_that_loses_letters_is_refused_with_what_it_makes_of_them(tmp_path: Path) -> None:
     folder = Path(base(tmp_path, CHAT_FORMATS[0].tokens))
     rewrite(folder / "tokenizer.json", {"normalizer": {"type": "Lowercase"}})
-    with pytest.raises(InvalidInputError, match=f"base model {tmp_path}: its tokenizer makes 'ærø .* keeps every letter"):
+    with pytest.raises(InvalidInputError, match=f"base model {tmp_path}: its tokenizer makes .ærø .* keeps every letter"):
         load_tokenizer(str(folder), SYSTEM_PROMPT, ())
 
 

@@ -7,20 +7,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    FalconH1Config,
-    FalconH1ForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GraniteMoeHybridConfig,
-    GraniteMoeHybridForCausalLM,
-    RecurrentGemmaConfig,
-    RecurrentGemmaForCausalLM,
-)
 
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.batches.segmented_attention import use_segments
 from subterra_jobs.train.model.base_model import load_model, load_tokenizer
 from subterra_jobs.train.model.refusals import refused_by_transformers, require_rows
 from subterra_testkit.runs.small_llama import small_llama
@@ -84,41 +72,6 @@ def test_a_token_beyond_the_embeddings_is_refused_with_its_number(tmp_path: Path
     tokenizer.add_tokens(["<new>"])
     with pytest.raises(InvalidInputError, match=r"token <new> of its tokenizer has number \d+, and its embeddings have \d+ rows"):
         require_rows(model, tokenizer, [[1], [len(tokenizer) - 1]], folder)
-
-
-SMALL: dict[str, Any] = {
-    "vocab_size": 100,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-}
-STATES: dict[str, Any] = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16, "mamba_n_groups": 1, "mamba_expand": 2}
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: FalconH1ForCausalLM(FalconH1Config(**SMALL, **STATES, mamba_d_ssm=128)),
-        lambda: GraniteMoeHybridForCausalLM(
-            GraniteMoeHybridConfig(**SMALL, **STATES, layer_types=["mamba", "attention"], num_local_experts=0)
-        ),
-        lambda: RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**SMALL, lru_width=64, block_types=("recurrent", "attention"))),
-    ],
-    ids=["FalconH1", "GraniteMoeHybrid", "RecurrentGemma"],
-)
-def test_a_model_whose_state_runs_through_a_row_gets_one_conversation_a_row(build: Any) -> None:
-    assert not use_segments(build())
-
-
-def test_capped_attention_is_computed_as_it_is_served(tmp_path: Path) -> None:
-    folder = small_llama(tmp_path)
-    config = Gemma2Config(**SMALL | {"vocab_size": 1000}, sliding_window=16)
-    Gemma2ForCausalLM(config).save_pretrained(folder)
-    assert load(folder).config._attn_implementation == "eager"
-    AutoModelForCausalLM.from_pretrained(small_llama(tmp_path / "other"))
 
 
 def test_a_directory_of_another_models_weights_is_refused(tmp_path: Path) -> None:

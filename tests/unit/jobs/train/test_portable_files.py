@@ -34,6 +34,20 @@ def test_scaled_rotations_are_in_both_spellings() -> None:
     assert written["rope_scaling"] == {"rope_type": "yarn", "factor": 4.0}
 
 
+def test_rotations_by_kind_of_layer_are_in_the_spelling_of_version_4_too() -> None:
+    layers = {"full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}, "sliding_attention": {"rope_theta": 1e4}}
+    written = portable_config({"model_type": "gemma3_text", "rope_parameters": layers})
+    assert (written["rope_theta"], written["rope_local_base_freq"]) == (1e6, 1e4)
+    assert written["rope_scaling"] == {"rope_type": "linear", "factor": 8.0}
+    assert written["rope_parameters"] == layers
+
+
+def test_code_of_the_base_model_and_a_length_of_its_tokenizer_are_not_named() -> None:
+    assert "auto_map" not in portable_config({"model_type": "phi3", "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}})
+    fields = {"auto_map": {"AutoTokenizer": ["tokenization.T", None]}, "model_max_length": 512, "eos_token": "<|end|>"}
+    assert set(portable_tokenizer(fields)) == {"eos_token", "tokenizer_class"}
+
+
 @pytest.mark.parametrize("name", ["TokenizersBackend", "Qwen2Tokenizer", "PreTrainedTokenizerFast"])
 def test_a_tokenizer_is_that_of_its_file_in_every_version(name: str) -> None:
     fields = {"tokenizer_class": name, "backend": "tokenizers", "extra_special_tokens": ["<|im_start|>"], "eos_token": "<|im_end|>"}

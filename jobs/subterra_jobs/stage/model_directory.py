@@ -24,7 +24,7 @@ def model_on_volume(uri: str) -> Path:
     """The directory of a ``pvc://`` model. Raises InvalidInputError."""
     rest = uri.removeprefix(VOLUME_SCHEME)
     path = Path(STORE_MOUNT, rest.lstrip("/"))
-    if not path.is_dir():
+    if not path.is_dir() or ".." in path.parts:
         raise InvalidInputError(f"no model directory {rest} on the store's volume; correct baseModel.uri")
     return path
 

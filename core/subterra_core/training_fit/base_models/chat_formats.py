@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 
@@ -41,13 +41,12 @@ class ChatFormat:
 
 def _with_headers(name: str, begin: str, after_role: str, end: str, newline: str = "", agent: str = "assistant") -> ChatFormat:
     """A format whose markers are the same for all roles, which stand between them by name."""
-    roles = [Turn(f"{begin}{role}{after_role}", end + newline) for role in ("system", "user", agent)]
+    system, user, said = (Turn(f"{begin}{role}{after_role}", end + newline) for role in ("system", "user", agent))
     tokens = tuple(filter(None, (begin, after_role.strip(), end)))
-    return ChatFormat(name, tokens, *roles, end, ("<|",) if begin.startswith("<|") else (begin, end))
+    return ChatFormat(name, tokens, system, user, said, end, ("<|",) if begin.startswith("<|") else (begin, end))
 
 
 CHATML = _with_headers("ChatML", "<|im_start|>", "\n", "<|im_end|>", "\n")
-_PHI = [Turn(f"<|{role}|>\n", "<|end|>\n") for role in ("system", "user", "assistant")]
 _MISTRAL = ("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[INST]", "[/INST]", "</s>")
 _DEEPSEEK = ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>")
 CHAT_FORMATS = (
@@ -55,17 +54,9 @@ CHAT_FORMATS = (
     _with_headers("Llama 3", "<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>"),
     _with_headers("Gemma", "<start_of_turn>", "\n", "<end_of_turn>", "\n", "model"),
     _with_headers("Granite", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "\n"),
-    ChatFormat("Phi", ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"), *_PHI, "<|end|>"),
+    replace(_with_headers("Phi", "<|", "|>\n", "<|end|>", "\n"), tokens=("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")),
     ChatFormat("Mistral", _MISTRAL, Turn(*_MISTRAL[:2]), Turn(*_MISTRAL[2:4]), Turn("", "</s>"), "</s>", _MISTRAL),
-    ChatFormat(
-        "DeepSeek",
-        _DEEPSEEK,
-        Turn("", ""),
-        Turn(_DEEPSEEK[0], ""),
-        Turn(*_DEEPSEEK[1:]),
-        _DEEPSEEK[2],
-        ("<｜",),
-    ),
+    ChatFormat("DeepSeek", _DEEPSEEK, Turn("", ""), Turn(_DEEPSEEK[0], ""), Turn(*_DEEPSEEK[1:]), _DEEPSEEK[2], ("<｜",)),
 )
 """Those that are trained. The ends of their turns differ, and tell them apart."""
 

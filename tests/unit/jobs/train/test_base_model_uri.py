@@ -52,8 +52,9 @@ def test_other_addresses_need_no_bundled_models(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(model_directory, "STORE_MOUNT", str(tmp_path))
     (tmp_path / "mine").mkdir()
     assert resolve_base_model("pvc://mine", nowhere) == str(tmp_path / "mine")
-    with pytest.raises(InvalidInputError, match="no model directory yours on the store's volume"):
-        resolve_base_model("pvc://yours", nowhere)
+    for missing in ("yours", "../mine", "mine/../../mine"):
+        with pytest.raises(InvalidInputError, match=f"no model directory {missing} on the store's volume"):
+            resolve_base_model(f"pvc://{missing}", nowhere)
 
 
 @pytest.mark.parametrize(

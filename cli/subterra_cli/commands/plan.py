@@ -9,7 +9,7 @@ from subterra_cli.commands.options import Output, OutputFormat, exit_on_error
 FILES = "A Procedure, and the CompiledAgent or CompileRun that compiles it."
 RECOMPILE = "Estimate a later compile, which also evaluates the version being served."
 PRICES = "Model prices, in the form of the chart's values."
-SHAPE = "config.json of a base model whose shape is not known."
+SHAPE = "config.json of a base model whose shape is not known, or its directory, which is checked then."
 POOLS = "The chart's values, with the node pools that the manifests name."
 STORE = "Size of the store's claim; default: the chart's 20Gi."
 

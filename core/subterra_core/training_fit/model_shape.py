@@ -3,13 +3,19 @@
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SHAPES_FILE = "model_shapes.yaml"
 Count = Annotated[int, Field(ge=1)]
+DenseType = Literal[
+    "gemma2", "gemma3_text", "granite", "llama", "ministral", "mistral", "olmo2", "phi3", "smollm3", "qwen2", "qwen3"
+]
+"""Values of `model_type` whose parameters are counted."""
+TIED: frozenset[str] = frozenset({"gemma2", "gemma3_text", "smollm3"})
+"""Types whose output layer is the embedding unless they say otherwise."""
 
 
 class UnknownShapeError(ValueError):
@@ -21,7 +27,7 @@ class ModelShape(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
-    model_type: Literal["llama", "mistral", "qwen2", "qwen3"]
+    model_type: DenseType
     hidden_size: Count
     num_hidden_layers: Count
     intermediate_size: Count
@@ -54,8 +60,9 @@ class ModelShape(BaseModel):
         queries, keys = self._projections()
         attention = 2 * self.hidden_size * (queries + keys)
         biases = queries + 2 * keys if self.model_type == "qwen2" else 0
-        head_norms = 2 * size if self.model_type == "qwen3" else 0
-        return attention + biases + head_norms + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
+        head_norms = {"qwen3": 2 * size, "gemma3_text": 2 * size, "olmo2": queries + keys}.get(self.model_type, 0)
+        norms = 4 if self.model_type in ("gemma2", "gemma3_text") else 2
+        return attention + biases + head_norms + 3 * self.hidden_size * self.intermediate_size + norms * self.hidden_size
 
 
 @cache
@@ -76,11 +83,13 @@ def shape_of(uri: str) -> ModelShape:
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     """The shape in a model's `config.json`. Raises UnknownShapeError."""
-    heads = config.get("num_attention_heads")
+    given = {name: value for name, value in config.items() if value is not None}
+    defaults = {"num_key_value_heads": given.get("num_attention_heads"), "tie_word_embeddings": given.get("model_type") in TIED}
     try:
-        return ModelShape.model_validate({"num_key_value_heads": heads} | dict(config))
+        return ModelShape.model_validate(defaults | given)
     except ValidationError as error:
         fields = ", ".join(dict.fromkeys(str(detail["loc"][0]) for detail in error.errors()))
+        types = get_args(DenseType)
         raise UnknownShapeError(
-            f"not the config.json of a dense model of type llama, mistral, qwen2 or qwen3: missing or unusable {fields}"
+            f"not the config.json of a dense model of type {', '.join(types[:-1])} or {types[-1]}: missing or unusable {fields}"
         ) from None

@@ -30,6 +30,7 @@ from subterra_jobs.llm.admission import UsageStats
 from subterra_jobs.llm.response_cache import ResponseCache
 from subterra_jobs.stage.cpu_limit import available_cpus
 from subterra_jobs.stage.environment import StageEnvironment
+from subterra_jobs.stage.model_directory import VOLUME_SCHEME, model_on_volume, require_trainable
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 
 log = logging.getLogger("subterra")
@@ -66,6 +67,8 @@ def preflight(run: RunInput, environment: StageEnvironment) -> None:
     """Rejects invalid input before anything starts or costs money. Raises InvalidInputError."""
     if errors := analyse(run.procedure).errors:
         raise InvalidInputError("; ".join(map(str, errors[:5])))
+    if (uri := run.base_model.uri).startswith(VOLUME_SCHEME):  # the other sources are out of this pod's reach
+        require_trainable(model_on_volume(uri), uri, run.training.max_length)
     if run.generation.teacher.name != "scripted":
         resolve_account(run.generation.teacher, TEACHER_FIELD, environment)
 

@@ -10,9 +10,10 @@ from subterra_core.procedure.otherwise import OtherwiseKind, answer_texts, other
 from subterra_core.procedure.tools import function_lines
 from subterra_jobs.dialogue.turn_limit import max_reply_tokens
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.stage.model_directory import require_trainable
 from subterra_jobs.stage.runner import StageContext, StageOutcome
 from subterra_jobs.stage.visible_gpus import require_gpus
-from subterra_jobs.train.exchange import TrainingTask
+from subterra_jobs.train.exchange import SCRATCH, TrainingTask
 from subterra_jobs.train.model.model_card import copy_license, write_card
 from subterra_jobs.train.model.portable_files import make_portable
 from subterra_jobs.train.source.base_model_source import base_model
@@ -47,11 +48,14 @@ def assist(context: StageContext) -> None:
 
 def _task(context: StageContext) -> TrainingTask:
     run = context.input
+    model = base_model(run.base_model.uri, context)
+    if model != SCRATCH:
+        require_trainable(Path(model), run.base_model.uri, run.training.max_length)
     return TrainingTask(
         dataset_dir=context.artifact("generate"),
         output_dir=context.output,
         checkpoint_dir=_checkpoints(context),
-        base_model=base_model(run.base_model.uri, context),
+        base_model=model,
         system_prompt=run.procedure.system_prompt,
         wordings=wordings(run.procedure),
         tools=function_lines(run.procedure),

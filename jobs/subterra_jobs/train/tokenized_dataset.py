@@ -13,8 +13,8 @@ from typing import Any, NotRequired, TypedDict
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from subterra_core.training_fit.base_models.chat_formats import ChatFormat, chat_format_ended_by
 from subterra_jobs.errors import InvalidInputError
-from subterra_jobs.train.model.chat_template import AGENT_HEADER, IM_END
 
 IGNORED = -100
 _CALL = "call"
@@ -78,27 +78,25 @@ def _turn(message: Message) -> str:
     return _CALL if message["role"] == "assistant" and message.get("tool_calls") else message["role"]
 
 
-def agent_spans(text: str) -> list[tuple[int, int]]:
+def agent_spans(text: str, chat: ChatFormat) -> list[tuple[int, int]]:
     """The ranges of a rendered conversation where the agent speaks, including its closing token."""
-    spans, end = [], 0
-    while (start := text.find(AGENT_HEADER, end)) >= 0:
-        start += len(AGENT_HEADER)
-        end = text.index(IM_END, start) + len(IM_END)
-        spans.append((start, end))
-    return spans
+    return [turn.span("said") for turn in chat.agent_turns.finditer(text)]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Example:
-    """Token ids and labels of one conversation."""
+    """Token ids and labels of one conversation.
+
+    A token is the agent's if it begins in the agent's words: some tokenizers count the line break after a closing token to it.
+    """
     text: str = tokenizer.apply_chat_template(list(messages), tokenize=False)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    spans = iter(agent_spans(text))
+    spans = iter(agent_spans(text, chat_format_ended_by(tokenizer.eos_token)))
     start, end = next(spans, (len(text), len(text)))
     labels: list[int] = []
-    for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+    for token, (first, _) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
         if first >= end:
             start, end = next(spans, (len(text), len(text)))
-        labels.append(token if start <= first and last <= end else IGNORED)
+        labels.append(token if start <= first else IGNORED)
     return Example(input_ids=list(encoded["input_ids"]), labels=labels, length=len(labels))
 
 

@@ -324,6 +324,30 @@ def test_a_model_of_unknown_shape_is_planned_without_memory_or_with_its_config(t
     assert "missing or unusable model_type" in refused.output
 
 
+def test_a_base_model_that_would_be_refused_later_is_refused_by_its_config_or_directory(tmp_path: Path) -> None:
+    made = yaml.safe_load(Path(agent(tmp_path)).read_text())
+    made["spec"]["compile"]["template"]["baseModel"] = {"uri": "hf://org/mine"}
+    file, model = tmp_path / "mine.yaml", tmp_path / "model"
+    file.write_text(yaml.safe_dump(made))
+    model.mkdir()
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4, "vocab_size": 1000}
+
+    def planned(shape: Path, **config: Any) -> Result:
+        (model / "config.json").write_text(json.dumps({"model_type": "llama", **sizes} | config))
+        return plan(PROCEDURE, str(file), "--model-shape", str(shape))
+
+    refused = planned(model / "config.json", max_position_embeddings=2048)
+    assert (refused.exit_code, "set training.maxLength: 2048, or less" in refused.output) == (2, True)
+    refused = planned(model)
+    assert (refused.exit_code, "base model hf://org/mine: has no tokenizer.json" in refused.output) == (2, True)
+    tokens = [{"id": number, "content": token} for number, token in enumerate(("<|im_start|>", "<|im_end|>"))]
+    (model / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    assert "training: mine, 0.2 million parameters" in planned(model).output
+    told = planned(model, model_type="qwen3_moe")
+    assert told.exit_code == 0, "it can be trained, although nothing is known of its memory"
+    assert "memory and disk are not estimated: not the config.json of a dense model" in told.output
+
+
 def test_a_store_size_that_is_no_quantity_is_refused() -> None:
     refused = plan(PROCEDURE, MODELS, "--store-size", "large")
     assert refused.exit_code == 2

@@ -63,10 +63,12 @@ def _on_gpu(
 def use_segments(model: PreTrainedModel) -> bool:
     """Makes a model accept conversations in one row; `False`, and no change, if it cannot.
 
-    It can if transformers lets its attention be replaced, and every layer sees the whole conversation.
+    It can if PyTorch's attention can take the place of its own, and every layer is attention that sees the whole conversation.
     """
-    windows = {"full_attention"} != set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    if windows or getattr(model.config, "sliding_window", None) or not model._supports_attention_backend:
+    config = model.config.get_text_config()
+    windows = {"full_attention"} != set(getattr(config, "layer_types", None) or ["full_attention"])
+    own = getattr(config, "attn_logit_softcapping", None) or not (model._supports_attention_backend and model._supports_sdpa)
+    if windows or getattr(config, "sliding_window", None) or own:
         return False
     AttentionInterface.register(NAME, segmented_attention)
     model.set_attn_implementation(NAME)

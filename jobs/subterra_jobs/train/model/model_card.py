@@ -7,7 +7,8 @@ from shutil import copyfile
 from subterra_api.job_contract.messages import RunInput, Training
 from subterra_jobs.train.training import TrainingSummary
 
-CARD_FILE, LICENSE_FILE = "README.md", "LICENSE"
+CARD_FILE = "README.md"
+LICENSE_FILES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
 LIBRARIES = ("torch", "transformers", "trl", "deepspeed")
 
 
@@ -17,9 +18,10 @@ def write_card(directory: Path, run: RunInput, summary: TrainingSummary) -> None
 
 
 def copy_license(base_model: Path, directory: Path) -> None:
-    """Copies the base model's license, whose modified copy this model is, if its directory has one."""
-    if (base_model / LICENSE_FILE).is_file():
-        copyfile(base_model / LICENSE_FILE, directory / LICENSE_FILE)
+    """Copies license and notice of the base model, whose modified copy this model is, as far as its directory has them."""
+    for pattern in LICENSE_FILES:
+        for file in base_model.glob(pattern):
+            copyfile(file, directory / file.name)
 
 
 def model_card(run: RunInput, summary: TrainingSummary) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Fields = dict[str, Any]
+_DROPPED = {"auto_map", "backend", "is_local", "local_files_only", "model_max_length"}
+"""Fields of a tokenizer's configuration."""
 
 
 def make_portable(directory: Path, max_new_tokens: int) -> None:
@@ -23,9 +25,12 @@ def portable_config(fields: Fields) -> Fields:
     """A model's configuration with the spellings of transformers 4 next to those of 5.
 
     Without `rope_theta` a reader of version 4 takes 10,000, without a warning, and the model talks nonsense. `use_cache` is off for
-    the training only.
+    the training only. `auto_map` names code of the base model's directory, which is not in this one.
     """
     rope = fields.get("rope_parameters") or {}
+    if "full_attention" in rope:  # one for each kind of layer
+        rope, local = rope["full_attention"], rope.get("sliding_attention") or {}
+        fields = fields | ({"rope_local_base_freq": local["rope_theta"]} if "rope_theta" in local else {})
     old: Fields = {"use_cache": True}
     if "rope_theta" in rope:
         old["rope_theta"] = rope["rope_theta"]
@@ -33,15 +38,16 @@ def portable_config(fields: Fields) -> Fields:
         old["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
     if "dtype" in fields:
         old["torch_dtype"] = fields["dtype"]
-    return fields | old
+    return {name: value for name, value in fields.items() if name != "auto_map"} | old
 
 
 def portable_tokenizer(fields: Fields) -> Fields:
     """A tokenizer's configuration without what only transformers 5 understands: `tokenizer.json` says everything else.
 
-    Version 4 knows no class `TokenizersBackend` and expects a mapping in `extra_special_tokens`; 5 reads the older names too.
+    Version 4 knows no class `TokenizersBackend` and expects a mapping in `extra_special_tokens`; 5 reads the older names too. How
+    long a conversation may be is said by the model's configuration alone: vLLM takes the smaller number of the two.
     """
-    kept = {name: value for name, value in fields.items() if name not in ("backend", "is_local", "local_files_only")}
+    kept = {name: value for name, value in fields.items() if name not in _DROPPED}
     extra = kept.get("extra_special_tokens")
     if isinstance(extra, list):
         del kept["extra_special_tokens"]

@@ -16,46 +16,38 @@ Functions that you may call:
 </tools>
 A call is <tool_call>{{"name": function, "arguments": object}}</tool_call>; its result comes in <tool_response>."""
 
-# A text can neither open a turn nor pass for a call or a result: `<|` and the tags of tools are broken up in it.
-_TEMPLATE = """\
+# A text can neither open a turn nor pass for a call or a result: markers and the tags of tools are broken up in it.
+TOOL_TURNS = """\
 {%- macro plain(text) -%}
-  {{- text | replace('<|', '< |') | replace('<tool_', '< tool_') | replace('</tool_', '< /tool_') -}}
+  {{- text__PLAIN__ | replace('<tool_', '< tool_') | replace('</tool_', '< /tool_') -}}
 {%- endmacro -%}
-{{- '<|im_start|>system\\n' + baked | replace('<|', '< |') + '__TOOLS__' | replace('<|', '< |') -}}
-{{- plain(system.text[baked | length:]) + '<|im_end|>\\n' -}}
+{{- '__OPENING____SYSTEM__' + baked__PLAIN__ + '__TOOLS__'__PLAIN__ -}}
+{{- plain(system.text[baked | length:]) + '__SYSTEM_END__' -}}
 {%- for message in messages -%}
   {%- set said = message['content'] or '' -%}
   {%- if message['role'] == 'user' -%}
-    {{- '<|im_start|>user\\n' + plain(said) + '<|im_end|>\\n' -}}
+    {{- '__USER__' + plain(said) + '__USER_END__' -}}
   {%- elif message['role'] == 'tool' -%}
-    {{- '<|im_start|>user\\n<tool_response>\\n' + plain(said) + '\\n</tool_response><|im_end|>\\n' -}}
+    {{- '__USER__<tool_response>\\n' + plain(said) + '\\n</tool_response>__USER_END__' -}}
   {%- elif message['role'] == 'assistant' and message['tool_calls'] -%}
-    {{- '<|im_start|>assistant\\n' + plain(said | trim) -}}
+    {{- '__AGENT__' + plain(said | trim) -}}
     {%- for call in message['tool_calls'] -%}
       {%- set given = call['function']['arguments'] -%}
       {%- if not (loop.first and not said | trim) -%}{{- '\\n' -}}{%- endif -%}
       {{- '<tool_call>\\n{"name": "' + plain(call['function']['name']) + '", "arguments": ' -}}
       {{- plain(given if given is string else given | tojson) + '}\\n</tool_call>' -}}
     {%- endfor -%}
-    {{- '<|im_end|>\\n' -}}
+    {{- '__AGENT_END__' -}}
   {%- elif message['role'] == 'assistant' -%}
-    {{- '<|im_start|>assistant\\n' + plain(said) + '<|im_end|>\\n' -}}
+    {{- '__AGENT__' + plain(said) + '__AGENT_END__' -}}
   {%- elif message['role'] not in ['system', 'developer'] -%}
     {{- raise_exception('A message must come from system, user, assistant or tool.') -}}
   {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
-  {{- '<|im_start|>assistant\\n' -}}
+  {{- '__AGENT__' -}}
 {%- endif -%}
 """
-
-
-def tool_template(system: str, system_prompt: str, tools: str) -> str:
-    """The Jinja template for an agent with these tools, a line each. Both texts are the insides of Jinja literals.
-
-    `system` is the part of `chat_template.py` that sets `system.text` and `baked`.
-    """
-    return (system + _TEMPLATE).replace("__TOOLS__", tools).replace("__SYSTEM_PROMPT__", system_prompt)
 
 
 def tools_block(lines: str) -> str:

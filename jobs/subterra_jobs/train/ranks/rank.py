@@ -63,6 +63,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train.model.adapters import export_merged
     from subterra_jobs.train.model.base_model import load_model, load_tokenizer, load_whole, training_dtype
     from subterra_jobs.train.model.loss_log import write_loss_log
+    from subterra_jobs.train.model.refusals import require_rows
     from subterra_jobs.train.optimizers.deepspeed_config import has_master_copy
     from subterra_jobs.train.tokenized_dataset import load_examples, read_conversations
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
@@ -83,6 +84,7 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
     config = sft_config(settings, workload, task.checkpoint_dir)
     model = load_model(task.base_model, tokenizer, settings.seed)
+    require_rows(model, tokenizer, [*splits.train["input_ids"], *splits.held_out["input_ids"]], task.base_model)
     trainer = build_trainer(model, tokenizer, config, splits, workload, exchange, settings)
     resumed = _resume(trainer, task)
     if trainer.is_world_process_zero() and not trainer.stopping:

@@ -64,6 +64,11 @@ SYMPTOMS = (
         "the pod has too little memory: raise the train pod's limits.memory, or lower training.maxLength",
     ),
     _symptom(
+        r"\[PEFT:PeftType",
+        ExitCode.INVALID_INPUT,
+        "adapters cannot be trained in this base model: remove training.method: lora, or name another baseModel.uri",
+    ),
+    _symptom(
         r"gated repo|repository not found|RepositoryNotFound|GatedRepo|is not a valid model identifier|"
         r"401 client error|403 client error|RevisionNotFound",
         ExitCode.INVALID_INPUT,

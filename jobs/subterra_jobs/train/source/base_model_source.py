@@ -5,12 +5,15 @@ from pathlib import Path
 
 import fsspec
 
-from subterra_api.job_contract.environment import STORE_MOUNT
 from subterra_api.v1alpha1.compilerun import BUNDLED_SCHEME, HUB_SCHEME
-from subterra_jobs.errors import InfrastructureError, InvalidInputError
+from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.stage.model_directory import model_on_volume, require_trainable
 from subterra_jobs.stage.runner import StageContext
 from subterra_jobs.train.exchange import SCRATCH
 from subterra_jobs.train.source.hub import HubModel, download
+
+SMALL_FILES = (".json", ".jinja")
+"""Endings of the files that say what the weights are."""
 
 
 def base_model(uri: str, context: StageContext) -> str:
@@ -22,7 +25,7 @@ def base_model(uri: str, context: StageContext) -> str:
         return str(bundled_model(uri, context.environment.models))
     if uri.startswith(HUB_SCHEME):
         return str(download(HubModel.parse(rest), context))
-    return str(_on_volume(rest) if scheme == "pvc" else _from_object_storage(uri))
+    return str(model_on_volume(uri)) if scheme == "pvc" else _from_object_storage(uri, context.input.training.max_length)
 
 
 def bundled_model(uri: str, directory: Path) -> Path:
@@ -36,18 +39,18 @@ def bundled_model(uri: str, directory: Path) -> Path:
     return directory / name
 
 
-def _on_volume(rest: str) -> Path:
-    path = Path(STORE_MOUNT, rest.lstrip("/"))
-    if not path.is_dir():
-        raise InvalidInputError(f"no model directory {rest} on the store's volume; correct baseModel.uri")
-    return path
-
-
-def _from_object_storage(uri: str) -> str:
+def _from_object_storage(uri: str, max_length: int) -> str:
+    """The directory into which all files are copied, the small ones first, to be checked before the weights are."""
     target = tempfile.mkdtemp(prefix="base-model-")
     files, root = fsspec.url_to_fs(uri)
     try:
+        names = [path.rpartition("/")[2] for path in files.ls(root.rstrip("/"), detail=False)]
+        for name in (name for name in names if name.endswith(SMALL_FILES)):
+            files.get_file(f"{root.rstrip('/')}/{name}", f"{target}/{name}")
+        require_trainable(Path(target), uri, max_length, names=names)
         files.get(f"{root.rstrip('/')}/", f"{target}/", recursive=True)
+    except StageError:
+        raise
     except FileNotFoundError:
         raise InvalidInputError(f"there is nothing at {uri}; correct baseModel.uri") from None
     except PermissionError as error:

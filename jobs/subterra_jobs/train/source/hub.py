@@ -1,5 +1,6 @@
 """Base models of a hub: frozen to a commit, downloaded once for all runs of the store, checked, and not asked for again."""
 
+import json
 import re
 import shutil
 import threading
@@ -8,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -21,6 +23,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from subterra_api.job_contract.artifacts import work_path
 from subterra_api.v1alpha1.compilerun import HUB_SCHEME
+from subterra_core.training_fit.base_models.model_checks import config_problem, no_model
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
 from subterra_jobs.stage.runner import StageContext
 from subterra_jobs.store.artifact_store import ArtifactStore, file_digest
@@ -28,8 +31,9 @@ from subterra_jobs.store.lease import acquire, keep_renewed
 
 WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "README.md"]
 """Files of a repository that training and export need; weights of other formats may hold code."""
-UNWANTED = ["*/*"]
-"""Sub-folders hold other formats of the same weights."""
+UNWANTED = ["*/*", "consolidated*.safetensors"]
+"""Sub-folders hold other formats of the same weights, and so do these files of Mistral's."""
+CONFIG = "config.json"
 _ADDRESS = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _WATCH_SECONDS = 5.0
 _GB = 1_000_000_000
@@ -97,6 +101,7 @@ def _fetch(model: HubModel, commit: str, api: HfApi, context: StageContext) -> N
     target.mkdir(parents=True, exist_ok=True)
     total = sum(entry.size for entry in files)
     _require_space(target, total, model)
+    _require_trainable(model, frozenset(entry.path for entry in files), commit, api, target, context.input.training.max_length)
     with _reported(target, total, model, context):
         snapshot_download(
             model.name,
@@ -110,6 +115,25 @@ def _fetch(model: HubModel, commit: str, api: HfApi, context: StageContext) -> N
     shutil.rmtree(target / ".cache", ignore_errors=True)
     _check(files, target, model)
     _publish(store, path, target, {"hub": model.name, "commit": commit})
+
+
+def _require_trainable(model: HubModel, names: frozenset[str], commit: str, api: HfApi, target: Path, max_length: int) -> None:
+    """Raises InvalidInputError before the weights are fetched, if names or configuration tell that they would be of no use."""
+    if CONFIG not in names:
+        problem: str | None = no_model(names)
+    else:
+        file = hf_hub_download(model.name, CONFIG, revision=commit, local_dir=target, token=api.token, endpoint=api.endpoint)
+        problem = config_problem(_fields(Path(file), model), max_length)
+    if problem:
+        raise InvalidInputError(f"base model {model}: {problem}")
+
+
+def _fields(file: Path, model: HubModel) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(f"base model {model}: {file.name} is not JSON ({error}); name another baseModel.uri") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _matches(path: str, patterns: list[str]) -> bool:

@@ -1,23 +1,26 @@
 """Where a base model is looked for, and what its author reads when it is not there."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import fsspec
 import pytest
 from pydantic import ValidationError
 
 from subterra_api.v1alpha1.compilerun import BaseModelSource
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.stage import model_directory
 from subterra_jobs.stage.runner import StageContext
-from subterra_jobs.train.source import base_model_source
 from subterra_jobs.train.source.base_model_source import base_model
 
 
 def resolve_base_model(uri: str, models: Path) -> str:
     """The model's directory, for a pod with these bundled models."""
-    environment = SimpleNamespace(models=models)
-    return base_model(uri, cast("StageContext", SimpleNamespace(environment=environment)))
+    environment, training = SimpleNamespace(models=models), SimpleNamespace(max_length=4096)
+    context = SimpleNamespace(environment=environment, input=SimpleNamespace(training=training))
+    return base_model(uri, cast("StageContext", context))
 
 
 SMOLLM2 = "bundled://SmolLM2-135M-Instruct"
@@ -46,11 +49,12 @@ def test_an_image_without_models_says_so(tmp_path: Path) -> None:
 def test_other_addresses_need_no_bundled_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = tmp_path / "models"
     assert resolve_base_model("scratch", nowhere) == "scratch"
-    monkeypatch.setattr(base_model_source, "STORE_MOUNT", str(tmp_path))
+    monkeypatch.setattr(model_directory, "STORE_MOUNT", str(tmp_path))
     (tmp_path / "mine").mkdir()
     assert resolve_base_model("pvc://mine", nowhere) == str(tmp_path / "mine")
-    with pytest.raises(InvalidInputError, match="no model directory yours on the store's volume"):
-        resolve_base_model("pvc://yours", nowhere)
+    for missing in ("yours", "../mine", "mine/../../mine"):
+        with pytest.raises(InvalidInputError, match=f"no model directory {missing} on the store's volume"):
+            resolve_base_model(f"pvc://{missing}", nowhere)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +87,20 @@ def test_the_api_refuses_a_name_that_no_image_bundles(uri: str) -> None:
 )
 def test_the_kind_of_a_base_model_is_where_it_comes_from(uri: str, kind: str) -> None:
     assert BaseModelSource(uri=uri).kind == kind
+
+
+def test_a_model_in_object_storage_is_checked_before_its_weights_are_copied(tmp_path: Path) -> None:
+    files, _ = fsspec.url_to_fs("memory://models")
+    tokens = [{"id": number, "content": token} for number, token in enumerate(("<|im_start|>", "<|im_end|>"))]
+    for name, content in (("config", {}), ("tokenizer", {"added_tokens": tokens})):
+        files.pipe(f"/models/mine/{name}.json", json.dumps(content).encode())
+    with pytest.raises(InvalidInputError, match=r"base model memory://models/mine: has no \.safetensors weights"):
+        resolve_base_model("memory://models/mine", tmp_path)
+    files.pipe("/models/mine/model.safetensors", b"weights")
+    copied = Path(resolve_base_model("memory://models/mine", tmp_path))
+    assert sorted(file.name for file in copied.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    files.pipe("/models/mine/config.json", json.dumps({"quantization_config": {"quant_method": "fp8"}}).encode())
+    with pytest.raises(InvalidInputError, match="quant_method is fp8"):
+        resolve_base_model("memory://models/mine", tmp_path)
+    with pytest.raises(InvalidInputError, match="there is nothing at memory://models/yours"):
+        resolve_base_model("memory://models/yours", tmp_path)

@@ -141,3 +141,27 @@ def test_a_revision_may_have_slashes_and_a_name_may_not_have_spaces() -> None:
     assert HubModel.parse("org/name@refs/pr/1") == HubModel("org/name", "refs/pr/1")
     with pytest.raises(InvalidInputError):
         HubModel.parse("org/na me")
+
+
+@pytest.mark.parametrize(
+    ("files", "refusal"),
+    [
+        ({"config.json": b'{"quantization_config": {"quant_method": "awq"}}'}, r"quantization_config\.quant_method is awq"),
+        ({"config.json": b'{"max_position_embeddings": 16}'}, r"set training\.maxLength: 16, or less"),
+        ({"config.json": b"{"}, r"config\.json is not JSON .*; name another baseModel\.uri"),
+        ({"adapter_config.json": b"{}"}, "it is an adapter; merge it into its base model"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_its_weights_are_fetched(
+    tmp_path: Path, hub: FakeHub, files: dict[str, bytes], refusal: str
+) -> None:
+    hub.commits[FIRST] = files | {"model.safetensors": WEIGHTS}
+    with pytest.raises(InvalidInputError, match=f"base model hf://org/tiny@main: .*{refusal}"):
+        fetched("hf://org/tiny", context(tmp_path, hub))
+    assert "model.safetensors" not in hub.downloads
+
+
+def test_the_same_weights_in_mistrals_own_format_are_not_fetched(tmp_path: Path, hub: FakeHub) -> None:
+    hub.commits[FIRST] = FILES | {"consolidated.safetensors": WEIGHTS}
+    fetched("hf://org/tiny", context(tmp_path, hub))
+    assert sorted(hub.downloads) == WANTED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from subterra_api.job_contract.messages import Lora
-from subterra_jobs.train.model.model_card import CARD_FILE, LICENSE_FILE, copy_license, model_card, write_card
+from subterra_jobs.train.model.model_card import CARD_FILE, copy_license, model_card, write_card
 from subterra_jobs.train.model.portable_files import generation_defaults, make_portable, portable_config, portable_tokenizer
 from subterra_jobs.train.training import TrainingSummary
 from subterra_testkit.runs.generation_inputs import run_input
@@ -32,6 +32,20 @@ def test_the_base_of_the_rotations_is_in_the_spelling_of_version_4_too() -> None
 def test_scaled_rotations_are_in_both_spellings() -> None:
     written = portable_config(config(rope_theta=10000.0, rope_type="yarn", factor=4.0))
     assert written["rope_scaling"] == {"rope_type": "yarn", "factor": 4.0}
+
+
+def test_rotations_by_kind_of_layer_are_in_the_spelling_of_version_4_too() -> None:
+    layers = {"full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}, "sliding_attention": {"rope_theta": 1e4}}
+    written = portable_config({"model_type": "gemma3_text", "rope_parameters": layers})
+    assert (written["rope_theta"], written["rope_local_base_freq"]) == (1e6, 1e4)
+    assert written["rope_scaling"] == {"rope_type": "linear", "factor": 8.0}
+    assert written["rope_parameters"] == layers
+
+
+def test_code_of_the_base_model_and_a_length_of_its_tokenizer_are_not_named() -> None:
+    assert "auto_map" not in portable_config({"model_type": "phi3", "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}})
+    fields = {"auto_map": {"AutoTokenizer": ["tokenization.T", None]}, "model_max_length": 512, "eos_token": "<|end|>"}
+    assert set(portable_tokenizer(fields)) == {"eos_token", "tokenizer_class"}
 
 
 @pytest.mark.parametrize("name", ["TokenizersBackend", "Qwen2Tokenizer", "PreTrainedTokenizerFast"])
@@ -85,7 +99,8 @@ def test_the_license_of_the_base_model_comes_along(tmp_path: Path) -> None:
     base.mkdir()
     model.mkdir()
     copy_license(base, model)
-    assert not (model / LICENSE_FILE).exists()
-    (base / LICENSE_FILE).write_text("Apache")
+    assert list(model.iterdir()) == []
+    for name in ("LICENSE", "NOTICE.txt", "README.md"):
+        (base / name).write_text(name)
     copy_license(base, model)
-    assert (model / LICENSE_FILE).read_text() == "Apache"
+    assert {file.name: file.read_text() for file in model.iterdir()} == {"LICENSE": "LICENSE", "NOTICE.txt": "NOTICE.txt"}

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model import base_model
 from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
-from subterra_jobs.train.model.chat_template import IM_END, IM_START
+from subterra_jobs.train.model.chat_template import IM_END
 from subterra_testkit.runs.small_llama import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS
 
@@ -44,15 +43,6 @@ def test_a_processor_without_bfloat16_trains_in_float32_and_the_tiny_model_alway
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert training_dtype("/models/SmolLM2-135M-Instruct") == dtype
     assert training_dtype("scratch") == torch.float32
-
-
-def test_a_model_whose_tokenizer_has_no_chatml_is_refused(tmp_path: Path):
-    folder = small_llama(tmp_path)
-    tokenizer = folder / "tokenizer.json"
-    for file in (tokenizer, folder / "tokenizer_config.json"):
-        file.write_text(file.read_text().replace(IM_START, "<s>"))
-    with pytest.raises(InvalidInputError, match=rf"{tmp_path} has no .*; use a Qwen model or another with ChatML"):
-        load_tokenizer(str(folder), SYSTEM_PROMPT, ())
 
 
 def test_scratch_needs_no_files():

@@ -1,0 +1,1 @@
+"""Which base models can be trained and served, and how families of them mark who speaks. Pure."""

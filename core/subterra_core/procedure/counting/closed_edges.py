@@ -69,6 +69,7 @@ class _Bits:
     def __init__(self, graph: Graph) -> None:
         self.number = self.start = 0
         self._bits: dict[_Key, dict[str | None, int]] = {}
+        self._every: dict[_Key, int] = {}
         declared = {variable.name: variable.values for variable in graph.spec.variables}
         for name in graph.facts:
             self._add(("fact", name), declared[name])
@@ -79,11 +80,12 @@ class _Bits:
 
     def _add(self, key: _Key, names: Iterable[str | None]) -> None:
         self._bits[key] = {name: 1 << self.number + index for index, name in enumerate(dict.fromkeys(names))}
+        self._every[key] = (1 << self.number + len(self._bits[key])) - (1 << self.number)
         self.number += len(self._bits[key])
 
     def every(self, kind: str, name: str) -> int:
         """All bits of a fact or hub; 0 if nothing depends on it."""
-        return sum(self._bits.get((kind, name), {}).values())
+        return self._every.get((kind, name), 0)
 
     def some(self, kind: str, name: str, chosen: Iterable[str]) -> int:
         """The bits of `chosen`."""

@@ -200,15 +200,15 @@ def _is_code(value: str) -> bool:
 
 
 def _varies(part: str) -> bool:
-    """Whether letters or digits of a code are other ones in another code; words and years are not."""
-    return len(part) <= _LONGEST_PREFIX if part.isalpha() else not _YEAR.fullmatch(part)
+    """Whether letters or digits of a code are other ones in another code; words, units such as "pm", and years are not."""
+    return part.isupper() and len(part) <= _LONGEST_PREFIX if part.isalpha() else not _YEAR.fullmatch(part)
 
 
 def _another(part: str, rng: random.Random) -> str:
-    """Other digits, not beginning with 0, or other letters of the same case."""
+    """Other digits, not beginning with 0, or other letters."""
     if part.isdigit():
         return rng.choice(digits[1:]) + "".join(rng.choices(digits, k=len(part) - 1))
-    return "".join(rng.choice(ascii_uppercase if letter.isupper() else ascii_lowercase) for letter in part)
+    return "".join(rng.choices(ascii_uppercase, k=len(part)))
 
 
 def _made_up(values: Sequence[str], rng: random.Random) -> str:

@@ -184,6 +184,13 @@ def test_made_up_codes_are_codes_like_the_authors() -> None:
     assert len(found - {*listed}) > 50
 
 
+def test_units_are_no_part_of_a_code() -> None:
+    found = {*drawn(variable({"name": "distance", "open": True, "values": ["120 km", "85.5 km"]}), 100)}
+    assert all(re.fullmatch(r"\d{3} km|\d\d\.\d km", each) for each in found)
+    times = drawn(variable({"name": "time", "open": True, "values": ["2 pm", "10 am"]}), 100)
+    assert not any(re.fullmatch(r"\d+ (?!am|pm)[a-z]{2}", each) for each in times)
+
+
 def test_where_too_few_codes_are_possible_names_are_made_up() -> None:
     found = drawn(variable({"name": "gate", "open": True, "values": ["Terminal 1", "Terminal 2"]}), 50)
     assert any(not DAY.search(each) for each in found)

@@ -21,20 +21,30 @@ class TcpService:
         """When each endpoint was sent something, by the monotonic clock."""
         self.answered: dict[int, list[float]] = {}
         self._random = random.Random(seed)
+        self._open = set[asyncio.Task[None]]()
+        """Connections: asyncio itself forgets one, and ends it without a word, that waits for one side when the other has gone."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Its URL while it runs."""
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=256)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=256)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
+            for connection in [*self._open]:
+                connection.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
 
     def move(self, *endpoints: int) -> float:
         """Sends what connects from now on to these endpoints; returns the time."""
         self.endpoints = list(endpoints)
         return time.monotonic()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.create_task(self._connected(reader, writer))
+        self._open.add(connection)
+        connection.add_done_callback(self._open.discard)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = self._random.choice(self.endpoints)

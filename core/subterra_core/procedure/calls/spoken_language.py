@@ -28,13 +28,23 @@ _FEWEST = 2
 
 def guessed_language(spec: ProcedureSpec) -> str:
     """The language of what is said; English where nothing tells, `UNKNOWN` where the letters are not Latin."""
-    words = [word for text in _said(spec) for part in split(text)[::2] for word in _WORD.findall(part.lower())]
-    letters = "".join(words)
-    if 2 * sum(letter > _LATIN_END for letter in letters) > len(letters):
+    words = spoken_words(_said(spec))
+    if not in_latin_letters(words):
         return UNKNOWN
     found = {name: sum(word in frequent for word in words) for name, frequent in _frequent().items()}
     best = max(found, key=lambda name: (found[name], name == ENGLISH))
     return best if found[best] >= _FEWEST else ENGLISH
+
+
+def spoken_words(texts: Iterable[str]) -> list[str]:
+    """The words of the texts in small letters, without their placeholders."""
+    return [word for text in texts for part in split(text)[::2] for word in _WORD.findall(part.lower())]
+
+
+def in_latin_letters(words: Iterable[str]) -> bool:
+    """Whether at least half of the letters are Latin ones."""
+    letters = "".join(words)
+    return 2 * sum(letter > _LATIN_END for letter in letters) <= len(letters)
 
 
 def listed(parts: Sequence[str], language: str = ENGLISH) -> str:

@@ -1,12 +1,10 @@
 """Whether a procedure speaks English, the only language in which customers say more than the author's examples. Pure."""
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_core.procedure.calls.spoken_language import ENGLISH, guessed_language
-from subterra_core.procedure.template import split
+from subterra_core.procedure.calls.spoken_language import ENGLISH, guessed_language, in_latin_letters, spoken_words
 
 NOT_ENGLISH = "scripted customers have words of their own in English only, and the examples are in another language"
 # fmt: off
@@ -19,16 +17,13 @@ _ENGLISH = frozenset({
 _LEAST_SHARE = 0.03
 _FEWEST_WORDS = 30
 """Of fewer words of Latin letters a share tells nothing; then it counts whether another language has more of them."""
-_WORD = re.compile(r"[^\W\d_]+")
-_LATIN_END = "\u024f"
 
 
 @lru_cache(maxsize=64)
 def speaks_english(spec: ProcedureSpec) -> bool:
     """Whether the examples are in English, or too few to tell."""
-    words = [word for text in _examples(spec) for part in split(text)[::2] for word in _WORD.findall(part.lower())]
-    letters = "".join(words)
-    if 2 * sum(letter > _LATIN_END for letter in letters) > len(letters):
+    words = spoken_words(_examples(spec))
+    if not in_latin_letters(words):
         return False
     if len(words) < _FEWEST_WORDS:
         return guessed_language(spec) == ENGLISH

@@ -243,7 +243,11 @@ class ClusterNamespace:
     async def condition(
         self, kind: str, name: str, of: str, status: str, reason: str | None = None, patience: float = TIMEOUT_SECONDS
     ) -> Object:
-        """Waits until a condition of the current generation has this status; returns the object."""
+        """Waits until a condition of the current generation has this status; returns the object.
+
+        Raises:
+            AssertionError: It did not get it in time; the text has the conditions that it has instead.
+        """
 
         async def met() -> Object | None:
             obj = await self.get(kind, name)
@@ -254,7 +258,11 @@ class ClusterNamespace:
                     return obj
             return None
 
-        found: Object = await self.until(met, f"{kind} {name} has {of}={status} {reason or ''}", patience)
+        try:
+            found: Object = await self.until(met, f"{kind} {name} has {of}={status} {reason or ''}", patience)
+        except AssertionError as late:
+            obj = await self.get(kind, name)
+            raise AssertionError(f"{late}; it has {obj.get('status') if obj else 'been deleted'}") from None
         return found
 
 

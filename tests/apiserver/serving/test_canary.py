@@ -91,6 +91,19 @@ async def has(world: ClusterNamespace, wanted: dict[str, int]) -> None:
     await world.until(met, f"the route has the weights {wanted}")
 
 
+async def reaches(world: ClusterNamespace, step: int) -> None:
+    """Waits until the status says that the canary is in this step.
+
+    The route is written before it; a clock that is set back in between would have the step begin once more.
+    """
+
+    async def met() -> bool:
+        found = await world.get("CompiledAgent", "travel")
+        return bool(found and found["status"].get("canary", {}).get("step") == step)
+
+    await world.until(met, f"the canary is in step {step}")
+
+
 async def selected(world: ClusterNamespace, name: str) -> str:
     """The version that a Service selects."""
     service = await world.get("Service", name)
@@ -116,6 +129,7 @@ async def test_traffic_moves_in_steps_through_a_gateway(crd: Object, quiet: Clus
         with gateway.clock.ahead(601):
             await gateway.touch("CompiledAgent", "travel")
             await has(gateway, {"travel": 50, "travel-canary": 50})
+            await reaches(gateway, 2)
         with gateway.clock.ahead(1300):
             await gateway.touch("CompiledAgent", "travel")
             await gateway.up_to_date(procedure=SECOND)

@@ -51,6 +51,7 @@ test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watch
 test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay operator
 	@$(CLUSTER) images
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
@@ -66,7 +67,7 @@ test-install: test-tools ## a release installed from a registry alone into a sec
 	@$(PY) -m pytest --numprocesses=0 --timeout=3600 tests/engines/registry/test_installation.py
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, KEDA's CRD
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, the CRDs of KEDA and KubeRay
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
@@ -74,6 +75,7 @@ test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries o
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.registry
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.keda
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

@@ -2,20 +2,18 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from tests.apiserver.pods.optional_kinds import install, lost, remove
 from tests.apiserver.pods.test_pod_template import dry_run
 from tests.tools import jobset
 
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
-from subterra_operator.kube.api_client import NotFoundError
 from subterra_operator.resources import KINDS, Kind, Object
 from subterra_operator.settings import Settings
 from subterra_operator.specs.stage_job import Attempt, stage_job
@@ -38,28 +36,6 @@ async def crd(quiet: ClusterNamespace) -> AsyncIterator[Object]:
     await remove(quiet, found)
 
 
-async def remove(world: ClusterNamespace, crd: Object) -> None:
-    """Removes the CRD with all JobSets."""
-
-    path = KINDS["CustomResourceDefinition"].path(None, crd["metadata"]["name"])
-
-    async def gone() -> bool:
-        try:
-            await world.api._call("GET", path)
-        except NotFoundError:
-            return not await world.listed("JobSet")
-        return False
-
-    with suppress(NotFoundError):
-        await world.api._call("DELETE", path)  # once: each time it is changed, and its controller begins again
-    await world.until(gone, "there are no JobSets", 90)
-
-
-async def install(world: ClusterNamespace, crd: Object) -> None:
-    await world.api.apply(crd)
-    await world.until(lambda: world.listed("JobSet"), "JobSets are served")
-
-
 def agent() -> Object:
     """The travel agent, trained on two nodes."""
     found = copy.deepcopy(TRAVEL_AGENT)
@@ -73,18 +49,6 @@ async def test_the_schema_takes_the_jobset_as_it_is_built(plane: ControlPlane, q
     built = stage_job(make.run(), execution, Attempt("train", 1), Settings())
     stored = yaml.safe_load(dry_run(plane, quiet.namespace, built))
     assert list(lost(built["spec"], stored["spec"], "spec")) == []
-
-
-def lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:
-    """What the API server does not store as it was sent; defaults that it adds do not count."""
-    if isinstance(wanted, dict) and isinstance(kept, dict):
-        for name, value in wanted.items():
-            yield from lost(value, kept.get(name), f"{path}.{name}")
-    elif isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
-        for number, value in enumerate(wanted):
-            yield from lost(value, kept[number], f"{path}[{number}]")
-    elif wanted != kept:
-        yield f"{path}: {wanted} became {kept}"
 
 
 async def test_a_cluster_that_gets_jobset_later_trains_without_a_restart_of_the_operator(

@@ -23,7 +23,7 @@ def test_every_watched_kind_may_be_listed_and_watched_and_every_status_written()
 
 
 def test_nothing_of_people_is_deleted_by_the_operator() -> None:
-    assert {right.resource for right in USED if "delete" in right.verb} == {"compileruns", "deployments", "jobsets"}
+    assert {right.resource for right in USED if "delete" in right.verb} == {"compileruns", "deployments", "jobsets", "rayjobs"}
 
 
 def test_roles_of_people_add_the_kinds_of_subterra_and_nothing_else() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_core.procedure.graph import Graph
@@ -95,6 +94,10 @@ class Worker:
         """Ends all batches as soon as their turns in progress are kept."""
         self._cancellation.cancel(StoppedError())
 
+    async def flush_spans(self) -> None:
+        """Sends the spans that are left, before the process ends."""
+        await asyncio.to_thread(tracing().flush)
+
     async def close(self) -> None:
         """Closes the teacher's connections."""
         await self._teacher.close()
@@ -133,11 +136,3 @@ class LLMWorker(Worker):
     async def usage(self) -> UsageStats:
         """Calls and spending so far."""
         return await self._admission.stats()
-
-    async def flush_spans(self) -> None:
-        """Sends the spans that are left, before the process ends."""
-        await asyncio.to_thread(tracing().flush)
-
-    async def write_off(self, usd: Decimal) -> None:
-        """Books the amount that a dead worker had reserved: which of its calls were paid is unknown."""
-        await self._admission.budget.write_off(usd)

@@ -38,6 +38,7 @@ PATIENCE = 270
 STORE_BYTES = "80000000"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "token-of-the-tests"}
 """As KubeRay gives it to each pod. Without a mode a head asks for a token where the machine has one, and nodes bring none."""
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 DRIVER = """
 from subterra_jobs.generate import main as stage
 from subterra_jobs.generate.workers import ray_pool, ray_runtime
@@ -73,7 +74,7 @@ class RayNode:
 
 
 class RayCluster:
-    """Ray processes as the pods of a RayJob have them: a head without processors, and nodes with one, each made again if need be."""
+    """Ray processes as the pods of a RayJob have them: a head without processors, and nodes with one; each is made again."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder, self._made = folder, 0
@@ -99,21 +100,26 @@ class RayCluster:
         self.head, self.nodes = None, []
 
     def _made_to_start(self, start: Callable[[], RayNode], first: RayNode | None = None) -> RayNode:
-        """A node that has started. On a busy machine Ray's 30 s are not always enough; KubeRay makes such a pod again."""
-        for _ in range(ray_runtime.START_TRIES):
-            node, first = first or start(), None
-            while node.alive and not node.started:
-                time.sleep(0.1)
-            if node.alive:
-                return node
-        raise AssertionError(node.log.read_text()[-3000:])
+        """A node that has started. Ray's 30 s are not enough on a busy machine; KubeRay makes such a pod again, and again."""
+        deadline, node = time.monotonic() + PATIENCE, first or start()
+        while not node.started:
+            assert time.monotonic() < deadline, node.log.read_text()[-3000:]
+            time.sleep(0.1)
+            node = node if node.alive else start()
+        return node
 
     def _start_head(self) -> RayNode:
         with closing(socket.create_server(("", 0))) as taken:
             port = taken.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         temp = self._folder / str(self._made)
-        return self._start("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={temp}", "--no-monitor")
+        return self._start(
+            "--head",
+            f"--port={port}",
+            "--include-dashboard=false",
+            f"--temp-dir={temp}",
+            "--no-monitor",
+        )
 
     def _start_node(self) -> RayNode:
         return self._start(f"--address={self.address}", cpus=1)
@@ -227,7 +233,7 @@ def test_a_head_that_is_gone_ends_the_attempt_with_an_error_that_is_retried(
         cluster.head.kill()
         assert process.wait(60) == ExitCode.INFRASTRUCTURE, "before Ray kills it"
     assert "no longer answers" in log.read_text()
-    assert 5 <= api.paid
+    assert api.paid >= 5
 
 
 def test_a_cluster_without_a_processor_ends_the_attempt_and_says_what_to_look_at(

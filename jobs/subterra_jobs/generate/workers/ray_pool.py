@@ -71,11 +71,20 @@ class _Member:
 
 
 @dataclass(frozen=True)
+class _Batch:
+    """Conversations that go to a worker together."""
+
+    conversations: Conversations
+    repeated: bool = False
+    """Whether a dead worker had them, whose paid turns are in the store."""
+
+
+@dataclass(frozen=True)
 class _Flight:
     """A batch in the hands of a worker."""
 
     member: _Member
-    batch: Conversations
+    batch: _Batch
 
 
 class RayPool:
@@ -137,7 +146,7 @@ class RayPool:
         Raises the first StageError, once everything in progress is finished and passed on.
         """
         size = self._shape.batch
-        waiting = deque(list(conversations[start : start + size]) for start in range(0, len(conversations), size))
+        waiting = deque(_Batch(conversations[start : start + size]) for start in range(0, len(conversations), size))
         self._flights = {}
         self._staffed_at = time.monotonic()
         try:
@@ -161,12 +170,12 @@ class RayPool:
                 "pods of the generate stage run, each with 1.5Gi of memory and one CPU at least"
             )
 
-    def _hand_out(self, waiting: deque[list[Conversation]]) -> None:
+    def _hand_out(self, waiting: deque[_Batch]) -> None:
         while waiting and (member := self._free_worker()) is not None:
             batch = waiting.popleft()
-            self._flights[member.actor.write.remote(batch)] = _Flight(member, batch)
+            self._flights[member.actor.write.remote(batch.conversations, batch.repeated)] = _Flight(member, batch)
 
-    def _collect_one(self, waiting: deque[list[Conversation]], on_finished: OnFinished) -> None:
+    def _collect_one(self, waiting: deque[_Batch], on_finished: OnFinished) -> None:
         """Waits for one batch to end or one worker to start. Refreshes the usage figures instead if that takes long."""
         starting = {member.pid: member for member in self._members if not member.started}
         ready, _ = ray.wait([*self._flights, *starting], num_returns=1, timeout=POLL_SECONDS)
@@ -177,13 +186,13 @@ class RayPool:
         else:
             self._collect(ready[0], waiting, on_finished)
 
-    def _collect(self, reference: Any, waiting: deque[list[Conversation]], on_finished: OnFinished) -> None:
+    def _collect(self, reference: Any, waiting: deque[_Batch], on_finished: OnFinished) -> None:
         flight = self._flights.pop(reference)
         try:
             result: BatchResult = ray.get(reference)
         except ray.exceptions.RayActorError:
             self._replace(flight.member)
-            waiting.append(list(flight.batch))  # last, in case it killed the worker; its paid turns are in the store
+            waiting.append(replace(flight.batch, repeated=True))  # last, in case it killed the worker
             return
         self._finished_batches += 1
         on_finished(result.finished)

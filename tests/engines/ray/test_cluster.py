@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -28,6 +29,7 @@ from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers import ray_runtime
 from subterra_jobs.spending.ledger import Ledger
 from subterra_jobs.store.artifact_store import ArtifactStore
+from subterra_operator.specs.stage_env.ray_job import FIRST_DRIVER
 from subterra_testkit.runs.generation_inputs import PAID, run_input
 from subterra_testkit.runs.generation_runs import generate
 from subterra_testkit.runs.in_process_pool import InProcessPool
@@ -76,9 +78,10 @@ class RayNode:
 class RayCluster:
     """Ray processes as the pods of a RayJob have them: a head without processors, and nodes with one; each is made again."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder, self._made = folder, 0
-        self._environment = os.environ | RAY_ENVIRONMENT | TOKEN | {"PYTHONPATH": ray_runtime._python_path()} | environment
+    def __init__(self, folder: Path, api: FakeLLMApi, dashboard: int | None = None) -> None:
+        self._folder, self._dashboard, self._made = folder, dashboard, 0
+        self.keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
+        self._environment = os.environ | RAY_ENVIRONMENT | TOKEN | {"PYTHONPATH": ray_runtime._python_path()} | self.keys
         self.head: RayNode | None = None
         self.nodes: list[RayNode] = []
 
@@ -109,17 +112,11 @@ class RayCluster:
         return node
 
     def _start_head(self) -> RayNode:
-        with closing(socket.create_server(("", 0))) as taken:
-            port = taken.getsockname()[1]
+        port, temp = free_port(), self._folder / str(self._made)
         self.address = f"127.0.0.1:{port}"
-        temp = self._folder / str(self._made)
-        return self._start(
-            "--head",
-            f"--port={port}",
-            "--include-dashboard=false",
-            f"--temp-dir={temp}",
-            "--no-monitor",
-        )
+        options = ["--head", f"--port={port}", f"--temp-dir={temp}", "--no-monitor"]
+        options += [f"--dashboard-port={self._dashboard}"] if self._dashboard else ["--include-dashboard=false"]
+        return self._start(*options)
 
     def _start_node(self) -> RayNode:
         return self._start(f"--address={self.address}", cpus=1)
@@ -133,21 +130,33 @@ class RayCluster:
             return RayNode(subprocess.Popen(command, env=self._environment, stdout=output, stderr=subprocess.STDOUT), log)
 
 
+def free_port() -> int:
+    with closing(socket.create_server(("", 0))) as taken:
+        return int(taken.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[FakeLLMApi]:
     with fake_llm_api(FakeLLMApi(seconds=0.05)) as found:
         yield found
 
 
-@pytest.fixture(scope="module")
-def shared(served: FakeLLMApi) -> Iterator[RayCluster]:
+@contextmanager
+def ray_cluster(api: FakeLLMApi, dashboard: int | None = None) -> Iterator[RayCluster]:
     """A cluster whose nodes have the key, as workers' pods do. Paths of sockets may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        made = RayCluster(Path(folder), {"ANTHROPIC_BASE_URL": served.url, "ANTHROPIC_API_KEY": "sk-test"})
+        made = RayCluster(Path(folder), api, dashboard)
         try:
             yield made
         finally:
             made.close()
+
+
+@pytest.fixture(scope="module")
+def shared(served: FakeLLMApi) -> Iterator[RayCluster]:
+    """Tests kill parts of it, and get what is missing made again."""
+    with ray_cluster(served) as made:
+        yield made
 
 
 @pytest.fixture
@@ -171,10 +180,9 @@ def driver(
     source, log = folder / "input.json", folder / "termination"
     source.write_text(run.model_dump_json(by_alias=True))
     command = [sys.executable, "-c", DRIVER.format(settings=settings), "--input", str(source)]
-    variables = {RAY_ADDRESS_VARIABLE: cluster.address, WORKERS_VARIABLE: "2", TERMINATION_LOG_VARIABLE: str(log)}
-    keys = {"ANTHROPIC_BASE_URL": cluster._environment["ANTHROPIC_BASE_URL"], "ANTHROPIC_API_KEY": "sk-test"}
+    variables = {RAY_ADDRESS_VARIABLE: cluster.address, WORKERS_VARIABLE: "2", TERMINATION_LOG_VARIABLE: str(log)} | environment
     with (folder / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(command, env=os.environ | TOKEN | variables | keys | environment, stderr=stderr, cwd=folder)
+        process = subprocess.Popen(command, env=os.environ | TOKEN | variables | cluster.keys, stderr=stderr, cwd=folder)
         node = RayNode(process, folder / "stderr")
         try:
             yield process, log
@@ -188,6 +196,15 @@ def wait_until_paid(api: FakeLLMApi, count: int, process: "subprocess.Popen[byte
     while api.paid < count:
         assert process.poll() is None and time.monotonic() < deadline, f"only {api.paid} of {count} calls were paid"
         time.sleep(0.01)
+
+
+@pytest.mark.exhaustive  # test_broker.py: all workers count against one cap
+def test_workers_of_two_nodes_share_one_cap(tmp_path: Path, api: FakeLLMApi, cluster: RayCluster) -> None:
+    run = run_input(tmp_path, teacher=PAID)
+    with driver(tmp_path, run, cluster, **{BUDGET_VARIABLE: '{"maxUSDPer30Days": "0.1"}'}) as (process, log):
+        assert process.wait(PATIENCE) == ExitCode.BUDGET_EXCEEDED
+    assert log.read_text().startswith("the cap per 30 days is $0.1: ")
+    assert 0 < api.paid * 0.0036 <= 0.1
 
 
 def test_a_node_that_dies_costs_no_more_than_its_calls_in_flight_and_the_dataset_is_the_same(
@@ -214,14 +231,18 @@ def test_a_node_that_dies_costs_no_more_than_its_calls_in_flight_and_the_dataset
     }
 
 
-def test_workers_of_two_nodes_share_one_cap(tmp_path: Path, api: FakeLLMApi, cluster: RayCluster) -> None:
+def test_a_cluster_without_a_processor_ends_the_attempt_and_says_what_to_look_at(
+    tmp_path: Path, api: FakeLLMApi, shared: RayCluster
+) -> None:
+    shared.need(0)
     run = run_input(tmp_path, teacher=PAID)
-    with driver(tmp_path, run, cluster, **{BUDGET_VARIABLE: '{"maxUSDPer30Days": "0.1"}'}) as (process, log):
-        assert process.wait(PATIENCE) == ExitCode.BUDGET_EXCEEDED
-    assert log.read_text().startswith("the cap per 30 days is $0.1: ")
-    assert 0 < api.paid * 0.0036 <= 0.1
+    with driver(tmp_path, run, shared, "ray_pool.UNSTAFFED_SECONDS = 1.0") as (process, log):
+        assert process.wait(PATIENCE) == ExitCode.INFRASTRUCTURE
+    assert log.read_text().startswith("none of 2 workers has got a processor for 0 minutes; see that the pods")
+    assert api.paid == 0
 
 
+@pytest.mark.exhaustive  # test_ray_runtime.py: the thread that watches the head
 def test_a_head_that_is_gone_ends_the_attempt_with_an_error_that_is_retried(
     tmp_path: Path, api: FakeLLMApi, cluster: RayCluster
 ) -> None:
@@ -236,12 +257,15 @@ def test_a_head_that_is_gone_ends_the_attempt_with_an_error_that_is_retried(
     assert api.paid >= 5
 
 
-def test_a_cluster_without_a_processor_ends_the_attempt_and_says_what_to_look_at(
-    tmp_path: Path, api: FakeLLMApi, shared: RayCluster
-) -> None:
-    shared.need(0)
-    run = run_input(tmp_path, teacher=PAID)
-    with driver(tmp_path, run, shared, "ray_pool.UNSTAFFED_SECONDS = 1.0") as (process, log):
-        assert process.wait(PATIENCE) == ExitCode.INFRASTRUCTURE
-    assert log.read_text().startswith("none of 2 workers has got a processor for 0 minutes; see that the pods")
-    assert api.paid == 0
+@pytest.mark.exhaustive  # Ray's dashboard is ten processes
+def test_the_dashboard_knows_the_driver_by_the_id_that_kuberay_asks_for(tmp_path: Path, served: FakeLLMApi) -> None:
+    port = free_port()
+    with ray_cluster(served, port) as cluster:
+        cluster.need(0)
+        with driver(tmp_path, run_input(tmp_path), cluster, "ray_pool.UNSTAFFED_SECONDS = 1.0") as (process, _):
+            assert process.wait(PATIENCE) == ExitCode.INFRASTRUCTURE
+        address = f"http://127.0.0.1:{port}/api/jobs/{FIRST_DRIVER}"
+        refused = httpx.get(address, timeout=60)
+        job = httpx.get(address, headers={"x-ray-authorization": f"Bearer {TOKEN['RAY_AUTH_TOKEN']}"}, timeout=60).json()
+    assert refused.status_code == 401
+    assert (job["type"], job["job_id"], job["status"]) == ("DRIVER", FIRST_DRIVER, "SUCCEEDED")

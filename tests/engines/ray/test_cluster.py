@@ -79,11 +79,12 @@ class RayCluster:
     """Ray processes as the pods of a RayJob have them: a head without processors, and nodes with one; each is made again."""
 
     def __init__(self, folder: Path, api: FakeLLMApi, dashboard: int | None = None) -> None:
-        self._folder, self._dashboard, self._made = folder, dashboard, 0
+        self._folder, self._dashboard = folder, dashboard
         self.keys = {"ANTHROPIC_BASE_URL": api.url, "ANTHROPIC_API_KEY": "sk-test"}
         self._environment = os.environ | RAY_ENVIRONMENT | TOKEN | {"PYTHONPATH": ray_runtime._python_path()} | self.keys
         self.head: RayNode | None = None
         self.nodes: list[RayNode] = []
+        self._all: list[RayNode] = []
 
     def need(self, nodes: int) -> None:
         """Makes what is missing to a head and so many nodes, and ends what is too much."""
@@ -98,7 +99,7 @@ class RayCluster:
         self.nodes += [self._made_to_start(self._start_node, node) for node in first_tries]
 
     def close(self) -> None:
-        for node in (*self.nodes, *filter(None, [self.head])):
+        for node in self._all:
             node.kill()
         self.head, self.nodes = None, []
 
@@ -112,7 +113,7 @@ class RayCluster:
         return node
 
     def _start_head(self) -> RayNode:
-        port, temp = free_port(), self._folder / str(self._made)
+        port, temp = free_port(), self._folder / str(len(self._all))
         self.address = f"127.0.0.1:{port}"
         options = ["--head", f"--port={port}", f"--temp-dir={temp}", "--no-monitor"]
         options += [f"--dashboard-port={self._dashboard}"] if self._dashboard else ["--include-dashboard=false"]
@@ -122,12 +123,13 @@ class RayCluster:
         return self._start(f"--address={self.address}", cpus=1)
 
     def _start(self, *options: str, cpus: int = 0) -> RayNode:
-        self._made += 1
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--num-cpus={cpus}", "--num-gpus=0"]
         command += ["--include-log-monitor=false", f"--object-store-memory={STORE_BYTES}", *options]
-        log = self._folder / f"{self._made}.log"
+        log = self._folder / f"{len(self._all)}.log"
         with log.open("wb") as output:
-            return RayNode(subprocess.Popen(command, env=self._environment, stdout=output, stderr=subprocess.STDOUT), log)
+            process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=subprocess.STDOUT)
+        self._all.append(RayNode(process, log))
+        return self._all[-1]
 
 
 def free_port() -> int:

@@ -52,6 +52,7 @@ test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kub
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kueue
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay operator
 	@$(CLUSTER) images
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
@@ -67,7 +68,7 @@ test-install: test-tools ## a release installed from a registry alone into a sec
 	@$(PY) -m pytest --numprocesses=0 --timeout=3600 tests/engines/registry/test_installation.py
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, the CRDs of KEDA and the Gateway API with its Inference Extension
+test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, the CRDs of KubeRay, KEDA and the Gateway API with its Inference Extension
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
@@ -77,6 +78,7 @@ test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries o
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.keda
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gateway_api
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.inference_extension
+	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser

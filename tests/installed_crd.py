@@ -1,7 +1,8 @@
 """A CRD of another project that a test removes from the API server and installs, as an administrator may at any time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ async def absent(world: ClusterNamespace, crd: ModuleCrd) -> AsyncIterator[Objec
 
 
 async def remove(world: ClusterNamespace, crd: Object) -> None:
-    """Removes the CRD with all of its objects."""
+    """Removes the CRD with all of its objects, whoever wanted to finalize them."""
     path, kind = KINDS["CustomResourceDefinition"].path(None, crd["metadata"]["name"]), crd["spec"]["names"]["kind"]
 
     async def gone() -> bool:
@@ -35,6 +36,10 @@ async def remove(world: ClusterNamespace, crd: Object) -> None:
             return not await world.listed(kind)
         return False
 
+    for left in await world.all(kind) if await world.listed(kind) else ():
+        if left["metadata"].get("finalizers"):
+            named = {"name": left["metadata"]["name"], "finalizers": None}
+            await world.change({"apiVersion": left["apiVersion"], "kind": kind, "metadata": named})
     with suppress(NotFoundError):
         await world.api._call("DELETE", path)  # once: each time it is changed, and its controller begins again
     await world.until(gone, f"there is no {kind}", 90)
@@ -45,3 +50,15 @@ async def install(world: ClusterNamespace, crd: Object) -> None:
     await world.api.apply(crd)
     kind = crd["spec"]["names"]["kind"]
     await world.until(lambda: world.listed(kind), f"objects of the kind {kind} are served")
+
+
+def lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:
+    """What the API server does not store as it was sent; defaults that it adds do not count."""
+    if isinstance(wanted, dict) and isinstance(kept, dict):
+        for name, value in wanted.items():
+            yield from lost(value, kept.get(name), f"{path}.{name}")
+    elif isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
+        for number, value in enumerate(wanted):
+            yield from lost(value, kept[number], f"{path}[{number}]")
+    elif wanted != kept:
+        yield f"{path}: {wanted} became {kept}"

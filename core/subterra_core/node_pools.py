@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from subterra_api.v1alpha1.base import ApiModel, Labels, Money
 from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec, ServingSettings
 from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements, Toleration, amount
-from subterra_api.v1alpha1.stage_pods import StagePod, TrainingPod
+from subterra_api.v1alpha1.stage_pods import GenerationPod, StagePod, TrainingPod
 from subterra_core.pricing import format_usd
 
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -87,6 +87,18 @@ def default_ranks(pod: StagePod) -> int:
 def node_count(pod: StagePod) -> int:
     """Pods that work on the stage together."""
     return pod.nodes if isinstance(pod, TrainingPod) else 1
+
+
+def workers_per_pod(pod: StagePod) -> int | None:
+    """Processes that a pod of the generation holds: one for each CPU of its limit, else of its request; `None` without both."""
+    cpus = (pod.resources.requests | pod.resources.limits).get("cpu")
+    return None if cpus is None else max(1, int(amount(cpus)))
+
+
+def worker_pods(pod: GenerationPod) -> int:
+    """Pods over which the writing processes have to be spread; 0 if one pod holds them next to what hands out their work."""
+    held = workers_per_pod(pod)
+    return 0 if held is None or (pod.workers or 0) <= held else -(-(pod.workers or 0) // held)
 
 
 def wants_gpu(resources: ResourceRequirements) -> bool:

@@ -24,7 +24,7 @@ from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import RUN_LABEL
 from subterra_operator.monitoring import metrics, model_metrics
 from subterra_operator.monitoring.pod_poller import PodPoller
-from subterra_operator.resources import KINDS, RECONCILED, WATCHED, Key, Version, is_deleting, key_of
+from subterra_operator.resources import JOB_KINDS, KINDS, RECONCILED, WATCHED, Key, Version, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import ProcedureSnapshot, Refusal, RunSnapshot, Snapshot
 from subterra_operator.work.check_process import ProcedureChecker
@@ -229,7 +229,7 @@ class Controller:
     async def _cache_is_stale(self, run: Key) -> bool:
         """A live check before a Job is created: whether the API server has Jobs or pods of the run that the cache lacks."""
         changes = 0
-        for kind in ("Job", "JobSet", "Pod"):
+        for kind in (*JOB_KINDS, "Pod"):
             if kind in self.cache.absent_kinds:
                 continue
             objects, _ = await self.api.list(KINDS[kind], run.namespace, f"{RUN_LABEL}={run.name}")
@@ -261,7 +261,7 @@ def _depends_on_its_own(key: Key, subject: Mapping[str, Any], decision: Decision
 
 
 def _creates_job(decision: Decision) -> bool:
-    return any(write.verb == "create" and write.key.kind in ("Job", "JobSet") for write in decision.writes)
+    return any(write.verb == "create" and write.key.kind in JOB_KINDS for write in decision.writes)
 
 
 def _describe(changes: Sequence[str], status: Mapping[str, Any]) -> str:

@@ -81,6 +81,15 @@ _POD_PATHS = (
     "status.startTime",
 )
 
+_RAY_JOB_PATHS = (
+    "status.jobDeploymentStatus",
+    "status.reason",
+    "status.message",
+    "status.startTime",
+    "status.endTime",
+    "status.rayClusterName",
+)
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -89,6 +98,7 @@ KINDS = {
         Kind("CompiledAgent", GROUP, VERSION, "compiledagents", ("spec", "status"), ours=True),
         Kind("Job", "batch", "v1", "jobs", ("spec.suspend", "status")),
         Kind("JobSet", "jobset.x-k8s.io", "v1alpha2", "jobsets", ("spec.suspend", "status")),
+        Kind("RayJob", "ray.io", "v1", "rayjobs", ("spec.suspend", *_RAY_JOB_PATHS)),
         Kind("Pod", "", "v1", "pods", _POD_PATHS),
         Kind("Deployment", "apps", "v1", "deployments", ("spec.replicas", "spec.selector", "spec.template", "status")),
         Kind("Service", "", "v1", "services", ("spec.selector", "spec.ports")),
@@ -105,10 +115,12 @@ KINDS = {
 }
 WATCHED = (
     *("Procedure", "CompileRun", "CompiledAgent"),
-    *("Job", "JobSet", "Pod", "Deployment", "Service", "HTTPRoute", "InferencePool", "ConfigMap"),
+    *("Job", "JobSet", "RayJob", "Pod", "Deployment", "Service", "HTTPRoute", "InferencePool", "ConfigMap"),
 )
-OPTIONAL = ("JobSet", "HTTPRoute", "InferencePool")
+OPTIONAL = ("JobSet", "RayJob", "HTTPRoute", "InferencePool")
 """Watched kinds that a cluster may lack."""
+JOB_KINDS = ("Job", "JobSet", "RayJob")
+"""What an attempt at a stage may be."""
 RECONCILED = ("Procedure", "CompileRun", "CompiledAgent")
 
 

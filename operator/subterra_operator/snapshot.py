@@ -27,7 +27,7 @@ Events = Mapping[Key, tuple[Warned, ...]]
 
 @dataclass(frozen=True)
 class QueuedWorkload:
-    """What Kueue says about a Job or JobSet with a queue."""
+    """What Kueue says about a Job, JobSet or RayJob with a queue."""
 
     installed: bool = True
     """Whether the cluster has Kueue."""
@@ -73,7 +73,7 @@ class RunSnapshot:
     procedure: Observed | None = None
     input: Observed | None = None
     jobs: tuple[Observed, ...] = ()
-    """Jobs and JobSets."""
+    """Jobs, JobSets and RayJobs."""
     pods: tuple[Observed, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
     events: Events = field(default_factory=dict)
@@ -85,6 +85,8 @@ class RunSnapshot:
     """The Jobs of the JobSets."""
     job_sets: bool = True
     """Whether the cluster has JobSets at all."""
+    ray_jobs: bool = True
+    """The same of RayJobs."""
     called: Mapping[str, Observed] = field(default_factory=dict)
 
     @property

@@ -218,6 +218,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+async def test_a_worker_that_repeats_a_batch_of_a_dead_one_pays_only_for_what_that_one_had_not(
+    api: FakeLLMApi, tmp_path: Path
+) -> None:
+    run = run_input(tmp_path, teacher=PAID)
+    plan = plan_conversations(run.procedure, run.generation)
+    queue = AdmissionQueue(BudgetGuard(Ledger(ArtifactStore(run.store), run.run), "generate", Budget()), RateLimiter(64))
+    survivor, dead = Worker(run, 8, queue), Worker(run, 8, queue)
+    try:
+        await survivor.write([Conversation(plan[0])])  # it has looked into the store by now
+        await dead.write([Conversation(plan[1])])
+        paid = api.paid
+        batch = await survivor.write([Conversation(plan[1]), Conversation(plan[2])], repeated=True)
+    finally:
+        await survivor.close()
+        await dead.close()
+    assert len(batch.finished) == 2
+    assert api.paid - paid == calls(plan[2:3])
+
+
 async def test_a_disk_that_gets_full_ends_the_stage_with_all_that_is_paid(
     api: FakeLLMApi, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

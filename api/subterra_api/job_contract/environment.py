@@ -45,7 +45,20 @@ CONCURRENCY_VARIABLE = "SUBTERRA_CONCURRENCY"
 PRICES_VARIABLE = "SUBTERRA_PRICES"
 """Paid stages: the administrator's `ModelPrice` by model name, as JSON."""
 WORKERS_VARIABLE = "SUBTERRA_WORKERS"
-"""Generation: number of processes that write scripted conversations; by default one per CPU."""
+"""Generation: number of processes that write conversations; by default one per CPU if they are scripted, else one."""
+RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""Generation: HOST:PORT of a Ray cluster to join; unset for a Ray of the pod's own."""
+RAY_DASHBOARD_VARIABLE = "RAY_DASHBOARD_ADDRESS"
+"""Generation: the address that KubeRay gives to the pod that submits, of the dashboard at the cluster's head."""
+RAY_GCS_PORT = 6379
+"""Port of the head that nodes and drivers of a Ray cluster connect to."""
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its monitor reads the node's memory on some cgroup layouts and then kills workers of a healthy pod; kubelet has the limit.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Generation: Ray's own variables, in each of its processes."""
 RANKS_VARIABLE = "SUBTERRA_RANKS"
 """Training: number of ranks of this attempt, on all nodes; without it that of the run's input."""
 NODES_VARIABLE = "SUBTERRA_NODES"

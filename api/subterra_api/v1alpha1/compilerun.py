@@ -18,7 +18,7 @@ from subterra_api.v1alpha1.base import (
 from subterra_api.v1alpha1.judging import JudgeCertificate, JudgingSettings, Language
 from subterra_api.v1alpha1.pod_settings import QueueName
 from subterra_api.v1alpha1.scores import Scores, Verdict
-from subterra_api.v1alpha1.stage_pods import EvaluationPod, StagePod, TrainingPod
+from subterra_api.v1alpha1.stage_pods import EvaluationPod, GenerationPod, TrainingPod
 from subterra_api.v1alpha1.training_settings import TrainingSettings, require_pretrained
 
 StageName = Literal["generate", "train", "evaluate", "gate"]
@@ -226,7 +226,7 @@ class ExecutionSettings(ApiModel):
     """API keys by provider, for simulator, judges and baselines; they take precedence over `apiKeySecret`."""
     hub_token_secret: SecretKeyReference | None = None
     """Token for a base model on a hub that is private or gated."""
-    generate: StagePod = StagePod()
+    generate: GenerationPod = GenerationPod()
     """The pod that writes the conversations."""
     train: TrainingPod = TrainingPod()
     """The pod that trains the model, or the pods if it is trained on several nodes."""

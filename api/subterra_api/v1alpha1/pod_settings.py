@@ -134,7 +134,7 @@ RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
             REQUEST_ABOVE_LIMIT,
         ),
     ),
-    **dict.fromkeys(("ExecutionSettings", "StagePod", "TrainingPod", "EvaluationPod"), (_QUEUE_RULE,)),
+    **dict.fromkeys(("ExecutionSettings", "GenerationPod", "TrainingPod", "EvaluationPod"), (_QUEUE_RULE,)),
 }
 """The same demands for the API server, by model: rule and message."""
 

@@ -37,6 +37,15 @@ class StagePod(ApiModel):
     """Further settings of the pods: labels, ServiceAccount, priority, affinity, variables."""
 
 
+class GenerationPod(StagePod):
+    """Placement and resources of the generation. All but `workers` is that of each pod."""
+
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Number of processes that write conversations, each on one CPU. A pod holds as many as its CPU limit has CPUs, else
+    its request; more are spread over pods by KubeRay, where the cluster has it and several nodes can mount the store. Default: 1,
+    for the scripted teacher one per CPU of the pod."""
+
+
 class TrainingPod(StagePod):
     """Placement and resources of the training. All but `nodes` is that of each pod."""
 

@@ -51,6 +51,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 - apiGroups: [jobset.x-k8s.io]
   resources: [jobsets]
   verbs: [get, list, watch, create, patch, delete]
+# Generations over several pods. Also granted where the cluster has no KubeRay.
+- apiGroups: [ray.io]
+  resources: [rayjobs]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]

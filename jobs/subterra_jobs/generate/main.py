@@ -39,7 +39,7 @@ MAX_WORKERS = 16
 """Default number of worker processes for scripted teachers is one per CPU, up to this."""
 SCRIPTED_BATCH = 200
 MAX_LLM_CALLS = 512
-"""Maximum LLM calls in flight: enough to use 4,000 calls a minute at 7 s each. The rate limiter starts with few."""
+"""Maximum LLM calls in flight in each worker: enough to use 4,000 calls a minute at 7 s each. The rate limiter starts with few."""
 LLM_BATCH = 4
 """Conversations per batch for an LLM teacher; small, so that progress is visible and a dead worker costs little."""
 
@@ -52,15 +52,17 @@ def work(context: StageContext) -> StageOutcome:
     if run.generation.teacher.name != "scripted":
         context.store.reserve_headroom()
         ResponseCache(context.store, turns_path(run.generation.teacher)).repair()
-    with RayPool(run, pool_shape(run, context.environment.workers), context.environment.budget, _may_pay(context)) as pool:
+    environment = context.environment
+    shape = pool_shape(run, environment.workers)
+    with RayPool(run, shape, environment.budget, _may_pay(context), environment.ray_address) as pool:
         audit, agent = writing.write_all(pool)
         usage = pool.usage()
     conversations = writing.conversations
-    if usage is None:
+    if run.generation.teacher.name == "scripted":
         return write_dataset(writing.graph, conversations, audit, context.output)
     outcome = write_dataset(writing.graph, drop_near_duplicates(conversations), audit, context.output, agent)
     message = "; ".join(filter(None, (outcome.message, str(writing.totals))))
-    return StageOutcome(message, usd=format_usd(usage.usd), tokens=usage.tokens)
+    return StageOutcome(message, usd=format_usd(usage.usd), tokens=usage.tokens) if usage else StageOutcome(message)
 
 
 def preflight(run: RunInput, environment: StageEnvironment) -> None:
@@ -74,13 +76,13 @@ def preflight(run: RunInput, environment: StageEnvironment) -> None:
 
 
 def pool_shape(run: RunInput, workers: int | None) -> PoolShape:
-    """The batch size and the concurrency that suit the teacher; `workers` is the number of processes for a scripted one."""
+    """The batch size and the concurrency that suit the teacher. An LLM teacher mostly waits, so one process is its default."""
     if run.generation.teacher.name == "scripted":
         return PoolShape(workers=workers or min(MAX_WORKERS, available_cpus()), batch=SCRIPTED_BATCH, concurrency=1)
+    count = workers or 1
     # As many conversations at hand as calls can be in flight, plus one batch.
-    return PoolShape(
-        workers=1, batch=LLM_BATCH, concurrency=MAX_LLM_CALLS, in_flight=MAX_LLM_CALLS // LLM_BATCH + 1, calls=MAX_LLM_CALLS
-    )
+    in_flight = MAX_LLM_CALLS // LLM_BATCH + 1
+    return PoolShape(count, LLM_BATCH, MAX_LLM_CALLS, in_flight, calls=MAX_LLM_CALLS * count)
 
 
 def find_encoder(models: Path) -> Encoder | None:

@@ -48,7 +48,7 @@ def cache_key(*parts: object) -> str:
 
 
 class ResponseCache:
-    """The responses in one folder, read once, at the first lookup."""
+    """The responses in one folder, read at the first lookup."""
 
     def __init__(self, store: ArtifactStore, folder: str) -> None:
         self._store, self._folder = store, folder
@@ -57,8 +57,12 @@ class ResponseCache:
         self._responses: dict[str, CachedResponse] | None = None
 
     def get(self, key: str) -> CachedResponse | None:
-        """The response, if it was paid before this process began; `None` otherwise."""
+        """The response, if it was paid before the responses were read; `None` otherwise."""
         return self._read().get(key)
+
+    def read_again(self) -> None:
+        """Lets the next lookup find what other processes have paid meanwhile."""
+        self._responses = None
 
     def count(self) -> int:
         """Number of responses when they were read."""

@@ -24,6 +24,9 @@ from subterra_api.job_contract.environment import (
     MODELS_VARIABLE,
     PRICES_VARIABLE,
     RANKS_VARIABLE,
+    RAY_ADDRESS_VARIABLE,
+    RAY_DASHBOARD_VARIABLE,
+    RAY_GCS_PORT,
     REFERENCES_VARIABLE,
     SERVING_ARGS_VARIABLE,
     TERMINATION_LOG,
@@ -75,7 +78,9 @@ class StageEnvironment:
     concurrency: int = CONCURRENCY
     """Conversations in progress per arm of an evaluation."""
     workers: int | None = None
-    """Processes that write scripted conversations; `None` for the stage's default."""
+    """Processes that write conversations; `None` for the stage's default."""
+    ray_address: str | None = None
+    """HOST:PORT of the Ray cluster over whose pods they are spread; `None` for a Ray of the pod's own."""
     group: PodGroup = ALONE
     """The pods that train together."""
     ranks: int | None = None
@@ -110,6 +115,7 @@ class StageEnvironment:
             serving_args=_parse(variables, SERVING_ARGS_VARIABLE, _URLS.validate_json, "[]", 'JSON such as ["--seed=1"]'),
             concurrency=_parse(variables, CONCURRENCY_VARIABLE, _positive, "", _COUNT_EXAMPLE) or CONCURRENCY,
             workers=_parse(variables, WORKERS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
+            ray_address=_ray_address(variables),
             group=PodGroup.parse(variables),
             ranks=_parse(variables, RANKS_VARIABLE, _positive, "", _COUNT_EXAMPLE),
             gpus=_parse(variables, GPUS_VARIABLE, _positive, "", _COUNT_EXAMPLE) or 0,
@@ -137,6 +143,14 @@ def _parse(variables: Mapping[str, str], name: str, read: Callable[[str], Value]
         return read(value)
     except ValueError as error:
         raise InvalidInputError(f"{name} is {value[:_SHOWN_LENGTH]!r}{_reason(error)}; set {example}") from None
+
+
+def _ray_address(variables: Mapping[str, str]) -> str | None:
+    """Ray's own variable, else the head whose dashboard KubeRay names."""
+    if address := variables.get(RAY_ADDRESS_VARIABLE):
+        return address
+    host = variables.get(RAY_DASHBOARD_VARIABLE, "").removeprefix("http://").partition(":")[0]
+    return f"{host}:{RAY_GCS_PORT}" if host else None
 
 
 def _reason(error: ValueError) -> str:

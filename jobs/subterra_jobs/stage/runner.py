@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -107,6 +108,13 @@ def main(stage: Stage, work: Work, assist: Assist | None = None) -> None:
             end_stage(span, code, message, result)
             tracing().flush()
     os._exit(code)  # engines leave threads behind that would keep the pod alive
+
+
+def end_at_once(error: StageError) -> NoReturn:
+    """Ends the process with that result, from any thread: for when the main thread waits for what will not come."""
+    log.error("%s", error)
+    _write_termination_message(str(error))
+    os._exit(error.code)
 
 
 def _begin_span(stage: Stage, run_input: RunInput) -> Span:

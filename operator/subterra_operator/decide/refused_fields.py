@@ -6,6 +6,7 @@ from typing import Any
 
 from subterra_operator.decide.decision import Write
 from subterra_operator.labels import STAGE_LABEL, labels_of
+from subterra_operator.resources import JOB_KINDS
 from subterra_operator.snapshot import Observed
 
 MOST_FIELDS = 3
@@ -21,6 +22,7 @@ _FROM_THE_CHART = {
     "NetworkPolicy": {"cidr": "networkPolicies.providerCidrs, .hubCidrs or .registryCidrs"},
     "Job": {"imagePull": "the images", "image": "the images", "env": "the providers' settings"},
     "JobSet": {"imagePull": "the images", "image": "the images", "env": "the providers' settings"},
+    "RayJob": {"imagePull": "the images", "image": "the images", "env": "the providers' settings"},
     "Deployment": {"imagePull": "the images", "image": "the images"},
 }
 
@@ -36,9 +38,9 @@ def _origins(write: Write, subject: Observed, path: str) -> Iterator[str]:
     kind = write.key.kind
     if kind == "CompileRun":
         yield f"{_run_field(path, subject)} of {_author(subject)}"
-    elif kind in ("Job", "JobSet") and path.startswith("metadata.labels"):
+    elif kind in JOB_KINDS and path.startswith("metadata.labels"):
         yield f"{_base(subject)}.queueName of {_author(subject)}"
-    elif kind in ("Job", "JobSet", "Deployment") and (name := _part(path, _FROM_THE_AUTHOR)):
+    elif kind in (*JOB_KINDS, "Deployment") and (name := _part(path, _FROM_THE_AUTHOR)):
         default = name == "resources" and not _pod_settings(write, subject).get("resources")
         yield "defaults.resources in the chart's values" if default else f"{_pod_path(write, subject)}.{name} of {_author(subject)}"
     elif value := next((text for part, text in _FROM_THE_CHART.get(kind, {}).items() if part in path), None):

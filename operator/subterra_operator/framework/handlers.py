@@ -69,6 +69,7 @@ async def log_in(memo: Memo, **_: Any) -> kopf.ConnectionInfo:
 @kopf.on.event(GROUP, VERSION, "compiledagents", registry=REGISTRY)
 @kopf.on.event("batch", "v1", "jobs", registry=REGISTRY)
 @kopf.on.event("jobset.x-k8s.io", "v1alpha2", "jobsets", registry=REGISTRY)
+@kopf.on.event("ray.io", "v1", "rayjobs", registry=REGISTRY)
 @kopf.on.event("apps", "v1", "deployments", registry=REGISTRY)
 @kopf.on.event("", "v1", "pods", registry=REGISTRY)
 @kopf.on.event("", "v1", "services", registry=REGISTRY)

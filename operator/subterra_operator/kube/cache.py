@@ -12,8 +12,8 @@ from subterra_core.procedure.calls.called import MAX_CALLED, MAX_CALLED_BYTES, c
 from subterra_core.serving_costs.serving_price import total_work
 from subterra_operator.kube.packed_objects import Packer
 from subterra_operator.kube.running_pod import PodName, RunningPod, running_pod
-from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
-from subterra_operator.resources import RECONCILED, Key, Object, Version, controller_uid, key_of, trim
+from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, RUN_UID_LABEL, VERSION_LABEL, labels_of
+from subterra_operator.resources import JOB_KINDS, RECONCILED, Key, Object, Version, controller_uid, key_of, trim
 from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, QueuedWorkload, RunSnapshot, Snapshot, Warned
 from subterra_operator.specs.run_input import input_name
 
@@ -124,12 +124,12 @@ class ObjectCache:
         return {key: Version(obj.uid, obj.version) for key, obj in known if namespace in (None, key.namespace)}
 
     def versions_of_owned(self, key: Key) -> tuple[Version, ...]:
-        """The versions of a resource and of the ConfigMaps, Jobs, JobSets and pods that it owns, over others or at once.
+        """The versions of a resource and of the ConfigMaps, Jobs, JobSets, RayJobs and pods that it owns, over others or at once.
 
         Nothing is unpacked. Empty if the resource is not known.
         """
         found = [known] if (known := self._objects[key.kind].get(key)) else []
-        for kind in ("ConfigMap", "JobSet", "Job", "Pod"):
+        for kind in ("ConfigMap", "JobSet", "RayJob", "Job", "Pod"):
             children = (child for owner in tuple(found) for child in sorted(self._index.get(("owner", kind, owner.uid), ())))
             found += [self._objects[kind][child] for child in children]
         return tuple(Version(each.uid, each.version) for each in found)
@@ -185,7 +185,7 @@ class ObjectCache:
             for procedure in (name, *(caller.name for caller in callers)):
                 yield from sorted(self._index.get(("procedure", namespace, procedure), ()))
         labels = labels_of(obj)
-        if RUN_LABEL in labels and kind in ("Job", "JobSet", "Pod", "ConfigMap"):
+        if RUN_LABEL in labels and kind in (*JOB_KINDS, "Pod", "ConfigMap"):
             yield Key("CompileRun", namespace, labels[RUN_LABEL])
         elif AGENT_LABEL in labels and kind in _OF_AGENTS:
             yield Key("CompiledAgent", namespace, labels[AGENT_LABEL])
@@ -244,7 +244,8 @@ class ObjectCache:
         sets = self._children("JobSet", run)
         members = [job for each in sets for job in self._children("Job", each)]
         jobs = self._children("Job", run)
-        pods = [pod for job in (*jobs, *members) for pod in self._children("Pod", job)]
+        owners = (*jobs, *members, run)  # pods of RayJobs are found by the run
+        pods = [pod for owner in owners for pod in self._children("Pod", owner)]
         names = [(key.namespace, pod["metadata"]["name"]) for pod in pods]
         frozen = self._frozen_input(key.namespace, run)
         procedure = None if frozen else self.get(Key("Procedure", key.namespace, _procedure_of(run) or ""))
@@ -253,9 +254,10 @@ class ObjectCache:
             procedure=procedure,
             called=self.called_procedures(procedure) if procedure else {},
             input=frozen,
-            jobs=(*jobs, *sets),
+            jobs=(*jobs, *sets, *self._children("RayJob", run)),
             members=tuple(members),
             job_sets="JobSet" not in self.absent_kinds,
+            ray_jobs="RayJob" not in self.absent_kinds,
             pods=tuple(pods),
             progress={name[1]: self.progress[name] for name in names if name in self.progress},
             events=self.events.get(key.namespace, {}),
@@ -336,6 +338,8 @@ def _index_keys(obj: Mapping[str, Any]) -> Iterator[IndexKey]:
     kind, namespace, _ = key_of(obj)
     if owner := controller_uid(obj):
         yield "owner", kind, owner
+    if kind == "Pod" and (run := labels_of(obj).get(RUN_UID_LABEL)):
+        yield "owner", kind, run
     if kind == "Pod" and VERSION_LABEL in labels_of(obj):
         served = _served_version(labels_of(obj), namespace)
         yield "serves", *served[:2]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RUN_LABEL, VERSION_LABEL, labels_of
+from subterra_operator.labels import AGENT_LABEL, COMPONENT_LABEL, RAY_COMPONENT, RUN_LABEL, VERSION_LABEL, labels_of
 from subterra_operator.resources import Key, is_deleting
 
 PodName = tuple[str, str]
@@ -38,7 +38,8 @@ class RunningPod:
 def running_pod(pod: Mapping[str, Any]) -> RunningPod | None:
     """The pod if it can be polled, else `None`."""
     status, labels = pod.get("status") or {}, labels_of(pod)
-    if status.get("phase") != "Running" or not status.get("podIP") or is_deleting(pod):
+    silent = labels.get(COMPONENT_LABEL) == RAY_COMPONENT
+    if silent or status.get("phase") != "Running" or not status.get("podIP") or is_deleting(pod):
         return None
     marks = (sys.intern(labels.get(label, "")) for label in (COMPONENT_LABEL, AGENT_LABEL, RUN_LABEL, VERSION_LABEL))
     return RunningPod(pod["metadata"].get("namespace", ""), pod["metadata"]["name"], status["podIP"], *marks)

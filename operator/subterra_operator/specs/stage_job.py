@@ -1,4 +1,4 @@
-"""The Job of one attempt at one stage, or the JobSet of a training on several nodes."""
+"""The Job of one attempt at one stage, the JobSet of a training on several nodes, or the RayJob of a generation on several."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ from subterra_api.job_contract.environment import (
     SERVING_ARGS_VARIABLE,
     TRAIN_GRACE_SECONDS,
     VLLM_VARIABLE,
+    WORKERS_VARIABLE,
 )
 from subterra_api.job_contract.messages import EvaluatedAgain, ExitCode, Gate
 from subterra_api.v1alpha1.compilerun import CompileInputs, ExecutionSettings
@@ -62,6 +63,7 @@ from subterra_operator.specs.run_input import identity_of, input_name
 from subterra_operator.specs.stage_env.hub_env import hub_env
 from subterra_operator.specs.stage_env.job_set import job_set, job_set_name, node_env
 from subterra_operator.specs.stage_env.provider_env import provider_env
+from subterra_operator.specs.stage_env.ray_job import Spread, ray_job, ray_job_name, spread
 from subterra_operator.specs.stage_env.run_caps import caps_of
 from subterra_operator.specs.stage_env.tracing_env import tracing_env
 from subterra_operator.specs.vllm_container import Model, models_in_turn, reply_arguments, vllm_container
@@ -107,6 +109,8 @@ class _JobPlan:
     attempt: Attempt
     settings: Settings
     models: Sequence[Model]
+    ray_jobs: bool = False
+    """Whether the cluster has RayJobs."""
 
     @property
     def run_name(self) -> str:
@@ -124,9 +128,18 @@ class _JobPlan:
         return 1 if self.attempt.attach else node_count(self.stage_pod)
 
     @property
+    def spread(self) -> Spread:
+        """How the processes of a generation are divided among pods."""
+        if self.attempt.attach or self.attempt.stage != "generate":
+            return Spread()
+        return spread(self.execution, self.settings, ray_jobs=self.ray_jobs)
+
+    @property
     def job_name(self) -> str:
-        """Name of the Job or JobSet."""
+        """Name of the Job, JobSet or RayJob."""
         name = self.attempt.job_name(self.run_name)
+        if self.spread.pods:
+            return ray_job_name(name)
         return job_set_name(name) if self.nodes > 1 else name
 
     @property
@@ -175,13 +188,19 @@ def scheduling_deadline(pod: StagePod) -> int:
 
 
 def stage_job(
-    run: Mapping[str, Any], execution: ExecutionSettings, attempt: Attempt, settings: Settings, models: Sequence[Model] = ()
+    run: Mapping[str, Any],
+    execution: ExecutionSettings,
+    attempt: Attempt,
+    settings: Settings,
+    models: Sequence[Model] = (),
+    *,
+    ray_jobs: bool = False,
 ) -> Object:
-    """The Job, or the JobSet if several nodes train.
+    """The Job, or the JobSet if several nodes train, or the RayJob if ``ray_jobs`` and a pod does not hold the writing processes.
 
     ``models`` are the candidate and its references, which sidecars of the evaluation serve.
     """
-    plan = _JobPlan(run, execution, attempt, settings, models)
+    plan = _JobPlan(run, execution, attempt, settings, models, ray_jobs)
     labels = _labels(plan)
     job = new_object("Job", run["metadata"]["namespace"], plan.job_name, labels)
     if plan.queue:
@@ -199,6 +218,8 @@ def stage_job(
             {"metadata": {"labels": {MANAGED_BY: MANAGER, **labels}}, "spec": _pod(plan)}, plan.stage_pod.pod_template, "main"
         ),
     }
+    if plan.spread.pods:
+        return ray_job(job, plan.spread)
     return job_set(job, plan.nodes) if plan.nodes > 1 else job
 
 
@@ -298,6 +319,8 @@ def _environment(plan: _JobPlan) -> list[Object]:
         asked = {RANKS_VARIABLE: default_ranks(pod) * plan.nodes, GPUS_VARIABLE: gpu_count(pod.resources)}
         environment += env({name: str(count) for name, count in asked.items() if count})
         environment += node_env(plan.job_name, plan.nodes) if plan.nodes > 1 else []
+    if workers := plan.spread.workers:
+        environment += env({WORKERS_VARIABLE: str(workers)})
     if attempt.stage in PAID_STAGES:
         caps = caps_of(execution, plan.settings, plan.run["metadata"]["namespace"])
         environment += provider_env(attempt.stage, inputs, execution, caps, plan.settings)

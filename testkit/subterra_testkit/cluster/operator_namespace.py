@@ -85,6 +85,9 @@ class FakeKubelet:
             body = {"gracePeriodSeconds": 0}
             path = KINDS["Pod"].path(self.namespace, pod["metadata"]["name"])
             await self.api._call("DELETE", path, body)
+        elif labels.get("app.kubernetes.io/component") == "ray":
+            if phase == "Pending":
+                await self._status(pod, "Running", "main", {"running": {}}, ready=True)
         elif phase == "Pending" and (status := self.stuck.get(stage or "serving")) is not None:
             await self._stick(pod, status)
         elif stage is None and phase == "Pending" and self.serving_ready:

@@ -63,6 +63,14 @@ USED: dict[Right, str] = {
         **_WATCHED,
     ),
     **_named(
+        *("ray.io", "rayjobs"),
+        get="whose an existing RayJob is",
+        create="a generation over several pods",
+        patch="suspension",
+        delete="pods that did not start in time",
+        **_WATCHED,
+    ),
+    **_named(
         *("apps", "deployments"),
         get="ready just before traffic moves",
         create="a version",

@@ -14,7 +14,10 @@ from subterra_jobs.llm.admission import UsageStats
 class InProcessPool:
     """Takes the place of `RayPool`."""
 
-    def __init__(self, run: RunInput, shape: PoolShape, budget: Budget, check: Callable[[], None]) -> None:
+    def __init__(
+        self, run: RunInput, shape: PoolShape, budget: Budget, check: Callable[[], None], address: str | None = None
+    ) -> None:
+        assert address is None, "there is no other pod"
         self._loop = asyncio.new_event_loop()
         self._worker: Worker
         if run.generation.teacher.name == "scripted":

@@ -2,14 +2,13 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from tests.apiserver.pods.test_pod_template import dry_run
-from tests.installed_crd import absent, install
+from tests.installed_crd import absent, install, lost
 from tests.tools import jobset
 
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
@@ -46,18 +45,6 @@ async def test_the_schema_takes_the_jobset_as_it_is_built(plane: ControlPlane, q
     built = stage_job(make.run(), execution, Attempt("train", 1), Settings())
     stored = yaml.safe_load(dry_run(plane, quiet.namespace, built))
     assert list(lost(built["spec"], stored["spec"], "spec")) == []
-
-
-def lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:
-    """What the API server does not store as it was sent; defaults that it adds do not count."""
-    if isinstance(wanted, dict) and isinstance(kept, dict):
-        for name, value in wanted.items():
-            yield from lost(value, kept.get(name), f"{path}.{name}")
-    elif isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
-        for number, value in enumerate(wanted):
-            yield from lost(value, kept[number], f"{path}[{number}]")
-    elif wanted != kept:
-        yield f"{path}: {wanted} became {kept}"
 
 
 async def test_a_cluster_that_gets_jobset_later_trains_without_a_restart_of_the_operator(

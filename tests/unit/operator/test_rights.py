@@ -23,7 +23,7 @@ def test_every_watched_kind_may_be_listed_and_watched_and_every_status_written()
 
 
 def test_nothing_of_people_is_deleted_by_the_operator() -> None:
-    ours = {"compileruns", "deployments", "jobsets", "httproutes", "inferencepools"}
+    ours = {"compileruns", "deployments", "jobsets", "rayjobs", "httproutes", "inferencepools"}
     assert {right.resource for right in USED if "delete" in right.verb} == ours
 
 

@@ -1,51 +1,45 @@
-"""Ray inside the Job's pod: hands batches to worker processes as they become free, and replaces dead workers."""
+"""The workers of the generate stage as Ray actors: hands them batches as they become free, and replaces dead ones."""
 
+import asyncio
 import logging
-import os
-import shutil
-import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import subterra_api
-import subterra_core
-import subterra_jobs
 from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_jobs.errors import InfrastructureError, StageError
+from subterra_jobs.generate.workers.broker import BROKER_DIED, Broker, BrokeredWorker
+from subterra_jobs.generate.workers.ray_runtime import ray_runtime
 from subterra_jobs.generate.workers.worker import BatchResult, LLMWorker, Worker
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import UsageStats
+from subterra_jobs.spending.budget import BudgetGuard
 from subterra_jobs.spending.ledger import Ledger
-from subterra_jobs.stage.cancellation import STOP_SECONDS, signal_handlers_kept
+from subterra_jobs.stage.cancellation import STOP_SECONDS
 from subterra_jobs.stage.tracing import FLUSH_SECONDS, tracing
 from subterra_jobs.store.artifact_store import ArtifactStore
 
 log = logging.getLogger("subterra")
 
-OBJECT_STORE_BYTES = 80 * 1024 * 1024
-"""Close to Ray's minimum: batches of text are small."""
 MAX_ACTOR_CALLS = 10_000
 """More concurrent actor calls than a worker ever gets, so that waiting batches never block `usage`."""
 POLL_SECONDS = 0.5
 """Maximum interval between requests for a worker's usage; what it had reserved then is booked if it dies."""
-ANSWER_SECONDS = 600.0
-"""Longest time that a worker may take to answer; the first answer waits for its process."""
-START_TRIES = 3
 MAX_DEATHS = 3
 """Number of consecutive worker deaths, with nothing paid or finished in between, that ends the stage."""
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Its monitor reads the node's memory on some cgroup layouts and then kills workers of a healthy pod; kubelet has the limit.
-    "RAY_memory_monitor_refresh_ms": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
+LOST_NODE_SECONDS = 30.0
+"""How long after the loss of a node deaths of workers count as due to it."""
+ANSWER_SECONDS = 600.0
+"""How long a process that is there may take to answer: the first answer waits for its start."""
+UNSTAFFED_SECONDS = 600.0
+"""How long the stage waits while no worker has a processor, as when all other pods are gone or none was made."""
 
 Conversations = Sequence[Conversation]
 OnFinished = Callable[[Conversations], None]
@@ -65,59 +59,85 @@ class PoolShape:
     """Maximum LLM calls in flight; the account's limits may allow fewer."""
 
 
+@dataclass(eq=False)
+class _Member:
+    """A worker. In a cluster it may wait for a processor; until then it gets no batch."""
+
+    name: str
+    actor: Any
+    pid: Any
+    """Reference to its process id, which is there once it has started."""
+    started: bool = False
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Conversations that go to a worker together."""
+
+    conversations: Conversations
+    repeated: bool = False
+    """Whether a dead worker had them, whose paid turns are in the store."""
+
+
 @dataclass(frozen=True)
 class _Flight:
     """A batch in the hands of a worker."""
 
-    worker: int
-    actor: Any
-    batch: Conversations
+    member: _Member
+    batch: _Batch
 
 
 class RayPool:
-    """A context manager around one local Ray; use one per process. An LLM teacher has a single worker, as it mostly waits for
-    responses. ``check`` raises a StageError when no more money may be spent.
+    """A context manager around Ray; use one per process. ``address`` is that of a cluster to join.
+
+    A single worker of an LLM teacher pays by itself, several ask a broker. ``check`` raises a StageError when no more money may be
+    spent.
     """
 
-    def __init__(self, run: RunInput, shape: PoolShape, budget: Budget, check: Callable[[], None]) -> None:
+    def __init__(
+        self, run: RunInput, shape: PoolShape, budget: Budget, check: Callable[[], None], address: str | None = None
+    ) -> None:
         self._run, self._shape, self._budget, self._check = run, shape, budget, check
         self._costs_money = run.generation.teacher.name != "scripted"
-        assert shape.workers == 1 or not self._costs_money
+        self._runtime = ray_runtime(address, shape.workers)
         self._last_usage: UsageStats | None = None
-        self._calls_of_dead_workers = 0
+        self._calls_of_dead_workers = self._made = 0
         self._finished_batches = self._finished_at_death = self._deaths = 0
         self._flights: dict[Any, _Flight] = {}
         self._ledger = Ledger(ArtifactStore(run.store), run.run)
+        self._broker: Any = None
 
     def __enter__(self) -> Self:
-        # A short path: the sockets in it may have 107 bytes.
-        self._temp = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-        os.environ.update(_ENVIRONMENT | {"PYTHONPATH": _python_path()})
         try:
-            _start_ray(self._shape.workers, self._temp)
+            self._runtime.start()
         except Exception as error:
-            self._shut_down()
-            fix = "give the generate stage at least 1.5Gi of memory and one CPU"
+            self._runtime.stop()
+            fix = "give each pod of the generate stage at least 1.5Gi of memory and one CPU"
             raise InfrastructureError(f"Ray did not start ({error}); {fix}") from error
         self._ledger.new_payments()  # payments from now on are evidence of progress
+        self._nodes, self._node_lost_at = _live_nodes(), -LOST_NODE_SECONDS
         self._run_ref = ray.put(self._run)
-        self._workers = [self._make_worker() for _ in range(self._shape.workers)]
+        if self._costs_money and self._shape.workers > 1:
+            self._broker = self._make_broker()
+        self._members = [self._make_worker() for _ in range(self._shape.workers)]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._flush_spans()
-        self._shut_down()
+        self._runtime.stop()
 
     def pids(self) -> list[int]:
         """Process ids of the workers."""
-        return [int(_answer(actor.pid.remote())) for actor in self._workers]
+        return [int(_answer(member.pid)) for member in self._members]
 
     def usage(self) -> UsageStats | None:
         """Calls and spending so far; `None` for a teacher that costs nothing."""
-        if self._costs_money:
-            with suppress(ray.exceptions.RayActorError):  # a dead worker's last report stands
-                usage: UsageStats = _answer(self._workers[0].usage.remote())
-                self._last_usage = replace(usage, calls=usage.calls + self._calls_of_dead_workers)
+        if not self._costs_money:
+            return None
+        payer = self._broker or self._members[0].actor
+        with suppress(ray.exceptions.RayActorError):  # a dead worker's last report stands
+            usage: UsageStats = _answer(payer.usage.remote())
+            self._last_usage = replace(usage, calls=usage.calls + self._calls_of_dead_workers)
         return self._last_usage
 
     def write(self, conversations: Conversations, on_finished: OnFinished) -> None:
@@ -126,67 +146,105 @@ class RayPool:
         Raises the first StageError, once everything in progress is finished and passed on.
         """
         size = self._shape.batch
-        waiting = deque(list(conversations[start : start + size]) for start in range(0, len(conversations), size))
+        waiting = deque(_Batch(conversations[start : start + size]) for start in range(0, len(conversations), size))
         self._flights = {}
+        self._staffed_at = time.monotonic()
         try:
             while waiting or self._flights:
+                self._runtime.check()
+                self._require_worker()
                 self._hand_out(waiting)
                 self._collect_one(waiting, on_finished)
         except (StageError, SystemExit):
             self._stop(on_finished)
             raise
 
-    def _hand_out(self, waiting: deque[list[Conversation]]) -> None:
-        while waiting and (free := self._free_worker()) is not None:
-            actor, batch = self._workers[free], waiting.popleft()
-            self._flights[actor.write.remote(batch)] = _Flight(free, actor, batch)
+    def _require_worker(self) -> None:
+        """Ends the stage when it only waits for processors, and long: nobody else would notice."""
+        now = time.monotonic()
+        if any(member.started for member in self._members):
+            self._staffed_at = now
+        elif now - self._staffed_at >= UNSTAFFED_SECONDS:
+            raise InfrastructureError(
+                f"none of {len(self._members)} workers has got a processor for {UNSTAFFED_SECONDS / 60:.0f} minutes; see that the "
+                "pods of the generate stage run, each with 1.5Gi of memory and one CPU at least"
+            )
 
-    def _collect_one(self, waiting: deque[list[Conversation]], on_finished: OnFinished) -> None:
-        """Waits for one batch to end. Refreshes the usage figures instead if that takes long."""
-        ready, _ = ray.wait(list(self._flights), num_returns=1, timeout=POLL_SECONDS)
+    def _hand_out(self, waiting: deque[_Batch]) -> None:
+        while waiting and (member := self._free_worker()) is not None:
+            batch = waiting.popleft()
+            self._flights[member.actor.write.remote(batch.conversations, batch.repeated)] = _Flight(member, batch)
+
+    def _collect_one(self, waiting: deque[_Batch], on_finished: OnFinished) -> None:
+        """Waits for one batch to end or one worker to start. Refreshes the usage figures instead if that takes long."""
+        starting = {member.pid: member for member in self._members if not member.started}
+        ready, _ = ray.wait([*self._flights, *starting], num_returns=1, timeout=POLL_SECONDS)
         if not ready:
             self.usage()
-            return
-        flight = self._flights.pop(ready[0])
-        result = self._result(ready[0], flight)
-        if result is None:
-            waiting.append(list(flight.batch))  # last, in case it killed the worker; its paid turns are in the store
+        elif ready[0] in starting:
+            self._has_started(starting[ready[0]])
+        else:
+            self._collect(ready[0], waiting, on_finished)
+
+    def _collect(self, reference: Any, waiting: deque[_Batch], on_finished: OnFinished) -> None:
+        flight = self._flights.pop(reference)
+        try:
+            result: BatchResult = ray.get(reference)
+        except ray.exceptions.RayActorError:
+            self._replace(flight.member)
+            waiting.append(replace(flight.batch, repeated=True))  # last, in case it killed the worker
             return
         self._finished_batches += 1
         on_finished(result.finished)
         if result.failure is not None:
             raise result.failure.error()
 
-    def _result(self, reference: Any, flight: _Flight) -> BatchResult | None:
-        """The result of a batch; `None` if its worker died and the batch must be repeated."""
+    def _has_started(self, member: _Member) -> None:
         try:
-            result: BatchResult = ray.get(reference)
+            ray.get(member.pid)
         except ray.exceptions.RayActorError:
-            self._replace(flight.worker, flight.actor)
-            return None
-        return result
+            self._replace(member)
+        else:
+            member.started = True
 
-    def _free_worker(self) -> int | None:
+    def _free_worker(self) -> _Member | None:
         """The worker with the fewest batches, or `None` if all have enough."""
-        load = [0] * len(self._workers)
+        load = {member: 0 for member in self._members if member.started}
         for flight in self._flights.values():
-            load[flight.worker] += 1
-        least = min(range(len(load)), key=load.__getitem__)
-        return least if load[least] < self._shape.in_flight else None
+            if flight.member in load:
+                load[flight.member] += 1
+        least = min(load, key=load.__getitem__, default=None)
+        return least if least is not None and load[least] < self._shape.in_flight else None
 
-    def _replace(self, index: int, dead: Any) -> None:
-        if self._workers[index] is not dead:
+    def _replace(self, dead: _Member) -> None:
+        if dead not in self._members:
             return  # another of its batches has already reported the death
         log.warning("a worker died and is replaced")
         self._count_death()
-        self._workers[index] = self._make_worker()
-        if self._last_usage is not None:
+        ray.kill(dead.actor)  # one that is only out of reach must not pay next to its successor
+        self._book_lost_calls(dead)
+        self._members[self._members.index(dead)] = self._make_worker()
+
+    def _book_lost_calls(self, dead: _Member) -> None:
+        """Books what a dead worker had reserved: which of its calls were paid is unknown."""
+        if self._broker is not None:
+            try:
+                _answer(self._broker.write_off.remote(dead.name))
+            except ray.exceptions.RayActorError:
+                raise InfrastructureError(BROKER_DIED) from None
+        elif self._last_usage is not None:
             self._calls_of_dead_workers = self._last_usage.calls
-            _answer(self._workers[index].write_off.remote(self._last_usage.reserved))
+            # Before its successor reads the ledger.
+            asyncio.run(BudgetGuard(self._ledger, "generate", self._budget).write_off(self._last_usage.reserved))
 
     def _count_death(self) -> None:
-        """Ends the stage if a batch kills every worker, once all other batches are done."""
+        """Ends the stage if a batch kills every worker, once all other batches are done. A lost node is no fault of a batch."""
+        nodes, now = _live_nodes(), time.monotonic()
+        self._node_lost_at = now if self._nodes - nodes else self._node_lost_at
+        self._nodes = nodes
         paid = any(payment.run == self._run.run.uid for payment in self._ledger.new_payments())
+        if now - self._node_lost_at < LOST_NODE_SECONDS:
+            return
         self._deaths = 1 if paid or self._finished_batches > self._finished_at_death else self._deaths + 1
         self._finished_at_death = self._finished_batches
         if self._deaths >= MAX_DEATHS:
@@ -196,8 +254,8 @@ class RayPool:
 
     def _stop(self, on_finished: OnFinished) -> None:
         """Lets every worker finish its turns in progress, so that paid responses are kept, and start no new call."""
-        for actor in self._workers:
-            actor.stop.remote()
+        for member in self._members:
+            member.actor.stop.remote()
         flights = list(self._flights)
         ready, _ = ray.wait(flights, num_returns=len(flights), timeout=STOP_SECONDS) if flights else ([], [])
         for reference in ready:
@@ -206,65 +264,42 @@ class RayPool:
             except (ray.exceptions.RayError, StageError):
                 log.warning("a worker died while stopping; its paid turns are kept")
 
-    def _make_worker(self) -> Any:
-        actor_class = ray.remote(LLMWorker if self._costs_money else Worker)
-        spending = (self._budget, self._shape.calls, self._check) if self._costs_money else ()
-        options = actor_class.options(num_cpus=1, max_restarts=0, max_concurrency=MAX_ACTOR_CALLS)
-        return options.remote(self._run_ref, self._shape.concurrency, *spending)
+    def _make_worker(self) -> _Member:
+        self._made += 1
+        name = f"worker-{self._made}"
+        kind, spending = self._kind(name)
+        options = ray.remote(kind).options(num_cpus=1, max_restarts=0, max_concurrency=MAX_ACTOR_CALLS)
+        actor = options.remote(self._run_ref, self._shape.concurrency, *spending)
+        return _Member(name, actor, actor.pid.remote())
 
     def _flush_spans(self) -> None:
-        """Lets the worker that makes calls send its spans, which Ray would kill it before."""
+        """Lets the workers that make calls send their spans, which Ray would kill them before."""
         if self._costs_money and tracing().on:
+            flushes = [member.actor.flush_spans.remote() for member in self._members if member.started]
             with suppress(ray.exceptions.RayError):
-                ray.get(self._workers[0].flush_spans.remote(), timeout=2 * FLUSH_SECONDS)
+                ray.get(flushes, timeout=2 * FLUSH_SECONDS)
 
-    def _shut_down(self) -> None:
-        ray.shutdown()
-        shutil.rmtree(self._temp, ignore_errors=True)
+    def _kind(self, name: str) -> tuple[type[Worker], tuple[Any, ...]]:
+        """The class of workers, and what they need in order to pay."""
+        if self._broker is not None:
+            return BrokeredWorker, (self._broker, name)
+        return (LLMWorker, (self._budget, self._shape.calls, self._check)) if self._costs_money else (Worker, ())
+
+    def _make_broker(self) -> Any:
+        """In this pod, whose end is that of the stage anyway."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = ray.remote(Broker).options(num_cpus=0, max_restarts=0, max_concurrency=MAX_ACTOR_CALLS, scheduling_strategy=here)
+        return options.remote(self._run_ref, self._budget, self._shape.calls, self._check)
 
 
 def _answer(reference: Any) -> Any:
-    """What a worker answers. Raises InfrastructureError if it does not: its process never started, or hangs."""
+    """What an actor answers. Raises InfrastructureError if it does not."""
     try:
         return ray.get(reference, timeout=ANSWER_SECONDS)
     except ray.exceptions.GetTimeoutError:
-        text = f"a worker of the generate stage has not answered for {ANSWER_SECONDS / 60:.0f} minutes; give the stage more CPU"
+        text = f"a process of the generate stage has not answered for {ANSWER_SECONDS / 60:.0f} minutes; give its pod more CPU"
         raise InfrastructureError(text) from None
 
 
-def _start_ray(workers: int, temp: str) -> None:
-    """Starts Ray in this pod. A node that shares its processors may need longer than Ray's fixed 30 s, so it is tried again."""
-    for tries_left in reversed(range(START_TRIES)):
-        try:
-            _init_ray(workers, temp)
-        except Exception as error:
-            if not tries_left:
-                raise
-            log.warning("Ray did not start (%s); trying again", error)
-            ray.shutdown()
-        else:
-            return
-
-
-def _init_ray(workers: int, temp: str) -> None:
-    # Ray's handler aborts a process that is still there three seconds after a SIGTERM, whatever it has to finish
-    # (https://github.com/ray-project/ray/pull/64830).
-    with signal_handlers_kept():
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            num_gpus=0,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=temp,
-            _node_ip_address="127.0.0.1",
-        )
-
-
-def _python_path() -> str:
-    """A PYTHONPATH with which workers find this process's packages, installed or not."""
-    packages = (subterra_jobs, subterra_core, subterra_api)
-    roots = [str(Path(package.__file__).parent.parent) for package in packages if package.__file__]
-    return os.pathsep.join(dict.fromkeys([*roots, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+def _live_nodes() -> frozenset[str]:
+    return frozenset(str(node["NodeID"]) for node in ray.nodes() if node["Alive"])

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from subterra_api.job_contract.messages import Budget, ExitCode, RunInput
 from subterra_core.procedure.graph import Graph
@@ -48,7 +47,7 @@ class BatchResult:
     failure: WorkerFailure | None = None
 
 
-def make_teacher(run: RunInput, graph: Graph, admission: Admission | None) -> Teacher:
+def make_teacher(run: RunInput, graph: Graph, admission: Admission | None, responses: ResponseCache) -> Teacher:
     """The teacher named by the run's settings; a provider's SDK is imported only if it is needed."""
     if run.generation.teacher.name == "scripted":
         from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
@@ -62,7 +61,6 @@ def make_teacher(run: RunInput, graph: Graph, admission: Admission | None) -> Te
         raise InfrastructureError("an LLM teacher needs an admission queue")
     # Parsed here rather than sent by the driver, so that keys are in no message of Ray's.
     account = resolve_account(run.generation.teacher, TEACHER_FIELD, StageEnvironment.parse(os.environ))
-    responses = ResponseCache(ArtifactStore(run.store), turns_path(run.generation.teacher))
     return LLMTeacher(graph, MeteredClient(account, make_client(account), admission, responses))
 
 
@@ -71,13 +69,16 @@ class Worker:
 
     def __init__(self, run: RunInput, concurrency: int, admission: Admission | None = None) -> None:
         graph = Graph(run.procedure)
-        self._teacher = make_teacher(run, graph, admission)
+        self._responses = ResponseCache(ArtifactStore(run.store), turns_path(run.generation.teacher))
+        self._teacher = make_teacher(run, graph, admission, self._responses)
         self._writer = Writer(graph, self._teacher)
         self._semaphore = asyncio.Semaphore(concurrency)
         self._cancellation = Cancellation()
 
-    async def write(self, batch: Sequence[Conversation]) -> BatchResult:
-        """Finishes the conversations of a batch."""
+    async def write(self, batch: Sequence[Conversation], repeated: bool = False) -> BatchResult:
+        """Finishes the conversations of a batch; with ``repeated`` one that another worker has begun, and paid for in part."""
+        if repeated:
+            self._responses.read_again()
         results = await asyncio.gather(*(self._finish(conversation) for conversation in batch), return_exceptions=True)
         errors = [result for result in results if isinstance(result, BaseException)]
         finished = tuple(result for result in results if isinstance(result, Conversation) and result.finished)
@@ -94,6 +95,10 @@ class Worker:
     async def stop(self) -> None:
         """Ends all batches as soon as their turns in progress are kept."""
         self._cancellation.cancel(StoppedError())
+
+    async def flush_spans(self) -> None:
+        """Sends the spans that are left, before the process ends."""
+        await asyncio.to_thread(tracing().flush)
 
     async def close(self) -> None:
         """Closes the teacher's connections."""
@@ -133,11 +138,3 @@ class LLMWorker(Worker):
     async def usage(self) -> UsageStats:
         """Calls and spending so far."""
         return await self._admission.stats()
-
-    async def flush_spans(self) -> None:
-        """Sends the spans that are left, before the process ends."""
-        await asyncio.to_thread(tracing().flush)
-
-    async def write_off(self, usd: Decimal) -> None:
-        """Books the amount that a dead worker had reserved: which of its calls were paid is unknown."""
-        await self._admission.budget.write_off(usd)

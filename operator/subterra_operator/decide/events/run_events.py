@@ -8,6 +8,7 @@ from subterra_api.v1alpha1.compilerun import CompileRunStatus, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, Type
 from subterra_operator.decide.decision import find_condition, parse_time
 from subterra_operator.decide.events.event import Event, EventReason, normal, span, warning
+from subterra_operator.decide.run.job_outcome import POD_PENDING
 from subterra_operator.decide.run.stage import MAX_ATTEMPTS
 from subterra_operator.decide.run.status import VERDICTS
 
@@ -74,7 +75,8 @@ def _reason(stage: StageStatus) -> str:
 
 def _started(stage: StageStatus, action: str) -> Event:
     if stage.attempt == 1:
-        return normal(EventReason.STAGE_STARTED, action, f"{stage.name} started as Job {stage.job_name}")
+        note = (stage.message or "").removeprefix(POD_PENDING)  # what the cluster does not allow of the settings
+        return normal(EventReason.STAGE_STARTED, action, f"{stage.name} started as Job {stage.job_name}{note}")
     if stage.disruptions:
         why = "after a disruption"
     else:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
+from subterra_operator.decide.run import ray_cluster
 from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of, words_of
 from subterra_operator.decide.run.gang import telling_pod
 from subterra_operator.decide.trouble.refused_pod import maker_of_pods
@@ -74,12 +75,16 @@ def is_attach(job: Observed) -> bool:
 
 
 def pods_of(job: Observed, pods: Sequence[Observed]) -> list[Observed]:
-    """A Job's or JobSet's own pods, in the same order."""
+    """A Job's or JobSet's own pods, in the same order; of a RayJob's the driver alone, which does the work of a Job's."""
+    if job["kind"] == "RayJob":
+        return ray_cluster.drivers_of(job, pods)
     return [pod for pod in pods if labels_of(pod).get("batch.kubernetes.io/job-name") == maker_of_pods(job).name]
 
 
 def pod_of(job: Observed, pods: Sequence[Observed]) -> Observed | None:
-    """A Job's newest pod; of a JobSet's the one that tells most."""
+    """A Job's newest pod; of a JobSet's or a RayJob's the one that tells most."""
+    if job["kind"] == "RayJob":
+        return ray_cluster.telling_pod(job, pods)
     own = pods_of(job, pods)
     if job["kind"] == "JobSet":
         return telling_pod(own)
@@ -160,6 +165,8 @@ def _from_failed_condition(failure: Observed, pod: Observed | None) -> JobOutcom
     """Outcome of a failed Job whose pod is gone: its condition names the deadline or the exit code."""
     if failure.get("reason") == POD_DEADLINE:
         return JobOutcome("failed", None, Reason.DEADLINE_EXCEEDED, "the Job exceeded its activeDeadlineSeconds")
+    if failure.get("reason") == ray_cluster.VALIDATION_FAILED:
+        return JobOutcome("failed", None, Reason.INVALID_SPEC, f"KubeRay refuses the RayJob: {failure.get('message', '')}")
     if match := _EXIT_CODE.search(failure.get("message", "")):
         return _from_exit_code(int(match.group(1)), "", "")
     if pod is None:

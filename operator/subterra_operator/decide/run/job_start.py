@@ -46,7 +46,7 @@ class JobStart:
 
     @property
     def pending(self) -> bool:
-        """Whether the pod, or another one of a JobSet, does not exist or has not started its main container."""
+        """Whether the pod, or another one of a JobSet or RayJob, does not exist or has not started its main container."""
         if self.pod is None or self._lacks_pods:
             return not has_ended(self.job)
         phase: str = self.pod.get("status", {}).get("phase", "Pending")
@@ -85,7 +85,7 @@ class JobStart:
     def give_up(self) -> tuple[str, Write]:
         """Why the Job is given up, and the patch that records it and has the Job controller end the Job.
 
-        A JobSet has no such deadline; it is deleted once its end is recorded.
+        A JobSet or RayJob has no such deadline; it is deleted once its end is recorded.
         """
         cause = self.trouble.text if self.trouble is not None else "its main container has not started"
         text = truncate(f"not started within {self.deadline} s: {cause}")
@@ -96,8 +96,8 @@ class JobStart:
 
     @property
     def _lacks_pods(self) -> bool:
-        """Whether a JobSet does not have all of its pods yet."""
-        return self.job["kind"] == "JobSet" and self._never_had_pod
+        """Whether a JobSet or RayJob does not have all of its pods yet."""
+        return self.job["kind"] != "Job" and self._never_had_pod
 
     @property
     def _never_had_pod(self) -> bool:

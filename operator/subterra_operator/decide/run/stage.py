@@ -10,6 +10,7 @@ from subterra_api.v1alpha1 import RETRY_AT
 from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
 from subterra_operator.decide.decision import Write, earliest, parse_time, truncate
+from subterra_operator.decide.run import ray_cluster
 from subterra_operator.decide.run.disruption import disruptions_after, wait_seconds
 from subterra_operator.decide.run.gang import as_job
 from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
@@ -22,6 +23,7 @@ from subterra_operator.labels import FAILURE_REASON, STAGE_LABEL, annotations_of
 from subterra_operator.resources import Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
+from subterra_operator.specs.stage_env.ray_job import spread
 from subterra_operator.specs.stage_env.run_caps import caps_in_words
 from subterra_operator.specs.stage_job import CANDIDATE, Attempt, scheduling_deadline, stage_job
 from subterra_operator.specs.vllm_container import Model, model_of, reference_model
@@ -53,9 +55,11 @@ class RunContext:
         return self.spec.execution.suspend
 
     def newest_job(self, stage: Stage) -> Observed | None:
-        """The Job of the latest attempt at a stage, or the JobSet in the form of one."""
+        """The Job of the latest attempt at a stage, or the JobSet or RayJob in the form of one."""
         own = [job for job in self.snapshot.jobs if labels_of(job).get(STAGE_LABEL) == stage]
         newest = max(own, key=lambda job: (attempt_of(job), is_attach(job)), default=None)
+        if newest and newest["kind"] == "RayJob":
+            return ray_cluster.as_job(newest, self.snapshot.pods)
         return as_job(newest, self.snapshot.members) if newest and newest["kind"] == "JobSet" else newest
 
 
@@ -104,9 +108,9 @@ class _StagePlanner:
         return self._follow(self.job, recorded)
 
     def _given_up(self) -> tuple[Observed, ...]:
-        """The JobSet whose pods were given up, and may start yet."""
+        """The JobSet or RayJob whose pods were given up, and may start yet."""
         job = self.job
-        if job is None or job["kind"] != "JobSet" or is_deleting(job) or FAILURE_REASON not in annotations_of(job):
+        if job is None or job["kind"] == "Job" or is_deleting(job) or FAILURE_REASON not in annotations_of(job):
             return ()
         return (job,)
 
@@ -132,7 +136,8 @@ class _StagePlanner:
             return StageStep(self.recorded.model_copy(update={"state": "Pending", "message": "suspended"}))
         run, execution = self.context.snapshot.run, self.context.spec.execution
         attempt = Attempt(self.name, number, attach)
-        job = stage_job(run, execution, attempt, self.context.settings, self._models() if self.name == "evaluate" else ())
+        models = self._models() if self.name == "evaluate" else ()
+        job = stage_job(run, execution, attempt, self.context.settings, models, ray_jobs=self.context.snapshot.ray_jobs)
         disruptions = self.recorded.disruptions if number > 1 and self.recorded.state == "Pending" else None
         status = StageStatus(
             name=self.name,
@@ -143,10 +148,18 @@ class _StagePlanner:
             disruptions=disruptions,
             percent=self.recorded.percent if disruptions else 0,
             started_at=timestamp(self.context.now),
-            message=POD_PENDING,
+            message=self._noted(POD_PENDING),
             usd=self.recorded.usd,
         )
         return StageStep(status, (Write("create", job, guard=run),))
+
+    def _noted(self, message: str | None) -> str | None:
+        """The message, and what the cluster does not allow of the settings."""
+        if self.name != "generate":
+            return message
+        context = self.context
+        note = spread(context.spec.execution, context.settings, ray_jobs=context.snapshot.ray_jobs).note
+        return truncate("; ".join(filter(None, (message, note)))) or None
 
     def _models(self) -> tuple[Model, ...]:
         """The models that the evaluation compares, the candidate first."""
@@ -215,13 +228,14 @@ class _StagePlanner:
             "state": "Running",
             "job_name": job["metadata"]["name"],
             "reason": None if suspended else start.reason,
-            "message": "suspended" if suspended else truncate(start.message) or None,
+            "message": "suspended" if suspended else self._noted(truncate(start.message) or None),
             "started_at": recorded.started_at or job["metadata"]["creationTimestamp"],
         }
         if progress is None or progress.stage != self.name:
             return recorded.model_copy(update=update)
-        said = progress_message(progress)
-        update |= reported(progress, recorded) | {"message": update["message"] or said}
+        said = self._noted(progress_message(progress))
+        held_up = suspended or start.message
+        update |= reported(progress, recorded) | {"message": update["message"] if held_up else said}
         news = is_news(update, recorded, said)
         return recorded.model_copy(update=update | ({"reported_at": timestamp(self.context.now)} if news else {}))
 
@@ -307,6 +321,7 @@ def _ended_jobs(jobs: Sequence[Observed], recorded: StageStatus) -> list[Observe
 _THEN_RETRY = f"then set the annotation {RETRY_AT} to the current time"
 _FIXES = {
     Reason.INVALID_INPUT: "correct the procedure or the settings; a new run then starts by itself",
+    Reason.INVALID_SPEC: f"correct what it names, or set execution.generate.workers to what one pod holds, {_THEN_RETRY}",
     Reason.BUDGET_EXCEEDED: f"paid work is kept; raise that cap or wait, {_THEN_RETRY}",
     Reason.PROVIDER_BLOCKED: f"check the provider's key, credit and spend limit, {_THEN_RETRY}",
     Reason.PROVIDER_UNAVAILABLE: f"wait until the provider answers, {_THEN_RETRY}",

@@ -8,8 +8,10 @@ from subterra_operator.resources import Key, key_of
 from subterra_operator.snapshot import Events, Observed
 from subterra_operator.specs.stage_env.job_set import only_job_of
 
-_POD_NAME = re.compile(r'^(Error creating: )?(pods "[^"]*" is forbidden: )?')
+_POD_NAME = re.compile(r'^(Error creating: |Failed to create [^,]*, )?(pods "[^"]*" is forbidden: )?')
 """The name is another one at each try; without it the message stays the same."""
+_FAILED = ("FailedCreate", "FailedToCreate")
+"""How the reasons of Events begin that tell of a pod that could not be made: those of Kubernetes, and those of KubeRay."""
 _RETRIED = "; the pod is then made by itself within minutes"
 _FIXES = (
     (r"exceeded quota", "raise that ResourceQuota or free some of it, or lower {field}.resources{remake}"),
@@ -24,24 +26,34 @@ _FIXES = (
 
 
 def job_without_pod(job: Observed, events: Events, place: Place) -> Trouble:
-    """The trouble of an active Job that has no pod."""
+    """The trouble of an active Job that has no pod, or of a JobSet or RayJob that lacks some."""
     since = job.get("status", {}).get("startTime") or job["metadata"]["creationTimestamp"]
-    key = maker_of_pods(job)
-    refusal = next((event.message for event in events.get(key, ()) if event.reason == "FailedCreate"), None)
+    key, maker = key_of(job), maker_of_pods(job)
+    sources = tuple(dict.fromkeys((maker, key))) if key.kind == "RayJob" else (maker,)
+    warned = (event for source in sources for event in events.get(source, ()))
+    refusal = next((event.message for event in warned if event.reason.startswith(_FAILED)), None)
     if refusal is not None:
-        return refused_pod(refusal, since, place, (key,))
-    cause = (
-        f"Job {key.name} has no pod yet" if key == key_of(job) else f"JobSet {key_of(job).name} does not have all of its pods yet"
-    )
-    fix = f"see kubectl describe job {key.name}; the cluster's controller manager makes the pod"
-    if key != key_of(job):
-        fix += f". Without that Job, see kubectl describe jobset {key_of(job).name} and whether JobSet's controller runs"
-    return Trouble(Reason.POD_PENDING, cause, fix, since, event_sources=(key,))
+        return refused_pod(refusal, since, place, sources)
+    return Trouble(Reason.POD_PENDING, *_not_made(key, maker), since, event_sources=sources)
+
+
+def _not_made(key: Key, maker: Key) -> tuple[str, str]:
+    """Cause and fix where nobody says why a pod is missing."""
+    makes = f"see kubectl describe job {maker.name}; the cluster's controller manager makes the pod"
+    if key.kind == "Job":
+        return f"Job {key.name} has no pod yet", makes
+    cause = f"{key.kind} {key.name} does not have all of its pods yet"
+    if key.kind == "RayJob":
+        return cause, f"see kubectl describe rayjob {key.name} and whether KubeRay's operator runs"
+    return cause, f"{makes}. Without that Job, see kubectl describe jobset {key.name} and whether JobSet's controller runs"
 
 
 def maker_of_pods(job: Observed) -> Key:
-    """The Job that makes the pods: itself, or the one Job of a JobSet."""
+    """What makes the pods: the Job itself, the one Job of a JobSet, or a RayJob's cluster, once it has a name."""
     key = key_of(job)
+    if key.kind == "RayJob":
+        cluster = job.get("status", {}).get("rayClusterName")
+        return Key("RayCluster", key.namespace, cluster) if cluster else key
     return Key("Job", key.namespace, only_job_of(key.name)) if key.kind == "JobSet" else key
 
 

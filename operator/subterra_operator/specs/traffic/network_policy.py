@@ -12,19 +12,21 @@ from subterra_operator.labels import (
     MANAGED_BY,
     MANAGER,
     NODES_LABEL,
+    RAY_LABEL,
     REGISTRY_LABEL,
     STAGE_LABEL,
 )
 from subterra_operator.resources import Object
 from subterra_operator.settings import NetworkSettings, OpenAISettings, Settings, TracingSettings
 from subterra_operator.specs.pod import new_object, owner_reference
+from subterra_operator.specs.stage_env.ray_job import DASHBOARD_PORT, KUBERAY_LABELS
 
 NAMESPACE = "kubernetes.io/metadata.name"
 _TOGETHER: Object = {
     "matchLabels": {MANAGED_BY: MANAGER},
     "matchExpressions": [{"key": NODES_LABEL, "operator": "Exists"}],
 }
-"""Pods that train on several nodes: they reach each other at any port, since NCCL and gloo take free ones."""
+"""Pods that work on a stage together: they reach each other at any port, since NCCL, gloo and Ray take free ones."""
 _TOGETHER_PEER: Object = {"podSelector": _TOGETHER}
 DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
@@ -43,6 +45,8 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
     serving = {"matchLabels": {MANAGED_BY: MANAGER, COMPONENT_LABEL: "serving"}, "matchExpressions": anybody}
     teachers = [_to_namespace(name) for name in openai.namespaces]
     collector = [_to_namespace(tracing.namespace)] if tracing.namespace else []
+    ray_head = {"matchLabels": {MANAGED_BY: MANAGER, RAY_LABEL: "head"}}
+    kuberay = [{"namespaceSelector": {}, "podSelector": {"matchLabels": KUBERAY_LABELS}}]
     registry = {"matchLabels": {MANAGED_BY: MANAGER, REGISTRY_LABEL: "true"}}
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
@@ -52,6 +56,7 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub, *collector]),
         _policy(namespace, "subterra-registry", registry, None, [_to(network.registry_cidrs, network.ports)]),
         _policy(namespace, "subterra-nodes", _TOGETHER, [{"from": [_TOGETHER_PEER]}], [{"to": [_TOGETHER_PEER]}]),
+        _policy(namespace, "subterra-ray", ray_head, [{"ports": _tcp(DASHBOARD_PORT), "from": kuberay}], None),
     ]
 
 

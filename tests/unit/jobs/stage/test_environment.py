@@ -65,6 +65,21 @@ def test_a_line_break_at_the_end_of_a_secret_is_no_part_of_the_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({"RAY_ADDRESS": "10.0.0.1:6379"}, "10.0.0.1:6379"),
+        ({"RAY_DASHBOARD_ADDRESS": "shop-x7k2p-head-svc.demo.svc:8265"}, "shop-x7k2p-head-svc.demo.svc:6379"),
+        ({"RAY_DASHBOARD_ADDRESS": "http://shop-x7k2p-head-svc.demo.svc:8265"}, "shop-x7k2p-head-svc.demo.svc:6379"),
+    ],
+)
+def test_a_cluster_of_kuberays_is_joined_at_the_head_whose_dashboard_it_names(
+    variables: dict[str, str], address: str | None
+) -> None:
+    assert StageEnvironment.parse(variables).ray_address == address
+    assert StageEnvironment.parse({}).ray_address is None
+
+
+@pytest.mark.parametrize(
     ("name", "value", "fix"),
     [
         ("SUBTERRA_BUDGET", '{"maxUSD": 20}', r"\(maxUSD: .*set JSON such as"),

@@ -153,6 +153,31 @@ def test_a_run_has_its_jobsets_with_their_jobs_and_pods() -> None:
         assert list(cache.affected_keys(child)) == [key_of(run)]
 
 
+def test_a_run_has_its_rayjobs_and_their_pods_by_its_uid_because_their_owners_are_kuberays() -> None:
+    cache, namesake = ObjectCache(), make.run(execution={"generate": {"workers": 10}}, uid="an earlier one")
+    run = make.run(execution={"generate": {"workers": 10}})
+    execution = ExecutionSettings.model_validate(run["spec"]["execution"])
+    mine, earlier = (
+        make.stored(stage_job(each, execution, Attempt("generate", 1), Settings(), ray_jobs=True)) for each in (run, namesake)
+    )
+    for number, each in enumerate((mine, earlier)):
+        made = make.pod_of(each)
+        made["metadata"] |= {
+            "name": f"pod-{number}",
+            "uid": f"pod-{number}",
+            "ownerReferences": [{"uid": "job", "controller": True}],
+        }
+        made["metadata"]["labels"] |= each["spec"]["submitterPodTemplate"]["metadata"]["labels"]
+        cache.upsert(made)
+    cache.upsert(run)
+    cache.upsert(mine)
+    found = cache.run_snapshot(key_of(run))
+    assert found is not None and found.ray_jobs
+    assert [job["kind"] for job in found.jobs] == ["RayJob"]
+    assert [pod["metadata"]["name"] for pod in found.pods] == ["pod-0"]
+    assert list(cache.affected_keys(mine)) == [key_of(run)]
+
+
 def test_a_snapshot_is_nobody_elses_to_change() -> None:
     cache, run = ObjectCache(), make.run()
     cache.upsert(run)
@@ -214,7 +239,8 @@ def test_the_versions_of_what_a_run_owns_change_with_each_object_down_to_the_pod
     assert cache.versions_of_owned(key) == ()
     job = runs.job(run, "generate")
     seen = {cache.versions_of_owned(key)}
-    for number, obj in enumerate((run, make.frozen(run), job, make.pod_of(job), make.pod_of(job), job)):
+    ray_job = {**job, "apiVersion": "ray.io/v1", "kind": "RayJob"}
+    for number, obj in enumerate((run, make.frozen(run), job, make.pod_of(job), make.pod_of(job), job, ray_job)):
         cache.upsert(version(obj, 10 + number))
         seen.add(cache.versions_of_owned(key))
-    assert len(seen) == 7
+    assert len(seen) == 8

@@ -74,8 +74,9 @@ async def test_kuberays_own_operator_runs_the_pods_and_an_attempt_that_fails_is_
         pytest.skip("the operator is not built: make test-exhaustive builds it")
     for crd in crds:
         await install(quiet, crd)
-    with kuberay.running_operator(program, plane.kubeconfig, quiet.namespace, tmp_path) as dashboards:
-        dashboards.jobs[""] = "SUCCEEDED"  # of every driver that has ended
+    dashboards = kuberay.Dashboards()
+    dashboards.jobs[""] = "SUCCEEDED"  # of every driver that has ended
+    with kuberay.running_operator(program, plane.kubeconfig, quiet.namespace, tmp_path, dashboards):
         kubelet = asyncio.create_task(quiet.kubelet.run())
         async with running_operator(Settings(watch_namespaces=(quiet.namespace,), namespace=quiet.namespace)):
             await run_through(quiet)

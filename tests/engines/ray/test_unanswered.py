@@ -22,6 +22,6 @@ def test_a_worker_that_never_answers_ends_the_stage_and_says_what_to_change(
 
     monkeypatch.setattr(ray, "get", never)
     pool = RayPool(run_input(tmp_path, teacher=PAID), PoolShape(workers=1, batch=4, concurrency=4), Budget(), lambda: None)
-    pool._workers = [SimpleNamespace(usage=SimpleNamespace(remote=object))]
-    with pytest.raises(InfrastructureError, match="has not answered for 10 minutes; give the stage more CPU"):
+    pool._members = [SimpleNamespace(actor=SimpleNamespace(usage=SimpleNamespace(remote=object)))]
+    with pytest.raises(InfrastructureError, match="has not answered for 10 minutes; give its pod more CPU"):
         pool.usage()

@@ -25,7 +25,7 @@ from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.tokenized_dataset import load_examples
 from subterra_jobs.train.trainer import Workload, build_trainer, sft_config
 from subterra_jobs.train.training import train
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, terminated_after, training, training_task
 
 TRAIN_UNTIL_KILLED = """
@@ -78,7 +78,7 @@ def test_a_pretrained_model_is_trained_in_bfloat16_by_two_ranks_and_resumes_afte
 def loss_per_label(base: Path, file: Path) -> float:
     """The mean loss of all labels of the conversations in a file."""
     tokenizer = load_tokenizer(str(base), SYSTEM_PROMPT, ())
-    batch = PaddingCollator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256)))
+    batch = PaddingCollator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256).dataset))
     with torch.no_grad():
         loss: torch.Tensor = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(**batch).loss
     return float(loss)

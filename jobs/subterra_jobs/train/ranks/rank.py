@@ -65,15 +65,14 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     from subterra_jobs.train.model.loss_log import write_loss_log
     from subterra_jobs.train.model.refusals import require_rows
     from subterra_jobs.train.optimizers.deepspeed_config import has_master_copy
-    from subterra_jobs.train.tokenized_dataset import load_examples, read_conversations
+    from subterra_jobs.train.tokenized_dataset import load_examples
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
     settings = task.settings
     tokenizer = load_tokenizer(task.base_model, task.system_prompt, task.wordings, task.tools)
-    splits = Splits(
-        train=load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, settings.max_length),
-        held_out=load_examples(tokenizer, task.dataset_dir / HELD_OUT_FILE, settings.max_length, HELD_OUT_LIMIT),
-    )
+    train, left_out = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, settings.max_length)
+    held_out, _ = load_examples(tokenizer, task.dataset_dir / HELD_OUT_FILE, settings.max_length, HELD_OUT_LIMIT)
+    splits = Splits(train, held_out)
     workload = Workload(
         task.ranks,
         max(splits.train["length"]),
@@ -94,10 +93,10 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
         else:
             export_merged(load_whole(task.base_model, tokenizer, settings.seed), best.folder, tokenizer, task.output_dir)
         figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
-        figures["left_out"] = sum(1 for _ in read_conversations(task.dataset_dir / TRAIN_FILE)) - len(splits.train)
         write_loss_log(task.output_dir, trainer.state.log_history, best.step)
         precision = str(workload.dtype).removeprefix("torch.")
-        exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})
+        seconds = round(trainer.cadence.seconds, 1)
+        exchange.succeed({"precision": precision, "checkpoint_seconds": seconds, "left_out": left_out, **figures})
     torch.distributed.barrier()
     _end_on_this_node(exchange, stopping=trainer.stopping)
 

@@ -138,7 +138,7 @@ def bias(
 
         most = parse_usd(max_usd)
         if most is None:
-            raise CommandError(f"--max-usd: {max_usd} is no amount of US dollars above 0; write one such as 0.50")
+            raise CommandError(f"--max-usd: {max_usd} is not an amount of US dollars above 0; write one such as 0.50")
         request = read_compile(list(dict.fromkeys((procedure, agent))), recompile=False)
         asked = judge_bias_run.agent_judges(request, read_prices(prices) if prices else {})
         drawn = judge_bias_run.draw_conversations(read_transcripts(report).conversations, count, seed)

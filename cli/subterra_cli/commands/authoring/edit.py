@@ -37,7 +37,7 @@ def edit(
         from subterra_cli.output.preview.preview_server import PreviewServer
 
         if not Path(file).is_file():
-            raise CommandError(f"{file} is no file; pass a procedure's YAML file, or write one with `subterra init`")
+            raise CommandError(f"{file} is not a file; pass a procedure's YAML file, or write one with `subterra init`")
         server = PreviewServer(port)
         typer.echo(f"{server.url} shows {file} after every save; Ctrl-C ends it", err=True)
         if show:

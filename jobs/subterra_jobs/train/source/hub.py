@@ -51,7 +51,9 @@ class HubModel:
         """From what follows ``hf://``, such as ``Qwen/Qwen2.5-3B-Instruct@main``. Raises InvalidInputError."""
         found = _ADDRESS.fullmatch(rest)
         if found is None:
-            raise InvalidInputError(f"baseModel.uri: hf://{rest} is no hub model; write hf://ORGANISATION/NAME or …/NAME@REVISION")
+            raise InvalidInputError(
+                f"baseModel.uri: hf://{rest} is not a hub model; write hf://ORGANISATION/NAME or …/NAME@REVISION"
+            )
         return cls(found["name"], found["revision"] or "main")
 
     def path(self, commit: str) -> str:
@@ -197,7 +199,7 @@ def _hub_errors(model: HubModel) -> Iterator[None]:
     except RepositoryNotFoundError:
         raise InvalidInputError(f"{model} does not exist or is private; correct baseModel.uri, or {_READ_ACCESS}") from None
     except HFValidationError as error:
-        raise InvalidInputError(f"{model} is no hub model ({error}); correct baseModel.uri") from None
+        raise InvalidInputError(f"{model} is not a hub model ({error}); correct baseModel.uri") from None
     except HfHubHTTPError as error:
         raise _refused(model, error) from None
     except Exception as error:  # the library's own OSErrors, and those of its HTTP client

@@ -27,7 +27,7 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
-from subterra_operator.decide.agent.traffic_objects import budgets, policies, pool_condition, pooling, unwanted
+from subterra_operator.decide.agent.traffic_objects import budgets, disused_objects, policies, pool_condition, pool_writes
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
@@ -89,7 +89,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     kept = (*_kept_objects(context, spec, versions, rollout), *_upkeep(versions, rollout, drifted))
     return Decision(
         writes=(*plan.writes, *_rollout_writes(versions, rollout, troubles), *kept, *again.writes, *exported.writes),
-        deletes=(*plan.deletes, *rollout.deletes, *unwanted(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
+        deletes=(*plan.deletes, *rollout.deletes, *disused_objects(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
         status=to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
         recheck_after=earliest(
             (
@@ -135,11 +135,11 @@ def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions
 
 def _pool(snapshot: AgentSnapshot, serving: ServingSettings, versions: Versions, rollout: Rollout) -> tuple[Write, ...]:
     """The InferencePool, which moves with the Service, and not if that is refused."""
-    writes = pooling(snapshot, serving, rollout.moves_to or versions.active_version)
+    writes = pool_writes(snapshot, serving, rollout.moves_to or versions.active_version)
     return tuple(replace(write, group="rollout" if rollout.moves_to else "inference pool") for write in writes)
 
 
-def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
+def _maintained_deployments(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
     """The Deployments that serve or are about to, by version, save those that the rollout changes just now."""
     changing = {write.key for write in rollout.writes}
     found = {version: versions.get(version) for version in (rollout.version, versions.active_version) if version}
@@ -149,13 +149,13 @@ def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
 def _drifts(context: _Context, spec: CompiledAgentSpec, versions: Versions, rollout: Rollout) -> tuple[Drift, ...]:
     agent, service = context.snapshot.agent["metadata"]["name"], context.snapshot.service
     settled = service if service and key_of(service) not in {write.key for write in rollout.writes} else None
-    looked_after, port = _looked_after(versions, rollout), spec.serving.port
-    return drifts(agent, looked_after, versions.kept_replicas, settled, port, versions.edited, context.now)
+    maintained, port = _maintained_deployments(versions, rollout), spec.serving.port
+    return drifts(agent, maintained, versions.kept_replicas, settled, port, versions.edited, context.now)
 
 
 def _upkeep(versions: Versions, rollout: Rollout, drifted: Sequence[Drift]) -> tuple[Write, ...]:
     """The records of Deployments that were just made, and the restoring of what others changed."""
-    records = (record(item) for item in _looked_after(versions, rollout).values())
+    records = (record(item) for item in _maintained_deployments(versions, rollout).values())
     restored = (drift.write for drift in drifted)
     return tuple(replace(write, group=str(write.key)) for write in (*records, *restored) if write)
 

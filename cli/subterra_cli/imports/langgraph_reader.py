@@ -2,8 +2,8 @@
 
 import importlib
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType
@@ -90,31 +90,35 @@ def _flow(builder: Any) -> LangGraphFlow:
 
 def _level(builder: Any) -> LangGraphFlow:
     """The structure of one graph, with subgraphs as nodes."""
-    routes: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-    unknown, parallel = set[str](), set[str]()
     plain = sorted({*builder.edges, *((start, end) for starts, end in builder.waiting_edges for start in starts)})
-    for source, to in plain:
-        parallel |= {source} if routes[source] else set()
-        routes[source].setdefault(to, [])
-    for source, branches in builder.branches.items():
-        for branch in branches.values():
-            unknown |= set() if branch.ends else {source}
-            for label, to in (branch.ends or {}).items():
-                routes[source].setdefault(to, []).append(str(label))
-    for source, node in builder.nodes.items():
-        ends = node.ends if isinstance(node.ends, dict) else {end: end for end in node.ends}
-        for to, label in ends.items():
-            routes[source].setdefault(to, []).append(str(label))
+    routes = _labelled_routes(builder, plain)
+    starts = Counter(source for source, _ in plain)
     called = {name: set(_names(_function(node.runnable))) for name, node in builder.nodes.items()}
+    unknown = {source for source, branches in builder.branches.items() if not all(each.ends for each in branches.values())}
     unknown |= {name for name, names in called.items() if "Command" in names and not routes.get(name)}
     return LangGraphFlow(
         {name: _docstring(node.runnable) for name, node in builder.nodes.items()},
         {source: tuple(Route(to, tuple(labels)) for to, labels in targets.items()) for source, targets in routes.items()},
         frozenset(unknown),
-        frozenset(parallel),
+        frozenset(source for source, count in starts.items() if count > 1),
         frozenset(name for name, names in called.items() if "interrupt" in names),
         {name: tools for name, node in builder.nodes.items() if (tools := tuple(_tools(node.runnable)))},
     )
+
+
+def _labelled_routes(builder: Any, plain: Iterable[tuple[str, str]]) -> dict[str, dict[str, list[str]]]:
+    """The targets of each node with the labels that select them: of plain edges, routing functions and declared Commands."""
+    routes: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
+    for source, to in plain:
+        routes[source].setdefault(to, [])
+    for source, branches in builder.branches.items():
+        for label, to in (end for branch in branches.values() for end in (branch.ends or {}).items()):
+            routes[source].setdefault(to, []).append(str(label))
+    for source, node in builder.nodes.items():
+        ends = node.ends if isinstance(node.ends, dict) else {end: end for end in node.ends}
+        for to, label in ends.items():
+            routes[source].setdefault(to, []).append(str(label))
+    return dict(routes)
 
 
 class _Expansion:

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# Where it is set, every process compiles all that it imports: more than half of the time in which unit tests are collected.
+# If it is set, every process compiles again all that it imports: half of the time in which unit tests are collected.
 unexport PYTHONDONTWRITEBYTECODE
 
 PY := .venv/bin/python
@@ -11,44 +11,49 @@ PYTEST := $(PY) -m pytest --dist=loadscope --no-loadscope-reorder
 # Unit tests and engines compute. The others, of an API server and of faults, mostly wait: three processes fill two cores.
 COMPUTING := --numprocesses=2
 WAITING := --numprocesses=3
+TEST_TOOLS := gitops_health.build objectstore prometheus jobset kuberay registry keda gateway_api inference_extension
 SOURCES := api core operator jobs cli cluster demo release testkit tests bench docs images
 
 .PHONY: help
-help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+help: ## list these commands
+	@awk -F ':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-19s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.synced: pyproject.toml uv.lock
 	@demo/bootstrap
 
+##@ See it work
+
 .PHONY: demo
-demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGISTRY=… use your own cluster
+demo: .venv/.synced ## from nothing to a served, priced agent; CONTEXT=… REGISTRY=…: on your own cluster
 	@PYTHONPATH=demo $(PY) -m subterra_demo $(if $(CONTEXT),--context $(CONTEXT)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: dashboards
-dashboards: .venv/.synced ## the dashboards of the demo's cluster as out/dashboards.html: customers call while a Prometheus scrapes (4 minutes)
+dashboards: .venv/.synced ## the demo's dashboards under load, as out/dashboards.html (4 min)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.scraped_cluster
 
 .PHONY: drill
-drill: .venv/.synced ## ten faults on the demo's cluster, each found by its alert and repaired by its runbook; out/drill.md (20 minutes); ONLY="…" FACTOR=…
+drill: .venv/.synced ## ten faults on the demo's cluster, alert by alert, in out/drill.md (20 min); ONLY=… FACTOR=…
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
 	@PYTHONPATH=demo:cluster:testkit:. $(PY) -m subterra_demo.drill $(if $(ONLY),--only $(ONLY)) $(if $(FACTOR),--factor $(FACTOR))
 
+##@ Test
+
 .PHONY: test
-test: test-tools test-unit ## everything that CI promises: unit tests first, then real engines, a real API server and faults
+test: test-tools test-unit ## everything that CI promises: unit tests, real engines, a real API server, faults (20 min)
 	@$(PYTEST) $(COMPUTING) --junitxml=out/tests/engines.xml -m "not exhaustive" tests/engines
 	@$(PYTEST) $(WAITING) --junitxml=out/tests/cluster.xml -m "not exhaustive" tests --ignore tests/unit --ignore tests/engines
 
 .PHONY: test-unit
-test-unit: .venv/.synced ## the tests that need no engine, no API server and no server process
+test-unit: .venv/.synced ## tests without engine, API server or server process (2 min)
 	@$(PYTEST) $(COMPUTING) --junitxml=out/tests/unit.xml -m "not exhaustive" tests/unit
 
 .PHONY: test-faults
-test-faults: test-tools ## crashes, lost replies, outages, takeovers, deaf watches on a real API server; prints injected and survived (10 minutes)
+test-faults: test-tools ## crashes, lost replies, outages, takeovers on a real API server, counted (10 min)
 	@$(PY) -m pytest --numprocesses=0 --timeout=1800 -m "not exhaustive" tests/faults
 
 .PHONY: test-exhaustive
-test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kubelet included (root; more than an hour)
+test-exhaustive: test-tools ## every fault and engine matrix, with pods on a real kubelet (root; over an hour)
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset controller
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kueue
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
@@ -57,107 +62,99 @@ test-exhaustive: test-tools ## every fault and engine matrix, pods on a real kub
 	@$(PY) -m pytest --timeout=3600 -m "exhaustive or faults" tests
 
 .PHONY: test-release
-test-release: test-tools ## a signed release in a real registry, verified and used as a stranger would (cosign, helm, krew; 5 minutes, and 4 once to build them)
+test-release: test-tools ## a signed release in a real registry, verified and used as a stranger would (9 min)
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
 	@$(PY) -m pytest --numprocesses=0 --timeout=1800 tests/engines/registry/test_signed_release.py
 
 .PHONY: test-install
-test-install: test-tools ## a release installed from a registry alone into a second cluster, as the guide says (root, no other cluster; 15 minutes)
+test-install: test-tools ## the install guide in a second cluster, from a registry alone (root; 15 min)
 	@PYTHONPATH=cluster:release:testkit $(PY) -m tests.tools.registry release
 	@$(CLUSTER) images
 	@$(PY) -m pytest --numprocesses=0 --timeout=3600 tests/engines/registry/test_installation.py
 
 .PHONY: test-tools
-test-tools: .venv/.synced ## what tests ask: the cluster's binaries, libraries of GitOps tools, an S3 server, a registry, Prometheus, JobSet, the CRDs of KubeRay, KEDA and the Gateway API with its Inference Extension
+test-tools: .venv/.synced ## build what the tests need: etcd, API server, registry, Prometheus, CRDs, …
 	@$(CLUSTER) build
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gitops_health.build
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.objectstore
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.prometheus
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.jobset
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.registry
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.keda
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.gateway_api
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.inference_extension
-	@PYTHONPATH=cluster:testkit $(PY) -m tests.tools.kuberay
+	@for tool in $(TEST_TOOLS); do PYTHONPATH=cluster:testkit $(PY) -m tests.tools.$$tool; done
 	@PYTHONPATH=cluster:testkit:. $(PY) -m tests.tools.models
 
 .PHONY: test-browser
-test-browser: .venv/.synced ## two made-up reports in out/, drawn on phone and desktop, and what axe-core finds in them (npm, Chromium; 2 minutes)
+test-browser: .venv/.synced ## draw two made-up reports on phone and desktop, with axe-core (npm, Chromium; 2 min)
 	@npm ci --prefix tests/browser --no-audit --no-fund
 	@PYTHONPATH=testkit:. $(PY) -m tests.browser
 
+##@ Measure
+
 .PHONY: bench-wordings
-bench-wordings: .venv/.synced ## how the demo's agent handles customer phrasings that it was never trained on
+bench-wordings: .venv/.synced ## customer phrasings that the demo's agent was never trained on
 	@PYTHONPATH=cluster:demo:. $(PY) -m bench.wordings_shift
 
 .PHONY: bench-real-values
-bench-real-values: .venv/.synced ## whether the travel agent in MODEL=… keeps 60 real cities that it was not trained on, in 3 phrasings each
+bench-real-values: .venv/.synced ## 60 real cities in phrasings that the agent in MODEL=… was not trained on
 	@PYTHONPATH=testkit:. $(PY) -m bench.real_values --model $(MODEL)
 
 .PHONY: bench-labeller
-bench-labeller: .venv/.synced ## how often sentence embeddings label free words correctly; MODELS=… is the folder with all-MiniLM-L6-v2
+bench-labeller: .venv/.synced ## how often sentence embeddings label free words correctly; MODELS=…: folder of all-MiniLM-L6-v2
 	@PYTHONPATH=testkit:. $(PY) -m bench.labeller $(if $(MODELS),--models $(MODELS))
 
 .PHONY: bench-states
-bench-states: .venv/.synced ## how often the state of a conversation is right, unknown or wrong, and its cost; MODELS=… as above
+bench-states: .venv/.synced ## how often the state of a conversation is right, unknown or wrong; MODELS=… as above
 	@PYTHONPATH=testkit:. $(PY) -m bench.labeller.states $(if $(MODELS),--models $(MODELS))
 
 .PHONY: bench-operator
-bench-operator: .venv/.synced ## the operator with 1,000 finished agents and 100 in flight: memory, restart, requests (20 minutes)
+bench-operator: .venv/.synced ## 1,000 finished agents and 100 in flight: memory, restart, requests (20 min)
 	@$(CLUSTER) build
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.scale
 
 .PHONY: bench-paths
-bench-paths: .venv/.synced ## how the time to count paths grows from 10 to 1,000 nodes
+bench-paths: .venv/.synced ## time to count paths, from 10 to 1,000 nodes
 	@$(PY) bench/procedures/paths.py
 
 .PHONY: bench-imports
-bench-imports: .venv/.synced ## how much of the public processes, flows and agents in SAMPLES=… an import takes over
+bench-imports: .venv/.synced ## how much of the public processes, flows and agents in SAMPLES=… is imported
 	@PYTHONPATH=. $(PY) -m bench.procedures.imports $(SAMPLES)
 
 .PHONY: bench-hosted-prices
-bench-hosted-prices: .venv/.synced ## what travel costs in context with hosted models, against the compiled model's price
+bench-hosted-prices: .venv/.synced ## travel in context with hosted models, compared with the compiled price
 	@$(PY) -m bench.hosted_prices
 
-.PHONY: check-models
-check-models: .venv/.synced ## whether the hosted models that examples and pages recommend live on for 60 days from today
-	@PYTHONPATH=testkit $(PY) -m subterra_testkit.model_names
-
 .PHONY: bench-generation
-bench-generation: .venv/.synced ## plans beside random walks, what an edit leaves paid, a provider's limits (10 minutes)
+bench-generation: .venv/.synced ## plans compared with random walks, reuse after an edit, a provider's limits (10 min)
 	@PYTHONPATH=testkit:. $(PY) -m bench.generation
 
 .PHONY: bench-evaluation
-bench-evaluation: .venv/.synced ## how much longer an evaluation's play takes than its requests alone, against a stand-in server (2 minutes)
+bench-evaluation: .venv/.synced ## an evaluation's play, compared with its requests alone (2 min)
 	@PYTHONPATH=testkit:. $(PY) -m bench.evaluation
 
 .PHONY: bench-protocol
-bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster, hosted models as stand-ins (20 minutes); SEED=… for another one
+bench-protocol: .venv/.synced ## the paper's protocol and the gate's defaults on the demo's cluster (20 min); SEED=…
 	@PYTHONPATH=cluster:demo:testkit:. $(PY) -m bench.protocol $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-paper
-bench-paper: .venv/.synced ## the paper's tables without a cluster, stand-ins for all models; AGENT=… CANDIDATE=URL SAME_MODEL=URL: hosted models, paid; AGAINST=report.json
+bench-paper: .venv/.synced ## the paper's tables without a cluster; AGENT=… CANDIDATE=URL SAME_MODEL=URL: paid; AGAINST=FILE
 	@PYTHONPATH=testkit:. $(PY) -m bench.evaluation.paper $(if $(AGENT),--agent $(AGENT)) $(if $(CANDIDATE),--candidate $(CANDIDATE)) $(if $(SAME_MODEL),--same-model $(SAME_MODEL)) $(if $(AGAINST),--against $(AGAINST)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-training
-bench-training: .venv/.synced ## the train stage against a plain PyTorch loop, by CPU seconds (5 minutes)
+bench-training: .venv/.synced ## the train stage and a plain PyTorch loop, by CPU seconds (5 min)
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.training
 
 .PHONY: bench-pipeline
-bench-pipeline: .venv/.synced ## the three stages without a cluster: seconds, memory, scores of PROCEDURES=… (default: travel; half an hour each); CONVERSATIONS=…
+bench-pipeline: .venv/.synced ## the stages without a cluster, of PROCEDURES=… (30 min each); CONVERSATIONS=…
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.pipeline $(or $(PROCEDURES),examples/travel/procedure.yaml) $(if $(CONVERSATIONS),--conversations $(CONVERSATIONS))
 
 .PHONY: bench-serving
-bench-serving: .venv/.synced ## ten rollouts and a drained pod under 24 clients on open connections, first tokens and tokens per second, real vLLM without a cluster (15 minutes); MODEL=… for a trained one
+bench-serving: .venv/.synced ## rollouts and a drained pod under 24 clients, real vLLM (15 min); MODEL=…
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.pipeline.serving $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench-compare
-bench-compare: .venv/.synced ## compiled models against the base model in context and orchestrated; COMPILED=… SCRATCH=… are finished models (hours)
+bench-compare: .venv/.synced ## compiled, in context, orchestrated (hours); COMPILED=… SCRATCH=…: finished models
 	@PYTHONPATH=cluster:testkit:. $(PY) -m bench.comparison $(if $(COMPILED),--compiled $(COMPILED)) $(if $(SCRATCH),--scratch $(SCRATCH))
 
 .PHONY: bench-gate
-bench-gate: .venv/.synced ## how often a paired gate would promote equal, worse and creeping candidates, simulated; what replay finds (4 minutes)
+bench-gate: .venv/.synced ## how often the gate promotes equal, worse and creeping candidates, simulated (4 min)
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=testkit:. $(PY) -m bench.gate
+
+##@ Check and generate
 
 .PHONY: lint
 lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to date
@@ -171,8 +168,12 @@ lint: .venv/.synced ## ruff, mypy --strict, import-linter, generated files up to
 	@$(PY) docs/contributing/architecture_figure.py --check
 	@$(PY) docs/contributing/example_pictures.py --check
 
+.PHONY: check-models
+check-models: .venv/.synced ## whether the hosted models that examples and pages name live for 60 more days
+	@PYTHONPATH=testkit $(PY) -m subterra_testkit.model_names
+
 .PHONY: generate
-generate: .venv/.synced ## write crds/, the page of their fields and the chart's copy, its schema and the page of its values; rules, dashboards and the page of metrics; pictures of examples
+generate: .venv/.synced ## write CRDs, schema of values, alert rules, dashboards and their pages
 	@$(PY) -m subterra_api.crd
 	@$(PY) -m subterra_core.monitoring
 	@$(PY) -m subterra_cli.files.chart_files
@@ -187,27 +188,31 @@ figure: .venv/.synced ## write the pictures in docs/
 	@$(PY) docs/contributing/example_pictures.py
 
 .PHONY: golden
-golden: .venv/.synced ## write what tests compare with: the promises of v1alpha1, Argo CD's test data; ALLOW=--allow-breaking forgets promises
+golden: .venv/.synced ## write what tests compare with; ALLOW=--allow-breaking breaks promises of v1alpha1
 	@PYTHONPATH=cluster:testkit $(PY) -m tests.golden $(ALLOW)
+
+##@ Build and release
 
 .PHONY: images
 images: .venv/.synced ## build images/*/Dockerfile and share them with the local cluster
 	@$(CLUSTER) images
 
 .PHONY: release
-release: .venv/.synced ## command line, images, chart, checksums; VERSION=0.2.0 REGISTRY=registry.example/me; KEY=cosign.key signs (root, Debian)
+release: .venv/.synced ## files, images and chart; VERSION=0.2.0 REGISTRY=…, KEY=cosign.key signs (root, Debian)
 	@PYTHONPATH=cluster:release $(PY) -m subterra_release $(VERSION) --registry $(REGISTRY) $(if $(KEY),--key $(KEY)) $(if $(DOWNLOADS),--downloads $(DOWNLOADS)) $(RELEASE_OPTIONS)
+
+##@ The local cluster
 
 .PHONY: cluster-up
 cluster-up: .venv/.synced ## a one-node Kubernetes on this machine (root, Debian)
 	@$(CLUSTER) up
 
 .PHONY: cluster-env
-cluster-env: .venv/.synced ## shell settings for it: eval "$(make -s cluster-env)"
+cluster-env: .venv/.synced ## print its shell settings: eval "$(make -s cluster-env)"
 	@$(CLUSTER) env
 
 .PHONY: cluster-status
-cluster-status: .venv/.synced ## what runs
+cluster-status: .venv/.synced ## show what runs in it
 	@$(CLUSTER) status
 
 .PHONY: cluster-down

@@ -82,7 +82,7 @@ def _task(procedure: ProcedureSpec, work: Path, arguments: argparse.Namespace) -
 def _batch_figures(task: TrainingTask) -> dict[str, float]:
     """Padding and waiting, before and after."""
     tokenizer = load_tokenizer(task.base_model, task.system_prompt, task.wordings)
-    examples = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, task.settings.max_length)
+    examples = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, task.settings.max_length).dataset
     build = partial(load_model, task.base_model, tokenizer, task.settings.seed)
     padded, free = rates(build, examples, task.settings.batch_size, CPU_MICRO_BATCH_TOKENS, BATCHES_COMPARED)
     _say(f"useful tokens per CPU second: {padded:.0f} padded, {free:.0f} without padding")

@@ -16,7 +16,7 @@ from subterra_jobs.train.tokenized_dataset import IGNORED, load_examples
 def train_plainly(task: TrainingTask, steps: int) -> float:
     """Tokens per CPU second from the first to the last step: AdamW on float32 weights, autocast, logits where labels are."""
     tokenizer = load_tokenizer(task.base_model, task.system_prompt, ())
-    examples = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, task.settings.max_length)
+    examples = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, task.settings.max_length).dataset
     batches = _batches(sorted(examples, key=lambda example: example["length"]), task.settings.batch_size, steps + 1)
     micro = max(1, CPU_MICRO_BATCH_TOKENS // max(examples["length"]))
     collate = PaddingCollator(tokenizer.pad_token_id)

@@ -42,18 +42,15 @@ Check, view and compare conversational procedures, estimate what compiling them 
 them. Works on files and on objects in a cluster, also as `kubectl subterra`.
 """
 EPILOG = """
-Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, a cap does not cover the minimum cost, no
-conversation matches, a sample was interrupted or is unusable, the list of models is out of date, the agent is not served or
-cannot be reached, a request of a load test failed, why found something to do, a report cannot be fetched, a model is not exported,
-a link of its provenance is missing, a judge is not certified) · 2 error (usage, invalid procedure, a model that has retired,
-dataset, evaluation or cluster object not found, people's scores invalid, facts about the customer missing).
+Exit codes: 0 success · 1 negative result (lint found errors, diff found differences, an agent is not served, …) · 2 error (usage,
+invalid file, not found). docs/reference/cli.md has them by command.
 """
 
 app = typer.Typer(no_args_is_help=True, help=HELP, epilog=EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def version() -> None:
-    """Print the versions of the command line and of the API that it reads.
+    """Print the versions of the command line and of the API.
 
     Example: subterra version
     """

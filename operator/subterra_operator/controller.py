@@ -215,7 +215,7 @@ class Controller:
     async def _report_refusal(self, key: Key, refusal: Refusal, subject: Mapping[str, Any]) -> bool:
         """Writes the status that names the refusal; returns False instead if ``subject`` has been edited since."""
         latest = self.cache.get(key)
-        if latest is None or is_deleting(latest) or _wishes(latest) != _wishes(subject):
+        if latest is None or is_deleting(latest) or _user_edits(latest) != _user_edits(subject):
             return False
         snapshot = self.cache.snapshot(key)
         status = decide(snapshot, self.settings, self._clock(), refusal).status if snapshot else None
@@ -246,8 +246,8 @@ def decide(snapshot: Snapshot, settings: Settings, now: datetime, refusal: Refus
     return decide_agent(replace(snapshot, refusal=refusal), settings, now)
 
 
-def _wishes(subject: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What people change about a resource: its spec and its annotations."""
+def _user_edits(subject: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What changes when somebody edits a resource: the generation of its spec, and its annotations."""
     return subject["metadata"].get("generation"), subject["metadata"].get("annotations")
 
 

@@ -195,5 +195,7 @@ def read_biases(file: Path, judges: Sequence[str]) -> tuple[JudgeBias, ...]:
     except ValidationError:
         raise CommandError(f"{file} is not what `subterra judge bias` writes; run it again") from None
     if strangers := sorted({bias.judge for bias in found} - set(judges)):
-        raise CommandError(f"{file}: {', '.join(strangers)} is no judge of this sheet; run `subterra judge bias` with its judges")
+        raise CommandError(
+            f"{file}: {', '.join(strangers)} is not a judge of this sheet; run `subterra judge bias` with its judges"
+        )
     return found

@@ -167,7 +167,7 @@ def _read_key(file: Path) -> Mapping[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         known = False
     if not known:
-        raise ScoresFileError(f"{file} is no key of a sheet; pass the file that `subterra judge sheet` wrote with it")
+        raise ScoresFileError(f"{file} is not the key of a sheet; pass the file that `subterra judge sheet` wrote with it")
     return dict(key)
 
 

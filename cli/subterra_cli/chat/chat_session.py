@@ -119,7 +119,7 @@ class ChatSession:
                 raise KeyError("content")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise ServerFailedError(
-                f"what answers for CompiledAgent {self.model} is no chat completions API; it sent {response.text[:100]!r}"
+                f"what answers for CompiledAgent {self.model} is not a chat completions API; it sent {response.text[:100]!r}"
             ) from None
         return dict(message)
 

@@ -1,4 +1,4 @@
-"""What a served agent says about where a conversation has come to, for agents with `serving.conversationState`."""
+"""Which node a conversation has reached, as an agent with `serving.conversationState` says."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import httpx
 from subterra_cli.chat.chat_session import ChatSession
 
 ROUTE = "/v1/conversation/state"
-NOT_KNOWN = "Where the conversation has come to is not known"
+NOT_KNOWN = "Which node the conversation has reached is not known"
 
 
 def reached_state(session: ChatSession) -> str:
@@ -25,4 +25,4 @@ def reached_state(session: ChatSession) -> str:
 def _line(state: dict[str, Any]) -> str:
     if state["node"] is None:
         return f"{NOT_KNOWN}: {state['message']} ({state['reason']})"
-    return f"It has come to node {state['node']}, outcome {state['outcome'] if state['ended'] else 'open'}."
+    return f"It has reached node {state['node']}, outcome {state['outcome'] if state['ended'] else 'open'}."

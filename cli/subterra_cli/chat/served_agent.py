@@ -51,7 +51,7 @@ class ServedAgent:
 
     @property
     def tells_state(self) -> bool:
-        """Whether it says where a conversation has come to."""
+        """Whether it says which node a conversation has reached."""
         return self.agent["spec"].get("serving", {}).get("conversationState") is not None
 
     @cached_property

@@ -7,7 +7,7 @@ import typer
 
 from subterra_cli.commands.options import Output, OutputFormat, exit_on_error
 
-models = typer.Typer(rich_markup_mode=None, help="Show and update the list of hosted models: prices, states, retirement dates.")
+models = typer.Typer(rich_markup_mode=None, help="Show or update the list of hosted models and their prices.")
 ALL = "Include models that have retired."
 FILE = "The list to update; default: the one of this installation."
 CHECK = "Change nothing; exit with 1 if the list is out of date."

@@ -23,7 +23,7 @@ def plan(
     store_size: Annotated[str, typer.Option(metavar="SIZE", help=STORE)] = "20Gi",
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Estimate the API cost of a compile run, and whether its training fits.
+    """Estimate what a compile costs and whether its training fits.
 
     Lists each item of cost before anything is applied, and the facts that clients of the agent send. Exits with 1 when a cap in the
     manifests does not cover the minimum cost; a training that does not fit is a warning.

@@ -19,7 +19,9 @@ def preset(
     pool: Annotated[str | None, typer.Option(metavar="NAME", help=POOL)] = None,
     output: Output = OutputFormat.TEXT,
 ) -> None:
-    """Print a CompiledAgent with all settings for a model on given hardware, or list what there is.
+    """List presets, or print one as a CompiledAgent.
+
+    A preset has all settings for one model on given hardware.
 
     The manifest names no preset: what it says is what is compiled, also by a later version.
 

@@ -57,7 +57,7 @@ def read_settings(options: SampleOptions, procedure: str, *, pays: bool) -> Samp
     problems: list[str] = []
     max_usd = parse_usd(options.max_usd)
     if max_usd is None:
-        problems.append(f"--max-usd: {options.max_usd} is no amount of US dollars above 0; write one such as 0.50")
+        problems.append(f"--max-usd: {options.max_usd} is not an amount of US dollars above 0; write one such as 0.50")
     generation = _tried(problems, lambda: _generation(options, procedure))
     account = None
     if pays and generation is not None and generation.teacher.name != "scripted":
@@ -119,7 +119,7 @@ def parse_teacher(options: SampleOptions, default: Provider) -> Provider:
     if options.base_url is not None and name != "openai":
         raise CommandError(f"--base-url: it is for openai:MODEL only; remove it, or write {TEACHER} openai:{model or 'MODEL'}")
     if options.base_url is not None and not options.base_url.startswith(("http://", "https://")):
-        raise CommandError(f"--base-url: {options.base_url} is no URL; write one such as http://localhost:8000/v1")
+        raise CommandError(f"--base-url: {options.base_url} is not a URL; write one such as http://localhost:8000/v1")
     try:
         return Provider.model_validate({"name": name, "model": model or None, "baseURL": options.base_url})
     except ValidationError as error:

@@ -24,7 +24,9 @@ def langgraph(
         bool, typer.Option("--per-message", help="The graph runs once for each message: where it ends, the customer goes on.")
     ] = False,
 ) -> None:
-    """Convert a LangGraph graph to a procedure; what the graph does not specify is marked GAP for you to fill in.
+    """Convert a LangGraph graph to a procedure.
+
+    What the graph does not specify is marked GAP for you to fill in.
 
     Example: subterra import langgraph shop.agent:graph > procedure.yaml
     """
@@ -43,7 +45,9 @@ def mermaid(
     name: _Name = None,
     chart: Annotated[int | None, typer.Option(min=1, help="Which flowchart of the file, counted from 1.")] = None,
 ) -> None:
-    """Convert a Mermaid flowchart to a procedure; what the drawing does not say is marked GAP, or reported by lint.
+    """Convert a Mermaid flowchart to a procedure.
+
+    What the drawing does not say is marked GAP, or reported by lint.
 
     Example: subterra import mermaid support.md > procedure.yaml
     """
@@ -68,7 +72,9 @@ def bpmn(
         typer.Option(metavar="NAME", help="A pool or lane that is the customer; repeatable. Default: by names such as Customer."),
     ] = None,
 ) -> None:
-    """Convert a BPMN 2.0 process to a procedure; what the process does not say is marked GAP for you to fill in.
+    """Convert a BPMN 2.0 process to a procedure.
+
+    What the process does not say is marked GAP for you to fill in.
 
     Example: subterra import bpmn support.bpmn > procedure.yaml
     """
@@ -91,7 +97,9 @@ def rasa(
         Path | None, typer.Option(metavar="PATH", help="The domain's file or folder; default: one near a file of flows.")
     ] = None,
 ) -> None:
-    """Convert Rasa CALM flows to a procedure; what the flows do not say is marked GAP for you to fill in.
+    """Convert Rasa CALM flows to a procedure.
+
+    What the flows do not say is marked GAP for you to fill in.
 
     Example: subterra import rasa my-assistant/ --flow transfer_money > procedure.yaml
     """
@@ -110,7 +118,9 @@ def dialogflow(
         str | None, typer.Option(metavar="NAME", help="The flow to begin with; default: the agent's start flow.")
     ] = None,
 ) -> None:
-    """Convert a Dialogflow CX agent to a procedure; what the agent does not say is marked GAP for you to fill in.
+    """Convert a Dialogflow CX agent to a procedure.
+
+    What the agent does not say is marked GAP for you to fill in.
 
     Example: subterra import dialogflow exported_agent.zip > procedure.yaml
     """

@@ -2,8 +2,8 @@
 
 import importlib
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType
@@ -84,80 +84,101 @@ def _flow(builder: Any) -> LangGraphFlow:
     flow = _level(builder)
     for name, node in builder.nodes.items():
         if hasattr(node.runnable, "builder"):
-            flow = _expanded(flow, name, _flow(node.runnable.builder))
+            flow = _Expansion(flow, name, _flow(node.runnable.builder)).flow()
     return flow
 
 
 def _level(builder: Any) -> LangGraphFlow:
     """The structure of one graph, with subgraphs as nodes."""
-    routes: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-    unknown, parallel = set[str](), set[str]()
     plain = sorted({*builder.edges, *((start, end) for starts, end in builder.waiting_edges for start in starts)})
-    for source, to in plain:
-        parallel |= {source} if routes[source] else set()
-        routes[source].setdefault(to, [])
-    for source, branches in builder.branches.items():
-        for branch in branches.values():
-            unknown |= set() if branch.ends else {source}
-            for label, to in (branch.ends or {}).items():
-                routes[source].setdefault(to, []).append(str(label))
-    for source, node in builder.nodes.items():
-        ends = node.ends if isinstance(node.ends, dict) else {end: end for end in node.ends}
-        for to, label in ends.items():
-            routes[source].setdefault(to, []).append(str(label))
+    routes = _labelled_routes(builder, plain)
+    starts = Counter(source for source, _ in plain)
     called = {name: set(_names(_function(node.runnable))) for name, node in builder.nodes.items()}
+    unknown = {source for source, branches in builder.branches.items() if not all(each.ends for each in branches.values())}
     unknown |= {name for name, names in called.items() if "Command" in names and not routes.get(name)}
     return LangGraphFlow(
         {name: _docstring(node.runnable) for name, node in builder.nodes.items()},
         {source: tuple(Route(to, tuple(labels)) for to, labels in targets.items()) for source, targets in routes.items()},
         frozenset(unknown),
-        frozenset(parallel),
+        frozenset(source for source, count in starts.items() if count > 1),
         frozenset(name for name, names in called.items() if "interrupt" in names),
         {name: tools for name, node in builder.nodes.items() if (tools := tuple(_tools(node.runnable)))},
     )
 
 
-def _expanded(flow: LangGraphFlow, name: str, inner: LangGraphFlow) -> LangGraphFlow:
-    """`flow` with the nodes of a subgraph in its node's place; a node stays where the subgraph's beginning or its end branches."""
-    entries, behind = inner.routes.get(START, ()), flow.routes.get(name, ())
-    branches, leaves = len(entries) != 1 or START in inner.unknown, len(behind) != 1 or name in flow.unknown
-    exit_name = f"{name}/end" if leaves else behind[0].to
-    entry = name if branches else f"{name}/{entries[0].to}"
+def _labelled_routes(builder: Any, plain: Iterable[tuple[str, str]]) -> dict[str, dict[str, list[str]]]:
+    """The targets of each node with the labels that select them: of plain edges, routing functions and declared Commands."""
+    routes: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
+    for source, to in plain:
+        routes[source].setdefault(to, [])
+    for source, branches in builder.branches.items():
+        for label, to in (end for branch in branches.values() for end in (branch.ends or {}).items()):
+            routes[source].setdefault(to, []).append(str(label))
+    for source, node in builder.nodes.items():
+        ends = node.ends if isinstance(node.ends, dict) else {end: end for end in node.ends}
+        for to, label in ends.items():
+            routes[source].setdefault(to, []).append(str(label))
+    return dict(routes)
 
-    def outward(to: str) -> str:
-        return exit_name if to == END else f"{name}/{to}"
 
-    def inward(route: Route) -> Route:
-        return replace(route, to=entry, labels=route.labels or (name,)) if route.to == name else route
+class _Expansion:
+    """A subgraph in its node's place; a node stays where the subgraph's beginning or its end branches."""
 
-    routes = {source: tuple(map(inward, each)) for source, each in flow.routes.items() if source != name}
-    routes |= {
-        f"{name}/{node}": tuple(replace(to, to=outward(to.to)) for to in each)
-        for node, each in inner.routes.items()
-        if node != START
-    }
-    routes |= {name: tuple(replace(to, to=outward(to.to)) for to in entries)} if branches else {}
-    routes |= {exit_name: tuple(map(inward, behind))} if leaves else {}
-    kept = ({name: flow.nodes[name]} if branches else {}), ({exit_name: ""} if leaves else {})
-    inside = {f"{name}/{node}": text for node, text in inner.nodes.items()}
-    nodes = dict[str, str]()
-    for node, text in flow.nodes.items():
-        nodes |= {node: text} if node != name else {**kept[0], **inside, **kept[1]}
+    def __init__(self, flow: LangGraphFlow, name: str, inner: LangGraphFlow) -> None:
+        self._outer, self._name, self._inner = flow, name, inner
+        self._entries, self._after = inner.routes.get(START, ()), flow.routes.get(name, ())
+        self._begins = len(self._entries) != 1 or START in inner.unknown
+        self._ends = len(self._after) != 1 or name in flow.unknown
+        self._entry = name if self._begins else self._inside(self._entries[0].to)
+        self._exit = f"{name}/end" if self._ends else self._after[0].to
 
-    def both(outer: frozenset[str], below: frozenset[str]) -> frozenset[str]:
-        begins = {name} if branches and START in below else set()
-        ends = {exit_name} if name in outer and leaves else set()
-        return (outer - {name}) | begins | ends | {f"{name}/{node}" for node in below - {START}}
+    def flow(self) -> LangGraphFlow:
+        """The graph with the nodes of the subgraph."""
+        outer, inner = self._outer, self._inner
+        tools = {node: each for node, each in outer.tools.items() if node != self._name}
+        return LangGraphFlow(
+            self._nodes(),
+            self._routes(),
+            self._marked(outer.unknown, inner.unknown),
+            self._marked(outer.parallel, inner.parallel),
+            self._marked(outer.waits, inner.waits),
+            tools | {self._inside(node): each for node, each in inner.tools.items()},
+        )
 
-    return LangGraphFlow(
-        nodes,
-        routes,
-        both(flow.unknown, inner.unknown),
-        both(flow.parallel, inner.parallel),
-        both(flow.waits, inner.waits),
-        {node: each for node, each in flow.tools.items() if node != name}
-        | {f"{name}/{node}": each for node, each in inner.tools.items()},
-    )
+    def _inside(self, node: str) -> str:
+        return f"{self._name}/{node}"
+
+    def _nodes(self) -> dict[str, str]:
+        nodes = dict[str, str]()
+        for node, text in self._outer.nodes.items():
+            if node != self._name or self._begins:
+                nodes[node] = text
+            if node == self._name:
+                nodes |= {self._inside(each): of_each for each, of_each in self._inner.nodes.items()}
+                nodes |= {self._exit: ""} if self._ends else {}
+        return nodes
+
+    def _routes(self) -> dict[str, tuple[Route, ...]]:
+        routes = {source: self._into(each) for source, each in self._outer.routes.items() if source != self._name}
+        routes |= {self._inside(node): self._out_of(each) for node, each in self._inner.routes.items() if node != START}
+        routes |= {self._name: self._out_of(self._entries)} if self._begins else {}
+        return routes | ({self._exit: self._into(self._after)} if self._ends else {})
+
+    def _into(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        """Routes of the outer graph, which enter the subgraph where they led to its node."""
+        return tuple(
+            replace(each, to=self._entry, labels=each.labels or (self._name,)) if each.to == self._name else each for each in routes
+        )
+
+    def _out_of(self, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        """Routes of the subgraph, which leave it where they led to its end."""
+        return tuple(replace(each, to=self._exit if each.to == END else self._inside(each.to)) for each in routes)
+
+    def _marked(self, outer: frozenset[str], inner: frozenset[str]) -> frozenset[str]:
+        """The nodes of a mark, from those of both graphs."""
+        begin = {self._name} if self._begins and START in inner else set()
+        end = {self._exit} if self._ends and self._name in outer else set()
+        return (outer - {self._name}) | begin | end | {self._inside(node) for node in inner - {START}}
 
 
 def _function(runnable: Any) -> Any:

@@ -25,6 +25,12 @@ _COUNT = re.compile(r"\s*\([\d,]+×\)$")
 _GUARDS = re.compile(r"^(.*?)\s*\(if (\S+ went to .+ last)\)$", re.DOTALL)
 _GUARD = re.compile(r"(\S+) went to (.+?) last(?: and |$)")
 _BEGINNINGS, _ENDINGS = ("start", "begin", "beginning"), ("end", "stop", "finish", "done")
+_ROLES_WITHOUT_PROMPT = {
+    "tool": "role: tool with tool and arguments",
+    "collect": "role: collect with collects",
+    "call": "role: call with procedure, inputs and outcomes of its edges",
+}
+"""Classes of boxes, and what their nodes have in place of a prompt."""
 _HISTORY, _REST = "history", "anything else"
 
 
@@ -91,37 +97,41 @@ def _nodes(
     role, text = _role(box)
     outcome = next((each for each in box.classes if each in _OUTCOMES), None)
     if own:
-        text = "\n".join(line for line in text.splitlines()[1:] if line != f"ends: {outcome}")
-        if text.endswith(" …"):
-            text = f"{GAP}the whole of: {text}"
-    if "tool" in box.classes:
-        text = f"{GAP}role: tool with tool and arguments, instead of this prompt, for {text!r}"
-    if "collect" in box.classes:
-        text = f"{GAP}role: collect with collects, instead of this prompt, for {text!r}"
-    if "call" in box.classes:
-        text = f"{GAP}role: call with procedure, inputs and outcomes of its edges, instead of this prompt, for {text!r}"
+        text = _prompt_in(text, outcome)
+    for kind, instead in _ROLES_WITHOUT_PROMPT.items():
+        if kind in box.classes:
+            text = f"{GAP}{instead}, instead of this prompt, for {text!r}"
     prompt = {"prompt": text or f"{GAP}what the agent says at {ids[box.name]!r}"} if text or role == "agent" else {}
     node: dict[str, Any] = {"id": ids[box.name], "role": role, **prompt}
     if own and len(arrows) > 1 and box.name in chart.decides:
         return [node | _decided(arrows, chart.decides[box.name], ids, variables)]
     if not arrows:
         return _ending(node, outcome)
-    if len(arrows) > 1 and role == "agent":
-        answer = f"{node['id']}_answer"
-        decides = {"id": answer, "role": "user", "next": [_branch(arrow, ids, chart) for arrow in arrows]}
-        return [node | {"next": [{"to": answer}]}, decides]
     if len(arrows) > 1:
-        return [node | {"next": [_branch(arrow, ids, chart) for arrow in arrows]}]
-    if (
-        not own
-        and role == "agent"
-        and _role(chart.boxes[arrows[0].target])[0] == "agent"
-        and (arrows[0].label or text.endswith("?"))
-    ):
-        answer = f"{node['id']}_answer"
-        told = {} if arrows[0].label else {"prompt": f"{GAP}what the customer answers to {text!r}"}
-        return [node | {"next": [{"to": answer}]}, {"id": answer, "role": "user", **told, "next": [_edge(arrows[0], ids)]}]
-    return [node | {"next": [_edge(arrows[0], ids)]}]
+        branches = {"next": [_branch(arrow, ids, chart) for arrow in arrows]}
+        return _answered(node, branches) if role == "agent" else [node | branches]
+    (arrow,) = arrows
+    if not own and role == "agent" and _is_answered(arrow, text, chart):
+        prompt = {} if arrow.label else {"prompt": f"{GAP}what the customer answers to {text!r}"}
+        return _answered(node, prompt | {"next": [_edge(arrow, ids)]})
+    return [node | {"next": [_edge(arrow, ids)]}]
+
+
+def _prompt_in(text: str, outcome: str | None) -> str:
+    """The prompt in a box that `subterra graph` drew, below the node's id; a gap where it was cut."""
+    prompt = "\n".join(line for line in text.splitlines()[1:] if line != f"ends: {outcome}")
+    return f"{GAP}the whole of: {prompt}" if prompt.endswith(" …") else prompt
+
+
+def _is_answered(arrow: Arrow, text: str, chart: Flowchart) -> bool:
+    """Whether the customer must speak between an agent's box with one arrow and the box behind it."""
+    return _role(chart.boxes[arrow.target])[0] == "agent" and bool(arrow.label or text.endswith("?"))
+
+
+def _answered(node: dict[str, Any], answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The agent's node, and the customer's turn after it."""
+    customer = f"{node['id']}_answer"
+    return [node | {"next": [{"to": customer}]}, {"id": customer, "role": "user", **answer}]
 
 
 def _anywhere(chart: Flowchart, ids: Mapping[str, str]) -> list[dict[str, Any]]:

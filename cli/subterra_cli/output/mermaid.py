@@ -1,6 +1,7 @@
 """A procedure as a Mermaid flowchart, for places that render it: GitHub, GitLab, documentation. Pure."""
 
 import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.drawing.anywhere_box import BOX, QUESTIONS_BOX, drawn_nodes, with_box
@@ -21,33 +22,42 @@ _TOOL_CLASS = "  classDef tool fill:#e6f4f1,stroke:#1f7a6b,color:#1c2430\n"
 
 
 def mermaid(spec: ProcedureSpec, counts: TraversalCounts | None = None) -> str:
-    """The flowchart's text; dashed edges loop back. Comments name what decides at hubs, unless the customer
-    does, the box of the anywhere edges with their exceptions, that of the questions, and the start if it is not the first node.
-    """
+    """The flowchart's text; dashed edges loop back. Its comments are what `import mermaid` reads back."""
     nodes, counts = drawn_nodes(spec), with_box(spec, counts)
     names = {node.id: f"n{index}" for index, node in enumerate(nodes)}
+    boxes = (f"  {names[node.id]}{_box(node)}:::{node.outcome or node.role}" for node in nodes)
+    lines = ["flowchart TD", *boxes, *_edge_lines(spec, nodes, names, counts), *_comment_lines(spec, names)]
+    roles = [role for role in ("call", "collect") if any(node.role == role for node in spec.nodes)]
+    folded = "".join(_FOLDED_CLASS.format(role=role) for role in roles)
+    return "\n".join(lines) + "\n" + _CLASSES + (_TOOL_CLASS if spec.tools else "") + folded
+
+
+def _edge_lines(
+    spec: ProcedureSpec, nodes: Sequence[Node], names: Mapping[str, str], counts: TraversalCounts | None
+) -> Iterator[str]:
     back = returning_edges(names, [(node.id, edge.to) for node in nodes for edge in node.next], spec.start)
-    lines = ["flowchart TD", *(f"  {names[node.id]}{_box(node)}:::{node.outcome or node.role}" for node in nodes)]
     for node in nodes:
         for edge in node.next:
             count = f" ({counts.edges.get((node.id, edge.to), 0):,}×)" if counts else ""
             label = (condition_label(node, edge) + count).strip()
             arrow = "-.->" if (node.id, edge.to) in back else "-->"
-            lines.append(f"  {names[node.id]} {arrow}{'|' + _text(label) + '|' if label else ''} {names[edge.to]}")
+            yield f"  {names[node.id]} {arrow}{'|' + _text(label) + '|' if label else ''} {names[edge.to]}"
+
+
+def _comment_lines(spec: ProcedureSpec, names: Mapping[str, str]) -> Iterator[str]:
+    """What decides at hubs, unless the customer does; boxes of anywhere edges, with exceptions, and of questions; the start."""
     for node in spec.nodes:
         if len(node.next) > 1 and node.decided_by != "customer":
-            lines.append(f"  %% decides {names[node.id]}: {node.fact or node.decided_by}")
+            yield f"  %% decides {names[node.id]}: {node.fact or node.decided_by}"
     if spec.anywhere:
-        lines.append(f"  %% anywhere: {names[BOX]}")
-        closed = [(each.to, [names[node] for node in each.except_ if node in names]) for each in spec.anywhere]
-        lines += [f"  %% except {names[to]}: {', '.join(nodes)}" for to, nodes in closed if nodes]
+        yield f"  %% anywhere: {names[BOX]}"
+    for edge in spec.anywhere:
+        if closed := [names[node] for node in edge.except_ if node in names]:
+            yield f"  %% except {names[edge.to]}: {', '.join(closed)}"
     if spec.questions:
-        lines.append(f"  %% questions: {names[QUESTIONS_BOX]}")
+        yield f"  %% questions: {names[QUESTIONS_BOX]}"
     if spec.start != spec.nodes[0].id:
-        lines.append(f"  %% start: {names[spec.start]}")
-    roles = [role for role in ("call", "collect") if any(node.role == role for node in spec.nodes)]
-    folded = "".join(_FOLDED_CLASS.format(role=role) for role in roles)
-    return "\n".join(lines) + "\n" + _CLASSES + (_TOOL_CLASS if spec.tools else "") + folded
+        yield f"  %% start: {names[spec.start]}"
 
 
 def _box(node: Node) -> str:

@@ -203,17 +203,7 @@ def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: 
     add(group, "title", f"{node.id} ({SPEAKERS[node.role]})\n{label_text(node)}")
     _outline(group, node, box)
     left, y = box.x + PADDING, box.y + PADDING + 11
-    who = SPEAKERS[node.role] + (" · start" if first else "")
-    id_room = int((box.width - 3 * PADDING - len(who) * _NOTE_CHARACTER) / _BOLD_CHARACTER)
-    add(
-        group,
-        "text",
-        node.id if len(node.id) <= id_room else node.id[: id_room - 1] + "…",
-        class_="id",
-        x=f"{left:.1f}",
-        y=f"{y:.1f}",
-    )
-    add(group, "text", who, class_="who", text_anchor="end", x=f"{box.x + box.width - PADDING:.1f}", y=f"{y:.1f}")
+    _heading(group, node, box, y, first=first)
     for line in card.prompt:
         y += LINE
         add(group, "text", line, x=f"{left:.1f}", y=f"{y:.1f}")
@@ -226,6 +216,15 @@ def _box(svg: ET.Element, node: Node, card: _Card, box: Box, first: bool, heat: 
     for note in card.notes:
         y += LINE
         add(group, "text", note, class_="end" if note.startswith("ends: ") else "note", x=f"{left:.1f}", y=f"{y:.1f}")
+
+
+def _heading(group: ET.Element, node: Node, box: Box, y: float, *, first: bool) -> None:
+    """The node's id on the left, cut if need be, and the speaker on the right."""
+    speaker = SPEAKERS[node.role] + (" · start" if first else "")
+    room = int((box.width - 3 * PADDING - len(speaker) * _NOTE_CHARACTER) / _BOLD_CHARACTER)
+    name = node.id if len(node.id) <= room else node.id[: room - 1] + "…"
+    add(group, "text", name, class_="id", x=f"{box.x + PADDING:.1f}", y=f"{y:.1f}")
+    add(group, "text", speaker, class_="who", text_anchor="end", x=f"{box.x + box.width - PADDING:.1f}", y=f"{y:.1f}")
 
 
 def _outline(group: ET.Element, node: Node, box: Box) -> None:

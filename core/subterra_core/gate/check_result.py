@@ -39,10 +39,10 @@ def mean_check(name: str, sample: SampleStats, floor: float, alpha: float, *, fi
     """The candidate's own mean against a floor of the policy, its `field`."""
     bounds = mean_bounds(sample, alpha)
     low = min(bounds.low, unlike_any_seen(sample, LOWEST_SCORE, alpha))
-    return Check(name, *_told(bounds, low, floor), sample.sd, sample.count, _out_of_reach(floor, HIGHEST_SCORE, field))
+    return Check(name, *_described_bounds(bounds, low, floor), sample.sd, sample.count, _out_of_reach(floor, HIGHEST_SCORE, field))
 
 
-def _told(bounds: Interval, low: float, floor: float) -> tuple[Interval, float, str]:
+def _described_bounds(bounds: Interval, low: float, floor: float) -> tuple[Interval, float, str]:
     """Interval, floor, and both in words."""
     interval = Interval(mean=bounds.mean, low=low, high=bounds.high)
     return interval, floor, f"mean {bounds.mean:.2f} (interval {low:.2f} to {bounds.high:.2f}) against {floor:.2f}"
@@ -65,7 +65,7 @@ def difference_check(name: str, sample: SampleStats, skew: float | None, margin:
     """A mean paired difference, candidate minus reference, against the margin times `widening`."""
     bounds, floor = mean_bounds(sample, alpha, skew), -margin * widening
     low = min(bounds.low, unlike_any_seen(sample, LOWEST_SCORE - HIGHEST_SCORE, alpha, skew))
-    return Check(name, *_told(bounds, low, floor), sample.sd, sample.count, margin=margin, widening=widening)
+    return Check(name, *_described_bounds(bounds, low, floor), sample.sd, sample.count, margin=margin, widening=widening)
 
 
 def rate_check(name: str, pairs: DiscordantPairs, margin: float, widening: float, alpha: float) -> Check:

@@ -87,7 +87,7 @@ def _preset(entry: Mapping[str, Any]) -> Preset:
     ServingSettings.model_validate(serving)
     known = card_named(card) if card else None
     if card and known is None:
-        raise ValueError(f"{entry['name']}: {card} is no card in gpu_cards.yaml")
+        raise ValueError(f"{entry['name']}: {card} is not a card in gpu_cards.yaml")
     return Preset(entry["name"], entry["summary"], known, entry.get("pool"), entry["store"], entry["template"], serving)
 
 

@@ -85,6 +85,17 @@ class _Participants:
     """Starts the arms' servers where they are served one after another."""
 
 
+@dataclass(frozen=True)
+class _Findings:
+    """What the conversations of all arms, and the candidate's further ones, came to."""
+
+    results: ArmResults
+    rare: Sequence[Result]
+    trials: TrialResults | None
+    robustness: Robustness
+    quality: JudgingQuality
+
+
 def work(context: StageContext) -> StageOutcome:
     """The stage's work: simulates and judges every arm, and leaves the report in `context.output`."""
     for name in ("httpx", "httpx2"):  # they log a line for every request
@@ -117,19 +128,35 @@ async def _evaluate(context: StageContext) -> StageOutcome:
         results, robustness = await _beyond_the_procedure(inputs, taking_part, _joined(batches), steps, cancellation)
         figures = await pool.stats()
     results = _require_counted(results, {arm.name for arm in taking_part.arms if arm.stored})
-    scores = _scores(inputs, results, rare, robustness, quality)
-    if trials is not None:
-        scores = scores.model_copy(update={"trials": trials.scores()})
     details = _provenance(inputs, taking_part) | (
         forecast.summary(figures.usd, figures.cached_share) if forecast and figures else {}
     )
-    retiring = retiring_models(context.input, context.environment.today)
-    evaluated = Evaluated(context.input, inputs.graph, results, scores, details, quality, inputs.gate, rare, robustness, retiring)
-    write_report(context.output, replace(evaluated, trials=trials, learning_curve=_learning_curve(context)))
+    scores = _report(inputs, _Findings(results, rare, trials, robustness, quality), details)
     message = closing_message(results, scores)
     if figures is None:
         return StageOutcome(message, scores=scores)
     return StageOutcome(message, format_usd(figures.usd), figures.tokens, scores)
+
+
+def _report(inputs: _Inputs, findings: _Findings, details: Mapping[str, str]) -> Scores:
+    """Writes the report and returns the scores in it."""
+    context, scores = inputs.context, _scores(inputs, findings)
+    evaluated = Evaluated(
+        run=context.input,
+        graph=inputs.graph,
+        arms=findings.results,
+        scores=scores,
+        provenance=details,
+        quality=findings.quality,
+        gate=inputs.gate,
+        rare_branches=findings.rare,
+        robustness=findings.robustness,
+        retiring=retiring_models(context.input, context.environment.today),
+        trials=findings.trials,
+        learning_curve=_learning_curve(context),
+    )
+    write_report(context.output, evaluated)
+    return scores
 
 
 def _inputs(context: StageContext) -> _Inputs:
@@ -289,10 +316,8 @@ async def _beyond_the_procedure(
     return {**arms, participants.CANDIDATE: results}, replace(robustness, labelling=quality)
 
 
-def _scores(
-    inputs: _Inputs, results: ArmResults, rare: Sequence[Result], robustness: Robustness, quality: JudgingQuality
-) -> Scores:
-    settings = inputs.context.input.evaluation
+def _scores(inputs: _Inputs, findings: _Findings) -> Scores:
+    settings, results, robustness = inputs.context.input.evaluation, findings.results, findings.robustness
     scripted = settings.simulator.name == "scripted"
     covers = "scripted customers" if scripted else "replies that rules recognize" if settings.judge.name == "scripted" else None
     more: dict[str, object] = {
@@ -302,9 +327,11 @@ def _scores(
         "robustness": robustness.scores(),
         "covers": covers,
     }
-    scores = summarise(results, settings.seed, rare)
+    scores = summarise(results, settings.seed, findings.rare)
     if scores.statistics is not None:
-        more["statistics"] = scores.statistics.model_copy(update={"judging": _judging(results, quality)})
+        more["statistics"] = scores.statistics.model_copy(update={"judging": _judging(results, findings.quality)})
+    if findings.trials is not None:
+        more["trials"] = findings.trials.scores()
     return scores.model_copy(update=more)
 
 

@@ -64,13 +64,8 @@ def resolve_account(provider: Provider, field: str, environment: StageEnvironmen
             "receive the key; add it to openai.endpoints of the chart's values"
         )
     key = environment.keys.get(provider.name, "")
-    if not key and price.costs_money:
-        raise InvalidInputError(f"{field}: provider {provider.name} needs a key; name a Secret in execution.apiKeySecrets")
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise InvalidInputError(
-            f"{field}: the key of provider {provider.name} has spaces or characters that no request can carry; correct the Secret "
-            "in execution.apiKeySecrets"
-        )
+    if problem := _key_problem(key, provider.name, needed=price.costs_money):
+        raise InvalidInputError(f"{field}: {problem}")
     try:
         thinking = thinking_of(provider)
     except EffortError as error:
@@ -87,6 +82,18 @@ def resolve_account(provider: Provider, field: str, environment: StageEnvironmen
         long_prompts_of(provider),
         batch_factor_of(provider),
     )
+
+
+def _key_problem(key: str, provider: str, *, needed: bool) -> str | None:
+    """Why requests cannot be sent with this key, and the fix; `None` if they can."""
+    if not key and needed:
+        return f"provider {provider} needs a key; name a Secret in execution.apiKeySecrets"
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        return (
+            f"the key of provider {provider} has spaces or characters that no request can carry; correct the Secret "
+            "in execution.apiKeySecrets"
+        )
+    return None
 
 
 def make_client(account: Account) -> Client:

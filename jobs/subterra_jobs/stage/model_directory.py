@@ -54,15 +54,26 @@ def read_model_files(directory: Path, uri: str) -> ModelFiles:
     config = _fields(directory, "config.json", uri)
     index = next((_fields(directory, name, uri) for name in INDICES if name in names), {})
     template = directory / "chat_template.jinja"
-    of_tokenizer = _fields(directory, "tokenizer_config.json", uri)
-    added = added_tokens_of(of_tokenizer) | _fields(directory, "added_tokens.json", uri)
+    tokenizer_config = _fields(directory, "tokenizer_config.json", uri)
+    added = added_tokens_of(tokenizer_config) | _fields(directory, "added_tokens.json", uri)
     return ModelFiles(
         names=names,
         config=config,
         shards=frozenset((index.get("weight_map") or {}).values()),
         tokens=tokens_of(_fields(directory, "tokenizer.json", uri)) | added if "tokenizer.json" in names else None,
-        chat_template=template.read_text("utf-8") if template.is_file() else template_of(of_tokenizer),
+        chat_template=template.read_text("utf-8") if template.is_file() else template_of(tokenizer_config),
     )
+
+
+def read_json_object(file: Path, uri: str, *, fix: str) -> dict[str, Any]:
+    """The object in a JSON file of the base model `uri`. Raises InvalidInputError with `fix` for anything else."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(f"base model {uri}: {file.name} is not JSON ({error}); {fix}") from None
+    if not isinstance(found, dict):
+        raise InvalidInputError(f"base model {uri}: {file.name} is not a JSON object; {fix}")
+    return found
 
 
 def _require_readable(path: Path, uri: str) -> None:
@@ -77,15 +88,7 @@ def _require_readable(path: Path, uri: str) -> None:
 def _fields(directory: Path, name: str, uri: str) -> dict[str, Any]:
     """The object in a JSON file; empty without the file."""
     file = directory / name
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"base model {uri}: {name} is not JSON ({error}); copy it again") from None
-    if not isinstance(found, dict):
-        raise InvalidInputError(f"base model {uri}: {name} is no JSON object; copy it again")
-    return found
+    return read_json_object(file, uri, fix="copy it again") if file.is_file() else {}
 
 
 def _damaged_weights(directory: Path) -> str | None:

@@ -69,7 +69,7 @@ def _checkpoints(context: StageContext) -> Path:
     if not context.store.is_local:
         if not context.environment.group.alone:
             raise InvalidInputError(
-                f"{context.environment.group.count} nodes train together, but the store {context.input.store} is no volume that "
+                f"{context.environment.group.count} nodes train together, but the store {context.input.store} is not a volume that "
                 "all of them mount, which their checkpoints need; set execution.train.nodes to 1"
             )
         return context.work / "checkpoints"

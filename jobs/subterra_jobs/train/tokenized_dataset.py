@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -41,6 +41,14 @@ class Example(TypedDict):
     input_ids: list[int]
     labels: list[int]
     length: int
+
+
+class LoadedExamples(NamedTuple):
+    """The conversations of a file that are short enough to be trained on."""
+
+    dataset: Dataset
+    left_out: int
+    """The number of those that are too long."""
 
 
 def read_conversations(path: Path) -> Iterator[list[Message]]:
@@ -100,7 +108,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> E
     return Example(input_ids=list(encoded["input_ids"]), labels=labels, length=len(labels))
 
 
-def load_examples(tokenizer: PreTrainedTokenizerBase, path: Path, max_length: int, limit: int | None = None) -> Dataset:
+def load_examples(tokenizer: PreTrainedTokenizerBase, path: Path, max_length: int, limit: int | None = None) -> LoadedExamples:
     """The conversations of a file that fit into ``max_length`` tokens.
 
     A longer one is left out rather than cut, because its end, where the procedure ends, would be missing. Raises
@@ -108,10 +116,11 @@ def load_examples(tokenizer: PreTrainedTokenizerBase, path: Path, max_length: in
     """
     examples = [encode(tokenizer, messages) for messages in read_conversations(path)][:limit]
     fitting = [example for example in examples if example["length"] <= max_length]
-    if not fitting or len(examples) - len(fitting) > len(examples) / 20:
+    left_out = len(examples) - len(fitting)
+    if not fitting or left_out > len(examples) / 20:
         longest = max((example["length"] for example in examples), default=0)
         raise InvalidInputError(
             f"{len(fitting)} of {len(examples)} conversations in {path.name} fit into maxLength {max_length}; "
             f"the longest has {longest} tokens"
         )
-    return Dataset.from_list([dict(example) for example in fitting])
+    return LoadedExamples(Dataset.from_list([dict(example) for example in fitting]), left_out)

@@ -162,16 +162,8 @@ def build_trainer(
     Raises InvalidInputError when the training conversations do not fill a batch, and InfrastructureError when a checkpoint does not
     fit on its volume.
     """
-    batch = config.per_device_train_batch_size * config.world_size
-    plan = StepPlan(list(splits.train["length"]), batch, config.world_size, workload.token_limit, config.seed)
-    if not len(plan):
-        raise InvalidInputError(
-            f"{len(splits.train)} training conversations do not fill a batch of {plan.conversations_per_step}; raise "
-            "generation.conversations or lower training.batchSize"
-        )
-    parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
-    if settings.lora is not None:
-        parameters = adapter_parameters(model, settings.lora.rank)
+    plan = _step_plan(config, splits, workload)
+    parameters = _trained_parameters(model, settings)
     needed = checkpoint_bytes(parameters, workload.dtype.itemsize, settings.zero_stage, settings.optimizer)
     require_room(Path(config.output_dir), needed)
     # An incomplete last batch is dropped in evaluation, so a batch must not exceed the held-out conversations.
@@ -194,6 +186,25 @@ def build_trainer(
     if not trainer.is_deepspeed_enabled:
         raise RuntimeError("the trainer runs without DeepSpeed; ACCELERATE_USE_CPU or a similar variable must not be set")
     return trainer
+
+
+def _step_plan(config: SFTConfig, splits: Splits, workload: Workload) -> StepPlan:
+    """The conversations of each step. Raises InvalidInputError if there are too few for one step."""
+    batch = config.per_device_train_batch_size * config.world_size
+    plan = StepPlan(list(splits.train["length"]), batch, config.world_size, workload.token_limit, config.seed)
+    if not len(plan):
+        raise InvalidInputError(
+            f"{len(splits.train)} training conversations do not fill a batch of {plan.conversations_per_step}; raise "
+            "generation.conversations or lower training.batchSize"
+        )
+    return plan
+
+
+def _trained_parameters(model: PreTrainedModel, settings: Training) -> int:
+    """The number of parameters that are trained, on all ranks together."""
+    if settings.lora is not None:
+        return adapter_parameters(model, settings.lora.rank)
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
 
 
 def _in_place(settings: Training) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

@@ -49,7 +49,7 @@ class _Refused:
 
 def refusal_of(answer: Answer, write: Write, subject: Mapping[str, Any]) -> Refusal | None:
     """The refusal, or `None` for an answer that is none: another attempt may succeed though nobody changes anything."""
-    words = _words(answer.message)
+    words = _short_message(answer.message)
     if not _refuses(answer.code, words):
         return None
     for pattern, reason, fix in _RULES:
@@ -79,7 +79,7 @@ def name_taken(existing: Mapping[str, Any]) -> Refusal:
     return Refusal(Reason.NAME_TAKEN, f"{text}; {RETRIED}")
 
 
-def _words(message: str) -> str:
+def _short_message(message: str) -> str:
     """The API server's message without the object's name in front, on one line, shortened."""
     text = _NAME_IN_FRONT.sub("", " ".join(message.split()))
     return text if len(text) <= WORDS_LIMIT else text[: WORDS_LIMIT - 1] + "…"

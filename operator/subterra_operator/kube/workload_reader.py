@@ -30,10 +30,12 @@ def queued_workload(found: Sequence[Object]) -> QueuedWorkload:
         return QueuedWorkload()
     workload = max(found, key=lambda each: str(each["metadata"]["creationTimestamp"]))
     active, status = workload["spec"].get("active", True), workload.get("status") or {}
-    return QueuedWorkload(True, workload["metadata"]["name"], workload["apiVersion"], active, _words(status, active=active))
+    return QueuedWorkload(
+        True, workload["metadata"]["name"], workload["apiVersion"], active, _why_not_admitted(status, active=active)
+    )
 
 
-def _words(status: Object, *, active: bool) -> str:
+def _why_not_admitted(status: Object, *, active: bool) -> str:
     """Why a Workload is not admitted: an eviction, the quota that it waits for, admission checks that are not ready."""
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     evicted, reserved = conditions.get("Evicted", {}), conditions.get("QuotaReserved", {})

@@ -308,20 +308,32 @@ def _environment(plan: _JobPlan) -> list[Object]:
         return environment
     environment += tracing_env(plan.settings.tracing)
     if attempt.stage == "evaluate":
-        gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
-        environment += env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
-        if arguments := reply_arguments(execution.serving_args):
-            environment += env({SERVING_ARGS_VARIABLE: json.dumps(arguments)})
+        environment += _evaluation_environment(plan)
     inputs = CompileInputs.model_validate(plan.run["spec"]["inputs"])
     if attempt.stage == "train":
         environment += hub_env(inputs, execution, plan.settings)
-        pod = plan.working_pod
-        asked = {RANKS_VARIABLE: default_ranks(pod) * plan.nodes, GPUS_VARIABLE: gpu_count(pod.resources)}
-        environment += env({name: str(count) for name, count in asked.items() if count})
-        environment += node_env(plan.job_name, plan.nodes) if plan.nodes > 1 else []
+        environment += _training_environment(plan)
     if workers := plan.spread.workers:
         environment += env({WORKERS_VARIABLE: str(workers)})
     if attempt.stage in PAID_STAGES:
         caps = caps_of(execution, plan.settings, plan.run["metadata"]["namespace"])
         environment += provider_env(attempt.stage, inputs, execution, caps, plan.settings)
     return environment
+
+
+def _evaluation_environment(plan: _JobPlan) -> list[Object]:
+    """The gate's policy, which may end an evaluation early, and what the arguments of vLLM change about replies."""
+    execution = plan.execution
+    gate = Gate(policy=execution.gate, attempt=plan.run["spec"].get("attempt", 1))
+    environment = env({GATE_VARIABLE: gate.model_dump_json(by_alias=True)})
+    if arguments := reply_arguments(execution.serving_args):
+        environment += env({SERVING_ARGS_VARIABLE: json.dumps(arguments)})
+    return environment
+
+
+def _training_environment(plan: _JobPlan) -> list[Object]:
+    """Ranks, GPUs and nodes."""
+    pod = plan.working_pod
+    counts = {RANKS_VARIABLE: default_ranks(pod) * plan.nodes, GPUS_VARIABLE: gpu_count(pod.resources)}
+    environment = env({name: str(count) for name, count in counts.items() if count})
+    return environment + (node_env(plan.job_name, plan.nodes) if plan.nodes > 1 else [])

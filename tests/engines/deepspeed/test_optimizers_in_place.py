@@ -14,7 +14,7 @@ from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.model.base_model import training_dtype
 from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.training import TrainingSummary, train
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import dataset, terminated_after, training_task
 
 STEPS = 24

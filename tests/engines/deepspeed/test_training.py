@@ -1,5 +1,6 @@
 """A real training, through torchrun, TRL and DeepSpeed: it survives being killed, and leaves a model that can be served."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from subterra_jobs.train.ranks.launcher import TrainingInterruptedError
 from subterra_jobs.train.tokenized_dataset import load_examples
 from subterra_jobs.train.trainer import Workload, build_trainer, sft_config
 from subterra_jobs.train.training import train
-from subterra_testkit.runs.small_llama import small_llama
-from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, dataset, terminated_after, training, training_task
+from subterra_testkit.runs.small_models import small_llama
+from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, conversation, dataset, terminated_after, training, training_task
 
 TRAIN_UNTIL_KILLED = """
 import os, signal, sys
@@ -43,7 +44,9 @@ train(training_task(Path(sys.argv[1]), max_steps=30, checkpoint_steps=5), kill_a
 
 
 def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
-    dataset(tmp_path / "data", train=120, held_out=1)
+    data = dataset(tmp_path / "data", train=120, held_out=1)
+    with (data / TRAIN_FILE).open("a") as file:
+        file.write(json.dumps({"messages": conversation("Rome" * 200)}) + "\n")
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(TRAIN_UNTIL_KILLED), str(tmp_path)], check=False)
     assert killed.returncode == -9
     steps: list[int] = []
@@ -51,6 +54,7 @@ def test_a_killed_training_resumes_and_leaves_a_servable_model(tmp_path: Path):
     assert summary.steps == steps[-1] == 30
     assert 5 <= summary.resumed_from_step < 30
     assert min(steps) > summary.resumed_from_step
+    assert summary.left_out == 1, "one conversation is longer than maxLength"
     assert summary.heldout_loss is not None, "one held-out conversation is less than a batch"
     assert_servable(tmp_path / "model", torch.float32)
 
@@ -78,7 +82,7 @@ def test_a_pretrained_model_is_trained_in_bfloat16_by_two_ranks_and_resumes_afte
 def loss_per_label(base: Path, file: Path) -> float:
     """The mean loss of all labels of the conversations in a file."""
     tokenizer = load_tokenizer(str(base), SYSTEM_PROMPT, ())
-    batch = PaddingCollator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256)))
+    batch = PaddingCollator(tokenizer.pad_token_id)(list(load_examples(tokenizer, file, 256).dataset))
     with torch.no_grad():
         loss: torch.Tensor = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(**batch).loss
     return float(loss)

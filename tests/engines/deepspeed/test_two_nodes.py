@@ -17,7 +17,7 @@ from subterra_api.job_contract.messages import LOST_CONTACT, ExitCode
 from subterra_jobs.train.exchange import TrainingTask
 from subterra_jobs.train.ranks.launcher import free_port
 from subterra_jobs.train.training import train
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import dataset, training_task
 
 STEPS = 16

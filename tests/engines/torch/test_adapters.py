@@ -21,7 +21,7 @@ from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.model.adapters import adapter_parameters, export_merged, lora_config
 from subterra_jobs.train.model.base_model import load_tokenizer
 from subterra_jobs.train.tokenized_dataset import encode
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, conversation
 
 CITIES = ("Rome", "Ho Chi Minh City", "Oslo", "San Pedro de Atacama", "Ghent", "Riga", "Lisbon", "Aarhus")

@@ -21,7 +21,7 @@ from subterra_jobs.train.batches.step_plan import StepPlan
 from subterra_jobs.train.labelled_loss import LabelledLossTrainer
 from subterra_jobs.train.model.base_model import load_tokenizer
 from subterra_jobs.train.tokenized_dataset import Example, encode
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, conversation
 
 CITIES = ("Rome", "Ho Chi Minh City", "Oslo", "San Pedro de Atacama on the way to Antofagasta", "Ghent", "Riga", "Lisbon", "Aarhus")

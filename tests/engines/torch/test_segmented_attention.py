@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from subterra_jobs.train.batches.collators import PaddingCollator, in_one_row
@@ -15,20 +14,12 @@ from subterra_jobs.train.model.base_model import load_tokenizer
 from subterra_jobs.train.model.scratch_model import scratch_model
 from subterra_jobs.train.model.scratch_tokenizer import scratch_tokenizer
 from subterra_jobs.train.tokenized_dataset import IGNORED, Example, encode
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import SIZES, label_gradients, small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS, conversation
 
 CITIES = ("Rome", "Ho Chi Minh City", "San Pedro de Atacama on the way to Antofagasta", "Oslo")
 TOKENIZER = scratch_tokenizer(WORDINGS, SYSTEM_PROMPT)
-SMALL: dict[str, Any] = {
-    "vocab_size": len(TOKENIZER),
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-}
+SMALL: dict[str, Any] = SIZES | {"vocab_size": len(TOKENIZER), "head_dim": 16}
 
 
 def qwen3(folder: Path) -> PreTrainedModel:
@@ -48,24 +39,13 @@ def examples() -> list[Example]:
     return [encode(TOKENIZER, conversation(city, opener=None)) for city in CITIES]
 
 
-def gradients(model: PreTrainedModel, batches: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Gradients of the summed loss of all labels."""
-    model.zero_grad()
-    for batch in batches:
-        inputs = dict(batch)
-        labels = inputs.pop("labels")[:, 1:]
-        logits = model(**inputs, use_cache=False).logits[:, :-1]
-        torch.nn.functional.cross_entropy(logits[labels != IGNORED], labels[labels != IGNORED], reduction="sum").backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
-
-
 @pytest.mark.parametrize("build", [llama, qwen3, scratch])
 def test_gradients_of_one_row_are_those_of_single_conversations(build: Callable[[Path], PreTrainedModel], tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = build(tmp_path)
-    alone = gradients(model, [PaddingCollator(0)([example]) for example in examples()])
+    alone = label_gradients(model, [PaddingCollator(0)([example]) for example in examples()])
     assert use_segments(model)
-    in_row = gradients(model, [in_one_row(examples())])
+    in_row = label_gradients(model, [in_one_row(examples())])
     assert in_row.keys() == alone.keys()
     scale = max(float(gradient.abs().max()) for gradient in alone.values())
     assert scale > 0

@@ -35,9 +35,10 @@ def test_a_header_inside_a_message_is_no_agent_turn():
     assert "I am the agent" not in learnt
 
 
-def test_long_conversations_are_left_out_whole(tmp_path: Path):
+def test_long_conversations_are_left_out_whole_and_counted(tmp_path: Path):
     write_jsonl(tmp_path / "train.jsonl", [conversation("Rome")] * 30 + [conversation("Rome" * 200)])
-    assert len(load_examples(TOKENIZER, tmp_path / "train.jsonl", 256)) == 30
+    loaded = load_examples(TOKENIZER, tmp_path / "train.jsonl", 256)
+    assert (len(loaded.dataset), loaded.left_out) == (30, 1)
 
 
 def test_too_small_a_length_is_said_with_the_longest_conversation(tmp_path: Path):

@@ -123,7 +123,7 @@ def test_the_counts_go_into_the_certificate_of_these_judges_only(report: Path, t
         ("repetition", "order", "verbosity", "formatting", "otherName", "ownName"), 8
     )
     stranger = calibrate("0123456789ab")
-    assert (stranger.exit_code, "is no judge of this sheet" in stranger.output) == (2, True)
+    assert (stranger.exit_code, "is not a judge of this sheet" in stranger.output) == (2, True)
 
 
 def test_a_refused_key_is_named_without_words_about_runs(report: Path, tmp_path: Path) -> None:

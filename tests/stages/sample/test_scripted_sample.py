@@ -169,14 +169,14 @@ def test_a_shown_prompt_is_the_one_that_a_compile_sends(tmp_path: Path) -> None:
         (["--teacher", "anthropic:"], ["--teacher: anthropic: names no teacher"]),
         (["--base-url", "http://x/v1"], ["--base-url: it needs the model's name too; add --teacher openai:MODEL"]),
         (["--teacher", "anthropic:m", "--base-url", "http://x/v1"], ["--base-url: it is for openai:MODEL only"]),
-        (["--teacher", "openai:m", "--base-url", "x"], ["--base-url: x is no URL"]),
+        (["--teacher", "openai:m", "--base-url", "x"], ["--base-url: x is not a URL"]),
         (["--teacher", "anthropic:gpt-4.1"], ["gpt-4.1 is a model of openai; write openai:gpt-4.1", "set ANTHROPIC_API_KEY"]),
         (
             ["--teacher", "openai:gpt-9-luna", "--max-usd", "none"],
-            ["--max-usd: none is no amount", "no price is known for model 'gpt-9-luna'", "--prices FILE", "set OPENAI_API_KEY"],
+            ["--max-usd: none is not an amount", "no price is known for model 'gpt-9-luna'", "--prices FILE", "set OPENAI_API_KEY"],
         ),
-        (["--max-usd", "-1"], ["--max-usd: -1 is no amount of US dollars above 0"]),
-        (["--max-usd", "nan"], ["--max-usd: nan is no amount"]),
+        (["--max-usd", "-1"], ["--max-usd: -1 is not an amount of US dollars above 0"]),
+        (["--max-usd", "nan"], ["--max-usd: nan is not an amount"]),
         (["--agent", "nowhere.yaml"], ["nowhere.yaml:1: error: file: cannot be read"]),
     ],
 )

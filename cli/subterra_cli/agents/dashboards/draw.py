@@ -31,5 +31,5 @@ def seconds_of(text: str, option: str = "--since") -> int:
     """The seconds of a time span such as ``6h``. Raises CommandError, which names the option."""
     found = _TIME.fullmatch(text.strip())
     if found is None or not int(found.group(1)):
-        raise CommandError(f"{option}: {text} is no time span; write a number and s, m, h, d or w, such as 6h")
+        raise CommandError(f"{option}: {text} is not a time span; write a number and s, m, h, d or w, such as 6h")
     return int(found.group(1)) * _SECONDS[found.group(2)]

@@ -85,7 +85,7 @@ def pulled_chain(agent: Mapping[str, Any], statement: Callable[[], bytes]) -> It
         said = unverified(statement(), source["uri"].partition("@")[2])
     except StageError as error:
         raise BrokenChainError(str(error)) from None
-    yield from _said(said)
+    yield from _statement_links(said)
     checked = "verified by each pod with spec.model.requireAttestation"
     trust = checked if source.get("requireAttestation") else "NOT VERIFIED: set spec.model.requireAttestation"
     yield Link("artifact", source["uri"])
@@ -95,7 +95,7 @@ def pulled_chain(agent: Mapping[str, Any], statement: Callable[[], bytes]) -> It
     yield _served(serving)
 
 
-def _said(said: Provenance) -> Iterator[Link]:
+def _statement_links(said: Provenance) -> Iterator[Link]:
     """What a statement says."""
     yield Link("procedure", said.procedure, said.procedure_digest)
     yield Link("run", f"{said.run} of CompiledAgent {said.namespace}/{said.agent}")

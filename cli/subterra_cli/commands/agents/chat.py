@@ -43,7 +43,9 @@ def chat(
     tools: Tools = None,
     api_key_file: KeyFile = None,
 ) -> None:
-    """Talk to a served agent. An empty line, exit, Ctrl-D or Ctrl-C ends the conversation.
+    """Talk to a served agent.
+
+    An empty line, exit, Ctrl-D or Ctrl-C ends the conversation.
 
     Example: subterra chat travel -n demo
 
@@ -106,13 +108,17 @@ def _talk(
         try:
             converse(session, customer_lines(interactive), greets=served.speaks_first)
         except ServerFailedError as error:
-            pods = f"{shlex.join(target.flags())} -l subterra.dev/agent={agent}"
-            raise ClusterAccessError(
-                f"{error}.\nSee its pods with: kubectl get pods {pods}\nand its log with: kubectl logs {pods} -c vllm\n"
-                "Then start the chat again; this conversation is lost."
-            ) from None
+            raise ClusterAccessError(_lost_conversation(error, agent, target)) from None
         if served.tells_state:
             note(reached_state(session))
+
+
+def _lost_conversation(error: Exception, agent: str, target: "ClusterTarget") -> str:
+    pods = f"{shlex.join(target.flags())} -l subterra.dev/agent={agent}"
+    return (
+        f"{error}.\nSee its pods with: kubectl get pods {pods}\nand its log with: kubectl logs {pods} -c vllm\n"
+        "Then start the chat again; this conversation is lost."
+    )
 
 
 def _tool_settings(served: "ServedAgent", source: str | None, interactive: bool) -> dict[str, Any]:

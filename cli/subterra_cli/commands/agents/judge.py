@@ -44,7 +44,9 @@ def sheet(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Write conversations for people to score, without whose they are and what the judges say, a guide, and the key.
+    """Write conversations for people to score.
+
+    Also writes a guide for them and the key. The sheet hides which agent each conversation is from and what the judges say.
 
     Example: subterra judge sheet report/ -o labels.csv --procedure travel.yaml
     """
@@ -81,7 +83,9 @@ def calibrate(
     output: Output = OutputFormat.TEXT,
     as_data: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
-    """Compare judges with people: agreement by criterion, and how surely a judge finds the failures that people find.
+    """Compare judges with people, and certify them or not.
+
+    Shows agreement by criterion, and how surely a judge finds the failures that people find.
 
     Exits with 0 if the judge is certified, with 1 if not.
 
@@ -109,11 +113,14 @@ def bias(
     agent: Annotated[str, typer.Option(metavar="FILE", help=AGENT)],
     count: Annotated[int, typer.Option("--conversations", "-n", min=1, help="Number of conversations.")] = 40,
     seed: Annotated[int, typer.Option(help="Decides which conversations.")] = 1,
-    max_usd: Annotated[str, typer.Option("--max-usd", metavar="USD", help="Most US dollars to pay.")] = "5",
+    max_usd: Annotated[str, typer.Option("--max-usd", metavar="USD", help="Maximum US dollars to spend.")] = "5",
     prices: Annotated[str | None, typer.Option(metavar="FILE", help="Model prices, in the form of the chart's values.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help=BIASES)] = None,
 ) -> None:
-    """Count how often judges score the same conversation differently for no reason: order, length, format, names of models.
+    """Count how often judges change a score without a reason.
+
+    Asks them again about the same conversations, with the criteria in another order, in another length or format, or with other
+    names of models.
 
     Needs the keys of the judges' providers.
 
@@ -131,7 +138,7 @@ def bias(
 
         most = parse_usd(max_usd)
         if most is None:
-            raise CommandError(f"--max-usd: {max_usd} is no amount of US dollars above 0; write one such as 0.50")
+            raise CommandError(f"--max-usd: {max_usd} is not an amount of US dollars above 0; write one such as 0.50")
         request = read_compile(list(dict.fromkeys((procedure, agent))), recompile=False)
         asked = judge_bias_run.agent_judges(request, read_prices(prices) if prices else {})
         drawn = judge_bias_run.draw_conversations(read_transcripts(report).conversations, count, seed)

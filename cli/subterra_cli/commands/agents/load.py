@@ -50,7 +50,9 @@ def load(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Let scripted customers talk to a served agent, and measure latency, tokens, failures and cost.
+    """Load-test a served agent with scripted customers.
+
+    Measures latency, tokens, failures and cost.
 
     Example: subterra load travel -n demo --rate 0.5 --for 5m
 

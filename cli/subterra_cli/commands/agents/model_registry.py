@@ -29,7 +29,9 @@ def export(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Push what an agent serves, and each later model, to an OCI registry, with a statement about how it was made.
+    """Push what an agent serves to an OCI registry.
+
+    Later models are pushed too. Each comes with a statement of how it was made.
 
     Sets spec.promotion.export; a Job in the cluster pushes. Prints what production needs.
 
@@ -71,9 +73,9 @@ def _follow(reader: "ResourceReader", name: str, wanted: "ExportWanted", wait: f
 
 
 def provenance(agent: Agent, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Print how the model that an agent serves was made: procedure, run, dataset, weights, verdict, artifact, serving version.
+    """Print how the model that an agent serves was made.
 
-    Exits with 1 at a link that is missing.
+    Lists procedure, run, dataset, weights, verdict, artifact and serving version. Exits with 1 if a link is missing.
 
     Example: subterra provenance travel -n production
     """

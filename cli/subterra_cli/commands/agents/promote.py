@@ -23,7 +23,7 @@ def approve(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Move traffic to an agent's candidate, by pinning its model.
+    """Move traffic to the candidate, by pinning its model.
 
     Example: subterra approve travel -n demo
     """
@@ -42,7 +42,7 @@ def rollback(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Move traffic back to a version that served before, by pinning its model.
+    """Move traffic back to an earlier version, by pinning its model.
 
     Example: subterra rollback travel -n demo
     """

@@ -6,7 +6,9 @@ from subterra_cli.commands.options import Agent, ClusterOptions, Context, Kubeco
 
 
 def reevaluate(agent: Agent, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Evaluate again what an agent serves, with other scenarios. It goes on serving, whatever is found.
+    """Evaluate what an agent serves again, on other scenarios.
+
+    The agent keeps serving whatever the result is.
 
     Sets the annotation subterra.dev/reevaluate-at. Hosted judges and simulators are paid, within the caps of spec.budget.
 

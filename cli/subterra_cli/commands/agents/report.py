@@ -19,7 +19,7 @@ def report(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Fetch the report of an agent's current run, or of a run, and open it.
+    """Fetch and open the report of an agent's current run, or a run.
 
     Example: subterra report travel -n demo
     """

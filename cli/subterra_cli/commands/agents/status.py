@@ -14,7 +14,7 @@ def status(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Show what agents serve, what they do, and what a conversation costs.
+    """Show what agents serve and do, and cost per conversation.
 
     Example: subterra status -n demo
     """

@@ -6,9 +6,10 @@ from subterra_cli.commands.options import Agent, ClusterOptions, Context, Kubeco
 
 
 def why(agent: Agent, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Say what keeps an agent from serving its procedure: one cause, and the fix.
+    """Explain why an agent does not serve its procedure.
 
-    Read from the conditions of agent, run and procedure, from pods and from Events. Exits with 1 when something has to be done.
+    Names one cause and its fix, read from the conditions of agent, run and procedure, from pods and from Events. Exits with 1
+    when something has to be done.
 
     Example: subterra why travel -n demo
     """

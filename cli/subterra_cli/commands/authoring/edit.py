@@ -18,7 +18,7 @@ def edit(
     port: Annotated[int, typer.Option(min=0, max=65535, help=PORT)] = 8190,
     show: Annotated[bool, typer.Option("--open/--no-open", help=OPEN)] = True,
 ) -> None:
-    """Show a procedure on a web page that follows every save, for writing it in your editor.
+    """Preview a procedure in the browser while you write it.
 
     The page has the findings of lint, the graph, and three conversations of the scripted teacher. It is on this machine alone, at
     127.0.0.1, and Ctrl-C ends it. While the file has errors, the page keeps the last graph without any.
@@ -37,7 +37,7 @@ def edit(
         from subterra_cli.output.preview.preview_server import PreviewServer
 
         if not Path(file).is_file():
-            raise CommandError(f"{file} is no file; pass a procedure's YAML file, or write one with `subterra init`")
+            raise CommandError(f"{file} is not a file; pass a procedure's YAML file, or write one with `subterra init`")
         server = PreviewServer(port)
         typer.echo(f"{server.url} shows {file} after every save; Ctrl-C ends it", err=True)
         if show:

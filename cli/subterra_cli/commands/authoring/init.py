@@ -14,7 +14,7 @@ def init(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default: NAME.yaml.")
     ] = None,
 ) -> None:
-    """Write a small procedure with comments, and its agent, to begin from.
+    """Write a commented procedure and its agent to start from.
 
     Example: subterra init shop
     """

@@ -26,7 +26,7 @@ TEACHER = "Who writes: scripted (free), anthropic:MODEL or openai:MODEL. Default
 BASE_URL = "An endpoint with OpenAI's API, such as a vLLM server, for openai:MODEL."
 AGENT = "The CompiledAgent or CompileRun that will compile it, for its teacher, seeds and number of conversations."
 SEED = "Seed of the plan; default: the first one of --agent, else 42."
-MAX_USD = "Most US dollars to pay; a higher forecast is refused before the first call."
+MAX_USD = "Maximum US dollars to spend; a higher estimate is refused before the first call."
 PROMPTS = "Print one filled prompt of each kind that a hosted teacher gets, and write nothing. Needs no key."
 EVALUATION_PROMPTS = "The same for models that play customers, judge and label in the evaluation."
 OUTPUT = "Text for people, JSON or one JSON object per line for scripts."
@@ -48,9 +48,9 @@ def sample(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Write a few conversations of a procedure, to read before a compile is ordered.
+    """Write a few training conversations to read before a compile.
 
-    They are the first ones that a compile would write, by the same plan, prompts and checks, without a cluster. The price is said
+    They are the first ones that a compile would write, by the same plan, prompts and checks, without a cluster. Prints the price
     before and after. A hosted teacher needs ANTHROPIC_API_KEY or OPENAI_API_KEY.
 
     Example: subterra sample examples/travel/procedure.yaml -n 3

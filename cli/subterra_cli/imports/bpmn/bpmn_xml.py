@@ -113,7 +113,7 @@ def read_model(file: Path) -> Model:
         raise BpmnError(f"{file}: {error}") from None
     if not root.model or root.tag != "definitions":
         fix = "export the diagram as BPMN 2.0 XML, whose root is definitions"
-        raise BpmnError(f"{file}:{root.line}: <{root.tag}> is no BPMN 2.0; {fix}")
+        raise BpmnError(f"{file}:{root.line}: <{root.tag}> is not BPMN 2.0; {fix}")
     return _model(root, str(file))
 
 
@@ -247,7 +247,7 @@ def _check_ends(model: Model, file: str) -> None:
     for flow in model.flows:
         for end in (flow.source, flow.target):
             if end not in model.elements:
-                problem = f"sequenceFlow {flow.key!r} leads to or from {end!r}, which is no task, gateway or event"
+                problem = f"sequenceFlow {flow.key!r} leads to or from {end!r}, which is not a task, gateway or event"
                 raise BpmnError(f"{file}: {problem}; connect it, or delete it")
     for element in model.elements.values():
         if element.kind == "boundaryEvent" and element.attached_to not in model.elements:

@@ -148,9 +148,9 @@ class _Reader:
         try:
             data = json.loads(self.files[name])
         except (ValueError, RecursionError) as error:
-            raise DialogflowError(f"{self.path}: {name}: is no JSON: {error}; export the agent again") from None
+            raise DialogflowError(f"{self.path}: {name}: is not JSON: {error}; export the agent again") from None
         if not isinstance(data, dict):
-            raise DialogflowError(f"{self.path}: {name}: is no JSON object; export the agent again")
+            raise DialogflowError(f"{self.path}: {name}: is not a JSON object; export the agent again")
         return data
 
     def _named(self, data: dict[str, Any], name: str) -> str:

@@ -118,7 +118,7 @@ class _Writer:
         steps = _ids(self.project.flows[flow]["steps"])
         if str(name) not in steps:
             place = f"{self.project.files[flow]}: flow {flow!r}"
-            raise RasaError(f"{place}: next leads to {name!r}, which is no id of its steps; correct it, or add the id")
+            raise RasaError(f"{place}: next leads to {name!r}, which is not an id of its steps; correct it, or add the id")
         return f"{prefix}{flow}#{name}"
 
     def _step(self, step: dict[str, Any], key: str, ways: list[Way], flow: str, prefix: str) -> None:

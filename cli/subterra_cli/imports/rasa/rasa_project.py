@@ -108,7 +108,9 @@ def _mapping(data: Any, name: str, file: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(value, dict | None) for value in data.values()):
-        raise RasaError(f"{file}: {name} is no mapping of names to mappings; write `name:` below {name} and its fields below that")
+        raise RasaError(
+            f"{file}: {name} is not a mapping of names to mappings; write `name:` below {name} and its fields below that"
+        )
     return {str(key): value or {} for key, value in data.items()}
 
 
@@ -125,7 +127,7 @@ def _read_responses(data: Any, file: Path, project: Project) -> None:
     if data is None:
         return
     if not isinstance(data, dict):
-        raise RasaError(f"{file}: responses is no mapping; write `utter_name:` below responses and `- text:` below that")
+        raise RasaError(f"{file}: responses is not a mapping; write `utter_name:` below responses and `- text:` below that")
     for name, variations in data.items():
         found = [each for each in variations or [] if isinstance(each, dict)]
         texts = sorted((each for each in found if each.get("text")), key=lambda each: bool(each.get("condition")))

@@ -37,7 +37,7 @@ def check_fields(spec: ProcedureSpec) -> Iterator[Finding]:
             yield from _check_edge(node, edge, name, path)
             for index, guard in enumerate(edge.guards):
                 if guard.hub in calls:
-                    problem = f"its guard names {guard.hub}, which calls a procedure and is no hub"
+                    problem = f"its guard names {guard.hub}, which calls a procedure and is not a hub"
                     yield error(name, f"{path}.guards[{index}].hub", problem, "name a hub of this procedure, or remove the guard")
 
 
@@ -149,7 +149,7 @@ class Call:
             yield error(self.where, path, problem, "give a variable")
         elif variable.type == "string" and not variable.open and variable.values and text not in variable.values:
             fix = f"use one of {_listed(variable.values)}, or set open: true on it"
-            yield error(self.where, path, f"{text!r} is no value of {name} in {procedure}", fix)
+            yield error(self.where, path, f"{text!r} is not a value of {name} in {procedure}", fix)
 
     def _check_outputs(self, declared: set[str]) -> Iterator[Finding]:
         inputs, given = {each.name for each in self.node.inputs}, Counter(each.name for each in self.node.outputs)

@@ -95,7 +95,7 @@ class _Expander:
                 continue
             first, within = inner.findings[:SHOWN_OF_EACH], f"{where}, in procedure {node.procedure}: "
             missing += len(first) if inner.is_incomplete else 0
-            findings += [replace(each, where=f"{within}{_place(each)}", field=f"{field}.procedure") for each in first]
+            findings += [replace(each, where=f"{within}{_location(each)}", field=f"{field}.procedure") for each in first]
             if not inner.findings:
                 call = Call(node, field, inner.spec, remaining_anywhere(inner.spec, spec.anywhere, node.id))
                 findings += call.check(spec)
@@ -132,7 +132,7 @@ class _Expander:
         return found
 
 
-def _place(finding: Finding) -> str:
+def _location(finding: Finding) -> str:
     """Where in the called procedure, for people."""
     nested = ", in procedure " in finding.where
     return finding.where if nested or finding.where == finding.field else f"{finding.where} ({finding.field})"

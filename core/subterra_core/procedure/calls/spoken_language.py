@@ -28,7 +28,7 @@ _FEWEST = 2
 
 def guessed_language(spec: ProcedureSpec) -> str:
     """The language of what is said; English where nothing tells, `UNKNOWN` where the letters are not Latin."""
-    words = spoken_words(_said(spec))
+    words = spoken_words(_spoken_texts(spec))
     if not in_latin_letters(words):
         return UNKNOWN
     found = {name: sum(word in frequent for word in words) for name, frequent in _frequent().items()}
@@ -58,7 +58,7 @@ def _frequent() -> dict[str, frozenset[str]]:
     return {name: frozenset(words.split()) for name, words in _FREQUENT.items()}
 
 
-def _said(spec: ProcedureSpec) -> Iterator[str]:
+def _spoken_texts(spec: ProcedureSpec) -> Iterator[str]:
     for node in spec.nodes:
         yield from node.examples
         yield from _examples(node.next)

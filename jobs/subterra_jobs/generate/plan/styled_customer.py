@@ -86,7 +86,7 @@ def _draw_challenge(graph: Graph, path: Path, values: Mapping[str, str], *key: o
 
 def _free_variables(graph: Graph, begun: Path) -> Sequence[Variable]:
     """Variables that the customer has named before the last of these nodes, and that decide no branch, call or other value."""
-    said = {name for hop in pairwise(begun) for name in _said(graph, *hop)}
+    said = {name for hop in pairwise(begun) for name in _spoken_variables(graph, *hop)}
     bounding = {name for variable in graph.spec.variables for name in bounds_of(variable).values()}
     bounding |= {name for node in graph.spec.nodes for name in argument_variables(node)}  # a call cannot be taken back
     return [
@@ -96,7 +96,7 @@ def _free_variables(graph: Graph, begun: Path) -> Sequence[Variable]:
     ]
 
 
-def _said(graph: Graph, node_id: str, taken: str) -> set[str]:
+def _spoken_variables(graph: Graph, node_id: str, taken: str) -> set[str]:
     """Variables that the customer names at a node on the way to ``taken``: in all examples, or else in the node's prompt."""
     node, edge = graph.nodes[node_id], graph.edge(node_id, taken)
     if node.role != "user":

@@ -77,13 +77,13 @@ def _reason(body: object) -> str:
     if isinstance(body, Mapping):
         parts = (_reason(body.get(key)) for key in ("error", "message", "detail", "msg", "title", "errors"))
         found = next((part for part in parts if part), "")
-        return found + _place(body) if found else ""
+        return found + _location(body) if found else ""
     if isinstance(body, list):
         return "; ".join(filter(None, map(_reason, body[:3])))
     return ""
 
 
-def _place(body: Mapping[str, Any]) -> str:
+def _location(body: Mapping[str, Any]) -> str:
     """Where a validator found the fault, such as ` (at body.max_completion_tokens)`."""
     place = body.get("loc")
     return f" (at {'.'.join(map(str, place))})" if isinstance(place, list | tuple) and place else ""

@@ -76,7 +76,7 @@ def files_of(content: bytes) -> list[File]:
         parsed = json.loads(content)
         if parsed.get("artifactType") != ARTIFACT_TYPE:
             raise InvalidInputError(
-                f"the artifact is no model: its artifactType is {parsed.get('artifactType')}, not {ARTIFACT_TYPE}"
+                f"the artifact is not a model: its artifactType is {parsed.get('artifactType')}, not {ARTIFACT_TYPE}"
             )
         files = [_file(layer) for layer in parsed["layers"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:

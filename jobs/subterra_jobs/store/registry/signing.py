@@ -35,7 +35,9 @@ def private_key(pem: str, password: bytes) -> ec.EllipticCurvePrivateKey:
             "cosign.password does not open cosign.key; correct the Secret of promotion.export.signingSecret"
         ) from None
     except (ValueError, LookupError, TypeError) as error:
-        raise InvalidInputError(f"cosign.key is no private key ({error}); make one with cosign generate-key-pair k8s://…") from None
+        raise InvalidInputError(
+            f"cosign.key is not a private key ({error}); make one with cosign generate-key-pair k8s://…"
+        ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidInputError("cosign.key is not an ECDSA key; make one with cosign generate-key-pair k8s://NAMESPACE/NAME")
     return key
@@ -62,7 +64,7 @@ def verified(content: bytes, public_key: str) -> bytes:
     try:
         key = load_pem_public_key(public_key.encode())
     except ValueError as error:
-        raise InvalidInputError(f"spec.model.requireAttestation.publicKey is no public key ({error}); copy cosign.pub") from None
+        raise InvalidInputError(f"spec.model.requireAttestation.publicKey is not a public key ({error}); copy cosign.pub") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise InvalidInputError("spec.model.requireAttestation.publicKey is not an ECDSA key; copy cosign.pub")
     payload, signatures = payload_of(content), json.loads(content).get("signatures") or []

@@ -16,6 +16,9 @@ from subterra_jobs.train.ranks.rank_failure import DAMAGED_FILE, failure_of, sym
 from subterra_jobs.train.ranks.torchrun import die_with_parent
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from subterra_jobs.train.checkpoints.best_weights import BestWeights
     from subterra_jobs.train.trainer import StageTrainer
 
 HELD_OUT_LIMIT = 256
@@ -59,24 +62,21 @@ def _init_distributed() -> None:
 
 
 def _train(task: TrainingTask, exchange: Exchange) -> None:
-    from subterra_jobs.train.model import export
-    from subterra_jobs.train.model.adapters import export_merged
-    from subterra_jobs.train.model.base_model import load_model, load_tokenizer, load_whole, training_dtype
-    from subterra_jobs.train.model.loss_log import write_loss_log
+    from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
+    from subterra_jobs.train.model.export import training_figures
     from subterra_jobs.train.model.refusals import require_rows
     from subterra_jobs.train.optimizers.deepspeed_config import has_master_copy
-    from subterra_jobs.train.tokenized_dataset import load_examples, read_conversations
+    from subterra_jobs.train.tokenized_dataset import load_examples
     from subterra_jobs.train.trainer import Splits, Workload, build_trainer, sft_config
 
     settings = task.settings
     tokenizer = load_tokenizer(task.base_model, task.system_prompt, task.wordings, task.tools)
-    splits = Splits(
-        train=load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, settings.max_length),
-        held_out=load_examples(tokenizer, task.dataset_dir / HELD_OUT_FILE, settings.max_length, HELD_OUT_LIMIT),
-    )
+    train, left_out = load_examples(tokenizer, task.dataset_dir / TRAIN_FILE, settings.max_length)
+    held_out, _ = load_examples(tokenizer, task.dataset_dir / HELD_OUT_FILE, settings.max_length, HELD_OUT_LIMIT)
+    splits = Splits(train, held_out)
     workload = Workload(
         task.ranks,
-        max(splits.train["length"]),
+        max(train["length"]),
         training_dtype(task.base_model),
         task.base_model != SCRATCH,
         in_place=not has_master_copy(settings),
@@ -84,22 +84,32 @@ def _train(task: TrainingTask, exchange: Exchange) -> None:
     # The trainer's arguments come before the model: with ZeRO-3 they make it load in parts.
     config = sft_config(settings, workload, task.checkpoint_dir)
     model = load_model(task.base_model, tokenizer, settings.seed)
-    require_rows(model, tokenizer, [*splits.train["input_ids"], *splits.held_out["input_ids"]], task.base_model)
+    require_rows(model, tokenizer, [*train["input_ids"], *held_out["input_ids"]], task.base_model)
     trainer = build_trainer(model, tokenizer, config, splits, workload, exchange, settings)
     resumed = _resume(trainer, task)
     if trainer.is_world_process_zero() and not trainer.stopping:
-        best = export.exported_weights(trainer.state, task.checkpoint_dir)
-        if settings.lora is None:
-            export.export_model(best.folder, tokenizer, task.output_dir)
-        else:
-            export_merged(load_whole(task.base_model, tokenizer, settings.seed), best.folder, tokenizer, task.output_dir)
-        figures = export.training_figures(trainer.state, best, resumed, sum(splits.train["length"]))
-        figures["left_out"] = sum(1 for _ in read_conversations(task.dataset_dir / TRAIN_FILE)) - len(splits.train)
-        write_loss_log(task.output_dir, trainer.state.log_history, best.step)
-        precision = str(workload.dtype).removeprefix("torch.")
-        exchange.succeed({"precision": precision, "checkpoint_seconds": round(trainer.cadence.seconds, 1), **figures})
+        best = _export(trainer, tokenizer, task)
+        figures = training_figures(trainer.state, best, resumed, sum(train["length"]))
+        precision, seconds = str(workload.dtype).removeprefix("torch."), round(trainer.cadence.seconds, 1)
+        exchange.succeed({"precision": precision, "checkpoint_seconds": seconds, "left_out": left_out, **figures})
     torch.distributed.barrier()
     _end_on_this_node(exchange, stopping=trainer.stopping)
+
+
+def _export(trainer: "StageTrainer", tokenizer: "PreTrainedTokenizerBase", task: TrainingTask) -> "BestWeights":
+    """Writes the servable model and the log of its losses; returns the weights that it has."""
+    from subterra_jobs.train.model.adapters import export_merged
+    from subterra_jobs.train.model.base_model import load_whole
+    from subterra_jobs.train.model.export import export_model, exported_weights
+    from subterra_jobs.train.model.loss_log import write_loss_log
+
+    best = exported_weights(trainer.state, task.checkpoint_dir)
+    if task.settings.lora is None:
+        export_model(best.folder, tokenizer, task.output_dir)
+    else:
+        export_merged(load_whole(task.base_model, tokenizer, task.settings.seed), best.folder, tokenizer, task.output_dir)
+    write_loss_log(task.output_dir, trainer.state.log_history, best.step)
+    return best
 
 
 def _end_on_this_node(exchange: Exchange, *, stopping: bool) -> None:

@@ -1,6 +1,5 @@
 """Base models of a hub: frozen to a commit, downloaded once for all runs of the store, checked, and not asked for again."""
 
-import json
 import re
 import shutil
 import threading
@@ -9,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -25,6 +23,7 @@ from subterra_api.job_contract.artifacts import work_path
 from subterra_api.v1alpha1.compilerun import HUB_SCHEME
 from subterra_core.training_fit.base_models.model_checks import config_problem, no_model
 from subterra_jobs.errors import InfrastructureError, InvalidInputError, StageError
+from subterra_jobs.stage.model_directory import read_json_object
 from subterra_jobs.stage.runner import StageContext
 from subterra_jobs.store.artifact_store import ArtifactStore, file_digest
 from subterra_jobs.store.lease import acquire, keep_renewed
@@ -52,7 +51,9 @@ class HubModel:
         """From what follows ``hf://``, such as ``Qwen/Qwen2.5-3B-Instruct@main``. Raises InvalidInputError."""
         found = _ADDRESS.fullmatch(rest)
         if found is None:
-            raise InvalidInputError(f"baseModel.uri: hf://{rest} is no hub model; write hf://ORGANISATION/NAME or …/NAME@REVISION")
+            raise InvalidInputError(
+                f"baseModel.uri: hf://{rest} is not a hub model; write hf://ORGANISATION/NAME or …/NAME@REVISION"
+            )
         return cls(found["name"], found["revision"] or "main")
 
     def path(self, commit: str) -> str:
@@ -123,17 +124,9 @@ def _require_trainable(model: HubModel, names: frozenset[str], commit: str, api:
         problem: str | None = no_model(names)
     else:
         file = hf_hub_download(model.name, CONFIG, revision=commit, local_dir=target, token=api.token, endpoint=api.endpoint)
-        problem = config_problem(_fields(Path(file), model), max_length)
+        problem = config_problem(read_json_object(Path(file), str(model), fix="name another baseModel.uri"), max_length)
     if problem:
         raise InvalidInputError(f"base model {model}: {problem}")
-
-
-def _fields(file: Path, model: HubModel) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"base model {model}: {file.name} is not JSON ({error}); name another baseModel.uri") from None
-    return found if isinstance(found, dict) else {}
 
 
 def _matches(path: str, patterns: list[str]) -> bool:
@@ -206,7 +199,7 @@ def _hub_errors(model: HubModel) -> Iterator[None]:
     except RepositoryNotFoundError:
         raise InvalidInputError(f"{model} does not exist or is private; correct baseModel.uri, or {_READ_ACCESS}") from None
     except HFValidationError as error:
-        raise InvalidInputError(f"{model} is no hub model ({error}); correct baseModel.uri") from None
+        raise InvalidInputError(f"{model} is not a hub model ({error}); correct baseModel.uri") from None
     except HfHubHTTPError as error:
         raise _refused(model, error) from None
     except Exception as error:  # the library's own OSErrors, and those of its HTTP client

@@ -1,6 +1,6 @@
 """A CompiledAgent: plan what should be served, roll it out, report its state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,7 +27,7 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
-from subterra_operator.decide.agent.traffic_objects import budgets, policies, pool_condition, pooling, unwanted
+from subterra_operator.decide.agent.traffic_objects import budgets, disused_objects, policies, pool_condition, pool_writes
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
@@ -70,23 +70,15 @@ class _Context:
 def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> Decision:
     """Runs, Deployments and the Service to write, and the status."""
     context = _Context(snapshot, CompiledAgentStatus.model_validate(snapshot.agent.get("status") or {}), settings, now)
-    try:
-        spec = CompiledAgentSpec.model_validate(snapshot.agent["spec"])
-        check_arguments(spec.serving.args)
-    except (ValidationError, RefusedArgumentError) as error:
-        return _invalid_spec(context, describe_errors(error) if isinstance(error, ValidationError) else str(error))
-    if problems := [*serving_problems(spec.serving, settings), *promotion_problems(spec)]:
-        return _invalid_spec(context, "; ".join(problems))
+    spec = _parse_spec(context)
+    if isinstance(spec, str):
+        return _invalid_spec(context, problem=spec)
     plan = _plan(context, spec)
     if plan.state.reason is Reason.PENDING and context.before.conditions:
         return Decision()  # the procedure was edited a moment ago: keep the status until it has been checked
     versions = Versions(snapshot, spec, settings, now, context.retry.new is not None, context.before)
     rollout = versions.roll_out(plan.target or _lost_target(context, versions) or _restarted_target(context, spec, versions))
     troubles = _troubles(versions, rollout)
-    restored = (replace(versions.claim(), group="rollout"),) if any(trouble.claim_missing for trouble in troubles) else ()
-    rechecks = (trouble.recheck_after(context.now) for trouble in troubles)
-    # What serves does not wait for the next run, nor its scaling for the next version.
-    rollout_writes = (replace(write, group=write.group or "rollout") for write in rollout.writes)
     drifted = _drifts(context, spec, versions, rollout)
     price, newer_price_after = _price(context, spec, plan, _serving_version(snapshot, rollout.active))
     status = _status(context, spec, plan, versions, rollout, drifted).model_copy(update={"price": price})
@@ -96,19 +88,40 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     status = _with_findings(status, watched, again, exported, pool)
     kept = (*_kept_objects(context, spec, versions, rollout), *_upkeep(versions, rollout, drifted))
     return Decision(
-        (*plan.writes, *restored, *rollout_writes, *kept, *again.writes, *exported.writes),
-        (*plan.deletes, *rollout.deletes, *unwanted(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
-        to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
-        earliest(
+        writes=(*plan.writes, *_rollout_writes(versions, rollout, troubles), *kept, *again.writes, *exported.writes),
+        deletes=(*plan.deletes, *rollout.deletes, *disused_objects(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
+        status=to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
+        recheck_after=earliest(
             (
                 *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),
                 *(newer_price_after, watched.recheck_after, again.recheck_after, exported.recheck_after),
                 *(drift.recheck_after for drift in drifted),
-                *rechecks,
-            ),
+                *(trouble.recheck_after(now) for trouble in troubles),
+            )
         ),
-        (*(key for trouble in troubles for key in trouble.lookups(context.now)), *exported.lookups),
+        lookups=(*(key for trouble in troubles for key in trouble.lookups(now)), *exported.lookups),
     )
+
+
+def _parse_spec(context: _Context) -> CompiledAgentSpec | str:
+    """The agent's spec, or what is wrong with it."""
+    try:
+        spec = CompiledAgentSpec.model_validate(context.snapshot.agent["spec"])
+        check_arguments(spec.serving.args)
+    except ValidationError as error:
+        return describe_errors(error)
+    except RefusedArgumentError as error:
+        return str(error)
+    problems = (*serving_problems(spec.serving, context.settings), *promotion_problems(spec))
+    return "; ".join(problems) if problems else spec
+
+
+def _rollout_writes(versions: Versions, rollout: Rollout, troubles: Sequence[Trouble]) -> Iterator[Write]:
+    """The writes of the rollout. What serves does not wait for the next run, nor its scaling for the next version."""
+    if any(trouble.claim_missing for trouble in troubles):
+        yield replace(versions.claim(), group="rollout")
+    for write in rollout.writes:
+        yield replace(write, group=write.group or "rollout")
 
 
 def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions, rollout: Rollout) -> tuple[Write, ...]:
@@ -122,11 +135,11 @@ def _kept_objects(context: _Context, spec: CompiledAgentSpec, versions: Versions
 
 def _pool(snapshot: AgentSnapshot, serving: ServingSettings, versions: Versions, rollout: Rollout) -> tuple[Write, ...]:
     """The InferencePool, which moves with the Service, and not if that is refused."""
-    writes = pooling(snapshot, serving, rollout.moves_to or versions.active_version)
+    writes = pool_writes(snapshot, serving, rollout.moves_to or versions.active_version)
     return tuple(replace(write, group="rollout" if rollout.moves_to else "inference pool") for write in writes)
 
 
-def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
+def _maintained_deployments(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
     """The Deployments that serve or are about to, by version, save those that the rollout changes just now."""
     changing = {write.key for write in rollout.writes}
     found = {version: versions.get(version) for version in (rollout.version, versions.active_version) if version}
@@ -136,13 +149,13 @@ def _looked_after(versions: Versions, rollout: Rollout) -> dict[str, Observed]:
 def _drifts(context: _Context, spec: CompiledAgentSpec, versions: Versions, rollout: Rollout) -> tuple[Drift, ...]:
     agent, service = context.snapshot.agent["metadata"]["name"], context.snapshot.service
     settled = service if service and key_of(service) not in {write.key for write in rollout.writes} else None
-    looked_after, port = _looked_after(versions, rollout), spec.serving.port
-    return drifts(agent, looked_after, versions.kept_replicas, settled, port, versions.edited, context.now)
+    maintained, port = _maintained_deployments(versions, rollout), spec.serving.port
+    return drifts(agent, maintained, versions.kept_replicas, settled, port, versions.edited, context.now)
 
 
 def _upkeep(versions: Versions, rollout: Rollout, drifted: Sequence[Drift]) -> tuple[Write, ...]:
     """The records of Deployments that were just made, and the restoring of what others changed."""
-    records = (record(item) for item in _looked_after(versions, rollout).values())
+    records = (record(item) for item in _maintained_deployments(versions, rollout).values())
     restored = (drift.write for drift in drifted)
     return tuple(replace(write, group=str(write.key)) for write in (*records, *restored) if write)
 

@@ -15,7 +15,7 @@ from subterra_api.v1alpha1.procedure import ProcedureStatus
 from subterra_operator.decide.agent.references import existing_origin, new_run_origin, next_attempt, references
 from subterra_operator.decide.agent.run_history import (
     first_served,
-    follow_wishes,
+    follow_requests,
     run_that_made,
     runs_to_prune,
     status_of,
@@ -127,7 +127,7 @@ class CompilePlanner:
         desired = compile_run(self.snapshot.agent, self.spec, self.source, digest or "", existing_origin(run))
         writes = (
             Write("apply", applied_to(run, desired)),
-            *follow_wishes(run, self.retry, suspend=self.source.suspend),
+            *follow_requests(run, self.retry, suspend=self.source.suspend),
             *supersede(self.snapshot.runs, name),
         )
         state = self._run_state(run, status, name)

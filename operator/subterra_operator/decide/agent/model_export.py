@@ -56,20 +56,20 @@ class Exporter:
             return Export(self.before.exported)
         request = self._request(wanted, serving)
         if isinstance(request, str):
-            return self._said(False, Reason.NOTHING_TO_EXPORT, request)
+            return self._export(False, Reason.NOTHING_TO_EXPORT, request)
         if (known := self.before.exported) and _is_that(known, wanted, request.provenance.model):
             left = leftovers(self._jobs(wanted, request.provenance.model), self.snapshot.export_pods, self.make.now)
             ends = tuple(replace(write, group=GROUP) for write in left.writes)
             parts: dict[str, Any] = {"writes": ends, "recheck_after": left.recheck_after}
-            return self._said(True, Reason.EXPORTED, f"the model of run {known.run} is {known.uri}", **parts)
+            return self._export(True, Reason.EXPORTED, f"the model of run {known.run} is {known.uri}", **parts)
         job = next(iter(self._jobs(wanted, request.provenance.model)), None)
         if job is None:
             made = export_job(self.snapshot.agent, wanted, request, self.spec.serving, self.settings)
             text = f"the model of run {request.provenance.run} is pushed to {request.to}"
-            return self._said(None, Reason.EXPORTING, text, writes=(Write("create", made, group=GROUP),))
+            return self._export(None, Reason.EXPORTING, text, writes=(Write("create", made, group=GROUP),))
         return self._follow(job, wanted, request)
 
-    def _said(self, status: bool | None, reason: Reason, text: str, **parts: Any) -> Export:
+    def _export(self, status: bool | None, reason: Reason, text: str, **parts: Any) -> Export:
         return Export(self.before.exported, (self.make(Type.EXPORTED, status, reason, text),), **parts)
 
     def _request(self, wanted: ExportSettings, serving: AgentVersion | None) -> ExportRequest | str:
@@ -123,16 +123,16 @@ class Exporter:
         if ended := true_condition(job, "Failed") or true_condition(job, "Complete"):
             left = GRACE_SECONDS - seconds_since(ended.get("lastTransitionTime"), self.make.now)
             if left > 0 and not failures:
-                return self._said(None, Reason.EXPORTING, f"Job {name} has ended", recheck_after=left)
+                return self._export(None, Reason.EXPORTING, f"Job {name} has ended", recheck_after=left)
             cause = failures[-1] if failures else f"Job {name} ended, and no pod says how"
             fix = f"correct that, then run kubectl delete job {name}, which is made again; it is in any case after a day"
-            return self._said(False, Reason.EXPORT_FAILED, f"{request.to}: {cause}; {fix}")
+            return self._export(False, Reason.EXPORT_FAILED, f"{request.to}: {cause}; {fix}")
         trouble = self._trouble(job, pods)
         why = f": {trouble.text}" if trouble and trouble.lasts(self.make.now) else ""
         text = f"the model of run {request.provenance.run} is pushed to {request.to}{words}{why}"
         recheck = trouble.recheck_after(self.make.now) if trouble else None
         lookups = trouble.lookups(self.make.now) if trouble else ()
-        return self._said(None, Reason.EXPORTING, text, recheck_after=recheck, lookups=lookups)
+        return self._export(None, Reason.EXPORTING, text, recheck_after=recheck, lookups=lookups)
 
     def _trouble(self, job: Observed, pods: Sequence[Observed]) -> Trouble | None:
         place = Place(key_of(job), "spec.promotion.export", self.settings.store.claim)

@@ -17,7 +17,7 @@ from subterra_api.v1alpha1.compiledagent import (
 from subterra_api.v1alpha1.compilerun import CompileRunStatus
 from subterra_api.v1alpha1.conditions import POD_REASONS, Reason, Type, timestamp
 from subterra_api.v1alpha1.scores import Interval, Scores, Verdict
-from subterra_operator.decide.agent.run_history import follow_wishes, status_of, supersede
+from subterra_operator.decide.agent.run_history import follow_requests, status_of, supersede
 from subterra_operator.decide.decision import ConditionBuilder, Write, find_condition, parse_time
 from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.labels import annotations_of
@@ -146,14 +146,14 @@ class Reevaluator:
         if origin is None or source is None:
             stopped = supersede([run], "spec.model") if run and source is None else ()
             writes = tuple(replace(write, group=GROUP) for write in stopped)
-            return Reevaluated(request, self.history, (self._lost(request, origin),), writes)
+            return Reevaluated(request, self.history, (self._impossible(request, origin),), writes)
         desired = reevaluation_run(self.snapshot.agent, self.spec, source, request, origin)
         desired = applied_to(run, desired) if run else desired
-        wishes = follow_wishes(run, self.retry, suspend=source.suspend) if run else ()
-        writes = (Write("apply", desired, guard=self.snapshot.agent, group=GROUP), *wishes)
+        requests = follow_requests(run, self.retry, suspend=source.suspend) if run else ()
+        writes = (Write("apply", desired, guard=self.snapshot.agent, group=GROUP), *requests)
         return Reevaluated(request, self.history, (self._progress(request, status, then),), writes)
 
-    def _lost(self, request: ReevaluationRequest, origin: Observed | None) -> Condition:
+    def _impossible(self, request: ReevaluationRequest, origin: Observed | None) -> Condition:
         why = f"run {request.reevaluates}, which made it, was deleted with its input" if origin is None else "spec.model is set now"
         text = f"version {request.version} cannot be evaluated again, because {why}; once a version of another run serves, {_NOW}"
         return self.make(Type.REEVALUATED, False, Reason.RUN_NOT_FOUND if origin is None else Reason.REEVALUATION_REFUSED, text)

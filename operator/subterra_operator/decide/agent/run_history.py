@@ -33,7 +33,7 @@ def first_served(before: CompiledAgentStatus) -> str | None:
     return before.anchor or (oldest.model_digest if oldest else None)
 
 
-def follow_wishes(run: Observed, retry: RetryRequest, *, suspend: bool) -> tuple[Write, ...]:
+def follow_requests(run: Observed, retry: RetryRequest, *, suspend: bool) -> tuple[Write, ...]:
     """Passes an agent's suspension and its retry on to a run that it wants."""
     change: Object = {}
     annotations = annotation_patch(run, SUPERSEDED_BY, None)

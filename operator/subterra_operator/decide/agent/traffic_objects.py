@@ -51,7 +51,7 @@ def routing(snapshot: AgentSnapshot, spec: CompiledAgentSpec, canary: Canary | N
     return tuple(write for write in (*service, _unless_same(snapshot.route, route)) if write)
 
 
-def pooling(snapshot: AgentSnapshot, serving: ServingSettings, version: str | None) -> tuple[Write, ...]:
+def pool_writes(snapshot: AgentSnapshot, serving: ServingSettings, version: str | None) -> tuple[Write, ...]:
     """The InferencePool of an agent with `serving.inferencePool`, with the pods of ``version``."""
     settings, observed = serving.inference_pool, snapshot.inference_pool
     if settings is None or version is None or not snapshot.inference_pools:
@@ -92,22 +92,22 @@ def _rejections(pool: Observed) -> list[str]:
     return [
         f"gateway {parent.get('parentRef', {}).get('name')} says {found['type']}={found['status']} "
         f"({found['reason']}: {found.get('message', '')})"
-        for parent, found in _said(pool)
+        for parent, found in _gateway_conditions(pool)
         if found["type"] in ("Accepted", "ResolvedRefs") and found["status"] == "False"
     ]
 
 
 def _is_accepted(pool: Observed) -> bool:
-    return any(found["type"] == "Accepted" and found["status"] == "True" for _, found in _said(pool))
+    return any(found["type"] == "Accepted" and found["status"] == "True" for _, found in _gateway_conditions(pool))
 
 
-def _said(pool: Observed) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _gateway_conditions(pool: Observed) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Each gateway's conditions of the pool."""
     for parent in pool.get("status", {}).get("parents") or ():
         yield from ((parent, condition) for condition in parent.get("conditions") or ())
 
 
-def unwanted(snapshot: AgentSnapshot, spec: CompiledAgentSpec) -> tuple[Observed, ...]:
+def disused_objects(snapshot: AgentSnapshot, spec: CompiledAgentSpec) -> tuple[Observed, ...]:
     """HTTPRoute and InferencePool of an agent that no longer asks for them."""
     route = snapshot.route if spec.promotion.canary is None else None
     pool = snapshot.inference_pool if spec.serving.inference_pool is None else None

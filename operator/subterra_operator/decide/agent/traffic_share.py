@@ -41,9 +41,9 @@ def go_on(settings: CanarySettings, before: Canary, work: ServedWork, now: datet
         return Share("aborted", None, f"its canary was aborted {when}: {problem}")
     left = step.seconds - seconds_since(before.since, now)
     if left > 0:
-        return Share("goes on", canary, _words(settings, canary), left)
+        return Share("goes on", canary, _progress_text(settings, canary), left)
     if waits := _waits_for(settings, ready, requests):
-        return Share("goes on", canary, f"{_words(settings, canary)}; the step is over as soon as {waits}")
+        return Share("goes on", canary, f"{_progress_text(settings, canary)}; the step is over as soon as {waits}")
     if number < len(settings.steps):
         return _step(settings, before.version, number + 1, work, now)
     return Share("moves", canary)
@@ -68,7 +68,7 @@ def _step(settings: CanarySettings, version: str, number: int, work: ServedWork,
     step = settings.steps[number - 1]
     counts = {"requests_before": round(work.requests), "errors_before": round(work.failed_requests)}
     canary = Canary(version=version, step=number, weight=step.weight, since=timestamp(now), **counts)
-    return Share("goes on", canary, _words(settings, canary), float(step.seconds))
+    return Share("goes on", canary, _progress_text(settings, canary), float(step.seconds))
 
 
 def _since(before: Canary, work: ServedWork) -> tuple[int, int]:
@@ -94,6 +94,6 @@ def _waits_for(settings: CanarySettings, ready: bool, requests: int) -> str:
     return f"it has answered {settings.min_requests} requests (spec.promotion.canary.minRequests)"
 
 
-def _words(settings: CanarySettings, canary: Canary) -> str:
+def _progress_text(settings: CanarySettings, canary: Canary) -> str:
     of = f"step {canary.step} of {len(settings.steps)}"
-    return f"version {canary.version} gets {canary.weight} % of the gateway's requests since {canary.since} ({of})"
+    return f"version {canary.version} has had {canary.weight} % of the gateway's requests since {canary.since} ({of})"

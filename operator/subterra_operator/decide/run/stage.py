@@ -285,14 +285,14 @@ class _StagePlanner:
             "attempt": attempt,
             "reason": outcome.reason,
             "eta_seconds": None,
-            "message": truncate(f"{self._told(outcome)}; {ending}"),
+            "message": truncate(f"{self._failure_text(outcome)}; {ending}"),
             "finished_at": timestamp(self.context.now),
         }
         recheck = BACKOFF_SECONDS * 2**recorded.retries if retrying else None
         return StageStep(recorded.model_copy(update=update), recheck_after=recheck)
 
-    def _told(self, outcome: JobOutcome) -> str:
-        """The Job's last words; where it left none and reached a cap, which caps there are."""
+    def _failure_text(self, outcome: JobOutcome) -> str:
+        """The Job's message; if it left none and reached a cap, with the caps that there are."""
         words = outcome.message.rstrip(".")
         if not outcome.wordless or outcome.reason is not Reason.BUDGET_EXCEEDED:
             return words

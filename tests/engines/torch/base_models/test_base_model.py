@@ -8,7 +8,7 @@ import torch
 from subterra_jobs.train.model import base_model
 from subterra_jobs.train.model.base_model import load_model, load_tokenizer, training_dtype
 from subterra_jobs.train.model.chat_template import IM_END
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT, WORDINGS
 
 

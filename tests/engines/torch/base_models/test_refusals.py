@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.train.model.base_model import load_model, load_tokenizer
 from subterra_jobs.train.model.refusals import refused_by_transformers, require_rows
-from subterra_testkit.runs.small_llama import small_llama
+from subterra_testkit.runs.small_models import small_llama
 from subterra_testkit.runs.training_inputs import SYSTEM_PROMPT
 
 

@@ -7,26 +7,19 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from subterra_core.training_fit.model_shape import DenseType, shape_from_config
+from subterra_testkit.runs.small_models import SIZES
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 1000,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-}
+SMALL: dict[str, Any] = SIZES | {"vocab_size": 1000, "pad_token_id": 0}
 
 
 @pytest.mark.parametrize("tied", [True, False, None])
 @pytest.mark.parametrize("kind", get_args(DenseType))
 def test_parameters_are_counted_by_type(kind: str, tied: bool | None) -> None:
-    given = SIZES | ({} if tied is None else {"tie_word_embeddings": tied})
+    given = SMALL | ({} if tied is None else {"tie_word_embeddings": tied})
     config = AutoConfig.for_model(
         kind, **given, **({"head_dim": 16} if kind not in ("phi3", "granite", "olmo2", "smollm3") else {})
     )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     written = config.to_diff_dict() | {"model_type": kind}
-    assert shape_from_config(written | SIZES).parameters == model.num_parameters()
+    assert shape_from_config(written | SMALL).parameters == model.num_parameters()

@@ -278,7 +278,7 @@ def test_a_sheet_that_is_not_finished_or_has_another_key_is_refused(report: Path
     wrong = judge("calibrate", filled, "--key", tmp_path / "other-key.json")
     assert (wrong.exit_code, wrong.output.count("pass the key that was written with this sheet")) == (2, 39)
     no_key = judge("calibrate", filled, "--key", file)
-    assert (no_key.exit_code, "is no key of a sheet" in no_key.output) == (2, True)
+    assert (no_key.exit_code, "is not the key of a sheet" in no_key.output) == (2, True)
 
 
 @pytest.mark.parametrize("conversations", [{"c1": {}}, [], {"c1": {"challenged": 1, "flagged": 1, "weight": 1, "judges": [{}]}}])
@@ -288,7 +288,7 @@ def test_a_damaged_key_is_refused(conversations: object, tmp_path: Path) -> None
         json.dumps({"format": 1, "judges": [], "population": {"flagged": 1, "others": 1}, "conversations": conversations})
     )
     result = judge("calibrate", own_file(tmp_path, row(1, 3, 3)), "--key", key)
-    assert (result.exit_code, "is no key of a sheet" in result.output) == (2, True)
+    assert (result.exit_code, "is not the key of a sheet" in result.output) == (2, True)
 
 
 def test_different_numbers_of_judges_are_refused(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_a_port_in_use_is_named_with_the_fix(tmp_path: Path, server: PreviewServ
 def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["edit", str(tmp_path / "lost.yaml"), "--no-open"])
     assert result.exit_code == 2
-    assert "lost.yaml is no file; pass a procedure's YAML file, or write one with `subterra init`" in result.stderr
+    assert "lost.yaml is not a file; pass a procedure's YAML file, or write one with `subterra init`" in result.stderr
 
 
 def test_ctrl_c_ends_it_without_a_trace(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_failed_turn_is_not_part_of_the_conversation() -> None:
 def test_an_answer_that_is_no_chat_completion_is_named(tmp_path: Path) -> None:
     with fake_llm_api(FakeLLMApi(answer=lambda body: "Hello.")) as api:
         session = ChatSession(f"{api.url}/v1/messages?", "shop")
-        with pytest.raises(ServerFailedError, match="is no chat completions API; it sent"):
+        with pytest.raises(ServerFailedError, match="is not a chat completions API; it sent"):
             session.greet()
 
 

@@ -1,4 +1,4 @@
-"""Where a conversation has come to, as `subterra chat` says it at its end."""
+"""Which node a conversation has reached, as `subterra chat` says it at its end."""
 
 import json
 import threading
@@ -44,11 +44,11 @@ def server(content: Any, status: int = 200) -> Iterator[tuple[str, list[Any]]]:
 @pytest.mark.parametrize(
     ("state", "line"),
     [
-        (ConversationState("human", "escalation", True), "It has come to node human, outcome escalation."),
-        (ConversationState("ask", None, False), "It has come to node ask, outcome open."),
+        (ConversationState("human", "escalation", True), "It has reached node human, outcome escalation."),
+        (ConversationState("ask", None, False), "It has reached node ask, outcome open."),
         (
             ConversationState(reason="NotReady", message="the reader starts"),
-            "Where the conversation has come to is not known: the reader starts (NotReady)",
+            "Which node the conversation has reached is not known: the reader starts (NotReady)",
         ),
     ],
 )

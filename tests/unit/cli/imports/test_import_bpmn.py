@@ -278,10 +278,10 @@ def test_of_several_pools_the_customers_is_not_the_agent_and_others_are_chosen_b
     [
         ('<!DOCTYPE d [<!ENTITY a "aaaa">]><d>&a;</d>', "line 1: <!DOCTYPE> is refused; remove it"),
         (f"{_HEAD}<process>", "line 1: is not XML"),
-        ("<svg/>", "<svg> is no BPMN 2.0; export the diagram as BPMN 2.0 XML"),
+        ("<svg/>", "<svg> is not BPMN 2.0; export the diagram as BPMN 2.0 XML"),
         (process('<task name="A"/>'), "<task> has no id; add it"),
         (process('<task id="a"/><task id="a"/>'), "id 'a' is used twice; give each element its own"),
-        (process('<task id="a"/>', chain("a", "b")), "sequenceFlow 'a_b' leads to or from 'b', which is no task"),
+        (process('<task id="a"/>', chain("a", "b")), "sequenceFlow 'a_b' leads to or from 'b', which is not a task"),
         (process('<boundaryEvent id="b" attachedToRef="x"/>'), "is attached to 'x', which is not there"),
         (process(), "no process with tasks in it"),
         (f"{_HEAD}{'<a>' * 200}{'</a>' * 200}</definitions>", "is nested more than 100 levels deep"),

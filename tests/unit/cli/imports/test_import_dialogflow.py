@@ -224,11 +224,11 @@ def test_a_route_that_leads_nowhere_in_the_export_is_a_gap(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("agent.json", "{", "agent.json: is no JSON"),
-        ("agent.json", "[]", "agent.json: is no JSON object"),
+        ("agent.json", "{", "agent.json: is not JSON"),
+        ("agent.json", "[]", "agent.json: is not a JSON object"),
         ("agent.json", '{"startFlow": "Main"}', "the start flow 'Main' is not among its flows"),
         ("intents/a/a.json", "{}", "intents/a/a.json: has no displayName; export the agent again"),
-        ("webhooks/a.json", '{"a": ' * 100_000, "webhooks/a.json: is no JSON"),
+        ("webhooks/a.json", '{"a": ' * 100_000, "webhooks/a.json: is not JSON"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_and_the_fix(name: str, text: str, told: str, tmp_path: Path) -> None:

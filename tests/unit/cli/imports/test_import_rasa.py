@@ -216,10 +216,10 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> N
     ("text", "told"),
     [
         ("rules: []", "no flows in it; a file of Rasa CALM has them below `flows:`"),
-        ("flows: [a]", "flows.yml: flows is no mapping"),
+        ("flows: [a]", "flows.yml: flows is not a mapping"),
         ("flows:\n  a: {description: x}", "flow 'a' has no list of steps; add steps"),
         ("flows:\n" + flow("hello"), "flow 'one': step 1 of a list is 'hello', no mapping"),
-        ("flows:\n" + flow("action: utter_a\n        next: nowhere"), "next leads to 'nowhere', which is no id of its steps"),
+        ("flows:\n" + flow("action: utter_a\n        next: nowhere"), "next leads to 'nowhere', which is not an id of its steps"),
         ("flows:\n" + flow("noop: true\n        next: [{then: END}]"), "each entry is `if:` with `then:`, or `else:`"),
         ("flows:\n" + flow("say: hello"), "a step has only say; use collect, action, link"),
         ("flows:\n" + flow("action: utter_a", more="    if: False\n"), "no flow can be started by a customer"),

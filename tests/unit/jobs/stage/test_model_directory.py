@@ -48,7 +48,7 @@ def test_a_whole_directory_is_trained_and_so_is_one_of_links_as_the_hubs_cache_h
     ("changes", "refusal"),
     [
         ({"config_json": b"{"}, r"config\.json is not JSON .*; copy it again"),
-        ({"config_json": []}, r"config\.json is no JSON object"),
+        ({"config_json": []}, r"config\.json is not a JSON object; copy it again"),
         ({"config_json": None}, r"has no config\.json"),
         ({"model_safetensors": WEIGHTS[:-1]}, r"model\.safetensors has [\d,]+ bytes, and [\d,]+ by its header; copy it again"),
         (

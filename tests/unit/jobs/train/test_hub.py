@@ -26,12 +26,15 @@ FILES = {
     "pytorch_model.bin": b"code may hide here",
     "onnx/model.safetensors": b"another format",
 }
+LATER_CONFIG = b'{"later": 1}'
 WANTED = ["config.json", "model.safetensors", "tokenizer.json"]
 
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    with fake_hub(FakeHub(commits={FIRST: FILES, SECOND: FILES | {"config.json": b"[]"}}, branches={"main": FIRST})) as served:
+    with fake_hub(
+        FakeHub(commits={FIRST: FILES, SECOND: FILES | {"config.json": LATER_CONFIG}}, branches={"main": FIRST})
+    ) as served:
         yield served
 
 
@@ -64,7 +67,7 @@ def test_later_attempts_keep_the_commit_of_the_first_although_the_branch_moved(t
     other = context(tmp_path, hub)
     keys = other.input.keys.model_copy(update={"model": "sha256:" + "b" * 64})
     fresh = replace(other, input=other.input.model_copy(update={"keys": keys}))
-    assert (fetched("hf://org/tiny@main", fresh) / "config.json").read_bytes() == b"[]"
+    assert (fetched("hf://org/tiny@main", fresh) / "config.json").read_bytes() == LATER_CONFIG
 
 
 def test_a_download_that_is_cut_goes_on_where_it_ended(tmp_path: Path, hub: FakeHub) -> None:
@@ -149,6 +152,7 @@ def test_a_revision_may_have_slashes_and_a_name_may_not_have_spaces() -> None:
         ({"config.json": b'{"quantization_config": {"quant_method": "awq"}}'}, r"quantization_config\.quant_method is awq"),
         ({"config.json": b'{"max_position_embeddings": 16}'}, r"set training\.maxLength: 16, or less"),
         ({"config.json": b"{"}, r"config\.json is not JSON .*; name another baseModel\.uri"),
+        ({"config.json": b"[]"}, r"config\.json is not a JSON object; name another baseModel\.uri"),
         ({"adapter_config.json": b"{}"}, "it is an adapter; merge it into its base model"),
     ],
 )

@@ -45,7 +45,7 @@ WRONG: list[tuple[Json, str]] = [
     ({"inputs": [{"name": "why", "value": "x"}]}, "node check: procedure identity has no variable 'why'; use one of code, reason"),
     (
         {"inputs": [{"name": "reason", "value": "a gift"}]},
-        "node check: 'a gift' is no value of reason in identity; use one of a payment",
+        "node check: 'a gift' is not a value of reason in identity; use one of a payment",
     ),
     (
         {"inputs": [{"name": "reason", "value": "for {{x}}"}]},
@@ -100,7 +100,7 @@ def test_fields_of_calls_on_other_nodes_are_refused() -> None:
 def test_a_guard_that_names_a_call_as_hub_is_refused() -> None:
     guarded = agent("hello", {"to": "check", "guards": [{"hub": "check", "took": ["pay"]}]})
     assert (
-        "edge hello → check: its guard names check, which calls a procedure and is no hub"
+        "edge hello → check: its guard names check, which calls a procedure and is not a hub"
         in errors(procedure(guarded, CHECK, end("pay"), end("stop")))[0]
     )
 

@@ -30,7 +30,7 @@ MAX_BYTES = 256 * 1024
 MAX_REQUESTS = 32
 """Requests at once. The reader takes fewer, so this bounds what their bodies hold."""
 LIMIT_SECONDS = 3.0
-"""How long the reader may take, which has a limit of its own below this one."""
+"""How long the reader may take. It gives up a second earlier itself, and says so."""
 UNKNOWN: dict[str, Any] = {"object": "conversation.state", "node": None, "outcome": None, "ended": None, "variables": {}}
 
 

@@ -25,13 +25,14 @@ from subterra_api.job_contract.environment import (
 )
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.evaluate.analysis.served.state import state_route
 from subterra_jobs.evaluate.analysis.served.state.conversation_state import ConversationState, StateReader
 from subterra_jobs.evaluate.judge.free_words.embedding_labeller import make_labeller
 
 log = logging.getLogger("subterra")
 NICENESS = 10
-LIMIT_SECONDS = 2.0
-"""How long a request may wait and be read."""
+LIMIT_SECONDS = state_route.LIMIT_SECONDS - 1
+"""How long a request may wait and be read, so that an answer about it still gets through."""
 MAX_WAITING = 8
 """Requests that are read or wait for it."""
 INVALID = "send {\"messages\": […]} with the conversation's messages as for /v1/chat/completions, the agent's replies included"

@@ -13,7 +13,6 @@ from subterra_api.job_contract.environment import STATE_SOCKET_VARIABLE
 from subterra_jobs.evaluate.analysis.served.state import state_route
 from subterra_jobs.evaluate.analysis.served.state.conversation_state import ConversationState
 from subterra_jobs.evaluate.analysis.served.state.state_route import MAX_BYTES, ROUTE, UNKNOWN, Message, StateRoute
-from subterra_jobs.evaluate.analysis.served.state.state_server import LIMIT_SECONDS
 
 POST = {"type": "http", "method": "POST", "path": ROUTE}
 
@@ -88,4 +87,3 @@ def test_names_and_fields_of_route_and_reader_agree() -> None:
     """The route cannot import them, since it is alone in its image."""
     assert state_route.SOCKET_VARIABLE == STATE_SOCKET_VARIABLE
     assert ConversationState().to_json() == {**UNKNOWN, "reason": None, "message": None}
-    assert state_route.LIMIT_SECONDS > LIMIT_SECONDS

@@ -108,6 +108,8 @@ class AgentSnapshot:
     canary_service: Observed | None = None
     route: Observed | None = None
     """The HTTPRoute."""
+    other_route: Observed | None = None
+    """Another agent's HTTPRoute that names a Service of this agent's name as its canary's, while there is no such Service."""
     http_routes: bool = True
     """Whether the cluster has HTTPRoutes at all."""
     inference_pool: Observed | None = None

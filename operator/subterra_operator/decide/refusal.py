@@ -11,9 +11,10 @@ from typing import Any
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import Write
 from subterra_operator.decide.refused_fields import fields_to_correct
-from subterra_operator.labels import MANAGED_BY, MANAGER
+from subterra_operator.labels import MANAGED_BY, MANAGER, labels_of
 from subterra_operator.resources import KINDS, Key, key_of
 from subterra_operator.snapshot import Observed, Refusal
+from subterra_operator.specs.traffic.http_route import canary_name
 
 REFUSING_CODES = (400, 403, 409, 413, 422)
 WORDS_LIMIT = 600
@@ -68,8 +69,10 @@ def _refuses(code: int, words: str) -> bool:
 
 
 def name_taken(existing: Mapping[str, Any]) -> Refusal:
-    """The refusal to use an object that somebody else made."""
+    """The refusal to use an object that is not the wanted one: somebody else's, another resource's, or left behind."""
     key = key_of(existing)
+    if labels_of(existing).get(MANAGED_BY) == MANAGER:
+        return Refusal(Reason.NAME_TAKEN, f"{key} {_whose(key, existing)}; {RETRIED}")
     text = f"{key} exists and is not managed by Subterra; delete or rename it"
     if key.kind == "PersistentVolumeClaim":
         label = f"kubectl -n {key.namespace} label pvc {key.name} {MANAGED_BY}={MANAGER}"
@@ -77,6 +80,22 @@ def name_taken(existing: Mapping[str, Any]) -> Refusal:
     elif key.kind == "NetworkPolicy":
         text += ", or set networkPolicies.enabled to false in the chart's values and write all policies yourself"
     return Refusal(Reason.NAME_TAKEN, f"{text}; {RETRIED}")
+
+
+def _whose(key: Key, existing: Mapping[str, Any]) -> str:
+    """Which other resource has an object of ours, and what to do."""
+    owners = existing["metadata"].get("ownerReferences") or ()
+    owner = next(((each["kind"], each["name"]) for each in owners if each.get("controller")), None)
+    if owner is None:
+        return "has no owner, as after kubectl delete --cascade=orphan of the one that made it; delete it"
+    kind, name = owner
+    rename = "delete {} and create it under another name, or remove spec.promotion.canary from {}"
+    if (key.kind, key.name) == ("Service", canary_name(name)):
+        free = f"{rename.format('this agent', f'{kind} {name}')}, then run kubectl -n {key.namespace} delete service {key.name}"
+        return f"is the canary's of {kind} {name}; {free}"
+    if (key.kind, kind, key.name) == ("Service", "CompiledAgent", name):
+        return f"is that of {kind} {name}, and this agent's canary needs the name; {rename.format(f'{kind} {name}', 'this agent')}"
+    return f"belongs to {kind} {name}; delete that one, and create it under another name"
 
 
 def _words(message: str) -> str:

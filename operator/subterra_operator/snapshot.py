@@ -46,6 +46,8 @@ class Refusal:
 
     reason: Reason
     message: str
+    of_deletion: bool = False
+    """Whether everything was written, and what is no longer wanted could not be deleted."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,12 @@ class _Refused:
         return self.match.groupdict().get(group) or otherwise
 
 
+def refused_deletion(answer: Answer, obj: Mapping[str, Any], subject: Mapping[str, Any]) -> Refusal | None:
+    """The refusal to delete an object, or `None` likewise."""
+    found = refusal_of(answer, Write("patch", dict(obj)), subject)
+    return found and Refusal(found.reason, f"the deletion of {found.message}", of_deletion=True)
+
+
 def refusal_of(answer: Answer, write: Write, subject: Mapping[str, Any]) -> Refusal | None:
     """The refusal, or `None` for an answer that is none: another attempt may succeed though nobody changes anything."""
     words = _words(answer.message)

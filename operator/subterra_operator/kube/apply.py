@@ -3,7 +3,7 @@
 Objects to create are never changed and must be ours; objects to apply are written again only when the live object lacks something;
 patches and the status are fenced by the observed resourceVersion. The first failure ends the execution: the rest, including the
 status, waits for the next try, so that a status never reports what did not happen. A write that the API server refuses ends only
-its group of writes.
+its group of writes, a deletion nothing.
 """
 
 import time
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
+from subterra_operator.decide.refusal import Answer, name_taken, refusal_of, refused_deletion
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
@@ -61,8 +61,13 @@ class Applier:
         if decision.deletes:
             await self._check_guard(subject)
         for obj in decision.deletes:
-            await self._delete(obj)
-            changes.append(f"delete {obj['kind']} {obj['metadata']['name']}")
+            try:
+                await self._delete(obj, subject)
+                changes.append(f"delete {obj['kind']} {obj['metadata']['name']}")
+            except RefusedError as error:
+                refused["deletes"] = error
+        if refused:
+            raise refused["deletes"]
         if await self.write_status(subject, decision.status):
             changes.append("status")
         return changes
@@ -206,11 +211,15 @@ class Applier:
         if live["metadata"]["resourceVersion"] != guard["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", f"{key} has changed since the decision")
 
-    async def _delete(self, obj: Mapping[str, Any]) -> None:
+    async def _delete(self, obj: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
         try:
             await self._api.delete(obj)
         except NotFoundError:
             self._cache.remove(obj)
+        except ApiError as error:
+            if refusal := refused_deletion(Answer(error.code, error.message), obj, subject):
+                raise RefusedError(refusal) from error
+            raise
 
     def _remember(self, obj: Object) -> None:
         if obj["kind"] in WATCHED and self._cache.upsert(obj):

@@ -105,7 +105,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     return Decision(
         (*plan.writes, *restored, *rollout_writes, *kept, *again.writes, *exported.writes),
         (*plan.deletes, *rollout.deletes, *unwanted(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
-        to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
+        to_json(_unwritten(context, plan, status) if snapshot.refusal and not snapshot.refusal.of_deletion else status),
         earliest(
             (
                 *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),

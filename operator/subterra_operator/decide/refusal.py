@@ -88,6 +88,14 @@ def name_taken(existing: Mapping[str, Any]) -> Refusal:
     return Refusal(Reason.NAME_TAKEN, f"{text}; {RETRIED}")
 
 
+def stuck_deletion(existing: Mapping[str, Any]) -> Refusal:
+    """The refusal to wait any longer without a word for an object that is being deleted and has the wanted name."""
+    key, metadata = key_of(existing), existing["metadata"]
+    held = ", ".join(metadata.get("finalizers") or ())
+    by = f", held by the finalizers {held}; find out what they wait for" if held else f"; see {_get(_resource(key), *key[:0:-1])}"
+    return Refusal(Reason.NAME_TAKEN, f"{key} is being deleted since {metadata['deletionTimestamp']}{by}; {RETRIED}")
+
+
 def _whose(key: Key, existing: Mapping[str, Any]) -> str:
     """Which other resource has an object of ours, and what to do."""
     owners = existing["metadata"].get("ownerReferences") or ()

@@ -8,10 +8,11 @@ its group of writes, a deletion nothing.
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.decide.refusal import Answer, name_taken, refusal_of, refused_deletion
+from subterra_operator.decide.decision import Decision, Write, seconds_since
+from subterra_operator.decide.refusal import Answer, name_taken, refusal_of, refused_deletion, stuck_deletion
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
@@ -19,6 +20,8 @@ from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is
 from subterra_operator.snapshot import Refusal
 
 _SERVING = ("Deployment", "Service", "HTTPRoute", "InferencePool")
+STUCK_SECONDS = 60.0
+"""How long the deletion of an object that is in the way may take before the status tells of it."""
 REWRITE_SECONDS = 240.0
 """Interval at which unwatched objects are compared, in case someone changed them; below the resync's, so that each one does."""
 
@@ -257,7 +260,11 @@ def _is_left_behind(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> b
     return bool(theirs) and theirs == ours and controller_uid(existing) != controller_uid(wanted)
 
 
-def _conflict(existing: Mapping[str, Any]) -> ConflictError:
+def _conflict(existing: Mapping[str, Any]) -> Exception:
+    """Why to wait for the end of an object; a refusal once its deletion takes so long that something holds it."""
+    since = existing["metadata"].get("deletionTimestamp")
+    if since and seconds_since(since, datetime.now(UTC)) > STUCK_SECONDS:
+        return RefusedError(stuck_deletion(existing))
     return ConflictError(409, "Conflict", f"{key_of(existing)} of a deleted owner of the same name is still being deleted")
 
 

@@ -1,6 +1,7 @@
 """Refused writes: the status names them and keeps what was recorded, nothing is forgotten, and the rest goes on."""
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -219,6 +220,34 @@ async def test_a_refused_deletion_is_named_and_holds_up_neither_the_others_nor_t
     server.kept = None
     await controller.reconcile(AGENT)
     assert condition(server, AGENT, "UpToDate") == ("True", "UpToDate")
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "words"),
+    [
+        (["service.kubernetes.io/load-balancer-cleanup"], ", held by the finalizers service.kubernetes.io/load-balancer-cleanup;"),
+        ([], "; see kubectl -n demo get service travel -o yaml;"),
+    ],
+)
+async def test_an_object_in_the_way_whose_deletion_never_ends_is_named_after_a_minute(finalizers: list[str], words: str) -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    server, controller = world(make.procedure(), agent, run, deployed)
+    theirs = traffic_to({**agent, "metadata": {**agent["metadata"], "uid": "an earlier one"}}, deployed)
+    theirs["metadata"] |= {"deletionTimestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "finalizers": finalizers}
+    server.store(theirs)
+    with pytest.raises(ConflictError):
+        await controller.reconcile(AGENT)
+    assert not server.objects[AGENT].get("status")
+    theirs["metadata"]["deletionTimestamp"] = make.CREATED
+    server.store(theirs)
+    assert await refuse(controller, AGENT) is Reason.NAME_TAKEN
+    text = next(item for item in server.objects[AGENT]["status"]["conditions"] if item["type"] == "Stalled")["message"]
+    assert text.startswith(f"Service demo/travel is being deleted since {make.CREATED}{words}")
+    del server.objects[key_of(theirs)]
+    await controller.reconcile(AGENT)
+    assert key_of(theirs) in server.objects
 
 
 async def test_a_claim_that_is_there_needs_no_quota() -> None:

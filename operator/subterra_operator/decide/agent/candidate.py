@@ -26,7 +26,7 @@ from subterra_operator.decide.decision import Write, find_condition, seconds_sin
 from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.decide.run.status import VERDICTS
 from subterra_operator.labels import AGENT_LABEL, labels_of
-from subterra_operator.resources import is_deleting
+from subterra_operator.resources import is_deleting, owning_agent
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.compile_run import applied_to, compile_run, run_name_for
 from subterra_operator.specs.deployment import ServingTarget
@@ -256,7 +256,7 @@ def target_of(run: Observed, status: CompileRunStatus) -> ServingTarget | None:
     """The model that a run made, if any; its clients call it by the agent's name."""
     if not status.artifacts.model or not status.artifacts.model_path:
         return None
-    agent = labels_of(run)[AGENT_LABEL]
+    agent = owning_agent(run) or labels_of(run).get(AGENT_LABEL, "")
     inputs = CompileInputs.model_validate(run["spec"]["inputs"])
     model = model_of(inputs, status.artifacts.model_path, agent, tools=bool(status.tools))
     turns = status.scores.turns_per_conversation if status.scores else None

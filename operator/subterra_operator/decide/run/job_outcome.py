@@ -8,13 +8,14 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from subterra_api.job_contract.artifacts import STAGES
 from subterra_api.job_contract.messages import RETRIED, ExitCode, StageResult
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import seconds_since
 from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of, words_of
 from subterra_operator.decide.run.gang import telling_pod
 from subterra_operator.decide.trouble.refused_pod import maker_of_pods
-from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, annotations_of, labels_of
+from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, STAGE_LABEL, annotations_of, labels_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import Observed
 
@@ -34,6 +35,7 @@ REASONS = {
     ExitCode.INFRASTRUCTURE: Reason.INFRASTRUCTURE,
 }
 _ENDINGS = ("Complete", "SuccessCriteriaMet", "Failed", "FailureTarget")
+_JOB_NAME = re.compile(rf"-(?P<stage>{'|'.join(STAGES)})-(?P<attempt>[0-9]+)(?P<attach>-attach)?$")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 _SIGNAL_EXIT_CODES = range(128, 160)
 """Exit codes of a process that a signal ended."""
@@ -64,13 +66,27 @@ class JobOutcome:
 
 
 def attempt_of(job: Observed) -> int:
-    """Number of the attempt that a Job makes."""
-    return int(labels_of(job)[ATTEMPT_LABEL])
+    """Number of the attempt that a Job makes; by its name if somebody has changed the label."""
+    label = labels_of(job).get(ATTEMPT_LABEL, "")
+    return int(label) if label.isdecimal() else int(_in_name(job).get("attempt") or 0)
 
 
 def is_attach(job: Observed) -> bool:
     """Whether a Job only reads a result back."""
-    return labels_of(job)[ATTACH_LABEL] == "true"
+    label = labels_of(job).get(ATTACH_LABEL)
+    return label == "true" if label in ("true", "false") else bool(_in_name(job).get("attach"))
+
+
+def stage_of(job: Observed) -> str | None:
+    """The stage that a Job works on, likewise."""
+    label = labels_of(job).get(STAGE_LABEL)
+    return label if label in STAGES else _in_name(job).get("stage")
+
+
+def _in_name(job: Observed) -> dict[str, str | None]:
+    """What a Job's name says of stage and attempt; nothing if it had to be cut."""
+    found = _JOB_NAME.search(job["metadata"]["name"])
+    return found.groupdict() if found else {}
 
 
 def pods_of(job: Observed, pods: Sequence[Observed]) -> list[Observed]:

@@ -242,7 +242,8 @@ def decide(snapshot: Snapshot, settings: Settings, now: datetime, refusal: Refus
     if isinstance(snapshot, ProcedureSnapshot):
         return decide_procedure(snapshot, now)
     if isinstance(snapshot, RunSnapshot):
-        return decide_run(replace(snapshot, refusal=refusal), settings, now)
+        blocks = None if refusal and refusal.of_deletion else refusal  # what a run leaves behind says nothing about its result
+        return decide_run(replace(snapshot, refusal=blocks), settings, now)
     return decide_agent(replace(snapshot, refusal=refusal), settings, now)
 
 

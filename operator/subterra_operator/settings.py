@@ -12,6 +12,8 @@ from subterra_api.v1alpha1.pod_settings import PoolName, ResourceRequirements
 from subterra_core.node_pools import NodePool
 from subterra_core.pricing import ModelPrice
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+
 
 class StoreSettings(ApiModel):
     """The volume claim for datasets, models and reports, one in every namespace with an agent."""
@@ -56,7 +58,9 @@ class NetworkSettings(ApiModel):
     """Addresses of model hub and object storage, for train."""
     registry_cidrs: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """Addresses of OCI registries with models, for exports and for agents that serve a model from one."""
-    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
+    ports: tuple[Port, ...] = (443,)
+    dns_ports: tuple[Port, ...] = (53,)
+    """Ports that the pods of the cluster's DNS listen on themselves: policies apply behind its Service."""
 
 
 class AnthropicSettings(ApiModel):
@@ -161,6 +165,8 @@ class Settings(ApiModel):
     image_pull_secrets: tuple[Name, ...] = ()
     store: StoreSettings = StoreSettings()
     resources: DefaultResources = DefaultResources()
+    fixed_user: bool = True
+    """Whether pods name their user and groups; otherwise the cluster chooses them, as OpenShift does."""
     network: NetworkSettings = NetworkSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()

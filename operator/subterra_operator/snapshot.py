@@ -46,6 +46,8 @@ class Refusal:
 
     reason: Reason
     message: str
+    of_deletion: bool = False
+    """Whether everything was written, and what is no longer wanted could not be deleted."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class AgentSnapshot:
     canary_service: Observed | None = None
     route: Observed | None = None
     """The HTTPRoute."""
+    other_route: Observed | None = None
+    """Another agent's HTTPRoute that names a Service of this agent's name as its canary's, while there is no such Service."""
     http_routes: bool = True
     """Whether the cluster has HTTPRoutes at all."""
     inference_pool: Observed | None = None

@@ -49,7 +49,9 @@ async def _operated(worlds: Sequence[ClusterNamespace]) -> AsyncIterator[None]:
     """Runs an operator, which goes by the clock of the first namespace, and a pretended kubelet in each."""
     settings = Settings(watch_namespaces=tuple(world.namespace for world in worlds), namespace=worlds[0].namespace)
     kubelets = [asyncio.create_task(world.kubelet.run()) for world in worlds]
-    async with running_operator(settings, worlds[0].clock):
-        yield
+    try:
+        async with running_operator(settings, worlds[0].clock):
+            yield
+    finally:
         for kubelet in kubelets:
             kubelet.cancel()

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from subterra_operator.decide.agent.rollout import KEEP_SECONDS
 from subterra_operator.kube.api_client import ApiError
 from subterra_operator.kube.event_recorder import REPORTER
 from subterra_operator.resources import KINDS, Object
-from subterra_testkit.cluster.kubernetes_objects import TRAVEL
-from subterra_testkit.cluster.operator_namespace import ClusterNamespace
-from subterra_testkit.cluster.refused_agents import agent, of_a_model, refused, stalled_agent, starts
+from subterra_testkit.cluster.kubernetes_objects import TRAVEL, edited
+from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
+from subterra_testkit.cluster.refused_agents import agent, demand_nothing, of_a_model, refused, stalled_agent, starts
 from subterra_testkit.servers.admission_webhook import AdmissionWebhook, serving
 
 WORDS = "Jobs need the label team"
@@ -150,3 +151,48 @@ async def events(world: ClusterNamespace, about: Object) -> list[Any]:
     page = await world.api._call("GET", KINDS["Event"].path(world.namespace))
     own = [item for item in page["items"] if item["reportingController"] == REPORTER]
     return [item for item in own if item["regarding"]["uid"] == about["metadata"]["uid"]]
+
+
+async def keep_deployments(world: ClusterNamespace, probe: str) -> str:
+    """Has a policy refuse the deletion of Deployments in this namespace; the name of the policy."""
+    name, head = f"keep-deployments-{world.namespace}", {"apiVersion": "admissionregistration.k8s.io/v1"}
+    rules = [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["deployments"]}]
+    spec: Object = {"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false", "message": "ask first"}]}
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}}
+    binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": here}
+    for kind, content in (("ValidatingAdmissionPolicy", spec), ("ValidatingAdmissionPolicyBinding", binding)):
+        await world.put({**head, "kind": kind, "metadata": {"name": name}, "spec": content}, namespaced=False)
+
+    async def denied() -> bool:
+        try:
+            await world.api._call("DELETE", KINDS["Deployment"].path(world.namespace, probe), {}, query={"dryRun": "All"})
+        except ApiError as error:
+            return "ask first" in error.message
+        return False
+
+    await world.until(denied, "the policy is in force", 60)
+    return name
+
+
+async def test_a_policy_against_deletions_is_named_and_the_agent_goes_on(world: ClusterNamespace) -> None:
+    second = edited("You are a very helpful travel booking assistant.")
+    await world.put(TRAVEL)
+    await world.put(agent(promotion={"keepWarmSeconds": 0}))
+    old = f"travel-{(await world.up_to_date())['status']['serving']['version']}"
+    policy = await keep_deployments(world, old)
+    await world.put(second)
+    await world.up_to_date(procedure=second)
+    with world.clock.ahead(2 * KEEP_SECONDS):
+        await world.touch("CompiledAgent", "travel")
+        found = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "AdmissionDenied")
+        text = condition(found, "UpToDate")["message"]
+        assert f"the deletion of Deployment {world.namespace}/{old} was refused" in text and "ask first" in text
+        assert f"kubectl get validatingadmissionpolicy {policy}" in text
+        assert condition(found, "Ready")["status"] == "True"
+        await demand_nothing(world, policy)
+        await world.up_to_date(procedure=second)
+
+        async def gone() -> bool:
+            return await world.get("Deployment", old) is None
+
+        await world.until(gone, "the old version is deleted")

@@ -9,7 +9,7 @@ from subterra_cluster.kubernetes.control_plane import ControlPlane
 from subterra_operator.kube.event_recorder import REPORTER, EventRecorder
 from subterra_operator.main import run_operator
 from subterra_operator.resources import KINDS, Object
-from subterra_operator.settings import Settings
+from subterra_operator.settings import LeaseSettings, Settings
 from subterra_testkit.cluster.kubernetes_objects import CREATED, TRAVEL, TRAVEL_AGENT, edited, scores
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
@@ -72,8 +72,10 @@ async def test_a_restarted_operator_posts_nothing_again(world: ClusterNamespace)
     await world.put(TRAVEL_AGENT)
     await told(world, "CompiledAgent", "travel", [*SERVED, "Serving", "UpToDate"])
     before, stop = [event["metadata"] for event in await events(world)], asyncio.Event()
-    settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0)
+    own_lease = LeaseSettings(name="second")  # with the first one's it would only stand by
+    settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace, port=0, lease=own_lease)
     second = asyncio.create_task(run_operator(settings, stop))
+    await world.until(lambda: world.get("Lease", "second"), "the second operator leads")
     await asyncio.sleep(4)  # more than it takes to list, poll and reconcile everything once
     assert [event["metadata"] for event in await events(world)] == before
     stop.set()

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from subterra_api.digest import procedure_digest
 from subterra_api.job_contract.defaults import resolve
 from subterra_api.v1alpha1 import API_VERSION, REEVALUATE_AT
+from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster.kubernetes_objects import TRAVEL, TRAVEL_AGENT, edited, scores
@@ -134,7 +136,7 @@ async def test_old_runs_go_and_those_that_served_stay(world: ClusterNamespace) -
     world.kubelet.scores = scores(mean=2.0, failures=0.6)
     for number in (2, 3, 4):
         await world.put(numbered(number))
-        await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
+        await rejected(world, numbered(number))
         runs = await world.names("CompileRun")
         current = (await world.get("CompiledAgent", "travel") or {})["status"]["currentRun"]
         assert current in runs
@@ -142,6 +144,17 @@ async def test_old_runs_go_and_those_that_served_stay(world: ClusterNamespace) -
     await world.until(lambda: _fewer(world, 5), "old runs are deleted")
     status = (await world.condition("CompiledAgent", "travel", "Ready", "True"))["status"]
     assert {status["serving"]["run"], status["currentRun"]} <= set(await world.names("CompileRun"))
+
+
+async def rejected(world: ClusterNamespace, procedure: Object) -> None:
+    """Waits until the agent says that what was compiled of this procedure is rejected."""
+    digest = procedure_digest(ProcedureSpec.model_validate(procedure["spec"]))
+
+    async def met() -> bool:
+        found = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "GateFailed")
+        return bool(found["status"]["procedureDigest"] == digest)
+
+    await world.until(met, "the edit is rejected")
 
 
 async def _fewer(world: ClusterNamespace, limit: int) -> bool:
@@ -165,13 +178,21 @@ async def test_a_suspended_agent_stops_its_job_and_goes_on_with_it(world: Cluste
 
 async def test_one_commit_that_edits_procedure_and_agent_makes_one_run(world: ClusterNamespace) -> None:
     await world.put(TRAVEL)
-    await world.put(agent(compile={"settleSeconds": 3}))
+    await world.put(agent())
     await world.up_to_date()
-    await world.change(agent(compile={"settleSeconds": 3, "template": {"training": {"epochs": 3}}}))
+    await world.change(agent(compile={"settleSeconds": 60, "template": {"training": {"epochs": 3}}}))
     waiting = await world.condition("CompiledAgent", "travel", "UpToDate", "False", "Compiling")
-    assert waiting["status"]["settling"]["run"]
+    first = waiting["status"]["settling"]["run"]
     await world.put(numbered())
-    await world.up_to_date(procedure=numbered())
+
+    async def other() -> bool:
+        found = await world.get("CompiledAgent", "travel")
+        return bool(found and found["status"].get("settling", {}).get("run") not in (None, first))
+
+    await world.until(other, "the agent has seen the procedure's edit, and waits for the next")
+    with world.clock.ahead(60):
+        await world.touch("CompiledAgent", "travel")
+        await world.up_to_date(procedure=numbered())
     assert len(await world.names("CompileRun")) == 2
 
 

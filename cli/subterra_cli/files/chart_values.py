@@ -73,6 +73,12 @@ class BudgetValues(ApiModel):
     max_usd_per_30_days_by_namespace: Annotated[dict[Name, Money], Field(alias="maxUSDPer30DaysByNamespace")]
 
 
+class PodSecurityValues(ApiModel):
+    """Users that pods run as."""
+
+    fixed_user: bool
+
+
 class NetworkPolicyValues(ApiModel):
     """NetworkPolicies."""
 
@@ -82,6 +88,7 @@ class NetworkPolicyValues(ApiModel):
     hub_cidrs: tuple[Cidr, ...]
     registry_cidrs: tuple[Cidr, ...]
     ports: tuple[Port, ...]
+    dns_ports: Annotated[tuple[Port, ...], Field(min_length=1)]
     api_server_ports: tuple[Port, ...]
 
 
@@ -143,6 +150,7 @@ class ChartValues(ApiModel):
     hub: HubValues
     prices: dict[str, ModelPrice]
     budgets: BudgetValues
+    pod_security: PodSecurityValues
     network_policies: NetworkPolicyValues
     monitoring: MonitoringValues
     tracing: TracingValues

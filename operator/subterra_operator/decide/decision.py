@@ -70,8 +70,11 @@ def parse_time(text: str) -> datetime:
 
 
 def seconds_since(text: str | None, now: datetime) -> float:
-    """Seconds since a Kubernetes timestamp; infinite for `None`."""
-    return (now - parse_time(text)).total_seconds() if text else float("inf")
+    """Seconds since a Kubernetes timestamp; infinite for `None`, and for an annotation that somebody made unreadable."""
+    try:
+        return (now - parse_time(text)).total_seconds() if text else float("inf")
+    except ValueError:
+        return float("inf")
 
 
 def earliest(times: Iterable[float | None]) -> float | None:

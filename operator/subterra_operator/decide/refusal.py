@@ -11,9 +11,10 @@ from typing import Any
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import Write
 from subterra_operator.decide.refused_fields import fields_to_correct
-from subterra_operator.labels import MANAGED_BY, MANAGER
+from subterra_operator.labels import MANAGED_BY, MANAGER, labels_of
 from subterra_operator.resources import KINDS, Key, key_of
 from subterra_operator.snapshot import Observed, Refusal
+from subterra_operator.specs.traffic.http_route import canary_name
 
 REFUSING_CODES = (400, 403, 409, 413, 422)
 WORDS_LIMIT = 600
@@ -47,6 +48,12 @@ class _Refused:
         return self.match.groupdict().get(group) or otherwise
 
 
+def refused_deletion(answer: Answer, obj: Mapping[str, Any], subject: Mapping[str, Any]) -> Refusal | None:
+    """The refusal to delete an object, or `None` likewise."""
+    found = refusal_of(answer, Write("patch", dict(obj)), subject)
+    return found and Refusal(found.reason, f"the deletion of {found.message}", of_deletion=True)
+
+
 def refusal_of(answer: Answer, write: Write, subject: Mapping[str, Any]) -> Refusal | None:
     """The refusal, or `None` for an answer that is none: another attempt may succeed though nobody changes anything."""
     words = _short_message(answer.message)
@@ -68,8 +75,10 @@ def _refuses(code: int, words: str) -> bool:
 
 
 def name_taken(existing: Mapping[str, Any]) -> Refusal:
-    """The refusal to use an object that somebody else made."""
+    """The refusal to use an object that is not the wanted one: somebody else's, another resource's, or left behind."""
     key = key_of(existing)
+    if labels_of(existing).get(MANAGED_BY) == MANAGER:
+        return Refusal(Reason.NAME_TAKEN, f"{key} {_whose(key, existing)}; {RETRIED}")
     text = f"{key} exists and is not managed by Subterra; delete or rename it"
     if key.kind == "PersistentVolumeClaim":
         label = f"kubectl -n {key.namespace} label pvc {key.name} {MANAGED_BY}={MANAGER}"
@@ -77,6 +86,30 @@ def name_taken(existing: Mapping[str, Any]) -> Refusal:
     elif key.kind == "NetworkPolicy":
         text += ", or set networkPolicies.enabled to false in the chart's values and write all policies yourself"
     return Refusal(Reason.NAME_TAKEN, f"{text}; {RETRIED}")
+
+
+def stuck_deletion(existing: Mapping[str, Any]) -> Refusal:
+    """The refusal to wait any longer without a word for an object that is being deleted and has the wanted name."""
+    key, metadata = key_of(existing), existing["metadata"]
+    held = ", ".join(metadata.get("finalizers") or ())
+    by = f", held by the finalizers {held}; find out what they wait for" if held else f"; see {_get(_resource(key), *key[:0:-1])}"
+    return Refusal(Reason.NAME_TAKEN, f"{key} is being deleted since {metadata['deletionTimestamp']}{by}; {RETRIED}")
+
+
+def _whose(key: Key, existing: Mapping[str, Any]) -> str:
+    """Which other resource has an object of ours, and what to do."""
+    owners = existing["metadata"].get("ownerReferences") or ()
+    owner = next(((each["kind"], each["name"]) for each in owners if each.get("controller")), None)
+    if owner is None:
+        return "has no owner, as after kubectl delete --cascade=orphan of the one that made it; delete it"
+    kind, name = owner
+    rename = "delete {} and create it under another name, or remove spec.promotion.canary from {}"
+    if (key.kind, key.name) == ("Service", canary_name(name)):
+        free = f"{rename.format('this agent', f'{kind} {name}')}, then run kubectl -n {key.namespace} delete service {key.name}"
+        return f"is the canary's of {kind} {name}; {free}"
+    if (key.kind, kind, key.name) == ("Service", "CompiledAgent", name):
+        return f"is that of {kind} {name}, and this agent's canary needs the name; {rename.format(f'{kind} {name}', 'this agent')}"
+    return f"belongs to {kind} {name}; delete that one, and create it under another name"
 
 
 def _short_message(message: str) -> str:

@@ -3,15 +3,16 @@
 Objects to create are never changed and must be ours; objects to apply are written again only when the live object lacks something;
 patches and the status are fenced by the observed resourceVersion. The first failure ends the execution: the rest, including the
 status, waits for the next try, so that a status never reports what did not happen. A write that the API server refuses ends only
-its group of writes.
+its group of writes, a deletion nothing.
 """
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from subterra_operator.decide.decision import Decision, Write
-from subterra_operator.decide.refusal import Answer, name_taken, refusal_of
+from subterra_operator.decide.decision import Decision, Write, seconds_since
+from subterra_operator.decide.refusal import Answer, name_taken, refusal_of, refused_deletion, stuck_deletion
 from subterra_operator.kube.api_client import ApiError, ConflictError, KubernetesApi, NotFoundError
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.labels import APPLIED_DIGEST, MANAGED_BY, MANAGER, annotations_of, labels_of
@@ -19,6 +20,8 @@ from subterra_operator.resources import WATCHED, Key, Object, controller_uid, is
 from subterra_operator.snapshot import Refusal
 
 _SERVING = ("Deployment", "Service", "HTTPRoute", "InferencePool")
+STUCK_SECONDS = 60.0
+"""How long the deletion of an object that is in the way may take before the status tells of it."""
 REWRITE_SECONDS = 240.0
 """Interval at which unwatched objects are compared, in case someone changed them; below the resync's, so that each one does."""
 
@@ -61,8 +64,13 @@ class Applier:
         if decision.deletes:
             await self._check_guard(subject)
         for obj in decision.deletes:
-            await self._delete(obj)
-            changes.append(f"delete {obj['kind']} {obj['metadata']['name']}")
+            try:
+                await self._delete(obj, subject)
+                changes.append(f"delete {obj['kind']} {obj['metadata']['name']}")
+            except RefusedError as error:
+                refused["deletes"] = error
+        if refused:
+            raise refused["deletes"]
         if await self.write_status(subject, decision.status):
             changes.append("status")
         return changes
@@ -206,11 +214,15 @@ class Applier:
         if live["metadata"]["resourceVersion"] != guard["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", f"{key} has changed since the decision")
 
-    async def _delete(self, obj: Mapping[str, Any]) -> None:
+    async def _delete(self, obj: Mapping[str, Any], subject: Mapping[str, Any]) -> None:
         try:
             await self._api.delete(obj)
         except NotFoundError:
             self._cache.remove(obj)
+        except ApiError as error:
+            if refusal := refused_deletion(Answer(error.code, error.message), obj, subject):
+                raise RefusedError(refusal) from error
+            raise
 
     def _remember(self, obj: Object) -> None:
         if obj["kind"] in WATCHED and self._cache.upsert(obj):
@@ -248,7 +260,11 @@ def _is_left_behind(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> b
     return bool(theirs) and theirs == ours and controller_uid(existing) != controller_uid(wanted)
 
 
-def _conflict(existing: Mapping[str, Any]) -> ConflictError:
+def _conflict(existing: Mapping[str, Any]) -> Exception:
+    """Why to wait for the end of an object; a refusal once its deletion takes so long that something holds it."""
+    since = existing["metadata"].get("deletionTimestamp")
+    if since and seconds_since(since, datetime.now(UTC)) > STUCK_SECONDS:
+        return RefusedError(stuck_deletion(existing))
     return ConflictError(409, "Conflict", f"{key_of(existing)} of a deleted owner of the same name is still being deleted")
 
 

@@ -16,6 +16,7 @@ from subterra_operator.labels import AGENT_LABEL, RUN_LABEL, RUN_UID_LABEL, VERS
 from subterra_operator.resources import JOB_KINDS, RECONCILED, Key, Object, Version, controller_uid, key_of, trim
 from subterra_operator.snapshot import AgentSnapshot, ProcedureSnapshot, QueuedWorkload, RunSnapshot, Snapshot, Warned
 from subterra_operator.specs.run_input import input_name
+from subterra_operator.specs.traffic.http_route import CANARY, backends, canary_name
 
 TOMBSTONE_LIMIT = 2000
 _OF_AGENTS = ("CompileRun", "Deployment", "Service", "HTTPRoute", "InferencePool", "Pod", "Job")
@@ -287,8 +288,9 @@ class ObjectCache:
             reevaluations=tuple(run for run in runs if run["spec"].get("reevaluates")),
             deployments=tuple(self._children("Deployment", agent)),
             service=service,
-            canary_service=self._owned(Key("Service", key.namespace, f"{key.name}-canary"), agent),
+            canary_service=self._owned(Key("Service", key.namespace, canary_name(key.name)), agent),
             route=self._owned(Key("HTTPRoute", key.namespace, key.name), agent),
+            other_route=self._other_route(key),
             http_routes="HTTPRoute" not in self.absent_kinds,
             inference_pool=self._owned(Key("InferencePool", key.namespace, key.name), agent),
             inference_pools="InferencePool" not in self.absent_kinds,
@@ -299,6 +301,14 @@ class ObjectCache:
             export_pods=tuple(pod for job in exports for pod in self._children("Pod", job)),
             events=self.events.get(key.namespace, {}),
         )
+
+    def _other_route(self, agent: Key) -> Object | None:
+        """Another agent's HTTPRoute that sends requests to the Service of this agent's name, to its canary, which is not there."""
+        other = agent.name.removesuffix(CANARY)
+        if other == agent.name or self.has(Key("Service", *agent[1:])):
+            return None
+        route = self.get(Key("HTTPRoute", agent.namespace, other))
+        return route if route and agent.name in backends(route) else None
 
     def _work_by_version(self, agent: Mapping[str, Any]) -> dict[str, ServedWork]:
         """What the pods of an agent's versions did; empty for an agent without a canary."""

@@ -30,6 +30,7 @@ POD_SECURITY: Object = {
     "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+_USER = ("runAsUser", "runAsGroup", "fsGroup")
 # Engines write caches and look up their user; the root file system is read-only and the user has no passwd entry.
 HOME: Mapping[str, str] = {
     "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod
@@ -128,12 +129,17 @@ def container(name: str, image: str, settings: Settings, parts: Mapping[str, Any
     }
 
 
+def _security(settings: Settings) -> Object:
+    """What all containers of a pod may do, and as whom unless the cluster decides that."""
+    return POD_SECURITY if settings.fixed_user else {name: value for name, value in POD_SECURITY.items() if name not in _USER}
+
+
 def pod_spec(settings: Settings, parts: PodParts, where: Placement) -> Object:
     """A restricted pod without a ServiceAccount token."""
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
+        "securityContext": _security(settings),
         "containers": list(parts.containers),
         "volumes": list(parts.volumes),
     }

@@ -274,10 +274,12 @@ async def running_operator(settings: Settings, clock: Clock = utc_now) -> AsyncI
     """Runs the operator in this process while the block executes."""
     stop = asyncio.Event()
     operator = asyncio.create_task(run_operator(settings.model_copy(update={"port": 0}), stop, clock))
-    yield
-    stop.set()
-    with suppress(asyncio.CancelledError):
-        await asyncio.wait_for(operator, 20)
+    try:
+        yield
+    finally:
+        stop.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait_for(operator, 20)
 
 
 @asynccontextmanager
@@ -285,8 +287,10 @@ async def operated(world: ClusterNamespace, *others: Coroutine[Any, Any, None]) 
     """The namespace with an operator of its own and the pretended kubelet, and with ``others`` that run as long as the block."""
     settings = Settings(watch_namespaces=(world.namespace,), namespace=world.namespace)
     tasks = [asyncio.create_task(other) for other in (world.kubelet.run(), *others)]
-    async with running_operator(settings, world.clock):
-        yield world
+    try:
+        async with running_operator(settings, world.clock):
+            yield world
+    finally:
         for task in tasks:
             task.cancel()
 

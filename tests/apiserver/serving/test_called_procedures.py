@@ -40,6 +40,6 @@ async def test_a_caller_and_its_agent_follow_the_called_procedure(world: Cluster
     with world.clock.ahead(61):
         await world.delete("Procedure", "identity-check")
         gone = await world.condition("Procedure", "bank", "Accepted", "False", "ProcedureNotFound")
+        agent = await world.condition("CompiledAgent", "bank", "UpToDate", "Unknown", "InvalidProcedure")
     assert condition(gone, "Stalled")["status"] == "True"
-    agent = await world.condition("CompiledAgent", "bank", "UpToDate", "Unknown")
     assert condition(agent, "Ready")["status"] == "True"

@@ -94,7 +94,7 @@ async def has(world: ClusterNamespace, wanted: dict[str, int]) -> None:
 async def reaches(world: ClusterNamespace, step: int) -> None:
     """Waits until the status says that the canary is in this step.
 
-    The route is written before it; a clock that is set back in between would have the step begin once more.
+    The route is written before it; what a test changes in between would be there when the step begins.
     """
 
     async def met() -> bool:
@@ -152,6 +152,7 @@ async def test_too_many_failed_requests_take_the_traffic_back(
             first = await served(gateway)
             await gateway.put(SECOND)
             await has(gateway, {"travel": 90, "travel-canary": 10})
+            await reaches(gateway, 1)  # with what had failed by then
             work |= {"requests": 200.0, "failedRequests": 9.0}
             found = await gateway.condition("CompiledAgent", "travel", "UpToDate", "False", "CanaryAborted")
         text = condition(found, "UpToDate")["message"]

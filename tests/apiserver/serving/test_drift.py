@@ -177,7 +177,6 @@ async def test_what_others_add_is_left_alone_and_at_rest_nothing_is_written(
 ) -> None:
     await changed(serving, "Deployment", injected)
     await changed(serving, "Service", lambda obj: obj["metadata"].setdefault("annotations", {}).update(team="travel"))
-    await asyncio.sleep(2 * RESYNC_SECONDS)
     written: list[str] = []
     call = KubernetesApi._call
 
@@ -187,6 +186,14 @@ async def test_what_others_add_is_left_alone_and_at_rest_nothing_is_written(
         return await call(self, method, path, *arguments, **options)
 
     monkeypatch.setattr(KubernetesApi, "_call", counted)
+
+    async def resting() -> bool:
+        written.clear()
+        await asyncio.sleep(2 * RESYNC_SECONDS)
+        return not [path for path in written if "leases" not in path]
+
+    await serving.until(resting, "the operator has dealt with the additions")
+    written.clear()
     await asyncio.sleep(4 * RESYNC_SECONDS)
     print(f"writes in four resyncs with additions of others: {len(written)}")
     assert [path for path in written if "leases" not in path] == []

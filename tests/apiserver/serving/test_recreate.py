@@ -25,8 +25,10 @@ async def one_gpu(quiet: ClusterNamespace) -> AsyncIterator[ClusterNamespace]:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}, "spec": {"hard": {f"requests.{GPU}": "1"}}}
     await quiet.put(quota)
     kubelet = asyncio.create_task(quiet.kubelet.run())
-    async with running_operator(settings, quiet.clock):
-        yield quiet
+    try:
+        async with running_operator(settings, quiet.clock):
+            yield quiet
+    finally:
         kubelet.cancel()
 
 
@@ -71,6 +73,11 @@ async def deployments(world: ClusterNamespace) -> bool:
     return len(await world.names("Deployment")) == 2
 
 
+async def running(world: ClusterNamespace, but: str) -> bool:
+    """Whether another version than that one has replicas."""
+    return any(each["spec"]["replicas"] for each in await world.all("Deployment") if each["metadata"]["name"] != f"travel-{but}")
+
+
 async def test_recreate_replaces_a_version_on_one_gpu_and_reports_the_downtime(one_gpu: ClusterNamespace) -> None:
     first = await served(one_gpu, "Recreate")
     counting = asyncio.create_task(most_pods(one_gpu))
@@ -99,7 +106,7 @@ async def test_a_version_that_does_not_start_is_rolled_back_by_itself(one_gpu: C
     await one_gpu.put(SECOND)
     down = await one_gpu.condition("CompiledAgent", "travel", "Ready", "False", "NotServing")
     assert "stopped while another one starts" in condition(down, "Ready")["message"]
-    await one_gpu.until(lambda: deployments(one_gpu), "the second version has a Deployment")
+    await one_gpu.until(lambda: running(one_gpu, but=first), "the second version has been started: its deadline counts from there")
 
     async def given_up() -> Object | None:
         found = await one_gpu.condition("CompiledAgent", "travel", "UpToDate", "False")

@@ -15,7 +15,10 @@ from subterra_cli.files.chart_files import described_values, files, leaves, sche
 from subterra_cli.files.chart_values import ChartValues
 from subterra_cluster import binaries
 from subterra_cluster.config import default_cache
+from subterra_core.node_pools import Placement
 from subterra_operator.settings import Settings
+from subterra_operator.specs.pod import PodParts, pod_spec
+from subterra_operator.specs.traffic.network_policy import network_policies
 from subterra_testkit.repository import ROOT
 from subterra_testkit.yaml_reader import read_documents, read_yaml
 
@@ -24,6 +27,7 @@ TEXT = (CHART / "values.yaml").read_text()
 DEFAULTS = read_yaml(TEXT)
 SCHEMA = schema(TEXT)
 LEAVES = [value.steps for value, _ in leaves(SCHEMA, DEFAULTS)]
+USER = ("runAsUser", "runAsGroup")
 WRONG = {str: 123, bool: "yes", int: "four", list: {"a": 1}, dict: ["a"]}
 
 each_value = pytest.mark.parametrize("steps", LEAVES, ids=".".join)
@@ -89,6 +93,8 @@ def test_a_value_of_another_type_is_refused(steps: tuple[str, ...]) -> None:
         {"prices": {"gpt": {"input": 1.5, "output": "2"}}},
         {"networkPolicies": {"hubCidrs": ["hub.example"]}},
         {"networkPolicies": {"ports": [0]}},
+        {"networkPolicies": {"dnsPorts": []}},
+        {"podSecurity": {"runAsUser": 1000}},
         {"images": {"operator": ""}},
         {"images": {"jobs": "registry.example/jobs :1"}},
         {"watchNamespaces": ["Team_A"]},
@@ -174,6 +180,23 @@ def test_the_operator_may_reach_an_api_server_at_any_port(helm: Path, tmp_path: 
     objects = read_documents(rendered(helm, values, tmp_path, "template", "first").stdout)
     [policy] = [obj for obj in objects if obj["kind"] == "NetworkPolicy"]
     assert {"ports": [{"port": port} for port in ports or (443, 6443)]} in policy["spec"]["egress"]
+
+
+def test_on_openshift_no_pod_names_its_user_and_all_may_ask_the_dns_there(helm: Path, tmp_path: Path) -> None:
+    values = {"podSecurity": {"fixedUser": False}, "networkPolicies": {"dnsPorts": [5353]}}
+    for given, fixed, port in ((values, False, 5353), ({}, True, 53)):
+        objects = read_documents(rendered(helm, given, tmp_path, "template", "first").stdout)
+        [operator] = [obj["spec"]["template"]["spec"] for obj in objects if obj["kind"] == "Deployment"]
+        [policy] = [obj for obj in objects if obj["kind"] == "NetworkPolicy"]
+        [made] = [obj for obj in objects if obj["metadata"]["name"] == "first-settings"]
+        settings = Settings.model_validate(read_yaml(made["data"]["settings.yaml"]))
+        pod = pod_spec(settings, PodParts([], [], []), Placement())
+        users = [security.get(name) for security in (operator["securityContext"], pod["securityContext"]) for name in USER]
+        assert users == [65532] * 4 if fixed else users == [None] * 4
+        assert pod["securityContext"].get("fsGroup") == (65532 if fixed else None)
+        [default] = [each for each in network_policies("agents", settings) if each["metadata"]["name"] == "subterra-default"]
+        asked = [{(each["port"], each["protocol"]) for each in obj["spec"]["egress"][0]["ports"]} for obj in (policy, default)]
+        assert asked == [{(port, "UDP"), (port, "TCP")}] * 2
 
 
 def test_the_notes_say_the_next_command(helm: Path, tmp_path: Path) -> None:

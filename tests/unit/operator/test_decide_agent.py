@@ -168,6 +168,13 @@ def test_while_something_serves_a_refused_candidate_is_neither_reconciling_nor_s
         assert not [kind for kind in kinds(decision) if kind != "apply CompileRun"]
 
 
+def test_a_run_whose_deletion_waits_for_somebody_is_not_called_in_progress() -> None:
+    agent = make.agent()
+    run = wanted_run(agent, None)
+    run["metadata"]["deletionTimestamp"] = make.CREATED
+    assert "is being deleted and begins again once it is gone" in message(decide(agent, runs=(run,)), "UpToDate")
+
+
 def test_while_something_serves_recompiling_is_not_reconciling() -> None:
     decision = serving_older(None)
     assert condition(decision, "UpToDate") == ("False", "Compiling")

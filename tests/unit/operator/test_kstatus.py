@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from tests.unit.operator import test_decide_agent as agents
-from tests.unit.operator import test_decide_run as runs
 
 from subterra_api.job_contract.messages import ExitCode
 from subterra_operator.decide.decision import Decision
@@ -17,6 +16,7 @@ from subterra_operator.labels import FAILURE_REASON, VERSION_LABEL
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import ProcedureSnapshot
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 
 Case = Callable[[], Object]
 

@@ -5,7 +5,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.work.loop_rounds import counted_rounds
 
 from subterra_operator.controller import Controller
@@ -15,6 +14,7 @@ from subterra_operator.monitoring import metrics
 from subterra_operator.resources import Key, Object, key_of
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 
 
 class Server:

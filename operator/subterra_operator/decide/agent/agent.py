@@ -27,7 +27,14 @@ from subterra_operator.decide.agent.rollout import Rollout, Versions
 from subterra_operator.decide.agent.run_history import first_served, status_of
 from subterra_operator.decide.agent.served_conversations import Watched, watch
 from subterra_operator.decide.agent.status import Serving, conditions, downtime, phase, reason, with_drift, with_rollout
-from subterra_operator.decide.agent.traffic_objects import budgets, disused_objects, policies, pool_condition, pool_writes
+from subterra_operator.decide.agent.traffic_objects import (
+    budgets,
+    disused_objects,
+    policies,
+    pool_condition,
+    pool_writes,
+    without_lost_share,
+)
 from subterra_operator.decide.decision import ConditionBuilder, Decision, Write, earliest, to_json
 from subterra_operator.decide.procedure_check import describe_errors
 from subterra_operator.decide.retiring_models import models_of, retirement_condition
@@ -90,7 +97,7 @@ def decide_agent(snapshot: AgentSnapshot, settings: Settings, now: datetime) -> 
     return Decision(
         writes=(*plan.writes, *_rollout_writes(versions, rollout, troubles), *kept, *again.writes, *exported.writes),
         deletes=(*plan.deletes, *rollout.deletes, *disused_objects(snapshot, spec), *again.runs_to_delete(snapshot.reevaluations)),
-        status=to_json(_unwritten(context, plan, status) if snapshot.refusal else status),
+        status=to_json(_unwritten(context, plan, status) if snapshot.refusal and not snapshot.refusal.of_deletion else status),
         recheck_after=earliest(
             (
                 *(plan.recheck_after, rollout.recheck_after, _readiness_recheck(spec, rollout)),
@@ -192,14 +199,14 @@ def _restarted_target(context: _Context, spec: CompiledAgentSpec, versions: Vers
 
 
 def _invalid_spec(context: _Context, problem: str) -> Decision:
-    """An invalid spec changes only the status; the active version goes on serving."""
+    """An invalid spec changes the status, and no route sends requests to what may be another agent's; the rest goes on as it is."""
     versions = Versions(context.snapshot, CompiledAgentSpec.model_construct(), context.settings, context.now)
     serving = Serving.of(versions.active, versions.trouble(versions.active_version))
     state = AgentState(False, Reason.INVALID_SPEC, problem)
     present = conditions(state, serving, context.before.conditions, context.generation, context.now)
     derived = {"phase": phase(present), "reason": reason(present)}
     update = {"conditions": present, **derived, "observed_generation": context.generation}
-    return Decision(status=to_json(context.before.model_copy(update=update)))
+    return Decision(without_lost_share(context.snapshot), status=to_json(context.before.model_copy(update=update)))
 
 
 def _readiness_recheck(spec: CompiledAgentSpec, rollout: Rollout) -> float | None:

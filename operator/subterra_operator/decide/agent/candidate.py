@@ -26,6 +26,7 @@ from subterra_operator.decide.decision import Write, find_condition, seconds_sin
 from subterra_operator.decide.retry import RetryRequest
 from subterra_operator.decide.run.status import VERDICTS
 from subterra_operator.labels import AGENT_LABEL, labels_of
+from subterra_operator.resources import is_deleting, owning_agent
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.compile_run import applied_to, compile_run, run_name_for
 from subterra_operator.specs.deployment import ServingTarget
@@ -203,7 +204,9 @@ class CompilePlanner:
             text = f"run {name} waits: {succeeded.message}"
             return AgentState(False, Reason(succeeded.reason), text, in_progress=True, activity=Reason.COMPILING)
         if status.verdict is None or not self._verdict_is_current(run, status):
-            return AgentState(False, Reason.COMPILING, f"run {name} is in progress", in_progress=True)
+            deleted = f"run {name} is being deleted and begins again once it is gone; if it stays, see its metadata.finalizers"
+            text = deleted if is_deleting(run) else f"run {name} is in progress"
+            return AgentState(False, Reason.COMPILING, text, in_progress=True)
         if status.verdict.result != "Pass":
             reasons = "; ".join(status.verdict.reasons)
             text = f"run {name} is not promoted: {reasons}; improve the procedure, or change spec.promotion.gate"
@@ -253,7 +256,7 @@ def target_of(run: Observed, status: CompileRunStatus) -> ServingTarget | None:
     """The model that a run made, if any; its clients call it by the agent's name."""
     if not status.artifacts.model or not status.artifacts.model_path:
         return None
-    agent = labels_of(run)[AGENT_LABEL]
+    agent = owning_agent(run) or labels_of(run).get(AGENT_LABEL, "")
     inputs = CompileInputs.model_validate(run["spec"]["inputs"])
     model = model_of(inputs, status.artifacts.model_path, agent, tools=bool(status.tools))
     turns = status.scores.turns_per_conversation if status.scores else None

@@ -43,6 +43,8 @@ from subterra_operator.specs.volume_claim import store_claim
 
 ROOM_SECONDS = 300.0
 """How long the wanted version waits for the pods of others to be gone; longer than they may drain."""
+ROUTE_SECONDS = 5.0
+"""How often it is checked whether another agent's route still names the Service that this one is about to make."""
 KEEP_SECONDS = 600.0
 """How long an old Deployment is kept after it was scaled to zero."""
 
@@ -265,6 +267,9 @@ class Versions:
         """All replicas are ready, so traffic moves; the guard makes sure that they still are."""
         agent, port = self.snapshot.agent, self.spec.serving.port
         message = f"traffic moves to version {version}"
+        if self.snapshot.service is None and (other := self.snapshot.other_route):
+            waits = f"until {key_of(other)} sends no more requests to a Service of this agent's name; if it goes on, delete it"
+            return Rollout("starting", message=f"version {version} is ready and waits {waits}", recheck_after=ROUTE_SECONDS)
         if self.snapshot.service is None:
             first = service(agent, port, version, self.now)
             return Rollout("starting", message=message, writes=(Write("create", first, guard=deployed),), moves_to=version)

@@ -14,7 +14,7 @@ from subterra_operator.resources import Object
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import AgentSnapshot, Observed
 from subterra_operator.specs.traffic.disruption_budget import disruption_budget
-from subterra_operator.specs.traffic.http_route import canary_service, http_route
+from subterra_operator.specs.traffic.http_route import backends, canary_name, canary_service, http_route
 from subterra_operator.specs.traffic.inference_pool import inference_pool
 from subterra_operator.specs.traffic.network_policy import callers_policy
 
@@ -42,13 +42,28 @@ def budgets(agent: Mapping[str, Any], serving: ServingSettings, version: str | N
 
 
 def routing(snapshot: AgentSnapshot, spec: CompiledAgentSpec, canary: Canary | None) -> tuple[Write, ...]:
-    """The HTTPRoute of an agent with `promotion.canary`, which gives ``canary`` its share, and before it that version's Service."""
+    """The HTTPRoute of an agent with `promotion.canary`, which gives ``canary`` its share, and before it that version's Service.
+
+    A share that has lost its Service ends before another is made: it may be refused, and the name may be another agent's by now.
+    """
     settings, agent, port = spec.promotion.canary, snapshot.agent, spec.serving.port
     if settings is None or snapshot.service is None or not snapshot.http_routes:
         return ()
     service = (_unless_same(snapshot.canary_service, canary_service(agent, port, canary.version)),) if canary else ()
+    if ended := without_lost_share(snapshot):
+        return tuple(write for write in (*ended, *service) if write)
     route = http_route(agent, settings, port, canary.weight if canary else None)
     return tuple(write for write in (*service, _unless_same(snapshot.route, route)) if write)
+
+
+def without_lost_share(snapshot: AgentSnapshot) -> tuple[Write, ...]:
+    """The write that takes a canary out of the agent's HTTPRoute if the Service that it names there is not the agent's."""
+    name, route = snapshot.agent["metadata"]["name"], snapshot.route
+    if route is None or snapshot.canary_service is not None or canary_name(name) not in backends(route):
+        return ()
+    rules = route["spec"]["rules"]
+    own = [[{**each, "weight": 100} for each in rule.get("backendRefs") or () if each["name"] == name] for rule in rules]
+    return (patch(route, {"spec": {"rules": [{**rule, "backendRefs": refs} for rule, refs in zip(rules, own, strict=True)]}}),)
 
 
 def pool_writes(snapshot: AgentSnapshot, serving: ServingSettings, version: str | None) -> tuple[Write, ...]:
@@ -108,7 +123,7 @@ def _gateway_conditions(pool: Observed) -> Iterator[tuple[Mapping[str, Any], Map
 
 
 def disused_objects(snapshot: AgentSnapshot, spec: CompiledAgentSpec) -> tuple[Observed, ...]:
-    """HTTPRoute and InferencePool of an agent that no longer asks for them."""
+    """HTTPRoute and InferencePool of an agent that no longer asks for them; the operator may not delete Services."""
     route = snapshot.route if spec.promotion.canary is None else None
     pool = snapshot.inference_pool if spec.serving.inference_pool is None else None
     return tuple(obj for obj in (route, pool) if obj)

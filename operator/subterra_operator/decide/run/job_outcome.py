@@ -15,7 +15,7 @@ from subterra_operator.decide.run import ray_cluster
 from subterra_operator.decide.run.disruption import SIGTERM_EXIT_CODE, disruption_of, words_of
 from subterra_operator.decide.run.gang import telling_pod
 from subterra_operator.decide.trouble.refused_pod import maker_of_pods
-from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, FAILURE_REASON, annotations_of, labels_of
+from subterra_operator.labels import FAILURE_REASON, annotations_of, labels_of
 from subterra_operator.resources import is_deleting
 from subterra_operator.snapshot import Observed
 
@@ -62,16 +62,6 @@ class JobOutcome:
     def disruption(cls, words: str) -> "JobOutcome":
         """The outcome of an attempt that the cluster ended."""
         return cls("failed", None, Reason.DISRUPTED, words)
-
-
-def attempt_of(job: Observed) -> int:
-    """Number of the attempt that a Job makes."""
-    return int(labels_of(job)[ATTEMPT_LABEL])
-
-
-def is_attach(job: Observed) -> bool:
-    """Whether a Job only reads a result back."""
-    return labels_of(job)[ATTACH_LABEL] == "true"
 
 
 def pods_of(job: Observed, pods: Sequence[Observed]) -> list[Observed]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from subterra_operator.decide.run.attempt_labels import attempt_of
 from subterra_operator.decide.run.disruption import disruption_of
 from subterra_operator.labels import ATTEMPT_LABEL, NODES_LABEL, RAY_LABEL, labels_of
 from subterra_operator.resources import Object, is_deleting
@@ -33,8 +34,8 @@ def as_job(ray_job: Observed, pods: Sequence[Observed]) -> Observed:
 
 def pods_of(ray_job: Observed, pods: Sequence[Observed]) -> list[Observed]:
     """Its pods, the driver first, then the head; of each role those that are being deleted last, and the newest first."""
-    attempt = labels_of(ray_job)[ATTEMPT_LABEL]
-    own = [pod for pod in pods if labels_of(pod).get(RAY_LABEL) in _ROLES and labels_of(pod)[ATTEMPT_LABEL] == attempt]
+    attempt = str(attempt_of(ray_job))
+    own = [pod for pod in pods if labels_of(pod).get(RAY_LABEL) in _ROLES and labels_of(pod).get(ATTEMPT_LABEL) == attempt]
     own.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
     return sorted(own, key=lambda pod: (_ROLES.index(_role(pod)), is_deleting(pod)))
 

@@ -22,11 +22,12 @@ from subterra_operator.decide.decision import ConditionBuilder, Decision, Write,
 from subterra_operator.decide.procedure_check import checked, describe_errors, flat_procedure
 from subterra_operator.decide.retiring_models import retirement_condition
 from subterra_operator.decide.retry import retry_request
-from subterra_operator.decide.run.job_outcome import is_attach
+from subterra_operator.decide.run.attempt_labels import is_attach
 from subterra_operator.decide.run.stage import RunContext, StageStep, next_step
 from subterra_operator.decide.run.status import Blockers, conditions, phase, progress, total_usd
 from subterra_operator.decide.unrunnable import stage_problems
 from subterra_operator.labels import (
+    ARTIFACT_KEYS,
     BANNER,
     PROCEDURE_DIGEST,
     STAGE_LABEL,
@@ -36,6 +37,7 @@ from subterra_operator.labels import (
     annotations_of,
     labels_of,
 )
+from subterra_operator.resources import key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
 from subterra_operator.specs.run_input import identity_of, input_config_map, input_name, keys_of_run
@@ -75,11 +77,20 @@ def decide_run(snapshot: RunSnapshot, settings: Settings, now: datetime) -> Deci
         suspended = _suspension_reason(run, spec)
         problem = None if suspended else frozen.problem
         return _status_only(before, Blockers(problem=problem, suspended=suspended), now)
+    if changed := _changed_input(frozen.input):
+        return _status_only(before, Blockers(problem=(Reason.NAME_TAKEN, changed)), now)
     recorded: dict[str, StageStatus] = {stage.name: stage for stage in before.stages}
     tools = TOOLS in annotations_of(frozen.input)
     keys = keys_of_run(spec, frozen.input)
     context = RunContext(snapshot, spec, recorded, keys, settings, now, retry.new is not None, tools)
     return _run_stages(context, before, frozen)
+
+
+def _changed_input(frozen: Observed) -> str:
+    """What somebody took away from a frozen input, without which no stage can be followed; empty if nothing."""
+    key, missing = key_of(frozen), [name for name in (ARTIFACT_KEYS, PROCEDURE_DIGEST) if name not in annotations_of(frozen)]
+    fix = f"delete it, and it is made again: kubectl -n {key.namespace} delete configmap {key.name}"
+    return f"{key} was changed: its annotation {' and '.join(missing)} is missing; {fix}" if missing else ""
 
 
 def _judged_again(run: Observed, spec: CompileRunSpec, before: CompileRunStatus, now: datetime) -> Decision:

@@ -11,15 +11,16 @@ from subterra_api.v1alpha1.compilerun import CompileRunSpec, StageStatus
 from subterra_api.v1alpha1.conditions import Reason, timestamp
 from subterra_operator.decide.decision import Write, earliest, parse_time, truncate
 from subterra_operator.decide.run import ray_cluster
+from subterra_operator.decide.run.attempt_labels import attempt_of, is_attach, stage_of
 from subterra_operator.decide.run.disruption import disruptions_after, wait_seconds
 from subterra_operator.decide.run.gang import as_job
-from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, attempt_of, is_attach, job_outcome, pod_of
+from subterra_operator.decide.run.job_outcome import POD_PENDING, JobOutcome, job_outcome, pod_of
 from subterra_operator.decide.run.job_start import JobStart
 from subterra_operator.decide.run.leftover_pods import leftovers
 from subterra_operator.decide.run.reported_progress import is_news, progress_message, reported
 from subterra_operator.decide.run.suspension import suspension
 from subterra_operator.decide.trouble.trouble import EVENTS_EVERY_SECONDS, Place
-from subterra_operator.labels import FAILURE_REASON, STAGE_LABEL, annotations_of, labels_of
+from subterra_operator.labels import FAILURE_REASON, annotations_of
 from subterra_operator.resources import Key, is_deleting, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.snapshot import Observed, RunSnapshot
@@ -56,7 +57,7 @@ class RunContext:
 
     def newest_job(self, stage: Stage) -> Observed | None:
         """The Job of the latest attempt at a stage, or the JobSet or RayJob in the form of one."""
-        own = [job for job in self.snapshot.jobs if labels_of(job).get(STAGE_LABEL) == stage]
+        own = [job for job in self.snapshot.jobs if stage_of(job) == stage]
         newest = max(own, key=lambda job: (attempt_of(job), is_attach(job)), default=None)
         if newest and newest["kind"] == "RayJob":
             return ray_cluster.as_job(newest, self.snapshot.pods)
@@ -315,7 +316,7 @@ def next_step(context: RunContext, name: Stage) -> StageStep:
 def _ended_jobs(jobs: Sequence[Observed], recorded: StageStatus) -> list[Observed]:
     """A stage's Jobs and JobSets whose outcome is recorded."""
     latest = recorded.attempt if recorded.finished_at else recorded.attempt - 1
-    return [job for job in jobs if labels_of(job).get(STAGE_LABEL) == recorded.name and attempt_of(job) <= latest]
+    return [job for job in jobs if stage_of(job) == recorded.name and attempt_of(job) <= latest]
 
 
 _THEN_RETRY = f"then set the annotation {RETRY_AT} to the current time"

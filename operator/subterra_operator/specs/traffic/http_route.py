@@ -12,13 +12,25 @@ from subterra_operator.resources import KINDS, Object
 from subterra_operator.specs.pod import new_object, owner_reference
 from subterra_operator.specs.traffic.service import ports, selector
 
+CANARY = "-canary"
+"""What the name of a canary's Service has after the agent's. Agents may have such names too, and then want the same Service."""
 _ALL = [{"path": {"type": "PathPrefix", "value": "/"}}]
+
+
+def canary_name(agent: str) -> str:
+    """``<agent>-canary``."""
+    return f"{agent}{CANARY}"
+
+
+def backends(route: Mapping[str, Any]) -> set[str]:
+    """Names of the Services to which a route sends requests."""
+    return {backend["name"] for rule in route["spec"].get("rules") or () for backend in rule.get("backendRefs") or ()}
 
 
 def canary_service(agent: Mapping[str, Any], port: int, version: str) -> Object:
     """The Service of the version that has a share of the traffic."""
     name = agent["metadata"]["name"]
-    result = _owned("Service", agent, f"{name}-canary")
+    result = _owned("Service", agent, canary_name(name))
     result["spec"] = {"selector": selector(name, version), "ports": ports(port)}
     return result
 
@@ -33,7 +45,7 @@ def http_route(agent: Mapping[str, Any], settings: CanarySettings, port: int, we
         "name": gateway.name,
         **({"sectionName": gateway.section_name} if gateway.section_name else {}),
     }
-    shares = {name: 100} if weight is None else {name: 100 - weight, f"{name}-canary": weight}
+    shares = {name: 100} if weight is None else {name: 100 - weight, canary_name(name): weight}
     result = _owned("HTTPRoute", agent, name)
     result["spec"] = {
         "parentRefs": [parent],

@@ -28,7 +28,6 @@ _TOGETHER: Object = {
 }
 """Pods that work on a stage together: they reach each other at any port, since NCCL, gloo and Ray take free ones."""
 _TOGETHER_PEER: Object = {"podSelector": _TOGETHER}
-DNS_PORTS = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
 
 
 def network_policies(namespace: str, settings: Settings) -> list[Object]:
@@ -48,9 +47,10 @@ def policies_of(namespace: str, network: NetworkSettings, openai: OpenAISettings
     ray_head = {"matchLabels": {MANAGED_BY: MANAGER, RAY_LABEL: "head"}}
     kuberay = [{"namespaceSelector": {}, "podSelector": {"matchLabels": KUBERAY_LABELS}}]
     registry = {"matchLabels": {MANAGED_BY: MANAGER, REGISTRY_LABEL: "true"}}
+    dns = [{"protocol": protocol, "port": port} for port in network.dns_ports for protocol in ("UDP", "TCP")]
     providers, hub = _to(network.provider_cidrs, network.ports), _to(network.hub_cidrs, network.ports)
     return [
-        _policy(namespace, "subterra-default", all_pods, _monitoring(network), [{"ports": DNS_PORTS}]),
+        _policy(namespace, "subterra-default", all_pods, _monitoring(network), [{"ports": dns}]),
         _policy(namespace, "subterra-serving", serving, [{"ports": _tcp(VLLM_PORT), "from": [{"namespaceSelector": {}}]}], None),
         _policy(namespace, "subterra-providers", _stages("generate", "evaluate"), None, [providers, *teachers, *collector]),
         _policy(namespace, "subterra-hub", _stages("train"), None, [hub, *collector]),

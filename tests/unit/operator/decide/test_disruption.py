@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.decide import pods
 
 from subterra_api.job_contract.messages import Progress
 from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.decided_conditions import condition, message
 
 DRAINED = {

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 from tests.unit.operator.decide import pods
 
 from subterra_operator.decide.decision import Decision
@@ -13,6 +12,7 @@ from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import Warned
 from subterra_testkit.cluster import agent_decisions as agents
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.decided_conditions import condition, message
 
 INSUFFICIENT = "0/1 nodes are available: 1 Insufficient cpu."

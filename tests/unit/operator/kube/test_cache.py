@@ -2,14 +2,13 @@
 
 import json
 
-from tests.unit.operator import test_decide_run as runs
-
 from subterra_api.v1alpha1.compilerun import ExecutionSettings
 from subterra_operator.kube.cache import ObjectCache
 from subterra_operator.resources import Key, Object, Version, key_of
 from subterra_operator.settings import Settings
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 
 
 def version(obj: Object, number: int) -> Object:

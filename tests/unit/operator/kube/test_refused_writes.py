@@ -1,6 +1,7 @@
 """Refused writes: the status names them and keeps what was recorded, nothing is forgotten, and the rest goes on."""
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.resources import Key, Kind, Object, key_of
 from subterra_operator.settings import Settings
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster.agent_decisions import other_run, traffic_to, version, wanted_run
 
 RUN, AGENT = Key("CompileRun", make.NAMESPACE, "travel-12345678"), Key("CompiledAgent", make.NAMESPACE, "travel")
 STORE = Key("PersistentVolumeClaim", make.NAMESPACE, "subterra-store")
@@ -28,6 +30,9 @@ class Server:
     def __init__(self) -> None:
         self.objects: dict[Key, Object] = {}
         self.refused: dict[str, ApiError] = {}
+        self.kept: ApiError | None = None
+        """The answer to the deletion of those in ``kept_names``."""
+        self.kept_names = set[str]()
         self.status_writes = 0
         self._version = 100
 
@@ -47,7 +52,8 @@ class Server:
 
     async def apply(self, obj: Object) -> Object:
         self._check(obj)
-        return self.store(obj)
+        known = self.objects.get(key_of(obj), {"metadata": {}})
+        return self.store({**known, **obj, "metadata": {**known["metadata"], **obj["metadata"]}})
 
     async def patch(self, obj: Object, subresource: str = "") -> Object:
         if not subresource:
@@ -57,6 +63,12 @@ class Server:
             raise ConflictError(409, "Conflict", "the object has been modified")
         self.status_writes += subresource == "status"
         return self.store(merged(known, {**obj, "metadata": {}}))
+
+    async def delete(self, obj: Object) -> None:
+        if self.kept and obj["metadata"]["name"] in self.kept_names:
+            raise self.kept
+        if self.objects.pop(key_of(obj), None) is None:
+            raise NotFoundError(404, "NotFound", f"{key_of(obj)} not found")
 
     def store(self, obj: Object) -> Object:
         """Stores an object under a new resourceVersion."""
@@ -178,6 +190,64 @@ async def test_an_edit_meanwhile_is_tried_soon_and_not_reported_as_refused() -> 
     server.refused = {"Job": EditedError(403, "Forbidden", "")}
     assert await controller.reconcile(RUN) == controller_module.EDITED_RETRY_SECONDS
     assert server.status_writes == 0
+
+
+async def test_a_refused_deletion_is_named_and_holds_up_neither_the_others_nor_the_status() -> None:
+    """Policies against deletions are common."""
+    agent = make.agent(promotion={"historyLimit": 1})
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    old = [copy.deepcopy(other_run(agent)) for _ in range(3)]
+    for number, each in enumerate(old):
+        each["metadata"] |= {"name": f"travel-older{number}", "uid": f"older{number}"}
+        each["status"]["artifacts"]["model"] = f"sha256:{number}"
+    serving = traffic_to(agent, deployed)
+    server, controller = world(make.procedure(), agent, run, deployed, serving, *old)
+    server.kept = ApiError(403, "Forbidden", 'admission webhook "keep.example" denied the request: ask the platform team')
+    server.kept_names = {"travel-older0"}
+    assert await refuse(controller, AGENT) is Reason.ADMISSION_DENIED
+    left = [key.name for key in server.objects if key.kind == "CompileRun" and "older" in key.name]
+    assert left == ["travel-older0", "travel-older2"], "one is kept, and another one deleted"
+    assert condition(server, AGENT, "Ready") == ("True", "Serving")
+    assert condition(server, AGENT, "UpToDate") == ("False", "AdmissionDenied")
+    status = server.objects[AGENT]["status"]
+    text = next(item for item in status["conditions"] if item["type"] == "UpToDate")["message"]
+    assert text.startswith('the deletion of CompileRun demo/travel-older0 was refused: admission webhook "keep.example" denied')
+    assert (status["currentRun"], status["serving"]["run"]) == (run["metadata"]["name"],) * 2
+    written = server.status_writes
+    await refuse(controller, AGENT)
+    assert server.status_writes == written, "the same refusal is written once"
+    server.kept = None
+    await controller.reconcile(AGENT)
+    assert condition(server, AGENT, "UpToDate") == ("True", "UpToDate")
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "words"),
+    [
+        (["service.kubernetes.io/load-balancer-cleanup"], ", held by the finalizers service.kubernetes.io/load-balancer-cleanup;"),
+        ([], "; see kubectl -n demo get service travel -o yaml;"),
+    ],
+)
+async def test_an_object_in_the_way_whose_deletion_never_ends_is_named_after_a_minute(finalizers: list[str], words: str) -> None:
+    agent = make.agent()
+    run = wanted_run(agent)
+    deployed = version(agent, run)
+    server, controller = world(make.procedure(), agent, run, deployed)
+    theirs = traffic_to({**agent, "metadata": {**agent["metadata"], "uid": "an earlier one"}}, deployed)
+    theirs["metadata"] |= {"deletionTimestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "finalizers": finalizers}
+    server.store(theirs)
+    with pytest.raises(ConflictError):
+        await controller.reconcile(AGENT)
+    assert not server.objects[AGENT].get("status")
+    theirs["metadata"]["deletionTimestamp"] = make.CREATED
+    server.store(theirs)
+    assert await refuse(controller, AGENT) is Reason.NAME_TAKEN
+    text = next(item for item in server.objects[AGENT]["status"]["conditions"] if item["type"] == "Stalled")["message"]
+    assert text.startswith(f"Service demo/travel is being deleted since {make.CREATED}{words}")
+    del server.objects[key_of(theirs)]
+    await controller.reconcile(AGENT)
+    assert key_of(theirs) in server.objects
 
 
 async def test_a_claim_that_is_there_needs_no_quota() -> None:

@@ -4,6 +4,7 @@ The pods run the operator's command and hook, on vLLM's HTTP server with a stand
 """
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from subterra_api.v1alpha1.compiledagent import CompiledAgentSpec
 from subterra_cli.chat.load.load_run import LoadRun, customers
 from subterra_operator.settings import Settings
 from subterra_operator.specs.deployment import ServingTarget, deployment
-from subterra_operator.specs.in_vllm import drain
+from subterra_operator.specs.in_vllm import drain, drainable_vllm
+from subterra_operator.specs.in_vllm.drainable_vllm import Message, Receive, Send
 from subterra_operator.specs.vllm_container import Model
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.procedures import agent, branch, end, procedure, user
@@ -85,15 +87,20 @@ async def test_clients_on_open_connections_move_with_the_traffic_and_no_request_
 
 
 async def test_a_pod_that_leaves_serves_what_proxies_still_send_it(old: StandInPod, new: StandInPod) -> None:
-    """A drained node: the pod is told to end while the Service still sends it requests."""
+    """A drained node: the pod is told to end while the Service still sends it requests.
+
+    One of them lasts until the Service has moved: on a busy machine clients might pause for as long as the pod waits for quiet.
+    """
     service = TcpService([old.port, new.port])
     async with service.running() as url:
         rollout = Rollout(url)
         await rollout.requests()
-        ending = asyncio.create_task(old.end(quiet=2))
-        await rollout.requests(10 * CLIENTS)
-        assert old.process.poll() is None, "it ended although requests still came"
-        service.move(new.port)
+        async with old.held(json.dumps(BODY).encode()):
+            ending, before = asyncio.create_task(old.end(quiet=2)), service.connections[old.port]
+            await rollout.requests(10 * CLIENTS)
+            assert old.process.poll() is None, "it ended although requests still came"
+            assert service.connections[old.port] > before
+            service.move(new.port)
         await ending
         await rollout.requests()
         assert await rollout.failures() == []
@@ -125,6 +132,38 @@ async def test_a_reply_that_is_being_streamed_is_finished(package: Path) -> None
             assert not ending.done()
             await ending
         assert "[DONE]" in said[-2:][0] + said[-1]
+
+
+async def test_quiet_is_the_time_since_the_last_request_ended_and_probes_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, idle = [0.0], list[float]()
+    monkeypatch.setattr(drainable_vllm.time, "monotonic", lambda: now[0])
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        now[0] += 3
+        idle.append(await idle_seconds())
+
+    async def idle_seconds() -> float:
+        said = list[Message]()
+        await call("GET", drainable_vllm.IDLE_PATH, said)
+        return float(said[-1]["body"])
+
+    async def call(method: str, path: str, said: list[Message]) -> None:
+        async def send(message: Message) -> None:
+            said.append(message)
+
+        await drainable({"type": "http", "method": method, "path": path}, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    drainable = drainable_vllm.Drainable(app)
+    now[0] = 5
+    idle.append(await idle_seconds())
+    await call("POST", "/v1/chat/completions", [])
+    now[0] = 10
+    idle.append(await idle_seconds())
+    await call("GET", "/health", [])
+    assert idle == [5, 0, 2, 5], "before a request, within it, 2 s after its end, within a probe"
 
 
 def test_a_server_without_an_answer_is_not_quiet() -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 
 from subterra_api.job_contract.messages import RunInput
 from subterra_api.v1alpha1.compiledagent import CompiledAgentStatus
@@ -13,6 +12,7 @@ from subterra_operator.decide.decision import Decision
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import AgentSnapshot
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.agent_decisions import (
     MODEL,
     decide,

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 
 from subterra_api.job_contract.messages import LOST_CONTACT
 from subterra_operator.decide.decision import Decision
@@ -14,6 +13,7 @@ from subterra_operator.snapshot import RunSnapshot, Warned
 from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_env.job_set import only_job_of
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.decided_conditions import condition, message
 
 TWO = {"train": {"nodes": 2}}

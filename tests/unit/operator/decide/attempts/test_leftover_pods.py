@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 
 from subterra_api.job_contract.messages import ExitCode
 from subterra_operator.decide.decision import Decision
@@ -13,6 +12,7 @@ from subterra_operator.resources import Object
 from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_env.job_set import only_job_of
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.decided_conditions import condition
 
 MESH: Object = {"name": "istio-proxy", "state": {"running": {}}}

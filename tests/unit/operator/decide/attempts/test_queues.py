@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from tests.unit.operator import test_decide_run as runs
 
 from subterra_operator.decide.decision import Decision
 from subterra_operator.kube.workload_reader import queued_workload
@@ -11,6 +10,7 @@ from subterra_operator.labels import SUSPENDED_BY_OPERATOR
 from subterra_operator.resources import Key, Object
 from subterra_operator.snapshot import QueuedWorkload
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.decided_conditions import condition, message
 
 QUEUE = {"queueName": "gpus"}

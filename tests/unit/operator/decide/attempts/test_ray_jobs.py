@@ -3,9 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from tests.unit.operator import test_decide_run as runs
-
-from subterra_api.v1alpha1.compilerun import CompileRunStatus
+from subterra_api.v1alpha1.compilerun import CompileRunStatus, ExecutionSettings
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.events.run_events import run_events
 from subterra_operator.decide.run.leftover_pods import GRACE_SECONDS, Leftovers, leftovers
@@ -15,6 +13,7 @@ from subterra_operator.snapshot import Warned
 from subterra_operator.specs.run_input import artifact_keys_of
 from subterra_operator.specs.stage_job import Attempt, stage_job
 from subterra_testkit.cluster import kubernetes_objects as make
+from subterra_testkit.cluster import run_decisions as runs
 from subterra_testkit.cluster.decided_conditions import condition, message
 
 MANY = {"generate": {"workers": 10}}
@@ -24,7 +23,7 @@ RUNNING = {"jobDeploymentStatus": "Running", "startTime": make.CREATED, "rayClus
 
 
 def ray_job(run: Object, **status: Any) -> Object:
-    execution = runs.ExecutionSettings.model_validate(run["spec"]["execution"])
+    execution = ExecutionSettings.model_validate(run["spec"]["execution"])
     made = stage_job(run, execution, Attempt("generate", 1), runs.SETTINGS, ray_jobs=True)
     assert made["kind"] == "RayJob"
     return make.stored(made, **(RUNNING | status))

@@ -24,12 +24,18 @@ _ROLES = ("driver", "head", "worker")
 def as_job(ray_job: Observed, pods: Sequence[Observed]) -> Observed:
     """The RayJob with a Job's status. Its pods count as complete when the driver is there, which is made last."""
     status, own = ray_job.get("status") or {}, pods_of(ray_job, pods)
-    count = int(labels_of(ray_job).get(NODES_LABEL, 1))
+    count = pod_count(ray_job)
     waits = any(_is_pending(pod) for pod in own)
     active = count if waits or (own and _role(own[0]) == "driver") else min(len(own), count - 1)
     seen: Object = {"active": active, "conditions": _conditions(status)}
     kept = {name: status[name] for name in ("startTime", "rayClusterName") if status.get(name)}
     return {**ray_job, "spec": ray_job.get("spec") or {}, "status": seen | kept}
+
+
+def pod_count(ray_job: Observed) -> int:
+    """How many pods it has when all are there; 1 if somebody has taken the label away or changed it."""
+    label = labels_of(ray_job).get(NODES_LABEL, "")
+    return int(label) if label.isdecimal() else 1
 
 
 def pods_of(ray_job: Observed, pods: Sequence[Observed]) -> list[Observed]:

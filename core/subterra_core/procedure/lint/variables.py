@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
+from subterra_core.procedure.calls.spoken_language import ENGLISH, guessed_language
 from subterra_core.procedure.dependencies import bounds_of, is_day
 from subterra_core.procedure.lint.findings import (
     Finding,
@@ -31,6 +32,8 @@ from subterra_core.procedure.tools import call_variables, learned_on_edges
 _NAME = r"\s*([a-zA-Z][a-zA-Z0-9_]*)\s*"
 _OTHER_BRACKETS = re.compile(rf"(?<!\{{)\$?\{{{_NAME}\}}(?!\}})|\[{_NAME}\]|<{_NAME}>|%{_NAME}%")
 """How a variable looks to those who know other templates."""
+_DAY_NAME = re.compile(r"%-?[aAbB]")
+"""Directives that write a name."""
 _FORMAT = {
     "integer": re.compile(r"([^{}]|\{value(:,)?\})*"),
     "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*%[^{}]*)?\})*"),
@@ -128,6 +131,20 @@ def _unreadable(where: str, path: str, text: str) -> Iterator[Finding]:
 def _blank(where: str, path: str, text: str) -> Iterator[Finding]:
     if text and not text.strip() and not path.endswith(".prompt"):  # an agent's has a finding of its own
         yield error(where, path, "is blank", "write something, or leave it out")
+
+
+def check_written_days(spec: ProcedureSpec) -> Iterator[Finding]:
+    """Warnings for dates with names of months or weekdays, which are English, in a procedure that is not."""
+    named = [
+        (index, each)
+        for index, each in enumerate(spec.variables)
+        if each.type == "dateRange" and (not each.formats or _DAY_NAME.search(" ".join(each.formats)))
+    ]
+    if named and guessed_language(spec) != ENGLISH:
+        for index, variable in named:
+            problem = "writes days with English names, and the examples are in another language"
+            fix = "set formats with numbers alone, such as '{start:%-d.%-m.%Y}'"
+            yield warning(f"variable {variable.name}", f"spec.variables[{index}].formats", problem, fix)
 
 
 def _incomplete(variable: Variable) -> Iterator[tuple[str, str, str]]:

@@ -227,6 +227,24 @@ def test_all_faults_are_told_at_once_with_their_fields() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("language", "formats", "found"),
+    [("de", [], True), ("de", ["{start:%-d. %B}"], True), ("de", ["{start:%-d.%-m.}"], False), ("en", ["{start:%-d %B}"], False)],
+)
+def test_english_names_of_days_in_another_language_are_a_warning(language: str, formats: list[str], found: bool) -> None:
+    said = {"de": "Und welche Nacht möchten Sie, bitte, {{day}}?", "en": "Which night would you like, please, {{day}}?"}[language]
+    day = {
+        "name": "day",
+        "type": "dateRange",
+        "from": "2027-01-01",
+        "to": "2027-05-01",
+        "formats": formats,
+        "visibility": "context",
+    }
+    fields = [each.field for each in analyse(procedure(agent("hello", "bye", examples=[said]), end(), variables=[day])).warnings]
+    assert ("spec.variables[0].formats" in fields) == found
+
+
 def test_a_format_cannot_reach_into_objects() -> None:
     variable = {"name": "people", "type": "integer", "minimum": 1, "maximum": 9, "formats": ["{value.__class__}"]}
     finding = analyse(procedure(agent("hello", "bye", prompt="{{people}}"), end(), variables=[variable])).errors[0]

@@ -13,7 +13,7 @@ from typing import TypeVar
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Question, Slot
 from subterra_core.procedure.calls.author_words import Origin
 from subterra_core.procedure.calls.renaming import SEPARATOR, Renaming
-from subterra_core.procedure.calls.spoken_language import guessed_language, listed
+from subterra_core.procedure.calls.spoken_language import guessed_language, listed, sentence, without_stop
 from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_nodes
 from subterra_core.procedure.template import variables_of
 
@@ -121,9 +121,9 @@ def _sentences(given: Sequence[Slot], language: str) -> Iterator[str]:
         return
     found: dict[str, None] = {}
     for number in range(min(_MAX_EXAMPLES, max(len(slot.examples) for slot in given))):
-        parts = [slot.examples[(number + place) % len(slot.examples)] for place, slot in enumerate(given)]
+        parts = [without_stop(slot.examples[(number + place) % len(slot.examples)]) for place, slot in enumerate(given)]
         text = listed(parts if number % 2 == 0 else parts[::-1], language)
-        found[text[:1].upper() + text[1:] + "."] = None
+        found[sentence(text)] = None
     yield from found
 
 

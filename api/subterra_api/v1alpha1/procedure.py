@@ -1,10 +1,11 @@
 """Procedure: a conversational flowchart, what its agent may know, and how its customers vary."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticKnownError
 
+from subterra_api.unicode_forms import composed
 from subterra_api.v1alpha1.base import ApiModel, Condition, Name, StatusModel
 
 NodeId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$", max_length=63)]
@@ -336,6 +337,12 @@ class ProcedureSpec(ApiModel):
     did before the field existed, so that nothing is paid again. The scripted teacher ignores it."""
     tools: Annotated[tuple[Tool, ...], Field(max_length=30)] = ()
     """Functions that the agent calls at nodes of role `tool`."""
+
+    @model_validator(mode="after")
+    def _composed(self) -> Self:
+        """The procedure with its texts in one Unicode form, whatever editor wrote them, so that equal words are equal strings."""
+        text = self.model_dump_json(by_alias=True, exclude_unset=True, exclude_none=True)
+        return self if composed(text) == text else self.model_validate_json(composed(text), by_alias=True, by_name=False)
 
 
 class ProcedureStatus(StatusModel):

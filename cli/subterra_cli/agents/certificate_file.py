@@ -10,11 +10,12 @@ from subterra_api.v1alpha1.judging import JudgeCertificate
 from subterra_cli.agents.judge_calibration import Calibration
 from subterra_cli.agents.people_scores import ScoredSheet
 from subterra_cli.errors import CommandError
+from subterra_cli.output.written_file import write_file
 from subterra_core.judge_certification.certificate import LEAST_BOUND
 
 
 class CertificateError(CommandError):
-    """There can be no certificate, or its file cannot be written."""
+    """There can be no certificate."""
 
 
 def make_certificate(calibration: Calibration, sheet: ScoredSheet, language: str) -> JudgeCertificate:
@@ -50,12 +51,9 @@ def labels_digest(sheet: ScoredSheet) -> str:
 
 
 def write_certificate(file: Path, certificate: JudgeCertificate) -> None:
-    """Writes the certificate as YAML, in place of an earlier one. Raises CertificateError."""
+    """Writes the certificate as YAML, in place of an earlier one. Raises CommandError."""
     fields = certificate.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    try:
-        file.write_text(yaml.safe_dump({"judgeCertificates": [fields]}, sort_keys=False))
-    except OSError as error:
-        raise CertificateError(f"{file} cannot be written: {error.strerror}") from None
+    write_file(file, yaml.safe_dump({"judgeCertificates": [fields]}, sort_keys=False), option="--certificate")
 
 
 def _rounded_down(bound: float) -> float:

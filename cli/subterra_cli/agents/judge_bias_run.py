@@ -21,6 +21,7 @@ from subterra_cli.agents.evaluation_transcripts import JudgedConversation
 from subterra_cli.dataset.sampling_session import without_words_of_a_run
 from subterra_cli.errors import CommandError
 from subterra_cli.files.manifests import CompileRequest
+from subterra_cli.output.written_file import write_file
 from subterra_core.judge_certification.bias_pairs import (
     OTHER_MODEL,
     Turns,
@@ -180,10 +181,7 @@ def bias_lines(biases: Sequence[JudgeBias]) -> Iterator[str]:
 
 def write_biases(file: Path, biases: Sequence[JudgeBias]) -> None:
     """Writes the moves for `subterra judge calibrate --bias`. Raises CommandError."""
-    try:
-        file.write_text(json.dumps(_BIASES.dump_python(tuple(biases), mode="json"), indent=1) + "\n")
-    except OSError as error:
-        raise CommandError(f"{file} cannot be written: {error.strerror}") from None
+    write_file(file, json.dumps(_BIASES.dump_python(tuple(biases), mode="json"), indent=1) + "\n")
 
 
 def read_biases(file: Path, judges: Sequence[str]) -> tuple[JudgeBias, ...]:

@@ -12,6 +12,7 @@ from subterra_api.digest import sha256, short
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.agents.evaluation_transcripts import JudgedConversation, Transcripts
 from subterra_cli.errors import CommandError
+from subterra_cli.output.written_file import STANDARD_OUTPUT
 from subterra_core.judge_certification.sheet_sample import SheetSample, draw_sheet
 from subterra_core.procedure.text import flowchart_text, knowledge_text
 from subterra_jobs.evaluate.judge.results import CRITERIA
@@ -51,11 +52,13 @@ def write_sheet(
         files.key: json.dumps(_key(sample, transcripts, seed), indent=1, ensure_ascii=False) + "\n",
         files.guide: guide_text(spec),
     }
+    if STANDARD_OUTPUT in contents:
+        raise SheetFileError("a sheet comes with a guide and a key; choose files for --output and --key, not standard output")
     if existing := [str(file) for file in contents if file.exists()]:
         raise SheetFileError(f"{', '.join(existing)} exists and may have scores; choose another file with --output")
     for file, content in contents.items():
         try:
-            file.write_text(content)
+            file.write_text(content, "utf-8")
         except OSError as error:
             raise SheetFileError(f"{file} cannot be written: {error.strerror}") from None
     return sample

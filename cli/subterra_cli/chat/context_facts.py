@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
+from subterra_api.unicode_forms import composed
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_cli.errors import CommandError
 from subterra_jobs.dialogue.sampling import context_lines, sample_values
@@ -22,7 +23,7 @@ def parse_facts(options: Sequence[str]) -> dict[str, str]:
     """Facts given as ``name=value``. Raises ValueError with the reason."""
     facts: dict[str, str] = {}
     for option in options:
-        name, equals, value = (part.strip() for part in option.partition("="))
+        name, equals, value = (part.strip() for part in composed(option).partition("="))
         if not (name and equals and value):
             raise ValueError(f"{option!r} is not name=value; write for example plan=Pro")
         if len(value.splitlines()) > 1:

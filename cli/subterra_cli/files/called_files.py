@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.files.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
 from subterra_core.procedure.calls.called import Unavailable
+from subterra_core.procedure.lint.findings import did_you_mean
 from subterra_core.procedure.schema_errors import findings_of
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -33,7 +34,8 @@ def called_in_files(file: str, given: Sequence[FileDocument] = ()) -> Find:
             return _read(*found)
         others = [place for place in dict.fromkeys(place for place, _ in given) if Path(place).parent != Path(file).parent]
         problem = f"is neither in {_folder(file)} nor in {', '.join(others)}" if others else f"is not in {_folder(file)}"
-        return Unavailable(problem, "put its file there, pass it too, or correct the name", is_missing=True)
+        fix = did_you_mean(name, _names([*in_folder(), *given]), "put its file there, pass it too, or correct the name")
+        return Unavailable(problem, fix, is_missing=True)
 
     return find
 
@@ -59,14 +61,20 @@ def _folder(file: str) -> str:
 
 
 def _named(name: str, documents: Sequence[FileDocument]) -> FileDocument | None:
-    return next((each for each in documents if _is_procedure(each[1].data, name)), None)
+    return next((each for each in documents if _procedure_name(each[1].data) == name), None)
 
 
-def _is_procedure(data: Any, name: str) -> bool:
+def _names(documents: Sequence[FileDocument]) -> list[str]:
+    """Names of the procedures."""
+    return [name for _, document in documents if (name := _procedure_name(document.data))]
+
+
+def _procedure_name(data: Any) -> str | None:
+    """The name of a Procedure; `None` for anything else."""
     if not isinstance(data, dict) or data.get("kind") != "Procedure":
-        return False
+        return None
     metadata = data.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("name") == name
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else None
 
 
 def _read(file: str, document: Document) -> ProcedureSpec | Unavailable:

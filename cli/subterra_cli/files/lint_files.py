@@ -25,7 +25,7 @@ from subterra_cli.files.lint_report import (
 )
 from subterra_cli.files.manifests import agent_inputs
 from subterra_cli.files.yaml_document import Document, DocumentError
-from subterra_core.procedure.lint.findings import Finding
+from subterra_core.procedure.lint.findings import Finding, did_you_mean
 from subterra_core.procedure.schema_errors import findings_of
 from subterra_core.provider_rules import SCRIPTED, provider_conflicts
 from subterra_operator.specs.vllm_container import RefusedArgumentError, check_arguments
@@ -181,4 +181,5 @@ def _reference_findings(inputs: CompileInputs, parent: str, named: _Named) -> It
     name, field = inputs.procedure_ref.name, f"{parent}.procedureRef.name"
     if named.procedures and name not in named.procedures:
         fix = f"correct the name ({', '.join(sorted(named.procedures)[:5])}), or pass the file of that Procedure too"
-        yield Finding("warning", field, field, f"there is no Procedure {name!r} in these files", fix)
+        problem = f"there is no Procedure {name!r} in these files"
+        yield Finding("warning", field, field, problem, did_you_mean(name, named.procedures, fix))

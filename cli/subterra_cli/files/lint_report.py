@@ -17,7 +17,7 @@ from subterra_cli.files.called_files import Find, called_in_files
 from subterra_cli.files.yaml_document import MAX_BYTES, Document, DocumentError, decode, parse
 from subterra_core.procedure.calls.called import gather
 from subterra_core.procedure.calls.expansion import expand
-from subterra_core.procedure.lint.findings import Analysis, Finding
+from subterra_core.procedure.lint.findings import Analysis, Finding, did_you_mean
 from subterra_core.procedure.lint.unspoken import check_examples
 from subterra_core.procedure.schema_errors import findings_of, not_a_string
 
@@ -130,7 +130,7 @@ def header_findings(document: Document) -> Iterator[Finding]:
         yield Finding("error", "apiVersion", "apiVersion", problem, f"write apiVersion: {API_VERSION}")
     for name in document.data:
         if name not in _FIELDS:
-            fix = f"use {', '.join(_FIELDS[:-1])}; other fields belong below spec, indented"
+            fix = did_you_mean(name, _FIELDS, f"use {', '.join(_FIELDS[:-1])}; other fields belong below spec, indented")
             fix = "write it below metadata, indented" if name in ("name", "namespace", "labels", "annotations") else fix
             yield Finding("error", name, name, "there is no such field", fix)
     yield from _metadata_findings(document)

@@ -20,6 +20,7 @@ from subterra_cli.files.lint_report import LintReport, check_document, object_na
 from subterra_cli.files.yaml_document import Document, DocumentError
 from subterra_core.node_pools import POOLS, NodePool
 from subterra_core.pricing import PRICE_TABLE, TokenPrice
+from subterra_core.procedure.lint.findings import did_you_mean
 from subterra_core.procedure.schema_errors import findings_of
 from subterra_core.provider_rules import SCRIPTED
 
@@ -138,7 +139,8 @@ def _named_procedure(name: str, objects: Sequence[FileObject], *, scripted: bool
                 raise InvalidFileError("\n".join(report.lines(warnings=False)))
             return report.spec
     files = ", ".join(dict.fromkeys(file for file, _ in objects))
-    raise InvalidFileError(f"{files}: Procedure {name} not found; pass its file too")
+    known = [object_name(document) for _, document in objects if document.data.get("kind") == "Procedure"]
+    raise InvalidFileError(f"{files}: Procedure {name} not found; {did_you_mean(name, known, 'pass its file too')}")
 
 
 def _objects(file: str) -> list[Document]:

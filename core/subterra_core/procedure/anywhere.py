@@ -7,6 +7,7 @@ two edges that a customer takes with the same words could not be told apart.
 import re
 from collections.abc import Iterator, Mapping
 
+from subterra_api.unicode_forms import alike
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec
 
 LARGEST_SHARE = 0.5
@@ -84,10 +85,10 @@ def reached_only_by_leaving(spec: ProcedureSpec) -> frozenset[str]:
 
 def condition_words(text: str) -> Words:
     """Words by which conditions are compared, ignoring case, articles, punctuation and, unless one of them negates, order."""
-    words = tuple(word for word in re.findall(r"\w+", text.lower()) if word not in _ARTICLES)
+    words = tuple(word for word in re.findall(r"\w+", alike(text).lower()) if word not in _ARTICLES)
     return words if _NEGATIONS.intersection(words) else tuple(sorted(set(words)))
 
 
 def example_words(text: str) -> Words:
-    """Words by which examples are compared, ignoring case and spaces."""
-    return tuple(text.lower().split())
+    """Words by which examples are compared, ignoring case, spaces, and forms of quotes and digits."""
+    return tuple(alike(text).lower().split())

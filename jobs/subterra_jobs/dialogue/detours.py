@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from subterra_api.unicode_forms import alike
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.otherwise import UNKNOWN_VALUE, OtherwiseKind, otherwise_texts, recognized_otherwise_texts
@@ -120,7 +121,7 @@ def question_of(turn: str) -> str:
 
 def otherwise_kind(spec: ProcedureSpec, reply: str, previous: str) -> OtherwiseKind | None:
     """The kind of otherwise text that a reply begins with, when nothing but the question of the `previous` reply follows."""
-    text, question, limit = " ".join(reply.split()), question_of(" ".join(previous.split())), max_value_length(spec)
+    text, question, limit = alike(" ".join(reply.split())), question_of(alike(" ".join(previous.split()))), max_value_length(spec)
     bare = text.removesuffix(question).rstrip()
     for kind in OTHERWISE.values():
         for template in recognized_otherwise_texts(spec, kind):

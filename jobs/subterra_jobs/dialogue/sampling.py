@@ -22,6 +22,7 @@ from typing import Literal
 from subterra_api.v1alpha1.procedure import Edge, Node, ProcedureSpec, Variable
 from subterra_core.procedure.dependencies import bounds_of, draw_order, shows_end
 from subterra_core.procedure.graph import Graph, Path
+from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.phrasing.numbers_and_dates import LARGEST_SPELLED, other_form, spelled, usable_formats
 from subterra_jobs.dialogue.phrasing.value_lists import list_for, noun_form_of, without_article
 from subterra_jobs.errors import InvalidInputError
@@ -54,8 +55,13 @@ def held_out(variable: str, value: str) -> bool:
     return hashlib.sha256(f"{variable}={value}".encode()).digest()[0] % 10 == 0
 
 
-ValueKind = Literal["plain", "real", "rich"]
-"""Who the values are for: models, models under a procedure's `style`, scripted customers."""
+ValueKind = Literal["plain", "real", "rich", "foreign"]
+"""Who the values are for: models, models under a procedure's `style`, scripted customers, those who do not speak English."""
+
+
+def kind_for_script(spec: ProcedureSpec) -> ValueKind:
+    """The kind of values that scripted customers say: numbers are written in words in English only."""
+    return "rich" if speaks_english(spec) else "foreign"
 
 
 def kind_for_models(spec: ProcedureSpec) -> ValueKind:
@@ -292,4 +298,5 @@ _DRAWS: dict[ValueKind, dict[str, _Draw]] = {
     "plain": {"string": _string, "integer": _integer, "dateRange": _dates},
     "real": {"string": _real_string, "integer": _integer, "dateRange": _real_dates},
     "rich": {"string": _rich_string, "integer": _rich_integer, "dateRange": _rich_dates},
+    "foreign": {"string": _rich_string, "integer": _integer, "dateRange": _rich_dates},
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from subterra_api.unicode_forms import composed
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Tool
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
@@ -99,12 +100,15 @@ def parsed_call(name: str, arguments: str) -> Call | None:
 
 
 def same_call(one: Call, other: Call) -> bool:
-    """Whether name and arguments are equal, numbers by type too: `true` is not 1."""
+    """Whether name and arguments are equal, numbers by type too: `true` is not 1. Programs compare letters in one Unicode form, if
+    any, so other quotes and digits are other arguments.
+    """
     return one.name == other.name and _typed(one.arguments) == _typed(other.arguments)
 
 
 def _typed(arguments: Mapping[str, Any]) -> dict[str, tuple[bool, Any]]:
-    return {name: (isinstance(value, bool), value) for name, value in arguments.items()}
+    plain = {name: composed(value) if isinstance(value, str) else value for name, value in arguments.items()}
+    return {name: (isinstance(value, bool), value) for name, value in plain.items()}
 
 
 def call_message(content: str, calls: Sequence[tuple[str, str]], first: int) -> ChatMessage:

@@ -13,6 +13,7 @@ BOARDS = "Dashboards to draw; default: all."
 SINCE = "Time span up to now: a number and s, m, h or d, such as 30m, 6h, 7d."
 NAMESPACES = "Namespaces, as a regular expression; default: all."
 AGENTS = "Agents, as a regular expression; default: all."
+FILE = "File to write; - is standard output."
 OPEN = "Open it in the browser, if there is one."
 
 
@@ -30,7 +31,7 @@ def dashboards(
     since: Annotated[str, typer.Option(metavar="TIME", help=SINCE)] = "6h",
     namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="REGEX", help=NAMESPACES)] = ".*",
     agent: Annotated[str, typer.Option(metavar="REGEX", help=AGENTS)] = ".*",
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")] = Path("dashboards.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help=FILE)] = Path("dashboards.html"),
     show: Annotated[bool, typer.Option("--open/--no-open", help=OPEN)] = True,
 ) -> None:
     """Draw the dashboards as one page, for clusters without Grafana.
@@ -43,19 +44,16 @@ def dashboards(
     with exit_on_error(2):
         from subterra_cli.agents.dashboards.draw import draw, seconds_of
         from subterra_cli.agents.dashboards.queries import Scope
-        from subterra_cli.errors import CommandError
+        from subterra_cli.output.written_file import STANDARD_OUTPUT, say_beside, write_file
 
         now = time.time()
         scope = Scope(now - seconds_of(since), now, {"namespace": namespace, "agent": agent})
         chosen = [f"subterra-{board}" for board in boards or Board]
         with exit_on_error(1):
             text, empty = draw(chosen, prometheus, scope)
-            try:
-                output.write_text(text)
-            except OSError as error:
-                raise CommandError(f"{output} cannot be written: {error.strerror}; choose another with --output") from None
-    typer.echo(f"{output}: {', '.join(chosen).replace('subterra-', '')} from {prometheus}")
+            write_file(output, text)
+    say_beside(output, f"{output}: {', '.join(chosen).replace('subterra-', '')} from {prometheus}")
     if empty:
-        typer.echo(f"no data for {len(empty)} panels: {', '.join(empty)}")
-    if show:
+        say_beside(output, f"no data for {len(empty)} panels: {', '.join(empty)}")
+    if show and output != STANDARD_OUTPUT:
         webbrowser.open(output.resolve().as_uri())

@@ -23,12 +23,12 @@ SHEET = "Sheet to write: JSON lines, or a table if it ends in .csv."
 KEY_TO_WRITE = "Where to write the key; default: FILE with -key.json instead of its ending."
 PROCEDURE = "The procedure that the agent had to follow, a file or a name in the cluster; people need it in the guide."
 SCORES = "The sheet with people's scores, or JSON lines with the scores of people and judges."
-CERTIFICATE = "Where to write the certificate of certified judges, for `gate.judgeCertificates` of an agent."
+CERTIFICATE = "Where to write the certificate of certified judges, for `gate.judgeCertificates` of an agent; - is standard output."
 LANGUAGE = "Language of the conversations, for the certificate."
 BIAS = "What `subterra judge bias` wrote about these judges, for the certificate."
 AGENT = "The CompiledAgent or CompileRun whose judges are asked."
 PROCEDURE_FILE = "The file of its Procedure."
-BIASES = "Where to write the counts, for `subterra judge calibrate --bias`."
+BIASES = "Where to write the counts, for `subterra judge calibrate --bias`; - is standard output."
 KEY = "The key that was written with the sheet; without it FILE has the judges' scores."
 
 
@@ -96,13 +96,14 @@ def calibrate(
         from subterra_cli.agents.judge_calibration import calibrate_judges
         from subterra_cli.agents.people_scores import read_scores
         from subterra_cli.output.render import as_json
+        from subterra_cli.output.written_file import say_beside
 
         scores = read_scores(file, key)
         found = calibrate_judges(scores, min_sensitivity, min_specificity)
         if certificate is not None and found.certified:
             made = make_certificate(found, scores, language)
             write_certificate(certificate, with_biases(made, bias_file) if bias_file else made)
-    typer.echo(as_json(found.data()) if as_data or output is OutputFormat.JSON else "\n".join(found.lines()))
+    say_beside(certificate, as_json(found.data()) if as_data or output is OutputFormat.JSON else "\n".join(found.lines()))
     raise typer.Exit(0 if found.certified else 1)
 
 
@@ -134,6 +135,7 @@ def bias(
         from subterra_cli.dataset.sample_settings import parse_usd
         from subterra_cli.errors import CommandError
         from subterra_cli.files.manifests import read_compile, read_prices
+        from subterra_cli.output.written_file import say_beside
         from subterra_core.procedure.graph import Graph
 
         most = parse_usd(max_usd)
@@ -148,4 +150,4 @@ def bias(
         found = asyncio.run(run.measure())
         if output is not None:
             judge_bias_run.write_biases(output, found)
-    typer.echo("\n".join(judge_bias_run.bias_lines(found)))
+    say_beside(output, "\n".join(judge_bias_run.bias_lines(found)))

@@ -7,7 +7,7 @@ import typer
 
 from subterra_cli.commands.options import ClusterOptions, Context, Kubeconfig, Namespace, exit_on_error
 
-FILE = "File to write; default: NAME-report.html."
+FILE = "File to write; default: NAME-report.html; - is standard output."
 OPEN = "Open it in the browser, if there is one."
 
 
@@ -28,6 +28,7 @@ def report(
     with exit_on_error(1):
         from subterra_cli.agents.report_file import fetch, report_path
         from subterra_cli.cluster import ClusterAccessError, ResourceReader
+        from subterra_cli.output.written_file import STANDARD_OUTPUT, say_beside, write_file
         from subterra_operator.labels import MANAGED_BY, MANAGER
 
         target = ClusterOptions(namespace, kubeconfig, context).target()
@@ -40,10 +41,7 @@ def report(
             raise ClusterAccessError(f"{missing} in namespace {namespace}; see: subterra status --namespace {namespace}")
         content = fetch(target, reader.pods(f"{MANAGED_BY}={MANAGER}"), report_path(run))
         file = output or Path(f"{name}-report.html")
-        try:
-            file.write_bytes(content)
-        except OSError as error:
-            raise ClusterAccessError(f"{file} cannot be written: {error.strerror}; choose another with --output") from None
-    typer.echo(f"{file}: report of run {run_name}")
-    if show:
+        write_file(file, content)
+    say_beside(file, f"{file}: report of run {run_name}")
+    if show and file != STANDARD_OUTPUT:
         webbrowser.open(file.resolve().as_uri())

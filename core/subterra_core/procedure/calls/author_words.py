@@ -40,7 +40,8 @@ class Origin:
             edge = self.call.next[int(self.way_out.rpartition("[")[2].rstrip("]"))]
             where = f"edge {self.call.id} → {edge.to}"
             return replace(finding, where=where, field=self.way_out + rest.removeprefix(_FIRST_EDGE))
-        inside = self.inner.located(replace(finding, where=self._without_prefix(finding.where)), rest)
+        where, problem, fix = map(self._without_prefix, (finding.where, finding.problem, finding.fix))
+        inside = self.inner.located(replace(finding, where=where, problem=problem, fix=fix), rest)
         nested = self.inner.inner is not None and "in procedure" in inside.where
         place = inside.where if nested else f"{inside.where} ({inside.field})" if inside.where != inside.field else inside.field
         where = f"node {self.call.id}, in procedure {self.call.procedure}: {place}"

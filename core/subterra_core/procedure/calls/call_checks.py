@@ -8,7 +8,7 @@ from functools import cached_property
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Variable
 from subterra_core.procedure.calls.shared_anywhere import unreached
 from subterra_core.procedure.dependencies import bounds_of
-from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_edges, located_nodes
 from subterra_core.procedure.template import variables_of
 
 _LISTED = 8
@@ -174,7 +174,8 @@ class Call:
 
     def _unknown_variable(self, name: str, path: str) -> Finding:
         problem = f"procedure {self.node.procedure} has no variable {name!r}"
-        return error(self.where, path, problem, f"use one of {_listed([*self.variables])}" if self.variables else "remove it")
+        fix = f"use one of {_listed([*self.variables])}" if self.variables else "remove it"
+        return error(self.where, path, problem, did_you_mean(name, self.variables, fix))
 
     def _check_endings(self) -> Iterator[Finding]:
         """Errors where an edge is taken after no ending, or an ending leads nowhere. Without edges, the conversation ends there."""
@@ -187,7 +188,7 @@ class Call:
             elif edge.outcome and edge.outcome not in endings and edge.outcome not in endings.values():
                 problem = f"procedure {self.node.procedure} has no ending {edge.outcome!r}"
                 fix = f"use one of its terminals ({_listed([*endings])}) or outcomes ({_listed(_outcomes(endings))})"
-                yield error(name, f"{path}.outcome", problem, fix)
+                yield error(name, f"{path}.outcome", problem, did_you_mean(edge.outcome, [*endings, *_outcomes(endings)], fix))
             elif index not in exits.values():
                 problem = "is taken after no ending: other edges name them all"
                 yield error(name, path, problem, "remove it, or the outcome of another edge")

@@ -13,8 +13,8 @@ from typing import TypeVar
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Question, Slot
 from subterra_core.procedure.calls.author_words import Origin
 from subterra_core.procedure.calls.renaming import SEPARATOR, Renaming
-from subterra_core.procedure.calls.spoken_language import guessed_language, listed
-from subterra_core.procedure.lint.findings import Finding, error, located_nodes
+from subterra_core.procedure.calls.spoken_language import guessed_language, listed, sentence, without_stop
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_nodes
 from subterra_core.procedure.template import variables_of
 
 Open = TypeVar("Open", AnywhereEdge, Question)
@@ -121,9 +121,9 @@ def _sentences(given: Sequence[Slot], language: str) -> Iterator[str]:
         return
     found: dict[str, None] = {}
     for number in range(min(_MAX_EXAMPLES, max(len(slot.examples) for slot in given))):
-        parts = [slot.examples[(number + place) % len(slot.examples)] for place, slot in enumerate(given)]
+        parts = [without_stop(slot.examples[(number + place) % len(slot.examples)]) for place, slot in enumerate(given)]
         text = listed(parts if number % 2 == 0 else parts[::-1], language)
-        found[text[:1].upper() + text[1:] + "."] = None
+        found[sentence(text)] = None
     yield from found
 
 
@@ -158,9 +158,8 @@ def _slot_errors(node: Node, declared: Mapping[str, str], where: str, field: str
             named[name] = 1
             yield error(where, f"{path}.variable", f"collects {name} more than once", "keep one of them")
         if name not in declared:
-            yield error(
-                where, f"{path}.variable", f"collects {name!r}, which is not declared", "add it to spec.variables or correct it"
-            )
+            fix = did_you_mean(name, declared, "add it to spec.variables or correct it")
+            yield error(where, f"{path}.variable", f"collects {name!r}, which is not declared", fix)
         elif declared[name] != "customer":
             problem = f"collects {name}, whose visibility is {declared[name]}"
             yield error(where, f"{path}.variable", problem, "set its visibility to customer, or remove it here")

@@ -12,7 +12,7 @@ from subterra_core.procedure.calls.author_words import LISTS, Origin, Origins
 from subterra_core.procedure.calls.call_checks import SHARED, Call
 from subterra_core.procedure.calls.collecting import Open, Prepared
 from subterra_core.procedure.calls.renaming import Renaming, node_prefix, variable_prefix
-from subterra_core.procedure.lint.findings import Finding, error
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error
 from subterra_core.procedure.template import variables_of
 
 Located = tuple[Any, Origin]
@@ -54,7 +54,8 @@ class Inlining:
                 if (names := variables_of(each.value)) and names[0] not in known:
                     problem = f"gives {{{{{names[0]}}}}}, which is not declared"
                     path = f"{call.field}.inputs[{index}].value"
-                    yield error(call.where, path, problem, "add it to spec.variables or correct it")
+                    fix = did_you_mean(names[0], known, "add it to spec.variables or correct it")
+                    yield error(call.where, path, problem, fix)
             for name in sorted(twice.intersection(part.renaming.nodes.values())):
                 problem = f"a node of {call.node.procedure} is {name} here, which is also the id of a node of this procedure"
                 yield error(call.where, f"{call.field}.id", problem, "rename one of them")

@@ -22,6 +22,9 @@ _FREQUENT = {
 """Those that are one of several languages' count for each of them."""
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN_END = "\u024f"
+_STOPS = (".", "?", "!", "…", "。", "？", "！")
+_FULL_STOP = re.compile(r"(?<!\.\w)[.。]$")
+_EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _FEWEST = 2
 """Fewer words of another language tell nothing."""
 
@@ -50,8 +53,19 @@ def in_latin_letters(words: Iterable[str]) -> bool:
 def listed(parts: Sequence[str], language: str = ENGLISH) -> str:
     """``parts`` as the language lists them: "a, b and c"."""
     if len(parts) < 2 or language not in _AND:
-        return ", ".join(parts)
+        return ("、" if any(map(_EAST_ASIAN.search, parts)) else ", ").join(parts)
     return f"{', '.join(parts[:-1])} {_AND[language]} {parts[-1]}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter and a full stop, unless it has a mark at its end."""
+    stop = "" if text.endswith(_STOPS) else "。" if _EAST_ASIAN.search(text) else "."
+    return text[:1].upper() + text[1:] + stop
+
+
+def without_stop(text: str) -> str:
+    """The text as part of a longer sentence; the dot of "p.m." stays."""
+    return _FULL_STOP.sub("", text)
 
 
 def _frequent() -> dict[str, frozenset[str]]:

@@ -20,7 +20,7 @@ from subterra_core.procedure.lint.size import check_size
 from subterra_core.procedure.lint.structure import check_nodes, check_structure
 from subterra_core.procedure.lint.tool_checks import check_tools
 from subterra_core.procedure.lint.unforeseen import check_closed_values, check_otherwise, check_questions
-from subterra_core.procedure.lint.variables import check_known_when_used, check_variables
+from subterra_core.procedure.lint.variables import check_known_when_used, check_variables, check_written_days
 
 MAX_FINDINGS = 1000
 """Findings of the checks without paths, and again of those with paths. The others appear once these are fixed."""
@@ -30,6 +30,7 @@ _CHECKS = (
     check_hubs,
     check_anywhere,
     check_variables,
+    check_written_days,
     check_tools,
     check_dependencies,
     check_otherwise,

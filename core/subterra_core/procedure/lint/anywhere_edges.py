@@ -6,7 +6,7 @@ from typing import Any
 
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec
 from subterra_core.procedure.anywhere import condition_words, example_words, preferred_edges
-from subterra_core.procedure.lint.findings import Finding, error, located_anywhere, warning
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_anywhere, warning
 
 _SHOWN = 5
 Preferred = Sequence[tuple[Node, Mapping[str, Edge]]]
@@ -25,7 +25,8 @@ def check_anywhere(spec: ProcedureSpec) -> Iterator[Finding]:
 
 def _check_target(edge: AnywhereEdge, nodes: dict[str, Node], where: str, path: str) -> Iterator[Finding]:
     if edge.to not in nodes:
-        yield error(where, f"{path}.to", f"there is no node {edge.to!r}", "add that node or correct the edge")
+        fix = did_you_mean(edge.to, nodes, "add that node or correct the edge")
+        yield error(where, f"{path}.to", f"there is no node {edge.to!r}", fix)
     elif nodes[edge.to].role == "user":
         problem = f"leads to {edge.to}, where the customer speaks again, but the agent answers"
         yield error(where, f"{path}.to", problem, "name a node of the agent")
@@ -34,7 +35,8 @@ def _check_target(edge: AnywhereEdge, nodes: dict[str, Node], where: str, path: 
 def _check_exceptions(edge: AnywhereEdge, nodes: dict[str, Node], where: str, path: str) -> Iterator[Finding]:
     for index, name in enumerate(edge.except_):
         if name not in nodes:
-            yield error(where, f"{path}.except[{index}]", f"there is no node {name!r}", "correct it, or remove it from except")
+            fix = did_you_mean(name, nodes, "correct it, or remove it from except")
+            yield error(where, f"{path}.except[{index}]", f"there is no node {name!r}", fix)
         elif nodes[name].role == "agent":
             problem = f"excepts {name}, where the agent speaks: the edge is never open there"
             fix = "name the customer's node that follows, or remove it from except"

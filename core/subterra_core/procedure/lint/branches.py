@@ -7,7 +7,7 @@ from typing import Any
 
 from subterra_api.v1alpha1.procedure import Edge, Guard, Node, ProcedureSpec
 from subterra_core.procedure.anywhere import condition_words, example_words
-from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_edges, located_nodes
 
 
 def check_hubs(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -32,11 +32,13 @@ def check_hubs(spec: ProcedureSpec) -> Iterator[Finding]:
 
 def _check_guard(guard: Guard, hubs: dict[str, Node], name: str, path: str) -> Iterator[Finding]:
     if guard.hub not in hubs:
-        yield error(name, f"{path}.hub", f"its guard names {guard.hub!r}, which is not a hub", "name a node with several edges")
+        fix = did_you_mean(guard.hub, hubs, "name a node with several edges")
+        yield error(name, f"{path}.hub", f"its guard names {guard.hub!r}, which is not a hub", fix)
         return
-    for target in sorted(set(guard.took) - {edge.to for edge in hubs[guard.hub].next}):
+    branches = {edge.to for edge in hubs[guard.hub].next}
+    for target in sorted(set(guard.took) - branches):
         problem = f"its guard names {target!r}, which is not a branch of {guard.hub}"
-        yield error(name, f"{path}.took", problem, "name targets of that hub's edges")
+        yield error(name, f"{path}.took", problem, did_you_mean(target, branches, "name targets of that hub's edges"))
 
 
 def _check_customer_hub(node: Node, where: str, field: str) -> Iterator[Finding]:
@@ -90,7 +92,8 @@ def _check_fact_hub(spec: ProcedureSpec, node: Node, where: str, field: str) -> 
     variable = next((variable for variable in spec.variables if variable.name == node.fact), None)
     if node.fact is None or variable is None:
         problem = f"there is no variable {node.fact!r}" if node.fact else "`fact` is not set"
-        yield error(where, f"{field}.fact", f"a fact decides, but {problem}", "set fact to one of spec.variables")
+        fix = did_you_mean(node.fact or "", [each.name for each in spec.variables], "set fact to one of spec.variables")
+        yield error(where, f"{field}.fact", f"a fact decides, but {problem}", fix)
         return
     if variable.type != "string" or variable.open:
         fix = "list its values and remove open, or use a variable with a few values"

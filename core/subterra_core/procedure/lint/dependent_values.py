@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_core.procedure.dependencies import at_most, bounds_of, cyclic_names, draw_order, is_day, shows_end
-from subterra_core.procedure.lint.findings import Finding, error
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error
 
 _TYPES = {"min": "integer", "max": "integer", "after": "dateRange"}
 Range = tuple[int, int]
@@ -33,7 +33,8 @@ def _wrong_references(variables: Sequence[Variable], located: Mapping[str, str])
                 yield error(where, f"{path}.{field}", problem, "remove it")
             elif name not in declared:
                 problem = f"has {field}: {{{{{name}}}}}, which is not declared"
-                yield error(where, f"{path}.{field}", problem, "add it to spec.variables or correct it")
+                fix = did_you_mean(name, declared, "add it to spec.variables or correct it")
+                yield error(where, f"{path}.{field}", problem, fix)
             elif declared[name].type != kind:
                 problem = f"has {field}: {{{{{name}}}}}, whose type is {declared[name].type}"
                 yield error(where, f"{path}.{field}", problem, f"name a variable of type {kind}")

@@ -1,13 +1,17 @@
 """Findings of lint, and helpers to create and locate them."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from subterra_api.v1alpha1.procedure import AnywhereEdge, Edge, Node, ProcedureSpec, Question
 from subterra_core.procedure.otherwise import question_name
 
+_LEAST_LETTERS = 4
+"""Names with fewer are not corrected: nearly every one is like another."""
 EXACT_COUNT_LIMIT = 10**12
 """Larger counts are reported by their order of magnitude."""
 
@@ -73,6 +77,32 @@ def error(where: str, field: str, problem: str, fix: str) -> Finding:
 def warning(where: str, field: str, problem: str, fix: str) -> Finding:
     """A finding about a probable mistake."""
     return Finding("warning", where, field, problem, fix)
+
+
+def did_you_mean(name: str, known: Iterable[str], fix: str) -> str:
+    """The fix, and behind it the known name, if there is one, from which `name` differs by a letter, case or hyphens.
+
+    Two names that differ by a letter have a spelling without one in common. Comparing each with each, as difflib does, takes a
+    second for a name among 500, and there may be a thousand wrong ones.
+    """
+    near = _spellings(tuple(sorted(known)))
+    meant = next((near[each] for each in _spelt(name) if each in near), None)
+    return fix if meant is None else f"{fix}; did you mean {meant}?"
+
+
+@lru_cache(maxsize=2)
+def _spellings(names: Sequence[str]) -> Mapping[str, str]:
+    """The name behind each spelling; whole names go before shortened ones."""
+    spelt = [(name, [*_spelt(name)]) for name in names]
+    return {each: name for name, each_of in spelt for each in each_of[1:]} | {each_of[0]: name for name, each_of in spelt}
+
+
+def _spelt(name: str) -> Iterator[str]:
+    """The name's letters, then, unless there are few, the same without each of them; names that differ by a digit are no slip."""
+    letters = re.sub(r"[\W_]", "", name.casefold())
+    yield letters
+    if len(letters) >= _LEAST_LETTERS:
+        yield from (letters[:place] + letters[place + 1 :] for place, one in enumerate(letters) if one.isalpha())
 
 
 def located_nodes(spec: ProcedureSpec) -> Iterator[tuple[Node, str, str]]:
@@ -144,6 +174,38 @@ def located_otherwise(spec: ProcedureSpec) -> Iterator[LocatedText]:
     for kind, texts in kinds.items():
         for index, text in enumerate(texts):
             yield f"spec.otherwise.{kind}", f"spec.otherwise.{kind}[{index}]", text
+
+
+def located_tool_texts(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """What tools and their parameters mean."""
+    for index, tool in enumerate(spec.tools):
+        where, path = f"tool {tool.name}", f"spec.tools[{index}]"
+        yield where, f"{path}.description", tool.description
+        for place, parameter in enumerate(tool.parameters):
+            yield where, f"{path}.parameters[{place}].description", parameter.description
+
+
+def located_arguments(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """What tools are called with."""
+    for node, where, field in located_nodes(spec):
+        for place, argument in enumerate(node.arguments):
+            yield where, f"{field}.arguments[{place}].value", argument.value
+
+
+def located_variable_texts(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """Descriptions and values of variables."""
+    for index, variable in enumerate(spec.variables):
+        yield f"variable {variable.name}", f"spec.variables[{index}].description", variable.description
+        for place, value in enumerate(variable.values):
+            yield f"variable {variable.name}", f"spec.variables[{index}].values[{place}]", value
+
+
+def located_descriptions(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """What teachers read besides the flowchart."""
+    for index, fact in enumerate(spec.knowledge):
+        yield f"fact {fact.id}", f"spec.knowledge[{index}].text", fact.text
+    for index, persona in enumerate(spec.personas):
+        yield f"persona {persona.name}", f"spec.personas[{index}].description", persona.description
 
 
 def speech(node: Node) -> tuple[str, ...]:

@@ -8,11 +8,14 @@ from subterra_core.procedure.lint.findings import (
     Finding,
     LocatedText,
     error,
+    located_arguments,
     located_conditions,
-    located_nodes,
+    located_descriptions,
     located_otherwise,
     located_question_texts,
+    located_tool_texts,
     located_utterances,
+    located_variable_texts,
     warning,
 )
 
@@ -29,11 +32,11 @@ def check_gaps(spec: ProcedureSpec) -> Iterator[Finding]:
     value begins with one. A warning in other texts, where procedures that serve may have had the word all along.
     """
     texts = (("spec.systemPrompt", "spec.systemPrompt", spec.system_prompt), *located_utterances(spec), *located_conditions(spec))
-    yield from _gaps((*texts, *_located_calls(spec), *located_question_texts(spec)), error)
-    variables = [*_located_variables(spec)]
+    yield from _gaps((*texts, *located_tool_texts(spec), *located_arguments(spec), *located_question_texts(spec)), error)
+    variables = [*located_variable_texts(spec)]
     yield from _gaps([each for each in variables if each[2].startswith(GAP)], error)
     yield from _gaps([each for each in variables if not each[2].startswith(GAP)], warning)
-    yield from _gaps((*located_otherwise(spec), *_located_descriptions(spec)), warning)
+    yield from _gaps((*located_otherwise(spec), *located_descriptions(spec)), warning)
 
 
 def _gaps(texts: Iterable[LocatedText], finding: Callable[[str, str, str, str], Finding]) -> Iterator[Finding]:
@@ -42,31 +45,3 @@ def _gaps(texts: Iterable[LocatedText], finding: Callable[[str, str, str, str], 
             shown = text[marker.start() :]
             shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN].rstrip()}…"
             yield finding(where, field, f"still contains {shown!r}, a gap left by the import", "replace it with what it asks for")
-
-
-def _located_calls(spec: ProcedureSpec) -> Iterator[LocatedText]:
-    """What tools and their parameters mean, arguments of calls, and values that decide."""
-    for index, tool in enumerate(spec.tools):
-        where, path = f"tool {tool.name}", f"spec.tools[{index}]"
-        yield where, f"{path}.description", tool.description
-        for place, parameter in enumerate(tool.parameters):
-            yield where, f"{path}.parameters[{place}].description", parameter.description
-    for node, where, field in located_nodes(spec):
-        for place, argument in enumerate(node.arguments):
-            yield where, f"{field}.arguments[{place}].value", argument.value
-
-
-def _located_variables(spec: ProcedureSpec) -> Iterator[LocatedText]:
-    """Descriptions and values of variables."""
-    for index, variable in enumerate(spec.variables):
-        yield f"variable {variable.name}", f"spec.variables[{index}].description", variable.description
-        for place, value in enumerate(variable.values):
-            yield f"variable {variable.name}", f"spec.variables[{index}].values[{place}]", value
-
-
-def _located_descriptions(spec: ProcedureSpec) -> Iterator[LocatedText]:
-    """What teachers read besides the flowchart."""
-    for index, fact in enumerate(spec.knowledge):
-        yield f"fact {fact.id}", f"spec.knowledge[{index}].text", fact.text
-    for index, persona in enumerate(spec.personas):
-        yield f"persona {persona.name}", f"spec.personas[{index}].description", persona.description

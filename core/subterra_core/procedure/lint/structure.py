@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
 from subterra_core.procedure.counting.digraph import Edges, distances, reversed_edges
-from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_edges, located_nodes
 
 
 def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
@@ -17,7 +17,12 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
     yield from _duplicates("persona", "personas", "name", [persona.name for persona in spec.personas])
     yield from _duplicates("fact", "knowledge", "id", [fact.id for fact in spec.knowledge])
     if spec.start not in known:
-        yield error("spec.start", "spec.start", f"there is no node {spec.start!r}", "set start to the id of a node")
+        yield error(
+            "spec.start",
+            "spec.start",
+            f"there is no node {spec.start!r}",
+            did_you_mean(spec.start, known, "set start to the id of a node"),
+        )
         return
     if next(node for node in spec.nodes if node.id == spec.start).role == "tool":
         fix = "begin with somebody's words, and call the tool after them"
@@ -28,7 +33,8 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
             if edge.to in known:
                 drawn[node.id].add(edge.to)
             else:
-                yield error(name, f"{path}.to", f"there is no node {edge.to!r}", "add that node or correct the edge")
+                fix = did_you_mean(edge.to, known, "add that node or correct the edge")
+                yield error(name, f"{path}.to", f"there is no node {edge.to!r}", fix)
     yield from _disconnected(spec, drawn)
 
 

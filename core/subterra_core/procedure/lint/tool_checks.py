@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Tool, ToolArgument, ToolParameter, Variable
-from subterra_core.procedure.lint.findings import Finding, error, located_edges, located_nodes, speech, warning
+from subterra_core.procedure.lint.findings import Finding, did_you_mean, error, located_edges, located_nodes, speech, warning
 from subterra_core.procedure.template import variables_of
 from subterra_core.procedure.tools import SUCCESS, argument_variables, json_value, returned_variables, tools_by_name
 
@@ -26,7 +26,8 @@ def check_tools(spec: ProcedureSpec) -> Iterator[Finding]:
         if tool is None:
             problem = f"calls {node.tool!r}, which is not declared" if node.tool else "has no tool"
             listed = ", ".join(list(known)[:_LISTED])
-            yield error(where, f"{field}.tool", problem, f"set tool to one of {listed}" if known else "declare it in spec.tools")
+            fix = f"set tool to one of {listed}" if known else "declare it in spec.tools"
+            yield error(where, f"{field}.tool", problem, did_you_mean(node.tool or "", known, fix))
         else:
             yield from _check_arguments(spec, node, tool, where, field)
 
@@ -97,7 +98,11 @@ def _check_results(spec: ProcedureSpec) -> Iterator[Finding]:
         where, path = f"tool {tool.name}", f"spec.tools[{index}]"
         fields = [(f"{path}.results[{place}]", name) for place, name in enumerate(tool.results)]
         for field, name in [*fields, *([(f"{path}.outcome", tool.outcome)] if tool.outcome else ())]:
-            yield from _check_result(variables.get(name), name, where, field)
+            if name in variables:
+                yield from _check_result(variables[name], where, field)
+            else:
+                fix = did_you_mean(name, variables, "add it to spec.variables with visibility: result")
+                yield error(where, field, f"returns {name!r}, which is not declared", fix)
         if tool.outcome in tool.results:
             yield error(where, f"{path}.outcome", f"{tool.outcome} is also one of its results", "remove it from results")
         outcome = variables.get(tool.outcome or "")
@@ -109,12 +114,10 @@ def _check_results(spec: ProcedureSpec) -> Iterator[Finding]:
             yield error(f"variable {variable.name}", f"spec.variables[{index}]", "is a result that no tool returns", fix)
 
 
-def _check_result(variable: Variable | None, name: str, where: str, field: str) -> Iterator[Finding]:
-    if variable is None:
-        yield error(where, field, f"returns {name!r}, which is not declared", "add it to spec.variables with visibility: result")
-    elif variable.visibility != "result":
-        problem = f"returns {name}, whose visibility is {variable.visibility}"
-        yield error(where, field, problem, f"set visibility: result on {name}, or return another variable")
+def _check_result(variable: Variable, where: str, field: str) -> Iterator[Finding]:
+    if variable.visibility != "result":
+        problem = f"returns {variable.name}, whose visibility is {variable.visibility}"
+        yield error(where, field, problem, f"set visibility: result on {variable.name}, or return another variable")
 
 
 def _check_outcome(outcome: Variable, where: str, field: str) -> Iterator[Finding]:
@@ -160,7 +163,8 @@ def _check_arguments(spec: ProcedureSpec, node: Node, tool: Tool, where: str, fi
         path, parameter = f"{field}.arguments[{index}]", parameters.get(argument.name)
         if parameter is None:
             fix = f"use one of {', '.join(parameters)}" if parameters else "remove it"
-            yield error(where, f"{path}.name", f"{tool.name} has no parameter {argument.name!r}", fix)
+            problem = f"{tool.name} has no parameter {argument.name!r}"
+            yield error(where, f"{path}.name", problem, did_you_mean(argument.name, parameters, fix))
         elif given[argument.name] > 1:
             given[argument.name] = 1
             yield error(where, f"{path}.name", f"gives {argument.name} more than once", "keep one of them")
@@ -187,7 +191,8 @@ def _check_value(
         return
     variable = variables.get(names[0])
     if variable is None:
-        yield error(where, field, f"uses {{{{{names[0]}}}}}, which is not declared", "add it to spec.variables or correct it")
+        fix = did_you_mean(names[0], variables, "add it to spec.variables or correct it")
+        yield error(where, field, f"uses {{{{{names[0]}}}}}, which is not declared", fix)
     elif variable.visibility == "hidden":
         problem = f"uses {variable.name}, which only the teacher sees: the model would learn to invent it"
         yield error(where, field, problem, "set its visibility to context, or let the customer say it")

@@ -7,6 +7,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec, Role, Variable
 from subterra_core.procedure.anywhere import example_words
 from subterra_core.procedure.lint.findings import (
     Finding,
+    did_you_mean,
     error,
     located_anywhere,
     located_edges,
@@ -69,7 +70,8 @@ def _check_question_exceptions(spec: ProcedureSpec) -> Iterator[Finding]:
         for index, name in enumerate(each.except_):
             field = f"{path}.except[{index}]"
             if name not in nodes:
-                yield error(where, field, f"there is no node {name!r}", "correct it, or remove it from except")
+                fix = did_you_mean(name, nodes, "correct it, or remove it from except")
+                yield error(where, field, f"there is no node {name!r}", fix)
             elif nodes[name].role != "user":
                 problem = f"excepts {name}, where the customer does not speak: nobody asks anything there"
                 yield error(where, field, problem, "name the customer's node that follows, or remove it from except")

@@ -5,16 +5,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec, Variable
 from subterra_core.procedure.anywhere import anywhere_edges_by_node
+from subterra_core.procedure.calls.spoken_language import ENGLISH, guessed_language
 from subterra_core.procedure.dependencies import bounds_of, is_day
 from subterra_core.procedure.lint.findings import (
     Finding,
     LocatedText,
+    did_you_mean,
     error,
+    located_arguments,
     located_conditions,
+    located_descriptions,
     located_nodes,
     located_otherwise,
     located_question_texts,
+    located_questions,
+    located_tool_texts,
     located_utterances,
+    located_variable_texts,
     speech,
     warning,
 )
@@ -25,6 +32,8 @@ from subterra_core.procedure.tools import call_variables, learned_on_edges
 _NAME = r"\s*([a-zA-Z][a-zA-Z0-9_]*)\s*"
 _OTHER_BRACKETS = re.compile(rf"(?<!\{{)\$?\{{{_NAME}\}}(?!\}})|\[{_NAME}\]|<{_NAME}>|%{_NAME}%")
 """How a variable looks to those who know other templates."""
+_DAY_NAME = re.compile(r"%-?[aAbB]")
+"""Directives that write a name."""
 _FORMAT = {
     "integer": re.compile(r"([^{}]|\{value(:,)?\})*"),
     "dateRange": re.compile(r"([^{}]|\{(start|end)(:[^{}]*%[^{}]*)?\})*"),
@@ -32,6 +41,7 @@ _FORMAT = {
 }
 """Allowed formats by type: no attribute access, so that a procedure cannot reach into the writer."""
 _SHOWS_VALUE = {"integer": ("{value",), "dateRange": ("{start", "{end"), "string": ("",)}
+_WRITE_WORDS = "write the words themselves"
 _OF_OTHER_TYPES = {
     "string": (("minimum", "integer"), ("maximum", "integer"), ("from_", "dateRange"), ("to", "dateRange")),
     "integer": (("values", "string"), ("from_", "dateRange"), ("to", "dateRange")),
@@ -48,6 +58,8 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
         yield from _misspelt(name, path, text, declared)
     for name, path, text in (*_located_fixed(spec), *located_otherwise(spec)):
         yield from _unreadable(name, path, text)
+    for name, path, text in _located_unfilled(spec):
+        yield from _never_filled(name, path, text, declared)
     for name, path, text in located_question_texts(spec):
         if not path.endswith(".answer"):  # as an answer has
             yield from _blank(name, path, text)
@@ -69,19 +81,38 @@ def check_variables(spec: ProcedureSpec) -> Iterator[Finding]:
 def _located_fixed(spec: ProcedureSpec) -> Iterator[LocatedText]:
     """Texts whose variables have checks of their own: the system prompt, what tools are called with, and listed values."""
     yield "spec.systemPrompt", "spec.systemPrompt", spec.system_prompt
-    for node, where, field in located_nodes(spec):
-        for place, argument in enumerate(node.arguments):
-            yield where, f"{field}.arguments[{place}].value", argument.value
+    yield from located_arguments(spec)
     for index, variable in enumerate(spec.variables):
-        suspects = [each for each in enumerate(variable.values) if "{{" in each[1] or "}}" in each[1] or not each[1].strip()]
-        for place, value in suspects:  # there may be tens of thousands of values
-            yield f"variable {variable.name}", f"spec.variables[{index}].values[{place}]", value
+        for place, value in enumerate(variable.values):
+            if not value.strip():
+                yield f"variable {variable.name}", f"spec.variables[{index}].values[{place}]", value
+
+
+def _located_unfilled(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """Texts that are the same in all conversations, and values, as far as they have braces."""
+    texts = (*located_descriptions(spec), *located_variable_texts(spec), *_located_asked(spec), *located_tool_texts(spec))
+    return ((where, path, text) for where, path, text in texts if "{{" in text or "}}" in text)
+
+
+def _located_asked(spec: ProcedureSpec) -> Iterator[LocatedText]:
+    """What the customer wants to know with each question."""
+    return ((where, f"{path}.question", each.question) for each, where, path in located_questions(spec))
+
+
+def _never_filled(where: str, path: str, text: str, declared: Set[str]) -> Iterator[Finding]:
+    """A finding for each placeholder; that of a variable is a warning where only models, which know variables, read the text."""
+    if (broken := broken_placeholder(text)) is not None:
+        yield error(where, path, f"contains {ascii(broken)[1:-1]}, which nothing fills in", _WRITE_WORDS)
+    for name in variables_of(text):
+        finding = warning if name in declared and ".values[" not in path else error
+        yield finding(where, path, f"contains {{{{{name}}}}}, which nothing fills in", _WRITE_WORDS)
 
 
 def _misspelt(where: str, path: str, text: str, declared: Set[str]) -> Iterator[Finding]:
     """Variables that are not declared, or are written as in another template language."""
     for unknown in sorted(set(variables_of(text)) - declared):
-        yield error(where, path, f"uses {{{{{unknown}}}}}, which is not declared", "add it to spec.variables or correct it")
+        fix = did_you_mean(unknown, declared, "add it to spec.variables or correct it")
+        yield error(where, path, f"uses {{{{{unknown}}}}}, which is not declared", fix)
     others = {literal[0]: next(filter(None, literal.groups())) for literal in _OTHER_BRACKETS.finditer(text)}
     for literal, name in others.items():
         if name in declared:
@@ -100,6 +131,20 @@ def _unreadable(where: str, path: str, text: str) -> Iterator[Finding]:
 def _blank(where: str, path: str, text: str) -> Iterator[Finding]:
     if text and not text.strip() and not path.endswith(".prompt"):  # an agent's has a finding of its own
         yield error(where, path, "is blank", "write something, or leave it out")
+
+
+def check_written_days(spec: ProcedureSpec) -> Iterator[Finding]:
+    """Warnings for dates with names of months or weekdays, which are English, in a procedure that is not."""
+    named = [
+        (index, each)
+        for index, each in enumerate(spec.variables)
+        if each.type == "dateRange" and (not each.formats or _DAY_NAME.search(" ".join(each.formats)))
+    ]
+    if named and guessed_language(spec) != ENGLISH:
+        for index, variable in named:
+            problem = "writes days with English names, and the examples are in another language"
+            fix = "set formats with numbers alone, such as '{start:%-d.%-m.%Y}'"
+            yield warning(f"variable {variable.name}", f"spec.variables[{index}].formats", problem, fix)
 
 
 def _incomplete(variable: Variable) -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING
 
+from subterra_api.unicode_forms import alike
 from subterra_api.v1alpha1.procedure import Role
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render, split, variables_of
@@ -103,7 +104,7 @@ def _is_rendered(template: str, values: Mapping[str, str], text: str) -> bool:
 
 def _masked_template(template: str) -> str:
     """The template with the names of variables as words, as `masked` leaves a turn."""
-    return " ".join("".join(split(template)).split())
+    return " ".join(alike("".join(split(template))).split())
 
 
 def _examples(graph: Graph, role: Role) -> Iterator[_Example]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from subterra_api.unicode_forms import alike
 from subterra_core.procedure.graph import Graph, Path
 from subterra_jobs.evaluate.judge.rule_labeller import Label
 
@@ -46,7 +47,7 @@ class Mention:
 
     @property
     def exact(self) -> bool:
-        return self.said == self.meant
+        return alike(self.said) == alike(self.meant)
 
 
 @dataclass(frozen=True)

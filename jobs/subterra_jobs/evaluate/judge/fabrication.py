@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from subterra_api.unicode_forms import alike
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Variable
 from subterra_api.v1alpha1.scores import Proportion
 from subterra_core.procedure.graph import Graph
@@ -111,7 +112,9 @@ class ReplyReader:
                 found = [value for value in variable.values if not variable.open and contains(sentence, value)]
                 if len(found) == 1 and not contains(self._own_words, found[0]):
                     yield name, found[0]
-                for said in dict.fromkeys(match.group() for form in self._formats[name] for match in form.finditer(sentence)):
+                for said in dict.fromkeys(
+                    match.group() for form in self._formats[name] for match in form.finditer(alike(sentence))
+                ):
                     if not contains(self._own_words, said):
                         yield name, said
 

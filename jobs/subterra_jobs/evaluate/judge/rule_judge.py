@@ -23,6 +23,7 @@ complete, not stuck repeating words, and not a needless repetition of a step.
 import re
 from collections.abc import Sequence
 
+from subterra_api.unicode_forms import alike
 from subterra_core.procedure.graph import Path
 from subterra_jobs.evaluate.judge.conformance import CheckedTurn, Replay
 from subterra_jobs.evaluate.judge.results import (
@@ -87,7 +88,7 @@ def consistency(replay: Replay) -> int:
         return 1
     said: dict[str, set[str]] = {}
     for mention in replay.mentions:
-        said.setdefault(mention.variable, set()).add(mention.said)
+        said.setdefault(mention.variable, set()).add(alike(mention.said))
     contradictions = sum(len(values) - 1 for values in said.values())
     return max(1, 5 - 2 * contradictions - sum(repetitions(replay.turns)))
 
@@ -132,4 +133,4 @@ def clean_replies(lines: Sequence[str], conversation: Conversation, replay: Repl
 
 def _stuck(reply: str, customer_words: str) -> bool:
     """Whether words repeat that the customer did not repeat: "Ho Chi Minh Chi Minh" is stuck, "Bora Bora" is a place."""
-    return any(match.group(0) not in customer_words for match in _STUCK.finditer(reply))
+    return any(match.group(0) not in alike(customer_words) for match in _STUCK.finditer(alike(reply)))

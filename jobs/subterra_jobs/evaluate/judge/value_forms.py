@@ -3,6 +3,8 @@
 import re
 from string import Formatter
 
+from subterra_api.unicode_forms import alike
+
 _UNIT_TEXT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
     nineteen
@@ -25,7 +27,7 @@ _DATE_PARTS = {letter: f"(?:{'|'.join(names)})" for letter, names in _NAMES.item
 
 def plain_words(text: str) -> list[str]:
     """Words of a text in lower case, without punctuation."""
-    return _WORD.findall(text.casefold())
+    return _WORD.findall(alike(text).casefold())
 
 
 def contains(text: str, value: str) -> bool:
@@ -36,7 +38,7 @@ def contains(text: str, value: str) -> bool:
 
 def numbers_in(text: str) -> frozenset[float]:
     """Numbers in a text by value, in digits or spelled out up to ninety-nine."""
-    written = {float(found.replace(",", "")) for found in _NUMBER.findall(text)}
+    written = {float(found.replace(",", "")) for found in _NUMBER.findall(alike(text))}
     return frozenset(written | set(_spelled_numbers(plain_words(text))))
 
 

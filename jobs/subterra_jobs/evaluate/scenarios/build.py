@@ -13,7 +13,7 @@ from subterra_api.job_contract.messages import Evaluation
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.anywhere_paths import leaves_at
-from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, kind_for_models, sample_values
+from subterra_jobs.dialogue.sampling import context_lines, fit_values_to_path, kind_for_models, kind_for_script, sample_values
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.evaluate.scenarios import customer_profiles
 from subterra_jobs.evaluate.scenarios.customer_profiles import CustomerProfile
@@ -80,7 +80,7 @@ def _distinct_scenario(
 def _draw_scenario(graph: Graph, draft: _Draft, rng: random.Random) -> Scenario:
     index, path, profile = draft.index, draft.path, draft.profile
     unseen = index % 2 == 1
-    kind = "rich" if profile is None else kind_for_models(graph.spec)  # a scripted customer has no profile
+    kind = (kind_for_script if profile is None else kind_for_models)(graph.spec)  # a scripted customer has no profile
     drawn = sample_values(graph.spec.variables, rng, unseen=unseen, kind=kind)
     values = fit_values_to_path(graph, path, drawn, rng)
     opener = rng.choice(graph.spec.openers) if graph.spec.openers and index // 2 % 2 == 0 else None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from subterra_api.unicode_forms import alike, composed
 from subterra_api.v1alpha1.procedure import Node, ProcedureSpec
 from subterra_core.procedure.anywhere import anywhere_texts
 from subterra_core.procedure.graph import Graph
@@ -72,7 +73,7 @@ class GroundingChecker:
         if twist is not None and twist.position == position and twist.kind != "several facts":
             return None  # off the subject, or corrected within the turn: the false value is intended
         history = "\n".join(filter(None, [spec.customer.opener, *(utterance.call or utterance.text for utterance in previous)]))
-        turn = _Turn(replace(spec, values=spec.values_at(position)), position, history, text)
+        turn = _Turn(replace(spec, values=spec.values_at(position)), position, composed(history), composed(text))
         return self._name_problem(turn) or self._contact_problem(turn) or self._number_problem(turn)
 
     def _node(self, turn: _Turn) -> Node:
@@ -111,7 +112,7 @@ class GroundingChecker:
         if all(len(digits) <= _SHORT for digits in re.findall(r"\d+", turn.text)):
             return None
         known = self._known_numbers(node, turn)
-        made_up = next((number for number in _NUMBER.findall(turn.text) if not _is_known(number, known)), None)
+        made_up = next((number for number in _NUMBER.findall(alike(turn.text)) if not _is_known(number, known)), None)
         return f"has a number that nobody gave: {made_up}" if made_up else None
 
     def _known_numbers(self, node: Node, turn: _Turn) -> frozenset[str]:
@@ -169,7 +170,7 @@ def _years(spec: ProcedureSpec) -> frozenset[str]:
 
 def _numbers(text: str) -> frozenset[str]:
     """All numbers in ``text``, as a whole and in the groups they are written in."""
-    return frozenset(digits for number in _NUMBER.findall(text) for digits in (_digits(number), *re.findall(r"\d+", number)))
+    return frozenset(digits for number in _NUMBER.findall(alike(text)) for digits in (_digits(number), *re.findall(r"\d+", number)))
 
 
 def _is_known(number: str, known: frozenset[str]) -> bool:

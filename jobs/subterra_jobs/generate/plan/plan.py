@@ -25,7 +25,7 @@ from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
 from subterra_core.procedure.tools import call_variables
 from subterra_jobs.dialogue.questions import AskedQuestion
-from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, sample_each, walk_path
+from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, kind_for_script, sample_each, walk_path
 from subterra_jobs.generate.plan.anywhere_plan import (
     AnywherePlan,
     has_leaving,
@@ -203,7 +203,7 @@ class _SeedPlan:
         self._graph, self._space, self._seed = graph, space, seed
         self._count, self._held_out_percent = generation.conversations, generation.held_out_percent
         scripted = generation.teacher.name == "scripted"
-        self._values_kind: ValueKind = "rich" if scripted else kind_for_models(graph.spec)
+        self._values_kind: ValueKind = (kind_for_script if scripted else kind_for_models)(graph.spec)
         self._edge_floor = max(FLOOR, int(SCRIPTED_EDGE_SHARE * self._count)) if scripted else FLOOR
         self._scenarios = _ScenarioDigests(graph)
         self._shares = {(terminal,): least for terminal, least in terminal_shares(graph.spec).items()}

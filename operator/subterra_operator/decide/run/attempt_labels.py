@@ -3,7 +3,7 @@
 import re
 
 from subterra_api.job_contract.artifacts import STAGES
-from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, STAGE_LABEL, labels_of
+from subterra_operator.labels import ATTACH_LABEL, ATTEMPT_LABEL, NODES_LABEL, STAGE_LABEL, labels_of
 from subterra_operator.snapshot import Observed
 
 _JOB_NAME = re.compile(rf"-(?P<stage>{'|'.join(STAGES)})-(?P<attempt>[0-9]+)(?P<attach>-attach)?$")
@@ -25,6 +25,12 @@ def stage_of(job: Observed) -> str | None:
     """The stage that a Job works on."""
     label = labels_of(job).get(STAGE_LABEL)
     return label if label in STAGES else _in_name(job).get("stage")
+
+
+def pod_count(job: Observed) -> int:
+    """Number of pods that work together; 1 if somebody has taken the label away or changed it."""
+    label = labels_of(job).get(NODES_LABEL, "")
+    return int(label) if label.isdecimal() else 1
 
 
 def _in_name(job: Observed) -> dict[str, str | None]:

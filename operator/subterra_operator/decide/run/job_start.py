@@ -6,13 +6,14 @@ from functools import cached_property
 
 from subterra_api.v1alpha1.conditions import Reason
 from subterra_operator.decide.decision import Write, earliest, patch, seconds_since, truncate
+from subterra_operator.decide.run.attempt_labels import pod_count
 from subterra_operator.decide.run.job_outcome import POD_PENDING, has_ended, true_condition
 from subterra_operator.decide.run.suspension import queue_of, workload_key
 from subterra_operator.decide.trouble.overdue_pod import overdue_in, overdue_pod
 from subterra_operator.decide.trouble.pod_trouble import pod_trouble
 from subterra_operator.decide.trouble.refused_pod import job_without_pod
 from subterra_operator.decide.trouble.trouble import Place, Trouble
-from subterra_operator.labels import FAILURE_REASON, NODES_LABEL, SUSPENDED_BY_OPERATOR, annotations_of, labels_of
+from subterra_operator.labels import FAILURE_REASON, SUSPENDED_BY_OPERATOR, annotations_of
 from subterra_operator.resources import Object
 from subterra_operator.snapshot import Events, Observed, QueuedWorkload
 
@@ -104,7 +105,7 @@ class JobStart:
         """Whether the Job's controller does not know of all pods either; a deleted pod is counted before it is gone."""
         status = self.job.get("status") or {}
         numbers = [status.get(name) or 0 for name in ("active", "terminating", "failed", "succeeded")]
-        counted = max(status.get("ready") or 0, sum(numbers)) >= int(labels_of(self.job).get(NODES_LABEL, 1))
+        counted = max(status.get("ready") or 0, sum(numbers)) >= pod_count(self.job)
         uncounted = any((status.get("uncountedTerminatedPods") or {}).values())
         return not (counted or uncounted or has_ended(self.job))
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from subterra_operator.decide.run.attempt_labels import attempt_of
+from subterra_operator.decide.run.attempt_labels import attempt_of, pod_count
 from subterra_operator.decide.run.disruption import disruption_of
-from subterra_operator.labels import ATTEMPT_LABEL, NODES_LABEL, RAY_LABEL, labels_of
+from subterra_operator.labels import ATTEMPT_LABEL, RAY_LABEL, labels_of
 from subterra_operator.resources import Object, is_deleting
 from subterra_operator.snapshot import Observed
 
@@ -30,12 +30,6 @@ def as_job(ray_job: Observed, pods: Sequence[Observed]) -> Observed:
     seen: Object = {"active": active, "conditions": _conditions(status)}
     kept = {name: status[name] for name in ("startTime", "rayClusterName") if status.get(name)}
     return {**ray_job, "spec": ray_job.get("spec") or {}, "status": seen | kept}
-
-
-def pod_count(ray_job: Observed) -> int:
-    """How many pods it has when all are there; 1 if somebody has taken the label away or changed it."""
-    label = labels_of(ray_job).get(NODES_LABEL, "")
-    return int(label) if label.isdecimal() else 1
 
 
 def pods_of(ray_job: Observed, pods: Sequence[Observed]) -> list[Observed]:

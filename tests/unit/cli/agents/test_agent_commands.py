@@ -166,6 +166,14 @@ def test_a_report_is_read_through_a_pod_that_mounts_the_store(monkeypatch: pytes
     assert Path("travel-report.html").read_text() == asked
 
 
+def test_standard_output_has_the_report_alone(monkeypatch: pytest.MonkeyPatch, kubectl: Path) -> None:
+    pretended = PretendedCluster(("compileruns", RUN), pods=(serving_pod(),))
+    monkeypatch.setattr("subterra_cli.cluster.ResourceReader", lambda target: pretended)
+    result = CliRunner().invoke(app, ["report", "travel-2", "--namespace", "demo", "-o", "-"])
+    asked = "--namespace demo exec travel-1111-x --container vllm -- cat /store/reports/k/report.html\n"
+    assert (result.stdout, result.stderr, Path("-").exists()) == (asked, "-: report of run travel-2\n", False)
+
+
 def test_without_a_pod_or_a_report_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, kubectl: Path) -> None:
     pretended = PretendedCluster(("compileruns", RUN), pods=(serving_pod("/elsewhere"),))
     code, said = run(monkeypatch, pretended, "report", "travel-2", "--no-open")

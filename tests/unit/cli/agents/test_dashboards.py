@@ -186,6 +186,14 @@ def test_the_page_has_every_panel_of_every_dashboard(server: Server, tmp_path: P
     assert len(server.queries) == sum(len(panel.queries) for board in DASHBOARDS for panel in board.panels)
 
 
+def test_standard_output_has_the_page_alone(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["dashboards", "agent", "--prometheus", server.url, "-o", "-"])
+    assert (result.exit_code, [*tmp_path.iterdir()]) == (0, [])
+    assert (result.stdout.startswith("<!doctype html>"), result.stdout.strip().endswith("</html>")) == (True, True)
+    assert result.stderr.startswith("-: agent from http")
+
+
 def test_one_dashboard_of_one_agent_can_be_asked_for(server: Server, tmp_path: Path) -> None:
     result = run(server, tmp_path, "agent", "--agent", "travel", "-n", "shop", "--since", "1d")
     assert result.exit_code == 0, result.output

@@ -189,6 +189,23 @@ def test_the_certificate_goes_into_the_gates_policy(tmp_path: Path) -> None:
     assert not [*uncertified_judges(statistics, policy.model_copy(update=demand))]
 
 
+def test_standard_output_has_the_certificate_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, key = labelled(tmp_path)
+    result = judge("calibrate", file, "--key", key, "--certificate", "-")
+    assert [*yaml.safe_load(result.stdout)] == ["judgeCertificates"]
+    assert ("certified" in result.stderr, Path("-").exists()) == (True, False)
+
+
+def test_a_sheet_with_its_guide_and_key_does_not_go_to_standard_output(report: Path, tmp_path: Path) -> None:
+    for words in (("-o", "-"), ("-o", str(tmp_path / "sheet.csv"), "--key", "-")):
+        result = judge("sheet", report, *words)
+        assert (result.exit_code, result.stderr) == (
+            2,
+            "a sheet comes with a guide and a key; choose files for --output and --key, not standard output\n",
+        )
+
+
 def test_the_labels_of_a_certificate_are_peoples_scores_in_any_order(tmp_path: Path) -> None:
     digests = []
     for missed, turn in ((0, 1), (0, -1), (1, 1)):

@@ -78,6 +78,14 @@ def test_no_file_is_overwritten(file: str) -> None:
     assert (code, "shop.yaml exists already" in said, Path(file).read_text()) == (2, True, "mine")
 
 
+def test_standard_output_has_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = run("init", "shop", "-o", "-")
+    assert (code, [*tmp_path.iterdir()]) == (0, [])
+    run("init", "shop")
+    assert said == Path("shop.yaml").read_text()
+
+
 @pytest.mark.parametrize("name", ["Shop", "a" * 41, "1st", "../shop", ""])
 def test_a_name_that_no_agent_can_have_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

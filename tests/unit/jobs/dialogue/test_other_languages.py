@@ -80,6 +80,15 @@ def test_customers_of_a_procedure_in_another_language_say_the_authors_examples_a
         assert {*said} <= allowed
 
 
+def test_numbers_of_a_procedure_in_another_language_are_not_in_english_words() -> None:
+    age = {"name": "alter", "type": "integer", "minimum": 1, "maximum": 90}
+    nodes = [node.model_dump(by_alias=True, exclude_unset=True) for node in GERMAN.nodes]
+    nodes[1]["examples"] = ["Es geht um {{kind}}, {{alter}} Jahre alt.", "{{kind}}, {{alter}}, ist leider krank."]
+    spec = ProcedureSpec.model_validate({**GERMAN.dump(), "nodes": nodes, "variables": [*GERMAN.dump()["variables"], age]})
+    plan = planned_sample(Graph(spec), generation_of(GenerationSettings(), "bundled"), 200)
+    assert all(each.values["alter"].isdecimal() for each in plan)
+
+
 def test_robustness_customers_who_only_speak_english_are_left_out_and_the_report_says_why() -> None:
     graph = Graph(GERMAN)
     settings = Evaluation(simulator=Provider(), judge=Provider(), scenarios=60, seed=7)

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from subterra_api.unicode_forms import alike
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import otherwise_kind
 from subterra_jobs.dialogue.similarity.closest_examples import MARGIN, REPLY_LIMIT, CandidateLabel, templates_of
@@ -33,7 +34,9 @@ class TurnReader:
         self._customers = [*_customer_patterns(graph)]
         self._listed = [variable for variable in graph.spec.variables if variable.values and not variable.open]
         self._context = {
-            variable.name: frozenset(variable.values) for variable in graph.spec.variables if variable.visibility == "context"
+            variable.name: {alike(value): value for value in variable.values}
+            for variable in graph.spec.variables
+            if variable.visibility == "context"
         }
 
     def context(self, chat: Chat) -> dict[str, str]:
@@ -43,17 +46,18 @@ class TurnReader:
 
     def facts(self, chat: Chat) -> dict[str, str]:
         """Those of them that the procedure lists, so that they can decide at a hub."""
-        return {name: value for name, value in self.context(chat).items() if value in self._context[name]}
+        given = ((name, self._context[name].get(alike(value))) for name, value in self.context(chat).items())
+        return {name: value for name, value in given if value is not None}
 
     def stated_values(self, chat: Chat) -> dict[str, str]:
         """Values that may be told to others: the system message's, those that the agent repeated, listed ones that were said.
 
         A value that several variables list may be any of theirs, so it counts for none.
         """
-        counts = Counter(value.casefold() for variable in self._listed for value in variable.values)
+        counts = Counter(alike(value).casefold() for variable in self._listed for value in variable.values)
         guessed = self.guessed_values(chat)
         sure = self._repeated(chat) | self.context(chat)
-        return {name: value for name, value in guessed.items() if name in sure or counts[value.casefold()] == 1}
+        return {name: value for name, value in guessed.items() if name in sure or counts[alike(value).casefold()] == 1}
 
     def guessed_values(self, chat: Chat) -> dict[str, str]:
         """Values that the customer seems to have: listed ones that were said, and what the agent repeated in its place."""

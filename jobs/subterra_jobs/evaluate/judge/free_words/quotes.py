@@ -3,14 +3,16 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from subterra_api.unicode_forms import alike
+
 _MARKER = re.compile(r"\[\d+\]\s*(?:Agent|Customer)\s*:\s*")
-_SAME = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "\u00a0": " "})
+_SAME = str.maketrans({"–": "-", "—": "-", "…": "..."})
 _EDGES = " \t\"'.,;:!?-"
 
 
 def normalize(text: str) -> str:
     """`text` without what copying changes: case, whitespace, kinds of quotation marks and dashes, turn markers."""
-    return " ".join(_MARKER.sub(" ", text).translate(_SAME).casefold().split())
+    return " ".join(_MARKER.sub(" ", alike(text)).translate(_SAME).casefold().split())
 
 
 def missing_quotes(quotes: Sequence[str], chat: Sequence[Mapping[str, str]]) -> list[str]:

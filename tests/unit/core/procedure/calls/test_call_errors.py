@@ -6,7 +6,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.calls.called import MAX_CALLED, Unavailable, called_names_in, gather
 from subterra_core.procedure.calls.expansion import SHOWN_OF_EACH
 from subterra_testkit.called_procedures import CHECK, TIER, bank, call, ending, expanded, identity
-from subterra_testkit.procedures import Json, agent, end, fact_hub, procedure, way
+from subterra_testkit.procedures import Json, agent, branch, end, fact_hub, procedure, user, way
 
 
 def errors(spec: ProcedureSpec, **called: ProcedureSpec | Unavailable) -> list[str]:
@@ -34,7 +34,7 @@ WRONG: list[tuple[Json, str]] = [
     (
         {"next": [ending("pay", "verifed"), ending("stop")]},
         "edge check → pay: procedure identity has no ending 'verifed'; use one of its "
-        "terminals (verified, refused) or outcomes (abandonment, success) [spec.nodes[1].next[0].outcome]",
+        "terminals (verified, refused) or outcomes (abandonment, success); did you mean verified? [spec.nodes[1].next[0].outcome]",
     ),
     ({"next": [ending("pay"), ending("stop")]}, "edge check → stop: another edge has no outcome either; give each edge its own"),
     ({"next": [ending("pay", "success"), ending("stop", "refused"), ending("pay")]}, "edge check → pay: is taken after no ending"),
@@ -129,6 +129,13 @@ def test_errors_within_a_called_procedure_name_the_callers_node_and_the_field_th
         "node check, in procedure identity: node lost (spec.nodes[4].prompt): has no prompt; "
         "describe what the agent should do here [spec.nodes[1].procedure]",
     ]
+
+
+def test_errors_within_a_called_procedure_have_its_own_names_in_their_words() -> None:
+    twice = [branch("verified", "Yes."), branch("refused", "Yes.")]
+    broken = identity(user("lost", *twice))
+    found = errors(bank(CHECK), identity=broken)
+    assert any("'Yes.' is also an example of the branch to verified, so it decides nothing" in each for each in found)
 
 
 def test_errors_two_calls_deep_name_both_calls() -> None:

@@ -184,3 +184,34 @@ def test_details_are_joined_in_the_language_of_the_examples(hello: str, asked: s
     assert (
         node(found, "trip__said").next[0].examples[0] == asked.replace("el día", "{{city}}").replace("la hora", "{{month}}") + "."
     )
+
+
+@pytest.mark.parametrize(
+    ("ask", "city", "month", "asked", "said"),
+    [
+        ("行き先", "{{city}}に行きたいです。", "{{month}}です", "行き先、行き先", "{{city}}に行きたいです、{{month}}です。"),
+        ("where to", "to {{city}}.", "in {{month}}.", "where to and where to", "To {{city}} and in {{month}}."),
+        (
+            "when",
+            "at 9 a.m. in {{city}}",
+            "{{month}}, at 5 p.m.",
+            "when and when",
+            "At 9 a.m. in {{city}} and {{month}}, at 5 p.m.",
+        ),
+        ("what", "{{city}}", "is {{month}} all right?", "what and what", "{{city}} and is {{month}} all right?"),
+    ],
+)
+def test_details_written_as_sentences_are_one_sentence_with_one_mark_at_its_end(
+    ask: str, city: str, month: str, asked: str, said: str
+) -> None:
+    slots = [CITY | {"ask": ask, "examples": [city]}, MONTH | {"ask": ask, "examples": [month]}]
+    hello = "いらっしゃいませ、ご希望をどうぞ" if ask == "行き先" else "Hello, and what can I do for you?"
+    spec = procedure(
+        agent("hello", "trip", examples=[hello]),
+        TRIP | {"examples": ["{{missing}}?"], "collects": slots},
+        end("offer", prompt="{{city}} {{month}} {{people}}"),
+        variables=[CITIES, MONTHS, PEOPLE],
+    )
+    found = expand("travel", spec, {}).spec
+    assert node(found, "trip").examples == (f"{asked}?",)
+    assert node(found, "trip__said").next[0].examples[0] == said

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from subterra_api.unicode_forms import alike
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.template import variables_of
 from subterra_core.procedure.tools import ERROR, SUCCESS, tools_by_name
@@ -16,7 +17,7 @@ class ValueReader:
 
     def __init__(self, spec: ProcedureSpec) -> None:
         self._spec, self._tools = spec, tools_by_name(spec)
-        self._listed = {variable.name: frozenset(variable.values) for variable in spec.variables}
+        self._listed = {variable.name: {alike(value): value for value in variable.values} for variable in spec.variables}
 
     def of_calls(self, messages: Sequence[Message]) -> dict[str, str]:
         """Values of variables in calls and results, the latest of each."""
@@ -28,8 +29,9 @@ class ValueReader:
         seen = dict[str, set[str]]()
         for name, value in self._all(messages):
             if name in returned:
-                seen.setdefault(name, set()).add(value)
-        return {name: value for name, values in seen.items() if len(values) == 1 for value in values & self._listed[name]}
+                seen.setdefault(name, set()).add(alike(value))
+        single = ((name, self._listed[name].get(*values)) for name, values in seen.items() if len(values) == 1)
+        return {name: value for name, value in single if value is not None}
 
     def _all(self, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
         names = dict[str, str]()

@@ -6,6 +6,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tests import programs
 from tests.tools import objectstore
@@ -22,6 +23,8 @@ from subterra_jobs.stage import environment
 from subterra_testkit.servers.fake_llm_api import FakeLLMApi, fake_llm_api
 
 TESTS = Path(__file__).parent
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no counterexample
+hypothesis.settings.load_profile("untimed")
 TODAY = date(2026, 11, 20)
 """By which hosted models have retired or not, so that tests do not begin to fail on the day on which one of theirs does."""
 LONG_FIRST = (

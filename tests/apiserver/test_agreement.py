@@ -206,7 +206,7 @@ def duplicates_and_start(spec: ProcedureSpec) -> list[str]:
     return [str(error) for error in errors if "more than once" in error.problem or "spec.start: there is no node" in str(error)]
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def agree(world: ClusterNamespace, ask: Any, data: st.DataObject) -> None:
     """Raises when the models and the API server differ."""

@@ -24,7 +24,7 @@ def behind_a_knot(*nodes: dict[str, Any], **more: Any) -> ProcedureSpec:
     return procedure(*knot, *nodes, start=KNOT[0], **more)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 100_000))
 def test_no_edge_that_some_walk_takes_is_called_closed(seed: int) -> None:
     graph = Graph(tangled(seed))

@@ -27,7 +27,7 @@ def as_networkx(edges: Edges) -> "nx.DiGraph[str]":
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1_000_000))
 def test_the_components_are_those_of_networkx_each_before_those_it_leads_to(seed: int) -> None:
     edges = some_graph(seed)
@@ -37,7 +37,7 @@ def test_the_components_are_those_of_networkx_each_before_those_it_leads_to(seed
     assert all(place[node] <= place[target] for node, targets in edges.items() for target in targets)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1_000_000))
 def test_the_dominators_are_those_of_networkx(seed: int) -> None:
     edges = some_graph(seed)
@@ -49,7 +49,7 @@ def test_the_dominators_are_those_of_networkx(seed: int) -> None:
     assert dominators(edges, "n0") == {node: chain(node) for node in distances(edges, ["n0"])}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1_000_000))
 def test_the_distances_are_those_of_networkx_from_the_nearest_start(seed: int) -> None:
     edges = some_graph(seed)

@@ -58,7 +58,7 @@ def tangled(seed: int, size: int = 5) -> ProcedureSpec:
     return procedure(*nodes, end(), variables=[PLAN])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 100_000))
 def test_the_count_is_the_number_of_paths_by_definition(seed: int) -> None:
     spec = tangled(seed)

@@ -145,7 +145,7 @@ def test_about_half_of_the_conversations_are_opened_by_the_customer() -> None:
     assert 400 < opened[True] < 600
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), conversations=st.integers(20, 120))
 def test_every_planned_path_can_be_walked_and_ends_at_a_terminal(seed: int, conversations: int) -> None:
     graph = Graph(travel())

@@ -1,7 +1,7 @@
 """A pod that cannot be made or cannot run, on a real API server: run and agent say why and what to do, and go on afterwards.
 
 The Job, Deployment and volume controllers are real. Scheduler and kubelet are pretended: their statuses are written as they would
-write them (tests/faults/test_kubelet.py has real ones).
+write them (tests/faults/node/test_kubelet.py has real ones).
 """
 
 import asyncio

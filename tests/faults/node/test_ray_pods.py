@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.conftest import TALLY
-from tests.faults.node_namespace import NodeNamespace, operated, until
+from tests.faults.node.node_namespace import NodeNamespace, operated, until
 from tests.tools import kuberay
 
 from subterra_cluster.config import default_cache, default_paths
@@ -44,6 +44,7 @@ def heads(tmp_path: Path) -> Iterator[kuberay.Heads]:
         for crd in kuberay.CRDS:
             HERE.kubectl("apply", "--server-side", f"--filename={crd.path(default_cache())}")
         until(is_established, "the API server knows RayJobs")
+        restart_operator()
         asked = kuberay.Heads(address_of_head)
         with kuberay.running_operator(program, default_paths().kubeconfig, HERE.name, tmp_path, asked):
             yield asked
@@ -75,6 +76,13 @@ def is_established() -> bool:
     """Whether RayJobs can be created; `kubectl wait` fails on a definition that has no conditions yet."""
     conditions = HERE.read("customresourcedefinition", "rayjobs.ray.io").get("status", {}).get("conditions") or ()
     return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
+
+
+def restart_operator() -> None:
+    """One that runs finds new kinds within two minutes; until then it generates in one pod."""
+    place = ("deployment/subterra", "--namespace=subterra-system")
+    HERE.kubectl("rollout", "restart", *place)
+    HERE.kubectl("rollout", "status", *place, "--timeout=100s")
 
 
 def address_of_head(host: str) -> str | None:

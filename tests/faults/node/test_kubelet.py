@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.faults.conftest import TALLY
-from tests.faults.node_namespace import PLACE, NodeNamespace, kill_processes, operated, until
+from tests.faults.node.node_namespace import PLACE, NodeNamespace, kill_processes, operated, until
 
 from subterra_demo import steps
 from subterra_operator.decide.decision import parse_time

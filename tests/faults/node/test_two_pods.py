@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.conftest import TALLY
-from tests.faults.node_namespace import NodeNamespace, kill_processes, operated, until
+from tests.faults.node.node_namespace import NodeNamespace, kill_processes, operated, until
 from tests.tools import jobset
 
 from subterra_cluster.config import default_cache, default_paths

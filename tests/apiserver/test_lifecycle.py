@@ -212,7 +212,7 @@ async def test_a_run_that_somebody_deletes_is_made_again(world: ClusterNamespace
     await world.put(agent())
     await world.condition("CompiledAgent", "travel", "Stalled", "True", "CompileFailed")
     [run] = await world.all("CompileRun")
-    await world.api.delete(run)
+    await world.delete("CompileRun", run["metadata"]["name"])
     await world.up_to_date()
     [again] = await world.all("CompileRun")
     assert again["metadata"]["uid"] != run["metadata"]["uid"]
@@ -230,9 +230,7 @@ async def test_a_run_by_hand_pays_for_itself_although_its_label_names_an_agent(w
 
 async def test_a_deleted_agent_takes_everything_with_it_but_the_store(world: ClusterNamespace) -> None:
     await served(world)
-    found = await world.get("CompiledAgent", "travel")
-    assert found
-    await world.api.delete(found)
+    await world.delete("CompiledAgent", "travel")
     for kind in ("CompileRun", "Job", "Deployment", "Service"):
         await world.until(lambda kind=kind: _none(world, kind), f"no {kind} is left")
     assert await world.get("PersistentVolumeClaim", "subterra-store")
@@ -264,9 +262,7 @@ async def test_a_name_that_somebody_else_has_is_told_and_taken_once_it_is_free(w
     found = await world.condition("CompiledAgent", "travel", "Stalled", "True", "NameTaken")
     text = f"Service {world.namespace}/travel exists and is not managed by Subterra; delete or rename it"
     assert text in condition(found, "Stalled")["message"]
-    theirs = await world.get("Service", "travel")
-    assert theirs
-    await world.api.delete(theirs)
+    await world.delete("Service", "travel")
     await world.up_to_date()
 
 

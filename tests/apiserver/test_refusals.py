@@ -76,9 +76,7 @@ async def test_an_agent_without_a_run_tells_of_the_quota_of_runs_itself(world: C
     await world.put(agent())
     found = await stalled_agent(world, "QuotaExceeded", "quota: small")  # exceeded, or of unknown use: it learns our kinds late
     assert "currentRun" not in found["status"]
-    small = await world.get("ResourceQuota", "small")
-    assert small
-    await world.api.delete(small)
+    await world.delete("ResourceQuota", "small")
     await starts(world)
 
 
@@ -152,7 +150,7 @@ async def test_a_run_of_the_wanted_name_with_other_inputs_is_named(quiet: Cluste
     made = await world.get("CompileRun", name)
     assert made
     assert made["spec"]["inputs"] == other
-    await world.api.delete(made)
+    await world.delete("CompileRun", name)
     await starts(world)
 
 
@@ -171,7 +169,7 @@ async def test_a_network_policy_of_somebody_else_is_left_alone(world: ClusterNam
     left = await world.get("NetworkPolicy", "subterra-default")
     assert left
     assert left["spec"] == spec
-    await world.api.delete(left)
+    await world.delete("NetworkPolicy", "subterra-default")
     await starts(world)
 
 

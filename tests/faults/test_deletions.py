@@ -15,9 +15,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 async def deleted(life: Life, kind: str, name: str) -> None:
     """Deletes an object as a person would."""
-    found = await life.world.get(kind, name)
-    assert found, f"there is no {kind} {name}"
-    await life.world.api.delete(found)
+    assert await life.world.get(kind, name), f"there is no {kind} {name}"
+    await life.world.delete(kind, name)
     TALLY.injected += 1
 
 

@@ -40,9 +40,7 @@ async def test_what_is_deleted_while_a_watch_has_expired_is_noticed(lives: Lives
             life.proxy.sever(plural)
             await life.until(_fired(life, down), "the watch is down")
             [name] = await life.world.names(kind)
-            found = await life.world.get(kind, name)
-            assert found
-            await life.world.api.delete(found)
+            await life.world.delete(kind, name)
             began = time.monotonic()
             await life.same(lives.reference.states[0])
             assert time.monotonic() - began < RECOVERY_SECONDS

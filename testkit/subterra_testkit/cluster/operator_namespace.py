@@ -189,12 +189,13 @@ class ClusterNamespace:
             return None
 
     async def delete(self, kind: str, name: str) -> None:
-        """Deletes an object as it is now, whoever has changed it meanwhile."""
-        while found := await self.get(kind, name):
-            try:
+        """Deletes an object, whoever changes it meanwhile; returns when it is gone, or another one has its name."""
+        found = await self.get(kind, name)
+        uid = found["metadata"]["uid"] if found else None
+        while found and found["metadata"]["uid"] == uid:
+            with suppress(ConflictError, NotFoundError):
                 await self.api.delete(found)
-            except ConflictError:
-                continue
+            found = await self.get(kind, name)
 
     async def all(self, kind: str) -> list[Object]:
         """All objects of a kind that the operator watches, by name."""

@@ -13,7 +13,7 @@ from subterra_testkit.cluster.operator_namespace import ClusterNamespace, operat
 
 POLICIES = [
     *("subterra-default", "subterra-hub", "subterra-nodes"),
-    *("subterra-providers", "subterra-registry", "subterra-serving"),
+    *("subterra-providers", "subterra-ray", "subterra-registry", "subterra-serving"),
 ]
 
 

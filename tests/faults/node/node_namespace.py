@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from subterra_cluster.config import default_paths
 from subterra_demo import steps
 from subterra_operator.labels import labels_of
 from subterra_operator.resources import Object
@@ -51,6 +52,27 @@ class NodeNamespace:
             pod for pod in self.read("pods") if wanted.items() <= labels_of(pod).items() and pod["status"].get("phase") == "Running"
         ]
         return max(alive, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default=None)
+
+    def knows(self, definition: str) -> bool:
+        """Whether the API server serves a CRD's objects; `kubectl wait` fails on a definition that has no conditions yet."""
+        conditions = self.read("customresourcedefinition", definition).get("status", {}).get("conditions") or ()
+        return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
+
+    def store(self) -> Path:
+        """The folder of the namespace's volume on this machine."""
+        [claim] = self.read("persistentvolumeclaims")
+        return default_paths().volumes / str(claim["spec"]["volumeName"])
+
+    def stage(self, run: str, name: str) -> Object:
+        """A stage in a run's status; empty as long as it has none."""
+        stages = self.read("compilerun", run).get("status", {}).get("stages", [])
+        return next((dict(stage) for stage in stages if stage["name"] == name), {})
+
+    def has_succeeded(self, run: str, name: str) -> bool:
+        """Whether a stage has; it must not have failed."""
+        stage = self.stage(run, name)
+        assert stage.get("state") != "Failed", stage["message"]
+        return bool(stage.get("state") == "Succeeded")
 
     def delete(self, pod: Object) -> None:
         """Removes a pod without waiting for its processes."""

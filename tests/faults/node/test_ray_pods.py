@@ -43,7 +43,7 @@ def heads(tmp_path: Path) -> Iterator[kuberay.Heads]:
     with operated(HERE):
         for crd in kuberay.CRDS:
             HERE.kubectl("apply", "--server-side", f"--filename={crd.path(default_cache())}")
-        until(is_established, "the API server knows RayJobs")
+        until(lambda: HERE.knows("rayjobs.ray.io"), "the API server knows RayJobs")
         restart_operator()
         asked = kuberay.Heads(address_of_head)
         with kuberay.running_operator(program, default_paths().kubeconfig, HERE.name, tmp_path, asked):
@@ -58,24 +58,21 @@ def test_pods_of_a_rayjob_write_together_and_one_that_is_lost_is_replaced(heads:
     HERE.apply(TRAVEL)
     HERE.apply(RUN)
     pods = until(all_running, "driver, head and two workers run")
-    until(lambda: stage().get("percent"), "some conversations are written")
+    until(lambda: HERE.stage("spread", "generate").get("percent"), "some conversations are written")
     HERE.delete(pods["worker"][0])
     TALLY.injected += 1
-    until(generated, "the conversations are written")
+    until(lambda: HERE.has_succeeded("spread", "generate"), "the conversations are written")
     TALLY.survived += 1
 
-    assert (stage()["attempt"], stage().get("retries", 0)) == (1, 0), "a worker's pod is no attempt"
-    parts = [file.read_text().splitlines() for name in ("train", "heldout") for file in store().glob(f"datasets/*/{name}.jsonl")]
+    stage = HERE.stage("spread", "generate")
+    assert (stage["attempt"], stage.get("retries", 0)) == (1, 0), "a worker's pod is no attempt"
+    parts = [
+        file.read_text().splitlines() for name in ("train", "heldout") for file in HERE.store().glob(f"datasets/*/{name}.jsonl")
+    ]
     assert [sum(map(len, parts)), len(parts)] == [CONVERSATIONS, 2]
     until(lambda: states() == ["Complete"], "KubeRay has seen the driver end")
     assert heads.answered[200], "KubeRay asked a dashboard, with the cluster's token"
     until(lambda: not HERE.read("rayclusters") and not members(), "nothing of the Ray cluster is left")
-
-
-def is_established() -> bool:
-    """Whether RayJobs can be created; `kubectl wait` fails on a definition that has no conditions yet."""
-    conditions = HERE.read("customresourcedefinition", "rayjobs.ray.io").get("status", {}).get("conditions") or ()
-    return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
 
 
 def restart_operator() -> None:
@@ -108,21 +105,3 @@ def all_running() -> dict[str, list[Object]] | None:
 def states() -> list[str]:
     """What KubeRay says of each RayJob."""
     return [each.get("status", {}).get("jobDeploymentStatus", "") for each in HERE.read("rayjobs")]
-
-
-def store() -> Path:
-    """The folder of the namespace's volume on this machine."""
-    [claim] = HERE.read("persistentvolumeclaims")
-    return default_paths().volumes / str(claim["spec"]["volumeName"])
-
-
-def stage() -> Object:
-    """The generate stage in the run's status."""
-    stages = HERE.read("compilerun", "spread").get("status", {}).get("stages", [])
-    return next((dict(each) for each in stages if each["name"] == "generate"), {})
-
-
-def generated() -> bool:
-    found = stage()
-    assert found.get("state") != "Failed", found["message"]
-    return bool(found.get("state") == "Succeeded")

@@ -46,7 +46,7 @@ def installed_jobset(tmp_path: Path) -> Iterator[None]:
     with operated(HERE):
         # Server-side, because the whole of it does not fit the annotation that kubectl keeps otherwise.
         HERE.kubectl("apply", "--server-side", f"--filename={jobset.CRD.path(default_cache())}")
-        until(is_established, "the API server knows JobSets")
+        until(lambda: HERE.knows(CRD), "the API server knows JobSets")
         with jobset.running_controller(program, default_paths().kubeconfig, tmp_path) as webhooks:
             for webhook in webhooks:
                 HERE.apply(webhook)
@@ -66,7 +66,7 @@ def test_two_pods_of_a_jobset_train_as_one_and_after_the_death_of_one_both_resum
     seen = until(newest_checkpoint, "there is a checkpoint", pause=0.1)
     kill_processes(pods["1"])
     TALLY.injected += 1
-    until(trained, "the model is published")
+    until(lambda: HERE.has_succeeded("together", "train"), "the model is published")
     TALLY.survived += 1
 
     first, second = until(ended_jobsets, "JobSet's controller has ended both attempts")
@@ -77,16 +77,10 @@ def test_two_pods_of_a_jobset_train_as_one_and_after_the_death_of_one_both_resum
     [resumed] = re.findall(r"training goes on from checkpoint-(\d+)", node0)
     assert seen <= int(resumed) < STEPS
     assert "node 1 of 2 has done its part" in node1
-    stage = train_stage()
+    stage = HERE.stage("together", "train")
     assert (stage["attempt"], stage["retries"], stage["message"].split()[0]) == (2, 1, str(STEPS))
-    assert [each.name for each in store().glob("models/*/config.json")] == ["config.json"]
-    assert not list(store().glob("work/*/checkpoints")), "checkpoints go once the model is published"
-
-
-def is_established() -> bool:
-    """Whether JobSets can be created; `kubectl wait` fails on a definition that has no conditions yet."""
-    conditions = HERE.read("customresourcedefinition", CRD).get("status", {}).get("conditions") or ()
-    return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
+    assert [each.name for each in HERE.store().glob("models/*/config.json")] == ["config.json"]
+    assert not list(HERE.store().glob("work/*/checkpoints")), "checkpoints go once the model is published"
 
 
 def ended_jobsets() -> list[Object] | None:
@@ -109,23 +103,5 @@ def pods_of(attempt: str) -> dict[str, Object]:
 
 def newest_checkpoint() -> int | None:
     """Step of the newest complete checkpoint on the store's volume."""
-    complete = store().glob("work/*/checkpoints/checkpoint-*/complete.json")
+    complete = HERE.store().glob("work/*/checkpoints/checkpoint-*/complete.json")
     return max((int(file.parent.name.rpartition("-")[2]) for file in complete), default=None)
-
-
-def store() -> Path:
-    """The folder of the namespace's volume on this machine."""
-    [claim] = HERE.read("persistentvolumeclaims")
-    return default_paths().volumes / str(claim["spec"]["volumeName"])
-
-
-def train_stage() -> Object:
-    """The train stage in the run's status."""
-    stages = HERE.read("compilerun", "together").get("status", {}).get("stages", [])
-    return next((dict(stage) for stage in stages if stage["name"] == "train"), {})
-
-
-def trained() -> bool:
-    stage = train_stage()
-    assert stage.get("state") != "Failed", stage["message"]
-    return bool(stage.get("state") == "Succeeded")

@@ -44,7 +44,7 @@ def dashboards(
     with exit_on_error(2):
         from subterra_cli.agents.dashboards.draw import draw, seconds_of
         from subterra_cli.agents.dashboards.queries import Scope
-        from subterra_cli.output.written_file import STANDARD_OUTPUT, say_beside, write_file
+        from subterra_cli.output.written_file import STANDARD_OUTPUT, say_apart, write_file
 
         now = time.time()
         scope = Scope(now - seconds_of(since), now, {"namespace": namespace, "agent": agent})
@@ -52,8 +52,8 @@ def dashboards(
         with exit_on_error(1):
             text, empty = draw(chosen, prometheus, scope)
             write_file(output, text)
-    say_beside(output, f"{output}: {', '.join(chosen).replace('subterra-', '')} from {prometheus}")
+    say_apart(output, f"{output}: {', '.join(chosen).replace('subterra-', '')} from {prometheus}")
     if empty:
-        say_beside(output, f"no data for {len(empty)} panels: {', '.join(empty)}")
+        say_apart(output, f"no data for {len(empty)} panels: {', '.join(empty)}")
     if show and output != STANDARD_OUTPUT:
         webbrowser.open(output.resolve().as_uri())

@@ -96,14 +96,14 @@ def calibrate(
         from subterra_cli.agents.judge_calibration import calibrate_judges
         from subterra_cli.agents.people_scores import read_scores
         from subterra_cli.output.render import as_json
-        from subterra_cli.output.written_file import say_beside
+        from subterra_cli.output.written_file import say_apart
 
         scores = read_scores(file, key)
         found = calibrate_judges(scores, min_sensitivity, min_specificity)
         if certificate is not None and found.certified:
             made = make_certificate(found, scores, language)
             write_certificate(certificate, with_biases(made, bias_file) if bias_file else made)
-    say_beside(certificate, as_json(found.data()) if as_data or output is OutputFormat.JSON else "\n".join(found.lines()))
+    say_apart(certificate, as_json(found.data()) if as_data or output is OutputFormat.JSON else "\n".join(found.lines()))
     raise typer.Exit(0 if found.certified else 1)
 
 
@@ -135,7 +135,7 @@ def bias(
         from subterra_cli.dataset.sample_settings import parse_usd
         from subterra_cli.errors import CommandError
         from subterra_cli.files.manifests import read_compile, read_prices
-        from subterra_cli.output.written_file import say_beside
+        from subterra_cli.output.written_file import say_apart
         from subterra_core.procedure.graph import Graph
 
         most = parse_usd(max_usd)
@@ -150,4 +150,4 @@ def bias(
         found = asyncio.run(run.measure())
         if output is not None:
             judge_bias_run.write_biases(output, found)
-    say_beside(output, "\n".join(judge_bias_run.bias_lines(found)))
+    say_apart(output, "\n".join(judge_bias_run.bias_lines(found)))

@@ -28,7 +28,7 @@ def report(
     with exit_on_error(1):
         from subterra_cli.agents.report_file import fetch, report_path
         from subterra_cli.cluster import ClusterAccessError, ResourceReader
-        from subterra_cli.output.written_file import STANDARD_OUTPUT, say_beside, write_file
+        from subterra_cli.output.written_file import STANDARD_OUTPUT, say_apart, write_file
         from subterra_operator.labels import MANAGED_BY, MANAGER
 
         target = ClusterOptions(namespace, kubeconfig, context).target()
@@ -42,6 +42,6 @@ def report(
         content = fetch(target, reader.pods(f"{MANAGED_BY}={MANAGER}"), report_path(run))
         file = output or Path(f"{name}-report.html")
         write_file(file, content)
-    say_beside(file, f"{file}: report of run {run_name}")
+    say_apart(file, f"{file}: report of run {run_name}")
     if show and file != STANDARD_OUTPUT:
         webbrowser.open(file.resolve().as_uri())

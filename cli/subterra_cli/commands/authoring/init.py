@@ -28,6 +28,6 @@ def init(
         if not AGENT_NAME.fullmatch(name):
             raise CommandError(f"{name!r} cannot be the name of an agent; use at most 40 {NAME_FIX}")
         file = output or Path(f"{name}.yaml")
-        write_file(file, first_agent(name), anew=True)
+        write_file(file, first_agent(name), must_be_new=True)
     if file != STANDARD_OUTPUT:
         typer.echo(f"{file} written; next: subterra lint {file}")

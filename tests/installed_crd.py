@@ -13,6 +13,9 @@ from subterra_operator.kube.api_client import NotFoundError
 from subterra_operator.resources import KINDS, Object
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace
 
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+"""What kubectl asks for."""
+
 
 @asynccontextmanager
 async def absent(world: ClusterNamespace, crd: ModuleCrd) -> AsyncIterator[Object]:
@@ -33,7 +36,7 @@ async def remove(world: ClusterNamespace, crd: Object) -> None:
         try:
             await world.api._call("GET", path)
         except NotFoundError:
-            return not await world.listed(kind)
+            return not await world.listed(kind) and not await discovered(world, crd)
         return False
 
     for left in await world.all(kind) if await world.listed(kind) else ():
@@ -46,10 +49,22 @@ async def remove(world: ClusterNamespace, crd: Object) -> None:
 
 
 async def install(world: ClusterNamespace, crd: Object) -> None:
-    """Installs the CRD; afterwards the API server serves its objects."""
+    """Installs the CRD; afterwards the API server serves its objects, and kubectl knows the kind."""
     await world.api.apply(crd)
     kind = crd["spec"]["names"]["kind"]
-    await world.until(lambda: world.listed(kind), f"objects of the kind {kind} are served")
+
+    async def served() -> bool:
+        return await discovered(world, crd) and await world.listed(kind)
+
+    await world.until(served, f"objects of the kind {kind} are served", 90)
+
+
+async def discovered(world: ClusterNamespace, crd: Object) -> bool:
+    """Whether the API server's discovery lists the kind, which it does seconds before or after it serves its objects."""
+    groups = (await world.api._call("GET", "/apis", accept=DISCOVERY))["items"]
+    versions = [version for group in groups if group["metadata"]["name"] == crd["spec"]["group"] for version in group["versions"]]
+    kinds = {resource["responseKind"]["kind"] for version in versions for resource in version.get("resources", ())}
+    return crd["spec"]["names"]["kind"] in kinds
 
 
 def lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:

@@ -1,18 +1,17 @@
 """Autoscalers and an agent on the real API server: what they read and write, and the objects in examples/autoscaling."""
 
 import contextlib
-import copy
 
 import pytest
 import yaml
-from tests.apiserver.pods.test_job_sets import lost
 from tests.apiserver.pods.test_pod_template import dry_run
+from tests.installed_crd import install, lost
 from tests.tools import keda
 
 from subterra_cluster.config import default_cache
 from subterra_cluster.kubernetes.control_plane import ControlPlane
-from subterra_operator.kube.api_client import ApiError, ConflictError
-from subterra_operator.resources import KINDS, Object
+from subterra_operator.kube.api_client import ConflictError
+from subterra_operator.resources import KINDS, Kind, Object
 from subterra_testkit.cluster.kubernetes_objects import ROOT, TRAVEL, TRAVEL_AGENT
 from subterra_testkit.cluster.operator_namespace import ClusterNamespace, condition
 
@@ -72,16 +71,10 @@ def scaled_objects() -> Object:
     return found
 
 
-async def test_kedas_schema_takes_its_autoscaler(plane: ControlPlane, quiet: ClusterNamespace, scaled_objects: Object) -> None:
-    await quiet.api.apply(copy.deepcopy(scaled_objects))
+async def test_kedas_schema_takes_its_autoscaler(
+    plane: ControlPlane, quiet: ClusterNamespace, scaled_objects: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "ScaledObject", Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects"))
+    await install(quiet, scaled_objects)
     wanted = example("keda.yaml")
-
-    async def served() -> bool:
-        try:
-            await quiet.api._call("GET", f"/apis/{wanted['apiVersion']}/namespaces/{quiet.namespace}/scaledobjects")
-        except ApiError:
-            return False
-        return True
-
-    await quiet.until(served, "ScaledObjects are served", 90)
     assert list(lost(wanted["spec"], yaml.safe_load(dry_run(plane, quiet.namespace, wanted))["spec"], "spec")) == []

@@ -15,7 +15,8 @@ from bench.generation.planning import EXAMPLES, example, settings
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.pricing import price_of
 from subterra_core.procedure.graph import Graph
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD
 from subterra_jobs.generate.write.llm_teacher import LLMTeacher
 from subterra_jobs.generate.write.writer import Writer

@@ -14,7 +14,8 @@ import pytest
 
 from subterra_api.job_contract.messages import Budget
 from subterra_api.v1alpha1.procedure import ProcedureSpec
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.worker import BatchResult, Worker
 from subterra_jobs.generate.write.turn_keys import turns_path
 from subterra_jobs.generate.written_conversation import Conversation

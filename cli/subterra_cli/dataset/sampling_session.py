@@ -19,7 +19,8 @@ from subterra_cli.output.render import counted
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.phrasing.language import NOT_ENGLISH, speaks_english
 from subterra_jobs.errors import BudgetExceededError, InvalidInputError, StageError
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.sample.example_prompts import ExamplePrompt, example_prompts
 from subterra_jobs.generate.sample.sample_run import Sample, SampleProgress, SampleRun, forecast, planned_sample
 from subterra_jobs.stage.cancellation import STOP_SECONDS

@@ -9,7 +9,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION
 from subterra_jobs.dialogue.dummy import dummy_utterances
 from subterra_jobs.dialogue.scripted import Utterance
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.llm.cost_estimate import (
     CHOICE_TOKENS,

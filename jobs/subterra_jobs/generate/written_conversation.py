@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.scripted import Utterance
-from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 
 
 @dataclass(frozen=True)

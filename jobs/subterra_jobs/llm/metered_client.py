@@ -19,7 +19,7 @@ from subterra_jobs.llm.error_policy import classify, filtered, filtered_througho
 from subterra_jobs.llm.rate_limit import CallOutcome
 from subterra_jobs.llm.response_cache import CachedResponse, CallUsage, ResponseCache, cache_key
 from subterra_jobs.spending.ledger import LedgerEntry
-from subterra_jobs.stage.tracing import Span
+from subterra_jobs.stage.span import Span
 
 PATIENCE_SECONDS = 300.0
 """Time for retries of one call before the provider counts as unavailable. While an account is at its limits and answers others, a

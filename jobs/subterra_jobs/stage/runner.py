@@ -30,7 +30,8 @@ from subterra_jobs.stage.cancellation import TERMINATED, exit_on_signals
 from subterra_jobs.stage.environment import StageEnvironment, termination_log
 from subterra_jobs.stage.pod_group import PodGroup
 from subterra_jobs.stage.progress import ProgressReporter
-from subterra_jobs.stage.tracing import Span, end_stage, stage_span, start_tracing, tracing
+from subterra_jobs.stage.span import Span
+from subterra_jobs.stage.tracing import end_stage, stage_span, start_tracing, tracing
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_jobs.store.lease import Lease, acquire, keep_renewed
 

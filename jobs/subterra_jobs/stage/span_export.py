@@ -6,7 +6,6 @@ Not as the process's global tracer provider: the providers' SDKs would then add 
 import logging
 import os
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -25,9 +24,7 @@ from opentelemetry.trace import (
 
 from subterra_api import __version__
 from subterra_api.job_contract.messages import RunIdentity
-
-if TYPE_CHECKING:
-    from subterra_jobs.stage.tracing import Span
+from subterra_jobs.stage.span import Span
 
 log = logging.getLogger("subterra")
 
@@ -57,7 +54,7 @@ class SpanExport:
         )
         self._tracer = self._provider.get_tracer("subterra", __version__)
 
-    def add(self, span: "Span", parent: int | None) -> None:
+    def add(self, span: Span, parent: int | None) -> None:
         """Queues a span that has ended."""
         context = None if parent is None else set_span_in_context(NonRecordingSpan(self._context_of(parent)))
         kind = SpanKind.CLIENT if span.client else SpanKind.INTERNAL

@@ -9,9 +9,8 @@ import random
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from subterra_api.job_contract.artifacts import Stage
@@ -23,6 +22,7 @@ from subterra_api.job_contract.environment import (
     TRACED_CALLS_VARIABLE,
 )
 from subterra_api.job_contract.messages import ExitCode, RunIdentity, StageResult
+from subterra_jobs.stage.span import Span
 
 if TYPE_CHECKING:
     from subterra_jobs.stage.span_export import SpanExport
@@ -33,32 +33,6 @@ FLUSH_SECONDS = 2.0
 """Longest time that a process waits at its end for spans to be sent."""
 PARENT_VARIABLE = "TRACEPARENT"
 """Where a stage's span is told to the processes that it starts, as OpenTelemetry's convention for environments has it."""
-
-Attributes = Mapping[str, Any]
-
-
-@dataclass
-class Span:
-    """A piece of work, kept as plain data until it has ended: nothing of it can fail or block."""
-
-    name: str
-    attributes: dict[str, Any]
-    client: bool = False
-    """Whether it is a call to another service."""
-    began: int | None = field(default_factory=time.time_ns)
-    ended: int = 0
-    events: list[tuple[str, int, Attributes]] = field(default_factory=list)
-    error: str | None = None
-    """Why it failed; `None` otherwise."""
-    id: int = field(default_factory=lambda: random.getrandbits(63) + 1)
-
-    def begin(self) -> None:
-        """Sets the time from which it counts; the first one stays."""
-        self.began = self.began or time.time_ns()
-
-    def add_event(self, name: str, attributes: Attributes) -> None:
-        """Notes that something happened now."""
-        self.events.append((name, time.time_ns(), attributes))
 
 
 class Tracing:

@@ -9,7 +9,7 @@ from subterra_api.job_contract.artifacts import lease_path
 from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_jobs.generate import main as stage
-from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.workers.worker import Worker
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import AdmissionQueue

@@ -17,7 +17,8 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.errors import InvalidInputError, ProviderBlockedError, ProviderUnavailableError
 from subterra_jobs.generate.main import preflight
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers import worker as worker_module
 from subterra_jobs.generate.workers.worker import TEACHER_FIELD, BatchResult, Worker
 from subterra_jobs.generate.write.llm_teacher import LLMTeacher

@@ -9,7 +9,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, answer_texts
 from subterra_jobs.generate.cost_estimate import cost_of_writing
 from subterra_jobs.generate.dataset import label_row
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.writer import messages
 from subterra_testkit.runs.generation_inputs import PAID, example, run_input
 from subterra_testkit.runs.generation_runs import write_hosted

@@ -6,7 +6,8 @@ from subterra_api.v1alpha1.procedure import Style
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.cost_estimate import cost_of_writing
 from subterra_jobs.generate.dataset import label_row
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.writer import messages
 from subterra_testkit.runs.generation_inputs import PAID, run_input, travel
 from subterra_testkit.runs.generation_runs import write_hosted

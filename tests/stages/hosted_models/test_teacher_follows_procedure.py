@@ -10,7 +10,8 @@ import pytest
 
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate import main as generate
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.stage.runner import execute
 from subterra_jobs.store.artifact_store import ArtifactStore
 from subterra_testkit.runs.generation_inputs import PAID, run_input

@@ -8,7 +8,8 @@ import pytest
 
 from subterra_api.job_contract.messages import Budget, RunInput
 from subterra_jobs.generate import main as generate
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.workers.worker import Worker
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_jobs.llm.admission import AdmissionQueue

@@ -15,7 +15,7 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import split, variables_of
 from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance
-from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 
 _NUMBER = re.compile(r"(?<!\w)\d(?:[ .,'’\u00a0\u202f-]?\d)*(?!\w)")
 _CENTS = re.compile(r"[.,]\d\d$")

@@ -14,7 +14,7 @@ from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.scripted import CHAT_ROLE, Utterance
 from subterra_jobs.generate.check.frame_leaks import FrameChecker
 from subterra_jobs.generate.check.grounding import GroundingChecker, procedure_texts
-from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}")
 _BRACKETS = re.compile(r"\[[^\[\]\d]{2,40}\]")

@@ -8,8 +8,9 @@ from typing import Any
 from subterra_api.v1alpha1.procedure import Variable
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.generate.plan.anywhere_plan import without_leaving_pairs
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
-from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, terminal_shares
+from subterra_jobs.generate.plan.plan import FLOOR, terminal_shares
 from subterra_jobs.generate.plan.question_plan import LEAST, question_counts
 
 NO_PATH, TOO_FEW = "no path can take it", "too few conversations; raise generation.conversations"

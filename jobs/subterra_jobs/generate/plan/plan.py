@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from subterra_api.job_contract.messages import Generation
@@ -24,7 +24,6 @@ from subterra_core.procedure.anywhere import reached_only_by_leaving
 from subterra_core.procedure.graph import Graph, Path
 from subterra_core.procedure.template import variables_of
 from subterra_core.procedure.tools import call_variables
-from subterra_jobs.dialogue.questions import AskedQuestion
 from subterra_jobs.dialogue.sampling import ValueKind, fit_values_to_path, kind_for_models, kind_for_script, sample_each, walk_path
 from subterra_jobs.generate.plan.anywhere_plan import (
     AnywherePlan,
@@ -33,10 +32,11 @@ from subterra_jobs.generate.plan.anywhere_plan import (
     without_leaving,
     without_leaving_pairs,
 )
-from subterra_jobs.generate.plan.customer_style import CustomerStyle, draw_customer_style
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.customer_style import draw_customer_style
 from subterra_jobs.generate.plan.hash_random import rng, weighted_rendezvous
 from subterra_jobs.generate.plan.path_space import NodeNgram, PathSpace, ngrams_of
-from subterra_jobs.generate.plan.pilot import BranchDecision, customer_decisions, select_pilot
+from subterra_jobs.generate.plan.pilot import customer_decisions, select_pilot
 from subterra_jobs.generate.plan.question_plan import with_questions
 from subterra_jobs.generate.plan.split import (
     Requirements,
@@ -60,39 +60,6 @@ SCRIPTED_EDGE_SHARE = 0.075
 _EDGE_TOP_UPS = 0.2
 """The most conversations that are added for that share: most have to follow the author's weights."""
 _HELD_OUT_TRIES = 20
-
-
-@dataclass(frozen=True)
-class ConversationSpec:
-    """A planned conversation."""
-
-    id: str
-    seed: int
-    path: Path
-    values: dict[str, str]
-    """The scenario's values, in the customer's words."""
-    scenario: str
-    """Hex digest of what happens; equal scenarios are on the same side of the split, unless they are copies."""
-    held_out: bool
-    customer: CustomerStyle
-    audited: tuple[BranchDecision, ...] = ()
-    """Decisions that the blind reader has to identify; only pilot conversations have any."""
-    copy: bool = False
-    """Held out although others train on the same scenario: it measures new words, not a new path."""
-    asked: tuple[AskedQuestion, ...] = ()
-    """Questions in between, in the order of the turns."""
-
-    def values_at(self, position: int) -> dict[str, str]:
-        """The values as the customer has them at a turn: one who changes their mind later has another one until then."""
-        challenge = self.customer.challenge
-        if challenge is None or challenge.has_aside or position >= challenge.position:
-            return self.values
-        return self.values | {challenge.about: challenge.other}
-
-    @property
-    def is_training(self) -> bool:
-        """True for a training conversation, False for a held-out one."""
-        return not self.held_out
 
 
 def plan_conversations(procedure: ProcedureSpec, generation: Generation) -> list[ConversationSpec]:

@@ -9,16 +9,13 @@ before they existed.
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, question_percents
 from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.questions import AskedQuestion, asking_positions, closed_nodes
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.hash_random import unit_hash
-
-if TYPE_CHECKING:  # the plan calls this module
-    from subterra_jobs.generate.plan.plan import ConversationSpec
 
 LEAST = 6
 """Training conversations in which each question is asked at least, as far as the number of conversations allows."""
@@ -32,7 +29,7 @@ _WINDOW = 12
 """Conversations looked at, for the turn where a question was asked least."""
 
 
-def with_questions(graph: Graph, specs: list["ConversationSpec"]) -> list["ConversationSpec"]:
+def with_questions(graph: Graph, specs: list[ConversationSpec]) -> list[ConversationSpec]:
     """The plan with questions; those of the pilot stay as they are, since their words are audited."""
     percents = _percents(graph)
     if not percents:
@@ -44,7 +41,7 @@ def with_questions(graph: Graph, specs: list["ConversationSpec"]) -> list["Conve
     return [replace(spec, asked=asked[spec.id]) if spec.id in asked else spec for spec in specs]
 
 
-def question_counts(graph: Graph, specs: Sequence["ConversationSpec"]) -> dict[str, int]:
+def question_counts(graph: Graph, specs: Sequence[ConversationSpec]) -> dict[str, int]:
     """In how many of these conversations each question is asked; empty for a procedure without questions."""
     counts = Counter(each.name for spec in specs for each in spec.asked)
     return {name: counts[name] for name in _percents(graph)}
@@ -67,7 +64,7 @@ def _wanted(percents: Mapping[str, int], conversations: int, *, least: int) -> d
 class _Place:
     """A turn of a conversation at which a question could be asked."""
 
-    spec: "ConversationSpec"
+    spec: ConversationSpec
     position: int
 
     @property
@@ -78,7 +75,7 @@ class _Place:
 class _Spreading:
     """Spreads questions over the conversations of one side of the split."""
 
-    def __init__(self, graph: Graph, specs: Sequence["ConversationSpec"]) -> None:
+    def __init__(self, graph: Graph, specs: Sequence[ConversationSpec]) -> None:
         self._closed = closed_nodes(graph.spec)
         free = sorted((spec for spec in specs if not spec.audited), key=lambda spec: unit_hash("questions", spec.id))
         self._specs = free[: int(LARGEST_SHARE * len(specs))]
@@ -95,7 +92,7 @@ class _Spreading:
                 self._ask(name)
         return {name: tuple(sorted(asked, key=lambda each: each.position)) for name, asked in self._asked.items()}
 
-    def _in_random_order(self, name: str) -> list[deque["ConversationSpec"]]:
+    def _in_random_order(self, name: str) -> list[deque[ConversationSpec]]:
         """The conversations that could have the question, once for each number of questions that they have already."""
         order = sorted(self._specs, key=lambda spec: unit_hash("asks", name, spec.id))
         return [deque(order) for _ in range(PER_CONVERSATION)]
@@ -111,9 +108,9 @@ class _Spreading:
         self._asked[place.spec.id].append(AskedQuestion(name, place.position))
         self._at_node[name, place.node] += 1
 
-    def _next(self, name: str, load: int) -> list["ConversationSpec"]:
+    def _next(self, name: str, load: int) -> list[ConversationSpec]:
         """The next conversations, `_WINDOW` at most, that have `load` questions and room for this one."""
-        waiting, found = self._waiting[name][load], list["ConversationSpec"]()
+        waiting, found = self._waiting[name][load], list[ConversationSpec]()
         while waiting and len(found) < _WINDOW:
             spec = waiting.popleft()
             asked = self._asked.get(spec.id, ())
@@ -122,6 +119,6 @@ class _Spreading:
         waiting.extendleft(reversed(found))
         return found
 
-    def _places(self, name: str, spec: "ConversationSpec") -> list[_Place]:
+    def _places(self, name: str, spec: ConversationSpec) -> list[_Place]:
         closed, taken = self._closed[name], {each.position for each in self._asked.get(spec.id, ())}
         return [_Place(spec, at) for at in self._turns[spec.id] if at not in taken and spec.path[at] not in closed]

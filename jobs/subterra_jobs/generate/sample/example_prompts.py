@@ -8,8 +8,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.dummy import dummy_utterances
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.customer_style import ChallengeKind
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import Prompts
 from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.llm.client import Request

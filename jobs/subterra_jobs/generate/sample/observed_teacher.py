@@ -9,8 +9,8 @@ from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.generate.check.frame_leaks import FrameChecker
 from subterra_jobs.generate.check.grounding import procedure_texts
 from subterra_jobs.generate.check.turn_checks import TurnChecker
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.pilot import BranchDecision
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.writer import BadTurnError, Teacher, TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation
 

@@ -14,7 +14,8 @@ from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.errors import InvalidInputError, StageError
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
 from subterra_jobs.generate.cost_estimate import cost_of_writing
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.sample.observed_teacher import ObservedTeacher, RefusedTurn
 from subterra_jobs.generate.write.turn_keys import turns_path
 from subterra_jobs.generate.write.writer import Teacher, Writer

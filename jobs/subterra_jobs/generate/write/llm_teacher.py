@@ -6,8 +6,8 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION
 from subterra_jobs.dialogue.detours import Detour, DetourKind, draw_detour
 from subterra_jobs.dialogue.questions import question_words
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.pilot import BranchDecision
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import parse_choice
 from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.generate.write.turn_keys import TurnKeys

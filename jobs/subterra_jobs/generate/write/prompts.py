@@ -19,9 +19,9 @@ from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.questions import AskedQuestion
 from subterra_jobs.dialogue.sampling import context_lines
 from subterra_jobs.dialogue.scripted import Utterance
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.customer_style import TwistKind
 from subterra_jobs.generate.plan.pilot import BranchDecision
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.llm.client import Request, single_message
 
 _SPEAKER = {"agent": "Agent", "user": "Customer"}

@@ -13,8 +13,8 @@ from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
 from subterra_jobs.dialogue.questions import question_words
 from subterra_jobs.dialogue.scripted import Utterance, scripted_utterances
 from subterra_jobs.errors import InvalidInputError
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.pilot import BranchDecision
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.scripted_reader import RuleReader
 from subterra_jobs.generate.write.writer import TeacherReply
 from subterra_jobs.generate.written_conversation import Conversation

@@ -18,8 +18,8 @@ from subterra_jobs.dialogue.prompt_blocks import xml_block
 from subterra_jobs.dialogue.questions import AskedQuestion
 from subterra_jobs.dialogue.sampling import context_lines
 from subterra_jobs.dialogue.scripted import Utterance
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.customer_style import TwistKind
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.write.prompts import LEAVES, Prompts
 from subterra_jobs.llm.client import Request, single_message
 

@@ -10,7 +10,7 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.turn_limit import TURN_TOKENS
-from subterra_jobs.generate.plan.plan import ConversationSpec
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.llm.behavior.thinking import request_fields
 from subterra_jobs.llm.client import Request
 from subterra_jobs.llm.response_cache import cache_key

@@ -13,8 +13,8 @@ from subterra_jobs.dialogue.sampling import system_message
 from subterra_jobs.dialogue.scripted import Utterance, chat_messages, tool_utterance
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.turn_checks import TurnChecker, conversation_problem, form_problem
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.pilot import BranchDecision
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.written_conversation import Conversation
 
 MAX_REWRITES = 2

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from subterra_jobs.llm.account import Account
 from subterra_jobs.llm.client import RefusedError, Request, Response
-from subterra_jobs.stage.tracing import Span, tracing
+from subterra_jobs.stage.span import Span
+from subterra_jobs.stage.tracing import tracing
 
 _OWN_SERVERS = {
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),

@@ -21,10 +21,10 @@ from subterra_api.job_contract.environment import (
 from subterra_api.job_contract.messages import ExitCode, RunIdentity, StageResult
 from subterra_jobs.stage import tracing as module
 from subterra_jobs.stage.cancellation import TERMINATED
+from subterra_jobs.stage.span import Span
 from subterra_jobs.stage.tracing import (
     FLUSH_SECONDS,
     PARENT_VARIABLE,
-    Span,
     Tracing,
     end_stage,
     stage_span,

@@ -9,9 +9,9 @@ from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.scripted import Utterance
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.agent_steps import AgentAudit, audit_agent, require_followed
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.customer_style import CustomerStyle
 from subterra_jobs.generate.plan.pilot import BranchDecision
-from subterra_jobs.generate.plan.plan import ConversationSpec
 from subterra_jobs.generate.written_conversation import Conversation
 from subterra_testkit.procedures import agent, branch, end, procedure, user
 from subterra_testkit.runs.word_counts import WordCounts

@@ -15,8 +15,9 @@ from subterra_core.procedure.lint.analyse import analyse
 from subterra_jobs.errors import InvalidInputError
 from subterra_jobs.generate.check.branch_audit import audit_branches, require_decidable
 from subterra_jobs.generate.dataset import write_dataset
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.pilot import PILOT_SIZE, BranchDecision, customer_decisions
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.prompts import Prompts, parse_choice
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer

@@ -19,8 +19,9 @@ from subterra_jobs.generate.check.branch_audit import audit_branches, require_us
 from subterra_jobs.generate.check.near_duplicates import drop_near_duplicates
 from subterra_jobs.generate.check.turn_checks import TurnChecker, count_drop_reasons
 from subterra_jobs.generate.dataset import write_dataset
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.customer_style import CustomerStyle, Twist
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher
 from subterra_jobs.generate.write.writer import Writer
 from subterra_jobs.generate.written_conversation import Conversation

@@ -11,8 +11,9 @@ from subterra_core.procedure.anywhere import without_anywhere
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.anywhere_paths import anywhere_hops, leaves_at
 from subterra_jobs.dialogue.phrasing.customer_phrasing import CustomerPhrasing
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.coverage import measure_coverage
-from subterra_jobs.generate.plan.plan import FLOOR, ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import FLOOR, plan_conversations
 from subterra_jobs.generate.write.prompts import LEAVES
 from subterra_jobs.generate.write.styled_prompts import prompts_for
 from subterra_testkit.procedures import procedure

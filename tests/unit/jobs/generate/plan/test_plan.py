@@ -19,9 +19,10 @@ from subterra_jobs.dialogue.phrasing.numbers_and_dates import spelled
 from subterra_jobs.dialogue.sampling import held_out
 from subterra_jobs.dialogue.scripted import chat_messages, scripted_utterances
 from subterra_jobs.generate.check.turn_checks import conversation_problem
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.coverage import measure_coverage
 from subterra_jobs.generate.plan.path_space import ngrams_of
-from subterra_jobs.generate.plan.plan import FLOOR, SCRIPTED_EDGE_SHARE, ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import FLOOR, SCRIPTED_EDGE_SHARE, plan_conversations
 from subterra_testkit.procedures import Json
 from subterra_testkit.runs.generation_inputs import example, travel
 

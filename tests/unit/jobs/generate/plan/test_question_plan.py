@@ -13,8 +13,9 @@ from subterra_core.procedure.graph import Graph
 from subterra_core.procedure.otherwise import UNKNOWN_QUESTION, answer_texts
 from subterra_jobs.generate.cost_estimate import estimate_cost
 from subterra_jobs.generate.dataset import label_row
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.coverage import measure_coverage
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.plan.question_plan import LEAST, PER_CONVERSATION
 from subterra_jobs.generate.write.prompts import Prompts
 from subterra_jobs.generate.write.scripted_teacher import ScriptedTeacher

@@ -13,9 +13,10 @@ from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.coverage import measure_coverage
 from subterra_jobs.generate.plan.path_space import PathSpace, ngrams_of
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations, train_whole
+from subterra_jobs.generate.plan.plan import plan_conversations, train_whole
 from subterra_testkit.procedures import Json, agent, end, procedure, user
 from subterra_testkit.runs.generation_inputs import example
 

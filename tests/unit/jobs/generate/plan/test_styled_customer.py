@@ -13,8 +13,9 @@ from subterra_api.job_contract.messages import Generation
 from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec, Style
 from subterra_jobs.evaluate.scenarios.customer_profiles import ChallengeKind as EvaluatedKind
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
 from subterra_jobs.generate.plan.customer_style import STYLES
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.plan.styled_customer import CHALLENGE_SHARE, CHALLENGES, MANNERS, TWIST_SHARE
 from subterra_testkit.runs.generation_inputs import travel
 

@@ -14,7 +14,8 @@ from subterra_core.procedure.template import render
 from subterra_jobs.dialogue.detours import Detour
 from subterra_jobs.dialogue.dummy import dummy_utterances
 from subterra_jobs.dialogue.scripted import Utterance
-from subterra_jobs.generate.plan.plan import ConversationSpec, plan_conversations
+from subterra_jobs.generate.plan.conversation_spec import ConversationSpec
+from subterra_jobs.generate.plan.plan import plan_conversations
 from subterra_jobs.generate.write.prompts import Prompts
 from subterra_jobs.generate.write.styled_prompts import StyledPrompts, prompts_for
 from subterra_jobs.llm.client import Request

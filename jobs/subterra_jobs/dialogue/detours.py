@@ -21,7 +21,7 @@ from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.phrasing.locale_data import locale_data
 from subterra_jobs.dialogue.phrasing.unlisted_values import is_thing, names_things, unlisted_values
 from subterra_jobs.dialogue.sampling import held_out as is_held_out
-from subterra_jobs.dialogue.sampling import real_values
+from subterra_jobs.dialogue.sampling import real_values, sample_values
 from subterra_jobs.dialogue.scripted import example_templates
 from subterra_jobs.dialogue.tool_calls import spoken
 from subterra_jobs.dialogue.wording_patterns import compile_pattern, max_value_length
@@ -34,6 +34,8 @@ OTHERWISE: Mapping[DetourKind, OtherwiseKind] = {
 }
 _REPEATING: tuple[DetourKind, ...] = ("off topic", "unknown value", "question")
 """Kinds after which the agent repeats its question."""
+ASKING_SHARE = 0.5
+"""Share of these customers who ask for a call, where there is a tool: one that is made after the end is made without a check."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -67,7 +69,7 @@ def draw_detour(
     agent = rng.choice(otherwise_texts(graph.spec, OTHERWISE[kind]))
     if kind == "after end":
         ends = graph.nodes[path[-1]].role == "agent"
-        return Detour(kind, len(turns), rng.choice(words["after_end"][side]), agent) if ends else None
+        return Detour(kind, len(turns), _words_after_end(graph, rng, held_out=held_out), agent) if ends else None
     # The customer's first words come before any question of the agent that could be repeated.
     possible = range(0 if graph.nodes[path[0]].role == "agent" else 1, len(turns))
     return Detour(kind, rng.choice(possible), rng.choice(words["off_topic"][side]), agent) if possible else None
@@ -164,6 +166,33 @@ def _unknown_value(
     agent = rng.choice(otherwise_texts(graph.spec, "unknownValue"))
     said = render(text, {**values, name: value})
     return Detour("unknown value", at, said, render(agent, {UNKNOWN_VALUE: value}), value)
+
+
+def _words_after_end(graph: Graph, rng: random.Random, *, held_out: bool) -> str:
+    """What one customer says; with `held_out`, in words and values never in training, but for the author's examples."""
+    words, side = locale_data("detours"), "held_out" if held_out else "train"
+    thanks: str = rng.choice(words["after_end"][side])
+    turns = turns_before_calls(graph)
+    if not turns or rng.random() >= ASKING_SHARE:
+        return thanks
+    values = sample_values(graph.spec.variables, rng, unseen=held_out, rich=held_out)
+    asked = render(rng.choice(example_templates(graph, *rng.choice(turns))), values)
+    frame: str = rng.choice(words["asks_after_end"][side])
+    return frame.format(words=asked)
+
+
+def turns_before_calls(graph: Graph) -> list[tuple[str, str]]:
+    """The customer's turns after which a tool is called before the customer says more, each with the node that follows it."""
+    edges = [(node, edge) for node in graph.spec.nodes if node.role == "user" for edge in node.next]
+    return [(node.id, edge.to) for node, edge in edges if (edge.examples or node.examples) and _calls(graph, edge.to)]
+
+
+def _calls(graph: Graph, node: str, before: frozenset[str] = frozenset()) -> bool:
+    """Whether the agent may call a tool at this node, or after it without another word of the customer."""
+    role, ahead = graph.nodes[node].role, before | {node}
+    return role == "tool" or (
+        role == "agent" and any(_calls(graph, edge.to, ahead) for edge in graph.nodes[node].next if edge.to not in ahead)
+    )
 
 
 def _is_closed(variable: Variable) -> bool:

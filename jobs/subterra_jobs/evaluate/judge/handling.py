@@ -8,7 +8,7 @@ from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_api.v1alpha1.scores import RobustnessKind
 from subterra_core.procedure.graph import Graph
 from subterra_jobs.dialogue.detours import question_of
-from subterra_jobs.evaluate.judge.call_conformance import with_calls_checked
+from subterra_jobs.evaluate.judge.call_conformance import calls_in, with_calls_checked
 from subterra_jobs.evaluate.judge.conformance import Replay, replay
 from subterra_jobs.evaluate.judge.fabrication import Assertion, ReplyReader
 from subterra_jobs.evaluate.judge.free_words.answers import AnswerReader
@@ -16,6 +16,8 @@ from subterra_jobs.evaluate.judge.value_forms import contains
 from subterra_jobs.evaluate.scenarios.scenario import Scenario
 from subterra_jobs.evaluate.simulate.conversation import Conversation
 
+UNREADABLE_CALL = "<tool_call>"
+"""What is left in a reply of a call whose JSON the server cannot parse."""
 OtherwiseRecognizer = Callable[[ProcedureSpec, str, str], str | None]
 """Recognizes the author's words for what the flowchart does not have, from the reply and the agent's reply before it."""
 
@@ -57,6 +59,16 @@ class _Played:
         """The first value in these turns that nobody gave, in a sentence; empty if there is none."""
         found = next((each for each in self.assertions if each.turn in turns and not each.given), None)
         return f"asserted “{found.said}” for {found.variable}, which nobody gave" if found else ""
+
+    def called(self, turns: range) -> str:
+        """The first tool call in these turns, in which none is due, in a sentence; empty if there is none."""
+        made = next((call for message in self.turns[turns.start : turns.stop] for call in calls_in(message)), None)
+        written = any(UNREADABLE_CALL in reply for reply in self.replies[turns.start : turns.stop])
+        return f"called {' '.join(made)}, and no call was due" if made else "wrote a call that nobody can read" if written else ""
+
+    def went_beyond(self, turns: range) -> str:
+        """The first call, or else value that nobody gave, in these turns; empty if there is none."""
+        return self.called(turns) or self.made_up(turns)
 
 
 class HandlingExaminer:
@@ -107,8 +119,8 @@ class HandlingExaminer:
         A reply that no rule recognizes asserts nothing unless it names a value.
         """
         at = played.detour_reply
-        if made_up := played.made_up(range(at, len(played.replies))):
-            return made_up
+        if beyond := played.called(range(at, at + 1)) or played.made_up(range(at, len(played.replies))):
+            return beyond
         if at >= len(played.replies):
             return "did not reply to it"
         steps, last = self._steps(played, at), self._steps(played, at - 1) if at else []
@@ -119,15 +131,15 @@ class HandlingExaminer:
     def _came_back(self, played: _Played) -> str:
         at = played.detour_reply
         others = [turn for turn in range(len(played.replies)) if turn != at]
-        return played.made_up(range(at, at + 1)) or _deviation(self._replay(played, others))
+        return played.went_beyond(range(at, at + 1)) or _deviation(self._replay(played, others))
 
     def _stayed_at_the_end(self, played: _Played) -> str | None:
         """`None` when the agent never came to the end that was due."""
         at = played.detour_reply
         if not self._replay(played, range(min(at, len(played.replies)))).arrived:
             return None
-        if made_up := played.made_up(range(at, len(played.replies))):
-            return made_up
+        if beyond := played.went_beyond(range(at, len(played.replies))):
+            return beyond
         if at >= len(played.replies):
             return "did not reply after the end"
         steps, end = self._steps(played, at), self._steps(played, at - 1)
@@ -148,7 +160,7 @@ class HandlingExaminer:
         if not read.takes_up and not self._asks_again(played, at):
             return f"answered {asked}, but did not take up its question again"
         others = [turn for turn in range(len(played.replies)) if turn != at]
-        return played.made_up(range(at, at + 1)) or _deviation(self._replay(played, others))
+        return played.went_beyond(range(at, at + 1)) or _deviation(self._replay(played, others))
 
     def _asks_again(self, played: _Played, at: int) -> bool:
         """Whether the end of a reply takes the step of the reply before it, in whatever words."""

@@ -43,6 +43,7 @@ from subterra_testkit.runs.generation_inputs import example
 
 EXAMPLES = ("travel", "zoom", "insurance")
 CONVERSATIONS = 300
+GENERATION = Generation(teacher=Provider(), conversations=CONVERSATIONS, seeds=(42,), held_out_percent=10)
 WORDS: dict[str, Any] = yaml.safe_load((LOCALES / "en/detours.yaml").read_text("utf-8"))
 FIELD: dict[DetourKind, str] = {"off topic": "off_topic", "after end": "after_end"}
 
@@ -51,8 +52,7 @@ FIELD: dict[DetourKind, str] = {"off topic": "off_topic", "after end": "after_en
 def written(name: str) -> tuple[Conversation, ...]:
     """What the scripted teacher writes for an example."""
     graph = graph_of(name)
-    generation = Generation(teacher=Provider(), conversations=CONVERSATIONS, seeds=(42,), held_out_percent=10)
-    plan = with_typed_openers(graph, plan_conversations(graph.spec, generation))
+    plan = with_typed_openers(graph, plan_conversations(graph.spec, GENERATION))
 
     async def finished() -> tuple[Conversation, ...]:
         writer = Writer(graph, ScriptedTeacher(graph))
@@ -309,3 +309,21 @@ def test_detours_have_about_their_shares_where_paths_have_a_place_for_them() -> 
     assert counts.keys() == DETOUR_SHARES.keys()
     for kind, share in DETOUR_SHARES.items():
         assert counts[kind] / len(specs) == pytest.approx(share, abs=0.03), kind
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize(("name", "asking"), [("orders", 0.5), ("appointment", 0.5), ("zoom", 0.0)])
+def test_after_the_end_half_of_the_customers_of_an_agent_with_tools_ask_for_a_call(
+    name: str, asking: float, held_out: bool
+) -> None:
+    """For a refund, or with another order number: the agent is not to act on it."""
+    graph = graph_of(name)
+    path = next(spec.path for spec in plan_conversations(graph.spec, GENERATION) if graph.nodes[spec.path[-1]].role == "agent")
+    draws = [draw_detour(graph, path, {}, "after end", random.Random(seed), held_out=held_out) for seed in range(400)]
+    said = [drawn.customer for drawn in draws if drawn]
+    asked = [text for text in said if text not in WORDS["after_end"]["held_out" if held_out else "train"]]
+    assert len(asked) / len(draws) == pytest.approx(asking, abs=0.1)
+    assert all("{" not in text for text in asked)
+    others = WORDS["asks_after_end"]["train" if held_out else "held_out"]
+    frames = tuple(frame.partition("{")[0] for frame in others if not frame.startswith("{"))
+    assert [text for text in asked if text.startswith(frames)] == []

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from subterra_api.v1alpha1.compilerun import Provider
 from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_cli.files.lint_report import load_spec
 from subterra_core.procedure.graph import Graph
+from subterra_jobs.dialogue.detours import otherwise_kind
 from subterra_jobs.evaluate.analysis.summary import tool_scores
 from subterra_jobs.evaluate.judge.fabrication import ReplyReader
+from subterra_jobs.evaluate.judge.handling import Handling, HandlingExaminer
 from subterra_jobs.evaluate.judge.judges import examine_by_rules
 from subterra_jobs.evaluate.judge.results import Result
 from subterra_jobs.evaluate.judge.rule_labeller import RuleLabeller
@@ -93,6 +96,28 @@ def test_a_wrong_call_is_caught_and_named(damage: Damage, kind: str) -> None:
     scores = tool_scores([result])
     assert scores is not None
     assert scores.calls.hits < scores.calls.of or scores.unprescribed
+
+
+def after_the_end(*more: dict[str, Any]) -> Handling:
+    """What is said of an agent that goes on with these messages when the customer does after the refund."""
+    lines = (*REFUNDED.lines, "Ah, I got that wrong. My order number is 512333.")
+    scenario = replace(REFUNDED, kind="afterEnd", lines=lines, detour_at=len(lines) - 1)
+    agent = tool_agent(GRAPH, scenario, lambda messages: [*messages, *more])
+    conversation = asyncio.run(simulate(agent, ScriptedUser(lines), scenario, 9, Cancellation()))
+    return HandlingExaminer(GRAPH, ReplyReader(GRAPH), otherwise_kind).examine(scenario, conversation)
+
+
+CLOSING = {"role": "assistant", "content": GRAPH.spec.otherwise.after_end[0]}
+
+
+def test_who_acts_for_a_customer_after_the_end_has_not_handled_it_whatever_is_said() -> None:
+    assert after_the_end(CLOSING).handled is True
+    function = {"name": "refund_order", "arguments": '{"order_number": "512333", "amount": 512333}'}
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    acted = after_the_end(call, CLOSING)
+    assert (acted.handled, acted.why[:22]) == (False, 'called refund_order {"')
+    torn = {"role": "assistant", "content": 'One moment.\n<tool_call>\n{"name": "refund_order", "arguments": {"amount": 5 12}}'}
+    assert after_the_end(torn).why == "wrote a call that nobody can read"
 
 
 def test_a_call_that_the_scenario_does_not_have_returns_an_error_and_no_result() -> None:

@@ -15,7 +15,7 @@ from subterra_jobs.dialogue.phrasing.fragments import Fragment, FragmentReader, 
 from subterra_jobs.dialogue.phrasing.language import speaks_english
 from subterra_jobs.dialogue.phrasing.phrasebook import Phrasebook, Templates, holds_any, load_phrasebook, normal_form
 from subterra_jobs.dialogue.phrasing.speech_acts import edge_acts
-from subterra_jobs.dialogue.phrasing.spoken_values import PEOPLE, Corrections, Party, value_kind
+from subterra_jobs.dialogue.phrasing.spoken_values import PEOPLE, Corrections, Party, grouped, is_long_number, value_kind
 from subterra_jobs.dialogue.phrasing.surface import SurfaceNoise
 
 AUTHORS_SHARE = 0.53
@@ -27,6 +27,7 @@ _CORRECTION_SHARE = 0.2
 _TRAINED_CORRECTION_SHARE = 0.4
 """More than customers correct themselves: of all that an agent reads, it learns this most slowly."""
 _NOISE_SHARE = 0.35
+_GROUPED_SHARE = 0.25
 _TRIES = 8
 _INTERJECTION = re.compile(r"\w+,")
 _WORD = re.compile(r"[a-z']+")
@@ -94,7 +95,16 @@ class CustomerPhrasing:
                 break
         else:
             draft = self._paused(draft, rng)
-        return ComposedLine(render(draft.line, {**values, **draft.spoken}), draft.templates, draft.line in edge.examples)
+        spoken = {**values, **draft.spoken, **self._grouped(draft.line, values, rng)}
+        return ComposedLine(render(draft.line, spoken), draft.templates, draft.line in edge.examples)
+
+    def _grouped(self, line: str, values: Mapping[str, str], rng: random.Random) -> dict[str, str]:
+        """Long numbers of a line as people write them down, now and then, where a tool needs them without the spaces."""
+        if not self._graph.spec.tools:
+            return {}
+        said = [self._variables[name] for name in variables_of(line) if name in self._variables]
+        long = [each for each in said if each.visibility == "customer" and is_long_number(each, values[each.name])]
+        return {each.name: grouped(values[each.name], rng) for each in long if rng.random() < _GROUPED_SHARE}
 
     def opener(self, opener: str, rng: random.Random) -> str:
         """`opener` as somebody types it; its values may be filled in already."""

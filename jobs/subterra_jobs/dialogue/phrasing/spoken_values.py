@@ -1,4 +1,4 @@
-"""Values as people say them: a group by who is in it, and a value that is corrected in the same breath."""
+"""Values as people say them: a group by who is in it, a long number in groups, a value corrected in the same breath."""
 
 import random
 import re
@@ -10,6 +10,8 @@ from subterra_jobs.dialogue.sampling import sample_values
 PEOPLE = "people"
 """Name of the kind of value that a party composition can stand for."""
 _TRIES = 8
+_LONG = 5
+"""Digits from which a number is written in groups."""
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"\d[\d,.]*")
 
@@ -25,6 +27,19 @@ def value_kind(book: Phrasebook, variable: Variable, system_prompt: str) -> str 
         and (not kind.setting or holds_any(system_prompt, kind.setting))
     ]
     return kinds[0] if len(kinds) == 1 else None
+
+
+def is_long_number(variable: Variable, value: str) -> bool:
+    """Whether the value is a number that people write in groups: of an order or an account."""
+    return variable.type == "integer" and not variable.formats and value.isdecimal() and len(value) >= _LONG
+
+
+def grouped(number: str, rng: random.Random) -> str:
+    """The digits in groups of two or three, counted from the end: 734 218, 73-42-18."""
+    size, separator = rng.choice((3, 3, 2)), rng.choice((" ", " ", "-"))
+    first = len(number) % size
+    starts = range(first, len(number), size)
+    return separator.join(part for part in (number[:first], *(number[at : at + size] for at in starts)) if part)
 
 
 class Party:

@@ -1,6 +1,7 @@
 """Composed lines say what the author's examples say: the same act, the same values, in other words."""
 
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
@@ -213,6 +214,23 @@ def test_what_a_tool_offered_is_not_corrected_from_something_that_it_did_not() -
     corrected = {*BOOK.values.replaced.held_out, *BOOK.values.added.held_out}
     nodes = {turn[0] for turn, _, line in lines_of("appointment", held_out=True) if corrected & set(line.templates)}
     assert nodes == {"number", "visit"}
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_number_of_an_order_is_said_in_groups_now_and_then_where_a_tool_needs_it_without(held_out: bool) -> None:
+    graph, values = graph_of("orders"), {"order": "7342189"}
+    assert forms_of(graph, values, held_out) == {"7342189", "7 342 189", "7 34 21 89", "7-342-189", "7-34-21-89"}
+    without = Graph(graph.spec.model_copy(update={"tools": ()}))
+    assert forms_of(without, values, held_out) == {"7342189"}, "other procedures keep the conversations that they had"
+
+
+def forms_of(graph: Graph, values: Mapping[str, str], held_out: bool) -> set[str]:
+    """The forms in which a number is said at the first turn."""
+    phrasing = CustomerPhrasing(graph, held_out=held_out)
+    lines = [phrasing.line("number", "look_up", values, random.Random(seed)) for seed in range(800)]
+    return {
+        match[0] for line in lines for match in re.finditer(r"\d[\d -]*\d", line) if re.sub(r"\D", "", match[0]) == values["order"]
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

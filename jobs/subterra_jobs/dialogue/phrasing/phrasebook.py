@@ -44,6 +44,8 @@ class SpeechAct(Templates):
     request: bool = False
     cues: Annotated[Texts, Field(min_length=1)]
     avoid: Texts = ()
+    like: Texts = ()
+    """Words of a sibling's `when` that customers could mean by the same lines."""
     said: Annotated[Texts, Field(min_length=1)]
 
 

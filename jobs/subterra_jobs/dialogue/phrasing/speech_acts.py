@@ -1,5 +1,6 @@
 """Which speech act an edge is: recognized by cues, and by none at all where it could be mistaken for a sibling."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -9,6 +10,8 @@ from subterra_jobs.dialogue.phrasing.phrasebook import Phrasebook, SpeechAct, ho
 
 _NEEDED_SHARE = 1 / 3
 """Share of an edge's examples that must hold a word of the act."""
+_SECOND_VERB = re.compile(r",? and (?=(?:then |also )?(?:does|\w{2,}s)\b)")
+"""Before what the customer does besides."""
 
 
 def edge_acts(graph: Graph, book: Phrasebook) -> dict[Hop, SpeechAct]:
@@ -31,7 +34,9 @@ def _acts_anywhere(graph: Graph, book: Phrasebook, ordinary: Mapping[Hop, Speech
         acts = {edge.to: _recognized(edge.when or "", edge.examples, book) for edge in edges}
         own = [ordinary[node, edge.to] for edge in graph.nodes[node].next if (node, edge.to) in ordinary]
         families = Counter(act.family for act in (*acts.values(), *own) if act is not None)
-        found |= {(node, to): act for to, act in acts.items() if act is not None and families[act.family] == 1}
+        alone = {to: act for to, act in acts.items() if act is not None and families[act.family] == 1}
+        whens = {edge.to: edge.when or "" for edge in edges}
+        found |= {(node, to): act for to, act in alone.items() if says_it_all(whens[to], act, book)}
     return found
 
 
@@ -45,13 +50,26 @@ def _acts_at(node: Node, book: Phrasebook) -> Iterable[tuple[str, SpeechAct]]:
         edge = node.next[0] if node.next else None
         about = (edge.when if edge else None) or node.prompt
         act = _recognized(about, (edge.examples if edge else ()) or node.examples, book)
-        return [(edge.to if edge else "", act)] if act else []
+        return [(edge.to if edge else "", act)] if act and says_it_all(about, act, book) else []
     acts = [(edge, _recognized(edge.when or "", edge.examples, book)) for edge in node.next]
     branches = defaultdict[str, set[tuple[str | None, tuple[str, ...]]]](set)
     for edge, act in acts:
         if act is not None:
             branches[act.family].add(branch_of(edge))
-    return [(edge.to, act) for edge, act in acts if act is not None and len(branches[act.family]) == 1]
+    return [
+        (edge.to, act)
+        for edge, act in acts
+        if act is not None
+        and len(branches[act.family]) == 1
+        and says_it_all(edge.when or "", act, book)
+        and not any(holds_any(other.when or "", act.like) for other in node.next if branch_of(other) != branch_of(edge))
+    ]
+
+
+def says_it_all(about: str, act: SpeechAct, book: Phrasebook) -> bool:
+    """Whether the act is all that `about` says: "gives up and asks for the money back" is more than giving up."""
+    cues = [cue for each in book.acts.values() if each.family == act.family for cue in each.cues]
+    return all(holds_any(clause, cues) for clause in _SECOND_VERB.split(about))
 
 
 def _recognized(about: str, examples: tuple[str, ...], book: Phrasebook) -> SpeechAct | None:

@@ -161,8 +161,24 @@ def hub(*whens: tuple[str, str, list[str]]) -> Graph:
         ([("a", "The customer accepts.", ["Yes."]), ("b", "The customer rejects it.", ["No."])], {"a", "b"}),
         ([("a", "The customer accepts the delay.", ["OK."]), ("b", "The customer asks about something else.", ["Else?"])], set()),
         ([("a", "The customer does not know the number.", ["I don't know."]), ("b", "The customer says no.", ["No."])], set()),
+        ([("a", "The customer gives up and asks for a refund.", ["Cancel it."]), ("b", "The customer barks.", ["Woof."])], set()),
+        ([("a", "The customer accepts, and pays at once.", ["Yes."]), ("b", "The customer barks.", ["Woof."])], set()),
+        ([("a", "The customer declines and does not want another.", ["No."]), ("b", "The customer barks.", ["Woof."])], {"a"}),
+        ([("a", "The customer withdraws.", ["Cancel it."]), ("b", "The customer needs nothing else.", ["That is all."])], set()),
     ],
-    ids=["clear", "siblings of one act", "examples of something else", "a negation", "opposites", "bad news", "no choice"],
+    ids=[
+        "clear",
+        "siblings of one act",
+        "examples of something else",
+        "a negation",
+        "opposites",
+        "bad news",
+        "no choice",
+        "a request besides",
+        "a deed besides",
+        "the same twice",
+        "a goodbye",
+    ],
 )
 def test_an_act_needs_clear_cues_and_no_sibling_of_its_kind(whens: list[tuple[str, str, list[str]]], recognized: set[str]) -> None:
     assert {to for _, to in edge_acts(hub(*whens), BOOK)} == recognized

@@ -89,13 +89,28 @@ class Controller:
             # A list does not prove that watches deliver.
             if event is not None and obj["metadata"]["namespace"] == self.heartbeat.namespace:
                 self.heartbeat.delivered(obj)
-        elif self.cache.remove(obj) if event == "DELETED" else self.cache.upsert(obj):
-            self.enqueue(obj)
+        elif event == "DELETED":
+            if self.cache.remove(obj):
+                self.enqueue(obj)
+        else:
+            edited = self._is_edited(obj)
+            if self.cache.upsert(obj):
+                self.enqueue(obj, edited=edited)
 
-    def enqueue(self, obj: Mapping[str, Any]) -> None:
-        """Enqueues all resources that this object affects."""
+    def enqueue(self, obj: Mapping[str, Any], *, edited: bool = False) -> None:
+        """Enqueues all resources that this object affects; once it is ``edited`` they wait for no backoff of what it was."""
         for key in self.cache.affected_keys(obj):
+            if edited:
+                self.queue.forget_failures(key)
             self.queue.add(key)
+
+    def _is_edited(self, obj: Mapping[str, Any]) -> bool:
+        """Whether somebody has made or edited a resource. What the operator itself writes is in the cache before its event."""
+        key = key_of(obj)
+        if key.kind not in RECONCILED:
+            return False
+        known = self.cache.get(key)
+        return known is None or _user_edits(known) != _user_edits(obj)
 
     def enqueue_key(self, key: Key) -> None:
         """Enqueues one resource."""

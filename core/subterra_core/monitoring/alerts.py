@@ -28,6 +28,7 @@ _RUN = "{{ $labels.namespace }}/{{ $labels.run }}"
 _AGENT = "{{ $labels.namespace }}/{{ $labels.agent }}"
 _IS_UP_TO_DATE = 'subterra_compiledagent_condition{condition="UpToDate", status="True"} == 1'
 _BUSY_RUN = 'subterra_compilerun_phase{phase=~"Pending|Generating|Training|Evaluating"} == 1'
+_HELD_RUN = 'subterra_compilerun_phase{phase=~"Suspended|Superseded"} == 1'
 _BUSY_RUN_OF_AGENT = _BUSY_RUN.replace("{", '{agent!="", ')
 _PRICE = "subterra_compiledagent_usd_per_conversation_with_idle"
 _OF_POD = "namespace, agent, pod"
@@ -98,7 +99,7 @@ OPERATOR_ALERTS = (
 RUN_ALERTS = (
     Alert(
         "SubterraStageStuck",
-        "time() - subterra_compilerun_stage_report_timestamp_seconds > 3600",
+        f"time() - subterra_compilerun_stage_report_timestamp_seconds > 3600 unless on (namespace, run) ({_HELD_RUN})",
         "5m",
         "warning",
         f"Stage {{{{ $labels.stage }}}} of {_RUN} makes no progress",

@@ -29,6 +29,8 @@ STEADY_SECONDS = 60.0
 """A life of at least this length resets the pause."""
 END_ROUNDS = 3
 END_SECONDS = 1.0
+SCHEDULER_HELPERS = ("spawner of ", "cleaner of ")
+"""How the names of the tasks begin by which kopf's schedulers start workers and end them."""
 Task = asyncio.Task[Any]
 _TASKS: ContextVar[weakref.WeakSet[Task]] = ContextVar("tasks of this life")
 
@@ -122,11 +124,15 @@ def _recording_factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any
 
 
 async def end_tasks(tasks: Iterable[Task]) -> None:
-    """Cancels tasks and those that they create while they end, repeatedly if necessary; logs what is left."""
-    for _ in range(END_ROUNDS):
+    """Cancels tasks and those that they create while they end, repeatedly if necessary; logs what is left.
+
+    The helpers of kopf's schedulers come last: without them a worker that waits for its start never ends.
+    """
+    for last in range(END_ROUNDS):
         left = [task for task in list(tasks) if not task.done()]
         if not left:
             break
+        left = left if last else [task for task in left if not task.get_name().startswith(SCHEDULER_HELPERS)] or left
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=END_SECONDS)

@@ -81,6 +81,10 @@ class KeyQueue(Generic[K]):
         if again_after is not None:
             self.add(key, again_after)
 
+    def forget_failures(self, key: K) -> None:
+        """Has the next failure of ``key`` wait as briefly as a first one, also while a worker has it: its cause may be mended."""
+        self._failures.pop(key, None)
+
     def retry_later(self, key: K, longest: float = LAST_BACKOFF) -> float:
         """Reports a failure for ``key``; makes it due again after a backoff of at most ``longest`` seconds, and returns it."""
         self._failures[key] += 1

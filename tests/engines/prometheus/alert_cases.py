@@ -28,6 +28,14 @@ def _condition(kind: str, status: str) -> str:
     return f'subterra_compiledagent_condition{{{AGENT}, condition="{kind}", status="{status}"}}'
 
 
+HELD = ("Suspended", "Superseded")
+"""Phases in which a run makes no progress because somebody wants it so."""
+
+
+def _held(phase: str) -> str:
+    return f'{AGENT}, run="{phase.lower()}-1"'
+
+
 INFO = f'subterra_compiledagent_info{{{VERSION}, model_digest="sha256:a", run="travel-1"}}'
 ON_AGENT = {"namespace": "demo", "agent": "travel"}
 ON_RUN = ON_AGENT | {"run": "travel-1"}
@@ -54,7 +62,13 @@ CASES = {
         quiet_at="16m",
     ),
     "SubterraStageStuck": AlertCase(
-        {f"subterra_compilerun_stage_report_timestamp_seconds{{{STAGE}}}": "0x80 4800x30"}, "70m", "90m", ON_STAGE, quiet_at="59m"
+        {f"subterra_compilerun_stage_report_timestamp_seconds{{{STAGE}}}": "0x80 4800x30"}
+        | {f'subterra_compilerun_stage_report_timestamp_seconds{{{_held(phase)}, stage="train"}}': "0x110" for phase in HELD}
+        | {f'subterra_compilerun_phase{{{_held(phase)}, phase="{phase}"}}': "1x110" for phase in HELD},
+        "70m",
+        "90m",
+        ON_STAGE,
+        quiet_at="59m",
     ),
     "SubterraRunFailed": AlertCase(
         {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from subterra_operator.decide.run.attempt_labels import attempt_of, pod_count
 from subterra_operator.decide.run.disruption import disruption_of
+from subterra_operator.decide.run.gang import main_ended
 from subterra_operator.labels import ATTEMPT_LABEL, RAY_LABEL, labels_of
 from subterra_operator.resources import Object, is_deleting
 from subterra_operator.snapshot import Observed
@@ -18,6 +19,8 @@ _TYPES = {
     "Suspended": "Suspended",
 }
 """A Job's conditions by what KubeRay says about the deployment of a RayJob."""
+_OVER_A_DRIVER = ("DeadlineExceeded",)
+"""Reasons of a failed RayJob that count although its driver goes on."""
 _ROLES = ("driver", "head", "worker")
 
 
@@ -27,7 +30,7 @@ def as_job(ray_job: Observed, pods: Sequence[Observed]) -> Observed:
     count = pod_count(ray_job)
     waits = any(_is_pending(pod) for pod in own)
     active = count if waits or (own and _role(own[0]) == "driver") else min(len(own), count - 1)
-    seen: Object = {"active": active, "conditions": _conditions(status)}
+    seen: Object = {"active": active, "conditions": [] if _is_early(status, own) else _conditions(status)}
     kept = {name: status[name] for name in ("startTime", "rayClusterName") if status.get(name)}
     return {**ray_job, "spec": ray_job.get("spec") or {}, "status": seen | kept}
 
@@ -65,6 +68,20 @@ def _conditions(status: Observed) -> list[Object]:
         return []
     about = {"reason": status.get("reason") or state, "message": status.get("message") or ""}
     return [{"type": _TYPES[state], "status": "True", "lastTransitionTime": status.get("endTime"), **about}]
+
+
+def _is_early(status: Observed, own: Sequence[Observed]) -> bool:
+    """Whether the driver goes on with what comes after Ray: checks, files, the store.
+
+    KubeRay ends a RayJob 5 minutes after the driver has left Ray, whatever its pod does then.
+    """
+    ended = status.get("jobDeploymentStatus") in ("Complete", "Failed") and status.get("reason") not in _OVER_A_DRIVER
+    return ended and any(_role(pod) == "driver" and _is_at_work(pod) for pod in own)
+
+
+def _is_at_work(pod: Observed) -> bool:
+    phase = pod.get("status", {}).get("phase", "Pending")
+    return not is_deleting(pod) and phase in ("Pending", "Running") and not main_ended(pod)
 
 
 def _role(pod: Observed) -> str:

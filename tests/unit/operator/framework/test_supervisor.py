@@ -1,11 +1,13 @@
 """Lives follow each other without end, with pauses that grow, and leave no task behind."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
 import pytest
+from kopf._cogs.aiokits.aiotasks import Scheduler
 
 from subterra_operator.controller import Controller
 from subterra_operator.framework import supervisor
@@ -203,3 +205,31 @@ async def test_a_task_that_never_ends_is_logged(monkeypatch: pytest.MonkeyPatch,
     assert "task immortal does not end" in caplog.text
     release.set()
     await task
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_worker_that_kopf_has_not_started_yet_ends_with_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "END_SECONDS", 0.2)
+
+    async def worker() -> None:
+        await asyncio.sleep(60)
+
+    waiting, handed_over = worker(), asyncio.Event()
+
+    async def watcher() -> None:
+        scheduler = Scheduler(limit=1)
+        await scheduler.spawn(worker(), name="worker")
+        await scheduler.spawn(waiting, name="worker that waits")
+        handed_over.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await scheduler.close()
+
+    before = asyncio.all_tasks()
+    watching = asyncio.create_task(watcher(), name="watcher")
+    await handed_over.wait()
+    await end_tasks(asyncio.all_tasks() - before)
+    assert inspect.getcoroutinestate(waiting) == inspect.CORO_CLOSED
+    assert watching.cancelled()
+    assert asyncio.all_tasks() == before

@@ -16,6 +16,7 @@ from subterra_operator.kube.leader_lease import LeaderLease
 from subterra_operator.labels import HEARTBEAT_NAME
 from subterra_operator.resources import Key, Kind, Object, key_of
 from subterra_operator.settings import Settings
+from subterra_operator.work.work_queue import FIRST_BACKOFF, LAST_BACKOFF
 from subterra_testkit.cluster import kubernetes_objects as make
 from subterra_testkit.cluster.agent_decisions import other_run, traffic_to, version, wanted_run
 
@@ -290,3 +291,33 @@ async def test_a_procedure_with_the_heartbeats_name_is_a_procedure() -> None:
     named["metadata"]["name"] = HEARTBEAT_NAME
     controller.handle_event("ADDED", named)
     assert controller.cache.keys("Procedure") == [Key("Procedure", make.NAMESPACE, HEARTBEAT_NAME)]
+
+
+def edited(obj: Object, version: int, **metadata: Any) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(version), **metadata}}
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {"subterra.dev/retry-at": "now"}}])
+@pytest.mark.parametrize("who", [AGENT, Key("Procedure", make.NAMESPACE, "travel")])
+async def test_an_edit_that_comes_while_a_reconcile_fails_is_tried_at_once(who: Key, change: dict[str, Any]) -> None:
+    server, controller = world(make.procedure(), make.agent())
+    for _ in range(12):
+        controller.queue.retry_later(AGENT)
+    controller.queue.add(AGENT)
+    assert await controller.queue.get() == AGENT
+    controller.handle_event("MODIFIED", edited(server.objects[who], 900, **change))
+    assert controller.queue.retry_later(AGENT) <= FIRST_BACKOFF
+
+
+async def test_a_status_that_is_written_and_an_event_that_comes_twice_end_no_backoff() -> None:
+    server, controller = world(make.procedure(), make.agent())
+    changed = edited(server.objects[AGENT], 900, generation=2)
+    controller.handle_event("MODIFIED", changed)
+    for _ in range(12):
+        controller.queue.retry_later(AGENT)
+    controller.queue.add(AGENT)
+    assert await controller.queue.get() == AGENT
+    controller.handle_event("MODIFIED", changed)
+    controller.handle_event("MODIFIED", {**edited(changed, 901), "status": {"observedGeneration": 2}})
+    controller.enqueue(changed)
+    assert controller.queue.retry_later(AGENT) > LAST_BACKOFF / 3

@@ -72,6 +72,17 @@ async def test_failures_wait_longer_each_time_up_to_a_bound_and_success_forgets_
     assert queue.retry_later("a") <= FIRST_BACKOFF
 
 
+async def test_a_key_whose_cause_may_be_mended_waits_as_after_a_first_failure_also_if_a_worker_has_it() -> None:
+    queue: KeyQueue[str] = KeyQueue()
+    for _ in range(12):
+        queue.retry_later("a")
+    queue.add("a")
+    await queue.get()
+    queue.forget_failures("a")
+    assert queue.retry_later("a") <= FIRST_BACKOFF
+    assert [queue.retry_later("a") for _ in range(12)][-1] >= LAST_BACKOFF / 2, "one edit is no licence for a loop"
+
+
 def by_namespace() -> KeyQueue[str]:
     """A queue of keys such as ``flood/1``."""
     return KeyQueue(tenant=lambda key: key.partition("/")[0])

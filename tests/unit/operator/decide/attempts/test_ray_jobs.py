@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from subterra_api.v1alpha1.compilerun import CompileRunStatus, ExecutionSettings
 from subterra_operator.decide.decision import Decision
 from subterra_operator.decide.events.run_events import run_events
@@ -84,6 +86,34 @@ def test_a_complete_rayjob_whose_driver_is_gone_has_its_result_read_back_for_not
     run = generation()
     of = ray_job(run, jobDeploymentStatus="Complete", endTime=make.CREATED)
     assert runs.created(decide(run, of)) == [f"{NAME}-attach"]
+
+
+GRACE = "JobDeploymentStatusTransitionGracePeriodExceeded"
+
+
+@pytest.mark.parametrize(("state", "reason"), [("Complete", None), ("Failed", GRACE)])
+def test_a_driver_that_still_writes_files_goes_on_when_kuberay_has_ended_its_rayjob(state: str, reason: str | None) -> None:
+    run = generation()
+    of = ray_job(run, jobDeploymentStatus=state, reason=reason, endTime=make.CREATED)
+    decision = decide(run, of, pod(of, "driver"), later=600)
+    assert (runs.stage(decision, "generate")["state"], decision.writes, decision.deletes) == ("Running", (), ())
+    result = make.result("generate", artifact_keys_of(make.frozen(run)).of("generate"))
+    done = decide(run, of, pod(of, "driver", terminated=make.ended(0, result)), later=900)
+    assert runs.stage(done, "generate")["state"] == "Succeeded"
+
+
+def test_a_rayjob_that_exceeds_its_deadline_fails_whatever_its_driver_does() -> None:
+    run = generation()
+    of = ray_job(run, jobDeploymentStatus="Failed", reason="DeadlineExceeded", endTime=make.CREATED)
+    assert condition(decide(run, of, pod(of, "driver")), "Stalled") == ("True", "DeadlineExceeded")
+
+
+def test_a_driver_that_is_being_deleted_does_not_keep_an_ended_rayjob_going() -> None:
+    run = generation()
+    of = ray_job(run, jobDeploymentStatus="Failed", reason="SubmissionFailed", endTime=make.CREATED)
+    driver = pod(of, "driver")
+    driver["metadata"]["deletionTimestamp"] = make.CREATED
+    assert runs.stage(decide(run, of, driver), "generate")["reason"] == "Disrupted"
 
 
 def test_a_finished_rayjob_that_is_deleted_is_not_made_again() -> None:

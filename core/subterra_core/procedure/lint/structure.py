@@ -33,6 +33,7 @@ def check_structure(spec: ProcedureSpec) -> Iterator[Finding]:
             if edge.to in known:
                 drawn[node.id].add(edge.to)
             else:
+                drawn[node.id] |= known  # it may be meant for any node, so it is no reason to find others cut off
                 fix = did_you_mean(edge.to, known, "add that node or correct the edge")
                 yield error(name, f"{path}.to", f"there is no node {edge.to!r}", fix)
     yield from _disconnected(spec, drawn)

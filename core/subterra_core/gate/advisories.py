@@ -46,3 +46,8 @@ def _advisories_beyond_the_examples(scores: Scores) -> Iterator[str]:
             yield f"advisory: {score.kind}: not tested; the report has the reason"
         elif 2 * score.hits < score.of:
             yield f"advisory: {score.kind}: only {score.hits} of {score.of} handled"
+        elif score.kind == "afterEnd" and scores.tools is not None and score.hits < score.of:
+            yield (
+                f"advisory: afterEnd: {score.of - score.hits} of {score.of} not handled by an agent with tools; "
+                "see in the report what it called, and check calls before they are run"
+            )

@@ -13,6 +13,7 @@ from subterra_api.v1alpha1.scores import (
     SampleStats,
     Scores,
     Statistics,
+    ToolScores,
     TrialScores,
     Verdict,
 )
@@ -109,6 +110,14 @@ def test_a_kind_that_was_not_tested_is_an_advisory() -> None:
     verdict = decided(**handled("afterEnd", 0, 0))
     assert verdict.result == "Pass"
     assert verdict.reasons[1:] == ("advisory: afterEnd: not tested; the report has the reason",)
+
+
+def test_an_agent_with_tools_that_fails_once_after_the_end_is_named_because_it_may_have_acted() -> None:
+    tools = ToolScores(calls=Proportion(hits=30, of=30), unprescribed=0, invented_results=Proportion(hits=0, of=30))
+    (advice,) = decided(tools=tools, **handled("afterEnd", 13, 14)).reasons[1:]
+    assert advice.startswith("advisory: afterEnd: 1 of 14 not handled by an agent with tools; see in the report what it called")
+    assert decided(tools=tools, **handled("afterEnd", 14, 14)).reasons[1:] == ()
+    assert decided(**handled("afterEnd", 13, 14)).reasons[1:] == ()
 
 
 def test_a_pass_over_scripted_words_says_what_it_covers() -> None:

@@ -172,7 +172,7 @@ def _words_after_end(graph: Graph, rng: random.Random, *, held_out: bool) -> str
     """What one customer says; with `held_out`, in words and values never in training, but for the author's examples."""
     words, side = locale_data("detours"), "held_out" if held_out else "train"
     thanks: str = rng.choice(words["after_end"][side])
-    turns = turns_before_calls(graph)
+    turns = _turns_before_calls(graph)
     if not turns or rng.random() >= ASKING_SHARE:
         return thanks
     values = sample_values(graph.spec.variables, rng, unseen=held_out, rich=held_out)
@@ -181,7 +181,7 @@ def _words_after_end(graph: Graph, rng: random.Random, *, held_out: bool) -> str
     return frame.format(words=asked)
 
 
-def turns_before_calls(graph: Graph) -> list[tuple[str, str]]:
+def _turns_before_calls(graph: Graph) -> list[tuple[str, str]]:
     """The customer's turns after which a tool is called before the customer says more, each with the node that follows it."""
     edges = [(node, edge) for node in graph.spec.nodes if node.role == "user" for edge in node.next]
     return [(node.id, edge.to) for node, edge in edges if (edge.examples or node.examples) and _calls(graph, edge.to)]

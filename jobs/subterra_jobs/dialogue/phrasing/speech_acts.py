@@ -36,7 +36,7 @@ def _acts_anywhere(graph: Graph, book: Phrasebook, ordinary: Mapping[Hop, Speech
         families = Counter(act.family for act in (*acts.values(), *own) if act is not None)
         alone = {to: act for to, act in acts.items() if act is not None and families[act.family] == 1}
         whens = {edge.to: edge.when or "" for edge in edges}
-        found |= {(node, to): act for to, act in alone.items() if says_it_all(whens[to], act, book)}
+        found |= {(node, to): act for to, act in alone.items() if _says_it_all(whens[to], act, book)}
     return found
 
 
@@ -50,7 +50,7 @@ def _acts_at(node: Node, book: Phrasebook) -> Iterable[tuple[str, SpeechAct]]:
         edge = node.next[0] if node.next else None
         about = (edge.when if edge else None) or node.prompt
         act = _recognized(about, (edge.examples if edge else ()) or node.examples, book)
-        return [(edge.to if edge else "", act)] if act and says_it_all(about, act, book) else []
+        return [(edge.to if edge else "", act)] if act and _says_it_all(about, act, book) else []
     acts = [(edge, _recognized(edge.when or "", edge.examples, book)) for edge in node.next]
     branches = defaultdict[str, set[tuple[str | None, tuple[str, ...]]]](set)
     for edge, act in acts:
@@ -61,12 +61,12 @@ def _acts_at(node: Node, book: Phrasebook) -> Iterable[tuple[str, SpeechAct]]:
         for edge, act in acts
         if act is not None
         and len(branches[act.family]) == 1
-        and says_it_all(edge.when or "", act, book)
+        and _says_it_all(edge.when or "", act, book)
         and not any(holds_any(other.when or "", act.like) for other in node.next if branch_of(other) != branch_of(edge))
     ]
 
 
-def says_it_all(about: str, act: SpeechAct, book: Phrasebook) -> bool:
+def _says_it_all(about: str, act: SpeechAct, book: Phrasebook) -> bool:
     """Whether the act is all that `about` says: "gives up and asks for the money back" is more than giving up."""
     cues = [cue for each in book.acts.values() if each.family == act.family for cue in each.cues]
     return all(holds_any(clause, cues) for clause in _SECOND_VERB.split(about))

@@ -62,9 +62,11 @@ class _Played:
 
     def called(self, turns: range) -> str:
         """The first tool call in these turns, in which none is due, in a sentence; empty if there is none."""
-        made = next((call for message in self.turns[turns.start : turns.stop] for call in calls_in(message)), None)
+        made = [call for message in self.turns[turns.start : turns.stop] for call in calls_in(message)]
+        if made:
+            return f"called {' '.join(made[0])}, and no call was due"
         written = any(UNREADABLE_CALL in reply for reply in self.replies[turns.start : turns.stop])
-        return f"called {' '.join(made)}, and no call was due" if made else "wrote a call that nobody can read" if written else ""
+        return "wrote a call that nobody can read" if written else ""
 
     def went_beyond(self, turns: range) -> str:
         """The first call, or else value that nobody gave, in these turns; empty if there is none."""

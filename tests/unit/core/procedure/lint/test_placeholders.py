@@ -5,19 +5,8 @@ from typing import Any
 
 import pytest
 
-from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_core.procedure.lint.findings import Finding
 from subterra_testkit.procedures import agent, end, procedure, user
-
-
-def errors(spec: ProcedureSpec) -> list[str]:
-    return [str(finding) for finding in analyse(spec).errors]
-
-
-def only(spec: ProcedureSpec) -> Finding:
-    (finding,) = analyse(spec).findings
-    return finding
 
 
 def test_a_variable_in_one_pair_of_braces_is_said_as_it_stands_and_lint_says_so() -> None:

@@ -5,20 +5,9 @@ from typing import Any
 
 import pytest
 
-from subterra_api.v1alpha1.procedure import ProcedureSpec
 from subterra_core.procedure.lint.analyse import analyse
-from subterra_core.procedure.lint.findings import Finding, did_you_mean
+from subterra_core.procedure.lint.findings import did_you_mean
 from subterra_testkit.procedures import PLAN, after, agent, end, fact_hub, procedure, user, way
-
-
-def errors(spec: ProcedureSpec) -> list[str]:
-    return [str(finding) for finding in analyse(spec).errors]
-
-
-def only(spec: ProcedureSpec) -> Finding:
-    (finding,) = analyse(spec).findings
-    return finding
-
 
 CITY: dict[str, Any] = {"name": "city", "values": ["Rome"]}
 ASK = [agent("hello", "ask_city"), user("ask_city", "bye", "other"), end(), end("other")]
@@ -68,7 +57,7 @@ SLIPS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("spec", "words"), SLIPS, ids=[words[-60:] for _, words in SLIPS])
 def test_a_slip_in_a_name_is_answered_with_the_name_that_exists(spec: Any, words: str) -> None:
-    assert [text for text in errors(spec()) if text.endswith(words)]
+    assert [finding for finding in analyse(spec()).errors if str(finding).endswith(words)]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "step_10", "as", "a"])
